@@ -1,0 +1,128 @@
+# Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
+# usage: sh .setup/environment.sh trainer|workers|same-pillow [tests] [lint]      from the repository's root
+#
+# The stamp of an environment is .installed/, a copy of every pin file that is in it. It is written last, and taken
+# away while something is added: an installation that failed or was interrupted is made anew.
+set -eu
+
+name=$1
+shift
+env=.venv/$name
+log=.venv/$name.log
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
+
+say() { echo "stoker: $*" >&2; }
+
+die() {
+    say "$@"
+    exit 1
+}
+
+installed() { cmp -s ".setup/$1.txt" "$env/.installed/$1.txt" && [ -x "$env/bin/python" ]; }
+
+pip() { "$env/bin/python" -I -m pip "$@" >>"$log" 2>&1 </dev/null; }
+
+# --no-deps and then `pip check`: a dependency that is not pinned is an error, never whatever is newest today.
+install() { pip install --no-deps "$@" && pip check; }
+
+create() { # VERSION PYTHON: an environment with the pins of this name, or a failure with its story in $log
+    say "creating $env with CPython $1 ..."
+    rm -rf "$env"
+    "$2" -I -m venv "$env" >"$log" 2>&1 </dev/null || return 1
+    if [ "$name" = trainer ]; then
+        # Two of the trainer's dependencies exist only as sources: they need the build tools before them.
+        pip install pip==21.3.1 && pip install $(grep -E '^(setuptools|wheel)==' .setup/trainer.txt) || return 1
+        install -r .setup/trainer.txt || return 1
+    else
+        install --only-binary :all: -r ".setup/$name.txt" || return 1
+    fi
+    stamp "$2"
+}
+
+stamp() {
+    mkdir "$env/.installed.new"
+    echo "$1" >"$env/.installed.new/python"
+    cp ".setup/$name.txt" "$env/.installed.new/"
+    mv "$env/.installed.new" "$env/.installed"
+}
+
+create_with_newest() { # lines of "VERSION PYTHON" on stdin: the first that can be made; fails if none can
+    while read -r version python; do
+        if create "$version" "$python"; then
+            return 0
+        fi
+        say "CPython $version ($python) cannot be used: $(grep -i error "$log" | tail -n 1)"
+    done
+    return 1
+}
+
+make_trainer() {
+    found=$(sh .setup/find-python.sh 6 6 "${PYTHON36:-}" | head -n 1)
+    if [ -z "$found" ]; then
+        [ -z "${PYTHON36:-}" ] || die "PYTHON36=$PYTHON36 is not a CPython 3.6 that runs."
+        die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for anything newer; get it with" \
+            "\`pyenv install 3.6.15\`, \`conda create -n py36 python=3.6\` or Docker's python:3.6-slim, and if make does" \
+            "not find it then, say PYTHON36=/path/to/python3.6."
+    fi
+    create "${found%% *}" "${found#* }" || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
+}
+
+make_workers() {
+    found=$(sh .setup/find-python.sh 6 99 "${WORKER_PYTHON:-}")
+    [ -n "$found" ] || [ -z "${WORKER_PYTHON:-}" ] || die "WORKER_PYTHON=$WORKER_PYTHON is not a CPython >= 3.6 that runs."
+    newer=$(echo "$found" | grep -v '^3\.6\.' || true)
+    if [ -n "$newer" ] && echo "$newer" | create_with_newest; then
+        return
+    fi
+    if [ -n "${WORKER_PYTHON:-}" ] && [ -n "$newer" ]; then
+        cat "$log" >&2
+        die "creating $env with WORKER_PYTHON=$WORKER_PYTHON failed: see pip's output above."
+    fi
+    say "the workers use the trainer's environment: no usable CPython newer than 3.6, which would decode 2-3x faster" \
+        "(to look for one again: rm .venv/workers)"
+    rm -rf "$env"
+    ln -s trainer "$env"
+    cp .setup/workers.txt "$env/.installed/"
+}
+
+make_same_pillow() {
+    none=.venv/no-same-pillow # so that the search for such a Python is not repeated with every `make test`
+    ! cmp -s .setup/same-pillow.txt $none || exit 0
+    if ! sh .setup/find-python.sh 7 10 | create_with_newest; then
+        say "no usable CPython 3.7 to 3.10: tests that need two Pythons with the same Pillow are skipped"
+        rm -rf "$env"
+        cp .setup/same-pillow.txt $none
+    fi
+}
+
+other_python_asked() { # WORKER_PYTHON= or PYTHON36= names another interpreter than the one that is installed
+    case $name in
+        trainer) asked=${PYTHON36:-} range="6 6" ;;
+        workers) asked=${WORKER_PYTHON:-} range="6 99" ;;
+        *) return 1 ;;
+    esac
+    [ -n "$asked" ] || return 1
+    [ "$(sh .setup/find-python.sh $range "$asked" | cut -d ' ' -f 2-)" != "$(cat "$env/.installed/python")" ]
+}
+
+mkdir -p .venv
+if ! installed "$name" || other_python_asked; then
+    case $name in
+        trainer) make_trainer ;;
+        workers) make_workers ;;
+        same-pillow) make_same_pillow ;;
+    esac
+fi
+
+for tools in "$@"; do
+    if ! installed "$tools"; then
+        say "adding the tools of .setup/$tools.txt to $env ..."
+        : >"$log"
+        rm -rf "$env/.installed.new"
+        mv "$env/.installed" "$env/.installed.new"
+        install --only-binary :all: -c ".setup/$name.txt" -r ".setup/$tools.txt" ||
+            { cat "$log" >&2; die "adding $tools to $env failed: see pip's output above."; }
+        cp ".setup/$tools.txt" "$env/.installed.new/"
+        mv "$env/.installed.new" "$env/.installed"
+    fi
+done

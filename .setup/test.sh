@@ -1,0 +1,32 @@
+# Runs the tests: the unit tests on both Pythons, then, unless only `unit` is asked, the others with the trainer's.
+# usage: sh .setup/test.sh all|unit [PYTEST ARGUMENT...]      from the repository's root
+set -eu
+
+which=$1
+shift
+failed=0
+ran=0
+
+export STOKER_TEST_PYTHON36=.venv/trainer/bin/python STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python
+[ ! -x .venv/same-pillow/bin/python ] || export STOKER_TEST_SAME_PILLOW_PYTHON=.venv/same-pillow/bin/python
+
+run() { # ENVIRONMENT TITLE PYTEST-ARGUMENT...: a failure is remembered, the other runs still happen
+    python=.venv/$1/bin/python
+    echo "stoker: $2 with $("$python" -V) ..." >&2
+    shift 2
+    status=0
+    "$python" -m pytest "$@" || status=$?
+    case $status in
+        0) ran=1 ;;
+        2) exit 2 ;; # interrupted, or a test file cannot be loaded
+        5) ;;      # none selected here: `ARGS="-k name"` may name tests of another run
+        *) failed=$status ;;
+    esac
+}
+
+run trainer "unit tests" tests/unit "$@"
+[ -L .venv/workers ] || run workers "unit tests" tests/unit "$@"
+[ "$which" = unit ] || run trainer "integration and fault tests" tests/integration tests/faults "$@"
+
+[ $failed = 0 ] || exit $failed
+[ $ran = 1 ] || { echo "stoker: no test was selected" >&2; exit 5; }

@@ -1,0 +1,47 @@
+## make train         train on the sample data (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
+## make test          every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
+## make unit          only the unit tests, on both Pythons; ARGS="-k name"
+## make lint          ruff and mypy
+## make sample-data   the pictures that `make train` uses, in sample-data/
+## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
+## make setup-test    the same with the test tools: all that `make test` and `make lint` need
+## make clean         removes environments and caches; keeps sample-data/ and runs/
+##
+## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
+## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
+
+.PHONY: help train test unit lint sample-data setup setup-test clean
+.NOTPARALLEL:
+
+export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+train: setup
+	@exec sh .setup/train.sh $(ARGS)
+
+test: setup-test
+	@exec sh .setup/test.sh all $(ARGS)
+
+unit: setup-test
+	@exec sh .setup/test.sh unit $(ARGS)
+
+lint: setup
+	@exec sh .setup/lint.sh
+
+sample-data: setup
+	@exec .venv/workers/bin/python -m pipeline.sample_data sample-data
+
+setup:
+	@sh .setup/environment.sh trainer
+	@sh .setup/environment.sh workers
+
+setup-test:
+	@sh .setup/environment.sh trainer tests
+	@sh .setup/environment.sh workers tests
+	@sh .setup/environment.sh same-pillow
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pipeline workers trainer tests -name __pycache__ -prune -exec rm -rf {} +

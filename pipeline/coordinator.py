@@ -1,0 +1,275 @@
+"""The coordinator: the thread at the trainer's end of the socket, which carries out what the LeaseScheduler decides.
+
+It owns the socket and the scheduler alone. Each accepted batch is checked against the job, copied once, into aligned
+memory and without the GIL, and handed over; a message that is no message costs its sender the membership.
+"""
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+import numpy as np
+
+from pipeline import codec, leases
+from pipeline.buffers import BufferPool
+from pipeline.config import JobOptions, StreamOptions
+from pipeline.dataset import Dataset
+from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
+from pipeline.leases import LeaseScheduler
+from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
+from pipeline.plan import Plan, PlannedBatch
+from pipeline.transport import Listener, Waker
+
+log = logging.getLogger("stoker")
+
+DRAIN_MOST = 10000     # messages taken in one turn: a flood must not starve the clock
+KINDS_MOST = 100       # of nonsense reported in a run
+CLOSE_S = 2.0          # the thread ends within this, or is left to die with the process
+SPARE_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch, as it is fed.
+
+    ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical), ``labels``: int32 [n, 1];
+    64-byte aligned, writable, yours for as long as you hold them. n may be smaller than the batch size, down to 0,
+    where samples were skipped or the epoch ends.
+    """
+
+    step: int                       # training: its number, the global_step before it is trained on
+    epoch: int
+    training: bool                  # False: part of the evaluation after the epoch
+    indices: Tuple[int, ...]        # the planned samples, skipped ones included, in order
+    arrays: Tuple[np.ndarray, ...]
+    skipped: Tuple[Skipped, ...]
+    worker: str
+    attempt: int                    # which lease for this step it came from, from 1
+
+    @property
+    def images(self) -> np.ndarray:
+        """The inputs."""
+        return self.arrays[0]
+
+    features = images
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels."""
+        return self.arrays[-1]
+
+    def __len__(self) -> int:
+        return len(self.arrays[-1])
+
+
+class Coordinator(threading.Thread):
+    """Hands every batch of ``plan`` from ``start`` on to ``deliver(position, batch)``, in any order and from this
+    thread; what ends the run goes to ``fail``. Raises ConfigError if the address cannot be bound."""
+
+    def __init__(self, start: int, plan: Plan, datasets: Dict[bool, Optional[Dataset]], job: JobOptions,
+                 options: StreamOptions, deliver: Callable[[int, Batch], None],
+                 fail: Callable[[StokerError], None]) -> None:
+        super().__init__(name="stoker-coordinator", daemon=True)
+        training = datasets[True]
+        assert training is not None
+        self._job = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root)
+        self._plan, self._datasets, self._options = plan, datasets, options
+        self._deliver, self._fail = deliver, fail
+        self._run = os.urandom(4).hex()
+        self._scheduler = LeaseScheduler(start, plan.positions, options.prefetch, options.lease_s)
+        self._pool = BufferPool(len(job.arrays) * (options.prefetch + SPARE_BUFFERS))
+        self._waker = Waker()
+        largest = max(spec.sample_bytes for spec in job.arrays) * job.batch_size
+        self._listener = Listener(options.bind, self._waker, max(largest, codec.MAX_HEADER_BYTES))
+        self.address = self._listener.address
+        self._members = {}        # type: Dict[Any, Hello]        whoever got a Welcome and is not gone
+        self._planned = {}        # type: Dict[int, PlannedBatch] of the open positions
+        self._taken = start       # below it, the consumer has everything
+        self._stopping = None     # type: Optional[str]
+        self._pinged_s = 0.0
+        self._none_since = time.monotonic()  # type: Optional[float]  since when no worker is alive
+        self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
+        self._event = ""          # the last thing that went wrong, likewise
+        self._complained = set()  # type: Set[str]                kinds of nonsense received and reported
+        self._decoders = set()    # type: Set[str]
+
+    # ------------------------------------------------------------------------------------- called by other threads
+
+    def take_up_to(self, position: int) -> None:
+        """The consumer has all batches below ``position``."""
+        self._taken = position
+        self._waker.wake()
+
+    def stop(self, reason: str) -> None:
+        """Ends the thread: workers are told, the port is free again."""
+        self._stopping = reason
+        self._waker.wake()
+        self.join(CLOSE_S)
+        if not self.is_alive():  # else it may still poll it
+            self._waker.close()
+
+    def abandon(self) -> None:
+        """Frees the port of a coordinator that was never started."""
+        self._listener.close()
+        self._waker.close()
+
+    def without_workers_s(self) -> float:
+        """For how long no worker has been alive."""
+        since = self._none_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def story(self, waited_s: float, limit_s: float) -> str:
+        """What a consumer that waits should know."""
+        return "no batch for %.1f s (limit %g s): %s%s" % (
+            waited_s, limit_s, self._situation, self._event and "; last: " + self._event)
+
+    # -------------------------------------------------------------------------------------------------- its thread
+
+    def run(self) -> None:
+        try:
+            while self._stopping is None:
+                deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
+                self._listener.wait(deadline - time.monotonic())
+                self._turn()
+            for key in self._members:
+                self._listener.send(key, codec.encode(Stop(self._stopping)))
+        except Exception as error:
+            log.exception("the coordinator failed")
+            self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
+                                 % (type(error).__name__, error)))
+        finally:
+            self._listener.close()
+
+    def _turn(self) -> None:
+        for _ in range(DRAIN_MOST):              # all waiting messages before the clock
+            received = self._listener.receive()
+            if received is None:
+                break
+            self._receive(*received)
+        while self._scheduler.head < self._taken:
+            self._carry_out(self._scheduler.take(time.monotonic()))
+        now = time.monotonic()
+        self._carry_out(self._scheduler.tick(now))
+        if now - self._pinged_s >= self._options.heartbeat_s:
+            self._pinged_s = now
+            self._situation = self._scheduler.describe(now)
+            alive = codec.encode(Alive(self._run))
+            for key in list(self._members):
+                self._send(key, alive)
+        self._none_since = None if self._scheduler.workers else self._none_since or now
+
+    def _receive(self, key: bytes, frames: List[Any]) -> None:
+        now = time.monotonic()
+        try:
+            message = codec.decode_from_worker(frames)
+            if getattr(message, "run", self._run) != self._run:
+                raise ProtocolError("it speaks of run %.20r" % message.run)
+            arrays = self._check(message) if isinstance(message, Produced) else ()
+        except VersionMismatch as error:
+            self._complain(key, "refused", error)
+            self._listener.send(key, codec.encode(Refused("the trainer and this worker differ: %s" % error, True)))
+            return
+        except ProtocolError as error:
+            self._complain(key, "dropped a message", error)
+            if key in self._members:      # whatever it holds cannot be told from its nonsense: it starts again
+                self._carry_out(self._scheduler.lost(key, now, "sent nonsense (%s)" % error))
+            self._listener.send(key, codec.encode(Refused(str(error), False)))
+            return
+        if isinstance(message, Hello):
+            self._welcome(key, message)
+        elif isinstance(message, Failed) and key in self._members:
+            self._event = "%s failed: %s" % (self._members[key].worker, message.error)
+            log.warning("%s failed at position %d: %s\n%s", self._members[key].worker, message.position, message.error,
+                        message.traceback)
+        self._carry_out(self._scheduler.receive(key, message, now), message, arrays)
+
+    def _check(self, message: Produced) -> Tuple[np.ndarray, ...]:
+        """Views on the frames of a batch that may be accepted; () for one that comes too late."""
+        if not self._scheduler.is_open(message.position):
+            return ()
+        return codec.check_arrays(message, self._job, self._planned[message.position].indices)
+
+    def _welcome(self, key: bytes, hello: Hello) -> None:
+        if key not in self._members:
+            self._members[key] = hello
+            log.info("%s joined (pid %d, %s)%s", hello.worker, hello.pid, hello.versions,
+                     hello.last_exit and "; its predecessor ended with " + hello.last_exit)
+            if hello.last_exit:
+                self._event = "%s ended with %s" % (hello.worker, hello.last_exit)
+            self._decoders.add(hello.versions.partition(", ")[2])
+            if len(self._decoders) == 2 and self._job.data_root:
+                log.warning("workers decode with different libraries (%s): the same JPEG may differ in its last bits "
+                            "between them; a run that must be repeatable to the byte wants one Pillow version",
+                            " and ".join(sorted(self._decoders)))
+        self._send(key, codec.encode(Welcome(self._run, self._job, self._options.heartbeat_s)))
+
+    def _carry_out(self, effects: List[Any], message: Any = None, arrays: Tuple[np.ndarray, ...] = ()) -> None:
+        for effect in effects:
+            if isinstance(effect, leases.Grant):
+                self._grant(effect)
+            elif isinstance(effect, leases.Accept):
+                self._accept(effect, message, arrays)
+            elif isinstance(effect, leases.Revoke):
+                self._send(effect.worker, codec.encode(Revoked(effect.lease)))
+            elif isinstance(effect, leases.Gone):
+                self._gone(effect)
+            elif isinstance(effect, leases.Unknown):
+                self._listener.send(effect.worker, codec.encode(Refused(effect.what, False)))
+            elif isinstance(effect, leases.Abort):
+                self._fail(self._aborted(effect))
+
+    def _grant(self, effect: leases.Grant) -> None:
+        planned = self._planned.get(effect.position) or self._plan.at(effect.position)
+        self._planned[effect.position] = planned
+        dataset = self._datasets[planned.training]
+        assert dataset is not None
+        samples = tuple(dataset.sample(index) for index in planned.indices)
+        self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
+                                                     samples)))
+
+    def _accept(self, effect: leases.Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
+        planned = self._planned.pop(effect.position)
+        arrays = []
+        for view in views:
+            array = self._pool.empty(view.shape, view.dtype)
+            np.copyto(array, view)       # the one copy; numpy releases the GIL for it
+            arrays.append(array)
+        self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
+                                             tuple(arrays), message.skipped, self._members[effect.worker].worker,
+                                             effect.attempt))
+
+    def _gone(self, effect: leases.Gone) -> None:
+        """Silent workers may come back, and keep their membership; the scheduler knows the difference."""
+        hello = self._members[effect.worker]
+        if not self._scheduler.is_member(effect.worker):
+            del self._members[effect.worker]
+        text = "%s %s" % (hello.worker, effect.why)
+        if effect.positions:
+            self._event = text
+            log.warning("%s; its %d steps go to others", text, effect.positions)
+        else:
+            log.info("%s", text)
+
+    def _send(self, key: Any, frames: List[Any]) -> None:
+        if not self._listener.send(key, frames):
+            self._carry_out(self._scheduler.lost(key, time.monotonic()))
+
+    def _complain(self, key: bytes, what: str, error: ProtocolError) -> None:
+        """Once a kind: a broken peer repeats itself."""
+        who = self._members[key].worker if key in self._members else "an unknown peer"
+        kind = "%s of %s: %s" % (what, who, error)
+        if kind not in self._complained and len(self._complained) < KINDS_MOST:
+            self._complained.add(kind)
+            log.warning("%s", kind)
+
+    def _aborted(self, effect: leases.Abort) -> RunFailed:
+        planned = self._planned.get(effect.position) or self._plan.at(effect.position)
+        dataset = self._datasets[planned.training]
+        assert dataset is not None
+        paths = [dataset.sample(index).path for index in planned.indices]
+        return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
+            planned.step, planned.epoch, effect.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
+            effect.traceback and "\n" + effect.traceback.rstrip()))

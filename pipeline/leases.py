@@ -1,0 +1,449 @@
+"""LeaseScheduler: who produces which step. No clock, thread, log, socket or randomness: inputs in, effects out.
+
+A position of the stream goes through
+
+    fresh ──grant──> open ──batch──> ready ──take──> taken
+                     │  ▲
+                     └──┘ its last lease ended without a batch: granted again, before anything fresh
+
+and only ``take`` moves the window [head, head + prefetch) inside which anything may be open or ready: memory is
+bounded by ``prefetch`` whatever the workers do. A lease is live until
+
+    its batch arrives    received() with the lease's id; the position is ready, other leases on it are revoked
+    its worker is lost   the connection is gone, or it said Hello anew
+    its worker is silent nothing heard for lease_s: a frozen or unreachable process
+    its worker leaves    a worker that drains keeps only the lease it is working on
+    it failed            the generator raised; after ``max_failures`` on one position the run is aborted
+
+and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
+holds is fixed by the plan, so it does not matter who is late. A position that one worker has held for several times
+the fleet's median is *late* and is granted a second time to another one (a backup task, as in MapReduce, OSDI 2004,
+section 3.6); at most two leases are live for a position.
+
+Rules for the caller: hand in every waiting message before ``tick``, and call ``tick`` no later than
+``next_deadline()``. A caller that was absent for long (a suspended process) is recognised by the gap between two
+ticks, and nobody's lease expires because of it.
+"""
+
+import heapq
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Deque, Dict, Hashable, Iterable, List, Optional, Set
+
+from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
+
+LATE_FACTOR = 4.0     # times the median of the last DURATIONS grants until a step counts as late ...
+LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine is not worth double work
+DURATIONS = 64
+DURATIONS_LEAST = 8   # no verdict about the fleet from fewer
+
+WorkerKey = Hashable  # names one connection of one worker
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Send the worker a lease for this position; ``attempt`` counts the position's leases from 1."""
+
+    worker: WorkerKey
+    lease: int
+    position: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Revoke:
+    """Tell the worker that this lease is not needed any more."""
+
+    worker: WorkerKey
+    lease: int
+
+
+@dataclass(frozen=True)
+class Accept:
+    """Keep the batch that was just received: it is the first for its position."""
+
+    worker: WorkerKey
+    position: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Drop the batch that was just received: its position had one already."""
+
+    worker: WorkerKey
+    position: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The message was dropped: this worker is no member, or speaks of a lease that never was. It may say Hello."""
+
+    worker: WorkerKey
+    what: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The worker is no member any more, or silent; its open positions go elsewhere."""
+
+    worker: WorkerKey
+    why: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class Abort:
+    """The run cannot be completed: ``position`` failed too often, last with ``error``."""
+
+    position: int
+    error: str
+    traceback: str
+
+
+@dataclass
+class _Open:
+    """A position that was granted and has no batch yet."""
+
+    issued: Dict[int, int] = field(default_factory=dict)   # every lease ever granted for it -> attempt
+    live: Set[int] = field(default_factory=set)            # those of them that are somebody's now; at most two
+    failures: int = 0
+    deaths: int = 0                                        # connections lost while they held it
+
+
+@dataclass
+class _Lease:
+    """A live lease. Stands in ``_Open.live`` of its position and in ``_Worker.leases`` of its worker."""
+
+    worker: WorkerKey
+    position: int
+    granted_s: float
+
+
+@dataclass
+class _Worker:
+    capacity: int
+    heard_s: float
+    leases: Set[int] = field(default_factory=set)
+    silent: bool = False       # lost its leases to the clock; gets no new ones until heard again
+    leaving: bool = False      # gets no new ones any more
+    waits: bool = False        # stands in the queue for grants, once
+
+
+class LeaseScheduler:
+    """Grants positions ``start`` .. ``end - 1`` to workers, so that each is received exactly once. All times in s."""
+
+    def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
+                 max_failures: int = 3, max_deaths: int = 10) -> None:
+        self._head = start                 # the next position to be taken; all below it are taken
+        self._fresh = start                # the next position never granted; head <= fresh <= head + prefetch
+        self._end = end
+        self._prefetch, self._lease_s = prefetch, lease_s
+        self._max_failures, self._max_deaths = max_failures, max_deaths
+        self._open = {}                    # type: Dict[int, _Open]   positions in [head, fresh) without a batch
+        self._ready = set()                # type: Set[int]           positions in [head, fresh) with one
+        self._again = []                   # type: List[int]          heap over the open ones without a live lease
+        self._late = set()                 # type: Set[int]           open ones worth a second lease
+        self._leases = {}                  # type: Dict[int, _Lease]  the live ones
+        self._next_lease = 1               # ids only grow
+        self._workers = {}                 # type: Dict[WorkerKey, _Worker]
+        self._waiting = deque()            # type: Deque[WorkerKey]   has (or had) room for a lease, longest first
+        self._durations = deque(maxlen=DURATIONS)  # type: Deque[float]  grant to batch, of the last leases
+        self._interval_s = min(0.25, max(0.02, lease_s / 40))
+        self._ticked_s = None              # type: Optional[float]
+        self.duplicates = 0                # batches dropped because another was first
+        self.backups = 0                   # second leases for late positions
+        self.redone = 0                    # positions granted again because their lease ended without a batch
+
+    # ------------------------------------------------------------------------------------- what the caller may ask
+
+    @property
+    def head(self) -> int:
+        """The next position to be taken."""
+        return self._head
+
+    @property
+    def done(self) -> bool:
+        """All positions are taken."""
+        return self._head >= self._end
+
+    def is_open(self, position: int) -> bool:
+        """A batch for ``position`` would be accepted."""
+        return position in self._open
+
+    def is_member(self, key: WorkerKey) -> bool:
+        """The worker said Hello and is not gone; it may be silent."""
+        return key in self._workers
+
+    def next_deadline(self) -> float:
+        """When ``tick`` wants to be called, at the latest; 0 before the first tick."""
+        return 0.0 if self._ticked_s is None else self._ticked_s + self._interval_s
+
+    def describe(self, now: float) -> str:
+        """The situation in one clause, for errors and warnings."""
+        alive = sum(not worker.silent for worker in self._workers.values())
+        text = "%d of %d connected workers alive, %d leases open" % (alive, len(self._workers), len(self._leases))
+        holders = {lease.worker for lease in self._leases.values()}
+        if holders:
+            oldest = min(self._workers[key].heard_s for key in holders)
+            text += ", oldest renewed %.1f s ago" % max(0.0, now - oldest)
+        return text
+
+    @property
+    def workers(self) -> int:
+        """Members that are not silent."""
+        return sum(not worker.silent for worker in self._workers.values())
+
+    # ------------------------------------------------------------------------------------------------ what happens
+
+    def receive(self, key: WorkerKey, message: Any, now: float) -> List[Any]:
+        """A worker said something. Effects are to be carried out in order."""
+        effects = []  # type: List[Any]
+        if not isinstance(message, (Hello, Produced, Failed, Leaving, Alive)):
+            raise TypeError("%r is no message of a worker" % (message,))
+        if isinstance(message, Hello):
+            self._join(key, message.capacity, now, effects)
+        elif key not in self._workers:
+            return [Unknown(key, "%s before Hello" % type(message).__name__)]
+        else:
+            self._heard(key, now)
+            if isinstance(message, Produced):
+                self._produced(key, message.lease, message.position, now, effects)
+            elif isinstance(message, Failed):
+                self._failed(key, message, effects)
+            elif isinstance(message, Leaving):
+                self._leave(key, message, effects)
+        return self._fill(now, effects)
+
+    def lost(self, key: WorkerKey, now: float, why: str = "lost the connection") -> List[Any]:
+        """The connection to a worker is gone."""
+        effects = []  # type: List[Any]
+        if key in self._workers:
+            self._remove(key, why, effects, died=True)
+        return self._fill(now, effects)
+
+    def take(self, now: float) -> List[Any]:
+        """The batch at ``head`` was handed to the consumer: the window moves on."""
+        if self._head not in self._ready:
+            raise RuntimeError("position %d was taken before its batch came" % self._head)
+        self._ready.remove(self._head)
+        self._head += 1
+        return self._fill(now, [])
+
+    def tick(self, now: float) -> List[Any]:
+        """Time has passed: silent workers lose their leases, late positions get a second one."""
+        effects = []  # type: List[Any]
+        if now < self.next_deadline():
+            return effects
+        if self._ticked_s is not None:
+            gap = now - self._ticked_s
+            if gap > self._lease_s / 2:    # it was us who were away, nobody could have been heard
+                self._forgive(gap, now)
+        self._ticked_s = now
+        for key in [key for key, worker in self._workers.items()
+                    if not worker.silent and now - worker.heard_s > self._lease_s]:
+            worker = self._workers[key]
+            worker.silent = True
+            effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
+            self._release(worker.leases)
+        self._find_late(now)
+        return self._fill(now, effects)
+
+    # ---------------------------------------------------------------------------------------------------- workers
+
+    def _join(self, key: WorkerKey, capacity: int, now: float, effects: List[Any]) -> None:
+        if key in self._workers:   # it asks again, so it forgot what it held
+            self._remove(key, "said Hello again", effects, died=False)
+        self._workers[key] = _Worker(capacity, now)
+        self._queue(key)
+
+    def _heard(self, key: WorkerKey, now: float) -> None:
+        worker = self._workers[key]
+        worker.heard_s = max(worker.heard_s, now)
+        worker.silent = False
+        self._queue(key)
+
+    def _queue(self, key: WorkerKey) -> None:
+        worker = self._workers[key]
+        if not worker.waits and self._has_room(worker):
+            worker.waits = True
+            self._waiting.append(key)
+
+    @staticmethod
+    def _has_room(worker: _Worker) -> bool:
+        return not worker.silent and not worker.leaving and len(worker.leases) < worker.capacity
+
+    def _remove(self, key: WorkerKey, why: str, effects: List[Any], died: bool) -> None:
+        worker = self._workers[key]
+        effects.append(Gone(key, why, len(worker.leases)))
+        for lease in sorted(worker.leases):
+            spot = self._open[self._leases[lease].position]
+            spot.deaths += died
+            if spot.deaths >= self._max_deaths:
+                effects.append(Abort(self._leases[lease].position, "%d workers died while they held it; the last %s"
+                                     % (spot.deaths, why), ""))
+                spot.deaths = 0            # said once
+        self._release(worker.leases)
+        if worker.waits:
+            self._waiting.remove(key)
+        del self._workers[key]
+
+    def _leave(self, key: WorkerKey, message: Leaving, effects: List[Any]) -> None:
+        worker = self._workers[key]
+        worker.leaving = True
+        self._release(worker.leases - {message.lease})
+        self._part(key, message.reason, effects)
+
+    def _part(self, key: WorkerKey, why: str, effects: List[Any]) -> None:
+        """A leaving worker that holds nothing has left."""
+        if self._workers[key].leaving and not self._workers[key].leases:
+            self._remove(key, why, effects, died=False)
+
+    # ----------------------------------------------------------------------------------------------------- leases
+
+    def _grant(self, key: WorkerKey, position: int, now: float, effects: List[Any]) -> None:
+        spot = self._open.setdefault(position, _Open())
+        lease, self._next_lease = self._next_lease, self._next_lease + 1
+        attempt = len(spot.issued) + 1
+        spot.issued[lease] = attempt
+        spot.live.add(lease)
+        self._leases[lease] = _Lease(key, position, now)
+        self._workers[key].leases.add(lease)
+        effects.append(Grant(key, lease, position, attempt))
+
+    def _end_lease(self, lease: int) -> None:
+        """Takes a live lease out of all three tables."""
+        ended = self._leases.pop(lease)
+        self._open[ended.position].live.remove(lease)
+        self._workers[ended.worker].leases.remove(lease)
+
+    def _release(self, leases: Iterable[int]) -> None:
+        """These leases end without a batch; their positions go out again."""
+        for lease in sorted(leases):
+            position = self._leases[lease].position
+            self._end_lease(lease)
+            if not self._open[position].live:
+                self._late.discard(position)
+                heapq.heappush(self._again, position)
+
+    def _produced(self, key: WorkerKey, lease: int, position: int, now: float, effects: List[Any]) -> None:
+        live = self._leases.get(lease)
+        if (lease >= self._next_lease or position >= self._fresh
+                or (live and (live.position, live.worker) != (position, key))):
+            effects.append(Unknown(key, "lease %d of position %d was never granted to it" % (lease, position)))
+            return
+        spot = self._open.get(position)
+        if spot is None:                   # every other lease of a received position was ended with it
+            self.duplicates += 1
+            effects.append(Duplicate(key, position))
+        elif lease not in spot.issued:
+            effects.append(Unknown(key, "lease %d is of another position than %d" % (lease, position)))
+            return
+        else:
+            if live:
+                self._durations.append(now - live.granted_s)
+            effects.append(Accept(key, position, spot.issued[lease]))
+            for ended in sorted(spot.live):
+                holder = self._leases[ended].worker
+                self._end_lease(ended)
+                if ended != lease:
+                    effects.append(Revoke(holder, ended))
+                self._queue(holder)
+                if holder != key:
+                    self._part(holder, "drained", effects)
+            del self._open[position]
+            self._late.discard(position)
+            self._ready.add(position)
+        self._part(key, "drained", effects)
+
+    def _failed(self, key: WorkerKey, message: Failed, effects: List[Any]) -> None:
+        live = self._leases.get(message.lease)
+        if live is None or live.worker != key:
+            return                         # the lease had ended before; somebody else has the position or had it
+        position = live.position
+        self._release([message.lease])
+        self._queue(key)
+        spot = self._open[position]
+        spot.failures += 1
+        if spot.failures >= self._max_failures:
+            effects.append(Abort(position, message.error, message.traceback))
+        self._part(key, "drained", effects)
+
+    # ---------------------------------------------------------------------------------------------------- who next
+
+    def _fill(self, now: float, effects: List[Any]) -> List[Any]:
+        """Grants until nobody has room or nothing is left to grant."""
+        passed = 0                         # workers in a row for whom there was nothing
+        while passed < len(self._waiting) and self._has_work():
+            key = self._waiting.popleft()
+            worker = self._workers[key]
+            worker.waits = False
+            if not self._has_room(worker):
+                continue
+            position = self._choose(worker)
+            if position is None:
+                passed += 1
+            else:
+                passed = 0
+                self._grant(key, position, now, effects)
+            self._queue(key)
+        return effects
+
+    def _has_work(self) -> bool:
+        while self._again and not self._is_orphan(self._again[0]):
+            heapq.heappop(self._again)     # granted or received since
+        return bool(self._again) or bool(self._late) or self._fresh < min(self._end, self._head + self._prefetch)
+
+    def _is_orphan(self, position: int) -> bool:
+        spot = self._open.get(position)
+        return spot is not None and not spot.live
+
+    def _choose(self, worker: _Worker) -> Optional[int]:
+        """Lost positions first, then late ones that another worker holds, then the next fresh one."""
+        if self._again:
+            self.redone += 1
+            return heapq.heappop(self._again)
+        for position in sorted(self._late):
+            if not worker.leases & self._open[position].live:
+                self._late.remove(position)
+                self.backups += 1
+                return position
+        if self._fresh < min(self._end, self._head + self._prefetch):
+            self._fresh += 1
+            return self._fresh - 1
+        return None
+
+    def _find_late(self, now: float) -> None:
+        if len(self._durations) < DURATIONS_LEAST:
+            return
+        late_s = max(LATE_LEAST_S, LATE_FACTOR * statistics.median(self._durations))
+        for lease in self._leases.values():
+            if now - lease.granted_s > late_s and len(self._open[lease.position].live) == 1:
+                self._late.add(lease.position)
+
+    def _forgive(self, gap: float, now: float) -> None:
+        for worker in self._workers.values():
+            worker.heard_s = min(now, worker.heard_s + gap)
+        for lease in self._leases.values():
+            lease.granted_s = min(now, lease.granted_s + gap)
+
+    def check_invariants(self) -> None:
+        """For tests: raises AssertionError where the tables contradict each other or the rules above."""
+        window = range(self._head, min(self._end, self._head + self._prefetch))
+        assert self._head <= self._fresh <= max(self._head, window.stop)
+        assert set(self._open) | self._ready == set(range(self._head, self._fresh))
+        assert not set(self._open) & self._ready
+        for position, spot in self._open.items():
+            assert len(spot.live) <= 2 and spot.live <= set(spot.issued)
+            assert spot.live or position in self._again, "position %d is nobody's" % position
+            assert all(self._leases[lease].position == position for lease in spot.live)
+        assert sum(len(spot.live) for spot in self._open.values()) == len(self._leases)
+        for key, worker in self._workers.items():
+            assert len(worker.leases) <= worker.capacity
+            assert all(self._leases[lease].worker == key for lease in worker.leases)
+            assert not (worker.silent and worker.leases)
+            assert worker.waits or not self._has_room(worker)
+            assert not worker.waits or key in self._waiting
+        assert sum(len(worker.leases) for worker in self._workers.values()) == len(self._leases)
+        assert all(len(self._open[position].live) == 1 for position in self._late)

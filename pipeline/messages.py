@@ -1,0 +1,165 @@
+"""What trainer and workers say to each other: frozen values, no behaviour beyond their own arithmetic.
+
+A worker says       Hello, Produced, Failed, Alive, Leaving.
+The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
+
+``pipeline/codec.py`` turns them into ZeroMQ frames and back, and checks every field on the way in.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Tuple
+
+#: Raised with every change of a message's fields or meaning. ``Hello`` and ``Refused`` never change, so that
+#: any two versions can tell each other that they differ.
+PROTOCOL_VERSION = 1
+
+#: The element types that travel, by numpy's name, and their bytes.
+ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
+
+
+class Sample(NamedTuple):
+    """One example of a dataset: enough for a worker to produce it, and nothing else."""
+
+    index: int  # its number in the dataset
+    path: str   # relative to the dataset's root, '/' between parts; for a generated record its number, in decimal
+    label: int  # class number; 0 for a generated record, whose label is generated with it
+
+
+class Skipped(NamedTuple):
+    """A sample that a batch had to leave out, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a batch: ``shape`` is that of a single sample, the batch adds the first dimension."""
+
+    name: str
+    dtype: str               # a key of ITEM_BYTES; little-endian on the wire
+    shape: Tuple[int, ...]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample in this array."""
+        size = ITEM_BYTES[self.dtype]
+        for side in self.shape:
+            size *= side
+        return size
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker must know to produce any step of a run; the content of a batch depends on nothing else."""
+
+    generator: str                  # numerical, image, augmented, or the user's module:function
+    arrays: Tuple[ArraySpec, ...]   # inputs first, labels last
+    batch_size: int                 # the most samples of a step
+    seed: int
+    decode: str                     # 'fast' or 'exact', see workers/images.py
+    data_root: str                  # the dataset's folder as the trainer names it; '' for generated data
+
+    @property
+    def height_width(self) -> Tuple[int, int]:
+        """(height, width) of the images of this job."""
+        return self.arrays[0].shape[0], self.arrays[0].shape[1]
+
+
+# ------------------------------------------------------------------------------- worker -> trainer
+
+@dataclass(frozen=True)
+class Hello:
+    """Asks to be given leases. Repeated until the trainer answers."""
+
+    worker: str       # a name for people: 'host/2'
+    pid: int
+    versions: str     # 'python 3.13.0, pillow 13.0.0, jpeg libjpeg-turbo 3.1.2'
+    capacity: int     # how many leases it wants to hold at once
+    last_exit: str    # how its predecessor in the same place ended, '' if there was none
+
+
+@dataclass(frozen=True)
+class Produced:
+    """The batch of one step: the samples that could be produced, in the lease's order, and those that could not."""
+
+    run: str
+    lease: int
+    position: int
+    count: int                       # samples in every array
+    skipped: Tuple[Skipped, ...]
+    produce_s: float                 # time that the generator took
+    arrays: Tuple[Any, ...]          # C-contiguous ndarrays [count, ...]; raw frames until checked against the job
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The step could not be produced for a reason that is no single sample's."""
+
+    run: str
+    lease: int
+    position: int
+    error: str        # one line: the exception
+    traceback: str    # the worker's traceback as text
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """The worker takes no more leases; what it held goes elsewhere, but for ``lease``, which it still works on."""
+
+    run: str
+    lease: int        # -1: none
+    reason: str
+
+
+# ------------------------------------------------------------------------------------- both ways
+
+@dataclass(frozen=True)
+class Alive:
+    """Nothing new, and still here. Sent every ``heartbeat_s``."""
+
+    run: str
+
+
+# ------------------------------------------------------------------------------- trainer -> worker
+
+@dataclass(frozen=True)
+class Welcome:
+    """The answer to Hello: the run and its job. The worker forgets whatever it held before."""
+
+    run: str             # a fresh random id for every start of a trainer
+    job: Job
+    heartbeat_s: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """This worker is not served: for good if ``final``, else it may say Hello again."""
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right, and the task, to produce one step."""
+
+    lease: int                       # ids only grow
+    position: int                    # the step's place in the stream
+    epoch: int
+    training: bool                   # False: evaluation, never augmented
+    samples: Tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """A lease that need not be carried out any more: somebody else was faster."""
+
+    lease: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run is over."""
+
+    reason: str

@@ -1,0 +1,120 @@
+"""The plan: what every step of a run consists of, as a pure function of (seed, sizes, step).
+
+Nothing here remembers anything that matters: two processes that share the arguments agree on every batch without
+talking, which is what makes a stream resumable from one integer and a lost step repeatable by anybody.
+
+A run is a line of *positions*: the steps of epoch 0, its evaluation batches, the steps of epoch 1, and so on. Training
+steps are numbered 0, 1, 2 ... through all epochs, and that number is TensorFlow's ``global_step``; evaluation batches
+have a position but no step of their own.
+
+Randomness comes from hashing the whole key (seed, epoch, index ...), never from ``seed + index``: sums collide
+between runs (seed 1 at index 0 is seed 0 at index 1), hashes do not.
+"""
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Tuple, Union
+
+import numpy as np
+
+from pipeline.errors import ConfigError
+
+Key = Union[int, str]
+
+
+def _digest(key: Tuple[Key, ...], size: int) -> bytes:
+    # repr separates the parts without doubt: ("a", 1) and ("a1",) differ; numpy's integers would print otherwise
+    text = repr(tuple(part if isinstance(part, str) else int(part) for part in key))
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=size).digest()
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """The seed, a 64-bit int, of everything random about one sample in one epoch."""
+    return int.from_bytes(_digest(("sample", seed, epoch, index), 8), "little")
+
+
+def random_state(*key: Key) -> "np.random.RandomState":
+    """A generator of its own for ``key``. RandomState's streams are frozen by numpy (NEP 19): the same everywhere."""
+    return np.random.RandomState(np.frombuffer(_digest(key, 32), dtype="<u4").astype(np.uint32))
+
+
+def sample_random(seed: int, epoch: int, index: int) -> random.Random:
+    """Python's generator, seeded for one sample in one epoch; ten times quicker to make than numpy's."""
+    return random.Random(sample_seed(seed, epoch, index))
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """What one position of the stream consists of."""
+
+    position: int
+    step: int                 # training: its number; evaluation: that of the next training step
+    epoch: int
+    training: bool
+    indices: Tuple[int, ...]  # into the training or the validation dataset
+
+
+class Plan:
+    """Every batch of a run, by position.
+
+    ``train_size`` samples are shuffled anew each epoch and cut into batches, the last of which may be short;
+    after each epoch, ``validation_size`` samples follow in their own order.
+    """
+
+    def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0) -> None:
+        for name, value, least in (("train_size", train_size, 1), ("batch_size", batch_size, 1),
+                                   ("epochs", epochs, 1), ("validation_size", validation_size, 0)):
+            if value < least:
+                raise ConfigError("%s must be at least %d, not %r" % (name, least, value))
+        self.train_size, self.batch_size, self.epochs, self.seed = train_size, batch_size, epochs, seed
+        self.validation_size = validation_size
+        self.steps_per_epoch = -(-train_size // batch_size)
+        self.evaluations_per_epoch = -(-validation_size // batch_size)
+        self._per_epoch = self.steps_per_epoch + self.evaluations_per_epoch
+        self._shuffled = (-1, np.empty(0, np.int64))  # the last epoch asked for: a cache, nothing else
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def positions(self) -> int:
+        """Length of the stream: training steps and evaluation batches."""
+        return self.epochs * self._per_epoch
+
+    def position_of(self, step: int) -> int:
+        """Where the stream goes on when ``step`` training steps are done: ``global_step`` to position.
+
+        On the border between two epochs this is the evaluation of the epoch that just ended: nobody can tell from
+        the step alone whether it was finished, and doing it twice harms nothing.
+        """
+        if not 0 <= step <= self.steps:
+            raise ConfigError("step %d is not within this run's 0..%d: a checkpoint of a longer run?"
+                              % (step, self.steps))
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        if offset == 0 and epoch > 0:
+            return (epoch - 1) * self._per_epoch + self.steps_per_epoch
+        return epoch * self._per_epoch + offset
+
+    def at(self, position: int) -> PlannedBatch:
+        """The batch at ``position``. Costs one shuffle at the first look into an epoch, a slice after that."""
+        if not 0 <= position < self.positions:
+            raise IndexError("position %d is not within 0..%d" % (position, self.positions - 1))
+        epoch, offset = divmod(position, self._per_epoch)
+        training = offset < self.steps_per_epoch
+        if training:
+            start = offset * self.batch_size
+            indices = self._epoch_order(epoch)[start:start + self.batch_size].tolist()
+        else:
+            start = (offset - self.steps_per_epoch) * self.batch_size
+            indices = range(start, min(start + self.batch_size, self.validation_size))
+        step = epoch * self.steps_per_epoch + min(offset, self.steps_per_epoch)
+        return PlannedBatch(position, step, epoch, training, tuple(indices))
+
+    def _epoch_order(self, epoch: int) -> "np.ndarray":
+        if self._shuffled[0] != epoch:
+            order = random_state("epoch", self.seed, epoch).permutation(self.train_size)
+            self._shuffled = (epoch, order)
+        return self._shuffled[1]

@@ -1,0 +1,150 @@
+"""BatchStream, which users iterate: ordered batches, bounded memory, closed on exit.
+
+The coordinator's thread puts finished batches into a table under one lock; the consumer takes them in order and wakes
+the coordinator, which grants what the moved window allows. Nothing else is shared.
+
+Shutdown order: the coordinator tells every worker Stop and closes the socket (so the words still leave), then the
+attached worker processes are stopped, then the audit is closed. ``close`` does all of it whatever fails in between.
+"""
+
+import logging
+import threading
+import time
+from typing import Any, Dict, Iterator, List, Optional
+
+from pipeline.audit import Audit
+from pipeline.config import JobOptions, StreamOptions
+from pipeline.coordinator import Batch, Coordinator
+from pipeline.dataset import Dataset
+from pipeline.errors import RunFailed, StokerError
+from pipeline.plan import Plan
+
+log = logging.getLogger("stoker")
+
+POLL_S = 0.2           # how often a waiting consumer looks after the attached workers
+SKIPS_SHOWN = 10       # skipped samples that are named at once; all of them are in ``BatchStream.skipped``
+
+
+class BatchStream:
+    """The batches of a plan, in order, each once, whoever produces them. A context manager and its own iterator.
+
+    Raises ConfigError at once if the address cannot be bound; while iterating, RunFailed when nothing can produce the
+    next batch any more. Iterate from one thread.
+    """
+
+    def __init__(self, plan: Plan, training: Dataset, validation: Optional[Dataset], job: JobOptions,
+                 options: StreamOptions, start_step: int = 0) -> None:
+        self.plan, self._options = plan, options
+        self._datasets = {True: training, False: validation}
+        self._position = plan.position_of(start_step)
+        self._condition = threading.Condition()
+        self._ready = {}              # type: Dict[int, Batch]   under the condition
+        self._error = None            # type: Optional[StokerError]  under the condition
+        self._closed = False
+        self._sources = []            # type: List[Any]
+        self.waited_s = 0.0           # all the time that the consumer waited for batches
+        self.skipped = {}             # type: Dict[str, str]   path -> reason, of the samples consumed so far
+        self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver, self._fail)
+        self._audit = None            # type: Optional[Audit]
+        try:
+            if options.audit is not None:
+                self._audit = Audit(options.audit, start_step)
+        except StokerError:
+            self._coordinator.abandon()
+            raise
+        self.address = self._coordinator.address
+        self._coordinator.start()
+
+    def attach(self, source: Any) -> None:
+        """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
+        more, or None; ``source.stop()`` ends them within two seconds."""
+        self._sources.append(source)
+
+    def __enter__(self) -> "BatchStream":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise RuntimeError("the stream is closed")
+        if self._position >= self.plan.positions:
+            raise StopIteration
+        batch = self._wait_for(self._position)
+        for skip in batch.skipped:
+            dataset = self._datasets[batch.training]
+            assert dataset is not None
+            path = dataset.sample(skip.index).path
+            if path not in self.skipped and len(self.skipped) < SKIPS_SHOWN:
+                log.warning("skipped %r: %s%s", path, skip.reason,
+                            "" if len(self.skipped) + 1 < SKIPS_SHOWN else "; further ones are only counted")
+            self.skipped[path] = skip.reason
+        if self._audit is not None and batch.training:
+            self._audit.write(batch)
+        # last, so that an interrupt before it leaves the batch to be handed out again
+        self._position += 1
+        self._ready.pop(self._position - 1)
+        self._coordinator.take_up_to(self._position)
+        return batch
+
+    def close(self) -> None:
+        """Stops the workers and frees the port. Takes about two seconds at most; once more does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._coordinator.stop("the trainer closed the stream" if self._position < self.plan.positions
+                                   else "all steps are done")
+        finally:
+            for source in self._sources:
+                source.stop()
+            if self._audit is not None:
+                self._audit.close()
+
+    # ------------------------------------------------------------------------- between the coordinator and consumer
+
+    def _deliver(self, position: int, batch: Batch) -> None:
+        with self._condition:
+            self._ready[position] = batch
+            if position == self._position:
+                self._condition.notify()
+
+    def _fail(self, error: StokerError) -> None:
+        with self._condition:
+            self._error = self._error or error
+            self._condition.notify()
+
+    def _wait_for(self, position: int) -> Batch:
+        start = reported = time.monotonic()
+        try:
+            while True:
+                with self._condition:
+                    batch = self._ready.get(position)
+                    if batch is None and self._error is None:
+                        self._condition.wait(POLL_S)
+                        batch = self._ready.get(position)
+                if batch is not None:
+                    return batch
+                if self._error is not None:
+                    raise self._error
+                now = time.monotonic()
+                self._look_after_workers(now - start)
+                if now - reported >= self._options.stall_s:
+                    reported = now
+                    log.warning("%s", self._coordinator.story(now - start, self._options.stall_s))
+        finally:
+            self.waited_s += time.monotonic() - start
+
+    def _look_after_workers(self, waited_s: float) -> None:
+        for source in self._sources:
+            trouble = source.trouble()
+            if trouble:
+                raise RunFailed(trouble)
+        limit_s = self._options.worker_timeout_s
+        if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
+            raise RunFailed("%s; start workers with: python -m workers --connect %s"
+                            % (self._coordinator.story(waited_s, limit_s), self.address))

@@ -1,0 +1,15 @@
+"""What all tests share: how hard Hypothesis and the simulation try.
+
+The suite is the same every time. ``STOKER_TEST_EFFORT=20`` makes twenty times as many examples and simulated runs,
+and Hypothesis draws others each time.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+EFFORT = int(os.environ.get("STOKER_TEST_EFFORT", "1"))
+
+settings.register_profile("suite", derandomize=EFFORT == 1, deadline=None, max_examples=50 * EFFORT, database=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")

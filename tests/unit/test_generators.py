@@ -1,0 +1,347 @@
+"""The three generators and the example, on real files; what ``find`` and ``check`` let through."""
+
+import random
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import ConfigError, ProtocolError
+from pipeline.messages import ArraySpec, Job, Lease, Sample, Skipped
+from pipeline.plan import sample_seed
+from workers import example, generators, images
+from workers.generators import Output, check, find
+
+HEIGHT, WIDTH = 12, 20
+IMAGES = (ArraySpec("images", "uint8", (HEIGHT, WIDTH, 3)), ArraySpec("labels", "int32", (1,)))
+NUMBERS = (ArraySpec("features", "float32", (10,)), ArraySpec("labels", "int32", (1,)))
+
+
+def job(generator="image", root="", arrays=IMAGES, seed=11, decode="exact", batch_size=4):
+    return Job(generator=generator, arrays=arrays, batch_size=batch_size, seed=seed, decode=decode,
+               data_root=str(root))
+
+
+def lease(samples, position=0, epoch=0, training=True):
+    return Lease(lease=position + 1, position=position, epoch=epoch, training=training, samples=tuple(samples))
+
+
+def one(generator, a_lease, a_job):
+    output, = generator(iter([a_lease]), a_job)
+    return check(output, a_lease, a_job)
+
+
+def content(output):
+    return [(array.dtype.name, array.shape, array.tobytes()) for array in output.arrays], output.skipped
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Ten good pictures, no two alike, and three bad files; samples by index."""
+    samples = []
+    for index in range(10):
+        y, x = np.mgrid[0:30, 0:44]
+        pixels = np.stack([x * 5 + index * 3, y * 8, (x + y) * 3 - index * 9], axis=-1) % 256
+        name = "%d.png" % index
+        Image.fromarray(pixels.astype(np.uint8)).save(str(tmp_path / name))
+        samples.append(Sample(index, name, index % 3))
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "folder.jpg").mkdir()
+    samples += [Sample(10, "text.jpg", 0), Sample(11, "folder.jpg", 1), Sample(12, "gone.jpg", 2)]
+    return samples
+
+
+# -------------------------------------------------------------------------------------- the pictures
+
+@pytest.mark.parametrize("decode", ["exact", "fast"])
+def test_image_yields_pictures_and_labels_in_the_leases_order(photos, tmp_path, decode):
+    chosen = [photos[i] for i in (7, 2, 9, 0)]
+    output = one(generators.image, lease(chosen), job(root=tmp_path, decode=decode))
+    pixels, labels = output.arrays
+    assert pixels.dtype == np.uint8 and pixels.shape == (4, HEIGHT, WIDTH, 3) and pixels.flags.c_contiguous
+    assert labels.dtype == np.int32 and labels.tolist() == [[1], [2], [0], [0]]
+    for row, sample in zip(pixels, chosen):
+        assert np.array_equal(row, images.load(str(tmp_path / sample.path), (HEIGHT, WIDTH), decode))
+    assert output.skipped == ()
+
+
+def test_bad_files_are_left_out_and_named(photos, tmp_path):
+    chosen = [photos[i] for i in (10, 3, 11, 12, 5)]
+    output = one(generators.image, lease(chosen), job(root=tmp_path))
+    pixels, labels = output.arrays
+    assert pixels.shape == (2, HEIGHT, WIDTH, 3) and pixels.flags.c_contiguous
+    assert labels.tolist() == [[0], [2]]
+    assert np.array_equal(pixels[1], images.load(str(tmp_path / "5.png"), (HEIGHT, WIDTH), "exact"))
+    assert output.skipped == (Skipped(10, "UnidentifiedImageError: cannot identify image file"),
+                              Skipped(11, "IsADirectoryError: is a directory"),
+                              Skipped(12, "FileNotFoundError: no such file"))
+
+
+@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
+def test_a_batch_of_nothing_but_bad_files_is_empty_and_of_the_right_shape(photos, tmp_path, generator):
+    output = one(generator, lease(photos[10:]), job(root=tmp_path))
+    assert [(array.dtype.name, array.shape) for array in output.arrays] == [
+        ("uint8", (0, HEIGHT, WIDTH, 3)), ("int32", (0, 1))]
+    assert [item.index for item in output.skipped] == [10, 11, 12]
+
+
+def test_a_short_last_batch(photos, tmp_path):
+    leases = [lease(photos[0:4]), lease(photos[4:8], 1), lease(photos[8:10], 2)]
+    outputs = list(generators.image(iter(leases), job(root=tmp_path)))
+    assert [len(output.arrays[0]) for output in outputs] == [4, 4, 2]
+
+
+def test_generators_ask_for_a_lease_only_when_they_have_delivered_the_last(photos, tmp_path):
+    """One Output for each lease, in order: the worker relies on it for who gets which."""
+    for generator, a_job in ((generators.image, job(root=tmp_path)), (generators.augmented, job(root=tmp_path)),
+                             (example.grayscale, job(root=tmp_path))):
+        taken = []
+        leases = (taken.append(i) or lease(photos[i:i + 1], i) for i in range(3))
+        for delivered, _ in enumerate(generator(leases, a_job)):
+            assert len(taken) == delivered + 1
+        assert len(taken) == 3
+
+
+def test_a_lease_that_names_a_file_outside_of_the_root_fails(tmp_path):
+    with pytest.raises(ProtocolError):
+        one(generators.image, lease([Sample(0, "../x.png", 0)]), job(root=tmp_path))
+
+
+def test_trouble_of_the_host_is_not_skipped(photos, tmp_path, monkeypatch):
+    def no_memory(*arguments):
+        raise MemoryError()
+
+    monkeypatch.setattr(images, "load", no_memory)
+    with pytest.raises(MemoryError):
+        one(generators.image, lease(photos[:2]), job(root=tmp_path))
+
+
+# -------------------------------------------------------------------------------------- augmentation
+
+def test_augmented_is_image_with_augment_seeded_by_seed_epoch_and_index(photos, tmp_path):
+    a_job = job("augmented", tmp_path)
+    plain = one(generators.image, lease(photos[:10]), a_job).arrays[0]
+    for epoch in (0, 1):
+        varied = one(generators.augmented, lease(photos[:10], epoch=epoch), a_job).arrays[0]
+        for index, row in enumerate(varied):
+            chance = random.Random(sample_seed(a_job.seed, epoch, index))
+            assert np.array_equal(row, images.augment(Image.fromarray(plain[index]), chance))
+
+
+def test_augmented_differs_by_epoch_and_seed_and_not_by_anything_else(photos, tmp_path):
+    def pixels(epoch=0, seed=11, position=0, samples=photos[:10]):
+        a_job = job("augmented", tmp_path, seed=seed)
+        return one(generators.augmented, lease(samples, position, epoch), a_job).arrays[0]
+
+    first = pixels()
+    assert not np.array_equal(first, pixels(epoch=1))
+    assert not np.array_equal(first, pixels(seed=12))
+    assert np.array_equal(first, pixels(position=99))
+    assert np.array_equal(first[::-1], pixels(samples=photos[:10][::-1]))  # a sample's, not a batch's, randomness
+
+
+def test_evaluation_is_never_augmented(photos, tmp_path):
+    a_job = job("augmented", tmp_path)
+    evaluation = lease(photos[:10], training=False)
+    plain = one(generators.image, evaluation, a_job)
+    assert content(one(generators.augmented, evaluation, a_job)) == content(plain)
+
+
+@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
+def test_the_same_lease_gives_the_same_bytes_whatever_was_in_between(photos, tmp_path, generator):
+    a_job = job(root=tmp_path, decode="fast")
+    wanted = lease(photos[2:6] + photos[11:12], 3, epoch=2)
+    other = lease(photos[5:9] + photos[10:11], 4, epoch=1)
+    alone = content(one(generator, wanted, a_job))
+    random.seed(0)
+    np.random.seed(0)
+    outputs = list(generator(iter([other, wanted, other, other, wanted]), a_job))
+    assert content(outputs[1]) == content(outputs[4]) == alone
+    assert content(outputs[0]) != alone
+
+
+# ----------------------------------------------------------------------------------- generated records
+
+def records(numbers, seed=11, epoch=0, training=True):
+    samples = [Sample(index, str(number), 0) for index, number in enumerate(numbers)]
+    return one(generators.numerical, lease(samples, epoch=epoch, training=training),
+               job("numerical", arrays=NUMBERS, seed=seed)).arrays
+
+
+def test_numerical_records_are_a_function_of_seed_and_number_alone():
+    features, labels = records([5, 6, 7])
+    again_features, again_labels = records([7, 5], epoch=3, training=False)
+    assert np.array_equal(features[[2, 0]], again_features)
+    assert np.array_equal(labels[[2, 0]], again_labels)
+    assert not np.array_equal(features, records([5, 6, 7], seed=12)[0])
+    assert features.dtype == np.float32 and features.shape == (3, 10)
+    assert labels.dtype == np.int32 and labels.shape == (3, 1)
+
+
+# As computed on Python 3.6 with numpy 1.16 and on Python 3.13 with numpy 2.5.
+GOLDEN_FEATURES = [0.24484336376190186, 0.6915519833564758, 0.3244745135307312]
+GOLDEN_LABELS = [0, 0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0]
+
+
+def test_numerical_records_are_the_same_on_every_python_and_numpy():
+    features, labels = records(range(32), seed=1)
+    assert features[0, :3].tolist() == GOLDEN_FEATURES
+    assert labels[:, 0].tolist() == GOLDEN_LABELS
+
+
+def test_numerical_features_are_uniform_and_labels_balanced():
+    features, labels = records(range(4000))
+    assert features.min() >= 0 and features.max() <= 1
+    assert np.abs(features.mean(axis=0) - 0.5).max() < 0.03
+    assert np.abs(features.var(axis=0) - 1 / 12.0).max() < 0.01
+    assert 0.45 < labels.mean() < 0.55
+
+
+def test_logistic_regression_learns_the_labels_to_about_nine_in_ten_and_no_better():
+    features, labels = records(range(6000))
+    x = np.hstack([features - 0.5, np.ones((6000, 1))])
+    weights = np.zeros((11, 1))
+    for _ in range(300):
+        predicted = 1 / (1 + np.exp(-x[:4000].dot(weights)))
+        weights -= 5.0 * x[:4000].T.dot(predicted - labels[:4000]) / 4000
+    accuracy = ((x[4000:].dot(weights) > 0) == labels[4000:]).mean()
+    assert 0.86 < accuracy < 0.93
+    assert accuracy > max(labels[4000:].mean(), 1 - labels[4000:].mean()) + 0.3
+
+
+def test_numerical_takes_an_empty_lease():
+    features, labels = records([])
+    assert features.shape == (0, 10) and labels.shape == (0, 1)
+
+
+# ------------------------------------------------------------------------------------------ example
+
+def test_the_example_yields_grey_crops_that_vary_in_training_only(photos, tmp_path):
+    a_job = job("workers.example:grayscale", tmp_path)
+    training, evaluation = lease(photos[:10]), lease(photos[:10], training=False)
+    pixels, labels = one(example.grayscale, training, a_job).arrays
+    assert np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
+    assert labels[:, 0].tolist() == [sample.label for sample in photos[:10]]
+    still = one(example.grayscale, evaluation, a_job).arrays[0]
+    later = lease(photos[:10], epoch=5, training=False)
+    assert np.array_equal(still, one(example.grayscale, later, a_job).arrays[0])
+    assert not np.array_equal(pixels, still)
+    assert not np.array_equal(pixels, one(example.grayscale, lease(photos[:10], epoch=1), a_job).arrays[0])
+
+
+def test_the_example_is_found_when_allowed():
+    name = "workers.example:grayscale"
+    assert find(name, [name]) is example.grayscale
+
+
+# --------------------------------------------------------------------------------------------- find
+
+def test_the_three_are_found_by_name():
+    assert [find(name, []) for name in ("numerical", "image", "augmented")] == [
+        generators.numerical, generators.image, generators.augmented]
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    """Writes a module that can be imported; gives its name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = []
+
+    def write(text):
+        name = "stoker_user_module_%d" % len(names)
+        (tmp_path / (name + ".py")).write_text(textwrap.dedent(text))
+        names.append(name)
+        return name
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_a_module_that_is_not_allowed_is_not_even_imported(user_module):
+    name = user_module("raise SystemExit('imported')") + ":mine"
+    with pytest.raises(ConfigError) as caught:
+        find(name, ["other:thing"])
+    assert "--allow-generator %s" % name in str(caught.value) and "other:thing" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pictures", "", "module:", ":function"])
+def test_an_unknown_name_says_what_there_is(name):
+    with pytest.raises(ConfigError, match="numerical, image, augmented"):
+        find(name, [name])
+
+
+@pytest.mark.parametrize("text, message", [
+    ("def other(leases, job):\n    yield", "has no mine"),
+    ("def mine(leases, job):\n    return []", "no generator function"),
+    ("class mine:\n    pass", "no generator function"),
+    ("import surely_no_such_module", "surely_no_such_module"),
+    ("def mine(:", "SyntaxError"),
+    ("1 / 0", "ZeroDivisionError"),
+])
+def test_what_is_wrong_with_the_users_module_is_said(user_module, text, message):
+    name = user_module(text) + ":mine"
+    with pytest.raises(ConfigError, match=message):
+        find(name, [name])
+
+
+def test_a_missing_module_is_said():
+    with pytest.raises(ConfigError, match="surely_no_such_module"):
+        find("surely_no_such_module:mine", ["surely_no_such_module:mine"])
+
+
+# -------------------------------------------------------------------------------------------- check
+
+THREE = [Sample(4, "a", 0), Sample(5, "b", 1), Sample(6, "c", 0)]
+
+
+def arrays(n=3):
+    return np.zeros((n, HEIGHT, WIDTH, 3), np.uint8), np.zeros((n, 1), np.int32)
+
+
+def test_check_lets_right_batches_through():
+    pixels, labels = arrays()
+    assert check(Output((pixels, labels)), lease(THREE), job()).arrays[0] is pixels
+    pixels, labels = arrays(1)
+    checked = check(Output([pixels, labels], [Skipped(4, "bad"), Skipped(6, "bad")]), lease(THREE), job())
+    assert checked.skipped == (Skipped(4, "bad"), Skipped(6, "bad"))
+
+
+def test_check_makes_arrays_contiguous():
+    pixels = np.arange(HEIGHT * WIDTH * 9, dtype=np.uint8).reshape((3, WIDTH, HEIGHT, 3)).transpose((0, 2, 1, 3))
+    assert not pixels.flags.c_contiguous
+    checked = check(Output((pixels, arrays()[1])), lease(THREE), job()).arrays[0]
+    assert checked.flags.c_contiguous and np.array_equal(checked, pixels)
+
+
+PIXELS, LABELS = arrays()
+
+
+@pytest.mark.parametrize("output, message", [
+    ((PIXELS, LABELS), r"yielded a tuple, must be an Output\(arrays, skipped\)"),
+    (None, "yielded a NoneType"),
+    (Output((PIXELS,)), "arrays are 1, must be a tuple of 2: images, labels"),
+    (Output(PIXELS), "arrays are ndarray, must be a tuple of 2"),
+    (Output((PIXELS.tolist(), LABELS)), "'images' is a list, must be a numpy array"),
+    (Output((PIXELS / 255.0, LABELS)), "'images' is of dtype float64, must be uint8"),
+    (Output((PIXELS, LABELS.astype(np.int64))), "'labels' is of dtype int64, must be int32"),
+    (Output((PIXELS, LABELS.astype(">i4"))), "'labels' is of dtype >i4, must be int32"),
+    (Output((PIXELS.transpose((0, 2, 1, 3)), LABELS)),
+     r"'images' is of shape \[3, 20, 12, 3\], must be \[n, 12, 20, 3\]"),
+    (Output((PIXELS, LABELS[:, 0])), r"'labels' is of shape \[3\], must be \[n, 1\]"),
+    (Output((PIXELS, np.array(1, np.int32))), r"'labels' is of shape \[\]"),
+    (Output((PIXELS, LABELS[:2])), "different lengths: 'images' 3, 'labels' 2"),
+    (Output((PIXELS[:2], LABELS[:2])), "2 samples and 0 skipped, must be 3 together"),
+    (Output((PIXELS, LABELS), (Skipped(4, "bad"),)), "3 samples and 1 skipped, must be 3 together"),
+    (Output((PIXELS[:2], LABELS[:2]), (Skipped(9, "bad"),)), "skipped the sample 9, which is not in the lease"),
+    (Output((PIXELS[:1], LABELS[:1]), (Skipped(5, "bad"), Skipped(5, "bad"))), "sample 5, .* skipped before"),
+    (Output((PIXELS[:2], LABELS[:2]), ((4, "bad"),)), r"skipped holds \(4, 'bad'\), must be Skipped"),
+    (Output((PIXELS[:2], LABELS[:2]), (Skipped(4, ValueError("bad")),)), "must be Skipped"),
+    (Output((PIXELS[:2], LABELS[:2]), 1), "skipped is a int, must be a tuple of Skipped"),
+])
+def test_check_says_what_is_wrong(output, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check(output, lease(THREE, position=17), job("my.module:mine"))
+    assert str(caught.value).startswith("generator 'my.module:mine', batch at position 17: ")

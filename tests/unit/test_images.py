@@ -1,0 +1,400 @@
+"""Real files, written by PIL into tmp_path, read back by workers.images."""
+
+import errno
+import os
+import random
+import resource
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import ProtocolError
+from workers import images
+
+HEIGHT, WIDTH = 97, 161  # no multiples of anything
+
+
+def photo(height=HEIGHT, width=WIDTH):
+    """Something smooth in three different channels, as photos are."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    channels = [np.sin(x / 37 + y / 53), np.cos(x / 29 - y / 41), np.sin((x + 2 * y) / 61)]
+    return Image.fromarray(np.uint8(np.stack(channels, axis=-1) * 120 + 128))
+
+
+def translucent(image):
+    image = image.convert("RGBA")
+    alpha = np.tile(np.arange(image.width) % 256, (image.height, 1)).astype(np.uint8)
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+#: name -> how that file is written. Every mode that PIL has a different path for.
+FILES = {
+    "rgb.jpg": lambda path: photo().save(path, quality=90),
+    "large.jpg": lambda path: photo(601, 449).save(path, quality=90),
+    "grey.jpg": lambda path: photo().convert("L").save(path),
+    "cmyk.jpg": lambda path: photo().convert("CMYK").save(path),
+    "progressive.jpg": lambda path: photo().save(path, progressive=True),
+    "rgb.png": lambda path: photo().save(path),
+    "rgba.png": lambda path: translucent(photo()).save(path),
+    "palette.png": lambda path: photo().convert("P").save(path),
+    "transparent-palette.png": lambda path: photo().convert("P").save(path, transparency=b"\x00\x80" * 128),
+    "bits.png": lambda path: photo().convert("1").save(path),
+    "la.png": lambda path: translucent(photo()).convert("LA").save(path),
+    "palette.gif": lambda path: photo().convert("P").save(path),
+    "rgb.bmp": lambda path: photo().save(path),
+    "rgb.tif": lambda path: photo().save(path),
+    "png-named.jpg": lambda path: photo().save(path, format="PNG"),
+}
+
+
+@pytest.fixture(params=sorted(FILES))
+def file(request, tmp_path):
+    path = str(tmp_path / request.param)
+    FILES[request.param](path)
+    return path
+
+
+def tutorial(path, height, width):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as img:
+            return np.array(img.resize((width, height)).convert("RGB")) / 255.0
+
+
+def psnr(a, b):
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return 10 * np.log10(255 ** 2 / max(np.mean(difference ** 2), 1e-9))
+
+
+# --------------------------------------------------------------------------------------------- load
+
+def test_exact_is_the_tutorials_expression_to_the_last_bit(file):
+    for size in ((33, 80), (HEIGHT, WIDTH), (130, 240)):
+        image = images.load(file, size, "exact")
+        assert image.mode == "RGB" and image.size == size[::-1]
+        assert np.array_equal(np.array(image) / 255.0, tutorial(file, *size))
+
+
+def test_fast_gives_rgb_of_that_size_for_every_mode(file):
+    for size in ((33, 80), (130, 240)):
+        image = images.load(file, size, "fast")
+        assert image.mode == "RGB" and image.size == size[::-1]
+
+
+@pytest.mark.parametrize("name", ["rgb.jpg", "large.jpg", "grey.jpg", "cmyk.jpg", "progressive.jpg", "rgb.png",
+                                  "rgba.png", "la.png", "rgb.bmp"])
+def test_fast_is_close_to_exact(tmp_path, name):
+    path = str(tmp_path / name)
+    FILES[name](path)
+    for size in ((16, 24), (48, 30)):
+        assert psnr(images.load(path, size, "fast"), images.load(path, size, "exact")) > 38
+
+
+def test_fast_is_what_pillows_thumbnail_does(tmp_path):
+    # On noise every other way of reducing (none at all, or to less than twice the target) gives something else.
+    path = str(tmp_path / "noise.jpg")
+    noise = np.random.RandomState(0).randint(0, 256, (600, 800, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    for height, width in ((75, 100), (30, 40)):
+        with Image.open(path) as thumbnail:
+            thumbnail.thumbnail((width, height))
+            assert np.array_equal(images.load(path, (height, width), "fast"), thumbnail)
+
+
+def test_fast_leaves_no_border_of_the_reduced_jpeg(tmp_path):
+    # 449 is no multiple of 8: the reduced image has a last column that is only partly picture.
+    path = str(tmp_path / "ramp.jpg")
+    ramp = np.tile(np.linspace(0, 255, 449), (601, 1)).astype(np.uint8)
+    Image.fromarray(ramp).save(path, quality=95)
+    fast, exact = (np.asarray(images.load(path, (16, 16), decode), int) for decode in ("fast", "exact"))
+    assert np.abs(fast - exact).max() <= 2
+
+
+def test_a_palette_is_resolved_before_fast_resizes(tmp_path):
+    path = str(tmp_path / "palette.png")
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).convert("P").save(path)
+    means = np.asarray(images.load(path, (8, 8), "fast"))
+    assert means.min() > 100 and means.max() < 155  # averaged; nearest neighbour would give 0 or 255
+
+
+# ------------------------------------------------------------------------------------------- errors
+
+def jpeg_bytes(tmp_path):
+    photo().save(str(tmp_path / "whole.jpg"), quality=90)
+    return (tmp_path / "whole.jpg").read_bytes()
+
+
+BAD = {
+    "zero-bytes": lambda path, tmp_path: path.write_bytes(b""),
+    "text": lambda path, tmp_path: path.write_text("this is no picture\n" * 40),
+    "truncated-jpeg": lambda path, tmp_path: path.write_bytes(jpeg_bytes(tmp_path)[:-2000]),
+    "jpeg-header-only": lambda path, tmp_path: path.write_bytes(jpeg_bytes(tmp_path)[:30]),
+    "html": lambda path, tmp_path: path.write_text("<html><body>404 Not Found</body></html>"),
+    "eps": lambda path, tmp_path: photo().save(str(path), format="EPS"),
+    "gone": lambda path, tmp_path: None,
+    "directory": lambda path, tmp_path: path.mkdir(),
+    "dangling-link": lambda path, tmp_path: path.symlink_to(tmp_path / "nowhere"),
+    "loop": lambda path, tmp_path: path.symlink_to(path),
+    "pipe": lambda path, tmp_path: os.mkfifo(str(path)),
+}
+
+REASONS = {
+    "zero-bytes": "UnidentifiedImageError: cannot identify image file",
+    "text": "UnidentifiedImageError: cannot identify image file",
+    "gone": "FileNotFoundError: no such file",
+    "directory": "IsADirectoryError: is a directory",
+    "dangling-link": "FileNotFoundError: no such file",
+    "loop": "OSError: too many levels of symbolic links",
+    "pipe": "not a regular file",
+    "truncated-jpeg": "OSError: image file is truncated",
+    "eps": "EPS is a program, not a picture",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD))
+def test_a_bad_file_is_a_bad_image_with_a_short_stable_reason(tmp_path, kind):
+    path = tmp_path / "bad.jpg"
+    BAD[kind](path, tmp_path)
+    for decode in ("exact", "fast"):
+        with pytest.raises(images.BadImage) as caught:
+            images.load(str(path), (20, 30), decode)
+        reason = str(caught.value)
+        assert reason == REASONS.get(kind, reason)
+        assert 0 < len(reason) <= 200 and "\n" not in reason
+        assert str(tmp_path) not in reason and "0x" not in reason
+
+
+def test_truncated_png_and_broken_pixels(tmp_path):
+    path = tmp_path / "whole.png"
+    photo().save(str(path))
+    whole = path.read_bytes()
+    for content in (whole[:len(whole) // 2], whole[:200] + b"\xff" * 400 + whole[600:], whole[:20]):
+        path.write_bytes(content)
+        with pytest.raises(images.BadImage):
+            images.load(str(path), (20, 30), "exact")
+
+
+def test_whatever_content_pil_is_given_it_is_a_picture_or_a_bad_image(tmp_path):
+    """Single bytes of real files changed at random: nothing but BadImage may come out."""
+    chance = random.Random(7)
+    bad = 0
+    for name in ("rgb.jpg", "palette.png", "palette.gif", "rgb.bmp", "rgb.tif"):
+        path = tmp_path / name
+        FILES[name](str(path))
+        whole = path.read_bytes()
+        for _ in range(25):
+            content = bytearray(whole)
+            for _ in range(3):
+                content[chance.randrange(min(len(content), 400))] = chance.randrange(256)
+            path.write_bytes(bytes(content))
+            try:
+                images.load(str(path), (8, 12), "exact")
+            except images.BadImage:
+                bad += 1
+    assert bad > 10  # else the files were not really damaged
+
+
+def test_a_name_too_long_and_a_file_for_a_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(images.BadImage, match="^OSError: name too long$"):
+        images.load(str(tmp_path / ("x" * 300)), (8, 8), "fast")
+    with pytest.raises(images.BadImage, match="^NotADirectoryError: "):
+        images.load(str(tmp_path / "file" / "x.jpg"), (8, 8), "fast")
+
+
+def test_a_file_that_may_not_be_read_is_bad(tmp_path):
+    path = tmp_path / "secret.jpg"
+    path.write_bytes(b"")
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # nothing is forbidden to root: be nobody for a moment
+        os.seteuid(65534)
+    try:
+        with pytest.raises(images.BadImage, match="^PermissionError: permission denied$"):
+            images.load(str(path), (8, 8), "fast")
+    finally:
+        os.seteuid(user)
+
+
+def test_no_file_handles_left_is_this_workers_trouble(tmp_path):
+    path = str(tmp_path / "rgb.jpg")
+    FILES["rgb.jpg"](path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            images.load(path, (8, 8), "fast")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
+    images.load(path, (8, 8), "fast")
+
+
+def test_a_failing_read_is_the_hosts_trouble(tmp_path):
+    try:
+        with open("/proc/self/mem", "rb") as memory:
+            memory.read(1)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            pytest.skip("no file here that is sure to fail with EIO")
+    else:
+        pytest.skip("no file here that is sure to fail with EIO")
+    (tmp_path / "x.jpg").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError) as caught:
+        images.load(str(tmp_path / "x.jpg"), (8, 8), "fast")
+    assert caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize("error, expected", [
+    (MemoryError(), MemoryError),
+    (OSError("out of memory error when reading image file"), MemoryError),
+    (OSError(errno.ESTALE, "Stale file handle"), OSError),
+    (KeyboardInterrupt(), KeyboardInterrupt),
+    (ImportError("no plugin"), ImportError),
+])
+def test_what_pil_raises_for_lack_of_something_is_not_the_files_fault(tmp_path, monkeypatch, error, expected):
+    def fail(file):
+        raise error
+
+    path = str(tmp_path / "rgb.jpg")
+    FILES["rgb.jpg"](path)
+    monkeypatch.setattr(images.Image, "open", fail)  # none of these can be had for real without harm
+    with pytest.raises(expected):
+        images.load(path, (8, 8), "exact")
+
+
+def test_a_decompression_bomb_is_bad_and_a_merely_large_picture_is_not(tmp_path, monkeypatch, recwarn):
+    path = str(tmp_path / "rgb.png")
+    FILES["rgb.png"](path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH - 1)
+    warnings.simplefilter("error")  # as under python -W error: the same must come out
+    images.load(path, (8, 8), "exact")
+    assert not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    with pytest.raises(images.BadImage, match="^DecompressionBombError: "):
+        images.load(path, (8, 8), "exact")
+
+
+def test_no_file_stays_open(tmp_path):
+    good, bad = tmp_path / "rgb.jpg", tmp_path / "bad.jpg"
+    FILES["rgb.jpg"](str(good))
+    bad.write_bytes(good.read_bytes()[:-1500])
+    kept = []  # neither an image nor an error that somebody keeps may hold a file
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        kept.append(images.load(str(good), (8, 8), "fast"))
+        with pytest.raises(images.BadImage) as caught:
+            images.load(str(bad), (8, 8), "exact")
+        kept.append(caught)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ------------------------------------------------------------------------------------------ resolve
+
+def test_resolve_joins_root_and_path():
+    assert images.resolve("/data/photos", "cats/1.jpg") == b"/data/photos/cats/1.jpg"
+    assert images.resolve("photos", "caf\u00e9/\udcff.jpg") == b"photos/caf\xc3\xa9/\xff.jpg"
+    assert images.resolve("/d", "..a/b..jpg/...") == b"/d/..a/b..jpg/..."
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "//etc/passwd", "..", "../x.jpg", "a/../../x.jpg", "a/..",
+                                  "a\0.jpg", "\ud800.jpg"])
+def test_resolve_refuses_what_is_not_below_the_root(path):
+    with pytest.raises(ProtocolError, match="a lease names the file"):
+        images.resolve("/data", path)
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9.jpg", "\u732b.jpg", "\udcff\udcfe.jpg"])
+def test_undecodable_and_foreign_names_open(tmp_path, name):
+    path = images.resolve(str(tmp_path), name)
+    FILES["rgb.jpg"](str(tmp_path / "x.jpg"))
+    os.rename(str(tmp_path / "x.jpg").encode(), path)
+    assert images.load(path, (8, 12), "fast").size == (12, 8)
+
+
+def test_foreign_names_open_in_the_c_locale(tmp_path):
+    """On Python 3.6, LANG=C means ASCII: opening the str would fail there."""
+    FILES["rgb.jpg"](str(tmp_path / "x.jpg"))
+    os.rename(str(tmp_path / "x.jpg").encode(), images.resolve(str(tmp_path), "caf\u00e9.jpg"))
+    code = ("import sys; from workers import images; "
+            "print(images.load(images.resolve(sys.argv[1], 'caf\\u00e9.jpg'), (8, 12), 'exact').size)")
+    root = os.path.dirname(os.path.dirname(images.__file__))
+    environment = dict(os.environ, LC_ALL="C", PYTHONPATH=root, PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=root)
+    assert output.decode().strip() == "(12, 8)"
+
+
+# ------------------------------------------------------------------------------------------ augment
+
+def flat(value):
+    return Image.fromarray(np.full((6, 9, 3), value, np.uint8))
+
+
+def test_augment_is_a_function_of_image_and_seed():
+    image = photo(40, 60)
+    for seed in range(20):
+        once, again = images.augment(image, random.Random(seed)), images.augment(image, random.Random(seed))
+        assert np.array_equal(once, again)
+        assert once.mode == "RGB" and once.size == image.size
+
+
+def test_augment_leaves_its_image_alone():
+    image = photo(20, 30)
+    before = np.array(image)
+    for seed in range(8):
+        images.augment(image, random.Random(seed))
+    assert np.array_equal(before, image)
+
+
+def test_augment_always_draws_four_numbers():
+    for seed in range(20):
+        used, counted = random.Random(seed), random.Random(seed)
+        images.augment(flat(100), used)
+        for _ in range(4):
+            counted.random()
+        assert used.random() == counted.random()
+
+
+def test_augment_varies_half_and_flips_a_quarter():
+    # Left half dark, right half bright: a flip is seen whatever happens to brightness and contrast.
+    pixels = np.full((4, 8, 3), 60, np.uint8)
+    pixels[:, 4:] = 180
+    image = Image.fromarray(pixels)
+    chance = random.Random(1)
+    varied = flipped = 0
+    for _ in range(2000):
+        out = np.asarray(images.augment(image, chance), int)
+        varied += not np.array_equal(out, pixels)
+        flipped += out[0, 0, 0] > out[0, -1, 0]
+    assert 900 < varied < 1100   # 1000 +- 22 (one sigma)
+    assert 420 < flipped < 580   # 500 +- 19
+
+
+def test_augments_brightness_is_uniform_from_08_to_12():
+    # Of a flat image contrast changes nothing: what is left is the brightness factor.
+    chance = random.Random(2)
+    factors = [np.asarray(images.augment(flat(200), chance))[0, 0, 0] / 200.0 for _ in range(2000)]
+    factors = np.array([factor for factor in factors if factor != 1.0])
+    assert 0.795 <= factors.min() < 0.815 and 1.185 < factors.max() <= 1.205
+    assert abs(factors.mean() - 1.0) < 0.02
+    assert abs((factors < 0.9).mean() - 0.25) < 0.05
+
+
+def test_augments_contrast_is_around_the_pictures_mean():
+    pixels = np.full((4, 8, 3), 60, np.uint8)
+    pixels[:, 4:] = 180
+    chance = random.Random(3)
+    ratios = []
+    for _ in range(2000):
+        out = np.asarray(images.augment(Image.fromarray(pixels), chance), float)
+        ratios.append((out.max() - out.min()) / (out.max() + out.min()) / 0.5)  # brightness cancels
+    assert 0.78 < min(ratios) < 0.84 and 1.16 < max(ratios) < 1.22

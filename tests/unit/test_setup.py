@@ -1,0 +1,76 @@
+"""The pins of .setup/ against what setup.cfg promises, for every Python that `make` may find on a machine."""
+
+import configparser
+import functools
+import os
+from typing import Dict, List
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WORKER_PYTHONS = ["3.%d" % minor for minor in range(7, 15)]
+TRAINER_PYTHON = "3.6"
+
+
+parse = functools.lru_cache(maxsize=None)(Requirement)
+
+
+def selected(lines: List[str], python: str) -> List[Requirement]:
+    requirements = [parse(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [each for each in requirements if not each.marker or each.marker.evaluate({"python_version": python})]
+
+
+def pins(name: str, python: str) -> Dict[str, str]:
+    """Package -> its version in .setup/``name``.txt for this Python; fails unless there is exactly one."""
+    with open(os.path.join(ROOT, ".setup", name + ".txt")) as file:
+        requirements = selected(file.read().splitlines(), python)
+    versions = {}  # type: Dict[str, str]
+    for requirement in requirements:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==" and "*" not in specifier.version, requirement
+        assert requirement.name not in versions, "two versions of %s on Python %s" % (requirement.name, python)
+        versions[requirement.name] = specifier.version
+    return versions
+
+
+def promised(python: str, *extras: str) -> List[Requirement]:
+    config = configparser.ConfigParser()
+    config.read(os.path.join(ROOT, "setup.cfg"), encoding="utf-8")
+    lines = [config["options"]["install_requires"]] + [config["options.extras_require"][extra] for extra in extras]
+    return selected("\n".join(lines).splitlines(), python)
+
+
+def assert_kept(promises: List[Requirement], versions: Dict[str, str]) -> None:
+    for requirement in promises:
+        assert requirement.name in versions
+        assert versions[requirement.name] in requirement.specifier, requirement
+
+
+def test_the_trainers_pins_keep_what_setup_cfg_promises() -> None:
+    versions = dict(pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON))
+    assert_kept(promised(TRAINER_PYTHON, "trainer", "dev"), versions)
+
+
+@pytest.mark.parametrize("python", WORKER_PYTHONS)
+def test_the_workers_pins_keep_what_setup_cfg_promises(python: str) -> None:
+    assert_kept(promised(python, "dev"), dict(pins("workers", python), **pins("tests", python)))
+
+
+def test_test_tools_change_no_version_of_the_trainer() -> None:
+    trainer, tests = pins("trainer", TRAINER_PYTHON), pins("tests", TRAINER_PYTHON)
+    assert {name: tests[name] for name in tests if name in trainer} == \
+        {name: trainer[name] for name in tests if name in trainer}
+
+
+@pytest.mark.parametrize("python", ["3.7", "3.8", "3.9", "3.10"])
+def test_same_pillow_is_the_trainers(python: str) -> None:
+    versions = pins("same-pillow", python)
+    assert versions["pillow"] == pins("trainer", TRAINER_PYTHON)["pillow"]
+    assert_kept(promised(python), versions)
+
+
+@pytest.mark.parametrize("python", WORKER_PYTHONS[4:])
+def test_lint_changes_no_version_of_the_workers(python: str) -> None:
+    others = dict(pins("workers", python), **pins("tests", python))
+    assert all(others.get(name, version) == version for name, version in pins("lint", python).items())

@@ -1,0 +1,51 @@
+"""``python -m trainer``, also ``stoker-train``: see ``trainer/cli.py``.
+
+This module only makes sure that Ctrl-C ends everything quickly and quietly at any moment, also while TensorFlow is
+being imported or computes: so it imports nothing heavy itself.
+"""
+
+import os
+import signal
+import sys
+import threading
+from typing import Optional, Sequence
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+LEAVE_WITHIN_S = 1.8   # after Ctrl-C; the orderly way usually takes a tenth of it
+
+
+def _watch(read_fd: int) -> None:
+    """Leaves ``LEAVE_WITHIN_S`` after a SIGINT, even if the main thread is deep inside a call that cannot be
+    interrupted. Worker processes follow, because their lifeline ends with this process."""
+    while signal.SIGINT not in os.read(read_fd, 64):
+        pass
+    threading.Event().wait(LEAVE_WITHIN_S)
+    os._exit(EXIT_INTERRUPTED)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs the command line; returns the exit code."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd)
+    threading.Thread(target=_watch, args=(read_fd,), name="stoker-ctrl-c", daemon=True).start()
+    try:
+        from pipeline.errors import StokerError
+        try:
+            from trainer import cli
+            return cli.run(argv)
+        except StokerError as error:
+            print("stoker-train: error: %s" % error, file=sys.stderr, flush=True)
+            return error.exit_code
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint",
+              file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)   # TensorFlow's own threads may take their time otherwise

@@ -1,0 +1,47 @@
+"""Which run a checkpoint directory belongs to, and how far it got."""
+
+import json
+import os
+from typing import Any, Dict
+
+import tensorflow as tf
+
+from pipeline.errors import CheckpointMismatch, ConfigError
+
+RECORD = "stoker.json"
+
+
+def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
+    """The ``global_step`` of the newest checkpoint in ``directory``, 0 if there is none.
+
+    The directory is made if need be, and gets a record of ``configuration``: every option that decides what a step
+    consists of. Raises CheckpointMismatch if the record there is of another one, ConfigError if it cannot be written.
+    """
+    path = os.path.join(directory, RECORD)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        newest = tf.train.latest_checkpoint(directory)
+        if newest is None:
+            with open(path + ".new", "w") as record:
+                json.dump(configuration, record, indent=1, sort_keys=True)
+            os.replace(path + ".new", path)
+            return 0
+    except OSError as error:
+        raise ConfigError("checkpoint directory %r cannot be used: %s" % (directory, error.strerror))
+    try:
+        with open(path) as record:
+            saved = json.load(record)
+    except (OSError, ValueError):
+        raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so it was not written by Stoker: choose "
+                                 "another --checkpoint-dir" % (directory, RECORD))
+    for name in sorted(set(saved) | set(configuration)):
+        if saved.get(name) != configuration.get(name):
+            raise CheckpointMismatch(
+                "the checkpoint in %s is of a run with %s %s, this one has %s: go back to that, or choose another "
+                "--checkpoint-dir" % (directory, name.replace("_", " "), json.dumps(saved.get(name)),
+                                      json.dumps(configuration.get(name))))
+    try:
+        return int(tf.train.NewCheckpointReader(newest).get_tensor("global_step"))
+    except (tf.errors.OpError, ValueError) as error:
+        raise CheckpointMismatch("the checkpoint %s cannot be read (%s): remove it, or choose another "
+                                 "--checkpoint-dir" % (newest, str(error).splitlines()[0]))

@@ -1,0 +1,180 @@
+"""The trainer's command line: options, the order of the start, and the closing line."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+import configargparse
+
+from pipeline.config import DECODERS, GENERATORS, JobOptions, StreamOptions, fingerprint
+from pipeline.errors import ConfigError
+from pipeline.plan import Plan
+from trainer.feed import open_dataset, start_stream
+
+EXIT_TERMINATED = 128 + signal.SIGTERM
+TERMINATE_WITHIN_S = 10.0
+
+
+def image_size(text: str) -> Tuple[int, int]:
+    """'64' or '48x64' (height x width) -> (height, width)."""
+    height, x, width = text.lower().partition("x")
+    try:
+        return int(height), int(width if x else height)
+    except ValueError:
+        raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text)
+
+
+def _parser() -> configargparse.ArgumentParser:
+    parser = configargparse.ArgumentParser(
+        prog="stoker-train", auto_env_var_prefix="STOKER_", formatter_class=_Formatter,
+        description="Trains TensorFlow 1.9 on images that worker processes decode: every sample of an epoch once, in an "
+                    "order that depends on nothing but the options below.",
+        epilog="examples:\n"
+               "  stoker-train photos/ --epochs 3\n"
+               "  stoker-train photos/ --image-size 48x64 --generator augmented --workers 4 --audit audit.jsonl\n"
+               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555    (workers on other hosts: stoker-worker)\n"
+               "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once, SIGTERM "
+               "after\na checkpoint.")
+    group = parser.add_argument_group("data")
+    group.add_argument("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
+    group.add_argument("--label-word", metavar="WORD",
+                       help="the tutorial's rule instead: label 1 if WORD is in the path below DATA, else 0")
+    group.add_argument("--generator", default="image", metavar="NAME",
+                       help="%s, or your own as module:function" % ", ".join(GENERATORS))
+    group.add_argument("--image-size", type=image_size, default=(64, 64), metavar="H[xW]",
+                       help="height and width in pixels to which images are resized (default: 64)")
+    group.add_argument("--decode", choices=DECODERS, default="fast",
+                       help="fast: JPEGs are decoded at reduced scale; exact: to the last bit what "
+                            "Image.open(f).resize(size).convert('RGB') gives")
+    group.add_argument("--samples", type=int, default=10000, metavar="N", help="records of the numerical generator")
+    group.add_argument("--validation-split", type=float, default=0.2, metavar="SHARE",
+                       help="share of each class that is held out and evaluated after each epoch")
+
+    group = parser.add_argument_group("training")
+    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
+    group.add_argument("--epochs", type=int, default=5, metavar="N", help="in all, those before a checkpoint included")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation and initial weights")
+
+    group = parser.add_argument_group("workers")
+    group.add_argument("--workers", type=int, default=None, metavar="N",
+                       help="worker processes on this host (default: one per core; 0: only workers started elsewhere)")
+    group.add_argument("--worker-python", metavar="FILE",
+                       help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
+    group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
+                       help="where workers connect; port * takes a free one. Anybody who reaches it can be a worker: "
+                            "beyond loopback only on a network that you trust")
+    group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
+                       help="most steps under way or buffered at once; at least two per worker process")
+    group.add_argument("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
+                       help="a worker silent for so long loses its steps to others")
+    group.add_argument("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
+                       help="give up when there is no worker for so long")
+
+    group = parser.add_argument_group("output")
+    group.add_argument("--checkpoint-dir", metavar="DIR",
+                       help="checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
+    group.add_argument("--checkpoint-secs", type=float, default=30.0, metavar="S",
+                       help="seconds between checkpoints; there is one after each epoch besides")
+    group.add_argument("--audit", metavar="FILE",
+                       help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt")
+    return parser
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        if "default:" in text or action.default in (None, argparse.SUPPRESS) or not action.option_strings:
+            return text
+        return text + " (default: %(default)s)"
+
+
+def run(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs the command line; returns the exit code. Raises StokerError."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode)
+    options = StreamOptions(bind=args.bind, prefetch=args.prefetch, lease_s=args.lease_s,
+                            worker_timeout_s=args.worker_timeout_s, audit=args.audit)
+    if not args.checkpoint_secs > 0:
+        raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
+    dataset = open_dataset(_data(args), args.generator, args.label_word)
+    print(dataset.summary(), flush=True)
+    training, validation = dataset.split(args.validation_split, args.seed)
+    plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
+    print("%d samples to train on, %d held out; %d steps in %d epochs" % (len(training), len(validation), plan.steps,
+                                                                          plan.epochs), flush=True)
+    checkpoint_dir = args.checkpoint_dir or os.path.join(
+        "runs", os.path.basename(dataset.root) if dataset.root else args.generator)
+    tf = _import_tensorflow()
+    from trainer import checkpoint, model, train
+    tf.set_random_seed(args.seed)
+    start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))
+    if start_step > plan.steps:
+        raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs"
+                          % (checkpoint_dir, start_step, plan.steps, args.epochs))
+    if start_step == plan.steps:
+        print("%s has all %d steps: nothing left to train. More --epochs go on from there, another --checkpoint-dir "
+              "starts anew" % (checkpoint_dir, plan.steps), flush=True)
+    elif start_step:
+        print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
+    with start_stream(plan, training, validation, job, options, start_step, args.workers,
+                      args.worker_python) as stream:
+        if not args.workers and args.workers is not None:
+            print("waiting for workers: python -m workers --connect %s" % stream.address, flush=True)
+        loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), checkpoint_dir, args.checkpoint_secs)
+        _on_sigterm(loop)
+        from tqdm.contrib.logging import logging_redirect_tqdm
+        with logging_redirect_tqdm():
+            result = loop.run()
+        skipped = _report_skipped(stream.skipped, checkpoint_dir)
+    accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
+    print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %s; checkpoint in %s" % (
+        "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
+        100 * result.waiting_share, skipped, checkpoint_dir), flush=True)
+    return EXIT_TERMINATED if result.stopped else 0
+
+
+def _report_skipped(skipped: Dict[str, str], directory: str) -> str:
+    """Writes one line per skipped file into ``directory``; returns how many there are, in words."""
+    if not skipped:
+        return "no file skipped"
+    path = os.path.join(directory, "skipped.txt")
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as report:
+        for name, reason in sorted(skipped.items()):
+            report.write("%s\t%s\n" % (name, reason))
+    return "%d file%s skipped (listed in %s)" % (len(skipped), "s" * (len(skipped) > 1), path)
+
+
+def _data(args: Any) -> Any:
+    if args.generator == "numerical":
+        if args.data is not None:
+            raise ConfigError("generator numerical makes its own records: leave DATA (%r) away, and say how many "
+                              "with --samples" % args.data)
+        return args.samples
+    if args.data is None:
+        raise ConfigError("DATA is missing: the folder with the images, one sub-folder per class")
+    return args.data
+
+
+def _import_tensorflow() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up chatter would bury the summary
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ConfigError("TensorFlow 1.9 is missing in %s (%s): pip install 'stoker[trainer]' on Python 3.6"
+                          % (sys.executable, error))
+    tf.logging.set_verbosity(tf.logging.WARN)
+    return tf
+
+
+def _on_sigterm(loop: Any) -> None:
+    def stop(signum: int, frame: Any) -> None:
+        loop.stop_requested = True
+        timer = threading.Timer(TERMINATE_WITHIN_S, os._exit, [EXIT_TERMINATED])
+        timer.daemon = True
+        timer.start()
+    signal.signal(signal.SIGTERM, stop)

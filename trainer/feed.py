@@ -1,0 +1,71 @@
+"""Opening a stream with its workers, and turning a batch into a feed_dict. Imports no TensorFlow.
+
+A batch's arrays are 64-byte aligned and writable, so TensorFlow 1.9 feeds them without copying; uint8 travels into the
+placeholder, and the division by 255 happens in the graph.
+"""
+
+import os
+from typing import Any, Dict, Optional, Tuple, Union
+
+from pipeline.config import GENERATORS, JobOptions, StreamOptions
+from pipeline.dataset import Dataset, generated, scan_folder
+from pipeline.errors import ConfigError
+from pipeline.plan import Plan
+from pipeline.stream import Batch, BatchStream
+from trainer.local import LocalWorkers
+
+
+def open_stream(data: Union[str, int, Dataset], *, generator: str = "image", image_size: Union[int, Tuple[int, int]] = 64,
+                batch_size: int = 32, epochs: int = 1, seed: int = 0, decode: str = "fast",
+                label_word: Optional[str] = None, validation_split: float = 0.0, workers: Optional[int] = None,
+                worker_python: Optional[str] = None, start_step: int = 0, **stream_options: Any) -> BatchStream:
+    """A stream of batches in order, fed by ``workers`` local processes (default: one per core; 0: only remote ones).
+
+    ``data``: a folder with one sub-folder per class (``label_word``: label 1 if that word is in the path below it),
+    for ``numerical`` the number of records, or a Dataset. ``image_size``: pixels, or (height, width).
+    ``start_step``: the ``global_step`` to go on from. ``stream_options``: fields of ``pipeline.config.StreamOptions``
+    (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches of the held-out part follow each
+    epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    job = JobOptions(generator, size, batch_size, seed, decode)  # type: ignore[arg-type]
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word)
+    training, validation = dataset.split(validation_split, seed)
+    plan = Plan(len(training), batch_size, epochs, seed, len(validation))
+    return start_stream(plan, training, validation, job, StreamOptions(**stream_options), start_step, workers,
+                        worker_python)
+
+
+def open_dataset(data: Union[str, int], generator: str, label_word: Optional[str] = None) -> Dataset:
+    """The dataset that ``generator`` reads: a folder, or for ``numerical`` a number of records."""
+    if generator == "numerical":
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise ConfigError("generator numerical wants a number of records, not %r" % (data,))
+        return generated(data)
+    if not isinstance(data, str):
+        raise ConfigError("generator %s wants a folder of images, not %r" % (generator, data))
+    return scan_folder(data, label_word)
+
+
+def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
+                 start_step: int = 0, workers: Optional[int] = None,
+                 worker_python: Optional[str] = None) -> BatchStream:
+    """The stream of ``plan`` with its local workers. Raises ConfigError."""
+    if workers is None:
+        workers = len(os.sched_getaffinity(0))
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 1024:
+        raise ConfigError("workers must be a whole number from 0 to 1024, not %r" % (workers,))
+    stream = BatchStream(plan, training, validation, job, options, start_step)
+    try:
+        if workers:
+            own = [] if job.generator in GENERATORS else [job.generator]
+            stream.attach(LocalWorkers(stream.address, workers, worker_python, own))
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:
+    """``batch`` for the placeholders ``inputs`` and ``labels``, without a copy."""
+    return {inputs: batch.images, labels: batch.labels}

@@ -1,0 +1,77 @@
+"""Worker processes on the trainer's own host: ``python -m workers`` as a child, like any other supervisor of workers.
+
+The child reads from a pipe whose other end this process holds: however this process dies, the pipe ends, and the
+workers with it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Optional, Sequence
+
+import pipeline
+from pipeline.errors import ConfigError
+
+STOP_S = 1.2    # for the workers to finish what they do after Stop; then they are killed
+KILL_S = 0.5    # for the supervisor to collect the dead
+
+
+class LocalWorkers:
+    """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError."""
+
+    def __init__(self, address: str, processes: int, python: Optional[str] = None,
+                 allow_generators: Sequence[str] = ()) -> None:
+        self._python = python or sys.executable
+        command = [self._python, "-m", "workers", "--connect", address, "--processes", str(processes),
+                   "--once", "--quiet", "--lifeline"]
+        for name in allow_generators:
+            command += ["--allow-generator", name]
+        try:
+            # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(),
+                                             start_new_session=True)
+        except OSError as error:
+            raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror))
+        self._stopped = False
+
+    def trouble(self) -> Optional[str]:
+        """Why no batch can come from here any more, or None."""
+        returncode = self._process.poll()
+        if returncode is None or self._stopped:
+            return None
+        return ("the local workers (%s -m workers) ended with exit code %d; what they said stands above"
+                % (self._python, returncode))
+
+    def stop(self) -> None:
+        """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more does no harm."""
+        self._stopped = True
+        try:
+            self._process.send_signal(signal.SIGTERM)   # for those that had not yet joined when Stop was said
+            self._wait(STOP_S)
+        finally:                                # also if a second Ctrl-C comes while we wait
+            if self._process.stdin is not None and not self._process.stdin.closed:
+                self._process.stdin.close()     # the lifeline: the supervisor kills its workers and leaves
+            self._wait(KILL_S)
+            if self._process.poll() is None:
+                self._process.kill()            # and the kernel kills its workers
+                self._process.wait()
+
+    def _wait(self, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while self._process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def _environment() -> "dict[str, str]":
+    """The child's environment: it must find ``workers`` where this process runs from a checkout.
+
+    Not from site-packages: those belong to this interpreter's version, the workers' may be another.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(pipeline.__file__)))
+    if os.path.basename(root) not in ("site-packages", "dist-packages"):
+        environment["PYTHONPATH"] = os.pathsep.join([root] + [environment["PYTHONPATH"]]
+                                                    if environment.get("PYTHONPATH") else [root])
+    return environment

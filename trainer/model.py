@@ -1,0 +1,67 @@
+"""The tutorial's models as TF 1.9 graphs: a small CNN for images, logistic regression for numerical records."""
+
+from typing import Any, NamedTuple, Tuple
+
+import tensorflow as tf
+
+from pipeline.messages import ArraySpec
+
+LEARNING_RATE = 0.001
+
+
+class Model(NamedTuple):
+    """The tensors and ops that the training loop runs."""
+
+    inputs: Any        # placeholder uint8 [n, height, width, 3], or float32 [n, features]
+    labels: Any        # placeholder int32 [n, 1]
+    loss: Any          # float32: mean over the batch
+    correct: Any       # int32: how many of the batch are classified right
+    train: Any         # one step of Adam; counts global_step
+    pass_over: Any     # counts global_step for a step without samples
+    global_step: Any
+    pictures: Any      # summary of a few inputs; None for records
+
+
+def scaled(images: Any) -> Any:
+    """uint8 -> float32 in 0..1, in the graph: to the last bit ``np.float32(np.array(image) / 255.0)``.
+
+    A true division, not a product with 1/255; rounding once to 24 bits gives what float64 rounded to 24 gives.
+    """
+    return tf.div(tf.cast(images, tf.float32), tf.constant(255.0))
+
+
+def build(arrays: Tuple[ArraySpec, ...], classes: int) -> Model:
+    """Builds the model for batches of ``arrays`` into the default graph.
+
+    Two classes get one sigmoid output, more get a softmax; Adam with a rate of 0.001.
+    """
+    inputs_spec, labels_spec = arrays
+    inputs = tf.placeholder(tf.as_dtype(inputs_spec.dtype), (None,) + inputs_spec.shape, inputs_spec.name)
+    labels = tf.placeholder(tf.as_dtype(labels_spec.dtype), (None,) + labels_spec.shape, labels_spec.name)
+    pictures = None
+    if len(inputs_spec.shape) == 3:
+        images = scaled(inputs) if inputs_spec.dtype == "uint8" else inputs
+        pictures = tf.summary.image("inputs", images, max_outputs=4)
+        features = _convolutions(images)
+    else:
+        features = tf.cast(inputs, tf.float32)
+    outputs = tf.layers.dense(features, 1 if classes == 2 else classes, name="outputs")
+    if classes == 2:
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=outputs)
+        predictions = tf.cast(outputs > 0, tf.int32)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels[:, 0], logits=outputs)
+        predictions = tf.argmax(outputs, axis=1, output_type=tf.int32)[:, tf.newaxis]
+    loss = tf.reduce_mean(losses)
+    correct = tf.reduce_sum(tf.cast(tf.equal(predictions, tf.cast(labels, tf.int32)), tf.int32))
+    global_step = tf.train.get_or_create_global_step()
+    train = tf.train.AdamOptimizer(LEARNING_RATE).minimize(loss, global_step=global_step)
+    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures)
+
+
+def _convolutions(images: Any) -> Any:
+    layer = images
+    for stage, filters in enumerate((32, 64), 1):
+        layer = tf.layers.conv2d(layer, filters, 3, padding="same", activation=tf.nn.relu, name="conv%d" % stage)
+        layer = tf.layers.max_pooling2d(layer, 2, 2, padding="same", name="pool%d" % stage)
+    return tf.layers.dense(tf.layers.flatten(layer), 128, activation=tf.nn.relu, name="dense")

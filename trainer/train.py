@@ -1,0 +1,178 @@
+"""The training loop: batches in, steps, evaluations, checkpoints and summaries out."""
+
+import logging
+import sys
+import time
+from typing import Any, NamedTuple, Optional
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from pipeline.errors import DatasetError
+from pipeline.stream import Batch, BatchStream
+from trainer.feed import feed_dict
+from trainer.model import Model
+
+log = logging.getLogger("stoker")
+
+SUMMARY_STEPS = 10
+
+
+class Result(NamedTuple):
+    """What a run came to; accuracies are of the last evaluation, None if there was none."""
+
+    steps: int                   # trained on in this process
+    images: int
+    seconds: float
+    waited_s: float
+    accuracy: Optional[float]
+    stopped: bool                # asked to stop before the end
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the time that the loop waited for data, 0..1."""
+        return self.waited_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def images_per_s(self) -> float:
+        """Training and evaluation together."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+
+class _Evaluation:
+    """Sums over the held-out part."""
+
+    def __init__(self) -> None:
+        self.count = self.correct = 0
+        self.loss = 0.0
+
+    def add(self, count: int, correct: int, loss: float) -> None:
+        self.count += count
+        self.correct += correct
+        self.loss += loss * count
+
+
+class Loop:
+    """Feeds ``stream`` into ``model``. ``stop_requested`` makes it end, with a checkpoint, after the current step."""
+
+    def __init__(self, stream: BatchStream, model: Model, checkpoint_dir: str, checkpoint_secs: float) -> None:
+        self._stream, self._model = stream, model
+        self._checkpoint_dir, self._checkpoint_secs = checkpoint_dir, checkpoint_secs
+        self.stop_requested = False
+        self._bar = None            # type: Any
+        self._evaluation = None     # type: Optional[_Evaluation]
+        self._accuracy = None       # type: Optional[float]
+        self._steps = self._images = self._epoch_images = 0
+        self._loss = 0.0            # of the bar: smoothed
+        self._marked = (0.0, 0.0, 0)   # time, waiting time and images at the last summary
+
+    def run(self) -> Result:
+        """Trains to the end of the stream."""
+        saver = tf.train.Saver()
+        start = time.monotonic()
+        waited_before = self._stream.waited_s
+        self._marked = (start, waited_before, 0)
+        writer = tf.summary.FileWriter(self._checkpoint_dir, tf.get_default_graph())
+        scaffold = tf.train.Scaffold(saver=saver)
+        try:
+            with tf.train.MonitoredTrainingSession(
+                    checkpoint_dir=self._checkpoint_dir, scaffold=scaffold, save_summaries_steps=None,
+                    save_summaries_secs=None, log_step_count_steps=None,
+                    save_checkpoint_secs=self._checkpoint_secs) as session:
+                for batch in self._stream:
+                    if batch.training:
+                        self._train(session, batch, writer)
+                        if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
+                            session.run_step_fn(lambda step_context: saver.save(
+                                step_context.session, self._checkpoint_dir + "/model.ckpt", self._model.global_step))
+                            self._end_of_epoch(batch)
+                    else:
+                        self._evaluate(session, batch, writer)
+                    if self.stop_requested:
+                        break
+        finally:
+            self._close_bar()
+            writer.close()
+        return Result(self._steps, self._images, time.monotonic() - start, self._stream.waited_s - waited_before,
+                      self._accuracy, self.stop_requested)
+
+    def _train(self, session: Any, batch: Batch, writer: Any) -> None:
+        if self._bar is None or self._bar.stoker_epoch != batch.epoch:
+            self._open_bar(batch)
+        model = self._model
+        if not len(batch):          # all its samples were skipped: the numbering goes on
+            session.run(model.pass_over)
+        else:
+            wanted = {"train": model.train, "loss": model.loss, "correct": model.correct}
+            first_of_epoch = self._epoch_images == 0
+            if first_of_epoch and model.pictures is not None:
+                wanted["pictures"] = model.pictures
+            got = session.run(wanted, feed_dict(batch, model.inputs, model.labels))
+            self._loss = got["loss"] if first_of_epoch else 0.9 * self._loss + 0.1 * float(got["loss"])
+            if "pictures" in got:
+                writer.add_summary(got["pictures"], batch.step)
+            if (batch.step + 1) % SUMMARY_STEPS == 0:
+                self._summarise(writer, batch, float(got["loss"]), int(got["correct"]) / len(batch))
+        self._steps += 1
+        self._images += len(batch)
+        self._epoch_images += len(batch)
+        self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
+        self._bar.update(len(batch))
+
+    def _evaluate(self, session: Any, batch: Batch, writer: Any) -> None:
+        evaluation = self._evaluation = self._evaluation or _Evaluation()
+        model = self._model
+        if len(batch):
+            feed = feed_dict(batch, model.inputs, model.labels)
+            # without the session's hooks: an evaluation is no training step
+            correct, loss = session.run_step_fn(
+                lambda step_context: step_context.session.run([model.correct, model.loss], feed))
+            evaluation.add(len(batch), int(correct), float(loss))
+            self._images += len(batch)
+        if batch.indices[-1] + 1 < self._stream.plan.validation_size:
+            return
+        self._evaluation = None
+        if evaluation.count:
+            self._accuracy = evaluation.correct / evaluation.count
+            _add_scalars(writer, batch.step, {"validation/accuracy": self._accuracy,
+                                              "validation/loss": evaluation.loss / evaluation.count})
+            print("epoch %d: validation accuracy %.4f, loss %.4f (%d samples)" % (
+                batch.epoch + 1, self._accuracy, evaluation.loss / evaluation.count, evaluation.count), flush=True)
+
+    def _summarise(self, writer: Any, batch: Batch, loss: float, accuracy: float) -> None:
+        now, waited, images = time.monotonic(), self._stream.waited_s, self._images
+        seconds = max(1e-9, now - self._marked[0])
+        _add_scalars(writer, batch.step, {"train/loss": loss, "train/accuracy": accuracy,
+                                          "feed/images_per_s": (images - self._marked[2]) / seconds,
+                                          "feed/waiting_share": (waited - self._marked[1]) / seconds})
+        self._marked = (now, waited, images)
+
+    def _waiting_share(self) -> float:
+        started_s, waited_s = self._bar.stoker_start
+        return (self._stream.waited_s - waited_s) / max(1e-9, time.monotonic() - started_s)
+
+    def _end_of_epoch(self, batch: Batch) -> None:
+        if batch.step + 1 - self._stream.plan.steps_per_epoch >= batch.epoch and self._epoch_images == 0:
+            raise DatasetError("not one sample of epoch %d could be read: the warnings above name the files"
+                               % (batch.epoch + 1))
+        self._close_bar()
+
+    def _open_bar(self, batch: Batch) -> None:
+        self._close_bar()
+        plan = self._stream.plan
+        done = batch.step % plan.steps_per_epoch * plan.batch_size
+        self._bar = tqdm(total=plan.train_size, initial=done, unit=" images", desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs),
+                         mininterval=0.1 if sys.stderr.isatty() else 10.0, dynamic_ncols=True)
+        self._bar.stoker_epoch = batch.epoch
+        self._bar.stoker_start = time.monotonic(), self._stream.waited_s
+        self._epoch_images = 0
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _add_scalars(writer: Any, step: int, values: Any) -> None:
+    writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
+                                         for tag, value in sorted(values.items())]), step)

@@ -1,0 +1,67 @@
+"""``python -m workers``, also ``stoker-worker``: decode for a trainer, here or on another host."""
+
+import os
+import platform
+import sys
+from typing import Optional, Sequence
+
+import configargparse
+
+from workers.supervisor import supervise
+
+DRAIN_S = 10.0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parser() -> configargparse.ArgumentParser:
+    parser = configargparse.ArgumentParser(
+        prog="stoker-worker", auto_env_var_prefix="STOKER_",
+        description="Decodes images for a Stoker trainer. Start it before or after the trainer, on any host that sees "
+                    "the images; it needs no TensorFlow. What to do, the trainer tells it.",
+        epilog="Ctrl-C or SIGTERM once: finish the steps in work, then leave. Twice: leave now.")
+    parser.add_argument("--connect", required=True, metavar="tcp://HOST:PORT",
+                        help="where the trainer listens (its --bind)")
+    parser.add_argument("--processes", type=int, default=_cores(), metavar="N",
+                        help="worker processes (default: one per core, here %(default)s)")
+    parser.add_argument("--data", metavar="DIR",
+                        help="where the images are on this host (default: where the trainer says they are)")
+    parser.add_argument("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
+                        help="your own generator that the trainer may ask for; may be given several times")
+    parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--lifeline", action="store_true",
+                        help="stop at once when standard input ends: for a parent process that holds its other end")
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.processes < 1:
+        parser.error("--processes must be at least 1, not %d" % args.processes)
+    if not args.connect.startswith("tcp://") or ":" not in args.connect[6:]:
+        parser.error("--connect must look like tcp://HOST:5555, not %r" % args.connect)
+    if args.data is not None and not os.path.isdir(args.data):
+        parser.error("--data: there is no folder %r on this host" % args.data)
+    worker_args = ["--connect", args.connect]
+    if args.data is not None:
+        worker_args += ["--data", os.path.abspath(args.data)]
+    for name in args.allow_generator:
+        worker_args += ["--allow-generator", name]
+    worker_args += ["--once"] * args.once + ["--quiet"] * args.quiet
+
+    def note(text: str) -> None:
+        print("stoker-worker: %s" % text, file=sys.stderr, flush=True)
+
+    if not args.quiet:
+        note("%d process%s (python %s) for %s" % (args.processes, "es" * (args.processes > 1),
+                                                  platform.python_version(), args.connect))
+    return supervise(args.processes, worker_args, args.once, DRAIN_S, args.lifeline, note)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""How to write your own generator, by example. Try this one with
+
+    python -m trainer photos/ --generator workers.example:grayscale
+
+To use your own, put it into a module that the workers can import and name it in the same way. Workers that the
+trainer does not start itself (on other hosts) import nothing but what their own command line allows:
+``python -m workers --connect tcp://trainer:5555 --allow-generator my_module:my_generator``.
+"""
+
+from __future__ import generator_stop  # without it, a stray StopIteration ends a generator in silence on 3.6
+
+from typing import Iterable, Iterator
+
+import numpy as np
+
+from pipeline.messages import Job, Lease, Skipped
+from pipeline.plan import sample_random
+from workers import images
+from workers.generators import Output
+
+
+def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """Grey pictures, uint8 [n, height, width, 3] with three equal channels, and their labels, int32 [n, 1].
+
+    For training, each is a random part of the picture; for evaluation, the middle.
+
+    You are handed an iterator of leases, one for each batch: ``lease.samples`` (each an index, a path below
+    ``job.data_root`` and a label), ``lease.epoch``, ``lease.training``. Yield one ``Output`` for each, with one
+    array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. A worker may be
+    given any lease, and another worker the same one again: yield the same for it, whatever was before.
+    """
+    height, width = job.height_width
+    larger = (height + height // 8, width + width // 8)
+    for lease in leases:
+        pictures, labels, skipped = [], [], []
+        for sample in lease.samples:
+            try:
+                picture = images.load(images.resolve(job.data_root, sample.path), larger, job.decode)
+            except images.BadImage as error:  # a bad file is skipped and accounted for; other errors fail the step
+                skipped.append(Skipped(sample.index, str(error)))
+                continue
+            top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
+            if lease.training:
+                # all chance comes from (seed, epoch, index), never from random or numpy.random themselves
+                random = sample_random(job.seed, lease.epoch, sample.index)
+                top = int(random.random() * (larger[0] - height + 1))
+                left = int(random.random() * (larger[1] - width + 1))
+            grey = np.asarray(picture.convert("L"))[top:top + height, left:left + width]
+            pictures.append(np.stack([grey] * 3, axis=-1))
+            labels.append(sample.label)
+        # reshape: if everything was skipped, n is 0, and the other sides stay as they are
+        yield Output((np.array(pictures, np.uint8).reshape(-1, height, width, 3),
+                      np.array(labels, np.int32).reshape(-1, 1)), tuple(skipped))

@@ -1,0 +1,164 @@
+"""The data generators: from leases to arrays. Three are here, by name; ``workers/example.py`` shows a user's own.
+
+A generator is a Python generator function that is handed an iterator of leases and the job, and yields exactly one
+``Output`` for each lease, in order. It may keep what it likes between leases (an open file, a decoder), but what
+it yields must depend on nothing but the lease and the job: any worker may be given any lease, and some are given
+twice.
+"""
+
+from __future__ import generator_stop
+
+import importlib
+import inspect
+import math
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from pipeline.errors import ConfigError
+from pipeline.messages import Job, Lease, Skipped
+from pipeline.plan import sample_random
+from workers import images
+
+
+class Output(NamedTuple):
+    """The batch of one lease."""
+
+    arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
+    skipped: Tuple[Skipped, ...] = ()   # the lease's other samples
+
+
+Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
+
+#: The rule behind the labels of ``numerical``: the side of the plane with this normal through the cube's middle.
+WEIGHTS = (3.0, -2.0, 1.0, 0.5, -0.5, -1.0, 2.0, -3.0, 1.5, -1.5)
+#: ... except for this share of the records, which have the other label: nothing can be right more often than 0.9.
+NOISE = 0.1
+
+
+def numerical(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """Generated records: features float32 [n, 10], uniform in 0..1, and binary labels int32 [n, 1].
+
+    A record is a pure function of (job.seed, its number), the same in every epoch. Its label is 1 where
+    ``sum(WEIGHTS * (features - 0.5)) > 0``, and with probability NOISE the opposite: logistic regression can learn
+    it to an accuracy of nearly 0.9.
+    """
+    for lease in leases:
+        records = [_record(job.seed, int(sample.path)) for sample in lease.samples]
+        features = np.array([features for features, label in records], dtype=np.float32)
+        labels = np.array([label for features, label in records], dtype=np.int32)
+        yield Output((features.reshape(-1, len(WEIGHTS)), labels.reshape(-1, 1)))
+
+
+def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """Pictures: uint8 RGB [n, height, width, 3], and their labels int32 [n, 1]. Bad files are skipped."""
+    for lease in leases:
+        yield _pictures(lease, job, augment=False)
+
+
+def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """As ``image``; what is for training is varied as well, each sample differently in every epoch."""
+    for lease in leases:
+        yield _pictures(lease, job, augment=lease.training)
+
+
+BUILT_IN = {generator.__name__: generator for generator in (numerical, image, augmented)}
+
+
+def find(name: str, allowed: Sequence[str]) -> Generator:
+    """The generator called ``name``: one of the three, or the user's 'module:function' if it is in ``allowed``.
+
+    Names come from the trainer, over the network; importing runs code. So this worker's own command line says what
+    may be imported. Raises ConfigError if there is no such generator here, or it is not allowed.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise ConfigError("generator %r: is none of %s, and not of the form module:function"
+                          % (name, ", ".join(BUILT_IN)))
+    if name not in allowed:
+        raise ConfigError("generator %r: this worker does not allow it (allowed: %s); start the worker with "
+                          "--allow-generator %s" % (name, ", ".join(allowed) or "none", name))
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise ConfigError("generator %r: importing %s on this worker failed: %s: %s"
+                          % (name, module, type(error).__name__, error)) from error
+    if found is None:
+        raise ConfigError("generator %r: the module %s has no %s" % (name, module, function))
+    if not inspect.isgeneratorfunction(found):
+        raise ConfigError("generator %r: %s is no generator function (a def with a yield in it, which is handed "
+                          "leases and a job) but a %s" % (name, function, type(found).__name__))
+    return found
+
+
+def check(output: Output, lease: Lease, job: Job) -> Output:
+    """``output``, its arrays C-contiguous, if it is a batch of ``lease``; ValueError with what is wrong if not."""
+    subject = "generator %r, batch at position %d: " % (job.generator, lease.position)
+    if not isinstance(output, Output):
+        raise ValueError(subject + "yielded a %s, must be an Output(arrays, skipped)" % type(output).__name__)
+    if not isinstance(output.arrays, (tuple, list)) or len(output.arrays) != len(job.arrays):
+        count = len(output.arrays) if isinstance(output.arrays, (tuple, list)) else type(output.arrays).__name__
+        raise ValueError(subject + "arrays are %s, must be a tuple of %d: %s"
+                         % (count, len(job.arrays), ", ".join(spec.name for spec in job.arrays)))
+    counts = set()
+    for array, spec in zip(output.arrays, job.arrays):
+        name = subject + "%r " % spec.name
+        if not isinstance(array, np.ndarray):
+            raise ValueError(name + "is a %s, must be a numpy array" % type(array).__name__)
+        if array.dtype != np.dtype(spec.dtype):
+            raise ValueError(name + "is of dtype %s, must be %s" % (array.dtype, spec.dtype))
+        if array.ndim == 0 or array.shape[1:] != tuple(spec.shape):
+            raise ValueError(name + "is of shape %s, must be [%s]"
+                             % (list(array.shape), ", ".join(map(str, ("n",) + tuple(spec.shape)))))
+        counts.add(len(array))
+    if len(counts) > 1:
+        raise ValueError(subject + "the arrays are of different lengths: %s"
+                         % ", ".join("%r %d" % (spec.name, len(array))
+                                     for array, spec in zip(output.arrays, job.arrays)))
+    _check_skipped(output.skipped, lease, subject)
+    count, = counts
+    if count + len(output.skipped) != len(lease.samples):
+        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease"
+                         % (count, len(output.skipped), len(lease.samples)))
+    return Output(tuple(np.ascontiguousarray(array) for array in output.arrays), tuple(output.skipped))
+
+
+def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:
+    if not isinstance(skipped, (tuple, list)):
+        raise ValueError(subject + "skipped is a %s, must be a tuple of Skipped" % type(skipped).__name__)
+    left = {sample.index for sample in lease.samples}
+    for item in skipped:
+        if not (isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)):
+            raise ValueError(subject + "skipped holds %r, must be Skipped(sample.index, 'why')" % (item,))
+        if item.index not in left:
+            raise ValueError(subject + "skipped the sample %d, which is not in the lease or was skipped before"
+                             % item.index)
+        left.remove(item.index)
+
+
+def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
+    pixels, labels = (np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    skipped = []  # type: List[Skipped]
+    n = 0
+    for sample in lease.samples:
+        try:
+            picture = images.load(images.resolve(job.data_root, sample.path), job.height_width, job.decode)
+        except images.BadImage as error:
+            skipped.append(Skipped(sample.index, str(error)))
+            continue
+        if augment:
+            picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
+        pixels[n] = np.asarray(picture)
+        labels[n] = sample.label
+        n += 1
+    return Output((pixels[:n], labels[:n]), tuple(skipped))
+
+
+def _record(seed: int, number: int) -> Tuple[List[float], int]:
+    # random.random() and fsum give the same bits everywhere; sum() of floats does not since Python 3.12.
+    random = sample_random(seed, 0, number)
+    features = [random.random() for _ in WEIGHTS]
+    side = math.fsum(weight * (feature - 0.5) for weight, feature in zip(WEIGHTS, features)) > 0
+    return features, int(side != (random.random() < NOISE))

@@ -1,0 +1,146 @@
+"""One picture: find it, load it in the size wanted, augment it. Image in, image out, randomness handed in.
+
+The content of a batch must depend on nothing but the job, or a run is not repeatable and two workers disagree. So
+what may be skipped is decided here, and narrowly: ``BadImage`` means that the *file* is bad, now, later and on
+every host. Trouble of the moment (no file handles left, a disk that fails, no memory) is raised as it is: the step
+fails and is tried again, perhaps elsewhere.
+
+Sizes are (height, width), as arrays have them; PIL's own are (width, height).
+"""
+
+import errno
+import io
+import os
+import random
+import re
+import stat
+import warnings
+from typing import Tuple, Union
+
+from PIL import Image, ImageEnhance, ImageOps
+
+from pipeline.errors import ProtocolError
+
+#: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
+_BAD_PATH = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "a part of the path is no directory",
+    errno.EISDIR: "is a directory",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+    errno.ELOOP: "too many levels of symbolic links",
+    errno.ENAMETOOLONG: "name too long",
+}
+
+#: How far 'fast' reduces while decoding before it resizes properly: to no less than this many times the target.
+_REDUCING_GAP = 2
+
+_REASON_CHARS = 200
+
+
+class BadImage(Exception):
+    """This file will never be a picture: skip the sample. ``str(error)`` is a one-line reason.
+
+    The reason holds no path, address or state of a decoder: the same file gives the same reason on every host.
+    """
+
+    def __init__(self, kind: str, fact: str = "") -> None:
+        fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
+        super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:_REASON_CHARS])
+
+
+def resolve(root: str, path: str) -> bytes:
+    """The place of a sample's file: ``path`` ('/' between its parts) below ``root``.
+
+    As bytes, for on Python 3.6 under ``LANG=C`` a str with other than ASCII letters opens nothing. Undecodable
+    names travel as surrogate escapes (PEP 383). Links below the root are followed, wherever they lead: who made
+    the dataset may have made it of links.
+
+    Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
+    nothing but files below its data root, whatever a lease says.
+    """
+    if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
+    try:
+        return os.path.join(root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError as error:
+        raise ProtocolError("a lease names the file %r under %r: that is no file name" % (path, root)) from error
+
+
+def load(path: Union[str, bytes], size: Tuple[int, int], decode: str) -> Image.Image:
+    """The picture in ``path`` as an RGB image of ``size`` (height, width); its shape is not kept.
+
+    ``decode`` is one of
+
+    - 'exact': to the last bit what ``Image.open(path).resize((width, height)).convert('RGB')`` gives;
+    - 'fast': a JPEG is reduced by 2, 4 or 8 while it is decoded, anything opaque by whole factors before it is
+      resized, in both cases to at least twice ``size``. The way of Pillow's ``Image.thumbnail``, and close to
+      exact; but a palette is resolved first and then averaged, where 'exact' picks single pixels.
+
+    Raises BadImage if the file is at fault; OSError, MemoryError if this host or this moment is.
+    """
+    data = _read(path)
+    # Warnings are about the file (a large one, a strange palette) and would be printed for every such picture;
+    # under ``python -W error`` they would even decide what is skipped.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _decode(data, size, decode)
+        except (BadImage, MemoryError, ImportError):
+            raise
+        except OSError as error:
+            if error.errno is not None:  # not of the content, which is in memory: PIL wanted something of the host
+                raise
+            if "out of memory" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise BadImage(type(error).__name__, str(error)) from error
+        except Exception as error:  # PIL raises nearly anything on bad content, down to KeyError and struct.error
+            raise BadImage(type(error).__name__, str(error)) from error
+
+
+def augment(image: Image.Image, random: random.Random) -> Image.Image:
+    """``image`` (RGB), in half of all cases varied: brightness and contrast each by a factor of 0.8 to 1.2, and
+    half of those flipped left to right as well.
+
+    Draws four numbers, always and in this order: varied or not, brightness, contrast, flipped or not. All are from
+    ``random.random()``, the one method whose numbers no version of Python may change.
+    """
+    varied = random.random() < 0.5
+    brightness = 0.8 + 0.4 * random.random()
+    contrast = 0.8 + 0.4 * random.random()
+    flipped = random.random() < 0.5
+    if not varied:
+        return image
+    image = ImageEnhance.Brightness(image).enhance(brightness)
+    image = ImageEnhance.Contrast(image).enhance(contrast)
+    return ImageOps.mirror(image) if flipped else image
+
+
+def _read(path: Union[str, bytes]) -> bytes:
+    # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BadImage("not a regular file")  # opening a pipe would wait for ever
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        if error.errno not in _BAD_PATH:
+            raise
+        raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
+
+
+def _decode(data: bytes, size: Tuple[int, int], decode: str) -> Image.Image:
+    height, width = size
+    image = Image.open(io.BytesIO(data))  # type: Image.Image
+    if image.format == "EPS":  # runs Ghostscript, which one host has and the other has not
+        raise BadImage("EPS is a program, not a picture")
+    if decode == "exact":
+        return image.resize((width, height)).convert("RGB")
+    drafted = image.draft(None, (_REDUCING_GAP * width, _REDUCING_GAP * height))
+    box = drafted[1] if drafted else None  # the part of the reduced image that is picture, in fractions of a pixel
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGB")  # else PIL can but pick single pixels
+    # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it.
+    gap = None if image.mode in ("LA", "RGBA") else _REDUCING_GAP
+    return image.resize((width, height), box=box, reducing_gap=gap).convert("RGB")

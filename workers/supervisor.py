@@ -1,0 +1,232 @@
+"""The worker processes of one host: start, restart, drain, stop.
+
+``Supervisor`` decides and is pure (time comes in, effects go out); ``supervise`` carries out: it spawns, waits on
+signals and dead children together, and kills. Each place holds one worker process after the other:
+
+    STARTING ──"started"──> RUNNING          exit: EXIT_ENDED with once -> DONE
+        └────── exit ───────────┴──────────>       EXIT_REFUSED, EXIT_CONFIG -> all stop, with that code
+                                                   while draining -> DONE
+                                                   anything else -> WAITING (back-off) -> STARTING
+
+Shutdown order: SIGTERM to all (each finishes the step in work), SIGKILL after ``drain_s`` or at the second signal,
+then the supervisor leaves. If the supervisor itself is killed, the kernel kills the workers (worker.py asked it to).
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+from workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
+
+START_FAILURES = 5     # deaths in a row before "started", after which the place is given up
+BACKOFF_S = 0.1        # after a death soon after the start; doubles up to BACKOFF_MOST_S
+BACKOFF_MOST_S = 5.0
+SOON_S = 1.0
+
+
+class Spawn(NamedTuple):
+    """Start a process in this place; ``last_exit`` tells how its predecessor ended."""
+
+    place: int
+    last_exit: str
+
+
+class Signal(NamedTuple):
+    """Send this signal to the process in this place."""
+
+    place: int
+    signum: int
+
+
+class Note(NamedTuple):
+    """Tell the user, in one line."""
+
+    text: str
+
+
+class _Place:
+    def __init__(self) -> None:
+        self.state = "WAITING"      # STARTING, RUNNING, WAITING or DONE
+        self.due_s = 0.0            # WAITING: when to start
+        self.since_s = 0.0          # STARTING: when it was spawned; RUNNING: since it said so
+        self.restarts = 0
+        self.soon = 0               # deaths in a row soon after the start
+        self.unstarted = 0          # deaths in a row before the start
+        self.last_exit = ""
+
+
+def explain_exit(returncode: int) -> str:
+    """How a process ended, for people: signal or exit code, and what usually causes it."""
+    if returncode >= 0:
+        return "exit code %d" % returncode
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = "signal %d" % -returncode
+    causes = {signal.SIGKILL: "killed by hand or, if memory ran out, by the kernel",
+              signal.SIGSEGV: "a crash inside a library", signal.SIGBUS: "a crash inside a library",
+              signal.SIGABRT: "a library gave up"}
+    cause = causes.get(-returncode)  # type: ignore[call-overload]
+    return "%s (%s)" % (name, cause) if cause else name
+
+
+class Supervisor:
+    """Decides for ``processes`` places. ``exit_code`` is None until all is over. All times in seconds."""
+
+    def __init__(self, processes: int, once: bool, drain_s: float) -> None:
+        self._places = [_Place() for _ in range(processes)]
+        self._once, self._drain_s = once, drain_s
+        self._signals = 0
+        self._kill_at = None        # type: Optional[float]
+        self._end_with = 0          # exit code when all places are done
+        self.exit_code = None       # type: Optional[int]
+
+    def next_deadline(self, now: float) -> Optional[float]:
+        """When ``tick`` wants to be called, at the latest; None: only events matter."""
+        times = [place.due_s for place in self._places if place.state == "WAITING"]
+        if self._kill_at is not None:
+            times.append(self._kill_at)
+        return min(times) if times else None
+
+    def tick(self, now: float) -> List[Any]:
+        """Starts what is due; kills what does not drain."""
+        effects = []  # type: List[Any]
+        for number, place in enumerate(self._places):
+            if place.state == "WAITING" and now >= place.due_s:
+                place.state, place.since_s = "STARTING", now
+                effects.append(Spawn(number, place.last_exit))
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            effects += [Note("still busy after %.0f s of draining: killed" % self._drain_s)] + self._to_all(signal.SIGKILL)
+        return effects
+
+    def started(self, number: int, now: float) -> None:
+        """The process in this place works."""
+        place = self._places[number]
+        if place.state == "STARTING":
+            place.state, place.since_s, place.unstarted = "RUNNING", now, 0
+
+    def exited(self, number: int, returncode: int, now: float) -> List[Any]:
+        """The process in this place is dead."""
+        place = self._places[number]
+        unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
+        if self._signals or (returncode == EXIT_ENDED and self._once):
+            place.state = "DONE"
+            return self._maybe_over()
+        if returncode in (EXIT_REFUSED, EXIT_CONFIG):
+            place.state = "DONE"
+            return self._stop_all(returncode, now) + self._maybe_over()
+        place.unstarted = place.unstarted + 1 if unstarted else 0
+        if place.unstarted >= START_FAILURES:
+            place.state = "DONE"
+            return ([Note("worker %d ended %d times before it had started, last with %s: giving up; what it printed "
+                          "stands above" % (number, START_FAILURES, place.last_exit))]
+                    + self._stop_all(EXIT_FAILED, now) + self._maybe_over())
+        place.soon = place.soon + 1 if now - place.since_s < SOON_S or unstarted else 0
+        place.restarts += 1
+        place.state = "WAITING"
+        # the first death costs no pause: whoever waits for its steps waits for the new process
+        place.due_s = now + (min(BACKOFF_MOST_S, BACKOFF_S * 2 ** min(place.soon - 2, 16)) if place.soon > 1 else 0.0)
+        place.last_exit += ", restart %d" % place.restarts
+        if returncode == EXIT_DRAINED:
+            return []
+        return [Note("worker %d ended with %s" % (number, place.last_exit))]
+
+    def asked_to_stop(self, now: float) -> List[Any]:
+        """SIGTERM or Ctrl-C: the first drains, the second kills."""
+        return self._stop_all(0, now) + self._maybe_over()
+
+    def _stop_all(self, end_with: int, now: float) -> List[Any]:
+        self._signals += 1
+        self._end_with = self._end_with or end_with
+        for place in self._places:
+            if place.state == "WAITING":
+                place.state = "DONE"
+        if self._signals == 1:
+            self._kill_at = now + self._drain_s
+        return self._to_all(signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
+
+    def _to_all(self, signum: int) -> List[Any]:
+        return [Signal(number, signum) for number, place in enumerate(self._places)
+                if place.state in ("STARTING", "RUNNING")]
+
+    def _maybe_over(self) -> List[Any]:
+        if all(place.state == "DONE" for place in self._places):
+            self.exit_code = self._end_with
+        return []
+
+
+class _Child(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    status_fd: int
+
+
+def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: float, lifeline: bool,
+              note: Callable[[str], None]) -> int:
+    """Runs ``processes`` workers until they are done, or until SIGTERM, SIGINT or (``lifeline``) the end of standard
+    input, which kills at once. Returns the exit code. For the main thread of a process of its own."""
+    supervisor = Supervisor(processes, once, drain_s)
+    children = {}  # type: Dict[int, _Child]
+    wake_read, wake_write = socket.socketpair()
+    for end in (wake_read, wake_write):
+        end.setblocking(False)
+    signal.set_wakeup_fd(wake_write.fileno())
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(signum, lambda signum, frame: None)   # the wake-up is what counts
+    host = socket.gethostname()
+
+    def carry_out(effects: List[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Spawn):
+                status_read, status_write = os.pipe()
+                command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (host, effect.place),
+                           "--parent", str(os.getpid()), "--status-fd", str(status_write),
+                           "--last-exit", effect.last_exit] + list(worker_args)
+                # a session of its own: the terminal's Ctrl-C comes here alone
+                children[effect.place] = _Child(subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                                                 pass_fds=(status_write,), start_new_session=True),
+                                                status_read)
+                os.close(status_write)
+            elif isinstance(effect, Signal):
+                if effect.place in children:
+                    children[effect.place].process.send_signal(effect.signum)
+            else:
+                note(effect.text)
+
+    try:
+        while supervisor.exit_code is None:
+            carry_out(supervisor.tick(time.monotonic()))
+            deadline = supervisor.next_deadline(time.monotonic())
+            timeout_s = 60.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            fds = {child.status_fd: place for place, child in children.items()}
+            readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(fds), [], [], timeout_s)[0]
+            now = time.monotonic()
+            if lifeline and sys.stdin in readable:
+                return EXIT_FAILED               # whoever started us is gone; finally kills
+            for fd in [fd for fd in readable if fd in fds and os.read(fd, 64)]:
+                supervisor.started(fds[fd], now)
+            if wake_read in readable:
+                for signum in wake_read.recv(4096):
+                    if signum in (signal.SIGTERM, signal.SIGINT):
+                        carry_out(supervisor.asked_to_stop(now))
+            for place, child in list(children.items()):
+                returncode = child.process.poll()
+                if returncode is not None:
+                    os.close(child.status_fd)
+                    del children[place]
+                    carry_out(supervisor.exited(place, returncode, now))
+        return supervisor.exit_code
+    finally:
+        for child in children.values():
+            child.process.kill()
+        for child in children.values():
+            child.process.wait()
+            os.close(child.status_fd)
+        signal.set_wakeup_fd(-1)
+        wake_read.close()
+        wake_write.close()

@@ -1,0 +1,246 @@
+"""One worker process: connect, hold leases, run the generator, push the batches.
+
+Two threads. The main thread runs the generator and nothing else, because user code may take seconds a batch. The
+other one owns the socket, carries out what ``WorkerSession`` decides, and says Alive meanwhile. Signals, finished
+batches and messages all reach it through one poll.
+
+Started by ``workers/supervisor.py``; a process of its own dies with its parent, even if it is suspended.
+"""
+
+import argparse
+import ctypes
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import replace
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
+
+from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
+from pipeline.errors import ProtocolError, StokerError, VersionMismatch
+from pipeline.messages import Hello, Job, Lease
+from pipeline.transport import Connection, Waker
+from workers import generators
+from workers.session import EXIT_CONFIG, EXIT_REFUSED, End, Note, Say, Work, WorkerSession
+
+CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
+END_WITHIN_S = 1.0       # how long an ending worker waits for its generator before it leaves all the same
+PR_SET_PDEATHSIG = 1
+
+
+class Finished(NamedTuple):
+    """What the generator's thread hands to the socket's: an output, or what went wrong."""
+
+    lease: Lease
+    output: Optional[generators.Output]
+    error: str
+    traceback: str
+    produce_s: float
+
+
+def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None],
+                   find: Callable[[str], Any]) -> None:
+    """Runs ``find(job.generator)`` over the (job, lease) pairs of ``items`` until a None comes.
+
+    Every lease is answered once through ``finish``: a generator that raises, ends early, or yields something else than
+    the batch of its lease fails that lease, and is started anew for the next one.
+    """
+    item = items.get()
+    while item is not None:
+        feed = _LeaseFeed(items, item)
+        try:
+            for output in find(feed.job.generator)(feed.leases(), feed.job):
+                feed.answer(output, finish)
+            if feed.lease is not None or feed.is_between():
+                raise RuntimeError("generator %s ended without a batch for its lease" % feed.job.generator)
+        except Exception as error:
+            text = str(error) if isinstance(error, StokerError) else "%s: %s" % (type(error).__name__, error)
+            if feed.is_between():            # the next lease shows it, if it is this generator's
+                feed.fetch()
+            if feed.lease is not None and feed.item[0] == feed.job:
+                finish(Finished(feed.lease, None, text, traceback.format_exc(), 0.0))
+                feed.fetch()
+        item = feed.item
+
+
+class _LeaseFeed:
+    """The leases of one job, one after the other, as the iterator that a generator is handed."""
+
+    def __init__(self, items: "queue.Queue[Any]", item: Any) -> None:
+        self._items = items
+        self.item = item                       # the pair to go on with, None at the end
+        self.job = item[0]                     # type: Job
+        self.lease = item[1]                   # type: Optional[Lease]   handed out and not yet answered
+        self.answered = None                   # type: Optional[Lease]   the last one that was
+        self._started_s = time.monotonic()
+
+    def is_between(self) -> bool:
+        """The pair at hand was answered, and the generator has not asked for the next one."""
+        return self.item is not None and self.item[1] is self.answered
+
+    def fetch(self) -> None:
+        """Waits for the next pair."""
+        self.item = self._items.get()
+        self.lease = self.item[1] if self.item is not None else None
+        self._started_s = time.monotonic()
+
+    def leases(self) -> Iterator[Lease]:
+        """What the generator iterates; ends when the job changes."""
+        while self.item is not None and self.item[0] == self.job:
+            assert self.lease is not None
+            yield self.lease
+            if self.lease is not None:
+                raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first"
+                                   % self.job.generator)
+            self.fetch()
+        self.lease = None                      # of another job: not this generator's to answer
+
+    def answer(self, output: Any, finish: Callable[[Finished], None]) -> None:
+        """The generator yielded."""
+        if self.lease is None:
+            raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
+        output = generators.check(output, self.lease, self.job)
+        finish(Finished(self.lease, output, "", "", time.monotonic() - self._started_s))
+        self.answered, self.lease = self.lease, None
+
+
+class _SocketThread(threading.Thread):
+    """Carries out what the session decides."""
+
+    def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
+                 items: "queue.Queue[Any]", parent: int, note: Callable[[str], None]) -> None:
+        super().__init__(name="stoker-socket", daemon=True)
+        self._connection, self._waker, self._session = connection, waker, session
+        self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
+        self.finished = queue.Queue()       # type: queue.Queue[Finished]
+        self.drain = ""                     # set by a signal handler: why to leave
+        self.code = None                    # type: Optional[int]
+
+    def run(self) -> None:
+        try:
+            while self.code is None:
+                self._connection.wait(max(0.0, self._session.next_deadline() - time.monotonic()))
+                self._turn()
+        except Exception:                   # a bug: a worker without its socket is of no use
+            traceback.print_exc()
+            self.code = 1
+        self._connection.close()
+        self._items.put(None)
+        time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
+        os._exit(self.code or 0)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        while self.code is None:
+            frames = self._connection.receive()
+            if frames is None:
+                break
+            try:
+                self._carry_out(self._session.receive(decode_from_trainer(frames), now), now)
+            except VersionMismatch as error:
+                self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
+            except ProtocolError as error:
+                self._note("ignored a message: %s" % error)
+        while self.code is None and not self.finished.empty():
+            done = self.finished.get()
+            if done.output is None:
+                self._note("failed at position %d: %s" % (done.lease.position, done.error))
+                effects = self._session.failed(done.lease, done.error, done.traceback, now)
+            else:
+                arrays = done.output.arrays
+                effects = self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays,
+                                                 done.produce_s, now)
+            self._carry_out(effects, now)
+        if self.drain and self.code is None:
+            self._carry_out(self._session.drain(now, self.drain), now)
+        if self.code is None:
+            self._carry_out(self._session.tick(now), now)
+        if os.getppid() != self._parent and self.code is None:
+            self._carry_out([Note("the supervisor is gone"), End(1)], now)
+
+    def _carry_out(self, effects: List[Any], now: float) -> None:
+        for effect in effects:
+            if isinstance(effect, Say):
+                if not self._connection.send(encode(effect.message)):
+                    self._carry_out(self._session.disconnected(now), now)
+            elif isinstance(effect, Work):
+                job = effect.job
+                if self._data_root is not None:
+                    job = replace(job, data_root=self._data_root)
+                self._items.put((job, effect.lease))
+            elif isinstance(effect, Note):
+                self._note(effect.text)
+            else:
+                self.code = effect.code
+
+
+def versions() -> str:
+    """What may make pictures differ between workers: Python, Pillow, and the JPEG decoder inside Pillow."""
+    import PIL
+    from PIL import features
+    jpeg = ("libjpeg-turbo %s" % features.version_feature("libjpeg_turbo") if features.check("libjpeg_turbo")
+            else "libjpeg %s" % features.version_codec("jpg"))
+    return "python %s, pillow %s, %s" % (platform.python_version(), PIL.__version__, jpeg)
+
+
+def _die_with_parent() -> None:
+    """SIGKILL when the parent dies, which reaches a suspended process too. Linux only; elsewhere the poll notices."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (AttributeError, OSError):
+        pass
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The process's entry; its arguments are the supervisor's business. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="workers.worker")
+    for name in ("--connect", "--name", "--last-exit", "--data"):
+        parser.add_argument(name)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--status-fd", type=int, required=True)
+    parser.add_argument("--allow-generator", action="append", default=[])
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
+    args = parser.parse_args(argv)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is the supervisor's to translate
+    _die_with_parent()
+    if os.getppid() != args.parent:
+        return 1
+
+    def note(text: str) -> None:
+        if not args.quiet:
+            print("stoker-worker %s: %s" % (args.name, text), file=sys.stderr, flush=True)
+
+    waker = Waker()
+    try:
+        connection = Connection(args.connect, waker, MAX_HEADER_BYTES)
+    except StokerError as error:
+        print("stoker-worker: error: %s" % error, file=sys.stderr)
+        return EXIT_CONFIG
+    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
+    items = queue.Queue()  # type: queue.Queue[Any]
+    thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
+                           args.parent, note)
+
+    def on_sigterm(signum: int, frame: Any) -> None:
+        thread.drain = "asked to stop"
+        waker.wake()
+
+    def finish(done: Finished) -> None:
+        thread.finished.put(done)
+        waker.wake()
+
+    signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
+    os.write(args.status_fd, b"started\n")           # from here on a death is not a failure to start
+    thread.start()
+    run_generators(items, finish, lambda name: generators.find(name, args.allow_generator))
+    return thread.code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
