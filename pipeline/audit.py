@@ -30,7 +30,7 @@ class Audit:
             self._file = open(path, "ab", 0)
             self._file.truncate(keep)
         except OSError as error:
-            raise ConfigError("audit: cannot write %r: %s" % (path, error.strerror))
+            raise ConfigError("audit: cannot write %r: %s" % (path, error.strerror)) from error
 
     def write(self, batch: Any) -> None:
         """``batch``: a training ``pipeline.stream.Batch``."""

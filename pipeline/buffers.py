@@ -20,7 +20,7 @@ class BufferPool:
     def __init__(self, keep: int) -> None:
         """``keep``: the most free buffers to hold on to."""
         self._keep = keep
-        self._blocks = []  # type: List[np.ndarray]   uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
+        self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
 
     def empty(self, shape: Tuple[int, ...], dtype: "np.dtype") -> "np.ndarray":
         """An aligned, writable, C-contiguous array with arbitrary content."""

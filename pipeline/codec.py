@@ -94,7 +94,7 @@ class _Shape(NamedTuple):
 
 
 # kind on the wire -> the message and its fields, in order. Produced's arrays are the frames behind the header.
-_FROM_WORKER = {
+_FROM_WORKER: Dict[str, _Shape] = {
     "hello": _Shape(Hello, (("worker", _text(MAX_NAME, 1)), ("pid", _int(0)), ("versions", _text(MAX_NAME)),
                             ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)))),
     "produced": _Shape(Produced, (("run", _run), ("lease", _lease_id), ("position", _position), ("count", _count),
@@ -103,8 +103,8 @@ _FROM_WORKER = {
                               ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)))),
     "leaving": _Shape(Leaving, (("run", _run), ("lease", _int(-1)), ("reason", _text(MAX_TEXT)))),
     "alive": _Shape(Alive, (("run", _run),)),
-}  # type: Dict[str, _Shape]
-_FROM_TRAINER = {
+}
+_FROM_TRAINER: Dict[str, _Shape] = {
     "welcome": _Shape(Welcome, (("run", _run), ("job", _job), ("heartbeat_s", _seconds))),
     "refused": _Shape(Refused, (("reason", _text(MAX_TEXT)), ("final", _bool))),
     "lease": _Shape(Lease, (("lease", _lease_id), ("position", _position), ("epoch", _int(0)), ("training", _bool),
@@ -112,10 +112,9 @@ _FROM_TRAINER = {
     "revoked": _Shape(Revoked, (("lease", _lease_id),)),
     "alive": _FROM_WORKER["alive"],
     "stop": _Shape(Stop, (("reason", _text(MAX_TEXT)),)),
-}  # type: Dict[str, _Shape]
+}
 _KINDS = {shape.make: (kind, shape)
           for table in (_FROM_WORKER, _FROM_TRAINER) for kind, shape in table.items()}
-_VERSION_FREE = ("hello", "refused")
 
 
 def _plain(value: Any) -> Any:
@@ -156,11 +155,11 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape]) -> Any:
     try:
         header = msgpack.unpackb(frames[0], raw=False, use_list=True, unicode_errors="surrogateescape")
     except Exception as error:  # msgpack documents no common base: ValueError, UnpackException, TypeError ...
-        raise ProtocolError("a header that is no msgpack (%s)" % type(error).__name__)
+        raise ProtocolError("a header that is no msgpack (%s)" % type(error).__name__) from error
     if type(header) is not list or len(header) != 3 or type(header[1]) is not str or type(header[2]) is not list:
         raise ProtocolError("a header that is no [version, kind, fields]")
     version, kind, fields = header
-    if version != PROTOCOL_VERSION and kind not in _VERSION_FREE:
+    if version != PROTOCOL_VERSION and kind != "refused":
         raise VersionMismatch(version if type(version) is int else "?", PROTOCOL_VERSION)
     if kind not in table:
         raise ProtocolError("a message of unknown kind %.40r" % kind)
@@ -172,14 +171,12 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape]) -> Any:
         try:
             values.append(check(value))
         except ValueError as error:
-            raise ProtocolError("%s.%s %s" % (kind, name, error))
+            raise ProtocolError("%s.%s %s" % (kind, name, error)) from error
         except RecursionError:  # printing what came, which may be nested deeper than Python goes
-            raise ProtocolError("%s.%s is nested too deep" % (kind, name))
-    if kind == "hello" and version != PROTOCOL_VERSION:
-        raise VersionMismatch(version if type(version) is int else "?", PROTOCOL_VERSION)
+            raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
     if shape.make is Produced:
-        return Produced(*values, arrays=tuple(frames[1:]))
-    if len(frames) > 1:
+        values.append(tuple(frames[1:]))
+    elif len(frames) > 1:
         raise ProtocolError("%s: %d frames behind the header, wants none" % (kind, len(frames) - 1))
     return shape.make(*values)
 

@@ -57,7 +57,7 @@ class JobOptions:
 
     @property
     def arrays(self) -> Tuple[ArraySpec, ...]:
-        """The arrays of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
+        """Of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
         labels = ArraySpec("labels", "int32", (1,))
         if self.generator == "numerical":
             return ArraySpec("features", "float32", (FEATURES,)), labels
@@ -94,7 +94,7 @@ class StreamOptions:
 
     @property
     def heartbeat_s(self) -> float:
-        """How often both sides say that they are alive: often enough that a killed worker is noticed in half a second."""
+        """How often both sides say that they are alive: a killed worker is noticed in half a second."""
         return min(0.5, self.lease_s / 4)
 
 

@@ -85,16 +85,17 @@ class Coordinator(threading.Thread):
         largest = max(spec.sample_bytes for spec in job.arrays) * job.batch_size
         self._listener = Listener(options.bind, self._waker, max(largest, codec.MAX_HEADER_BYTES))
         self.address = self._listener.address
-        self._members = {}        # type: Dict[Any, Hello]        whoever got a Welcome and is not gone
-        self._planned = {}        # type: Dict[int, PlannedBatch] of the open positions
+        self._members: Dict[Any, Hello] = {}  # whoever got a Welcome and is not gone
+        self._planned: Dict[int, PlannedBatch] = {}   # of the open positions
         self._taken = start       # below it, the consumer has everything
-        self._stopping = None     # type: Optional[str]
+        self._stopping: Optional[str] = None
         self._pinged_s = 0.0
-        self._none_since = time.monotonic()  # type: Optional[float]  since when no worker is alive
+        self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
-        self._complained = set()  # type: Set[str]                kinds of nonsense received and reported
-        self._decoders = set()    # type: Set[str]
+        self._complained: Set[str] = set()  # kinds of nonsense received and reported
+        self._narrow = False      # said that there are more workers than the prefetch keeps busy
+        self._decoders: Set[str] = set()
 
     # ------------------------------------------------------------------------------------- called by other threads
 
@@ -199,6 +200,11 @@ class Coordinator(threading.Thread):
                      hello.last_exit and "; its predecessor ended with " + hello.last_exit)
             if hello.last_exit:
                 self._event = "%s ended with %s" % (hello.worker, hello.last_exit)
+            if len(self._members) * hello.capacity > self._options.prefetch and not self._narrow:
+                self._narrow = True
+                log.warning("%d workers could hold %d steps, but no more than %d are under way or buffered at once: raise "
+                            "the prefetch", len(self._members), len(self._members) * hello.capacity,
+                            self._options.prefetch)
             self._decoders.add(hello.versions.partition(", ")[2])
             if len(self._decoders) == 2 and self._job.data_root:
                 log.warning("workers decode with different libraries (%s): the same JPEG may differ in its last bits "

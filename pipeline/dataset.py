@@ -114,9 +114,9 @@ def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths.
 
     Each folder directly below root is a class, with all that is in it at any depth; classes are numbered in order
-    of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root that contains
-    the word, its file's name included, and label 0 any other. Links to folders are followed. Raises DatasetError if
-    there is no folder to read, no image in it, or one class only.
+    of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root with the word
+    in it, be it in the file's own name, and label 0 any other. Links to folders are followed. Raises DatasetError
+    if there is no folder to read, no image in it, or one class only.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so it is in every path: give the word that marks class 1")

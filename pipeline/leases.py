@@ -29,7 +29,7 @@ import heapq
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, Hashable, Iterable, List, Optional, Set
+from typing import Any, Deque, Dict, Iterable, List, Optional, Set
 
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
 
@@ -38,7 +38,7 @@ LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine 
 DURATIONS = 64
 DURATIONS_LEAST = 8   # no verdict about the fleet from fewer
 
-WorkerKey = Hashable  # names one connection of one worker
+WorkerKey = Any  # hashable; names one connection of one worker
 
 
 @dataclass(frozen=True)
@@ -141,17 +141,17 @@ class LeaseScheduler:
         self._end = end
         self._prefetch, self._lease_s = prefetch, lease_s
         self._max_failures, self._max_deaths = max_failures, max_deaths
-        self._open = {}                    # type: Dict[int, _Open]   positions in [head, fresh) without a batch
-        self._ready = set()                # type: Set[int]           positions in [head, fresh) with one
-        self._again = []                   # type: List[int]          heap over the open ones without a live lease
-        self._late = set()                 # type: Set[int]           open ones worth a second lease
-        self._leases = {}                  # type: Dict[int, _Lease]  the live ones
+        self._open: Dict[int, _Open] = {}  # positions in [head, fresh) without a batch
+        self._ready: Set[int] = set()  # positions in [head, fresh) with one
+        self._again: List[int] = []  # heap over the open ones without a live lease
+        self._late: Set[int] = set()  # open ones worth a second lease
+        self._leases: Dict[int, _Lease] = {}  # the live ones
         self._next_lease = 1               # ids only grow
-        self._workers = {}                 # type: Dict[WorkerKey, _Worker]
-        self._waiting = deque()            # type: Deque[WorkerKey]   has (or had) room for a lease, longest first
-        self._durations = deque(maxlen=DURATIONS)  # type: Deque[float]  grant to batch, of the last leases
+        self._workers: Dict[WorkerKey, _Worker] = {}
+        self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
+        self._durations: Deque[float] = deque(maxlen=DURATIONS)  # grant to batch, of the last leases
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
-        self._ticked_s = None              # type: Optional[float]
+        self._ticked_s: Optional[float] = None
         self.duplicates = 0                # batches dropped because another was first
         self.backups = 0                   # second leases for late positions
         self.redone = 0                    # positions granted again because their lease ended without a batch
@@ -199,7 +199,7 @@ class LeaseScheduler:
 
     def receive(self, key: WorkerKey, message: Any, now: float) -> List[Any]:
         """A worker said something. Effects are to be carried out in order."""
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         if not isinstance(message, (Hello, Produced, Failed, Leaving, Alive)):
             raise TypeError("%r is no message of a worker" % (message,))
         if isinstance(message, Hello):
@@ -218,7 +218,7 @@ class LeaseScheduler:
 
     def lost(self, key: WorkerKey, now: float, why: str = "lost the connection") -> List[Any]:
         """The connection to a worker is gone."""
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         if key in self._workers:
             self._remove(key, why, effects, died=True)
         return self._fill(now, effects)
@@ -233,7 +233,7 @@ class LeaseScheduler:
 
     def tick(self, now: float) -> List[Any]:
         """Time has passed: silent workers lose their leases, late positions get a second one."""
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         if now < self.next_deadline():
             return effects
         if self._ticked_s is not None:

@@ -9,8 +9,8 @@ The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Tuple
 
-#: Raised with every change of a message's fields or meaning. ``Hello`` and ``Refused`` never change, so that
-#: any two versions can tell each other that they differ.
+#: Raised with every change of a message's fields or meaning. ``Refused`` never changes, so that any two versions
+#: can tell each other that they differ.
 PROTOCOL_VERSION = 1
 
 #: The element types that travel, by numpy's name, and their bytes.
@@ -20,7 +20,7 @@ ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
 class Sample(NamedTuple):
     """One example of a dataset: enough for a worker to produce it, and nothing else."""
 
-    index: int  # its number in the dataset
+    index: int  # type: ignore[assignment]  # its number in the dataset
     path: str   # relative to the dataset's root, '/' between parts; for a generated record its number, in decimal
     label: int  # class number; 0 for a generated record, whose label is generated with it
 
@@ -28,7 +28,7 @@ class Sample(NamedTuple):
 class Skipped(NamedTuple):
     """A sample that a batch had to leave out, and why."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     reason: str
 
 
@@ -72,7 +72,7 @@ class Job:
 class Hello:
     """Asks to be given leases. Repeated until the trainer answers."""
 
-    worker: str       # a name for people: 'host/2'
+    worker: str       # a name for people: 'host:4711/2'
     pid: int
     versions: str     # 'python 3.13.0, pillow 13.0.0, jpeg libjpeg-turbo 3.1.2'
     capacity: int     # how many leases it wants to hold at once

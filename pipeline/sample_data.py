@@ -3,9 +3,9 @@
     python -m pipeline.sample_data sample-data [--count 2000] [--seed 0]
 
 Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/``
-its stripes run across the body, in ``negative/`` along it. A mirror image or another brightness changes nothing about
-that, so the set also suits the ``augmented`` generator; colours, place, size and the number of stripes say nothing
-about the class. A network has to learn the direction of stripes, which a small one does within a few epochs.
+its stripes run across the body, in ``negative/`` along it. A mirror image or another brightness changes nothing
+about that, so the set also suits the ``augmented`` generator; colours, place, size and the number of stripes say
+nothing about the class. A network has to learn the direction of stripes, which a small one does in a few epochs.
 
 This is the one module of ``pipeline/`` that uses PIL (to write JPEG files), and only while it writes a set.
 """
@@ -218,7 +218,9 @@ def _present(folder: str, wanted: Any) -> bool:
 
 
 def _named(marker: Any) -> str:
-    return ", ".join("%s %s" % item for item in sorted(marker.items())) if isinstance(marker, dict) else repr(marker)
+    if not isinstance(marker, dict):
+        return repr(marker)
+    return ", ".join("%s %s" % item for item in sorted(marker.items()))
 
 
 def _with_progress(items: Any) -> Iterable[int]:

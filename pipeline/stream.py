@@ -38,14 +38,14 @@ class BatchStream:
         self._datasets = {True: training, False: validation}
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
-        self._ready = {}              # type: Dict[int, Batch]   under the condition
-        self._error = None            # type: Optional[StokerError]  under the condition
+        self._ready: Dict[int, Batch] = {}  # under the condition
+        self._error: Optional[StokerError] = None  # under the condition
         self._closed = False
-        self._sources = []            # type: List[Any]
+        self._sources: List[Any] = []
         self.waited_s = 0.0           # all the time that the consumer waited for batches
-        self.skipped = {}             # type: Dict[str, str]   path -> reason, of the samples consumed so far
+        self.skipped: Dict[str, str] = {}  # path -> reason, of the samples consumed so far
         self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver, self._fail)
-        self._audit = None            # type: Optional[Audit]
+        self._audit: Optional[Audit] = None
         try:
             if options.audit is not None:
                 self._audit = Audit(options.audit, start_step)

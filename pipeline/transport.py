@@ -6,6 +6,7 @@ process at once, and ZMTP heartbeats close that of a dead host after ``PEER_SILE
 to it says so.
 """
 
+import errno
 import os
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -100,11 +101,11 @@ class Listener(_Socket):
         except zmq.ZMQError as error:
             self._socket.close(0)
             self._context.term()
-            what = {zmq.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
-                                    "port (port * takes a free one)",
-                    zmq.ENODEV: "this machine has no such address"}.get(error.errno, zmq.strerror(error.errno))
-            raise ConfigError("cannot bind %s: %s" % (bind, what))
-        self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode("ascii")
+            what = {errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
+                                      "port (port * takes a free one)",
+                    errno.ENODEV: "this machine has no such address"}.get(error.errno or 0, str(error))
+            raise ConfigError("cannot bind %s: %s" % (bind, what)) from error
+        self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
 
     def receive(self) -> Optional[Tuple[bytes, List[Any]]]:
         """(peer, frames as flat memoryviews), or None if no message waits."""
@@ -116,7 +117,7 @@ class Listener(_Socket):
         try:
             self._send([peer] + list(frames))
         except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+            if error.errno in (errno.EHOSTUNREACH, errno.EAGAIN):
                 return False
             raise
         return True
@@ -137,7 +138,7 @@ class Connection(_Socket):
             self._socket.close(0)
             self._context.term()
             raise ConfigError("cannot connect to %r (%s): an address looks like tcp://HOST:5555"
-                              % (connect, zmq.strerror(error.errno)))
+                              % (connect, error)) from error
 
     def receive(self) -> Optional[List[Any]]:
         """Frames as flat memoryviews, or None if no message waits."""

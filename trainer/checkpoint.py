@@ -27,13 +27,13 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
             os.replace(path + ".new", path)
             return 0
     except OSError as error:
-        raise ConfigError("checkpoint directory %r cannot be used: %s" % (directory, error.strerror))
+        raise ConfigError("checkpoint directory %r cannot be used: %s" % (directory, error.strerror)) from error
     try:
         with open(path) as record:
             saved = json.load(record)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so it was not written by Stoker: choose "
-                                 "another --checkpoint-dir" % (directory, RECORD))
+                                 "another --checkpoint-dir" % (directory, RECORD)) from error
     for name in sorted(set(saved) | set(configuration)):
         if saved.get(name) != configuration.get(name):
             raise CheckpointMismatch(
@@ -44,4 +44,4 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
         return int(tf.train.NewCheckpointReader(newest).get_tensor("global_step"))
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointMismatch("the checkpoint %s cannot be read (%s): remove it, or choose another "
-                                 "--checkpoint-dir" % (newest, str(error).splitlines()[0]))
+                                 "--checkpoint-dir" % (newest, str(error).splitlines()[0])) from error

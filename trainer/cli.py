@@ -25,20 +25,20 @@ def image_size(text: str) -> Tuple[int, int]:
     try:
         return int(height), int(width if x else height)
     except ValueError:
-        raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text)
+        raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text) from None
 
 
 def _parser() -> configargparse.ArgumentParser:
     parser = configargparse.ArgumentParser(
         prog="stoker-train", auto_env_var_prefix="STOKER_", formatter_class=_Formatter,
-        description="Trains TensorFlow 1.9 on images that worker processes decode: every sample of an epoch once, in an "
-                    "order that depends on nothing but the options below.",
+        description="Trains TensorFlow 1.9 on images that worker processes decode: every sample of an epoch once,\n"
+                    "in an order that depends on nothing but the options below.",
         epilog="examples:\n"
                "  stoker-train photos/ --epochs 3\n"
                "  stoker-train photos/ --image-size 48x64 --generator augmented --workers 4 --audit audit.jsonl\n"
-               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555    (workers on other hosts: stoker-worker)\n"
-               "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once, SIGTERM "
-               "after\na checkpoint.")
+               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555   (workers elsewhere: stoker-worker)\n"
+               "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once,\n"
+               "SIGTERM after a checkpoint.")
     group = parser.add_argument_group("data")
     group.add_argument("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
     group.add_argument("--label-word", metavar="WORD",
@@ -57,7 +57,7 @@ def _parser() -> configargparse.ArgumentParser:
     group = parser.add_argument_group("training")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
     group.add_argument("--epochs", type=int, default=5, metavar="N", help="in all, those before a checkpoint included")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation and initial weights")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation, initial weights")
 
     group = parser.add_argument_group("workers")
     group.add_argument("--workers", type=int, default=None, metavar="N",
@@ -166,7 +166,7 @@ def _import_tensorflow() -> Any:
         import tensorflow as tf
     except ImportError as error:
         raise ConfigError("TensorFlow 1.9 is missing in %s (%s): pip install 'stoker[trainer]' on Python 3.6"
-                          % (sys.executable, error))
+                          % (sys.executable, error)) from error
     tf.logging.set_verbosity(tf.logging.WARN)
     return tf
 

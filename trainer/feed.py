@@ -15,10 +15,11 @@ from pipeline.stream import Batch, BatchStream
 from trainer.local import LocalWorkers
 
 
-def open_stream(data: Union[str, int, Dataset], *, generator: str = "image", image_size: Union[int, Tuple[int, int]] = 64,
-                batch_size: int = 32, epochs: int = 1, seed: int = 0, decode: str = "fast",
-                label_word: Optional[str] = None, validation_split: float = 0.0, workers: Optional[int] = None,
-                worker_python: Optional[str] = None, start_step: int = 0, **stream_options: Any) -> BatchStream:
+def open_stream(data: Union[str, int, Dataset], *, generator: str = "image",
+                image_size: Union[int, Tuple[int, int]] = 64, batch_size: int = 32, epochs: int = 1,
+                seed: int = 0, decode: str = "fast", label_word: Optional[str] = None, validation_split: float = 0.0,
+                workers: Optional[int] = None, worker_python: Optional[str] = None, start_step: int = 0,
+                **stream_options: Any) -> BatchStream:
     """A stream of batches in order, fed by ``workers`` local processes (default: one per core; 0: only remote ones).
 
     ``data``: a folder with one sub-folder per class (``label_word``: label 1 if that word is in the path below it),

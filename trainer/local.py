@@ -33,7 +33,7 @@ class LocalWorkers:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(),
                                              start_new_session=True)
         except OSError as error:
-            raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror))
+            raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error
         self._stopped = False
 
     def trouble(self) -> Optional[str]:
@@ -45,7 +45,7 @@ class LocalWorkers:
                 % (self._python, returncode))
 
     def stop(self) -> None:
-        """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more does no harm."""
+        """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more is harmless."""
         self._stopped = True
         try:
             self._process.send_signal(signal.SIGTERM)   # for those that had not yet joined when Stop was said

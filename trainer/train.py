@@ -59,9 +59,9 @@ class Loop:
         self._stream, self._model = stream, model
         self._checkpoint_dir, self._checkpoint_secs = checkpoint_dir, checkpoint_secs
         self.stop_requested = False
-        self._bar = None            # type: Any
-        self._evaluation = None     # type: Optional[_Evaluation]
-        self._accuracy = None       # type: Optional[float]
+        self._bar: Any = None
+        self._evaluation: Optional[_Evaluation] = None
+        self._accuracy: Optional[float] = None
         self._steps = self._images = self._epoch_images = 0
         self._loss = 0.0            # of the bar: smoothed
         self._marked = (0.0, 0.0, 0)   # time, waiting time and images at the last summary
@@ -161,8 +161,9 @@ class Loop:
         self._close_bar()
         plan = self._stream.plan
         done = batch.step % plan.steps_per_epoch * plan.batch_size
-        self._bar = tqdm(total=plan.train_size, initial=done, unit=" images", desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs),
-                         mininterval=0.1 if sys.stderr.isatty() else 10.0, dynamic_ncols=True)
+        self._bar = tqdm(total=plan.train_size, initial=done, unit=" images",
+                         desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs), dynamic_ncols=True,
+                         mininterval=0.1 if sys.stderr.isatty() else 10.0)
         self._bar.stoker_epoch = batch.epoch
         self._bar.stoker_start = time.monotonic(), self._stream.waited_s
         self._epoch_images = 0

@@ -140,7 +140,7 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
     pixels, labels = (np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
-    skipped = []  # type: List[Skipped]
+    skipped: List[Skipped] = []
     n = 0
     for sample in lease.samples:
         try:

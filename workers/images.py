@@ -132,7 +132,7 @@ def _read(path: Union[str, bytes]) -> bytes:
 
 def _decode(data: bytes, size: Tuple[int, int], decode: str) -> Image.Image:
     height, width = size
-    image = Image.open(io.BytesIO(data))  # type: Image.Image
+    image: Image.Image = Image.open(io.BytesIO(data))
     if image.format == "EPS":  # runs Ghostscript, which one host has and the other has not
         raise BadImage("EPS is a program, not a picture")
     if decode == "exact":

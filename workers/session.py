@@ -60,9 +60,9 @@ class WorkerSession:
         self._hello, self._once = hello, once
         self.state = "SEEKING"
         self._run = ""                      # '' while SEEKING
-        self._job = None                    # type: Optional[Job]
-        self._held = deque()                # type: Deque[Lease]  not yet in work
-        self._work = None                   # type: Optional[Tuple[str, Lease]]  (run, lease) that the generator is at
+        self._job: Optional[Job] = None
+        self._held: Deque[Lease] = deque()  # not yet in work
+        self._work: Optional[Tuple[str, Lease]] = None  # (run, lease) that the generator is at
         self._heartbeat_s = HELLO_S
         self._spoke_s = now - HELLO_S       # when Hello or Alive was last said
         self._heard_s = now
@@ -107,7 +107,7 @@ class WorkerSession:
         self._spoke_s = now
         if self.state != "SEEKING":
             return [Say(Alive(self._run))]
-        effects = [Say(self._hello)]  # type: List[Any]
+        effects: List[Any] = [Say(self._hello)]
         if now - self._reported_s >= REPORT_S:
             self._reported_s = now
             effects.append(Note("no trainer for %.0f s, still trying" % (now - self._sought_s)))
@@ -139,11 +139,11 @@ class WorkerSession:
         self._held.clear()
         self.state = "DRAINING"
         in_work = self._work[1].lease if self._work and self._work[0] == self._run else -1
-        effects = [Say(Leaving(self._run, in_work, reason))]  # type: List[Any]
+        effects: List[Any] = [Say(Leaving(self._run, in_work, reason))]
         return effects if in_work >= 0 else effects + [Note("drained")] + self._end(EXIT_DRAINED)
 
     def _welcome(self, message: Welcome, now: float) -> List[Any]:
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         if message.run != self._run:
             effects = [Note("connected to run %s" % message.run),
                        Note("job: %s, %s, batches of %d" % (
@@ -158,7 +158,7 @@ class WorkerSession:
     def _finished(self, message_for: Any) -> List[Any]:
         run = self._work[0] if self._work else ""
         self._work = None
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         if run and run == self._run:
             effects.append(Say(message_for(run)))
         if self.state == "DRAINING":

@@ -82,9 +82,9 @@ class Supervisor:
         self._places = [_Place() for _ in range(processes)]
         self._once, self._drain_s = once, drain_s
         self._signals = 0
-        self._kill_at = None        # type: Optional[float]
+        self._kill_at: Optional[float] = None
         self._end_with = 0          # exit code when all places are done
-        self.exit_code = None       # type: Optional[int]
+        self.exit_code: Optional[int] = None
 
     def next_deadline(self, now: float) -> Optional[float]:
         """When ``tick`` wants to be called, at the latest; None: only events matter."""
@@ -95,14 +95,15 @@ class Supervisor:
 
     def tick(self, now: float) -> List[Any]:
         """Starts what is due; kills what does not drain."""
-        effects = []  # type: List[Any]
+        effects: List[Any] = []
         for number, place in enumerate(self._places):
             if place.state == "WAITING" and now >= place.due_s:
                 place.state, place.since_s = "STARTING", now
                 effects.append(Spawn(number, place.last_exit))
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
-            effects += [Note("still busy after %.0f s of draining: killed" % self._drain_s)] + self._to_all(signal.SIGKILL)
+            effects.append(Note("still busy after %.0f s of draining: killed" % self._drain_s))
+            effects += self._to_all(signal.SIGKILL)
         return effects
 
     def started(self, number: int, now: float) -> None:
@@ -171,20 +172,20 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
     """Runs ``processes`` workers until they are done, or until SIGTERM, SIGINT or (``lifeline``) the end of standard
     input, which kills at once. Returns the exit code. For the main thread of a process of its own."""
     supervisor = Supervisor(processes, once, drain_s)
-    children = {}  # type: Dict[int, _Child]
+    children: Dict[int, _Child] = {}
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
         end.setblocking(False)
     signal.set_wakeup_fd(wake_write.fileno())
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(signum, lambda signum, frame: None)   # the wake-up is what counts
-    host = socket.gethostname()
+    name = "%s:%d" % (socket.gethostname(), os.getpid())   # one host may have several supervisors
 
     def carry_out(effects: List[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Spawn):
                 status_read, status_write = os.pipe()
-                command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (host, effect.place),
+                command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (name, effect.place),
                            "--parent", str(os.getpid()), "--status-fd", str(status_write),
                            "--last-exit", effect.last_exit] + list(worker_args)
                 # a session of its own: the terminal's Ctrl-C comes here alone
@@ -211,8 +212,8 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
             for fd in [fd for fd in readable if fd in fds and os.read(fd, 64)]:
                 supervisor.started(fds[fd], now)
             if wake_read in readable:
-                for signum in wake_read.recv(4096):
-                    if signum in (signal.SIGTERM, signal.SIGINT):
+                for number in wake_read.recv(4096):
+                    if number in (signal.SIGTERM, signal.SIGINT):
                         carry_out(supervisor.asked_to_stop(now))
             for place, child in list(children.items()):
                 returncode = child.process.poll()

@@ -73,9 +73,9 @@ class _LeaseFeed:
     def __init__(self, items: "queue.Queue[Any]", item: Any) -> None:
         self._items = items
         self.item = item                       # the pair to go on with, None at the end
-        self.job = item[0]                     # type: Job
-        self.lease = item[1]                   # type: Optional[Lease]   handed out and not yet answered
-        self.answered = None                   # type: Optional[Lease]   the last one that was
+        self.job: Job = item[0]
+        self.lease: Optional[Lease] = item[1]  # handed out and not yet answered
+        self.answered: Optional[Lease] = None  # the last one that was
         self._started_s = time.monotonic()
 
     def is_between(self) -> bool:
@@ -116,9 +116,9 @@ class _SocketThread(threading.Thread):
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
-        self.finished = queue.Queue()       # type: queue.Queue[Finished]
+        self.finished: "queue.Queue[Finished]" = queue.Queue()
         self.drain = ""                     # set by a signal handler: why to leave
-        self.code = None                    # type: Optional[int]
+        self.code: Optional[int] = None
 
     def run(self) -> None:
         try:
@@ -223,7 +223,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         return EXIT_CONFIG
     hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
-    items = queue.Queue()  # type: queue.Queue[Any]
+    items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
                            args.parent, note)
 
