@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".ti
 
 HIDDEN = "hidden by a dot before its name"
 NO_IMAGE = "no image by its suffix"
-NO_CLASS = "image in no class's folder"
+NO_CLASS = "image outside any class's folder"
 NOTHING_IN_IT = "folder without any image"
 LOOP = "link to a folder that it is in itself"
 NO_FILE = "neither file nor folder"
@@ -114,9 +114,9 @@ def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths.
 
     Each folder directly below root is a class, with all that is in it at any depth; classes are numbered in order
-    of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root with the word
-    in it, be it in the file's own name, and label 0 any other. Links to folders are followed. Raises DatasetError
-    if there is no folder to read, no image in it, or one class only.
+    of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root with the
+    word in it, be it in the file's own name, and label 0 any other. Links to folders are followed. Raises
+    DatasetError if there is no folder to read, no image in it, or one class only.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so it is in every path: give the word that marks class 1")
@@ -127,6 +127,7 @@ def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
     if label_word is None:
         left_out += [(path, NO_CLASS) for path in paths if "/" not in path]
         paths = [path for path in paths if "/" in path]
+    left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     if not paths:
         raise DatasetError("dataset folder %s %s" % (_shown(root), _no_image(left_out)))
     paths.sort(key=os.fsencode)
@@ -138,7 +139,6 @@ def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
     else:
         classes = ("other", label_word)
         labels = tuple(int(label_word in path) for path in paths)
-    left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     dataset = Dataset(root, classes, tuple(paths), labels, tuple(left_out))
     _check_classes(dataset, label_word)
     return dataset
@@ -220,8 +220,8 @@ def _check_classes(dataset: Dataset, label_word: Optional[str]) -> None:
 def _no_image(left_out: Sequence[LeftOut]) -> str:
     """The rest of the sentence that starts with the folder's name."""
     if any(why == NO_CLASS for _, why in left_out):
-        return ("has its images in no folder of a class%s: put those of each class into a folder of their own, or "
-                "label them by a word in their paths (--label-word WORD)" % _besides(left_out))
+        return ("has its images directly in it%s: put those of each class into a folder of their own, or label "
+                "them by a word in their paths (--label-word WORD)" % _besides(left_out))
     if not left_out:
         return "is empty: it should hold a folder of images for each class"
     return ("has no image in it%s: it should hold a folder for each class, of files whose names end in %s"
@@ -249,7 +249,7 @@ def _reasons(left_out: Sequence[LeftOut]) -> List[str]:
     first: Dict[str, str] = {}
     for path, why in left_out:
         first.setdefault(why, path)
-    return ["%s: %s, such as %s" % (why, format(count, ","), _shown(first[why]))
+    return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", _shown(first[why]))
             for why, count in Counter(why for _, why in left_out).most_common()]
 
 

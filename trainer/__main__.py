@@ -1,17 +1,25 @@
 """``python -m trainer``, also ``stoker-train``: see ``trainer/cli.py``.
 
 This module only makes sure that Ctrl-C ends everything quickly and quietly at any moment, also while TensorFlow is
-being imported or computes: so it imports nothing heavy itself.
+being imported or computes: so it imports next to nothing before it has a handler for it.
 """
 
 import os
 import signal
 import sys
-import threading
-from typing import Optional, Sequence
+import time
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 LEAVE_WITHIN_S = 1.8   # after Ctrl-C; the orderly way usually takes a tenth of it
+FAREWELL = "\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint\n"
+
+
+def _leave(signum: int = 0, frame: object = None) -> None:
+    """Ends this process now. Also the handler of SIGINT until ``trainer/cli.py`` starts workers: there is nothing
+    to put in order yet, and a KeyboardInterrupt amid numpy's or TensorFlow's import becomes another error, or is lost.
+    """
+    os.write(2, FAREWELL.encode())
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _watch(read_fd: int) -> None:
@@ -19,12 +27,14 @@ def _watch(read_fd: int) -> None:
     interrupted. Worker processes follow, because their lifeline ends with this process."""
     while signal.SIGINT not in os.read(read_fd, 64):
         pass
-    threading.Event().wait(LEAVE_WITHIN_S)
-    os._exit(EXIT_INTERRUPTED)
+    time.sleep(LEAVE_WITHIN_S)
+    _leave()
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main() -> int:
     """Runs the command line; returns the exit code."""
+    signal.signal(signal.SIGINT, _leave)
+    import threading
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd)
@@ -33,14 +43,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         from pipeline.errors import StokerError
         try:
             from trainer import cli
-            return cli.run(argv)
+            return cli.run()
         except StokerError as error:
             print("stoker-train: error: %s" % error, file=sys.stderr, flush=True)
             return error.exit_code
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint",
-              file=sys.stderr, flush=True)
+        sys.stderr.write(FAREWELL)
+        sys.stderr.flush()
         return EXIT_INTERRUPTED
 
 

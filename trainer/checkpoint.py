@@ -20,8 +20,9 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
     path = os.path.join(directory, RECORD)
     try:
         os.makedirs(directory, exist_ok=True)
-        newest = tf.train.latest_checkpoint(directory)
-        if newest is None:
+        # not latest_checkpoint: it says None also where the files are gone, and the session would then fail
+        state = tf.train.get_checkpoint_state(directory)
+        if state is None:
             with open(path + ".new", "w") as record:
                 json.dump(configuration, record, indent=1, sort_keys=True)
             os.replace(path + ".new", path)
@@ -41,7 +42,8 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
                 "--checkpoint-dir" % (directory, name.replace("_", " "), json.dumps(saved.get(name)),
                                       json.dumps(configuration.get(name))))
     try:
-        return int(tf.train.NewCheckpointReader(newest).get_tensor("global_step"))
+        return int(tf.train.NewCheckpointReader(state.model_checkpoint_path).get_tensor("global_step"))
     except (tf.errors.OpError, ValueError) as error:
-        raise CheckpointMismatch("the checkpoint %s cannot be read (%s): remove it, or choose another "
-                                 "--checkpoint-dir" % (newest, str(error).splitlines()[0])) from error
+        raise CheckpointMismatch("the checkpoint %s cannot be read (%s): empty %s, or choose another "
+                                 "--checkpoint-dir" % (state.model_checkpoint_path, str(error).splitlines()[0],
+                                                       directory)) from error

@@ -121,6 +121,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
               "starts anew" % (checkpoint_dir, plan.steps), flush=True)
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
                       args.worker_python) as stream:
         if not args.workers and args.workers is not None:

@@ -27,7 +27,9 @@ def scaled(images: Any) -> Any:
 
     A true division, not a product with 1/255; rounding once to 24 bits gives what float64 rounded to 24 gives.
     """
-    return tf.div(tf.cast(images, tf.float32), tf.constant(255.0))
+    # not a constant: TensorFlow's graph optimizer would make it a product with 1/255, one bit off for half the values
+    divisor = tf.placeholder_with_default(255.0, ())
+    return tf.div(tf.cast(images, tf.float32), divisor)
 
 
 def build(arrays: Tuple[ArraySpec, ...], classes: int) -> Model:

@@ -68,11 +68,12 @@ class Loop:
 
     def run(self) -> Result:
         """Trains to the end of the stream."""
-        saver = tf.train.Saver()
+        saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved, or mounted elsewhere
         start = time.monotonic()
         waited_before = self._stream.waited_s
         self._marked = (start, waited_before, 0)
-        writer = tf.summary.FileWriter(self._checkpoint_dir, tf.get_default_graph())
+        # the one that the session uses: two in one folder started in one second would write to the same file
+        writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
         scaffold = tf.train.Scaffold(saver=saver)
         try:
             with tf.train.MonitoredTrainingSession(

@@ -3,7 +3,7 @@
 ``Supervisor`` decides and is pure (time comes in, effects go out); ``supervise`` carries out: it spawns, waits on
 signals and dead children together, and kills. Each place holds one worker process after the other:
 
-    STARTING ──"started"──> RUNNING          exit: EXIT_ENDED with once -> DONE
+    STARTING ──"started"──> RUNNING          exit: EXIT_ENDED with once -> all stop
         └────── exit ───────────┴──────────>       EXIT_REFUSED, EXIT_CONFIG -> all stop, with that code
                                                    while draining -> DONE
                                                    anything else -> WAITING (back-off) -> STARTING
@@ -116,9 +116,12 @@ class Supervisor:
         """The process in this place is dead."""
         place = self._places[number]
         unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
-        if self._signals or (returncode == EXIT_ENDED and self._once):
+        if self._signals:
             place.state = "DONE"
             return self._maybe_over()
+        if returncode == EXIT_ENDED and self._once:    # over for those, too, that just restarted and never heard of it
+            place.state = "DONE"
+            return self._stop_all(EXIT_ENDED, now) + self._maybe_over()
         if returncode in (EXIT_REFUSED, EXIT_CONFIG):
             place.state = "DONE"
             return self._stop_all(returncode, now) + self._maybe_over()

@@ -64,7 +64,7 @@ def test_a_picture_does_not_depend_on_the_count(tmp_path):
 
 
 def test_a_picture_is_the_same_everywhere():
-    # sines may differ in their last bit between versions of numpy, hence a pixel by one; a changed recipe by far more
+    # sines may differ in their last bit between versions of numpy, so a pixel by one; a changed recipe by far more
     image = picture(0, 0)
     assert image.dtype == np.uint8 and image.shape == GOLDEN_SHAPE
     assert np.abs(image.mean(axis=(0, 1)) - GOLDEN_MEAN).max() < 0.05
