@@ -5,6 +5,7 @@ changing them changes no byte.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
@@ -24,6 +25,15 @@ def _whole(name: str, value: Any, least: int, most: int) -> None:
 def _seconds(name: str, value: Any, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
         raise ConfigError("%s must be at least %g seconds, not %r" % (name, least, value))
+
+
+def check_address(name: str, value: Any, free_port: bool = False) -> None:
+    """Raises ConfigError unless ``value`` is an address like tcp://HOST:5555; ``free_port``: or one with port *."""
+    match = re.match(r"tcp://[^/\s]+:(\*|\d{1,5})$", value) if isinstance(value, str) else None
+    port = match.group(1) if match else ""
+    if not (free_port and port == "*") and not (port.isdigit() and 1 <= int(port) <= 65535):
+        raise ConfigError("%s must look like tcp://%s:5555, with a port from 1 to 65535%s, not %r"
+                          % (name, "0.0.0.0" if free_port else "HOST", " or *" * free_port, value))
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,7 @@ class StreamOptions:
     audit: Optional[str] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bind, str) or not self.bind.startswith("tcp://") or ":" not in self.bind[6:]:
-            raise ConfigError("bind must look like tcp://0.0.0.0:5555, not %r" % (self.bind,))
+        check_address("bind", self.bind, free_port=True)
         _whole("prefetch", self.prefetch, 1, 1 << 16)
         _seconds("lease_s", self.lease_s, 0.1)
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)

@@ -202,8 +202,8 @@ class Coordinator(threading.Thread):
                 self._event = "%s ended with %s" % (hello.worker, hello.last_exit)
             if len(self._members) * hello.capacity > self._options.prefetch and not self._narrow:
                 self._narrow = True
-                log.warning("%d workers could hold %d steps, but no more than %d are under way or buffered at once: raise "
-                            "the prefetch", len(self._members), len(self._members) * hello.capacity,
+                log.warning("%d workers could hold %d steps, but no more than %d are under way or buffered at once: "
+                            "raise the prefetch", len(self._members), len(self._members) * hello.capacity,
                             self._options.prefetch)
             self._decoders.add(hello.versions.partition(", ")[2])
             if len(self._decoders) == 2 and self._job.data_root:

@@ -101,9 +101,10 @@ class Listener(_Socket):
         except zmq.ZMQError as error:
             self._socket.close(0)
             self._context.term()
+            code = error.errno or 0
             what = {errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
                                       "port (port * takes a free one)",
-                    errno.ENODEV: "this machine has no such address"}.get(error.errno or 0, str(error))
+                    errno.ENODEV: "this machine has no such address"}.get(code, zmq.strerror(code))
             raise ConfigError("cannot bind %s: %s" % (bind, what)) from error
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
 
@@ -138,7 +139,7 @@ class Connection(_Socket):
             self._socket.close(0)
             self._context.term()
             raise ConfigError("cannot connect to %r (%s): an address looks like tcp://HOST:5555"
-                              % (connect, error)) from error
+                              % (connect, zmq.strerror(error.errno or 0))) from error
 
     def receive(self) -> Optional[List[Any]]:
         """Frames as flat memoryviews, or None if no message waits."""

@@ -105,8 +105,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     print(dataset.summary(), flush=True)
     training, validation = dataset.split(args.validation_split, args.seed)
     plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
-    print("%d samples to train on, %d held out; %d steps in %d epochs" % (len(training), len(validation), plan.steps,
-                                                                          plan.epochs), flush=True)
+    print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
+        len(training), len(validation), plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
     checkpoint_dir = args.checkpoint_dir or os.path.join(
         "runs", os.path.basename(dataset.root) if dataset.root else args.generator)
     tf = _import_tensorflow()
@@ -126,7 +126,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                       args.worker_python) as stream:
         if not args.workers and args.workers is not None:
             print("waiting for workers: python -m workers --connect %s" % stream.address, flush=True)
-        loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), checkpoint_dir, args.checkpoint_secs)
+        loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
+                          args.checkpoint_secs)
         _on_sigterm(loop)
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():

@@ -55,8 +55,10 @@ class _Evaluation:
 class Loop:
     """Feeds ``stream`` into ``model``. ``stop_requested`` makes it end, with a checkpoint, after the current step."""
 
-    def __init__(self, stream: BatchStream, model: Model, checkpoint_dir: str, checkpoint_secs: float) -> None:
+    def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
+                 checkpoint_secs: float) -> None:
         self._stream, self._model = stream, model
+        self._start_step = start_step
         self._checkpoint_dir, self._checkpoint_secs = checkpoint_dir, checkpoint_secs
         self.stop_requested = False
         self._bar: Any = None
@@ -74,6 +76,8 @@ class Loop:
         self._marked = (start, waited_before, 0)
         # the one that the session uses: two in one folder started in one second would write to the same file
         writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
+        # TensorBoard then forgets what a run wrote of the steps after the checkpoint that this one goes on from
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         scaffold = tf.train.Scaffold(saver=saver)
         try:
             with tf.train.MonitoredTrainingSession(
@@ -118,7 +122,7 @@ class Loop:
         self._images += len(batch)
         self._epoch_images += len(batch)
         self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
-        self._bar.update(len(batch))
+        self._bar.update(len(batch.indices))
 
     def _evaluate(self, session: Any, batch: Batch, writer: Any) -> None:
         evaluation = self._evaluation = self._evaluation or _Evaluation()

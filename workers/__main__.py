@@ -7,6 +7,8 @@ from typing import Optional, Sequence
 
 import configargparse
 
+from pipeline.config import check_address
+from pipeline.errors import ConfigError
 from workers.supervisor import supervise
 
 DRAIN_S = 10.0
@@ -43,8 +45,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
-    if not args.connect.startswith("tcp://") or ":" not in args.connect[6:]:
-        parser.error("--connect must look like tcp://HOST:5555, not %r" % args.connect)
+    try:
+        check_address("--connect", args.connect)
+    except ConfigError as error:
+        parser.error(str(error))
     if args.data is not None and not os.path.isdir(args.data):
         parser.error("--data: there is no folder %r on this host" % args.data)
     worker_args = ["--connect", args.connect]

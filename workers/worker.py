@@ -112,7 +112,7 @@ class _SocketThread(threading.Thread):
     """Carries out what the session decides."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
-                 items: "queue.Queue[Any]", parent: int, note: Callable[[str], None]) -> None:
+                 items: "queue.Queue[Any]", parent: int, note: Callable[..., None]) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
@@ -173,7 +173,7 @@ class _SocketThread(threading.Thread):
                     job = replace(job, data_root=self._data_root)
                 self._items.put((job, effect.lease))
             elif isinstance(effect, Note):
-                self._note(effect.text)
+                self._note(effect.text, End(EXIT_REFUSED) in effects)
             else:
                 self.code = effect.code
 
@@ -212,8 +212,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if os.getppid() != args.parent:
         return 1
 
-    def note(text: str) -> None:
-        if not args.quiet:
+    def note(text: str, error: bool = False) -> None:
+        if error or not args.quiet:
             print("stoker-worker %s: %s" % (args.name, text), file=sys.stderr, flush=True)
 
     waker = Waker()

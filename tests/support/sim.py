@@ -139,7 +139,7 @@ class Simulation:
             self.taken -= 1
             self.carry_out(self.scheduler.take(self.now))
         self.carry_out(self.scheduler.tick(self.now))
-        if self.now - self.pinged_s >= self.heartbeat_s:
+        if self.now >= self.pinged_s + self.heartbeat_s:
             self.pinged_s = self.now
             for key in list(self.scheduler._workers):
                 self.tell(key, Alive(RUN))

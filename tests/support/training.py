@@ -1,0 +1,136 @@
+"""``python -m trainer`` as its user runs it: a process, its output, and what it leaves behind.
+
+Its processes are known by their TMPDIR, which is the test's own: see ``nothing_left`` of the integration tests.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+from tests.support.processes import LIMIT_S, ROOT, wait_for, with_environment
+
+
+class Trainer:
+    """One run of the command line in ``folder``. On leaving the ``with``, what still runs of it is killed.
+
+    It leads a process group of its own, as under a terminal. ``stdout`` and ``stderr``, apart, are what it has
+    said so far.
+    """
+
+    def __init__(self, folder, *options, **environment):
+        os.makedirs(str(folder), exist_ok=True)
+        self._output = [tempfile.TemporaryFile() for _ in range(2)]
+        changed = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+        changed.update(environment, PYTHONPATH=ROOT)
+        self._mark = "TMPDIR=%s" % changed["TMPDIR"]
+        self._process = subprocess.Popen([sys.executable, "-m", "trainer"] + [str(option) for option in options],
+                                         cwd=str(folder), env=changed, stdin=subprocess.DEVNULL,
+                                         stdout=self._output[0], stderr=self._output[1],
+                                         start_new_session=True)
+        self.pid = self._process.pid
+
+    @property
+    def stdout(self):
+        return self._said(0)
+
+    @property
+    def stderr(self):
+        return self._said(1)
+
+    def _said(self, number):
+        fd = self._output[number].fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode("utf-8", "replace")
+
+    def send_signal(self, signum):
+        """To this process alone."""
+        self._process.send_signal(signum)
+
+    def send_group(self, signum):
+        """To its process group, as a terminal does."""
+        os.killpg(self.pid, signum)
+
+    def wait_until(self, condition, what):
+        """Until ``condition()`` is true, which must be before the process ends."""
+        def reached():
+            running = self._process.poll() is None
+            value = condition()
+            assert value or running, "ended before %s\n%s" % (what, self._story())
+            return value
+        self._wait(reached, what)
+
+    def wait_gone(self):
+        """The exit code, when it and all processes below it have ended."""
+        self._wait(lambda: self._process.poll() is not None and not with_environment(self._mark),
+                   "the end of its processes")
+        return self._process.returncode
+
+    def _wait(self, condition, what):
+        try:
+            wait_for(condition, what)
+        except AssertionError as error:
+            raise AssertionError("%s\n%s" % (error, self._story())) from None
+
+    def _story(self):
+        return "exit code %s\n--- stdout\n%s\n--- stderr\n%s" % (self._process.poll(), self.stdout, self.stderr)
+
+    def has_mapped(self, library):
+        """Whether a file with ``library`` in its name is mapped into its memory."""
+        return library in _content("/proc/%d/maps" % self.pid).decode("utf-8", "replace")
+
+    def threads(self):
+        """How many it has; a dead process has none."""
+        for line in _content("/proc/%d/status" % self.pid).decode("utf-8", "replace").splitlines():
+            if line.startswith("Threads:"):
+                return int(line.split()[1])
+        return 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        for pid in with_environment(self._mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        self._process.wait(LIMIT_S)
+        for output in self._output:
+            output.close()
+
+
+class Finished:
+    """What a run came to: ``code``, ``stdout``, ``stderr``."""
+
+    def __init__(self, trainer):
+        self.code = trainer.wait_gone()
+        self.stdout, self.stderr = trainer.stdout, trainer.stderr
+
+    def __repr__(self):      # pytest shows it where an assertion fails
+        return "exit code %d\n--- stdout\n%s\n--- stderr\n%s" % (self.code, self.stdout, self.stderr)
+
+
+def finished(folder, *options, **environment):
+    """Runs the command line to its end."""
+    with Trainer(folder, *options, **environment) as trainer:
+        return Finished(trainer)
+
+
+def _content(path):
+    try:
+        with open(str(path), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def audit(path):
+    """The complete lines of an audit; [] while there is none."""
+    return [json.loads(line.decode()) for line in _content(path).split(b"\n")[:-1]]
+
+
+def consumed(lines):
+    """What of an audit is the same however the run went."""
+    return [(line["step"], line["epoch"], line["indices"], line["crc32"]) for line in lines]

@@ -1,0 +1,102 @@
+"""Generators as users might write them, good and bad. Copied to where only the workers of one test find it.
+
+Whoever works writes a diary beside this file: a line 'begin POSITION PID' and, unless it was stopped in between,
+'end POSITION PID'.
+"""
+
+from __future__ import generator_stop
+
+import os
+import sys
+import time
+
+from workers import generators
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+def _note(what, lease):
+    line = "%s %d %d\n" % (what, lease.position, os.getpid())
+    fd = os.open(os.path.join(FOLDER, "diary"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(fd, line.encode("ascii"))     # one write: lines of several processes do not mix
+    os.close(fd)
+
+
+def _slowly(generator, leases, job, seconds):
+    def begun():
+        for lease in leases:
+            if "tensorflow" in sys.modules:
+                raise RuntimeError("a worker imported TensorFlow")
+            _note("begin", lease)
+            time.sleep(seconds)
+            held.append(lease)
+            yield lease
+    held = []
+    for output in generator(begun(), job):
+        _note("end", held.pop())
+        yield output
+
+
+def slow(leases, job):
+    """``image``, with a twentieth of a second more for each batch."""
+    yield from _slowly(generators.image, leases, job, 0.05)
+
+
+def slow_augmented(leases, job):
+    """``augmented``, slowed down likewise."""
+    yield from _slowly(generators.augmented, leases, job, 0.05)
+
+
+def slower(leases, job):
+    """``image``, with half a second more for each batch."""
+    yield from _slowly(generators.image, leases, job, 0.5)
+
+
+def endless(leases, job):
+    """Never done with its first batch."""
+    yield from _slowly(generators.image, leases, job, 3600)
+
+
+def broken(leases, job):
+    """Always raises at step 2."""
+    for lease in leases:
+        if lease.position == 2:
+            raise ValueError("the label file is empty")
+        yield from generators.image(iter([lease]), job)
+
+
+def broken_once(leases, job):
+    """Raises at step 2, but the first time only."""
+    for lease in leases:
+        if lease.position == 2:
+            try:
+                os.mkdir(os.path.join(FOLDER, "broke"))
+            except FileExistsError:
+                pass
+            else:
+                raise ValueError("the label file is empty")
+        yield from generators.image(iter([lease]), job)
+
+
+def yields_nothing(leases, job):
+    """Ends at once."""
+    return
+    yield
+
+
+def yields_twice(leases, job):
+    """Two batches for each lease."""
+    for lease in leases:
+        yield from generators.image(iter([lease]), job)
+        yield from generators.image(iter([lease]), job)
+
+
+def wrong_shape(leases, job):
+    """One row too few."""
+    for output in generators.image(leases, job):
+        yield generators.Output((output.arrays[0][:, 1:], output.arrays[1]), output.skipped)
+
+
+def plain_function(leases, job):
+    """No generator."""
+    return []
