@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.processes import command_line, interpreter, listening, wait_for, with_environment
+from tests.support.processes import command_line, interpreter, kill, listening, wait_for, with_environment
 
 GENERATORS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support", "user_generators.py")
 
@@ -26,9 +26,10 @@ def nothing_left(tmp_path, monkeypatch):
     try:
         wait_for(lambda: not with_environment(mark), "the end of its processes", 10)
     except AssertionError:
-        left = with_environment(mark)
-        raise AssertionError("the test left processes: %s" % "; ".join("%d %s" % (pid, command_line(pid))
-                                                                       for pid in left)) from None
+        left = [(pid, command_line(pid)) for pid in with_environment(mark)]
+        for pid, _ in left:
+            kill(pid)                                      # the other tests are not to suffer
+        raise AssertionError("the test left processes: %s" % "; ".join("%d %s" % pair for pair in left)) from None
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker")] == []
     assert listening() == ports
     assert os.listdir(str(folder)) == []

@@ -69,7 +69,7 @@ class Program:
                                          universal_newlines=True)
         self.pid = self._process.pid
         self.lines = []
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
@@ -103,7 +103,7 @@ class Program:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise AssertionError("still running after %g s:\n%s" % (limit_s, self.text)) from None
-        self._reader.join(LIMIT_S)
+        self._reader.join(10)
         assert not self._reader.is_alive(), "a descendant outlives it and holds its output"
         return code
 
@@ -113,8 +113,9 @@ class Program:
     def __exit__(self, *exc_info):
         self._process.kill()
         self._process.wait()
-        self._reader.join(LIMIT_S)
-        self._process.stdout.close()
+        self._reader.join(5)
+        if not self._reader.is_alive():     # else an orphan holds the other end, which ``nothing_left`` reports
+            self._process.stdout.close()
 
 
 def _with_root(path):

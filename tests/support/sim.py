@@ -128,7 +128,7 @@ class Simulation:
             node.inbox.append(codec.decode_from_trainer(message) if self.wire else message)
             self.node_turn(node)
 
-    # ------------------------------------------------------------------------ the trainer, as pipeline/stream.py is
+    # ------------------------------------------------------------------- the trainer, as pipeline/coordinator.py is
 
     def trainer_turn(self):
         if self.suspended:
@@ -156,6 +156,8 @@ class Simulation:
     def hear(self, key, message):
         if isinstance(message, Hello):
             self.tell(key, Welcome(RUN, JOB, self.heartbeat_s))
+            if key in self.gone:              # a Hello from the grave is no member's
+                return
         if isinstance(message, Failed):
             self.end(lambda lease, holder: (lease, holder) == (message.lease, key))
         elif isinstance(message, Leaving):

@@ -1,0 +1,135 @@
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from pipeline.audit import Audit, crc32
+from pipeline.errors import ConfigError
+from pipeline.messages import Skipped
+
+
+class Handed:
+    """As much of a batch as the audit looks at."""
+
+    def __init__(self, step, worker="host/0"):
+        self.step, self.epoch, self.indices, self.worker, self.attempt = step, 0, (2 * step, 2 * step + 1), worker, 1
+        self.skipped = (Skipped(2 * step, "broken"),)
+        self.arrays = (np.arange(step, step + 6, dtype=np.uint8).reshape(1, 6), np.array([[step]], np.int32))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "audit.jsonl")
+
+
+def write(path, start_step, steps):
+    audit = Audit(path, start_step)
+    for step in steps:
+        audit.write(Handed(step))
+    audit.close()
+
+
+def steps(path):
+    with open(path) as lines:
+        return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_line_tells_what_a_step_consumed(path):
+    write(path, 0, [3])
+    batch = Handed(3)
+    with open(path) as lines:
+        assert json.loads(lines.read()) == {
+            "step": 3, "epoch": 0, "indices": [6, 7], "skipped": [6], "worker": "host/0", "attempt": 1,
+            "crc32": zlib.crc32(batch.arrays[0].tobytes() + batch.arrays[1].tobytes()) & 0xFFFFFFFF}
+
+
+def test_a_line_is_in_the_file_at_once(path):
+    audit = Audit(path, 0)
+    audit.write(Handed(0))
+    assert steps(path) == [0]
+    audit.close()
+    audit.close()
+
+
+def test_steps_after_the_checkpoint_are_removed_and_come_again(path):
+    write(path, 0, range(10))
+    write(path, 6, range(6, 8))
+    assert steps(path) == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_run_from_the_start_begins_the_audit_anew(path):
+    write(path, 0, range(10))
+    write(path, 0, range(2))
+    assert steps(path) == [0, 1]
+
+
+def test_a_run_that_is_complete_keeps_all(path):
+    write(path, 0, range(4))
+    write(path, 4, [])
+    assert steps(path) == [0, 1, 2, 3]
+
+
+def test_a_resumed_run_may_begin_an_audit(path):
+    write(path, 5, [5, 6])
+    write(path, 6, [6])
+    assert steps(path) == [5, 6]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20, 120])
+def test_a_torn_last_line_is_removed(path, cut):
+    write(path, 0, range(5))
+    with open(path, "r+b") as file:
+        file.truncate(len(file.read()) - cut)       # 1: complete, but for the end of the line
+    write(path, 5, [5])
+    lost = 1 if cut < 100 else 2
+    assert steps(path) == list(range(5 - lost)) + [5]
+
+
+@pytest.mark.parametrize("left", [10, 60])
+def test_a_torn_first_line_is_removed(path, left):
+    write(path, 0, [0])
+    with open(path, "r+b") as file:
+        file.truncate(left)
+    write(path, 0, [0, 1])
+    assert steps(path) == [0, 1]
+
+
+def test_an_empty_file_is_used(path):
+    open(path, "w").close()
+    write(path, 0, [0])
+    assert steps(path) == [0]
+
+
+@pytest.mark.parametrize("content", [b"my notes\n", b"\x89PNG\r\n\x1a\n\0\xff", b'{"step": 1, "loss": 0.5}\n', b"{}\n",
+                                     b"[1]\n", b"\n", b'{"step": "1", "crc32": 0}\n'])
+@pytest.mark.parametrize("start_step", [0, 3])
+def test_a_file_that_is_no_audit_is_not_touched(path, content, start_step):
+    with open(path, "wb") as file:
+        file.write(content)
+    with pytest.raises(ConfigError, match="exists and is no audit file: not overwritten"):
+        Audit(path, start_step)
+    with open(path, "rb") as file:
+        assert file.read() == content
+
+
+def test_what_cannot_be_written_is_a_config_error(path, tmp_path):
+    with pytest.raises(ConfigError, match="audit: cannot write .*: Is a directory"):
+        Audit(str(tmp_path), 0)
+    with pytest.raises(ConfigError, match="audit: cannot write .*: No such file or directory"):
+        Audit(path + "/below/audit", 0)
+
+
+def test_a_worker_s_odd_name_survives(path):
+    audit = Audit(path, 0)
+    audit.write(Handed(0, "h\udcff\n\u00f6st/0"))
+    audit.close()
+    with open(path) as lines:
+        assert [json.loads(line)["worker"] for line in lines] == ["h\udcff\n\u00f6st/0"]
+
+
+def test_crc32_is_that_of_the_bytes_one_after_the_other():
+    first, second = np.arange(12, dtype=np.uint8).reshape(3, 4), np.array([[1], [-1]], np.int32)
+    assert crc32(first, second) == zlib.crc32(second.tobytes(), zlib.crc32(first.tobytes())) & 0xFFFFFFFF
+    assert crc32(first) != crc32(first[::-1].copy())
+    assert crc32() == crc32(np.empty((0, 4), np.uint8)) == 0

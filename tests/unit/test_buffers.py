@@ -1,0 +1,94 @@
+import gc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.buffers import ALIGNMENT, RECYCLE_FROM_BYTES, BufferPool
+
+LARGE = (2, RECYCLE_FROM_BYTES)
+
+
+def memory(array):
+    """The addresses that the array covers: [first, behind the last)."""
+    start = array.__array_interface__["data"][0]
+    return start, start + array.nbytes
+
+
+@pytest.mark.parametrize("shape, dtype", [((1,), "u1"), ((3, 5), "<i4"), ((0, 7), "f4"), ((), "f8"), (LARGE, "u1"),
+                                          ((9, 100, 100, 3), "f4"), ((0, 1 << 20), "u1")])
+def test_arrays_are_aligned_writable_and_contiguous(shape, dtype):
+    pool = BufferPool(4)
+    for _ in range(20):
+        array = pool.empty(shape, np.dtype(dtype))
+        assert array.shape == shape and array.dtype == np.dtype(dtype)
+        assert memory(array)[0] % ALIGNMENT == 0 or not array.nbytes
+        assert array.flags.writeable and array.flags.c_contiguous and array.flags.aligned
+        array[...] = 1
+
+
+def test_memory_is_used_again_when_nothing_refers_to_it():
+    pool = BufferPool(4)
+    array = pool.empty(LARGE, np.uint8)
+    used = memory(array)
+    assert memory(pool.empty(LARGE, np.uint8)) != used
+    del array
+    assert used in {memory(array) for array in [pool.empty(LARGE, np.uint8) for _ in range(2)]}
+
+
+@pytest.mark.parametrize("view", [
+    lambda array: array[1:], lambda array: array.reshape(-1)[7:9], lambda array: array.T, lambda array: array[0, 0:0],
+    lambda array: array.view(np.int32), lambda array: memoryview(array), lambda array: array.reshape(-1).data[5:6],
+    lambda array: np.frombuffer(memoryview(array).cast("B"), np.uint8), lambda array: np.asarray(array)[::2],
+    lambda array: np.broadcast_to(array, (2,) + array.shape), lambda array: iter(array)],
+    ids=["slice", "reshape", "transpose", "empty", "dtype", "memoryview", "cut memoryview", "frombuffer", "stride",
+         "broadcast", "iterator"])
+def test_memory_is_kept_while_any_view_is_left(view):
+    pool = BufferPool(4)
+    array = pool.empty(LARGE, np.uint8)
+    used = memory(array)
+    kept = view(array)
+    del array
+    gc.collect()
+    for _ in range(3):
+        assert memory(pool.empty(LARGE, np.uint8)) != used
+    del kept
+    gc.collect()
+    assert used in {memory(array) for array in [pool.empty(LARGE, np.uint8) for _ in range(3)]}
+
+
+def test_a_steady_stream_needs_no_new_memory():
+    pool = BufferPool(6)
+    seen, held = set(), []
+    for _ in range(200):
+        held.append(pool.empty(LARGE, np.uint8))
+        seen.add(memory(held[-1]))
+        if len(held) == 4:
+            held.pop(0)
+    assert len(seen) <= 6
+
+
+def test_small_arrays_are_not_kept():
+    pool = BufferPool(4)
+    arrays = [pool.empty((10,), np.uint8) for _ in range(100)]
+    assert len({memory(array) for array in arrays}) == 100
+    assert not pool._blocks
+
+
+@given(st.lists(st.tuples(st.sampled_from([RECYCLE_FROM_BYTES, RECYCLE_FROM_BYTES + 4, 2 * RECYCLE_FROM_BYTES, 64]),
+                          st.integers(0, 5)), max_size=40), st.integers(0, 6))
+def test_no_two_arrays_in_use_overlap_and_the_pool_is_bounded(requests, keep):
+    pool = BufferPool(keep)
+    in_use = []
+    for number, (nbytes, drop) in enumerate(requests):
+        array = pool.empty((nbytes,), np.uint8)
+        array[:8] = number
+        in_use.append((number, array[:8], array[8:] if number % 2 else None))
+        del array
+        spans = sorted(memory(first) for _, first, rest in in_use)
+        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:]))
+        assert all((first == number % 256).all() for number, first, rest in in_use)
+        assert len(pool._blocks) <= keep
+        if drop < len(in_use):
+            del in_use[drop]

@@ -1,0 +1,321 @@
+"""The wire format, to the byte, and what becomes of anything else that arrives."""
+
+from dataclasses import replace
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import codec
+from pipeline.errors import ProtocolError, VersionMismatch
+from pipeline.messages import (ITEM_BYTES, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving,
+                               Produced, Refused, Revoked, Sample, Skipped, Stop, Welcome)
+
+ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
+SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
+JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME)
+ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
+INDICES = (5, 6, 9)
+PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME),), 0.25, ARRAYS)
+
+FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL"), PRODUCED,
+               Failed("r1", 7, 12, "ValueError: x", "tb\n"), Leaving("r1", -1, "asked to stop"), Alive("r1")]
+FROM_TRAINER = [Welcome("r1", JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7), Stop("done"),
+                Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)))]
+
+GOLDEN = {
+    "Hello": "9301a568656c6c6f95a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c",
+    "Produced": (
+        "9301a870726f647563656496a27231070c02919206b562726f6b656e20636166c3a92fffe6bca22e6a7067cb3fd00000"
+        "00000000"),
+    "Failed": "9301a66661696c656495a27231070cad56616c75654572726f723a2078a374620a",
+    "Leaving": "9301a76c656176696e6793a27231ffad61736b656420746f2073746f70",
+    "Alive": "9301a5616c69766591a27231",
+    "Welcome": (
+        "9301a777656c636f6d6593a2723196a5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
+        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067cb3fe0000000000000"),
+    "Refused": "9301a77265667573656492a26e6fc2",
+    "Revoked": "9301a77265766f6b65649107",
+    "Stop": "9301a473746f7091a4646f6e65",
+    "Lease": "9301a56c6561736595070c01c3929305ae636166c3a92fffe6bca22e6a7067039306a5622e6a706700",
+}
+
+
+def frames_of(message):
+    return [bytes(frame) for frame in codec.encode(message)]
+
+
+def decode(message, frames):
+    return (codec.decode_from_worker if type(message) in map(type, FROM_WORKER) else codec.decode_from_trainer)(frames)
+
+
+def header(*values):
+    return msgpack.packb(list(values), use_bin_type=True, unicode_errors="surrogateescape")
+
+
+def name_of(message):
+    return type(message).__name__
+
+
+# --------------------------------------------------------------------------------------------------- there and back
+
+@pytest.mark.parametrize("message", FROM_WORKER + FROM_TRAINER, ids=name_of)
+def test_golden_bytes(message):
+    assert frames_of(message)[0].hex() == GOLDEN[name_of(message)]
+
+
+def test_arrays_travel_as_their_bytes():
+    assert frames_of(PRODUCED)[1:] == [bytes(range(24)), b"\1\0\0\0\xfe\xff\xff\xff"]
+
+
+def test_encoding_does_not_copy_arrays():
+    frames = codec.encode(PRODUCED)
+    assert np.shares_memory(np.frombuffer(frames[1], np.uint8), ARRAYS[0])
+
+
+@pytest.mark.parametrize("message", FROM_WORKER[:1] + FROM_WORKER[2:] + FROM_TRAINER, ids=name_of)
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview])
+def test_a_message_survives_the_trip(message, wrap):
+    assert decode(message, [wrap(frame) for frame in frames_of(message)]) == message
+
+
+@pytest.mark.parametrize("wrap", [bytes, memoryview])
+def test_a_batch_survives_the_trip(wrap):
+    received = codec.decode_from_worker([wrap(frame) for frame in frames_of(PRODUCED)])
+    arrays = codec.check_arrays(received, JOB, INDICES)
+    assert replace(received, arrays=()) == replace(PRODUCED, arrays=())
+    for array, sent in zip(arrays, ARRAYS):
+        assert array.dtype == sent.dtype and array.shape == sent.shape and (array == sent).all()
+        assert not array.flags.writeable
+
+
+SMALL = st.integers(0, 1 << 20)
+BIG = st.integers(0, (1 << 63) - 1)
+# whatever UTF-8 with surrogate escapes can say
+TEXT = st.one_of(st.text(st.characters(blacklist_categories=("Cs",)), max_size=50),
+                 st.binary(max_size=50).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+RUN = st.text("0123456789abcdef", min_size=1, max_size=64)
+NAME = TEXT.filter(bool)
+SECONDS = st.floats(0, 1e6)
+SPEC = st.builds(ArraySpec, NAME, st.sampled_from(sorted(ITEM_BYTES)),
+                 st.lists(st.integers(1, 9), max_size=4).map(tuple))
+
+
+def tuples(items):
+    return st.lists(items, max_size=5).map(tuple)
+
+
+ANY_FROM_WORKER = st.one_of(
+    st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT),
+    st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT)), SECONDS, st.just(())),
+    st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT), st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
+    st.builds(Alive, RUN))
+ANY_FROM_TRAINER = st.one_of(
+    st.builds(Welcome, RUN, st.builds(Job, NAME, tuples(SPEC), st.integers(1, 1 << 20),
+                                      st.integers(-(1 << 63), (1 << 63) - 1), TEXT, TEXT), SECONDS),
+    st.builds(Refused, TEXT, st.booleans()), st.builds(Revoked, BIG), st.builds(Stop, TEXT), st.builds(Alive, RUN),
+    st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(st.builds(Sample, BIG, TEXT,
+                                                                    st.integers(0, (1 << 31) - 1)))))
+
+
+@given(ANY_FROM_WORKER)
+def test_any_message_of_a_worker_survives_the_trip(message):
+    assert codec.decode_from_worker(codec.encode(message)) == message
+
+
+@given(ANY_FROM_TRAINER)
+def test_any_message_of_the_trainer_survives_the_trip(message):
+    decoded = codec.decode_from_trainer(codec.encode(message))
+    assert decoded == message
+    assert hash(decoded) == hash(message)    # lists have become tuples, all the way down
+
+
+def test_records_come_back_as_records():
+    lease = decode(FROM_TRAINER[-1], frames_of(FROM_TRAINER[-1]))
+    assert lease.samples[0].path == ODD_NAME and isinstance(lease.samples[0], Sample)
+    assert decode(FROM_TRAINER[0], frames_of(FROM_TRAINER[0])).job.arrays[0].sample_bytes == 12
+
+
+def test_a_batch_without_samples_survives_the_trip():
+    empty = tuple(np.empty((0,) + spec.shape, spec.dtype) for spec in SPECS)
+    skipped = tuple(Skipped(index, "bad") for index in INDICES)
+    frames = frames_of(Produced("r1", 1, 2, 0, skipped, 0.0, empty))
+    assert frames[1:] == [b"", b""]
+    arrays = codec.check_arrays(codec.decode_from_worker([memoryview(frame) for frame in frames]), JOB, INDICES)
+    assert [(array.shape, array.dtype) for array in arrays] == [((0, 2, 2, 3), np.uint8), ((0, 1), np.int32)]
+
+
+# --------------------------------------------------------------------------------------------- what is no message
+
+@pytest.mark.parametrize("frames, sentence", [
+    ([], "an empty message"),
+    ([b""], "a header that is no msgpack"),
+    ([b"\xc1"], "a header that is no msgpack"),
+    ([b"\x93\x01"], "a header that is no msgpack"),
+    ([header(1, "alive", ["r"]) + b"\0"], "a header that is no msgpack"),
+    ([b"\xdd\xff\xff\xff\xff"], "a header that is no msgpack"),              # a list of 4 billion
+    ([b"\xdb\xff\xff\xff\xff" + b"x" * 20], "a header that is no msgpack"),  # a text of 4 GB
+    ([b"\xc7\x04\xff1234"], "a header that is no"),                          # a broken timestamp
+    ([b"\x91" * 100000], "a header that is no msgpack"),
+    ([header("alive")], "a header that is no \\[version, kind, fields\\]"),
+    ([header(1, 2, [])], "a header that is no \\[version"),
+    ([header(1, b"alive", ["r"])], "a header that is no \\[version"),
+    ([header(1, "alive", {"run": "r"})], "a header that is no \\[version"),
+    ([msgpack.packb({"a": 1})], "a header that is no \\[version"),
+    ([header(1, "explode", [])], "a message of unknown kind 'explode'"),
+    ([header(1, "alive", [])], "alive: 0 fields instead of 1"),
+    ([header(1, "alive", ["r", "s"])], "alive: 2 fields instead of 1"),
+    ([header(1, "alive", ["r"]), b""], "alive: 1 frames behind the header, wants none"),
+    ([header(1, "alive", [""])], "alive.run wants a text of 1 to 64 characters, not ''"),
+    ([header(1, "alive", ["r" * 65])], "alive.run wants a text of 1 to 64 characters"),
+    ([header(1, "alive", [b"r"])], "alive.run wants a text"),
+    ([header(1, "alive", [None])], "alive.run wants a text .*, not None"),
+    ([header(1, "hello", ["h", 1, "", 0, ""])], "hello.capacity wants an integer in 1..1024, not 0"),
+    ([header(1, "hello", ["h", True, "", 1, ""])], "hello.pid wants an integer in .*, not True"),
+    ([header(1, "hello", ["h", 1.0, "", 1, ""])], "hello.pid wants an integer in .*, not 1.0"),
+    ([header(1, "leaving", ["r", -2, ""])], "leaving.lease wants an integer in -1.."),
+    ([header(1, "failed", ["r", (1 << 64) - 1, 0, "", ""])], "failed.lease wants an integer in 0..9223372036854775807"),
+    ([header(1, "failed", ["r", 0, 0, "x" * 70000, ""])], "failed.error wants a text of 0 to 65536 characters"),
+    ([header(1, "produced", ["r", 0, 0, 1, [], float("nan")])], "produced.produce_s wants seconds, not nan"),
+    ([header(1, "produced", ["r", 0, 0, 1, [], float("inf")])], "produced.produce_s wants seconds, not inf"),
+    ([header(1, "produced", ["r", 0, 0, 1, [], 1])], "produced.produce_s wants seconds, not 1"),
+    ([header(1, "produced", ["r", 0, 0, 1, "no", 0.0])], "produced.skipped wants a list of at most"),
+    ([header(1, "produced", ["r", 0, 0, 1, [[1]], 0.0])], "produced.skipped wants a list of 2 fields"),
+    ([header(1, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0])], "produced.skipped wants a text"),
+    ([header(1, "welcome", ["r", [], 0.5])], "a message of unknown kind 'welcome'"),     # the other side's
+])
+def test_nonsense_of_a_worker(frames, sentence):
+    with pytest.raises(ProtocolError, match=sentence) as caught:
+        codec.decode_from_worker(frames)
+    assert not isinstance(caught.value, VersionMismatch)
+
+
+@pytest.mark.parametrize("job", [
+    ["image", [], 4, 0, "fast"], ["image", [["a", "object", [1]]], 4, 0, "fast", ""],
+    ["image", [["a", "uint8", [0]]], 4, 0, "fast", ""], ["image", [["a", "uint8", [1] * 9]], 4, 0, "fast", ""],
+    ["image", [["a", ["uint8"], [1]]], 4, 0, "fast", ""], ["image", [], 0, 0, "fast", ""], {}, None])
+def test_nonsense_of_the_trainer(job):
+    with pytest.raises(ProtocolError, match="welcome.job wants "):
+        codec.decode_from_trainer([header(1, "welcome", ["r", job, 0.5])])
+
+
+@pytest.mark.parametrize("depth", [10, 400, 700, 900, 990, 1000, 1010, 1020, 2000, 100000])
+def test_deep_nesting_is_a_protocol_error(depth):
+    """Between what msgpack reads and what Python can print there is room for trouble."""
+    nested = b"\x91" * depth + b"\xc0"
+    for frame in (b"\x93\x01\xa5alive\x91" + nested, b"\x93\x01" + nested + b"\x90",
+                  b"\x93" + nested + b"\xa5alive\x90"):
+        with pytest.raises(ProtocolError):
+            codec.decode_from_worker([frame])
+
+
+def test_a_header_beyond_the_limit_is_not_even_read():
+    with pytest.raises(ProtocolError, match="a header of 16777217 bytes"):
+        codec.decode_from_worker([memoryview(bytes(codec.MAX_HEADER_BYTES + 1))])
+
+
+@pytest.mark.parametrize("message", FROM_WORKER + FROM_TRAINER, ids=name_of)
+def test_every_truncation_is_a_protocol_error(message):
+    frame = frames_of(message)[0]
+    for length in range(len(frame)):
+        with pytest.raises(ProtocolError):
+            decode(message, [frame[:length]])
+
+
+@pytest.mark.parametrize("message", FROM_WORKER + FROM_TRAINER, ids=name_of)
+def test_every_flipped_bit_gives_a_message_or_a_protocol_error(message):
+    frame = frames_of(message)[0]
+    for place in range(len(frame)):
+        for bit in range(8):
+            broken = bytearray(frame)
+            broken[place] ^= 1 << bit
+            for decode_any in (codec.decode_from_worker, codec.decode_from_trainer):
+                try:
+                    codec.encode(decode_any([bytes(broken)]))
+                except ProtocolError:
+                    pass
+
+
+VALUES = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 64) - 1), st.floats(),
+                                st.text(st.characters(blacklist_categories=("Cs",)), max_size=9),
+                                st.binary(max_size=9)),
+                      lambda inner: st.one_of(st.lists(inner, max_size=6),
+                                              st.dictionaries(st.text("abc", max_size=2), inner, max_size=3)),
+                      max_leaves=12)
+KINDS = ["hello", "produced", "failed", "leaving", "alive", "welcome", "refused", "lease", "revoked", "stop"]
+
+
+@given(st.sampled_from(KINDS), st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=6)),
+       st.lists(st.binary(), max_size=2))
+def test_any_fields_give_a_message_or_a_protocol_error(kind, fields, more):
+    for decode_any in (codec.decode_from_worker, codec.decode_from_trainer):
+        try:
+            decode_any([msgpack.packb([PROTOCOL_VERSION, kind, fields], use_bin_type=True)] + more)
+        except ProtocolError:
+            pass
+
+
+@given(st.lists(st.binary(max_size=40), max_size=3))
+def test_any_bytes_give_a_message_or_a_protocol_error(frames):
+    for decode_any in (codec.decode_from_worker, codec.decode_from_trainer):
+        try:
+            decode_any(frames)
+        except ProtocolError:
+            pass
+
+
+# ------------------------------------------------------------------------------------------------- other versions
+
+@pytest.mark.parametrize("version, shown", [(2, "2"), (0, "0"), ("1", "'\\?'"), (None, "'\\?'"), ([], "'\\?'")])
+def test_another_version_is_told_apart(version, shown):
+    for kind, fields in (("alive", ["r"]), ("produced", "whatever it is by then".split()), ("from the future", []),
+                         ("hello", ["host/0", 1, "python 4", 2, ""])):
+        with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks 1" % shown):
+            codec.decode_from_worker([header(version, kind, fields), b"more"])
+
+
+def test_refused_is_read_in_any_version():
+    assert codec.decode_from_trainer([header(9, "refused", ["too old", True])]) == Refused("too old", True)
+    with pytest.raises(VersionMismatch):
+        codec.decode_from_trainer([header(9, "stop", ["over"])])
+
+
+# -------------------------------------------------------------------------------------------------------- arrays
+
+def received(count=2, skipped=((6, "bad"),), frames=None):
+    frames = [array.tobytes() for array in ARRAYS] if frames is None else frames
+    return Produced("r1", 7, 12, count, tuple(Skipped(*skip) for skip in skipped), 0.0, tuple(frames))
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"count": 3}, "produced.count is 3 with 1 skipped: the lease holds 3 samples"),
+    ({"count": 1}, "produced.count is 1 with 1 skipped"),
+    ({"count": 0}, "produced.count is 0 with 1 skipped"),
+    ({"skipped": ()}, "produced.count is 2 with 0 skipped"),
+    ({"skipped": ((6, ""), (6, "")), "count": 1}, "names samples that the lease does not hold, or one twice"),
+    ({"skipped": ((7, ""),)}, "names samples that the lease does not hold"),
+    ({"frames": []}, "produced has 0 arrays, the job 2"),
+    ({"frames": [bytes(24)]}, "produced has 1 arrays, the job 2"),
+    ({"frames": [bytes(24), bytes(8), b""]}, "produced has 3 arrays, the job 2"),
+    ({"frames": [bytes(23), bytes(8)]}, "produced.images has 23 bytes, the job wants 24"),
+    ({"frames": [bytes(25), bytes(8)]}, "produced.images has 25 bytes, the job wants 24"),
+    ({"frames": [bytes(36), bytes(8)]}, "produced.images has 36 bytes, the job wants 24"),
+    ({"frames": [bytes(24), bytes(12)]}, "produced.labels has 12 bytes, the job wants 8"),
+    ({"frames": [bytes(24), b""]}, "produced.labels has 0 bytes, the job wants 8"),
+    ({"frames": [bytes(8), bytes(24)]}, "produced.images has 8 bytes, the job wants 24"),
+    ({"count": 0, "skipped": ((5, ""), (6, ""), (9, "")), "frames": [b"", b"x"]},
+     "produced.labels has 1 bytes, the job wants 0"),
+])
+def test_a_batch_that_is_not_the_lease_s(wrong, sentence):
+    codec.check_arrays(received(), JOB, INDICES)
+    with pytest.raises(ProtocolError, match=sentence):
+        codec.check_arrays(received(**wrong), JOB, INDICES)
+
+
+def test_arrays_are_little_endian_views_on_the_frames():
+    frames = [memoryview(array.tobytes()) for array in ARRAYS]
+    arrays = codec.check_arrays(received(frames=frames), JOB, INDICES)
+    assert all(np.shares_memory(array, np.frombuffer(frame, np.uint8)) for array, frame in zip(arrays, frames))
+    assert arrays[1].dtype == np.dtype("<i4") and arrays[1].tolist() == [[1], [-2]]

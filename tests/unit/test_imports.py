@@ -1,0 +1,117 @@
+"""Who may import what, read from the source: the borders between the packages, and what the pure modules do without."""
+
+import ast
+import functools
+import os
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACKAGES = ("pipeline", "workers", "trainer")
+PURE = ("pipeline/leases.py", "pipeline/plan.py", "pipeline/codec.py", "pipeline/messages.py")
+GENERATORS = ("workers/generators.py", "workers/example.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local.py")
+# who alone may import it; None: nobody
+ONLY = {
+    "zmq": ("pipeline/transport.py",),
+    "PIL": ("workers/", "pipeline/sample_data.py"),
+    "tensorflow": ("trainer/",),
+    "subprocess": ("workers/", "trainer/"),
+    "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
+}
+NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "socket", "select", "selectors", "os",
+               "sys", "secrets", "uuid", "warnings")
+
+
+def source_files():
+    return sorted(os.path.relpath(os.path.join(folder, name), ROOT).replace(os.sep, "/")
+                  for package in PACKAGES for folder, _, names in os.walk(os.path.join(ROOT, package))
+                  for name in names if name.endswith(".py"))
+
+
+@functools.lru_cache(maxsize=None)
+def tree_of(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return ast.parse(file.read(), path)
+
+
+def imported(tree):
+    """Every module that is imported anywhere, inside functions too, by its dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield node.module
+            for alias in node.names:
+                yield "%s.%s" % (node.module, alias.name)
+        elif (isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)) and node.args
+              and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("__import__", "import_module")
+              and isinstance(node.args[0], (ast.Str if not hasattr(ast, "Constant") else ast.Constant))):
+            yield ast.literal_eval(node.args[0])
+
+
+@functools.lru_cache(maxsize=None)
+def tops(path):
+    return {name.split(".")[0] for name in imported(tree_of(path))}
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_imports_stay_within_the_borders(path):
+    package = path.split("/")[0]
+    for other in PACKAGES:
+        if other not in (package, "pipeline"):
+            assert other not in tops(path), "%s must not import %s" % (path, other)
+    assert "tests" not in tops(path)
+    for module, homes in ONLY.items():
+        if not any(path == home or (home.endswith("/") and path.startswith(home)) for home in homes):
+            assert module not in tops(path), "%s must not import %s" % (path, module)
+
+
+@pytest.mark.parametrize("path", WITHOUT_TENSORFLOW)
+def test_the_feed_is_usable_without_tensorflow(path):
+    assert "tensorflow" not in tops(path)
+    assert not any(name.split(".")[0] == "trainer" and name not in ("trainer", "trainer.feed", "trainer.local")
+                   and not name.startswith(("trainer.feed.", "trainer.local.")) for name in imported(tree_of(path)))
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_pure_modules_have_no_clock_thread_log_or_socket(path):
+    assert not tops(path) & set(NOT_IN_PURE)
+    for name in imported(tree_of(path)):
+        assert name not in ("pipeline.transport", "pipeline.stream"), name
+
+
+@pytest.mark.parametrize("path", PURE + ("workers/session.py", "workers/images.py") + GENERATORS)
+def test_nothing_draws_from_a_global_generator(path):
+    """``random`` and ``numpy.random`` are used for their classes only, which are seeded where they are made."""
+    tree = tree_of(path)
+    for name in imported(tree):
+        if name.startswith(("random.", "numpy.random.")):
+            assert name.split(".")[-1] in ("random", "Random", "RandomState"), name
+    # a generator that was handed in, or made of a sample's seed, may have the name in a function
+    own = {id(node) for function in ast.walk(tree) if isinstance(function, ast.FunctionDef)
+           and any(isinstance(node, ast.arg) and node.arg == "random"
+                   or isinstance(node, ast.Name) and node.id == "random" and isinstance(node.ctx, ast.Store)
+                   for node in ast.walk(function))
+           for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and id(node) not in own:
+            owner = node.value
+            of_random = isinstance(owner, ast.Name) and owner.id == "random"
+            of_numpy = (isinstance(owner, ast.Attribute) and owner.attr == "random"
+                        and isinstance(owner.value, ast.Name) and owner.value.id in ("np", "numpy"))
+            if of_random or of_numpy:
+                assert node.attr in ("Random", "RandomState"), "line %d: random.%s" % (node.lineno, node.attr)
+
+
+@pytest.mark.parametrize("path", GENERATORS)
+def test_generator_modules_do_not_end_by_a_stray_stop_iteration(path):
+    assert "__future__.generator_stop" in imported(tree_of(path))
+
+
+def test_the_rules_speak_of_files_that_exist():
+    missing = [path for path in PURE + GENERATORS + WITHOUT_TENSORFLOW + ONLY["zmq"]
+               if not os.path.exists(os.path.join(ROOT, path))]
+    assert not missing

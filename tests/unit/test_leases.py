@@ -1,0 +1,427 @@
+"""Each rule in the docstring of pipeline/leases.py, as a short history."""
+
+import copy
+
+import pytest
+
+from pipeline.leases import (DURATIONS_LEAST, LATE_LEAST_S, Abort, Accept, Duplicate, Gone, Grant, LeaseScheduler,
+                             Revoke, Unknown)
+from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Stop
+
+LEASE_S = 4.0
+
+
+class Fleet:
+    """A scheduler, a clock, and short words for what workers do."""
+
+    def __init__(self, steps=100, prefetch=8, **limits):
+        self.scheduler = LeaseScheduler(0, steps, prefetch, LEASE_S, **limits)
+        self.now = 0.0
+        self.scheduler.tick(self.now)
+
+    def _after(self, effects):
+        self.scheduler.check_invariants()
+        return effects
+
+    def say(self, worker, message):
+        return self._after(self.scheduler.receive(worker, message, self.now))
+
+    def hello(self, worker, capacity=1):
+        return self.say(worker, Hello(worker, 1, "", capacity, ""))
+
+    def batch(self, worker, lease, position):
+        return self.say(worker, Produced("run", lease, position, 1, (), 0.1, ()))
+
+    def fail(self, worker, lease, position, error="ValueError: bad"):
+        return self.say(worker, Failed("run", lease, position, error, "the traceback"))
+
+    def leave(self, worker, lease=-1):
+        return self.say(worker, Leaving("run", lease, "asked to stop"))
+
+    def lost(self, worker):
+        return self._after(self.scheduler.lost(worker, self.now))
+
+    def take(self):
+        return self._after(self.scheduler.take(self.now))
+
+    def pass_time(self, seconds, alive=()):
+        """Ticks in time, and hears ``alive`` all the while. Returns the effects of all."""
+        effects = []
+        end_s = self.now + seconds
+        while self.now < end_s:
+            self.now = min(end_s, self.now + 0.1)
+            for worker in alive:
+                effects += self.say(worker, Alive("run"))
+            effects += self._after(self.scheduler.tick(self.now))
+        return effects
+
+    def tables(self):
+        """All that the scheduler knows, but for who was heard when."""
+        tables = copy.deepcopy(self.scheduler.__dict__)
+        for worker in tables["_workers"].values():
+            worker.heard_s = 0.0
+        return tables
+
+
+def grants(effects):
+    return [(one.worker, one.lease, one.position) for one in effects if isinstance(one, Grant)]
+
+
+@pytest.fixture
+def fleet():
+    return Fleet()
+
+
+# ------------------------------------------------------------------------------------------------ who gets what
+
+def test_positions_are_granted_in_order_one_a_worker_at_a_time(fleet):
+    assert grants(fleet.hello("a", 2)) == [("a", 1, 0), ("a", 2, 1)]
+    assert grants(fleet.hello("b", 2)) == [("b", 3, 2), ("b", 4, 3)]
+
+
+def test_a_worker_never_holds_more_than_its_capacity(fleet):
+    fleet.hello("a", 3)
+    assert grants(fleet.say("a", Alive("run"))) == []
+    assert grants(fleet.batch("a", 1, 0)) == [("a", 4, 3)]
+
+
+def test_no_more_than_prefetch_positions_are_open_or_ready():
+    fleet = Fleet(prefetch=2)
+    assert grants(fleet.hello("a", 5)) == [("a", 1, 0), ("a", 2, 1)]
+    assert grants(fleet.batch("a", 2, 1)) == []     # ready, and still in the window
+    assert grants(fleet.batch("a", 1, 0)) == []
+    assert grants(fleet.take()) == [("a", 3, 2)]    # only the consumer moves it
+
+
+def test_nothing_is_granted_behind_the_end():
+    fleet = Fleet(steps=1)
+    assert grants(fleet.hello("a", 5)) == [("a", 1, 0)]
+    assert not fleet.scheduler.done
+    fleet.batch("a", 1, 0)
+    assert fleet.take() == [] and fleet.scheduler.done
+
+
+def test_taking_what_is_not_there_is_an_error_and_changes_nothing(fleet):
+    fleet.hello("a")
+    before = fleet.tables()
+    with pytest.raises(RuntimeError, match="position 0 was taken before its batch came"):
+        fleet.scheduler.take(fleet.now)
+    assert fleet.tables() == before
+
+
+def test_a_resumed_run_starts_where_it_says():
+    scheduler = LeaseScheduler(7, 9, 5, LEASE_S)
+    assert [position for _, _, position in grants(scheduler.receive("a", Hello("a", 1, "", 5, ""), 0.0))] == [7, 8]
+
+
+# ----------------------------------------------------------------------------------------------- batches that come
+
+def test_a_batch_is_accepted_once_and_the_second_is_dropped_and_counted(fleet):
+    fleet.hello("a")
+    assert fleet.batch("a", 1, 0)[0] == Accept("a", 0, 1)
+    assert fleet.batch("a", 1, 0) == [Duplicate("a", 0)]
+    assert fleet.scheduler.duplicates == 1
+    fleet.take()
+    assert fleet.batch("a", 1, 0) == [Duplicate("a", 0)]
+
+
+def test_a_late_batch_is_accepted_while_its_position_is_open(fleet):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S + 1)
+    assert grants(fleet.hello("b")) == [("b", 2, 0)]
+    effects = fleet.batch("a", 1, 0)                # it was frozen, and woke
+    assert effects[:2] == [Accept("a", 0, 1), Revoke("b", 2)]
+
+
+def test_a_late_batch_is_accepted_while_its_position_waits_for_a_worker(fleet):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S + 1)
+    assert Accept("a", 0, 1) in fleet.batch("a", 1, 0)
+    assert grants(fleet.hello("b")) == [("b", 3, 2)]    # and it is not granted again: a holds 1
+
+
+def test_a_worker_that_comes_back_delivers_what_it_had_begun(fleet):
+    fleet.hello("a")
+    fleet.lost("a")
+    assert grants(fleet.hello("a again")) == [("a again", 2, 0)]
+    assert Accept("a again", 0, 1) in fleet.batch("a again", 1, 0)   # by the lease of its last connection
+
+
+# ----------------------------------------------------------------------------------------------- workers that go
+
+def test_a_lost_worker_s_positions_go_out_again_before_anything_fresh(fleet):
+    fleet.hello("a", 2)
+    fleet.hello("b")
+    assert fleet.lost("a") == [Gone("a", "lost the connection", 2)]
+    assert grants(fleet.batch("b", 3, 2)) == [("b", 4, 0)]
+    assert grants(fleet.batch("b", 4, 0)) == [("b", 5, 1)]
+    assert grants(fleet.batch("b", 5, 1)) == [("b", 6, 3)]
+    assert fleet.scheduler.redone == 2
+
+
+def test_attempts_are_counted_for_each_position(fleet):
+    fleet.hello("a")
+    fleet.lost("a")
+    assert fleet.hello("b") == [Grant("b", 2, 0, 2)]
+
+
+def test_losing_a_stranger_means_nothing(fleet):
+    assert fleet.lost("nobody") == []
+
+
+def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(fleet):
+    fleet.hello("a")
+    assert fleet.pass_time(LEASE_S) == []
+    effects = fleet.pass_time(0.5)
+    assert [type(one) for one in effects] == [Gone] and "was silent for 4." in effects[0].why
+    assert effects[0].positions == 1
+    assert fleet.scheduler.is_member("a") and fleet.scheduler.workers == 0
+    assert grants(fleet.hello("b")) == [("b", 2, 0)]
+
+
+def test_a_silent_worker_gets_leases_again_when_it_is_heard(fleet):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S + 1)
+    assert grants(fleet.say("a", Alive("run"))) == [("a", 2, 0)]
+    assert fleet.scheduler.workers == 1
+
+
+def test_whoever_is_heard_is_not_silent(fleet):
+    fleet.hello("a")
+    fleet.hello("b")
+    effects = fleet.pass_time(3 * LEASE_S, alive=["a"])
+    assert [one.worker for one in effects if isinstance(one, Gone)] == ["b"]
+
+
+def test_hello_again_means_that_it_forgot_what_it_held(fleet):
+    fleet.hello("a", 2)
+    effects = fleet.hello("a", 2)
+    assert effects[0] == Gone("a", "said Hello again", 2)
+    assert grants(effects) == [("a", 3, 0), ("a", 4, 1)]
+
+
+def test_a_draining_worker_keeps_only_the_lease_in_work(fleet):
+    fleet.hello("a", 3)
+    fleet.hello("b")
+    assert fleet.leave("a", lease=2) == []
+    assert grants(fleet.batch("b", 4, 3)) == [("b", 5, 0)]
+    effects = fleet.batch("a", 2, 1)
+    assert effects == [Accept("a", 1, 1), Gone("a", "drained", 0)]
+    assert not fleet.scheduler.is_member("a")
+
+
+def test_a_worker_that_leaves_with_nothing_in_work_is_gone_at_once(fleet):
+    fleet.hello("a", 2)
+    assert fleet.leave("a") == [Gone("a", "asked to stop", 0)]
+    assert grants(fleet.hello("b", 2)) == [("b", 3, 0), ("b", 4, 1)]
+
+
+def test_a_draining_worker_that_fails_is_gone(fleet):
+    fleet.hello("a")
+    fleet.leave("a", lease=1)
+    assert fleet.fail("a", 1, 0) == [Gone("a", "drained", 0)]
+
+
+def test_a_draining_worker_that_is_overtaken_is_gone(fleet):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S + 1)
+    fleet.hello("b")
+    fleet.say("a", Alive("run"))                    # holds position 1 now
+    fleet.leave("b", lease=2)
+    effects = fleet.batch("a", 1, 0)
+    assert effects[:3] == [Accept("a", 0, 1), Revoke("b", 2), Gone("b", "drained", 0)]
+
+
+# ---------------------------------------------------------------------------------------------- late steps, backups
+
+def at_pace(fleet, pace_s=0.1):
+    """Worker ``quick`` delivers until the scheduler knows the fleet's pace; ``stuck`` holds position 0."""
+    assert grants(fleet.hello("stuck")) == [("stuck", 1, 0)]
+    (_, lease, position), = grants(fleet.hello("quick"))
+    for _ in range(DURATIONS_LEAST):
+        fleet.pass_time(pace_s, alive=["stuck"])
+        (_, lease, position), = grants(fleet.batch("quick", lease, position))
+    return lease, position
+
+
+def test_a_late_position_is_granted_once_more_to_another_worker():
+    fleet = Fleet(prefetch=50)
+    lease, position = at_pace(fleet)
+    fleet.pass_time(LATE_LEAST_S + 0.1, alive=["stuck", "quick"])
+    assert grants(fleet.batch("quick", lease, position)) == [("quick", 11, 0)]
+    assert fleet.scheduler.backups == 1
+    assert [place for _, _, place in grants(fleet.hello("third", 2))] == [10, 11]    # nobody gets a third lease on it
+
+
+def test_nothing_is_late_before_the_pace_is_known(fleet):
+    fleet.hello("a")
+    fleet.hello("b")
+    fleet.pass_time(10.0, alive=["a", "b"])
+    assert grants(fleet.batch("b", 2, 1)) == [("b", 3, 2)]
+
+
+def test_the_late_worker_itself_is_no_backup():
+    fleet = Fleet(steps=DURATIONS_LEAST + 2, prefetch=50)
+    lease, position = at_pace(fleet)
+    fleet.leave("quick", lease)
+    fleet.batch("quick", lease, position)
+    fleet.say("stuck", Hello("stuck", 1, "", 3, ""))    # holds 0 again, and has room
+    assert fleet.scheduler.redone == 1
+    effects = fleet.pass_time(2.0, alive=["stuck"])
+    assert grants(effects) == [] and fleet.scheduler.backups == 0
+
+
+def test_whoever_is_first_wins_and_the_other_lease_is_revoked():
+    for winner in ("stuck", "quick"):
+        fleet = Fleet(prefetch=50)
+        lease, position = at_pace(fleet)
+        fleet.pass_time(1.0, alive=["stuck", "quick"])
+        fleet.batch("quick", lease, position)
+        won, other = (1, Revoke("quick", 11)) if winner == "stuck" else (11, Revoke("stuck", 1))
+        effects = fleet.batch(winner, won, 0)
+        assert effects[:2] == [Accept(winner, 0, 1 if winner == "stuck" else 2), other]
+        loser, lost = other.worker, other.lease
+        assert fleet.batch(loser, lost, 0)[0] == Duplicate(loser, 0)
+
+
+def test_a_lost_backup_leaves_the_first_lease_and_may_be_followed_by_another():
+    fleet = Fleet(prefetch=50)
+    lease, position = at_pace(fleet)
+    fleet.pass_time(1.0, alive=["stuck", "quick"])
+    fleet.batch("quick", lease, position)
+    fleet.lost("quick")
+    fleet.pass_time(0.2, alive=["stuck"])
+    assert grants(fleet.hello("third"))[0] == ("third", 12, 0)
+    assert Accept("stuck", 0, 1) in fleet.batch("stuck", 1, 0)
+
+
+# ----------------------------------------------------------------------------------------------- steps that fail
+
+def test_a_failed_position_goes_out_again(fleet):
+    fleet.hello("a")
+    assert grants(fleet.fail("a", 1, 0)) == [("a", 2, 0)]
+    assert Accept("a", 0, 2) in fleet.batch("a", 2, 0)
+
+
+def test_failing_three_times_aborts_with_the_last_error(fleet):
+    fleet.hello("a")
+    for lease in (1, 2):
+        assert not any(isinstance(one, Abort) for one in fleet.fail("a", lease, 0))
+    assert Abort(0, "OSError: worse", "the traceback") in fleet.fail("a", 3, 0, "OSError: worse")
+
+
+def test_failures_of_different_positions_do_not_add_up(fleet):
+    fleet.hello("a", 3)
+    assert not any(isinstance(one, Abort) for lease in (1, 2, 3) for one in fleet.fail("a", lease, lease - 1))
+
+
+def test_a_failure_of_a_lease_that_had_ended_counts_nothing(fleet):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S + 1)
+    fleet.hello("b")
+    for _ in range(5):
+        assert fleet.fail("a", 1, 0)[:1] in ([], [Grant("a", 3, 1, 1)])
+        assert fleet.fail("a", 2, 0) == []          # not its own
+    assert Accept("b", 0, 2) in fleet.batch("b", 2, 0)
+
+
+def test_a_position_that_kills_its_workers_aborts_once():
+    fleet = Fleet(max_deaths=3)
+    aborts = []
+    for number in range(4):
+        fleet.hello("w%d" % number)
+        aborts += [one for one in fleet.lost("w%d" % number) if isinstance(one, Abort)]
+    assert aborts == [Abort(0, "3 workers died while they held it; the last lost the connection", "")]
+
+
+def test_leaving_is_no_death():
+    fleet = Fleet(max_deaths=1)
+    fleet.hello("a")
+    assert not any(isinstance(one, Abort) for one in fleet.leave("a") + fleet.hello("a") + fleet.hello("a"))
+
+
+# --------------------------------------------------------------------------------------------------------- time
+
+@pytest.mark.parametrize("absence_s", [LEASE_S / 2 + 0.2, LEASE_S + 1, 1000.0])
+def test_nobody_expires_because_the_caller_was_absent(fleet, absence_s):
+    fleet.hello("a")
+    fleet.pass_time(LEASE_S - 0.2)                  # nearly silent already
+    fleet.now += absence_s
+    assert fleet.scheduler.tick(fleet.now) == []
+    assert fleet.pass_time(0.1) == []
+    assert [type(one) for one in fleet.pass_time(0.5)] == [Gone]    # but the clock goes on for it
+
+
+def test_nothing_is_late_because_the_caller_was_absent():
+    fleet = Fleet(prefetch=50)
+    assert grants(fleet.hello("quick")) == [("quick", 1, 0)]
+    for lease in range(1, DURATIONS_LEAST + 2):
+        fleet.pass_time(0.1)
+        fleet.batch("quick", lease, lease - 1)
+    fleet.now += 1000.0
+    fleet.scheduler.tick(fleet.now)
+    assert [position for _, _, position in grants(fleet.hello("b"))] == [DURATIONS_LEAST + 2]
+
+
+def test_a_tick_at_the_deadline_moves_the_deadline():
+    fleet = Fleet()
+    for _ in range(1000):                           # sums of floats may fall short of it by the last bit
+        deadline_s = fleet.scheduler.next_deadline()
+        fleet.scheduler.tick(deadline_s)
+        assert fleet.scheduler.next_deadline() > deadline_s
+
+
+def test_ticks_before_the_deadline_do_nothing(fleet):
+    fleet.pass_time(1.0)
+    deadline_s = fleet.scheduler.next_deadline()
+    fleet.scheduler.tick(deadline_s - 0.01)
+    assert fleet.scheduler.next_deadline() == deadline_s
+
+
+# ------------------------------------------------------------------------------------------------------- nonsense
+
+def test_a_message_that_no_worker_may_send_raises_and_changes_nothing(fleet):
+    fleet.hello("a", 2)
+    fleet.pass_time(LEASE_S + 1)
+    before = fleet.tables()
+    for message in (Stop("no"), None, "Hello"):
+        for worker in ("a", "a stranger"):
+            with pytest.raises(TypeError, match="is no message of a worker"):
+                fleet.say(worker, message)
+    assert fleet.tables() == before
+
+
+@pytest.mark.parametrize("message", [Alive("run"), Produced("run", 1, 0, 1, (), 0.1, ()), Leaving("run", -1, ""),
+                                     Failed("run", 1, 0, "", "")], ids=lambda message: type(message).__name__)
+def test_a_stranger_is_unknown_and_changes_nothing(fleet, message):
+    fleet.hello("a", 2)
+    before = fleet.tables()
+    assert fleet.say("stranger", message) == [Unknown("stranger", type(message).__name__ + " before Hello")]
+    assert fleet.tables() == before
+
+
+@pytest.mark.parametrize("worker, lease, position, what", [
+    ("a", 9, 0, "lease 9 of position 0 was never granted to it"),       # no such lease yet
+    ("a", 1, 1, "lease 1 of position 1 was never granted to it"),       # the lease of another position
+    ("b", 1, 0, "lease 1 of position 0 was never granted to it"),       # the lease of another worker
+    ("a", 1, 55, "lease 1 of position 55 was never granted to it"),     # a position nobody has
+    ("a", 5, 55, "lease 5 of position 55 was never granted to it"),     # likewise, by a lease that has ended
+    ("a", 5, 0, "lease 5 is of another position than 0"),
+])
+def test_a_batch_by_no_right_is_unknown_and_changes_nothing(fleet, worker, lease, position, what):
+    fleet.hello("a", 2)
+    fleet.hello("b", 2)
+    fleet.hello("c", 1)
+    fleet.lost("c")                                 # lease 5, of position 4
+    before = fleet.tables()
+    assert fleet.batch(worker, lease, position) == [Unknown(worker, what)]
+    assert fleet.tables() == before
+
+
+def test_the_situation_in_a_clause(fleet):
+    assert fleet.scheduler.describe(0.0) == "0 of 0 connected workers alive, 0 leases open"
+    fleet.hello("a")
+    fleet.hello("b")
+    fleet.pass_time(LEASE_S + 1, alive=["a"])
+    assert fleet.scheduler.describe(fleet.now + 1.25) == (
+        "1 of 2 connected workers alive, 1 leases open, oldest renewed 1.2 s ago")

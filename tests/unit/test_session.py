@@ -1,0 +1,260 @@
+"""Each arrow in the table of workers/session.py, and what happens beside them."""
+
+import pytest
+
+from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked, Stop,
+                               Welcome)
+from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, MAX_TEXT, REPORT_S, End,
+                             Note, Say, Work, WorkerSession)
+
+HELLO = Hello("host/0", 1, "python 3.13.0", 2, "")
+JOB = Job("image", (ArraySpec("images", "uint8", (64, 48, 3)),), 8, 0, "fast", "/data")
+HEARTBEAT_S = 0.5
+WELCOME = Welcome("run1", JOB, HEARTBEAT_S)
+
+
+def lease(number, position=None):
+    return Lease(number, number if position is None else position, 0, True, ())
+
+
+def seeking(once=False):
+    return WorkerSession(HELLO, once, 100.0)
+
+
+def serving(*leases, **options):
+    session = seeking(**options)
+    session.receive(WELCOME, 100.0)
+    for one in leases:
+        session.receive(one, 100.0)
+    return session
+
+
+def draining(*leases, **options):
+    session = serving(*leases, **options)
+    session.drain(100.0, "asked to stop")
+    return session
+
+
+def done(session, one, now=100.0):
+    return session.produced(one, 2, (), ("arrays",), 0.1, now)
+
+
+def produced(one, run="run1"):
+    return Say(Produced(run, one.lease, one.position, 2, (), 0.1, ("arrays",)))
+
+
+def without_notes(effects):
+    return [effect for effect in effects if not isinstance(effect, Note)]
+
+
+# -------------------------------------------------------------------------------------------------------- SEEKING
+
+def test_seeking_says_hello_at_once_and_then_every_quarter_second():
+    session = seeking()
+    assert session.state == "SEEKING" and session.next_deadline() <= 100.0
+    said = []
+    for tick in range(100):
+        said += session.tick(100.0 + tick * HELLO_S / 10)
+    assert said == [Say(HELLO)] * 10
+
+
+def test_a_long_search_is_reported_once_in_a_while():
+    session = seeking()
+    effects = []
+    for tick in range(int(3 * REPORT_S / HELLO_S) + 1):
+        effects += session.tick(100.0 + tick * HELLO_S)
+    assert [effect.text for effect in effects if isinstance(effect, Note)] == [
+        "no trainer for %d s, still trying" % seconds for seconds in (10, 20, 30)]
+
+
+def test_welcome_leads_to_serving_and_tells_the_job():
+    session = seeking()
+    assert session.receive(WELCOME, 100.0) == [
+        Note("connected to run run1"), Note("job: image, images uint8[64, 48, 3], batches of 8")]
+    assert session.state == "SERVING"
+
+
+@pytest.mark.parametrize("message", [lease(1), Revoked(1), Alive("run1"), Stop("over"), Refused("busy", False)])
+def test_seeking_goes_on_whatever_else_comes(message):
+    session = seeking()
+    assert without_notes(session.receive(message, 100.0)) == []
+    assert session.state == "SEEKING"
+
+
+def test_draining_while_seeking_ends_at_once():
+    session = seeking()
+    assert session.drain(100.0, "asked to stop") == [End(EXIT_DRAINED)]
+    assert session.state == "ENDED"
+
+
+def test_a_connection_that_cannot_be_made_changes_nothing():
+    session = seeking()
+    assert session.disconnected(100.0) == [] and session.state == "SEEKING"
+
+
+# -------------------------------------------------------------------------------------------------------- SERVING
+
+def test_one_lease_is_in_work_at_a_time_in_their_order():
+    session = serving()
+    assert session.receive(lease(1), 100.0) == [Work(JOB, lease(1))]
+    assert session.receive(lease(2), 100.0) == []
+    assert session.receive(lease(3), 100.0) == []
+    assert done(session, lease(1)) == [produced(lease(1)), Work(JOB, lease(2))]
+    assert done(session, lease(2)) == [produced(lease(2)), Work(JOB, lease(3))]
+    assert done(session, lease(3)) == [produced(lease(3))]
+
+
+def test_a_failure_is_told_and_the_next_lease_begins():
+    session = serving(lease(1), lease(2))
+    assert session.failed(lease(1), "ValueError: x", "t" * MAX_TEXT + "the end", 100.0) == [
+        Say(Failed("run1", 1, 1, "ValueError: x", "t" * (MAX_TEXT - 7) + "the end")), Work(JOB, lease(2))]
+
+
+def test_a_revoked_lease_is_not_begun():
+    session = serving(lease(1), lease(2), lease(3))
+    assert session.receive(Revoked(2), 100.0) == []
+    assert done(session, lease(1)) == [produced(lease(1)), Work(JOB, lease(3))]
+
+
+def test_a_revoked_lease_in_work_is_finished_all_the_same():
+    session = serving(lease(1))
+    assert session.receive(Revoked(1), 100.0) == []
+    assert done(session, lease(1)) == [produced(lease(1))]
+
+
+def test_serving_says_alive_every_heartbeat():
+    session = serving()
+    assert session.next_deadline() == 100.0 + HEARTBEAT_S
+    assert session.tick(100.4) == []
+    assert session.tick(100.5) == [Say(Alive("run1"))]
+    assert session.tick(100.6) == []
+    assert session.next_deadline() == 101.0
+
+
+def test_welcome_again_forgets_what_was_held_but_not_what_is_in_work():
+    session = serving(lease(1), lease(2))
+    assert session.receive(WELCOME, 100.0) == []
+    assert session.receive(lease(5), 100.0) == []
+    assert done(session, lease(1)) == [produced(lease(1)), Work(JOB, lease(5))]
+
+
+@pytest.mark.parametrize("leave", [
+    lambda session: session.receive(Stop("the trainer closed"), 101.0),
+    lambda session: session.receive(Refused("Alive before Hello", False), 101.0),
+    lambda session: session.disconnected(101.0),
+    lambda session: session.tick(100.0 + LOST_HEARTBEATS * HEARTBEAT_S + 0.1)],
+    ids=["Stop", "Refused", "connection lost", "trainer silent"])
+def test_what_leads_back_to_seeking(leave):
+    session = serving(lease(1), lease(2))
+    assert without_notes(leave(session)) == []
+    assert session.state == "SEEKING"
+    now = 110.0
+    assert session.tick(now) == [Say(HELLO)]
+    assert done(session, lease(1), now) == []                  # nobody is there to be told; lease 2 is forgotten
+    assert without_notes(session.receive(Welcome("run2", JOB, HEARTBEAT_S), now)) == []
+    assert session.receive(lease(9), now) == [Work(JOB, lease(9))]
+
+
+def test_seeking_again_says_hello_at_once():
+    session = serving()
+    session.tick(105.0)
+    session.disconnected(105.1)
+    assert session.next_deadline() <= 105.1 + 1e-9
+
+
+def test_a_trainer_that_is_heard_is_not_lost():
+    session = serving()
+    for tick in range(100):
+        now = 100.0 + tick * HEARTBEAT_S
+        session.receive(Alive("run1"), now)
+        session.tick(now)
+    assert session.state == "SERVING"
+
+
+def test_what_is_finished_for_a_run_that_is_over_is_dropped():
+    session = serving(lease(1))
+    session.receive(Stop("over"), 100.0)
+    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 101.0)
+    assert session.receive(lease(1, 77), 101.0) == []          # the generator is still at the old one
+    assert done(session, lease(1)) == [Work(JOB, lease(1, 77))]
+    assert done(session, lease(1, 77)) == [produced(lease(1, 77), "run2")]
+
+
+def test_what_is_finished_for_the_same_run_counts_after_a_broken_connection():
+    session = serving(lease(1))
+    session.disconnected(100.0)
+    session.receive(WELCOME, 101.0)
+    assert done(session, lease(1)) == [produced(lease(1))]
+
+
+# --------------------------------------------------------------------------------------------------- the end of it
+
+@pytest.mark.parametrize("make", [seeking, serving], ids=["SEEKING", "SERVING"])
+def test_once_ends_with_stop(make):
+    session = make(once=True)
+    assert without_notes(session.receive(Stop("done"), 100.0)) == [End(EXIT_ENDED)]
+    assert session.state == "ENDED"
+
+
+@pytest.mark.parametrize("make", [seeking, serving, lambda: draining(lease(1))], ids=["SEEKING", "SERVING", "DRAINING"])
+def test_a_final_refusal_ends_in_every_state(make):
+    session = make()
+    assert session.receive(Refused("other version", True), 100.0) == [
+        Note("the trainer refuses this worker: other version"), End(EXIT_REFUSED)]
+
+
+def test_draining_keeps_the_lease_in_work_and_gives_back_the_others():
+    session = serving(lease(1), lease(2))
+    assert session.drain(100.0, "asked to stop") == [Say(Leaving("run1", 1, "asked to stop"))]
+    assert session.state == "DRAINING"
+    assert session.drain(100.0, "again") == []
+    assert session.tick(100.5) == [Say(Alive("run1"))]
+    assert done(session, lease(1)) == [produced(lease(1)), Note("drained"), End(EXIT_DRAINED)]
+
+
+def test_draining_with_nothing_in_work_ends_at_once():
+    assert serving().drain(100.0, "asked to stop") == [
+        Say(Leaving("run1", -1, "asked to stop")), Note("drained"), End(EXIT_DRAINED)]
+
+
+def test_draining_does_not_wait_for_work_of_a_run_that_is_over():
+    session = serving(lease(1))
+    session.receive(Stop("over"), 100.0)
+    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 100.0)
+    assert session.drain(100.0, "bye")[0] == Say(Leaving("run2", -1, "bye")) and session.state == "ENDED"
+
+
+def test_a_failure_ends_draining_too():
+    effects = draining(lease(1)).failed(lease(1), "E", "", 100.0)
+    assert effects == [Say(Failed("run1", 1, 1, "E", "")), Note("drained"), End(EXIT_DRAINED)]
+
+
+@pytest.mark.parametrize("message", [lease(3), Revoked(1), WELCOME, Alive("run1"), Refused("who?", False)])
+def test_draining_goes_on_whatever_else_comes(message):
+    session = draining(lease(1))
+    assert session.receive(message, 100.0) == [] and session.state == "DRAINING"
+    assert done(session, lease(1))[0] == produced(lease(1))
+
+
+def test_draining_survives_a_silent_trainer():
+    session = draining(lease(1))
+    assert session.tick(1000.0) == [Say(Alive("run1"))] and session.state == "DRAINING"
+
+
+@pytest.mark.parametrize("once, code", [(False, EXIT_DRAINED), (True, EXIT_ENDED)])
+def test_stop_ends_draining(once, code):
+    assert without_notes(draining(lease(1), once=once).receive(Stop("over"), 100.0)) == [End(code)]
+
+
+def test_a_broken_connection_ends_draining():
+    assert draining(lease(1)).disconnected(100.0) == [End(EXIT_DRAINED)]
+
+
+def test_after_the_end_nothing_happens():
+    session = draining()
+    assert session.state == "ENDED"
+    for message in (WELCOME, lease(1), Revoked(1), Stop("x"), Refused("x", True), Alive("run1")):
+        assert session.receive(message, 100.0) == []
+    assert session.tick(200.0) == session.drain(200.0, "x") == session.disconnected(200.0) == []
+    assert [effect for effect in done(session, lease(1)) if not isinstance(effect, End)] == []
+    assert session.state == "ENDED"

@@ -1,0 +1,124 @@
+"""run_generators: whatever a generator does, every lease is answered once, and nobody waits for ever."""
+
+import queue
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.messages import ArraySpec, Job, Lease, Sample
+from workers.generators import Output
+from workers.worker import run_generators
+
+JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
+OTHER_JOB = replace(JOB, seed=1)
+
+
+def output(lease):
+    return Output((np.array([[sample.index] for sample in lease.samples], np.int32),))
+
+
+def good(leases, job):
+    for lease in leases:
+        yield output(lease)
+
+
+def fails_at_every_second(leases, job):
+    for number, lease in enumerate(leases):
+        if number % 2:
+            raise ValueError("odd")
+        yield output(lease)
+
+
+def one_shot(leases, job):
+    yield output(next(leases))
+
+
+def ends_before_the_batch(leases, job):
+    next(leases)
+    return
+    yield
+
+
+def asks_twice(leases, job):
+    for lease in leases:
+        next(leases)
+        yield output(lease)
+
+
+def yields_twice(leases, job):
+    for lease in leases:
+        yield output(lease)
+        yield output(lease)
+
+
+def yields_nonsense(leases, job):
+    for _ in leases:
+        yield "batch"
+
+
+def breaks_when_the_leases_end(leases, job):
+    for lease in leases:
+        yield output(lease)
+    raise ValueError("at the end")
+
+
+def yields_more_when_the_leases_end(leases, job):
+    for lease in leases:
+        last = lease
+        yield output(lease)
+    yield output(last)
+
+
+def play(generator, jobs):
+    """(position, error or None) of every answer, for one lease a job."""
+    items, answers = queue.Queue(), []
+    for position, job in enumerate(jobs):
+        items.put((job, Lease(position + 1, position, 0, True, (Sample(position, "", 0),))))
+    items.put(None)
+
+    def find(name):
+        return generator
+
+    def finish(done):
+        if done.output is not None:
+            assert done.output.arrays[0].tolist() == [[done.lease.position]]
+        answers.append((done.lease.position, done.error or None))
+        assert len(answers) <= len(jobs), "a lease was answered twice"
+
+    items_get = items.get
+    items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
+    run_generators(items, finish, find)
+    return answers
+
+
+@pytest.mark.parametrize("generator", [
+    good, fails_at_every_second, one_shot, ends_before_the_batch, asks_twice, yields_twice, yields_nonsense,
+    breaks_when_the_leases_end, yields_more_when_the_leases_end], ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("jobs", [[JOB], [JOB] * 5, [JOB, OTHER_JOB], [JOB, JOB, OTHER_JOB, OTHER_JOB, JOB]],
+                         ids=["one", "five", "two jobs", "three jobs"])
+def test_every_lease_is_answered_once(generator, jobs):
+    assert [position for position, _ in play(generator, jobs)] == list(range(len(jobs)))
+
+
+def test_a_good_generator_fails_nothing():
+    assert [error for _, error in play(good, [JOB, JOB, OTHER_JOB, JOB])] == [None] * 4
+
+
+def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
+    assert play(fails_at_every_second, [JOB] * 4) == [(0, None), (1, "ValueError: odd"), (2, None),
+                                                      (3, "ValueError: odd")]
+
+
+@pytest.mark.parametrize("generator, sentence", [
+    (one_shot, "ended without a batch for its lease"), (ends_before_the_batch, "ended without a batch for its lease"),
+    (asks_twice, "asked for another lease before it yielded the batch of the first"),
+    (yields_twice, "yielded more than one batch for a lease")], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
+    errors = [error for _, error in play(generator, [JOB] * 2) if error]
+    assert errors and all(sentence in error for error in errors)
+
+
+def test_what_fails_at_the_end_of_a_job_is_not_put_down_to_the_next():
+    for generator in (breaks_when_the_leases_end, yields_more_when_the_leases_end):
+        assert play(generator, [JOB, OTHER_JOB, JOB]) == [(0, None), (1, None), (2, None)]
