@@ -126,6 +126,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def sendable(text: str) -> str:
+    """``text`` as a field can carry it: its end if it is too long, lone surrogates written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[-MAX_TEXT:]
+
+
 def encode(message: Any) -> List[Any]:
     """The frames of ``message``: header bytes, then (Produced only) the array buffers themselves, not copied."""
     kind, shape = _KINDS[type(message)]

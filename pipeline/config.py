@@ -80,14 +80,16 @@ class StreamOptions:
 
     ``bind``: the trainer's ZeroMQ address; port ``*`` takes a free one. ``prefetch``: the most steps that are leased
     or buffered at once, which bounds the trainer's memory. ``lease_s``: a worker silent for so long loses its leases.
-    ``worker_timeout_s``: with no worker at all for so long, the run ends. ``stall_s``: a wait of this length is
-    reported. ``audit``: file that gets one JSON line per training step handed out.
+    ``worker_timeout_s``: with no worker at all for so long, the run ends. ``batch_timeout_s``: so it does if the next
+    batch takes longer than this, whoever is there. ``stall_s``: a wait of this length is reported. ``audit``: file
+    that gets one JSON line per training step handed out.
     """
 
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
     lease_s: float = 5.0
     worker_timeout_s: float = 120.0
+    batch_timeout_s: float = 900.0
     stall_s: float = 10.0
     audit: Optional[str] = None
 
@@ -96,6 +98,7 @@ class StreamOptions:
         _whole("prefetch", self.prefetch, 1, 1 << 16)
         _seconds("lease_s", self.lease_s, 0.1)
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
+        _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
         _seconds("stall_s", self.stall_s, 0.1)
         folder = os.path.dirname(os.path.abspath(self.audit)) if self.audit else os.curdir
         if not os.path.isdir(folder):

@@ -26,7 +26,8 @@ from pipeline.transport import Listener, Waker
 log = logging.getLogger("stoker")
 
 DRAIN_MOST = 10000     # messages taken in one turn: a flood must not starve the clock
-KINDS_MOST = 100       # of nonsense reported in a run
+WARNINGS_MOST = 100    # about peers in a run, each once
+STOP_S = 0.4           # how long the end of a run waits for workers that do not take notice of it
 CLOSE_S = 2.0          # the thread ends within this, or is left to die with the process
 SPARE_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
@@ -93,7 +94,7 @@ class Coordinator(threading.Thread):
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
-        self._complained: Set[str] = set()  # kinds of nonsense received and reported
+        self._warned: Set[str] = set()   # what was said about peers
         self._narrow = False      # said that there are more workers than the prefetch keeps busy
         self._decoders: Set[str] = set()
 
@@ -135,14 +136,32 @@ class Coordinator(threading.Thread):
                 deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
                 self._listener.wait(deadline - time.monotonic())
                 self._turn()
-            for key in self._members:
-                self._listener.send(key, codec.encode(Stop(self._stopping)))
+            self._say_stop(self._stopping)
         except Exception as error:
             log.exception("the coordinator failed")
             self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
                                  % (type(error).__name__, error)))
         finally:
             self._listener.close()
+
+    def _say_stop(self, reason: str) -> None:
+        """Tells every worker, and waits until each has read it: it then says Hello to the next trainer, or hangs up.
+
+        A worker's socket drops what it has not read when its connection breaks (ZMQ_IMMEDIATE): if this end closed at
+        once, a worker could miss that the run is over, and with ``--once`` wait for ever.
+        """
+        stop, alive = codec.encode(Stop(reason)), codec.encode(Alive(self._run))
+        unread = {key for key in self._members if self._listener.send(key, stop)}
+        deadline = time.monotonic() + STOP_S
+        while unread and time.monotonic() < deadline:
+            self._listener.wait(0.01)
+            for key, frames in iter(self._listener.receive, None):
+                try:
+                    if isinstance(codec.decode_from_worker(frames), Hello):
+                        unread.discard(key)
+                except ProtocolError:
+                    pass                         # no business of a run that is over
+            unread = {key for key in unread if self._listener.send(key, alive)}
 
     def _turn(self) -> None:
         for _ in range(DRAIN_MOST):              # all waiting messages before the clock
@@ -154,7 +173,7 @@ class Coordinator(threading.Thread):
             self._carry_out(self._scheduler.take(time.monotonic()))
         now = time.monotonic()
         self._carry_out(self._scheduler.tick(now))
-        if now - self._pinged_s >= self._options.heartbeat_s:
+        if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
             self._situation = self._scheduler.describe(now)
             alive = codec.encode(Alive(self._run))
@@ -180,11 +199,11 @@ class Coordinator(threading.Thread):
             self._listener.send(key, codec.encode(Refused(str(error), False)))
             return
         if isinstance(message, Hello):
-            self._welcome(key, message)
+            if not self._welcome(key, message):
+                return
         elif isinstance(message, Failed) and key in self._members:
             self._event = "%s failed: %s" % (self._members[key].worker, message.error)
-            log.warning("%s failed at position %d: %s\n%s", self._members[key].worker, message.position, message.error,
-                        message.traceback)
+            self._warn_once(self._event, "\n" + message.traceback)
         self._carry_out(self._scheduler.receive(key, message, now), message, arrays)
 
     def _check(self, message: Produced) -> Tuple[np.ndarray, ...]:
@@ -193,7 +212,12 @@ class Coordinator(threading.Thread):
             return ()
         return codec.check_arrays(message, self._job, self._planned[message.position].indices)
 
-    def _welcome(self, key: bytes, hello: Hello) -> None:
+    def _welcome(self, key: bytes, hello: Hello) -> bool:
+        """False: whoever said Hello is gone. A connection that broke leaves its words behind, and must not become a
+        member by them."""
+        if not self._listener.send(key, codec.encode(Welcome(self._run, self._job, self._options.heartbeat_s))):
+            self._carry_out(self._scheduler.lost(key, time.monotonic()))
+            return False
         if key not in self._members:
             self._members[key] = hello
             log.info("%s joined (pid %d, %s)%s", hello.worker, hello.pid, hello.versions,
@@ -207,10 +231,10 @@ class Coordinator(threading.Thread):
                             self._options.prefetch)
             self._decoders.add(hello.versions.partition(", ")[2])
             if len(self._decoders) == 2 and self._job.data_root:
-                log.warning("workers decode with different libraries (%s): the same JPEG may differ in its last bits "
-                            "between them; a run that must be repeatable to the byte wants one Pillow version",
+                log.warning("workers decode with different libraries (%s): the same picture may differ in its last "
+                            "bits between them; a run that must be repeatable to the byte wants one Pillow version",
                             " and ".join(sorted(self._decoders)))
-        self._send(key, codec.encode(Welcome(self._run, self._job, self._options.heartbeat_s)))
+        return True
 
     def _carry_out(self, effects: List[Any], message: Any = None, arrays: Tuple[np.ndarray, ...] = ()) -> None:
         for effect in effects:
@@ -264,12 +288,14 @@ class Coordinator(threading.Thread):
             self._carry_out(self._scheduler.lost(key, time.monotonic()))
 
     def _complain(self, key: bytes, what: str, error: ProtocolError) -> None:
-        """Once a kind: a broken peer repeats itself."""
         who = self._members[key].worker if key in self._members else "an unknown peer"
-        kind = "%s of %s: %s" % (what, who, error)
-        if kind not in self._complained and len(self._complained) < KINDS_MOST:
-            self._complained.add(kind)
-            log.warning("%s", kind)
+        self._warn_once("%s of %s: %s" % (what, who, error))
+
+    def _warn_once(self, what: str, more: str = "") -> None:
+        """A broken peer repeats itself."""
+        if what not in self._warned and len(self._warned) < WARNINGS_MOST:
+            self._warned.add(what)
+            log.warning("%s%s", what, more)
 
     def _aborted(self, effect: leases.Abort) -> RunFailed:
         planned = self._planned.get(effect.position) or self._plan.at(effect.position)

@@ -13,7 +13,7 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
     its worker is lost   the connection is gone, or it said Hello anew
     its worker is silent nothing heard for lease_s: a frozen or unreachable process
     its worker leaves    a worker that drains keeps only the lease it is working on
-    it failed            the generator raised; after ``max_failures`` on one position the run is aborted
+    it failed            the generator raised; another worker tries, and after ``max_failures`` the run is aborted
 
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
 holds is fixed by the plan, so it does not matter who is late. A position that one worker has held for several times
@@ -25,7 +25,6 @@ Rules for the caller: hand in every waiting message before ``tick``, and call ``
 ticks, and nobody's lease expires because of it.
 """
 
-import heapq
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
@@ -109,6 +108,7 @@ class _Open:
     issued: Dict[int, int] = field(default_factory=dict)   # every lease ever granted for it -> attempt
     live: Set[int] = field(default_factory=set)            # those of them that are somebody's now; at most two
     failures: int = 0
+    failed: Set[WorkerKey] = field(default_factory=set)    # who failed: others try first
     deaths: int = 0                                        # connections lost while they held it
 
 
@@ -143,7 +143,7 @@ class LeaseScheduler:
         self._max_failures, self._max_deaths = max_failures, max_deaths
         self._open: Dict[int, _Open] = {}  # positions in [head, fresh) without a batch
         self._ready: Set[int] = set()  # positions in [head, fresh) with one
-        self._again: List[int] = []  # heap over the open ones without a live lease
+        self._again: Set[int] = set()  # open ones without a live lease
         self._late: Set[int] = set()  # open ones worth a second lease
         self._leases: Dict[int, _Lease] = {}  # the live ones
         self._next_lease = 1               # ids only grow
@@ -182,8 +182,10 @@ class LeaseScheduler:
 
     def describe(self, now: float) -> str:
         """The situation in one clause, for errors and warnings."""
-        alive = sum(not worker.silent for worker in self._workers.values())
-        text = "%d of %d connected workers alive, %d leases open" % (alive, len(self._workers), len(self._leases))
+        if not self._workers:
+            return "no worker is connected"
+        text = "%d of %d connected workers alive, %d leases open" % (self.workers, len(self._workers),
+                                                                     len(self._leases))
         holders = {lease.worker for lease in self._leases.values()}
         if holders:
             oldest = min(self._workers[key].heard_s for key in holders)
@@ -305,6 +307,7 @@ class LeaseScheduler:
     def _grant(self, key: WorkerKey, position: int, now: float, effects: List[Any]) -> None:
         spot = self._open.setdefault(position, _Open())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
+        self._again.discard(position)
         attempt = len(spot.issued) + 1
         spot.issued[lease] = attempt
         spot.live.add(lease)
@@ -325,7 +328,7 @@ class LeaseScheduler:
             self._end_lease(lease)
             if not self._open[position].live:
                 self._late.discard(position)
-                heapq.heappush(self._again, position)
+                self._again.add(position)
 
     def _produced(self, key: WorkerKey, lease: int, position: int, now: float, effects: List[Any]) -> None:
         live = self._leases.get(lease)
@@ -354,6 +357,7 @@ class LeaseScheduler:
                     self._part(holder, "drained", effects)
             del self._open[position]
             self._late.discard(position)
+            self._again.discard(position)
             self._ready.add(position)
         self._part(key, "drained", effects)
 
@@ -366,6 +370,7 @@ class LeaseScheduler:
         self._queue(key)
         spot = self._open[position]
         spot.failures += 1
+        spot.failed.add(key)
         if spot.failures >= self._max_failures:
             effects.append(Abort(position, message.error, message.traceback))
         self._part(key, "drained", effects)
@@ -381,7 +386,7 @@ class LeaseScheduler:
             worker.waits = False
             if not self._has_room(worker):
                 continue
-            position = self._choose(worker)
+            position = self._choose(key)
             if position is None:
                 passed += 1
             else:
@@ -391,21 +396,16 @@ class LeaseScheduler:
         return effects
 
     def _has_work(self) -> bool:
-        while self._again and not self._is_orphan(self._again[0]):
-            heapq.heappop(self._again)     # granted or received since
         return bool(self._again) or bool(self._late) or self._fresh < min(self._end, self._head + self._prefetch)
 
-    def _is_orphan(self, position: int) -> bool:
-        spot = self._open.get(position)
-        return spot is not None and not spot.live
-
-    def _choose(self, worker: _Worker) -> Optional[int]:
+    def _choose(self, key: WorkerKey) -> Optional[int]:
         """Lost positions first, then late ones that another worker holds, then the next fresh one."""
-        if self._again:
-            self.redone += 1
-            return heapq.heappop(self._again)
+        for position in sorted(self._again):
+            if self._may_try(key, self._open[position]):
+                self.redone += 1
+                return position
         for position in sorted(self._late):
-            if not worker.leases & self._open[position].live:
+            if not self._workers[key].leases & self._open[position].live:
                 self._late.remove(position)
                 self.backups += 1
                 return position
@@ -413,6 +413,12 @@ class LeaseScheduler:
             self._fresh += 1
             return self._fresh - 1
         return None
+
+    def _may_try(self, key: WorkerKey, spot: _Open) -> bool:
+        """A worker that failed at a position leaves it to those that did not, while there are any: its host may be
+        at fault, and the run should not end for that."""
+        return key not in spot.failed or all(other in spot.failed or worker.silent or worker.leaving
+                                             for other, worker in self._workers.items())
 
     def _find_late(self, now: float) -> None:
         if len(self._durations) < DURATIONS_LEAST:
@@ -436,7 +442,7 @@ class LeaseScheduler:
         assert not set(self._open) & self._ready
         for position, spot in self._open.items():
             assert len(spot.live) <= 2 and spot.live <= set(spot.issued)
-            assert spot.live or position in self._again, "position %d is nobody's" % position
+            assert bool(spot.live) != (position in self._again), "position %d" % position
             assert all(self._leases[lease].position == position for lease in spot.live)
         assert sum(len(spot.live) for spot in self._open.values()) == len(self._leases)
         for key, worker in self._workers.items():

@@ -144,6 +144,8 @@ class BatchStream:
             trouble = source.trouble()
             if trouble:
                 raise RunFailed(trouble)
+        if waited_s > self._options.batch_timeout_s:
+            raise RunFailed(self._coordinator.story(waited_s, self._options.batch_timeout_s))
         limit_s = self._options.worker_timeout_s
         if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
             raise RunFailed("%s; start workers with: python -m workers --connect %s"

@@ -73,6 +73,8 @@ def _parser() -> configargparse.ArgumentParser:
                        help="a worker silent for so long loses its steps to others")
     group.add_argument("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
                        help="give up when there is no worker for so long")
+    group.add_argument("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
+                       help="give up when the next batch takes longer than this")
 
     group = parser.add_argument_group("output")
     group.add_argument("--checkpoint-dir", metavar="DIR",
@@ -98,7 +100,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, lease_s=args.lease_s,
-                            worker_timeout_s=args.worker_timeout_s, audit=args.audit)
+                            worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
+                            audit=args.audit)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word)

@@ -15,6 +15,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tup
 
 import numpy as np
 
+from pipeline.codec import sendable
 from pipeline.errors import ConfigError
 from pipeline.messages import Job, Lease, Skipped
 from pipeline.plan import sample_random
@@ -122,7 +123,8 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     if count + len(output.skipped) != len(lease.samples):
         raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease"
                          % (count, len(output.skipped), len(lease.samples)))
-    return Output(tuple(np.ascontiguousarray(array) for array in output.arrays), tuple(output.skipped))
+    return Output(tuple(np.ascontiguousarray(array) for array in output.arrays),
+                  tuple(Skipped(item.index, sendable(item.reason)) for item in output.skipped))
 
 
 def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:

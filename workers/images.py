@@ -13,13 +13,14 @@ import io
 import os
 import random
 import re
+import socket
 import stat
 import warnings
 from typing import Tuple, Union
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from pipeline.errors import ProtocolError
+from pipeline.errors import ConfigError, ProtocolError
 
 #: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
 _BAD_PATH = {
@@ -57,14 +58,19 @@ def resolve(root: str, path: str) -> bytes:
     the dataset may have made it of links.
 
     Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
-    nothing but files below its data root, whatever a lease says.
+    nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
+    every file in it would else be taken for one that is gone.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
     try:
-        return os.path.join(root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape"))
+        folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise ProtocolError("a lease names the file %r under %r: that is no file name" % (path, root)) from error
+    if not os.path.isdir(folder):
+        raise ConfigError("the dataset's folder %s is not there on %s: mount it, or say where it is with the worker's "
+                          "--data" % (root, socket.gethostname()))
+    return os.path.join(folder, name)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str) -> Image.Image:

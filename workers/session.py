@@ -14,6 +14,7 @@ What the generator finishes for a run that is over is dropped.
 from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple
 
+from pipeline.codec import sendable
 from pipeline.messages import (Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked, Stop, Welcome)
 
 EXIT_ENDED = 0     # the run is over
@@ -25,7 +26,6 @@ EXIT_DRAINED = 4   # asked to leave, and left in good order
 HELLO_S = 0.25     # between two Hellos; costs a hundred bytes
 REPORT_S = 10.0    # between two lines that say that no trainer is there
 LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
-MAX_TEXT = 32 << 10    # of a traceback: the end says most
 
 
 class Say(NamedTuple):
@@ -81,7 +81,9 @@ class WorkerSession:
         if isinstance(message, Refused):
             if message.final:
                 return [Note("the trainer refuses this worker: " + message.reason)] + self._end(EXIT_REFUSED)
-            return self._seek(now) if self.state == "SERVING" else []
+            if self.state != "SERVING":
+                return []
+            return [Note("lost run %s: %s" % (self._run, message.reason))] + self._seek(now)
         if isinstance(message, Welcome):
             return self._welcome(message, now) if self.state != "DRAINING" else []
         if isinstance(message, Stop):
@@ -127,8 +129,8 @@ class WorkerSession:
 
     def failed(self, lease: Lease, error: str, traceback: str, now: float) -> List[Any]:
         """The lease in work cannot be done."""
-        return self._finished(lambda run: Failed(run, lease.lease, lease.position, error[-MAX_TEXT:],
-                                                 traceback[-MAX_TEXT:]))
+        return self._finished(lambda run: Failed(run, lease.lease, lease.position, sendable(error),
+                                                 sendable(traceback)))
 
     def drain(self, now: float, reason: str) -> List[Any]:
         """Finish what is in work, take no more, leave."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import ProtocolError
+from pipeline.errors import ConfigError, ProtocolError
 from workers import images
 
 HEIGHT, WIDTH = 97, 161  # no multiples of anything
@@ -300,10 +300,18 @@ def test_no_file_stays_open(tmp_path):
 
 # ------------------------------------------------------------------------------------------ resolve
 
-def test_resolve_joins_root_and_path():
-    assert images.resolve("/data/photos", "cats/1.jpg") == b"/data/photos/cats/1.jpg"
+def test_resolve_joins_root_and_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("photos")
+    root = os.path.join(str(tmp_path), "photos")
+    assert images.resolve(root, "cats/1.jpg") == os.fsencode(root) + b"/cats/1.jpg"
     assert images.resolve("photos", "caf\u00e9/\udcff.jpg") == b"photos/caf\xc3\xa9/\xff.jpg"
-    assert images.resolve("/d", "..a/b..jpg/...") == b"/d/..a/b..jpg/..."
+    assert images.resolve("photos", "..a/b..jpg/...") == b"photos/..a/b..jpg/..."
+
+
+def test_a_host_without_the_dataset_is_no_host_without_its_files(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere is not there on .*--data"):
+        images.resolve(str(tmp_path / "nowhere"), "a.jpg")
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "//etc/passwd", "..", "../x.jpg", "a/../../x.jpg", "a/..",

@@ -310,6 +310,23 @@ def test_failing_three_times_aborts_with_the_last_error(fleet):
     assert Abort(0, "OSError: worse", "the traceback") in fleet.fail("a", 3, 0, "OSError: worse")
 
 
+def test_a_failed_position_waits_for_a_worker_that_did_not_fail_at_it(fleet):
+    fleet.hello("a")
+    fleet.hello("b")
+    assert grants(fleet.fail("a", 1, 0)) == [("a", 3, 2)]       # b is busy: a gets fresh work instead
+    assert grants(fleet.batch("b", 2, 1)) == [("b", 4, 0)]
+    assert grants(fleet.fail("b", 4, 0)) == [("b", 5, 0)]       # everybody failed: whoever is free
+
+
+def test_a_failed_position_goes_back_if_the_others_leave(fleet):
+    fleet.hello("a")
+    fleet.hello("b")
+    fleet.fail("a", 1, 0)
+    fleet.batch("a", 3, 2)                                      # holds position 3 now
+    fleet.lost("b")                                             # ... which held 1: a is alone
+    assert grants(fleet.batch("a", 4, 3)) == [("a", 5, 0)]
+
+
 def test_failures_of_different_positions_do_not_add_up(fleet):
     fleet.hello("a", 3)
     assert not any(isinstance(one, Abort) for lease in (1, 2, 3) for one in fleet.fail("a", lease, lease - 1))
@@ -419,7 +436,7 @@ def test_a_batch_by_no_right_is_unknown_and_changes_nothing(fleet, worker, lease
 
 
 def test_the_situation_in_a_clause(fleet):
-    assert fleet.scheduler.describe(0.0) == "0 of 0 connected workers alive, 0 leases open"
+    assert fleet.scheduler.describe(0.0) == "no worker is connected"
     fleet.hello("a")
     fleet.hello("b")
     fleet.pass_time(LEASE_S + 1, alive=["a"])

@@ -2,10 +2,11 @@
 
 import pytest
 
+from pipeline.codec import MAX_TEXT, encode
 from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked, Stop,
                                Welcome)
-from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, MAX_TEXT, REPORT_S, End,
-                             Note, Say, Work, WorkerSession)
+from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
+                             Say, Work, WorkerSession)
 
 HELLO = Hello("host/0", 1, "python 3.13.0", 2, "")
 JOB = Job("image", (ArraySpec("images", "uint8", (64, 48, 3)),), 8, 0, "fast", "/data")
@@ -108,6 +109,12 @@ def test_a_failure_is_told_and_the_next_lease_begins():
     session = serving(lease(1), lease(2))
     assert session.failed(lease(1), "ValueError: x", "t" * MAX_TEXT + "the end", 100.0) == [
         Say(Failed("run1", 1, 1, "ValueError: x", "t" * (MAX_TEXT - 7) + "the end")), Work(JOB, lease(2))]
+
+
+def test_any_error_text_can_be_sent():
+    said, = serving(lease(1)).failed(lease(1), "no \ud800 text", "\udcff", 100.0)
+    assert said.message.error == "no \\ud800 text"
+    encode(said.message)
 
 
 def test_a_revoked_lease_is_not_begun():

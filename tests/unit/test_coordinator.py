@@ -1,0 +1,111 @@
+"""The coordinator's decisions about peers, turn by turn: the real one, on a wire that is a list."""
+
+from dataclasses import replace
+
+import msgpack
+import numpy as np
+import pytest
+
+from pipeline import codec
+from pipeline.config import JobOptions, StreamOptions
+from pipeline.coordinator import Coordinator
+from pipeline.dataset import Dataset
+from pipeline.messages import Alive, Hello, Lease, Produced, Refused, Welcome
+from pipeline.plan import Plan
+
+JOB = JobOptions(image_size=(2, 3), batch_size=2)
+HELLO = Hello("host:1/0", 1, "python 3.13.0, pillow 13.0.0", 2, "")
+
+
+class Wire:
+    """Stands for the ROUTER: what was sent to whom, and who is gone."""
+
+    def __init__(self):
+        self.sent, self.gone = [], set()
+
+    def send(self, peer, frames):
+        if peer in self.gone:
+            return False
+        self.sent.append((peer, codec.decode_from_trainer(frames)))
+        return True
+
+    def to(self, peer, kind):
+        return [message for receiver, message in self.sent if receiver == peer and isinstance(message, kind)]
+
+
+@pytest.fixture
+def coordinator():
+    batches, errors = {}, []
+    dataset = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
+    made = Coordinator(0, Plan(8, 2, 1, 0), {True: dataset, False: None}, JOB, StreamOptions(),
+                       batches.__setitem__, errors.append)
+    made.abandon()                      # of the socket; the thread was never started
+    made._listener = Wire()
+    made.batches, made.errors = batches, errors
+    return made
+
+
+def say(coordinator, peer, message):
+    coordinator._receive(peer, [bytes(frame) for frame in codec.encode(message)])
+
+
+def batch(coordinator, lease, count=2, run=None, value=7):
+    arrays = (np.full((count, 2, 3, 3), value, np.uint8), np.ones((count, 1), np.int32))
+    return Produced(run or coordinator._run, lease.lease, lease.position, count, (), 0.1, arrays)
+
+
+def test_a_batch_arrives_whole_and_its_memory_is_its_own(coordinator):
+    say(coordinator, b"a", HELLO)
+    welcome, = coordinator._listener.to(b"a", Welcome)
+    assert welcome.job.arrays == JOB.arrays
+    first, second = coordinator._listener.to(b"a", Lease)
+    assert [sample.index for sample in first.samples] == list(coordinator._plan.at(0).indices)
+    say(coordinator, b"a", batch(coordinator, first))
+    delivered = coordinator.batches[first.position]
+    assert delivered.images.flags.writeable and delivered.images.ctypes.data % 64 == 0
+    assert (delivered.images == 7).all() and (delivered.labels == 1).all()
+    assert (delivered.worker, delivered.attempt, delivered.step) == ("host:1/0", 1, 0)
+
+
+def test_words_of_a_broken_connection_make_no_member(coordinator):
+    coordinator._listener.gone.add(b"a")
+    for _ in range(20):                 # as many as a suspended trainer may find waiting
+        say(coordinator, b"a", HELLO)
+    assert not coordinator._members and not coordinator._scheduler.workers
+    assert not coordinator.errors       # and are no deaths of workers at a step
+
+
+def test_hello_again_of_a_member_that_is_gone(coordinator):
+    say(coordinator, b"a", HELLO)
+    coordinator._listener.gone.add(b"a")
+    say(coordinator, b"a", HELLO)
+    assert not coordinator._members and not coordinator._scheduler.workers
+    say(coordinator, b"b", HELLO)       # and its positions go out again
+    assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [0, 1]
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda coordinator, lease: batch(coordinator, lease, run="another"),
+    lambda coordinator, lease: batch(coordinator, lease, count=1),
+    lambda coordinator, lease: replace(batch(coordinator, lease), arrays=(np.zeros((2, 1), np.int32),)),
+], ids=["another run", "a sample missing", "an array missing"])
+def test_nonsense_costs_the_membership_and_the_step_is_done_by_another(coordinator, spoil):
+    say(coordinator, b"a", HELLO)
+    lease = coordinator._listener.to(b"a", Lease)[0]
+    say(coordinator, b"b", HELLO)
+    say(coordinator, b"a", spoil(coordinator, lease))
+    assert not coordinator.batches and b"a" not in coordinator._members
+    refused, = coordinator._listener.to(b"a", Refused)
+    assert not refused.final            # it may begin again
+
+
+def test_a_stranger_is_told_to_say_hello(coordinator):
+    say(coordinator, b"a", Alive(coordinator._run))
+    refused, = coordinator._listener.to(b"a", Refused)
+    assert not refused.final and "Hello" in refused.reason
+
+
+def test_another_version_is_refused_for_good(coordinator):
+    coordinator._receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
+    refused, = coordinator._listener.to(b"a", Refused)
+    assert refused.final and "99" in refused.reason
