@@ -137,6 +137,11 @@ class Coordinator(threading.Thread):
                 self._listener.wait(deadline - time.monotonic())
                 self._turn()
             self._say_stop(self._stopping)
+            scheduler = self._scheduler
+            if scheduler.redone or scheduler.backups:
+                log.info("%d steps were granted again after their worker was lost, %d to a second worker because they "
+                         "were late; %d second batches dropped", scheduler.redone, scheduler.backups,
+                         scheduler.duplicates)
         except Exception as error:
             log.exception("the coordinator failed")
             self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"

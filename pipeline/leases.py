@@ -433,23 +433,3 @@ class LeaseScheduler:
             worker.heard_s = min(now, worker.heard_s + gap)
         for lease in self._leases.values():
             lease.granted_s = min(now, lease.granted_s + gap)
-
-    def check_invariants(self) -> None:
-        """For tests: raises AssertionError where the tables contradict each other or the rules above."""
-        window = range(self._head, min(self._end, self._head + self._prefetch))
-        assert self._head <= self._fresh <= max(self._head, window.stop)
-        assert set(self._open) | self._ready == set(range(self._head, self._fresh))
-        assert not set(self._open) & self._ready
-        for position, spot in self._open.items():
-            assert len(spot.live) <= 2 and spot.live <= set(spot.issued)
-            assert bool(spot.live) != (position in self._again), "position %d" % position
-            assert all(self._leases[lease].position == position for lease in spot.live)
-        assert sum(len(spot.live) for spot in self._open.values()) == len(self._leases)
-        for key, worker in self._workers.items():
-            assert len(worker.leases) <= worker.capacity
-            assert all(self._leases[lease].worker == key for lease in worker.leases)
-            assert not (worker.silent and worker.leases)
-            assert worker.waits or not self._has_room(worker)
-            assert not worker.waits or key in self._waiting
-        assert sum(len(worker.leases) for worker in self._workers.values()) == len(self._leases)
-        assert all(len(self._open[position].live) == 1 for position in self._late)

@@ -7,6 +7,7 @@ import pytest
 from pipeline.leases import (DURATIONS_LEAST, LATE_LEAST_S, Abort, Accept, Duplicate, Gone, Grant, LeaseScheduler,
                              Revoke, Unknown)
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Stop
+from tests.support.invariants import check_invariants
 
 LEASE_S = 4.0
 
@@ -20,7 +21,7 @@ class Fleet:
         self.scheduler.tick(self.now)
 
     def _after(self, effects):
-        self.scheduler.check_invariants()
+        check_invariants(self.scheduler)
         return effects
 
     def say(self, worker, message):

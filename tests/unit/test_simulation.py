@@ -8,9 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pipeline.leases import Accept, Duplicate, Gone, Grant, LeaseScheduler, Unknown
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
 from tests.conftest import EFFORT
+from tests.support.invariants import check_invariants
 from tests.support.sim import Simulation
 
-RUNS = 10 * EFFORT   # of each family
+RUNS = 16 * EFFORT   # of each family
 HORIZON_S = 3.0      # most runs are over by then when nothing goes wrong
 
 
@@ -191,7 +192,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def tables_agree(self):
-        self.scheduler.check_invariants()
+        check_invariants(self.scheduler)
 
     def teardown(self):
         self.say("good", Hello("good", 1, "", 2, ""))
@@ -207,7 +208,7 @@ class AnyHistory(RuleBasedStateMachine):
                 self.note(self.scheduler.take(self.now))
             self.say("good", Alive("r"))
             self.note(self.scheduler.tick(self.now))
-            self.scheduler.check_invariants()
+            check_invariants(self.scheduler)
         assert self.accepted == set(range(self.STEPS))
 
 
