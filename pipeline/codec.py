@@ -14,13 +14,12 @@ import msgpack
 import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
-from pipeline.messages import (ITEM_BYTES, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving,
-                               Produced, Refused, Revoked, Sample, Skipped, Stop, Welcome)
+from pipeline.messages import (ITEM_BYTES, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease,
+                               Leaving, Produced, Refused, Revoked, Sample, Skipped, Stop, Welcome)
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below.
 MAX_HEADER_BYTES = 16 << 20
 MAX_NAME = 300
-MAX_TEXT = 64 << 10
 MAX_SAMPLES = 1 << 20
 _INT64 = 1 << 63
 
@@ -124,11 +123,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def sendable(text: str) -> str:
-    """``text`` as a field can carry it: its end if it is too long, lone surrogates written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[-MAX_TEXT:]
 
 
 def encode(message: Any) -> List[Any]:

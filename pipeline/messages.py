@@ -16,6 +16,14 @@ PROTOCOL_VERSION = 1
 #: The element types that travel, by numpy's name, and their bytes.
 ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
 
+#: Characters of the longest text field.
+MAX_TEXT = 64 << 10
+
+
+def sendable(text: str) -> str:
+    """``text`` as a field can carry it: its end if it is too long, lone surrogates written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[-MAX_TEXT:]
+
 
 class Sample(NamedTuple):
     """One example of a dataset: enough for a worker to produce it, and nothing else."""

@@ -15,9 +15,8 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tup
 
 import numpy as np
 
-from pipeline.codec import sendable
 from pipeline.errors import ConfigError
-from pipeline.messages import Job, Lease, Skipped
+from pipeline.messages import Job, Lease, Skipped, sendable
 from pipeline.plan import sample_random
 from workers import images
 

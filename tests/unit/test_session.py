@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.codec import MAX_TEXT, encode
-from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked, Stop,
-                               Welcome)
+from pipeline.codec import encode
+from pipeline.messages import (MAX_TEXT, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused,
+                               Revoked, Stop, Welcome)
 from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
                              Say, Work, WorkerSession)
 
