@@ -64,7 +64,8 @@ class Loop:
         self._bar: Any = None
         self._evaluation: Optional[_Evaluation] = None
         self._accuracy: Optional[float] = None
-        self._steps = self._images = self._epoch_images = 0
+        self._steps = self._images = 0
+        self._epoch_steps = self._epoch_images = 0     # of the epoch at hand, in this process
         self._loss = 0.0            # of the bar: smoothed
         self._marked = (0.0, 0.0, 0)   # time, waiting time and images at the last summary
 
@@ -120,6 +121,7 @@ class Loop:
                 self._summarise(writer, batch, float(got["loss"]), int(got["correct"]) / len(batch))
         self._steps += 1
         self._images += len(batch)
+        self._epoch_steps += 1
         self._epoch_images += len(batch)
         self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
         self._bar.update(len(batch.indices))
@@ -157,7 +159,7 @@ class Loop:
         return (self._stream.waited_s - waited_s) / max(1e-9, time.monotonic() - started_s)
 
     def _end_of_epoch(self, batch: Batch) -> None:
-        if batch.step + 1 - self._stream.plan.steps_per_epoch >= batch.epoch and self._epoch_images == 0:
+        if self._epoch_steps == self._stream.plan.steps_per_epoch and self._epoch_images == 0:
             raise DatasetError("not one sample of epoch %d could be read: the warnings above name the files"
                                % (batch.epoch + 1))
         self._close_bar()
@@ -171,7 +173,7 @@ class Loop:
                          mininterval=0.1 if sys.stderr.isatty() else 10.0)
         self._bar.stoker_epoch = batch.epoch
         self._bar.stoker_start = time.monotonic(), self._stream.waited_s
-        self._epoch_images = 0
+        self._epoch_steps = self._epoch_images = 0
 
     def _close_bar(self) -> None:
         if self._bar is not None:
