@@ -1,11 +1,11 @@
 """The audit: one JSON line for each training step handed out, from which anyone can check what a run consumed."""
 
+import fcntl
 import json
-import os
 import zlib
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunFailed
 
 FIRST_BYTES = b'{"step": '  # of every line: one that was torn behind them is still an audit's
 
@@ -22,31 +22,46 @@ def crc32(*arrays: Any) -> int:
 class Audit:
     """Writes the lines. Every line is with the operating system before its step is trained on."""
 
-    def __init__(self, path: str, start_step: int) -> None:
+    def __init__(self, path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> None:
         """Lines of ``start_step`` and later, left by a run that got further than its last checkpoint, are removed:
-        those steps count as never done, and will come again. Raises ConfigError if the file is no audit."""
+        those steps count as never done, and will come again. ``planned(step)``: the indices that the lines before
+        must hold. Raises ConfigError if the file is no audit, of another run, or in use by another trainer."""
+        self._path = path
         try:
-            keep = _end_of_line_before(path, start_step) if os.path.exists(path) else 0
             self._file = open(path, "ab", 0)
-            self._file.truncate(keep)
         except OSError as error:
             raise ConfigError("audit: cannot write %r: %s" % (path, error.strerror)) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.truncate(_end_of_line_before(path, start_step, planned))
+        except OSError as error:
+            self._file.close()
+            raise ConfigError("audit: cannot write %r: %s" % (
+                path, "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror)) from error
+        except ConfigError:
+            self._file.close()
+            raise
 
     def write(self, batch: Any) -> None:
         """``batch``: a training ``pipeline.stream.Batch``."""
         line = {"step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
                 "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays),
                 "worker": batch.worker, "attempt": batch.attempt}
-        self._file.write(json.dumps(line).encode("utf-8") + b"\n")
+        left = json.dumps(line).encode("utf-8") + b"\n"
+        try:
+            while left:
+                left = left[self._file.write(left):]
+        except OSError as error:
+            raise RunFailed("audit: cannot write %r: %s" % (self._path, error.strerror)) from error
 
     def close(self) -> None:
         """Once more does no harm."""
         self._file.close()
 
 
-def _end_of_line_before(path: str, start_step: int) -> int:
+def _end_of_line_before(path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> int:
     """How many bytes of the file to keep: the lines of the steps below ``start_step``, which come first."""
-    keep = 0
+    keep, last = 0, None
     with open(path, "rb") as lines:
         for line in lines:
             entry = _parsed(line)
@@ -55,7 +70,11 @@ def _end_of_line_before(path: str, start_step: int) -> int:
                 raise ConfigError("audit: %r exists and is no audit file: not overwritten" % path)
             if entry is None or entry["step"] >= start_step:
                 break
-            keep += len(line)
+            if entry["step"] != (entry["step"] if last is None else last + 1) or (
+                    entry.get("indices") != list(planned(entry["step"]))):
+                raise ConfigError("audit: %r is of another run, as its step %d shows: name another file"
+                                  % (path, entry["step"]))
+            keep, last = keep + len(line), entry["step"]
     return keep
 
 

@@ -4,10 +4,11 @@
 changing them changes no byte.
 """
 
+import operator
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from pipeline.errors import ConfigError
 from pipeline.messages import ArraySpec
@@ -17,9 +18,11 @@ DECODERS = ("fast", "exact")
 FEATURES = 10  # of a numerical record
 
 
-def _whole(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """``value`` as an int, numpy's included. Raises ConfigError unless it is one in ``least``..``most``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value <= most:
         raise ConfigError("%s must be a whole number from %d to %d, not %r" % (name, least, most, value))
+    return operator.index(value)
 
 
 def _seconds(name: str, value: Any, least: float) -> None:
@@ -58,10 +61,11 @@ class JobOptions:
                               % (", ".join(GENERATORS), self.generator))
         if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
             raise ConfigError("image_size must be (height, width), not %r" % (self.image_size,))
-        for name, side in zip(("image height", "image width"), self.image_size):
-            _whole(name, side, 1, 1 << 14)
-        _whole("batch_size", self.batch_size, 1, 1 << 20)
-        _whole("seed", self.seed, -(1 << 62), 1 << 62)
+        size = tuple(check_whole(name, side, 1, 1 << 14)
+                     for name, side in zip(("image height", "image width"), self.image_size))
+        object.__setattr__(self, "image_size", size)    # how a frozen dataclass sets its own fields
+        object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
+        object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         if self.decode not in DECODERS:
             raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), self.decode))
 
@@ -95,7 +99,7 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
-        _whole("prefetch", self.prefetch, 1, 1 << 16)
+        object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
         _seconds("lease_s", self.lease_s, 0.1)
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
         _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
@@ -108,9 +112,3 @@ class StreamOptions:
     def heartbeat_s(self) -> float:
         """How often both sides say that they are alive: a killed worker is noticed in half a second."""
         return min(0.5, self.lease_s / 4)
-
-
-def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[str, Any]:
-    """What must be equal for a checkpoint to be continued: every option on which the numbering of steps depends."""
-    return {"generator": job.generator, "image_size": list(job.image_size), "batch_size": job.batch_size,
-            "seed": job.seed, "decode": job.decode, "dataset": dataset, "validation_split": validation_split}

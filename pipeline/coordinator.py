@@ -49,6 +49,7 @@ class Batch:
     skipped: Tuple[Skipped, ...]
     worker: str
     attempt: int                    # which lease for this step it came from, from 1
+    produce_s: float                # that the worker's generator took for it
 
     @property
     def images(self) -> np.ndarray:
@@ -84,7 +85,11 @@ class Coordinator(threading.Thread):
         self._pool = BufferPool(len(job.arrays) * (options.prefetch + SPARE_BUFFERS))
         self._waker = Waker()
         largest = max(spec.sample_bytes for spec in job.arrays) * job.batch_size
-        self._listener = Listener(options.bind, self._waker, max(largest, codec.MAX_HEADER_BYTES))
+        try:
+            self._listener = Listener(options.bind, self._waker, max(largest, codec.MAX_HEADER_BYTES))
+        except BaseException:
+            self._waker.close()
+            raise
         self.address = self._listener.address
         self._members: Dict[Any, Hello] = {}  # whoever got a Welcome and is not gone
         self._planned: Dict[int, PlannedBatch] = {}   # of the open positions
@@ -139,8 +144,8 @@ class Coordinator(threading.Thread):
             self._say_stop(self._stopping)
             scheduler = self._scheduler
             if scheduler.redone or scheduler.backups:
-                log.info("%d steps were granted again after their worker was lost, %d to a second worker because they "
-                         "were late; %d second batches dropped", scheduler.redone, scheduler.backups,
+                log.info("%d steps were granted again because their lease came to nothing, %d to a second worker "
+                         "because they were late; %d second batches dropped", scheduler.redone, scheduler.backups,
                          scheduler.duplicates)
         except Exception as error:
             log.exception("the coordinator failed")
@@ -274,7 +279,7 @@ class Coordinator(threading.Thread):
             arrays.append(array)
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
-                                             effect.attempt))
+                                             effect.attempt, message.produce_s))
 
     def _gone(self, effect: leases.Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""

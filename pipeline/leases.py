@@ -35,7 +35,7 @@ from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
 LATE_FACTOR = 4.0     # times the median of the last DURATIONS grants until a step counts as late ...
 LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine is not worth double work
 DURATIONS = 64
-DURATIONS_LEAST = 8   # no verdict about the fleet from fewer
+DURATIONS_LEAST = 8   # from fewer, the fleet's pace is not known, and only what takes very long is late
 
 WorkerKey = Any  # hashable; names one connection of one worker
 
@@ -162,11 +162,6 @@ class LeaseScheduler:
     def head(self) -> int:
         """The next position to be taken."""
         return self._head
-
-    @property
-    def done(self) -> bool:
-        """All positions are taken."""
-        return self._head >= self._end
 
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""
@@ -421,9 +416,10 @@ class LeaseScheduler:
                                              for other, worker in self._workers.items())
 
     def _find_late(self, now: float) -> None:
-        if len(self._durations) < DURATIONS_LEAST:
-            return
-        late_s = max(LATE_LEAST_S, LATE_FACTOR * statistics.median(self._durations))
+        if len(self._durations) >= DURATIONS_LEAST:
+            late_s = max(LATE_LEAST_S, LATE_FACTOR * statistics.median(self._durations))
+        else:                              # too few for a verdict; but a small window may never see more
+            late_s = max(self._lease_s, LATE_FACTOR * max(self._durations, default=0.0))
         for lease in self._leases.values():
             if now - lease.granted_s > late_s and len(self._open[lease.position].live) == 1:
                 self._late.add(lease.position)

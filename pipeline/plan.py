@@ -12,15 +12,20 @@ between runs (seed 1 at index 0 is seed 0 at index 1), hashes do not.
 """
 
 import hashlib
+import operator
 import random
 from dataclasses import dataclass
-from typing import Tuple, Union
+from typing import Any, Dict, Tuple, Union
 
 import numpy as np
 
+from pipeline.config import JobOptions, check_whole
 from pipeline.errors import ConfigError
 
 Key = Union[int, str]
+
+#: Raised when the same options give other batches than before: checkpoints of the older numbering are then refused.
+PLAN_VERSION = 1
 
 
 def _digest(key: Tuple[Key, ...], size: int) -> bytes:
@@ -63,14 +68,13 @@ class Plan:
     """
 
     def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0) -> None:
-        for name, value, least in (("train_size", train_size, 1), ("batch_size", batch_size, 1),
-                                   ("epochs", epochs, 1), ("validation_size", validation_size, 0)):
-            if value < least:
-                raise ConfigError("%s must be at least %d, not %r" % (name, least, value))
-        self.train_size, self.batch_size, self.epochs, self.seed = train_size, batch_size, epochs, seed
-        self.validation_size = validation_size
-        self.steps_per_epoch = -(-train_size // batch_size)
-        self.evaluations_per_epoch = -(-validation_size // batch_size)
+        self.train_size = check_whole("train_size", train_size, 1, 1 << 40)
+        self.batch_size = check_whole("batch_size", batch_size, 1, 1 << 20)
+        self.epochs = check_whole("epochs", epochs, 1, 1 << 30)
+        self.validation_size = check_whole("validation_size", validation_size, 0, 1 << 40)
+        self.seed = seed
+        self.steps_per_epoch = -(-self.train_size // self.batch_size)
+        self.evaluations_per_epoch = -(-self.validation_size // self.batch_size)
         self._per_epoch = self.steps_per_epoch + self.evaluations_per_epoch
         self._shuffled = (-1, np.empty(0, np.int64))  # the last epoch asked for: a cache, nothing else
 
@@ -90,6 +94,7 @@ class Plan:
         On the border between two epochs this is the evaluation of the epoch that just ended: nobody can tell from
         the step alone whether it was finished, and doing it twice harms nothing.
         """
+        step = operator.index(step)   # TensorFlow hands out numpy's integers, which no message can carry
         if not 0 <= step <= self.steps:
             raise ConfigError("step %d is not within this run's 0..%d: a checkpoint of a longer run?"
                               % (step, self.steps))
@@ -97,6 +102,11 @@ class Plan:
         if offset == 0 and epoch > 0:
             return (epoch - 1) * self._per_epoch + self.steps_per_epoch
         return epoch * self._per_epoch + offset
+
+    def training_indices(self, step: int) -> Tuple[int, ...]:
+        """The samples of training step ``step``."""
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        return self.at(epoch * self._per_epoch + offset).indices
 
     def at(self, position: int) -> PlannedBatch:
         """The batch at ``position``. Costs one shuffle at the first look into an epoch, a slice after that."""
@@ -118,3 +128,13 @@ class Plan:
             order = random_state("epoch", self.seed, epoch).permutation(self.train_size)
             self._shuffled = (epoch, order)
         return self._shuffled[1]
+
+
+def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[str, Any]:
+    """What must be equal for a checkpoint to be continued: every option on which the content of steps depends.
+
+    ``dataset``: the dataset's own fingerprint.
+    """
+    return {"plan": PLAN_VERSION, "generator": job.generator, "image_size": list(job.image_size),
+            "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
+            "validation_split": validation_split}

@@ -8,6 +8,8 @@ attached worker processes are stopped, then the audit is closed. ``close`` does 
 """
 
 import logging
+import re
+import socket
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Optional
@@ -38,22 +40,29 @@ class BatchStream:
         self._datasets = {True: training, False: validation}
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
-        self._ready: Dict[int, Batch] = {}  # under the condition
-        self._error: Optional[StokerError] = None  # under the condition
+        self._ready: Dict[int, Batch] = {}           # under the condition
+        self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
+        self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self._sources: List[Any] = []
         self.waited_s = 0.0           # all the time that the consumer waited for batches
+        self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
         self.skipped: Dict[str, str] = {}  # path -> reason, of the samples consumed so far
         self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver, self._fail)
         self._audit: Optional[Audit] = None
         try:
             if options.audit is not None:
-                self._audit = Audit(options.audit, start_step)
-        except StokerError:
+                self._audit = Audit(options.audit, start_step, plan.training_indices)
+        except BaseException:
             self._coordinator.abandon()
             raise
         self.address = self._coordinator.address
         self._coordinator.start()
+
+    @property
+    def connect_address(self) -> str:
+        """What workers on other hosts connect to: the bound address, with this host's name if it is bound to all."""
+        return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
 
     def attach(self, source: Any) -> None:
         """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
@@ -75,6 +84,8 @@ class BatchStream:
         if self._position >= self.plan.positions:
             raise StopIteration
         batch = self._wait_for(self._position)
+        if batch is None:
+            raise StopIteration
         for skip in batch.skipped:
             dataset = self._datasets[batch.training]
             assert dataset is not None
@@ -86,10 +97,16 @@ class BatchStream:
         if self._audit is not None and batch.training:
             self._audit.write(batch)
         # last, so that an interrupt before it leaves the batch to be handed out again
-        self._position += 1
-        self._ready.pop(self._position - 1)
+        with self._condition:
+            self._position += 1
+            self.produced_s += batch.produce_s
+            self._ready.pop(self._position - 1)
         self._coordinator.take_up_to(self._position)
         return batch
+
+    def interrupt(self) -> None:
+        """Ends the iteration at the next step. For signal handlers: takes no lock."""
+        self.interrupted = True
 
     def close(self) -> None:
         """Stops the workers and frees the port. Takes about two seconds at most; once more does no harm."""
@@ -118,24 +135,24 @@ class BatchStream:
             self._error = self._error or error
             self._condition.notify()
 
-    def _wait_for(self, position: int) -> Batch:
+    def _wait_for(self, position: int) -> Optional[Batch]:
         start = reported = time.monotonic()
         try:
-            while True:
+            while not self.interrupted:
                 with self._condition:
-                    batch = self._ready.get(position)
-                    if batch is None and self._error is None:
+                    if position not in self._ready and self._error is None:
                         self._condition.wait(POLL_S)
-                        batch = self._ready.get(position)
+                    batch, error = self._ready.get(position), self._error
                 if batch is not None:
                     return batch
-                if self._error is not None:
-                    raise self._error
+                if error is not None:
+                    raise error
                 now = time.monotonic()
                 self._look_after_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
                     log.warning("%s", self._coordinator.story(now - start, self._options.stall_s))
+            return None
         finally:
             self.waited_s += time.monotonic() - start
 
@@ -149,4 +166,4 @@ class BatchStream:
         limit_s = self._options.worker_timeout_s
         if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
             raise RunFailed("%s; start workers with: python -m workers --connect %s"
-                            % (self._coordinator.story(waited_s, limit_s), self.address))
+                            % (self._coordinator.story(waited_s, limit_s), self.connect_address))

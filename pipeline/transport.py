@@ -96,6 +96,7 @@ class Listener(_Socket):
         super().__init__(zmq.ROUTER, waker, max_message_bytes)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way to a worker
+        self._socket.setsockopt(zmq.RCVHWM, 64)            # messages of one peer that wait here; then its TCP does
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:

@@ -10,6 +10,6 @@ from hypothesis import HealthCheck, settings
 
 EFFORT = int(os.environ.get("STOKER_TEST_EFFORT", "1"))
 
-settings.register_profile("suite", derandomize=EFFORT == 1, deadline=None, max_examples=30 * EFFORT, database=None,
+settings.register_profile("suite", derandomize=EFFORT == 1, deadline=None, max_examples=20 * EFFORT, database=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")

@@ -31,8 +31,15 @@ def _watch(read_fd: int) -> None:
     _leave()
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
+def main() -> None:
+    """Runs the command line, and leaves with its exit code."""
+    code = _run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)   # TensorFlow's own threads may take their time otherwise
+
+
+def _run() -> int:
     signal.signal(signal.SIGINT, _leave)
     import threading
     read_fd, write_fd = os.pipe()
@@ -55,7 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)   # TensorFlow's own threads may take their time otherwise
+    main()

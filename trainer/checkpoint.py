@@ -1,25 +1,45 @@
 """Which run a checkpoint directory belongs to, and how far it got."""
 
+import fcntl
 import json
 import os
-from typing import Any, Dict
+from typing import Any, Dict, IO
 
 import tensorflow as tf
 
 from pipeline.errors import CheckpointMismatch, ConfigError
 
 RECORD = "stoker.json"
+LOCK = "stoker.lock"
+
+
+def lock(directory: str) -> IO[str]:
+    """Makes ``directory`` if need be, and keeps other trainers out of it for as long as the returned file is open.
+
+    Raises ConfigError if another trainer is in it, or it cannot be written.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        held = open(os.path.join(directory, LOCK), "w")
+    except OSError as error:
+        raise ConfigError("checkpoint directory %r cannot be used: %s" % (directory, error.strerror)) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise ConfigError("another trainer uses %r: wait for it, or choose another --checkpoint-dir"
+                          % directory) from error
+    return held
 
 
 def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
     """The ``global_step`` of the newest checkpoint in ``directory``, 0 if there is none.
 
-    The directory is made if need be, and gets a record of ``configuration``: every option that decides what a step
+    The directory, which exists, gets a record of ``configuration``: every option that decides what a step
     consists of. Raises CheckpointMismatch if the record there is of another one, ConfigError if it cannot be written.
     """
     path = os.path.join(directory, RECORD)
     try:
-        os.makedirs(directory, exist_ok=True)
         # not latest_checkpoint: it says None also where the files are gone, and the session would then fail
         state = tf.train.get_checkpoint_state(directory)
         if state is None:

@@ -10,9 +10,10 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import configargparse
 
-from pipeline.config import DECODERS, GENERATORS, JobOptions, StreamOptions, fingerprint
+from pipeline.config import DECODERS, GENERATORS, JobOptions, StreamOptions
 from pipeline.errors import ConfigError
-from pipeline.plan import Plan
+from pipeline.plan import Plan, fingerprint
+from pipeline.stream import BatchStream
 from trainer.feed import open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
@@ -115,6 +116,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     tf = _import_tensorflow()
     from trainer import checkpoint, model, train
     tf.set_random_seed(args.seed)
+    held = checkpoint.lock(checkpoint_dir)
     start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs"
@@ -127,31 +129,40 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
                       args.worker_python) as stream:
+        _on_sigterm(stream)
         if not args.workers and args.workers is not None:
-            print("waiting for workers: python -m workers --connect %s" % stream.address, flush=True)
+            print("waiting for workers: python -m workers --connect %s" % stream.connect_address, flush=True)
         loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
                           args.checkpoint_secs)
-        _on_sigterm(loop)
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
-            result = loop.run()
-        skipped = _report_skipped(stream.skipped, checkpoint_dir)
+            try:
+                result = loop.run()
+            finally:
+                skipped = _report_skipped(stream.skipped, checkpoint_dir, start_step)
     accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
-    print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %s; checkpoint in %s" % (
-        "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
-        100 * result.waiting_share, skipped, checkpoint_dir), flush=True)
+    print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
+          "image, %s; checkpoint in %s" % (
+              "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
+              100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images), skipped, checkpoint_dir),
+          flush=True)
+    held.close()
     return EXIT_TERMINATED if result.stopped else 0
 
 
-def _report_skipped(skipped: Dict[str, str], directory: str) -> str:
-    """Writes one line per skipped file into ``directory``; returns how many there are, in words."""
-    if not skipped:
-        return "no file skipped"
+def _report_skipped(skipped: Dict[str, str], directory: str, start_step: int) -> str:
+    """Writes a line per skipped file into ``directory``, those before a resumed step included; returns how many there
+    are, in words."""
     path = os.path.join(directory, "skipped.txt")
-    with open(path, "w", encoding="utf-8", errors="backslashreplace") as report:
-        for name, reason in sorted(skipped.items()):
-            report.write("%s\t%s\n" % (name, reason))
-    return "%d file%s skipped (listed in %s)" % (len(skipped), "s" * (len(skipped) > 1), path)
+    lines = {"%s\t%s\n" % (name, reason) for name, reason in skipped.items()}
+    if start_step and os.path.exists(path):
+        with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as report:
+            lines.update(report)
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as report:
+        report.writelines(sorted(lines))
+    if not lines:
+        return "no file skipped"
+    return "%d file%s skipped (listed in %s)" % (len(lines), "s" * (len(lines) > 1), path)
 
 
 def _data(args: Any) -> Any:
@@ -176,9 +187,10 @@ def _import_tensorflow() -> Any:
     return tf
 
 
-def _on_sigterm(loop: Any) -> None:
+def _on_sigterm(stream: BatchStream) -> None:
+    """SIGTERM ends the stream after the step at hand, and so the loop, which leaves a checkpoint."""
     def stop(signum: int, frame: Any) -> None:
-        loop.stop_requested = True
+        stream.interrupt()
         timer = threading.Timer(TERMINATE_WITHIN_S, os._exit, [EXIT_TERMINATED])
         timer.daemon = True
         timer.start()

@@ -7,7 +7,7 @@ placeholder, and the division by 255 happens in the graph.
 import os
 from typing import Any, Dict, Optional, Tuple, Union
 
-from pipeline.config import GENERATORS, JobOptions, StreamOptions
+from pipeline.config import GENERATORS, JobOptions, StreamOptions, check_whole
 from pipeline.dataset import Dataset, generated, scan_folder
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
@@ -15,7 +15,7 @@ from pipeline.stream import Batch, BatchStream
 from trainer.local import LocalWorkers
 
 
-def open_stream(data: Union[str, int, Dataset], *, generator: str = "image",
+def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
                 image_size: Union[int, Tuple[int, int]] = 64, batch_size: int = 32, epochs: int = 1,
                 seed: int = 0, decode: str = "fast", label_word: Optional[str] = None, validation_split: float = 0.0,
                 workers: Optional[int] = None, worker_python: Optional[str] = None, start_step: int = 0,
@@ -28,8 +28,8 @@ def open_stream(data: Union[str, int, Dataset], *, generator: str = "image",
     (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches of the held-out part follow each
     epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    job = JobOptions(generator, size, batch_size, seed, decode)  # type: ignore[arg-type]
+    size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    job = JobOptions(generator, tuple(size), batch_size, seed, decode)  # type: ignore[arg-type]
     dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word)
     training, validation = dataset.split(validation_split, seed)
     plan = Plan(len(training), batch_size, epochs, seed, len(validation))
@@ -37,15 +37,16 @@ def open_stream(data: Union[str, int, Dataset], *, generator: str = "image",
                         worker_python)
 
 
-def open_dataset(data: Union[str, int], generator: str, label_word: Optional[str] = None) -> Dataset:
+def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
+                 label_word: Optional[str] = None) -> Dataset:
     """The dataset that ``generator`` reads: a folder, or for ``numerical`` a number of records."""
     if generator == "numerical":
         if isinstance(data, bool) or not isinstance(data, int):
             raise ConfigError("generator numerical wants a number of records, not %r" % (data,))
         return generated(data)
-    if not isinstance(data, str):
+    if not isinstance(data, (str, os.PathLike)):
         raise ConfigError("generator %s wants a folder of images, not %r" % (generator, data))
-    return scan_folder(data, label_word)
+    return scan_folder(os.fspath(data), label_word)
 
 
 def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
@@ -54,8 +55,7 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
     if workers is None:
         workers = len(os.sched_getaffinity(0))
-    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 1024:
-        raise ConfigError("workers must be a whole number from 0 to 1024, not %r" % (workers,))
+    check_whole("workers", workers, 0, 1000)
     stream = BatchStream(plan, training, validation, job, options, start_step)
     try:
         if workers:

@@ -53,14 +53,13 @@ class _Evaluation:
 
 
 class Loop:
-    """Feeds ``stream`` into ``model``. ``stop_requested`` makes it end, with a checkpoint, after the current step."""
+    """Feeds ``stream`` into ``model`` to its end, and leaves a checkpoint; also where the stream is interrupted."""
 
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
                  checkpoint_secs: float) -> None:
         self._stream, self._model = stream, model
         self._start_step = start_step
         self._checkpoint_dir, self._checkpoint_secs = checkpoint_dir, checkpoint_secs
-        self.stop_requested = False
         self._bar: Any = None
         self._evaluation: Optional[_Evaluation] = None
         self._accuracy: Optional[float] = None
@@ -94,13 +93,11 @@ class Loop:
                             self._end_of_epoch(batch)
                     else:
                         self._evaluate(session, batch, writer)
-                    if self.stop_requested:
-                        break
         finally:
             self._close_bar()
             writer.close()
         return Result(self._steps, self._images, time.monotonic() - start, self._stream.waited_s - waited_before,
-                      self._accuracy, self.stop_requested)
+                      self._accuracy, self._stream.interrupted)
 
     def _train(self, session: Any, batch: Batch, writer: Any) -> None:
         if self._bar is None or self._bar.stoker_epoch != batch.epoch:
@@ -160,8 +157,8 @@ class Loop:
 
     def _end_of_epoch(self, batch: Batch) -> None:
         if self._epoch_steps == self._stream.plan.steps_per_epoch and self._epoch_images == 0:
-            raise DatasetError("not one sample of epoch %d could be read: the warnings above name the files"
-                               % (batch.epoch + 1))
+            raise DatasetError("not one sample of epoch %d could be read: %s/skipped.txt names the files"
+                               % (batch.epoch + 1, self._checkpoint_dir))
         self._close_bar()
 
     def _open_bar(self, batch: Batch) -> None:

@@ -5,11 +5,15 @@ import platform
 import sys
 from typing import Optional, Sequence
 
-import configargparse
+try:
+    import configargparse
 
-from pipeline.config import check_address
-from pipeline.errors import ConfigError
-from workers.supervisor import supervise
+    from pipeline.config import check_address
+    from pipeline.errors import ConfigError
+    from workers.supervisor import supervise
+except ImportError as error:   # usually the wrong interpreter: say so, where a traceback would not
+    sys.exit("stoker-worker: error: %s cannot run workers (%s): pip install Stoker there, or name another interpreter"
+             % (sys.executable, error))
 
 DRAIN_S = 10.0
 

@@ -94,7 +94,10 @@ def find(name: str, allowed: Sequence[str]) -> Generator:
 
 
 def check(output: Output, lease: Lease, job: Job) -> Output:
-    """``output``, its arrays C-contiguous, if it is a batch of ``lease``; ValueError with what is wrong if not."""
+    """``output`` with arrays that are C-contiguous and nobody else's, if it is the batch of ``lease``.
+
+    Raises ValueError with what is wrong if it is not.
+    """
     subject = "generator %r, batch at position %d: " % (job.generator, lease.position)
     if not isinstance(output, Output):
         raise ValueError(subject + "yielded a %s, must be an Output(arrays, skipped)" % type(output).__name__)
@@ -122,7 +125,9 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     if count + len(output.skipped) != len(lease.samples):
         raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease"
                          % (count, len(output.skipped), len(lease.samples)))
-    return Output(tuple(np.ascontiguousarray(array) for array in output.arrays),
+    # copied: they are sent later, from another thread, and a user's generator may fill the same array again by then
+    return Output(tuple(np.array(array, order="C", copy=job.generator not in BUILT_IN or not array.flags.c_contiguous)
+                        for array in output.arrays),
                   tuple(Skipped(item.index, sendable(item.reason)) for item in output.skipped))
 
 

@@ -67,9 +67,9 @@ def resolve(root: str, path: str) -> bytes:
         folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         raise ProtocolError("a lease names the file %r under %r: that is no file name" % (path, root)) from error
-    if not os.path.isdir(folder):
-        raise ConfigError("the dataset's folder %s is not there on %s: mount it, or say where it is with the worker's "
-                          "--data" % (root, socket.gethostname()))
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
+                          "is with the worker's --data" % (root, socket.gethostname()))
     return os.path.join(folder, name)
 
 

@@ -25,8 +25,9 @@ from workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, 
 
 START_FAILURES = 5     # deaths in a row before "started", after which the place is given up
 BACKOFF_S = 0.1        # after a death soon after the start; doubles up to BACKOFF_MOST_S
-BACKOFF_MOST_S = 5.0
+BACKOFF_MOST_S = 1.0   # whoever waits for the steps of a worker that is killed again and again waits no longer
 SOON_S = 1.0
+LOOK_S = 1.0           # how often to look whether the parent is still there
 
 
 class Spawn(NamedTuple):
@@ -175,6 +176,7 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
     """Runs ``processes`` workers until they are done, or until SIGTERM, SIGINT or (``lifeline``) the end of standard
     input, which kills at once. Returns the exit code. For the main thread of a process of its own."""
     supervisor = Supervisor(processes, once, drain_s)
+    parent = os.getppid()   # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
@@ -192,10 +194,12 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                            "--parent", str(os.getpid()), "--status-fd", str(status_write),
                            "--last-exit", effect.last_exit] + list(worker_args)
                 # a session of its own: the terminal's Ctrl-C comes here alone
-                children[effect.place] = _Child(subprocess.Popen(command, stdin=subprocess.DEVNULL,
-                                                                 pass_fds=(status_write,), start_new_session=True),
-                                                status_read)
-                os.close(status_write)
+                try:
+                    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
+                                               start_new_session=True)
+                finally:
+                    os.close(status_write)
+                children[effect.place] = _Child(process, status_read)
             elif isinstance(effect, Signal):
                 if effect.place in children:
                     children[effect.place].process.send_signal(effect.signum)
@@ -206,11 +210,11 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
         while supervisor.exit_code is None:
             carry_out(supervisor.tick(time.monotonic()))
             deadline = supervisor.next_deadline(time.monotonic())
-            timeout_s = 60.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            timeout_s = min(LOOK_S, LOOK_S if deadline is None else max(0.0, deadline - time.monotonic()))
             fds = {child.status_fd: place for place, child in children.items()}
             readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(fds), [], [], timeout_s)[0]
             now = time.monotonic()
-            if lifeline and sys.stdin in readable:
+            if lifeline and (sys.stdin in readable or os.getppid() != parent):
                 return EXIT_FAILED               # whoever started us is gone; finally kills
             for fd in [fd for fd in readable if fd in fds and os.read(fd, 64)]:
                 supervisor.started(fds[fd], now)
@@ -225,6 +229,9 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                     del children[place]
                     carry_out(supervisor.exited(place, returncode, now))
         return supervisor.exit_code
+    except (OSError, ValueError) as error:       # ValueError: select's limit of about a thousand
+        note("cannot run %d processes: %s (see ulimit -n and ulimit -u)" % (processes, error))
+        return EXIT_FAILED
     finally:
         for child in children.values():
             child.process.kill()

@@ -98,7 +98,8 @@ def test_what_a_run_says(undisturbed):
                for epoch in range(EPOCHS)])
     closing = run.stdout.splitlines()[-1]
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
-                    r"\d+% of the time waiting for data, no file skipped", closing), closing
+                    r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image, "
+                    r"no file skipped", closing), closing
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, waiting=\d+%%" % (epoch + 1)
                            for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
@@ -247,6 +248,23 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(undisturbed, photos, tmp_p
     assert run.code == 0, run
     assert said_to_go_on_from(run) == steps
     assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(undisturbed[0] / "audit.jsonl"))
+
+
+def test_sigterm_while_no_batch_comes(photos, tmp_path):
+    with Trainer(tmp_path / "here", *(options(photos, tmp_path) + ["--workers", 0])) as trainer:
+        trainer.wait_until(lambda: "waiting for workers" in trainer.stdout, "the trainer to wait")
+        trainer.send_signal(signal.SIGTERM)
+        assert trainer.wait_gone() == 128 + signal.SIGTERM
+        assert trainer.stdout.splitlines()[-1].startswith("stopped after step 0: ")
+
+
+def test_two_trainers_in_one_directory(photos, tmp_path):
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, epochs=1000)) as trainer:
+        trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) > 2, "a step")
+        other = finished(tmp_path / "there", *options(photos, tmp_path), TMPDIR=str(tmp_path))
+        assert "another trainer uses" in ends_with_one_sentence(other, 2)
+        trainer.send_signal(signal.SIGINT)
+        assert trainer.wait_gone() == 130
 
 
 def copied(undisturbed, folder):

@@ -3,10 +3,13 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, RunFailed
@@ -255,6 +258,31 @@ def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generator
     assert "Traceback (most recent call last)" in text
     if name == "broken":
         assert first.startswith("step 2 ") and "user_generators.py\", line" in text
+
+
+def test_a_generator_that_fills_one_array_again_and_again(pictures, tmp_path, own_generators):
+    options = dict(OPTIONS, epochs=20)     # enough batches for some to wait for the wire while the next is made
+    with opened(pictures, tmp_path / "own", workers=2, generator="user_generators:reusing", **options) as run:
+        run.take_all()
+    with opened(pictures, tmp_path / "built-in", workers=1, **options) as reference:
+        reference.take_all()
+    assert run.content() == reference.content()
+
+
+def test_a_resumed_step_as_tensorflow_hands_it_out(pictures, tmp_path):
+    with open_stream(pictures, workers=1, start_step=np.int64(3), **OPTIONS) as stream:
+        assert next(stream).step == 3
+
+
+def test_an_interrupted_stream_ends_also_while_it_waits(pictures):
+    with open_stream(pictures, workers=0, **OPTIONS) as stream:
+        threading.Timer(0.3, stream.interrupt).start()
+        assert list(stream) == []
+
+
+def test_the_address_that_users_are_told(pictures):
+    with open_stream(pictures, workers=0, bind="tcp://0.0.0.0:%d" % free_port(), **OPTIONS) as stream:
+        assert stream.connect_address == stream.address.replace("0.0.0.0", socket.gethostname())
 
 
 def test_a_generator_that_recovers(pictures, tmp_path, own_generators):

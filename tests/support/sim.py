@@ -34,6 +34,7 @@ class Node:
         self.inbox = deque()
         self.finished = deque()  # leases the generator is done with
         self.alive = True
+        self.stuck = False      # its generator never returns, though the process says Alive
         self.frozen = False     # SIGSTOP: no timers, no messages
 
 
@@ -41,16 +42,18 @@ class Simulation:
     """``run`` plays until all steps were consumed. Raises AssertionError for a broken promise.
 
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
-    ``slow``: how many of the workers need ten times as long. ``wire``: whether messages go through the codec.
+    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step. ``wire``: whether
+    messages go through the codec.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, fail=0.0, repeat=0.0, wire=False):
+                 slow=0, stuck=0, fail=0.0, repeat=0.0, wire=False):
         self.random = random.Random(seed)
         self.plan = Plan(steps * BATCH - 1, BATCH, 1, seed)
         self.scheduler = LeaseScheduler(0, steps, prefetch, lease_s)
         self.steps, self.prefetch, self.heartbeat_s = steps, prefetch, min(0.5, lease_s / 4)
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
+        self.stuck = stuck
         self.slow, self.fail, self.repeat, self.wire = slow, fail, repeat, wire
         self.now = 0.0
         self.events, self.ticket = [], itertools.count()
@@ -81,7 +84,7 @@ class Simulation:
 
     def run(self, limit_s=600.0):
         """Plays on until the run is complete, which must be so by ``limit_s``."""
-        while not self.scheduler.done:
+        while self.scheduler.head < self.steps:
             self.now, _, do, args = heapq.heappop(self.events)
             assert self.now < limit_s, "no progress: " + self.scheduler.describe(self.now)
             do(*args)
@@ -245,7 +248,7 @@ class Simulation:
                     for _ in range(1 + (isinstance(effect.message, Produced)
                                         and self.random.random() < self.repeat)):
                         self.transmit(node.key, "up", effect.message)
-            elif isinstance(effect, Work):
+            elif isinstance(effect, Work) and not node.stuck:
                 self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.lease)
             elif isinstance(effect, End):
                 node.alive = False
@@ -272,6 +275,7 @@ class Simulation:
         name = "sim/%d" % len(self.nodes)
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
+        node.stuck = len(self.nodes) < self.stuck
         self.nodes.append(node)
         self.connect(node)
 

@@ -52,6 +52,17 @@ def slower(leases, job):
     yield from _slowly(generators.image, leases, job, 0.5)
 
 
+def reusing(leases, job):
+    """``image`` in one array that is filled again and again, as "it may keep what it likes between leases" allows."""
+    kept = None
+    for output in generators.image(leases, job):
+        images, labels = output.arrays
+        if kept is None:
+            kept = images.copy()
+        kept[:len(images)] = images
+        yield generators.Output((kept[:len(images)], labels))
+
+
 def endless(leases, job):
     """Never done with its first batch."""
     yield from _slowly(generators.image, leases, job, 3600)

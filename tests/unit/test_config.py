@@ -1,10 +1,12 @@
 import re
 
+import numpy as np
 import pytest
 
-from pipeline.config import JobOptions, StreamOptions, check_address, fingerprint
+from pipeline.config import JobOptions, StreamOptions, check_address
 from pipeline.errors import ConfigError
 from pipeline.messages import ArraySpec
+from pipeline.plan import fingerprint
 
 
 def test_the_defaults_are_valid():
@@ -82,6 +84,12 @@ def test_a_worker_can_say_that_it_is_alive_several_times_before_its_leases_end()
         assert 0 < StreamOptions(lease_s=lease_s).heartbeat_s <= min(0.5, lease_s / 4)
 
 
+def test_numpy_s_integers_become_python_s():
+    made = JobOptions(image_size=(np.int64(3), np.int32(4)), batch_size=np.int64(5), seed=np.uint8(6))
+    assert [type(value) for value in made.image_size + (made.batch_size, made.seed)] == [int] * 4
+    assert type(StreamOptions(prefetch=np.int64(3)).prefetch) is int
+
+
 def test_options_are_frozen():
     with pytest.raises(AttributeError):
         JobOptions().seed = 1
@@ -94,4 +102,4 @@ def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_e
                    {"decode": "exact"}):
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
-    assert set(base) == set(JobOptions.__dataclass_fields__) | {"dataset", "validation_split"}
+    assert set(base) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}

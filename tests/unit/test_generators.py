@@ -3,6 +3,7 @@
 import random
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -314,6 +315,13 @@ def test_check_makes_arrays_contiguous():
     assert not pixels.flags.c_contiguous
     checked = check(Output((pixels, arrays()[1])), lease(THREE), job()).arrays[0]
     assert checked.flags.c_contiguous and np.array_equal(checked, pixels)
+
+
+def test_check_copies_what_a_user_s_generator_may_fill_again():
+    output = Output(arrays())
+    checked = check(output, lease(THREE), replace(job(), generator="mine:own")).arrays
+    assert not any(np.may_share_memory(mine, theirs) for mine, theirs in zip(checked, output.arrays))
+    assert np.may_share_memory(check(output, lease(THREE), job()).arrays[0], output.arrays[0])
 
 
 PIXELS, LABELS = arrays()

@@ -97,9 +97,8 @@ def test_no_more_than_prefetch_positions_are_open_or_ready():
 def test_nothing_is_granted_behind_the_end():
     fleet = Fleet(steps=1)
     assert grants(fleet.hello("a", 5)) == [("a", 1, 0)]
-    assert not fleet.scheduler.done
     fleet.batch("a", 1, 0)
-    assert fleet.take() == [] and fleet.scheduler.done
+    assert fleet.take() == [] and fleet.scheduler.head == 1
 
 
 def test_taking_what_is_not_there_is_an_error_and_changes_nothing(fleet):
@@ -257,8 +256,15 @@ def test_a_late_position_is_granted_once_more_to_another_worker():
 def test_nothing_is_late_before_the_pace_is_known(fleet):
     fleet.hello("a")
     fleet.hello("b")
-    fleet.pass_time(10.0, alive=["a", "b"])
+    fleet.pass_time(LEASE_S / 2, alive=["a", "b"])
     assert grants(fleet.batch("b", 2, 1)) == [("b", 3, 2)]
+
+
+def test_what_takes_longer_than_a_lease_is_late_even_then(fleet):
+    fleet.hello("stuck")
+    fleet.hello("b")
+    fleet.pass_time(LEASE_S + 1.0, alive=["stuck", "b"])
+    assert grants(fleet.batch("b", 2, 1)) == [("b", 3, 0)]
 
 
 def test_the_late_worker_itself_is_no_backup():

@@ -133,7 +133,7 @@ def test_indices_are_plain_integers():
                                          ("validation_size", -1)])
 def test_impossible_sizes(name, value):
     sizes = dict({"train_size": 1, "batch_size": 1, "epochs": 1, "seed": 0, "validation_size": 0}, **{name: value})
-    with pytest.raises(ConfigError, match="%s must be at least %d, not %d" % (name, value + 1, value)):
+    with pytest.raises(ConfigError, match="%s must be a whole number from %d to .*, not %d" % (name, value + 1, value)):
         Plan(**sizes)
 
 
