@@ -13,10 +13,11 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
-from pipeline import codec, leases
+from pipeline import codec
 from pipeline.buffers import BufferPool
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.dataset import Dataset
+from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
@@ -248,20 +249,20 @@ class Coordinator(threading.Thread):
 
     def _carry_out(self, effects: List[Any], message: Any = None, arrays: Tuple[np.ndarray, ...] = ()) -> None:
         for effect in effects:
-            if isinstance(effect, leases.Grant):
+            if isinstance(effect, Grant):
                 self._grant(effect)
-            elif isinstance(effect, leases.Accept):
+            elif isinstance(effect, Accept):
                 self._accept(effect, message, arrays)
-            elif isinstance(effect, leases.Revoke):
+            elif isinstance(effect, Revoke):
                 self._send(effect.worker, codec.encode(Revoked(effect.lease)))
-            elif isinstance(effect, leases.Gone):
+            elif isinstance(effect, Gone):
                 self._gone(effect)
-            elif isinstance(effect, leases.Unknown):
+            elif isinstance(effect, Unknown):
                 self._listener.send(effect.worker, codec.encode(Refused(effect.what, False)))
-            elif isinstance(effect, leases.Abort):
+            elif isinstance(effect, Abort):
                 self._fail(self._aborted(effect))
 
-    def _grant(self, effect: leases.Grant) -> None:
+    def _grant(self, effect: Grant) -> None:
         planned = self._planned.get(effect.position) or self._plan.at(effect.position)
         self._planned[effect.position] = planned
         dataset = self._datasets[planned.training]
@@ -270,7 +271,7 @@ class Coordinator(threading.Thread):
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
                                                      samples)))
 
-    def _accept(self, effect: leases.Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
+    def _accept(self, effect: Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
         planned = self._planned.pop(effect.position)
         arrays = []
         for view in views:
@@ -281,7 +282,7 @@ class Coordinator(threading.Thread):
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
                                              effect.attempt, message.produce_s))
 
-    def _gone(self, effect: leases.Gone) -> None:
+    def _gone(self, effect: Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""
         hello = self._members[effect.worker]
         if not self._scheduler.is_member(effect.worker):
@@ -307,7 +308,7 @@ class Coordinator(threading.Thread):
             self._warned.add(what)
             log.warning("%s%s", what, more)
 
-    def _aborted(self, effect: leases.Abort) -> RunFailed:
+    def _aborted(self, effect: Abort) -> RunFailed:
         planned = self._planned.get(effect.position) or self._plan.at(effect.position)
         dataset = self._datasets[planned.training]
         assert dataset is not None

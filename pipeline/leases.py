@@ -30,75 +30,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, Iterable, List, Optional, Set
 
+from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown, WorkerKey
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
 
 LATE_FACTOR = 4.0     # times the median of the last DURATIONS grants until a step counts as late ...
 LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine is not worth double work
 DURATIONS = 64
 DURATIONS_LEAST = 8   # from fewer, the fleet's pace is not known, and only what takes very long is late
-
-WorkerKey = Any  # hashable; names one connection of one worker
-
-
-@dataclass(frozen=True)
-class Grant:
-    """Send the worker a lease for this position; ``attempt`` counts the position's leases from 1."""
-
-    worker: WorkerKey
-    lease: int
-    position: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Revoke:
-    """Tell the worker that this lease is not needed any more."""
-
-    worker: WorkerKey
-    lease: int
-
-
-@dataclass(frozen=True)
-class Accept:
-    """Keep the batch that was just received: it is the first for its position."""
-
-    worker: WorkerKey
-    position: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Duplicate:
-    """Drop the batch that was just received: its position had one already."""
-
-    worker: WorkerKey
-    position: int
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """The message was dropped: this worker is no member, or speaks of a lease that never was. It may say Hello."""
-
-    worker: WorkerKey
-    what: str
-
-
-@dataclass(frozen=True)
-class Gone:
-    """The worker is no member any more, or silent; its open positions go elsewhere."""
-
-    worker: WorkerKey
-    why: str
-    positions: int
-
-
-@dataclass(frozen=True)
-class Abort:
-    """The run cannot be completed: ``position`` failed too often, last with ``error``."""
-
-    position: int
-    error: str
-    traceback: str
 
 
 @dataclass

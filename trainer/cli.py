@@ -158,10 +158,12 @@ def _report_skipped(skipped: Dict[str, str], directory: str, start_step: int) ->
     if start_step and os.path.exists(path):
         with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as report:
             lines.update(report)
+    if not lines:
+        if os.path.exists(path):
+            os.remove(path)
+        return "no file skipped"
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as report:
         report.writelines(sorted(lines))
-    if not lines:
-        return "no file skipped"
     return "%d file%s skipped (listed in %s)" % (len(lines), "s" * (len(lines) > 1), path)
 
 

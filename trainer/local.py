@@ -41,8 +41,8 @@ class LocalWorkers:
         returncode = self._process.poll()
         if returncode is None or self._stopped:
             return None
-        return ("the local workers (%s -m workers) ended with exit code %d; what they said stands above"
-                % (self._python, returncode))
+        how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
+        return "the local workers (%s -m workers) ended with %s; what they said stands above" % (self._python, how)
 
     def stop(self) -> None:
         """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more is harmless."""

@@ -12,7 +12,8 @@ from collections import deque
 
 import numpy as np
 
-from pipeline import codec, leases
+from pipeline import codec
+from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked,
                                Sample, Welcome)
@@ -180,27 +181,27 @@ class Simulation:
     def carry_out(self, effects, message=None):
         self.touched = True
         for effect in effects:                # all are noted before any is sent: sending may have effects of its own
-            if isinstance(effect, leases.Gone):
+            if isinstance(effect, Gone):
                 self.expiries += "silent" in effect.why
                 self.end(lambda lease, holder, gone=effect.worker: holder == gone)
-            elif isinstance(effect, leases.Accept):
+            elif isinstance(effect, Accept):
                 self.accept(effect.position, message, effects)
-            elif isinstance(effect, leases.Grant):
+            elif isinstance(effect, Grant):
                 held = self.held.setdefault(effect.position, {})
                 assert effect.lease > self.last_lease, "lease ids must grow"
                 assert len(held) < 2 and effect.worker not in held.values()
                 assert len(self.delivered) <= effect.position < self.steps and effect.position not in self.ready
                 self.last_lease, self.grants = effect.lease, self.grants + 1
                 held[effect.lease] = effect.worker
-            elif isinstance(effect, leases.Abort):
+            elif isinstance(effect, Abort):
                 raise AssertionError("aborted: %r" % (effect,))
         for effect in effects:
-            if isinstance(effect, leases.Grant):
+            if isinstance(effect, Grant):
                 samples = tuple(Sample(index, "%d" % index, 0) for index in self.plan.at(effect.position).indices)
                 self.tell(effect.worker, Lease(effect.lease, effect.position, 0, True, samples))
-            elif isinstance(effect, leases.Revoke):
+            elif isinstance(effect, Revoke):
                 self.tell(effect.worker, Revoked(effect.lease))
-            elif isinstance(effect, leases.Unknown) and effect.worker not in self.gone:
+            elif isinstance(effect, Unknown) and effect.worker not in self.gone:
                 self.tell(effect.worker, Refused(effect.what, False))
 
     def accept(self, position, message, effects):
@@ -208,7 +209,7 @@ class Simulation:
         arrays = codec.check_arrays(message, JOB, self.plan.at(position).indices) if self.wire else message.arrays
         self.ready[position] = tuple(arrays[0].reshape(-1).tolist())
         others = set(self.held.pop(position, {})) - {message.lease}
-        assert others == {effect.lease for effect in effects if isinstance(effect, leases.Revoke)}
+        assert others == {effect.lease for effect in effects if isinstance(effect, Revoke)}
 
     def consume(self):
         """The consumer takes what is due, and is busy with it for a while."""

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from pipeline.leases import (DURATIONS_LEAST, LATE_LEAST_S, Abort, Accept, Duplicate, Gone, Grant, LeaseScheduler,
-                             Revoke, Unknown)
+from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown
+from pipeline.leases import DURATIONS_LEAST, LATE_LEAST_S, LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Stop
 from tests.support.invariants import check_invariants
 

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.leases import Accept, Duplicate, Gone, Grant, LeaseScheduler, Unknown
+from pipeline.effects import Accept, Duplicate, Gone, Grant, Unknown
+from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
 from tests.conftest import EFFORT
 from tests.support.invariants import check_invariants
