@@ -85,5 +85,6 @@ def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
         entry = json.loads(line.decode("utf-8"))
     except ValueError:
         return None
-    ours = isinstance(entry, dict) and isinstance(entry.get("step"), int) and "crc32" in entry  # others log steps too
+    # others log steps too
+    ours = isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] >= 0 and "crc32" in entry
     return entry if ours else None

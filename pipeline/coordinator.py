@@ -206,7 +206,7 @@ class Coordinator(threading.Thread):
         except ProtocolError as error:
             self._complain(key, "dropped a message", error)
             if key in self._members:      # whatever it holds cannot be told from its nonsense: it starts again
-                self._carry_out(self._scheduler.lost(key, now, "sent nonsense (%s)" % error))
+                self._carry_out(self._scheduler.misbehaved(key, now, "sent nonsense (%s)" % error))
             self._listener.send(key, codec.encode(Refused(str(error), False)))
             return
         if isinstance(message, Hello):

@@ -13,7 +13,8 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
     its worker is lost   the connection is gone, or it said Hello anew
     its worker is silent nothing heard for lease_s: a frozen or unreachable process
     its worker leaves    a worker that drains keeps only the lease it is working on
-    it failed            the generator raised; another worker tries, and after ``max_failures`` the run is aborted
+    it failed            the generator raised, or its worker sent nonsense; another worker tries, and after
+                         ``max_failures`` on one position the run is aborted
 
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
 holds is fixed by the plan, so it does not matter who is late. A position that one worker has held for several times
@@ -156,6 +157,15 @@ class LeaseScheduler:
         effects: List[Any] = []
         if key in self._workers:
             self._remove(key, why, effects, died=True)
+        return self._fill(now, effects)
+
+    def misbehaved(self, key: WorkerKey, now: float, why: str) -> List[Any]:
+        """A worker sent nonsense: it is a member no more, and failed at all that it held."""
+        effects: List[Any] = []
+        if key in self._workers:
+            for lease in sorted(self._workers[key].leases):
+                self._count_failure(key, self._leases[lease].position, why, "", effects)
+            self._remove(key, why, effects, died=False)
         return self._fill(now, effects)
 
     def take(self, now: float) -> List[Any]:
@@ -301,12 +311,15 @@ class LeaseScheduler:
         position = live.position
         self._release([message.lease])
         self._queue(key)
+        self._count_failure(key, position, message.error, message.traceback, effects)
+        self._part(key, "drained", effects)
+
+    def _count_failure(self, key: WorkerKey, position: int, error: str, traceback: str, effects: List[Any]) -> None:
         spot = self._open[position]
         spot.failures += 1
         spot.failed.add(key)
         if spot.failures >= self._max_failures:
-            effects.append(Abort(position, message.error, message.traceback))
-        self._part(key, "drained", effects)
+            effects.append(Abort(position, error, traceback))
 
     # ---------------------------------------------------------------------------------------------------- who next
 

@@ -325,6 +325,26 @@ def test_a_failed_position_waits_for_a_worker_that_did_not_fail_at_it(fleet):
     assert grants(fleet.fail("b", 4, 0)) == [("b", 5, 0)]       # everybody failed: whoever is free
 
 
+def test_who_sends_nonsense_does_not_get_the_position_again_and_again(fleet):
+    fleet.hello("liar")
+    fleet.hello("b")
+    tried = [0]
+    for _ in range(20):                                         # far more often than a step may fail
+        effects = fleet.scheduler.misbehaved("liar", fleet.now, "sent nonsense") + fleet.hello("liar")
+        assert not any(isinstance(one, Abort) for one in effects)
+        tried += [position for _, _, position in grants(effects)]
+    assert tried == [0, 2, 3, 4, 5, 6, 7]                       # each once, as far as the window goes
+    assert grants(fleet.batch("b", 2, 1))[0] == ("b", 9, 0)     # an honest worker begins with the first of them
+
+
+def test_a_liar_that_is_alone_ends_the_run(fleet):
+    said = []
+    for _ in range(3):
+        fleet.hello("liar")
+        said += fleet.scheduler.misbehaved("liar", fleet.now, "sent nonsense")
+    assert Abort(0, "sent nonsense", "") in said
+
+
 def test_a_failed_position_goes_back_if_the_others_leave(fleet):
     fleet.hello("a")
     fleet.hello("b")
