@@ -14,8 +14,8 @@ import msgpack
 import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
-from pipeline.messages import (ITEM_BYTES, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease,
-                               Leaving, Produced, Refused, Revoked, Sample, Skipped, Stop, Welcome)
+from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below.
 MAX_HEADER_BYTES = 16 << 20
@@ -82,9 +82,10 @@ _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
 _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
-               _text(MAX_TEXT))
+               _text(MAX_TEXT), _bool)
 _sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, (1 << 31) - 1))
-_skipped = _record(Skipped, _int(0), _text(MAX_TEXT))
+_samples = _list_of(_sample, MAX_SAMPLES)
+_skipped = _record(Skipped, _int(0), _text(MAX_REASON))
 
 
 class _Shape(NamedTuple):
@@ -99,7 +100,9 @@ _FROM_WORKER: Dict[str, _Shape] = {
     "produced": _Shape(Produced, (("run", _run), ("lease", _lease_id), ("position", _position), ("count", _count),
                                   ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds))),
     "failed": _Shape(Failed, (("run", _run), ("lease", _lease_id), ("position", _position),
-                              ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)))),
+                              ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)),
+                              ("sample", _text(MAX_TEXT)))),
+    "returned": _Shape(Returned, (("run", _run), ("lease", _lease_id))),
     "leaving": _Shape(Leaving, (("run", _run), ("lease", _int(-1)), ("reason", _text(MAX_TEXT)))),
     "alive": _Shape(Alive, (("run", _run),)),
 }
@@ -107,7 +110,7 @@ _FROM_TRAINER: Dict[str, _Shape] = {
     "welcome": _Shape(Welcome, (("run", _run), ("job", _job), ("heartbeat_s", _seconds))),
     "refused": _Shape(Refused, (("reason", _text(MAX_TEXT)), ("final", _bool))),
     "lease": _Shape(Lease, (("lease", _lease_id), ("position", _position), ("epoch", _int(0)), ("training", _bool),
-                            ("samples", _list_of(_sample, MAX_SAMPLES)))),
+                            ("samples", _samples), ("spares", _samples), ("careful", _bool))),
     "revoked": _Shape(Revoked, (("lease", _lease_id),)),
     "alive": _FROM_WORKER["alive"],
     "stop": _Shape(Stop, (("reason", _text(MAX_TEXT)),)),

@@ -1,6 +1,6 @@
 """What trainer and workers say to each other: frozen values, no behaviour beyond their own arithmetic.
 
-A worker says       Hello, Produced, Failed, Alive, Leaving.
+A worker says       Hello, Produced, Failed, Returned, Alive, Leaving.
 The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
 
 ``pipeline/codec.py`` turns them into ZeroMQ frames and back, and checks every field on the way in.
@@ -11,18 +11,19 @@ from typing import Any, NamedTuple, Tuple
 
 #: Raised with every change of a message's fields or meaning. ``Refused`` never changes, so that any two versions
 #: can tell each other that they differ.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: The element types that travel, by numpy's name, and their bytes.
 ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
 
-#: Characters of the longest text field.
+#: Characters of the longest text field, and of the reason for which a sample is skipped: a batch may have many.
 MAX_TEXT = 64 << 10
+MAX_REASON = 300
 
 
-def sendable(text: str) -> str:
-    """``text`` as a field can carry it: its end if it is too long, lone surrogates written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[-MAX_TEXT:]
+def sendable(text: str, most: int = MAX_TEXT) -> str:
+    """``text`` as a field of ``most`` characters can carry it: its end if too long, lone surrogates written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[-most:]
 
 
 class Sample(NamedTuple):
@@ -67,6 +68,7 @@ class Job:
     seed: int
     decode: str                     # 'fast' or 'exact', see workers/images.py
     data_root: str                  # the dataset's folder as the trainer names it; '' for generated data
+    exif_rotate: bool = False       # turn pictures upright as their EXIF orientation says
 
     @property
     def height_width(self) -> Tuple[int, int]:
@@ -109,6 +111,15 @@ class Failed:
     position: int
     error: str        # one line: the exception
     traceback: str    # the worker's traceback as text
+    sample: str = ""  # the path that the generator had taken up last, '' if none
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A revoked lease that was not begun: the worker has room for another."""
+
+    run: str
+    lease: int
 
 
 @dataclass(frozen=True)
@@ -157,11 +168,14 @@ class Lease:
     epoch: int
     training: bool                   # False: evaluation, never augmented
     samples: Tuple[Sample, ...]
+    spares: Tuple[Sample, ...] = ()  # stand in, in this order, for samples that are bad; none: the batch shrinks
+    careful: bool = False            # workers died of this step: first try each sample in a process of its own
 
 
 @dataclass(frozen=True)
 class Revoked:
-    """A lease that need not be carried out any more: somebody else was faster."""
+    """A lease that need not be carried out any more: somebody else was faster. The worker answers with the batch if
+    it is at it already, with ``Returned`` if not."""
 
     lease: int
 

@@ -16,7 +16,7 @@ from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tup
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.messages import Job, Lease, Skipped, sendable
+from pipeline.messages import MAX_REASON, Job, Lease, Skipped, sendable
 from pipeline.plan import sample_random
 from workers import images
 
@@ -128,7 +128,7 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     # copied: they are sent later, from another thread, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in BUILT_IN or not array.flags.c_contiguous)
                         for array in output.arrays),
-                  tuple(Skipped(item.index, sendable(item.reason)) for item in output.skipped))
+                  tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))
 
 
 def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:

@@ -11,35 +11,38 @@ from hypothesis import strategies as st
 from pipeline import codec
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving,
-                               Produced, Refused, Revoked, Sample, Skipped, Stop, Welcome)
+                               Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
-JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME)
+JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME, True)
 ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
 INDICES = (5, 6, 9)
+V = PROTOCOL_VERSION
 PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME),), 0.25, ARRAYS)
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL"), PRODUCED,
-               Failed("r1", 7, 12, "ValueError: x", "tb\n"), Leaving("r1", -1, "asked to stop"), Alive("r1")]
+               Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME), Returned("r1", 7),
+               Leaving("r1", -1, "asked to stop"), Alive("r1")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7), Stop("done"),
-                Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)))]
+                Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)), (Sample(1, "c", 0),), True)]
 
 GOLDEN = {
-    "Hello": "9301a568656c6c6f95a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c",
+    "Hello": "9302a568656c6c6f95a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c",
     "Produced": (
-        "9301a870726f647563656496a27231070c02919206b562726f6b656e20636166c3a92fffe6bca22e6a7067cb3fd00000"
+        "9302a870726f647563656496a27231070c02919206b562726f6b656e20636166c3a92fffe6bca22e6a7067cb3fd00000"
         "00000000"),
-    "Failed": "9301a66661696c656495a27231070cad56616c75654572726f723a2078a374620a",
-    "Leaving": "9301a76c656176696e6793a27231ffad61736b656420746f2073746f70",
-    "Alive": "9301a5616c69766591a27231",
+    "Failed": "9302a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067",
+    "Returned": "9302a872657475726e656492a2723107",
+    "Leaving": "9302a76c656176696e6793a27231ffad61736b656420746f2073746f70",
+    "Alive": "9302a5616c69766591a27231",
     "Welcome": (
-        "9301a777656c636f6d6593a2723196a5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
-        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067cb3fe0000000000000"),
-    "Refused": "9301a77265667573656492a26e6fc2",
-    "Revoked": "9301a77265766f6b65649107",
-    "Stop": "9301a473746f7091a4646f6e65",
-    "Lease": "9301a56c6561736595070c01c3929305ae636166c3a92fffe6bca22e6a7067039306a5622e6a706700",
+        "9302a777656c636f6d6593a2723197a5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
+        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3cb3fe0000000000000"),
+    "Refused": "9302a77265667573656492a26e6fc2",
+    "Revoked": "9302a77265766f6b65649107",
+    "Stop": "9302a473746f7091a4646f6e65",
+    "Lease": "9302a56c6561736597070c01c3929305ae636166c3a92fffe6bca22e6a7067039306a5622e6a706700919301a16300c3",
 }
 
 
@@ -103,6 +106,7 @@ NAME = TEXT.filter(bool)
 SECONDS = st.floats(0, 1e6)
 SPEC = st.builds(ArraySpec, NAME, st.sampled_from(sorted(ITEM_BYTES)),
                  st.lists(st.integers(1, 9), max_size=4).map(tuple))
+SAMPLE = st.builds(Sample, BIG, TEXT, st.integers(0, (1 << 31) - 1))
 
 
 def tuples(items):
@@ -112,14 +116,14 @@ def tuples(items):
 ANY_FROM_WORKER = st.one_of(
     st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT),
     st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT)), SECONDS, st.just(())),
-    st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT), st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
+    st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
+    st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
     st.builds(Alive, RUN))
 ANY_FROM_TRAINER = st.one_of(
     st.builds(Welcome, RUN, st.builds(Job, NAME, tuples(SPEC), st.integers(1, 1 << 20),
-                                      st.integers(-(1 << 63), (1 << 63) - 1), TEXT, TEXT), SECONDS),
+                                      st.integers(-(1 << 63), (1 << 63) - 1), TEXT, TEXT, st.booleans()), SECONDS),
     st.builds(Refused, TEXT, st.booleans()), st.builds(Revoked, BIG), st.builds(Stop, TEXT), st.builds(Alive, RUN),
-    st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(st.builds(Sample, BIG, TEXT,
-                                                                    st.integers(0, (1 << 31) - 1)))))
+    st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(SAMPLE), tuples(SAMPLE), st.booleans()))
 
 
 @given(ANY_FROM_WORKER)
@@ -155,38 +159,39 @@ def test_a_batch_without_samples_survives_the_trip():
     ([], "an empty message"),
     ([b""], "a header that is no msgpack"),
     ([b"\xc1"], "a header that is no msgpack"),
-    ([b"\x93\x01"], "a header that is no msgpack"),
-    ([header(1, "alive", ["r"]) + b"\0"], "a header that is no msgpack"),
+    ([b"\x93\x02"], "a header that is no msgpack"),
+    ([header(V, "alive", ["r"]) + b"\0"], "a header that is no msgpack"),
     ([b"\xdd\xff\xff\xff\xff"], "a header that is no msgpack"),              # a list of 4 billion
     ([b"\xdb\xff\xff\xff\xff" + b"x" * 20], "a header that is no msgpack"),  # a text of 4 GB
     ([b"\xc7\x04\xff1234"], "a header that is no"),                          # a broken timestamp
     ([b"\x91" * 100000], "a header that is no msgpack"),
     ([header("alive")], "a header that is no \\[version, kind, fields\\]"),
-    ([header(1, 2, [])], "a header that is no \\[version"),
-    ([header(1, b"alive", ["r"])], "a header that is no \\[version"),
-    ([header(1, "alive", {"run": "r"})], "a header that is no \\[version"),
+    ([header(V, 2, [])], "a header that is no \\[version"),
+    ([header(V, b"alive", ["r"])], "a header that is no \\[version"),
+    ([header(V, "alive", {"run": "r"})], "a header that is no \\[version"),
     ([msgpack.packb({"a": 1})], "a header that is no \\[version"),
-    ([header(1, "explode", [])], "a message of unknown kind 'explode'"),
-    ([header(1, "alive", [])], "alive: 0 fields instead of 1"),
-    ([header(1, "alive", ["r", "s"])], "alive: 2 fields instead of 1"),
-    ([header(1, "alive", ["r"]), b""], "alive: 1 frames behind the header, wants none"),
-    ([header(1, "alive", [""])], "alive.run wants a text of 1 to 64 characters, not ''"),
-    ([header(1, "alive", ["r" * 65])], "alive.run wants a text of 1 to 64 characters"),
-    ([header(1, "alive", [b"r"])], "alive.run wants a text"),
-    ([header(1, "alive", [None])], "alive.run wants a text .*, not None"),
-    ([header(1, "hello", ["h", 1, "", 0, ""])], "hello.capacity wants an integer in 1..1024, not 0"),
-    ([header(1, "hello", ["h", True, "", 1, ""])], "hello.pid wants an integer in .*, not True"),
-    ([header(1, "hello", ["h", 1.0, "", 1, ""])], "hello.pid wants an integer in .*, not 1.0"),
-    ([header(1, "leaving", ["r", -2, ""])], "leaving.lease wants an integer in -1.."),
-    ([header(1, "failed", ["r", (1 << 64) - 1, 0, "", ""])], "failed.lease wants an integer in 0..9223372036854775807"),
-    ([header(1, "failed", ["r", 0, 0, "x" * 70000, ""])], "failed.error wants a text of 0 to 65536 characters"),
-    ([header(1, "produced", ["r", 0, 0, 1, [], float("nan")])], "produced.produce_s wants seconds, not nan"),
-    ([header(1, "produced", ["r", 0, 0, 1, [], float("inf")])], "produced.produce_s wants seconds, not inf"),
-    ([header(1, "produced", ["r", 0, 0, 1, [], 1])], "produced.produce_s wants seconds, not 1"),
-    ([header(1, "produced", ["r", 0, 0, 1, "no", 0.0])], "produced.skipped wants a list of at most"),
-    ([header(1, "produced", ["r", 0, 0, 1, [[1]], 0.0])], "produced.skipped wants a list of 2 fields"),
-    ([header(1, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0])], "produced.skipped wants a text"),
-    ([header(1, "welcome", ["r", [], 0.5])], "a message of unknown kind 'welcome'"),     # the other side's
+    ([header(V, "explode", [])], "a message of unknown kind 'explode'"),
+    ([header(V, "alive", [])], "alive: 0 fields instead of 1"),
+    ([header(V, "alive", ["r", "s"])], "alive: 2 fields instead of 1"),
+    ([header(V, "alive", ["r"]), b""], "alive: 1 frames behind the header, wants none"),
+    ([header(V, "alive", [""])], "alive.run wants a text of 1 to 64 characters, not ''"),
+    ([header(V, "alive", ["r" * 65])], "alive.run wants a text of 1 to 64 characters"),
+    ([header(V, "alive", [b"r"])], "alive.run wants a text"),
+    ([header(V, "alive", [None])], "alive.run wants a text .*, not None"),
+    ([header(V, "hello", ["h", 1, "", 0, ""])], "hello.capacity wants an integer in 1..1024, not 0"),
+    ([header(V, "hello", ["h", True, "", 1, ""])], "hello.pid wants an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, ""])], "hello.pid wants an integer in .*, not 1.0"),
+    ([header(V, "leaving", ["r", -2, ""])], "leaving.lease wants an integer in -1.."),
+    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease wants an integer in 0..92233720"),
+    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error wants a text of 0 to 65536 characters"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan")])], "produced.produce_s wants seconds, not nan"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf")])], "produced.produce_s wants seconds, not inf"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1])], "produced.produce_s wants seconds, not 1"),
+    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0])], "produced.skipped wants a list of at most"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0])], "produced.skipped wants a list of 2 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0])], "produced.skipped wants a text"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0])], "wants a text of 0 to 300"),
+    ([header(V, "welcome", ["r", [], 0.5])], "a message of unknown kind 'welcome'"),     # the other side's
 ])
 def test_nonsense_of_a_worker(frames, sentence):
     with pytest.raises(ProtocolError, match=sentence) as caught:
@@ -200,14 +205,14 @@ def test_nonsense_of_a_worker(frames, sentence):
     ["image", [["a", ["uint8"], [1]]], 4, 0, "fast", ""], ["image", [], 0, 0, "fast", ""], {}, None])
 def test_nonsense_of_the_trainer(job):
     with pytest.raises(ProtocolError, match="welcome.job wants "):
-        codec.decode_from_trainer([header(1, "welcome", ["r", job, 0.5])])
+        codec.decode_from_trainer([header(V, "welcome", ["r", job, 0.5])])
 
 
 @pytest.mark.parametrize("depth", [10, 400, 700, 900, 990, 1000, 1010, 1020, 2000, 100000])
 def test_deep_nesting_is_a_protocol_error(depth):
     """Between what msgpack reads and what Python can print there is room for trouble."""
     nested = b"\x91" * depth + b"\xc0"
-    for frame in (b"\x93\x01\xa5alive\x91" + nested, b"\x93\x01" + nested + b"\x90",
+    for frame in (b"\x93\x02\xa5alive\x91" + nested, b"\x93\x02" + nested + b"\x90",
                   b"\x93" + nested + b"\xa5alive\x90"):
         with pytest.raises(ProtocolError):
             codec.decode_from_worker([frame])
@@ -246,7 +251,8 @@ VALUES = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63)
                       lambda inner: st.one_of(st.lists(inner, max_size=6),
                                               st.dictionaries(st.text("abc", max_size=2), inner, max_size=3)),
                       max_leaves=12)
-KINDS = ["hello", "produced", "failed", "leaving", "alive", "welcome", "refused", "lease", "revoked", "stop"]
+KINDS = ["hello", "produced", "failed", "returned", "leaving", "alive", "welcome", "refused", "lease", "revoked",
+         "stop"]
 
 
 @given(st.sampled_from(KINDS), st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=6)),
@@ -270,11 +276,11 @@ def test_any_bytes_give_a_message_or_a_protocol_error(frames):
 
 # ------------------------------------------------------------------------------------------------- other versions
 
-@pytest.mark.parametrize("version, shown", [(2, "2"), (0, "0"), ("1", "'\\?'"), (None, "'\\?'"), ([], "'\\?'")])
+@pytest.mark.parametrize("version, shown", [(1, "1"), (0, "0"), ("1", "'\\?'"), (None, "'\\?'"), ([], "'\\?'")])
 def test_another_version_is_told_apart(version, shown):
     for kind, fields in (("alive", ["r"]), ("produced", "whatever it is by then".split()), ("from the future", []),
                          ("hello", ["host/0", 1, "python 4", 2, ""])):
-        with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks 1" % shown):
+        with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks 2" % shown):
             codec.decode_from_worker([header(version, kind, fields), b"more"])
 
 
