@@ -83,14 +83,15 @@ class StreamOptions:
     """How the batches get here; all times in seconds. Raises ConfigError.
 
     ``bind``: the trainer's ZeroMQ address; port ``*`` takes a free one. ``prefetch``: the most steps that are leased
-    or buffered at once, which bounds the trainer's memory. ``lease_s``: a worker silent for so long loses its leases.
-    ``worker_timeout_s``: with no worker at all for so long, the run ends. ``batch_timeout_s``: so it does if the next
-    batch takes longer than this, whoever is there. ``stall_s``: a wait of this length is reported. ``audit``: file
-    that gets one JSON line per training step handed out.
+    or buffered at once; ``prefetch_mb``: the same in 2**20 bytes, for large batches. ``lease_s``: a worker silent for
+    so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
+    ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
+    this length is reported. ``audit``: file that gets one JSON line per training step handed out.
     """
 
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
+    prefetch_mb: float = 1024.0
     lease_s: float = 5.0
     worker_timeout_s: float = 120.0
     batch_timeout_s: float = 900.0
@@ -100,6 +101,9 @@ class StreamOptions:
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
+        if isinstance(self.prefetch_mb, bool) or not isinstance(self.prefetch_mb, (int, float)) or (
+                not 0 < self.prefetch_mb < float("inf")):
+            raise ConfigError("prefetch_mb must be a number of megabytes above 0, not %r" % (self.prefetch_mb,))
         _seconds("lease_s", self.lease_s, 0.1)
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
         _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
@@ -107,6 +111,15 @@ class StreamOptions:
         folder = os.path.dirname(os.path.abspath(self.audit)) if self.audit else os.curdir
         if not os.path.isdir(folder):
             raise ConfigError("audit: there is no folder %r to write %r in" % (folder, self.audit))
+
+    def prefetch_of(self, job: JobOptions) -> int:
+        """The most steps at once, by number and by memory. Raises ConfigError if not even one has room."""
+        batch_bytes = job.batch_size * sum(spec.sample_bytes for spec in job.arrays)
+        fits = int(self.prefetch_mb * 2**20 // batch_bytes)
+        if fits < 1:
+            raise ConfigError("prefetch_mb %g is too small: one batch takes %.1f MB, and two per worker should fit"
+                              % (self.prefetch_mb, batch_bytes / 2**20))
+        return min(self.prefetch, fits)
 
     @property
     def heartbeat_s(self) -> float:

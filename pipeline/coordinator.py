@@ -82,8 +82,9 @@ class Coordinator(threading.Thread):
         self._plan, self._datasets, self._options = plan, datasets, options
         self._deliver, self._fail = deliver, fail
         self._run = os.urandom(4).hex()
-        self._scheduler = LeaseScheduler(start, plan.positions, options.prefetch, options.lease_s)
-        self._pool = BufferPool(len(job.arrays) * (options.prefetch + SPARE_BUFFERS))
+        self._prefetch = options.prefetch_of(job)
+        self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
+        self._pool = BufferPool(len(job.arrays) * (self._prefetch + SPARE_BUFFERS))
         self._waker = Waker()
         largest = max(spec.sample_bytes for spec in job.arrays) * job.batch_size
         try:
@@ -213,7 +214,8 @@ class Coordinator(threading.Thread):
             if not self._welcome(key, message):
                 return
         elif isinstance(message, Failed) and key in self._members:
-            self._event = "%s failed: %s" % (self._members[key].worker, message.error)
+            self._event = "%s failed%s: %s" % (self._members[key].worker, message.sample and " at %r" % message.sample,
+                                               message.error)
             self._warn_once(self._event, "\n" + message.traceback)
         self._carry_out(self._scheduler.receive(key, message, now), message, arrays)
 
@@ -235,11 +237,11 @@ class Coordinator(threading.Thread):
                      hello.last_exit and "; its predecessor ended with " + hello.last_exit)
             if hello.last_exit:
                 self._event = "%s ended with %s" % (hello.worker, hello.last_exit)
-            if len(self._members) * hello.capacity > self._options.prefetch and not self._narrow:
+            if len(self._members) * hello.capacity > self._prefetch and not self._narrow:
                 self._narrow = True
                 log.warning("%d workers could hold %d steps, but no more than %d are under way or buffered at once: "
-                            "raise the prefetch", len(self._members), len(self._members) * hello.capacity,
-                            self._options.prefetch)
+                            "raise %s", len(self._members), len(self._members) * hello.capacity, self._prefetch,
+                            "--prefetch" if self._prefetch == self._options.prefetch else "--prefetch-mb")
             self._decoders.add(hello.versions.partition(", ")[2])
             if len(self._decoders) == 2 and self._job.data_root:
                 log.warning("workers decode with different libraries (%s): the same picture may differ in its last "
@@ -269,7 +271,7 @@ class Coordinator(threading.Thread):
         assert dataset is not None
         samples = tuple(dataset.sample(index) for index in planned.indices)
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
-                                                     samples)))
+                                                     samples, careful=effect.careful)))
 
     def _accept(self, effect: Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
         planned = self._planned.pop(effect.position)

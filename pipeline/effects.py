@@ -8,12 +8,14 @@ WorkerKey = Any  # hashable; names one connection of one worker
 
 @dataclass(frozen=True)
 class Grant:
-    """Send the worker a lease for this position; ``attempt`` counts the position's leases from 1."""
+    """Send the worker a lease for this position; ``attempt`` counts the position's leases from 1. ``careful``: workers
+    died of it."""
 
     worker: WorkerKey
     lease: int
     position: int
     attempt: int
+    careful: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,16 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
                          ``max_failures`` on one position the run is aborted
 
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
-holds is fixed by the plan, so it does not matter who is late. A position that one worker has held for several times
-the fleet's median is *late* and is granted a second time to another one (a backup task, as in MapReduce, OSDI 2004,
-section 3.6); at most two leases are live for a position.
+holds is fixed by the plan, so it does not matter who is late. A position whose newest lease has been held for several
+times the fleet's median is *late* and is granted once more, to another worker (a backup task, as in MapReduce, OSDI
+2004, section 3.6). Each further one waits twice as long, so that a file on which everybody hangs takes its time to
+take everybody.
+
+A worker *owes* a word about each lease that was revoked or that it lost by its silence: the batch if it was at it, else
+Returned. Until then the lease counts against its capacity, so what hangs or crawls is given nothing on top.
+
+After ``CAREFUL_DEATHS`` workers died while they held a position, its leases are *careful*: the next worker tries each
+sample in a process of its own, to find the file that kills.
 
 Rules for the caller: hand in every waiting message before ``tick``, and call ``tick`` no later than
 ``next_deadline()``. A caller that was absent for long (a suspended process) is recognised by the gap between two
@@ -32,12 +39,13 @@ from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, Iterable, List, Optional, Set
 
 from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown, WorkerKey
-from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
+from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Returned
 
 LATE_FACTOR = 4.0     # times the median of the last DURATIONS grants until a step counts as late ...
 LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine is not worth double work
 DURATIONS = 64
 DURATIONS_LEAST = 8   # from fewer, the fleet's pace is not known, and only what takes very long is late
+CAREFUL_DEATHS = 2    # one may be chance
 
 
 @dataclass
@@ -45,7 +53,7 @@ class _Open:
     """A position that was granted and has no batch yet."""
 
     issued: Dict[int, int] = field(default_factory=dict)   # every lease ever granted for it -> attempt
-    live: Set[int] = field(default_factory=set)            # those of them that are somebody's now; at most two
+    live: Set[int] = field(default_factory=set)            # those of them that are somebody's now
     failures: int = 0
     failed: Set[WorkerKey] = field(default_factory=set)    # who failed: others try first
     deaths: int = 0                                        # connections lost while they held it
@@ -65,6 +73,7 @@ class _Worker:
     capacity: int
     heard_s: float
     leases: Set[int] = field(default_factory=set)
+    owed: Set[int] = field(default_factory=set)  # ended by the scheduler; it may still be at them
     silent: bool = False       # lost its leases to the clock; gets no new ones until heard again
     leaving: bool = False      # gets no new ones any more
     waits: bool = False        # stands in the queue for grants, once
@@ -83,7 +92,7 @@ class LeaseScheduler:
         self._open: Dict[int, _Open] = {}  # positions in [head, fresh) without a batch
         self._ready: Set[int] = set()  # positions in [head, fresh) with one
         self._again: Set[int] = set()  # open ones without a live lease
-        self._late: Set[int] = set()  # open ones worth a second lease
+        self._late: Set[int] = set()  # open ones worth another lease
         self._leases: Dict[int, _Lease] = {}  # the live ones
         self._next_lease = 1               # ids only grow
         self._workers: Dict[WorkerKey, _Worker] = {}
@@ -92,7 +101,7 @@ class LeaseScheduler:
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
         self.duplicates = 0                # batches dropped because another was first
-        self.backups = 0                   # second leases for late positions
+        self.backups = 0                   # further leases for late positions
         self.redone = 0                    # positions granted again because their lease ended without a batch
 
     # ------------------------------------------------------------------------------------- what the caller may ask
@@ -136,13 +145,15 @@ class LeaseScheduler:
     def receive(self, key: WorkerKey, message: Any, now: float) -> List[Any]:
         """A worker said something. Effects are to be carried out in order."""
         effects: List[Any] = []
-        if not isinstance(message, (Hello, Produced, Failed, Leaving, Alive)):
+        if not isinstance(message, (Hello, Produced, Failed, Returned, Leaving, Alive)):
             raise TypeError("%r is no message of a worker" % (message,))
         if isinstance(message, Hello):
             self._join(key, message.capacity, now, effects)
         elif key not in self._workers:
             return [Unknown(key, "%s before Hello" % type(message).__name__)]
         else:
+            if isinstance(message, (Produced, Failed, Returned)):
+                self._workers[key].owed.discard(message.lease)
             self._heard(key, now)
             if isinstance(message, Produced):
                 self._produced(key, message.lease, message.position, now, effects)
@@ -191,6 +202,8 @@ class LeaseScheduler:
             worker = self._workers[key]
             worker.silent = True
             effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
+            worker.owed |= worker.leases
+            effects += [Revoke(key, lease) for lease in sorted(worker.leases)]
             self._release(worker.leases)
         self._find_late(now)
         return self._fill(now, effects)
@@ -217,7 +230,7 @@ class LeaseScheduler:
 
     @staticmethod
     def _has_room(worker: _Worker) -> bool:
-        return not worker.silent and not worker.leaving and len(worker.leases) < worker.capacity
+        return not worker.silent and not worker.leaving and len(worker.leases) + len(worker.owed) < worker.capacity
 
     def _remove(self, key: WorkerKey, why: str, effects: List[Any], died: bool) -> None:
         worker = self._workers[key]
@@ -256,7 +269,7 @@ class LeaseScheduler:
         spot.live.add(lease)
         self._leases[lease] = _Lease(key, position, now)
         self._workers[key].leases.add(lease)
-        effects.append(Grant(key, lease, position, attempt))
+        effects.append(Grant(key, lease, position, attempt, spot.deaths >= CAREFUL_DEATHS))
 
     def _end_lease(self, lease: int) -> None:
         """Takes a live lease out of all three tables."""
@@ -294,6 +307,7 @@ class LeaseScheduler:
                 holder = self._leases[ended].worker
                 self._end_lease(ended)
                 if ended != lease:
+                    self._workers[holder].owed.add(ended)
                     effects.append(Revoke(holder, ended))
                 self._queue(holder)
                 if holder != key:
@@ -351,7 +365,7 @@ class LeaseScheduler:
                 self.redone += 1
                 return position
         for position in sorted(self._late):
-            if not self._workers[key].leases & self._open[position].live:
+            if not self._is_at(key, self._open[position]):
                 self._late.remove(position)
                 self.backups += 1
                 return position
@@ -363,17 +377,24 @@ class LeaseScheduler:
     def _may_try(self, key: WorkerKey, spot: _Open) -> bool:
         """A worker that failed at a position leaves it to those that did not, while there are any: its host may be
         at fault, and the run should not end for that."""
+        if self._is_at(key, spot):
+            return False
         return key not in spot.failed or all(other in spot.failed or worker.silent or worker.leaving
                                              for other, worker in self._workers.items())
+
+    def _is_at(self, key: WorkerKey, spot: _Open) -> bool:
+        """It holds the position, or owes a word about it, and if that is a batch it will be accepted."""
+        worker = self._workers[key]
+        return any(lease in worker.leases or lease in worker.owed for lease in spot.issued)
 
     def _find_late(self, now: float) -> None:
         if len(self._durations) >= DURATIONS_LEAST:
             late_s = max(LATE_LEAST_S, LATE_FACTOR * statistics.median(self._durations))
         else:                              # too few for a verdict; but a small window may never see more
             late_s = max(self._lease_s, LATE_FACTOR * max(self._durations, default=0.0))
-        for lease in self._leases.values():
-            if now - lease.granted_s > late_s and len(self._open[lease.position].live) == 1:
-                self._late.add(lease.position)
+        for position, spot in self._open.items():
+            if spot.live and now - self._leases[max(spot.live)].granted_s > late_s * 2 ** (len(spot.live) - 1):
+                self._late.add(position)
 
     def _forgive(self, gap: float, now: float) -> None:
         for worker in self._workers.values():

@@ -70,6 +70,8 @@ def _parser() -> configargparse.ArgumentParser:
                             "beyond loopback only on a network that you trust")
     group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
                        help="most steps under way or buffered at once; at least two per worker process")
+    group.add_argument("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
+                       help="most memory for these; large batches lower --prefetch by it")
     group.add_argument("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
                        help="a worker silent for so long loses its steps to others")
     group.add_argument("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
@@ -100,7 +102,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode)
-    options = StreamOptions(bind=args.bind, prefetch=args.prefetch, lease_s=args.lease_s,
+    options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
                             audit=args.audit)
     if not args.checkpoint_secs > 0:

@@ -14,8 +14,8 @@ What the generator finishes for a run that is over is dropped.
 from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple
 
-from pipeline.messages import (Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked, Stop, Welcome,
-                               sendable)
+from pipeline.messages import (Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Stop,
+                               Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -96,9 +96,10 @@ class WorkerSession:
         if isinstance(message, Lease):
             self._held.append(message)
             return self._next_work()
-        if isinstance(message, Revoked):
+        if isinstance(message, Revoked) and any(lease.lease == message.lease for lease in self._held):
             self._held = deque(lease for lease in self._held if lease.lease != message.lease)
-        return []
+            return [Say(Returned(self._run, message.lease))]
+        return []                           # it is in work, and its batch will be the answer, or was
 
     def tick(self, now: float) -> List[Any]:
         """Time has passed."""
@@ -127,10 +128,10 @@ class WorkerSession:
         return self._finished(lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
                                                    arrays))
 
-    def failed(self, lease: Lease, error: str, traceback: str, now: float) -> List[Any]:
-        """The lease in work cannot be done."""
+    def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Any]:
+        """The lease in work cannot be done; ``sample``: the path that the generator was at."""
         return self._finished(lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                 sendable(traceback)))
+                                                 sendable(traceback), sample))
 
     def drain(self, now: float, reason: str) -> List[Any]:
         """Finish what is in work, take no more, leave."""

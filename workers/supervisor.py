@@ -8,10 +8,14 @@ signals and dead children together, and kills. Each place holds one worker proce
                                                    while draining -> DONE
                                                    anything else -> WAITING (back-off) -> STARTING
 
+A worker says "started" and "ended" through a pipe. An exit code counts only if it said "ended": a library that calls
+``exit(3)`` means nothing by it.
+
 Shutdown order: SIGTERM to all (each finishes the step in work), SIGKILL after ``drain_s`` or at the second signal,
 then the supervisor leaves. If the supervisor itself is killed, the kernel kills the workers (worker.py asked it to).
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -27,6 +31,8 @@ START_FAILURES = 5     # deaths in a row before "started", after which the place
 BACKOFF_S = 0.1        # after a death soon after the start; doubles up to BACKOFF_MOST_S
 BACKOFF_MOST_S = 1.0   # whoever waits for the steps of a worker that is killed again and again waits no longer
 SOON_S = 1.0
+PR_SET_PDEATHSIG = 1
+STARTED, ENDED = b"started\n", b"ended\n"   # what a worker says
 LOOK_S = 1.0           # how often to look whether the parent is still there
 
 
@@ -59,6 +65,14 @@ class _Place:
         self.soon = 0               # deaths in a row soon after the start
         self.unstarted = 0          # deaths in a row before the start
         self.last_exit = ""
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent dies, which reaches a suspended process too. Linux only; elsewhere the poll notices."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (AttributeError, OSError):
+        pass
 
 
 def explain_exit(returncode: int) -> str:
@@ -113,17 +127,18 @@ class Supervisor:
         if place.state == "STARTING":
             place.state, place.since_s, place.unstarted = "RUNNING", now, 0
 
-    def exited(self, number: int, returncode: int, now: float) -> List[Any]:
-        """The process in this place is dead."""
+    def exited(self, number: int, returncode: int, ended: bool, now: float) -> List[Any]:
+        """The process in this place is dead. ``ended``: it had said so."""
         place = self._places[number]
         unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
         if self._signals:
             place.state = "DONE"
             return self._maybe_over()
-        if returncode == EXIT_ENDED and self._once:    # over for those, too, that just restarted and never heard of it
+        if ended and returncode == EXIT_ENDED and self._once:
+            # over for those, too, that just restarted and never heard of it
             place.state = "DONE"
             return self._stop_all(EXIT_ENDED, now) + self._maybe_over()
-        if returncode in (EXIT_REFUSED, EXIT_CONFIG):
+        if ended and returncode in (EXIT_REFUSED, EXIT_CONFIG):
             place.state = "DONE"
             return self._stop_all(returncode, now) + self._maybe_over()
         place.unstarted = place.unstarted + 1 if unstarted else 0
@@ -138,7 +153,7 @@ class Supervisor:
         # the first death costs no pause: whoever waits for its steps waits for the new process
         place.due_s = now + (min(BACKOFF_MOST_S, BACKOFF_S * 2 ** min(place.soon - 2, 16)) if place.soon > 1 else 0.0)
         place.last_exit += ", restart %d" % place.restarts
-        if returncode == EXIT_DRAINED:
+        if ended and returncode == EXIT_DRAINED:
             return []
         return [Note("worker %d ended with %s" % (number, place.last_exit))]
 
@@ -171,6 +186,13 @@ class _Child(NamedTuple):
     status_fd: int
 
 
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 64)
+    except BlockingIOError:          # a fork of the dead worker holds the other end
+        return b""
+
+
 def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: float, lifeline: bool,
               note: Callable[[str], None]) -> int:
     """Runs ``processes`` workers until they are done, or until SIGTERM, SIGINT or (``lifeline``) the end of standard
@@ -178,6 +200,7 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
     supervisor = Supervisor(processes, once, drain_s)
     parent = os.getppid()   # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}
+    said: Dict[int, bytes] = {}
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
         end.setblocking(False)
@@ -190,6 +213,7 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
         for effect in effects:
             if isinstance(effect, Spawn):
                 status_read, status_write = os.pipe()
+                os.set_blocking(status_read, False)
                 command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (name, effect.place),
                            "--parent", str(os.getpid()), "--status-fd", str(status_write),
                            "--last-exit", effect.last_exit] + list(worker_args)
@@ -200,6 +224,7 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                 finally:
                     os.close(status_write)
                 children[effect.place] = _Child(process, status_read)
+                said[effect.place] = b""
             elif isinstance(effect, Signal):
                 if effect.place in children:
                     children[effect.place].process.send_signal(effect.signum)
@@ -216,8 +241,10 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
             now = time.monotonic()
             if lifeline and (sys.stdin in readable or os.getppid() != parent):
                 return EXIT_FAILED               # whoever started us is gone; finally kills
-            for fd in [fd for fd in readable if fd in fds and os.read(fd, 64)]:
-                supervisor.started(fds[fd], now)
+            for fd in [fd for fd in readable if fd in fds]:
+                said[fds[fd]] += _read(fd)
+                if said[fds[fd]].startswith(STARTED):
+                    supervisor.started(fds[fd], now)
             if wake_read in readable:
                 for number in wake_read.recv(4096):
                     if number in (signal.SIGTERM, signal.SIGINT):
@@ -225,9 +252,10 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
             for place, child in list(children.items()):
                 returncode = child.process.poll()
                 if returncode is not None:
+                    said[place] += _read(child.status_fd)
                     os.close(child.status_fd)
                     del children[place]
-                    carry_out(supervisor.exited(place, returncode, now))
+                    carry_out(supervisor.exited(place, returncode, said.pop(place).endswith(ENDED), now))
         return supervisor.exit_code
     except (OSError, ValueError) as error:       # ValueError: select's limit of about a thousand
         note("cannot run %d processes: %s (see ulimit -n and ulimit -u)" % (processes, error))

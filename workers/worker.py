@@ -8,7 +8,6 @@ Started by ``workers/supervisor.py``; a process of its own dies with its parent,
 """
 
 import argparse
-import ctypes
 import os
 import platform
 import queue
@@ -18,18 +17,19 @@ import threading
 import time
 import traceback
 from dataclasses import replace
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
-from pipeline.messages import Hello, Job, Lease
+from pipeline.messages import Hello, Job, Lease, Sample, Skipped
 from pipeline.transport import Connection, Waker
 from workers import generators
+from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, End, Note, Say, Work, WorkerSession
+from workers.supervisor import ENDED, STARTED, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 END_WITHIN_S = 1.0       # how long an ending worker waits for its generator before it leaves all the same
-PR_SET_PDEATHSIG = 1
 
 
 class Finished(NamedTuple):
@@ -39,11 +39,23 @@ class Finished(NamedTuple):
     output: Optional[generators.Output]
     error: str
     traceback: str
+    sample: str              # path of the one that the generator had taken up last
     produce_s: float
 
 
-def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None],
-                   find: Callable[[str], Any]) -> None:
+class _Watched(tuple):
+    """Samples that remember which of them was taken up last: the file to name when the generator raises."""
+
+    last = ""
+
+    def __iter__(self) -> Iterator[Sample]:
+        for sample in super().__iter__():
+            self.last = sample.path
+            yield sample
+
+
+def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None], find: Callable[[str], Any],
+                   try_carefully: Callable[[Job, Lease], Tried]) -> None:
     """Runs ``find(job.generator)`` over the (job, lease) pairs of ``items`` until a None comes.
 
     Every lease is answered once through ``finish``: a generator that raises, ends early, or yields something else than
@@ -51,7 +63,7 @@ def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None]
     """
     item = items.get()
     while item is not None:
-        feed = _LeaseFeed(items, item)
+        feed = _LeaseFeed(items, item, try_carefully)
         try:
             for output in find(feed.job.generator)(feed.leases(), feed.job):
                 feed.answer(output, finish)
@@ -62,7 +74,7 @@ def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None]
             if feed.is_between():            # the next lease shows it, if it is this generator's
                 feed.fetch()
             if feed.lease is not None and feed.item[0] == feed.job:
-                finish(Finished(feed.lease, None, text, traceback.format_exc(), 0.0))
+                finish(Finished(feed.lease, None, text, traceback.format_exc(), feed.samples.last, 0.0))
                 feed.fetch()
         item = feed.item
 
@@ -70,12 +82,15 @@ def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None]
 class _LeaseFeed:
     """The leases of one job, one after the other, as the iterator that a generator is handed."""
 
-    def __init__(self, items: "queue.Queue[Any]", item: Any) -> None:
-        self._items = items
+    def __init__(self, items: "queue.Queue[Any]", item: Any, try_carefully: Callable[[Job, Lease], Tried]) -> None:
+        self._items, self._try_carefully = items, try_carefully
         self.item = item                       # the pair to go on with, None at the end
         self.job: Job = item[0]
         self.lease: Optional[Lease] = item[1]  # handed out and not yet answered
         self.answered: Optional[Lease] = None  # the last one that was
+        self.samples = _Watched()              # of the lease handed out
+        self._handed: Lease = item[1]          # what the generator got of it: less, after a trial
+        self._bad: Tuple[Skipped, ...] = ()    # what the trial found
         self._started_s = time.monotonic()
 
     def is_between(self) -> bool:
@@ -92,7 +107,11 @@ class _LeaseFeed:
         """What the generator iterates; ends when the job changes."""
         while self.item is not None and self.item[0] == self.job:
             assert self.lease is not None
-            yield self.lease
+            self.samples, self._handed, self._bad = _Watched(), self.lease, ()
+            if self.lease.careful:
+                self._handed, self._bad = self._try_carefully(self.job, self.lease)
+            self.samples = _Watched(self._handed.samples)
+            yield replace(self._handed, samples=self.samples)
             if self.lease is not None:
                 raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first"
                                    % self.job.generator)
@@ -103,8 +122,9 @@ class _LeaseFeed:
         """The generator yielded."""
         if self.lease is None:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
-        output = generators.check(output, self.lease, self.job)
-        finish(Finished(self.lease, output, "", "", time.monotonic() - self._started_s))
+        arrays, skipped = generators.check(output, self._handed, self.job)
+        finish(Finished(self.lease, generators.Output(arrays, skipped + self._bad), "", "", "",
+                        time.monotonic() - self._started_s))
         self.answered, self.lease = self.lease, None
 
 
@@ -112,10 +132,12 @@ class _SocketThread(threading.Thread):
     """Carries out what the session decides."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
-                 items: "queue.Queue[Any]", parent: int, note: Callable[..., None]) -> None:
+                 items: "queue.Queue[Any]", parent: int, say_ended: Callable[[], None],
+                 note: Callable[..., None]) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
+        self._say_ended = say_ended
         self.finished: "queue.Queue[Finished]" = queue.Queue()
         self.drain = ""                     # set by a signal handler: why to leave
         self.code: Optional[int] = None
@@ -128,6 +150,7 @@ class _SocketThread(threading.Thread):
         except Exception:                   # a bug: a worker without its socket is of no use
             traceback.print_exc()
             self.code = 1
+        self._say_ended()
         self._connection.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
@@ -148,8 +171,9 @@ class _SocketThread(threading.Thread):
         while self.code is None and not self.finished.empty():
             done = self.finished.get()
             if done.output is None:
-                self._note("failed at position %d: %s" % (done.lease.position, done.error))
-                effects = self._session.failed(done.lease, done.error, done.traceback, now)
+                self._note("failed at position %d%s: %s" % (
+                    done.lease.position, done.sample and ", at %r" % done.sample, done.error))
+                effects = self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
             else:
                 arrays = done.output.arrays
                 effects = self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays,
@@ -187,14 +211,6 @@ def versions() -> str:
     return "python %s, pillow %s, %s" % (platform.python_version(), PIL.__version__, jpeg)
 
 
-def _die_with_parent() -> None:
-    """SIGKILL when the parent dies, which reaches a suspended process too. Linux only; elsewhere the poll notices."""
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (AttributeError, OSError):
-        pass
-
-
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The process's entry; its arguments are the supervisor's business. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="workers.worker")
@@ -208,7 +224,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is the supervisor's to translate
-    _die_with_parent()
+    die_with_parent()
     if os.getppid() != args.parent:
         return 1
 
@@ -216,16 +232,23 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if error or not args.quiet:
             print("stoker-worker %s: %s" % (args.name, text), file=sys.stderr, flush=True)
 
+    def say(word: bytes) -> None:
+        try:
+            os.write(args.status_fd, word)
+        except BrokenPipeError:                      # the supervisor is gone, and so will be this process
+            pass
+
     waker = Waker()
     try:
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES)
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
+        say(ENDED)
         return EXIT_CONFIG
     hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
     items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
-                           args.parent, note)
+                           args.parent, lambda: say(ENDED), note)
 
     def on_sigterm(signum: int, frame: Any) -> None:
         thread.drain = "asked to stop"
@@ -236,9 +259,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         waker.wake()
 
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
-    os.write(args.status_fd, b"started\n")           # from here on a death is not a failure to start
+    say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
-    run_generators(items, finish, lambda name: generators.find(name, args.allow_generator))
+    run_generators(items, finish, lambda name: generators.find(name, args.allow_generator),
+                   lambda job, lease: try_samples(job, lease, args.allow_generator))
     return thread.code or 0
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, RunFailed
+from pipeline.messages import PROTOCOL_VERSION
 from tests.support.processes import (ROOT, Program, alive, consumer_program, diary, free_port, kill, opened, wait_for,
                                      worker_pids, workers_program)
 from trainer.feed import open_stream
@@ -172,7 +173,7 @@ def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path,
             workers_program(run.stream.address, "--processes", "1"):
         assert other.wait() == 3
         run.take_all()                                      # those of the right version are not disturbed
-    refusals = [line for line in other.lines if "protocol version 99, this side speaks 1" in line]
+    refusals = [line for line in other.lines if "protocol version 99, this side speaks %d" % PROTOCOL_VERSION in line]
     assert 1 <= len(refusals) <= 2 and "install the same Stoker release" in refusals[0]
     assert "Traceback" not in other.text and "restart" not in other.text
 

@@ -189,7 +189,7 @@ class Simulation:
             elif isinstance(effect, Grant):
                 held = self.held.setdefault(effect.position, {})
                 assert effect.lease > self.last_lease, "lease ids must grow"
-                assert len(held) < 2 and effect.worker not in held.values()
+                assert effect.worker not in held.values()
                 assert len(self.delivered) <= effect.position < self.steps and effect.position not in self.ready
                 self.last_lease, self.grants = effect.lease, self.grants + 1
                 held[effect.lease] = effect.worker
@@ -264,7 +264,7 @@ class Simulation:
         failed = self.failures.get(lease.position, 0)
         if failed < 2 and self.random.random() < self.fail:     # a third time would rightly end the run
             self.failures[lease.position] = failed + 1
-            self.do(node, node.session.failed(lease, "ValueError: no", "traceback", self.now))
+            self.do(node, node.session.failed(lease, "ValueError: no", "traceback", "", self.now))
         else:
             indices = np.array([[sample.index] for sample in lease.samples], np.int64)
             self.do(node, node.session.produced(lease, len(indices), (), (indices,), 0.0, self.now))

@@ -7,8 +7,10 @@ Whoever works writes a diary beside this file: a line 'begin POSITION PID' and, 
 from __future__ import generator_stop
 
 import os
+import signal
 import sys
 import time
+from dataclasses import replace
 
 from workers import generators
 
@@ -111,3 +113,48 @@ def wrong_shape(leases, job):
 def plain_function(leases, job):
     """No generator."""
     return []
+
+
+def _dies(leases, job, die):
+    def opened(samples):
+        for sample in samples:
+            if sample.path == "left/010.jpg":
+                die()
+            yield sample
+    for lease in leases:
+        yield from generators.image(iter([replace(lease, samples=tuple(opened(lease.samples)))]), job)
+
+
+def killed_by_a_file(leases, job):
+    """A decoder with a hole in it."""
+    yield from _dies(leases, job, lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+
+def exits_at_a_file(leases, job):
+    """A library that gives up."""
+    yield from _dies(leases, job, lambda: os._exit(3))
+
+
+def out_of_memory_at_a_file(leases, job):
+    """What the kernel does to a process that wants too much."""
+    yield from _dies(leases, job, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def one_is_slow(leases, job):
+    """A twentieth of a second a batch; ten times that in the process that comes first."""
+    try:
+        os.mkdir(os.path.join(FOLDER, "slow"))
+        seconds = 0.5
+    except FileExistsError:
+        seconds = 0.05
+    yield from _slowly(generators.image, leases, job, seconds)
+
+
+def one_hangs(leases, job):
+    """A twentieth of a second a batch; the process that comes first never gets its first file."""
+    try:
+        os.mkdir(os.path.join(FOLDER, "hangs"))
+        seconds = 3600
+    except FileExistsError:
+        seconds = 0.05
+    yield from _slowly(generators.image, leases, job, seconds)

@@ -45,6 +45,8 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"bind": "tcp://:5555"}, "not 'tcp://:5555'"),
     ({"bind": "ipc:///tmp/stoker:5555"}, "not 'ipc:///tmp/stoker:5555'"),
     ({"bind": 5555}, "not 5555"),
+    ({"prefetch_mb": 0}, "prefetch_mb must be a number of megabytes above 0, not 0"),
+    ({"prefetch_mb": float("nan")}, "prefetch_mb must be a number of megabytes above 0, not nan"),
     ({"prefetch": 0}, "prefetch must be a whole number from 1 to 65536, not 0"),
     ({"lease_s": 0.05}, "lease_s must be at least 0.1 seconds, not 0.05"),
     ({"lease_s": float("nan")}, "lease_s must be at least 0.1 seconds, not nan"),
@@ -103,3 +105,11 @@ def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_e
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
     assert set(base) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}
+
+
+def test_memory_bounds_the_prefetch_of_large_batches():
+    job = JobOptions(image_size=(1024, 1024), batch_size=32)          # 96 MB
+    assert StreamOptions(prefetch=32, prefetch_mb=1024).prefetch_of(job) == 10
+    assert StreamOptions(prefetch=4, prefetch_mb=1024).prefetch_of(job) == 4
+    with pytest.raises(ConfigError, match="prefetch_mb 90 is too small: one batch takes 96.0 MB"):
+        StreamOptions(prefetch_mb=90).prefetch_of(job)

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown
-from pipeline.leases import DURATIONS_LEAST, LATE_LEAST_S, LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Stop
+from pipeline.leases import CAREFUL_DEATHS, DURATIONS_LEAST, LATE_LEAST_S, LeaseScheduler
+from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Returned, Stop
 from tests.support.invariants import check_invariants
 
 LEASE_S = 4.0
@@ -173,7 +173,7 @@ def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(fleet):
     fleet.hello("a")
     assert fleet.pass_time(LEASE_S) == []
     effects = fleet.pass_time(0.5)
-    assert [type(one) for one in effects] == [Gone] and "was silent for 4." in effects[0].why
+    assert [type(one) for one in effects] == [Gone, Revoke] and "was silent for 4." in effects[0].why
     assert effects[0].positions == 1
     assert fleet.scheduler.is_member("a") and fleet.scheduler.workers == 0
     assert grants(fleet.hello("b")) == [("b", 2, 0)]
@@ -182,8 +182,16 @@ def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(fleet):
 def test_a_silent_worker_gets_leases_again_when_it_is_heard(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)
-    assert grants(fleet.say("a", Alive("run"))) == [("a", 2, 0)]
+    assert grants(fleet.say("a", Alive("run"))) == []       # it may still be at what it held
     assert fleet.scheduler.workers == 1
+    assert grants(fleet.say("a", Returned("run", 1))) == [("a", 2, 0)]
+
+
+def test_a_worker_that_was_silent_is_not_given_what_it_may_still_be_at(fleet):
+    fleet.hello("a", 2)
+    fleet.pass_time(LEASE_S + 1)
+    assert grants(fleet.say("a", Returned("run", 2))) == [("a", 3, 1)]
+    assert grants(fleet.hello("b")) == [("b", 4, 0)]
 
 
 def test_whoever_is_heard_is_not_silent(fleet):
@@ -226,7 +234,6 @@ def test_a_draining_worker_that_is_overtaken_is_gone(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)
     fleet.hello("b")
-    fleet.say("a", Alive("run"))                    # holds position 1 now
     fleet.leave("b", lease=2)
     effects = fleet.batch("a", 1, 0)
     assert effects[:3] == [Accept("a", 0, 1), Revoke("b", 2), Gone("b", "drained", 0)]
@@ -251,6 +258,31 @@ def test_a_late_position_is_granted_once_more_to_another_worker():
     assert grants(fleet.batch("quick", lease, position)) == [("quick", 11, 0)]
     assert fleet.scheduler.backups == 1
     assert [place for _, _, place in grants(fleet.hello("third", 2))] == [10, 11]    # nobody gets a third lease on it
+
+
+def test_each_further_backup_waits_twice_as_long():
+    fleet = Fleet(prefetch=1)                           # all hang on the one step of the window
+    workers = ["a", "b", "c", "d"]
+    for worker in workers:
+        fleet.hello(worker)
+    granted_s = []
+    while len(granted_s) < 3:
+        assert fleet.now < 60
+        granted_s += [fleet.now] * len(grants(fleet.pass_time(0.1, alive=workers)))
+    assert granted_s == pytest.approx([LEASE_S, 3 * LEASE_S, 7 * LEASE_S], abs=0.6)
+    assert Accept("d", 0, 4) in fleet.batch("d", 4, 0)
+    assert fleet.scheduler.backups == 3
+
+
+def test_a_revoked_lease_takes_up_room_until_there_is_word_of_it():
+    for answer in (Returned("run", 1), Produced("run", 1, 0, 1, (), 0.1, ()), Failed("run", 1, 0, "no", "")):
+        fleet = Fleet(prefetch=50)
+        lease, position = at_pace(fleet)
+        fleet.pass_time(1.0, alive=["stuck", "quick"])
+        fleet.batch("quick", lease, position)
+        assert grants(fleet.batch("quick", 11, 0))      # position 0: overtaken
+        assert grants(fleet.pass_time(2 * LEASE_S, alive=["stuck", "quick"])) == []
+        assert [worker for worker, _, _ in grants(fleet.say("stuck", answer))] == ["stuck"]
 
 
 def test_nothing_is_late_before_the_pace_is_known(fleet):
@@ -300,6 +332,13 @@ def test_a_lost_backup_leaves_the_first_lease_and_may_be_followed_by_another():
     fleet.pass_time(0.2, alive=["stuck"])
     assert grants(fleet.hello("third"))[0] == ("third", 12, 0)
     assert Accept("stuck", 0, 1) in fleet.batch("stuck", 1, 0)
+
+
+def test_after_two_deaths_the_lease_is_careful(fleet):
+    for number, worker in enumerate("abc"):
+        grant, = fleet.hello(worker)
+        assert grant == Grant(worker, number + 1, 0, number + 1, number >= CAREFUL_DEATHS)
+        fleet.lost(worker)
 
 
 # ----------------------------------------------------------------------------------------------- steps that fail
@@ -393,7 +432,7 @@ def test_nobody_expires_because_the_caller_was_absent(fleet, absence_s):
     fleet.now += absence_s
     assert fleet.scheduler.tick(fleet.now) == []
     assert fleet.pass_time(0.1) == []
-    assert [type(one) for one in fleet.pass_time(0.5)] == [Gone]    # but the clock goes on for it
+    assert [type(one) for one in fleet.pass_time(0.5)] == [Gone, Revoke]    # but the clock goes on for it
 
 
 def test_nothing_is_late_because_the_caller_was_absent():

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.codec import encode
 from pipeline.messages import (MAX_TEXT, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused,
-                               Revoked, Stop, Welcome)
+                               Returned, Revoked, Stop, Welcome)
 from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
                              Say, Work, WorkerSession)
 
@@ -107,19 +107,20 @@ def test_one_lease_is_in_work_at_a_time_in_their_order():
 
 def test_a_failure_is_told_and_the_next_lease_begins():
     session = serving(lease(1), lease(2))
-    assert session.failed(lease(1), "ValueError: x", "t" * MAX_TEXT + "the end", 100.0) == [
-        Say(Failed("run1", 1, 1, "ValueError: x", "t" * (MAX_TEXT - 7) + "the end")), Work(JOB, lease(2))]
+    assert session.failed(lease(1), "ValueError: x", "t" * MAX_TEXT + "the end", "a.jpg", 100.0) == [
+        Say(Failed("run1", 1, 1, "ValueError: x", "t" * (MAX_TEXT - 7) + "the end", "a.jpg")), Work(JOB, lease(2))]
 
 
 def test_any_error_text_can_be_sent():
-    said, = serving(lease(1)).failed(lease(1), "no \ud800 text", "\udcff", 100.0)
+    said, = serving(lease(1)).failed(lease(1), "no \ud800 text", "\udcff", "", 100.0)
     assert said.message.error == "no \\ud800 text"
     encode(said.message)
 
 
 def test_a_revoked_lease_is_not_begun():
     session = serving(lease(1), lease(2), lease(3))
-    assert session.receive(Revoked(2), 100.0) == []
+    assert session.receive(Revoked(2), 100.0) == [Say(Returned("run1", 2))]
+    assert session.receive(Revoked(1), 100.0) == []             # in work: its batch will be the answer
     assert done(session, lease(1)) == [produced(lease(1)), Work(JOB, lease(3))]
 
 
@@ -232,7 +233,7 @@ def test_draining_does_not_wait_for_work_of_a_run_that_is_over():
 
 
 def test_a_failure_ends_draining_too():
-    effects = draining(lease(1)).failed(lease(1), "E", "", 100.0)
+    effects = draining(lease(1)).failed(lease(1), "E", "", "", 100.0)
     assert effects == [Say(Failed("run1", 1, 1, "E", "")), Note("drained"), End(EXIT_DRAINED)]
 
 

@@ -69,6 +69,7 @@ FAMILIES = {
     "calm": ((), {}, False),
     "slow workers": ((), {"slow": 2}, False),
     "stuck workers": ((), {"stuck": 1, "prefetch": 4}, False),
+    "all but one stuck": ((), {"stuck": 3, "prefetch": 2}, False),
     "slow consumer": ((checkpoints,), {"consume_s": 0.3}, False),
     "tiny prefetch": ((comings_and_goings,), {"prefetch": 1}, False),
     "slow network": ((), {"delay_s": 0.3, "lease_s": 6.0}, False),

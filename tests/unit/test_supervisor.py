@@ -26,8 +26,8 @@ class Host:
     def started(self, place=0):
         self.supervisor.started(place, self.now)
 
-    def exited(self, returncode, place=0):
-        return self.supervisor.exited(place, returncode, self.now)
+    def exited(self, returncode, place=0, ended=True):
+        return self.supervisor.exited(place, returncode, ended, self.now)
 
     def stop(self):
         return self.supervisor.asked_to_stop(self.now)
@@ -244,3 +244,13 @@ def test_stopping_while_nothing_runs_is_over_at_once():
     (-99, "signal 99")])
 def test_exits_are_explained(returncode, text):
     assert re.match(re.escape(text) + "$", explain_exit(returncode))
+
+
+@pytest.mark.parametrize("code", [EXIT_ENDED, EXIT_REFUSED, EXIT_CONFIG, EXIT_DRAINED])
+def test_an_exit_code_means_nothing_from_a_worker_that_did_not_say_that_it_ended(code):
+    host = Host(2, once=True)
+    host.tick()
+    host.supervisor.started(0, host.now)
+    note, = host.exited(code, 0, ended=False)
+    assert note == Note("worker 0 ended with exit code %d, restart 1" % code)
+    assert host.supervisor.exit_code is None and host.tick() == [Spawn(0, "exit code %d, restart 1" % code)]

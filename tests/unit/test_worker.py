@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.messages import ArraySpec, Job, Lease, Sample
+from pipeline.messages import ArraySpec, Job, Lease, Sample, Skipped
+from workers.expendable import Tried
 from workers.generators import Output
 from workers.worker import run_generators
 
@@ -70,25 +71,31 @@ def yields_more_when_the_leases_end(leases, job):
     yield output(last)
 
 
-def play(generator, jobs):
+def no_trial(job, lease):
+    raise AssertionError("nothing died of this lease")
+
+
+def play(generator, jobs, try_carefully=no_trial, careful=False, seen=lambda done: None):
     """(position, error or None) of every answer, for one lease a job."""
     items, answers = queue.Queue(), []
     for position, job in enumerate(jobs):
-        items.put((job, Lease(position + 1, position, 0, True, (Sample(position, "", 0),))))
+        items.put((job, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (),
+                              careful)))
     items.put(None)
 
     def find(name):
         return generator
 
     def finish(done):
-        if done.output is not None:
+        seen(done)
+        if done.output is not None and not done.output.skipped:
             assert done.output.arrays[0].tolist() == [[done.lease.position]]
         answers.append((done.lease.position, done.error or None))
         assert len(answers) <= len(jobs), "a lease was answered twice"
 
     items_get = items.get
     items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
-    run_generators(items, finish, find)
+    run_generators(items, finish, find, try_carefully)
     return answers
 
 
@@ -122,3 +129,39 @@ def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
 def test_what_fails_at_the_end_of_a_job_is_not_put_down_to_the_next():
     for generator in (breaks_when_the_leases_end, yields_more_when_the_leases_end):
         assert play(generator, [JOB, OTHER_JOB, JOB]) == [(0, None), (1, None), (2, None)]
+
+
+def test_a_failure_names_the_sample_that_was_taken_up_last():
+    def raises_at_its_sample(leases, job):
+        for lease in leases:
+            for _ in lease.samples:
+                raise ValueError("no")
+        yield
+
+    names = []
+    play(raises_at_its_sample, [JOB] * 2, seen=lambda done: names.append(done.sample))
+    assert names == ["0.jpg", "1.jpg"]
+
+
+def test_what_a_trial_finds_is_left_out_and_told():
+    def trial(job, lease):
+        assert lease.careful
+        if lease.position == 1:
+            return Tried(replace(lease, samples=()), (Skipped(1, "kills"),))
+        return Tried(lease, ())
+
+    def as_many_as_there_are(leases, job):
+        for lease in leases:
+            yield Output((np.array([[sample.index] for sample in lease.samples], np.int32).reshape(-1, 1),))
+
+    answers = []
+    assert play(as_many_as_there_are, [JOB] * 3, trial, True, answers.append) == [(0, None), (1, None), (2, None)]
+    assert [done.output.skipped for done in answers] == [(), (Skipped(1, "kills"),), ()]
+
+
+def test_a_trial_that_fails_fails_its_lease():
+    def trial(job, lease):
+        raise RuntimeError("cannot be started")
+
+    assert play(good, [JOB] * 2, trial, True) == [(0, "RuntimeError: cannot be started"),
+                                                  (1, "RuntimeError: cannot be started")]

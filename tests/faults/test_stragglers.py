@@ -1,0 +1,58 @@
+"""Workers that are slow or hang, and files that kill: the stream flows on at the pace of the rest."""
+
+import time
+
+import pytest
+
+from tests.support.processes import diary, opened, worker_pids
+
+OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictures: 15 steps an epoch
+
+
+@pytest.fixture(scope="module")
+def reference(pictures, tmp_path_factory):
+    """The audit of the undisturbed run of eight epochs by one worker."""
+    with opened(pictures, tmp_path_factory.mktemp("reference") / "audit", workers=1, epochs=8, **OPTIONS) as run:
+        run.take_all()
+    return run.content()
+
+
+def seconds_of(run, steps):
+    """How long the next steps take."""
+    start = time.monotonic()
+    run.take(steps)
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("generator", ["one_is_slow", "one_hangs"])
+def test_one_of_four_workers_holds_nobody_up(generator, reference, pictures, tmp_path, own_generators):
+    """In comparison with the three others alone: at least four fifths of their throughput, in a run of six seconds."""
+    took = {}
+    for workers in (3, 4):
+        with opened(pictures, tmp_path / ("audit-%d" % workers), workers=workers, epochs=8, **OPTIONS,
+                    generator="user_generators:" + (generator if workers == 4 else "slow")) as run:
+            run.joined(workers)
+            run.take(20)                                 # until the pace is known
+            took[workers] = seconds_of(run, 100)
+            slow = max(worker_pids(), key=lambda pid: diary(own_generators, "begin").count(pid))
+        assert run.content() == reference and slow
+    print("%s: %.2f of the three others' throughput" % (generator, took[3] / took[4]))
+    assert took[4] < took[3] / 0.8, took
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("generator, how", [("killed_by_a_file", "SIGSEGV"), ("exits_at_a_file", "exit code 3"),
+                                            ("out_of_memory_at_a_file", "SIGKILL")])
+def test_a_file_that_kills_whoever_opens_it_is_named_and_left_out(generator, how, workers, reference, pictures,
+                                                                  tmp_path, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=workers, generator="user_generators:" + generator,
+                **OPTIONS) as run:
+        run.take_all()
+    assert list(run.stream.skipped) == ["left/010.jpg"]
+    assert run.stream.skipped["left/010.jpg"].startswith("kills the process that opens it: " + how)
+    entries = run.entries()
+    hit, = [entry["step"] for entry in entries if entry["skipped"]]
+    assert [entry["indices"] for entry in entries] == [indices for _, _, indices, _ in reference[:15]]
+    content = run.content()
+    assert content[:hit] + content[hit + 1:] == reference[:hit] + reference[hit + 1:15]
+    assert len(run.batches[hit]) == 7
