@@ -13,8 +13,9 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
     its worker is lost   the connection is gone, or it said Hello anew
     its worker is silent nothing heard for lease_s: a frozen or unreachable process
     its worker leaves    a worker that drains keeps only the lease it is working on
-    it failed            the generator raised, or its worker sent nonsense; another worker tries, and after
-                         ``max_failures`` on one position the run is aborted
+    it failed            the generator raised; another worker tries, and after ``max_failures`` on one position the
+                         run is aborted
+    its worker lied      it sent nonsense and is no member any more; another one tries
 
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
 holds is fixed by the plan, so it does not matter who is late. A position whose newest lease has been held for several
@@ -56,6 +57,7 @@ class _Open:
     live: Set[int] = field(default_factory=set)            # those of them that are somebody's now
     failures: int = 0
     failed: Set[WorkerKey] = field(default_factory=set)    # who failed: others try first
+    nonsense: int = 0                                      # members that sent some while they held it
     deaths: int = 0                                        # connections lost while they held it
 
 
@@ -171,11 +173,17 @@ class LeaseScheduler:
         return self._fill(now, effects)
 
     def misbehaved(self, key: WorkerKey, now: float, why: str) -> List[Any]:
-        """A worker sent nonsense: it is a member no more, and failed at all that it held."""
+        """A worker sent nonsense: it is a member no more, and others do what it held. That says less about the step
+        than a generator that raises, so as many may do it as may die."""
         effects: List[Any] = []
         if key in self._workers:
             for lease in sorted(self._workers[key].leases):
-                self._count_failure(key, self._leases[lease].position, why, "", effects)
+                position = self._leases[lease].position
+                spot = self._open[position]
+                spot.nonsense += 1
+                spot.failed.add(key)
+                if spot.nonsense >= self._max_deaths:
+                    effects.append(Abort(position, why, ""))
             self._remove(key, why, effects, died=False)
         return self._fill(now, effects)
 
