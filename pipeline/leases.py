@@ -20,8 +20,8 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
 holds is fixed by the plan, so it does not matter who is late. A position whose newest lease has been held for several
 times the fleet's median is *late* and is granted once more, to another worker (a backup task, as in MapReduce, OSDI
-2004, section 3.6). Each further one waits twice as long, so that a file on which everybody hangs takes its time to
-take everybody.
+2004, section 3.6). Sooner if workers are idle because the window has nothing else: then it costs nothing. Each further
+one waits twice as long, so that a file on which everybody hangs takes its time to take everybody.
 
 A worker *owes* a word about each lease that was revoked or that it lost by its silence: the batch if it was at it, else
 Returned. Until then the lease counts against its capacity, so what hangs or crawls is given nothing on top.
@@ -44,6 +44,8 @@ from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Returned
 
 LATE_FACTOR = 4.0     # times the median of the last DURATIONS grants until a step counts as late ...
 LATE_LEAST_S = 0.25   # ... and never sooner than this: a hiccup of the machine is not worth double work
+IDLE_FACTOR = 2.0     # the same where somebody is idle
+IDLE_LEAST_S = 0.02
 DURATIONS = 64
 DURATIONS_LEAST = 8   # from fewer, the fleet's pace is not known, and only what takes very long is late
 CAREFUL_DEATHS = 2    # one may be chance
@@ -123,7 +125,9 @@ class LeaseScheduler:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest; 0 before the first tick."""
-        return 0.0 if self._ticked_s is None else self._ticked_s + self._interval_s
+        if self._ticked_s is None:
+            return 0.0
+        return self._ticked_s + (IDLE_LEAST_S if self._open and self._somebody_is_idle() else self._interval_s)
 
     def describe(self, now: float) -> str:
         """The situation in one clause, for errors and warnings."""
@@ -397,12 +401,19 @@ class LeaseScheduler:
 
     def _find_late(self, now: float) -> None:
         if len(self._durations) >= DURATIONS_LEAST:
-            late_s = max(LATE_LEAST_S, LATE_FACTOR * statistics.median(self._durations))
+            least_s, factor = ((IDLE_LEAST_S, IDLE_FACTOR) if self._somebody_is_idle()
+                               else (LATE_LEAST_S, LATE_FACTOR))
+            late_s = max(least_s, factor * statistics.median(self._durations))
         else:                              # too few for a verdict; but a small window may never see more
             late_s = max(self._lease_s, LATE_FACTOR * max(self._durations, default=0.0))
         for position, spot in self._open.items():
             if spot.live and now - self._leases[max(spot.live)].granted_s > late_s * 2 ** (len(spot.live) - 1):
                 self._late.add(position)
+
+    def _somebody_is_idle(self) -> bool:
+        """A worker has room, and the window nothing that nobody is at."""
+        return not self._again and self._fresh >= min(self._end, self._head + self._prefetch) and any(
+            self._has_room(self._workers[key]) for key in self._waiting)
 
     def _forgive(self, gap: float, now: float) -> None:
         for worker in self._workers.values():

@@ -274,6 +274,14 @@ def test_each_further_backup_waits_twice_as_long():
     assert fleet.scheduler.backups == 3
 
 
+def test_who_is_idle_takes_what_is_late_sooner():
+    fleet = Fleet(steps=DURATIONS_LEAST + 2, prefetch=50)
+    lease, position = at_pace(fleet, pace_s=0.02)       # not long enough for what is late otherwise
+    assert fleet.scheduler.backups == 0
+    fleet.batch("quick", lease, position)               # the last one: there is nothing else to do
+    assert grants(fleet.scheduler.tick(fleet.now + 0.03)) == [("quick", 11, 0)]
+
+
 def test_a_revoked_lease_takes_up_room_until_there_is_word_of_it():
     for answer in (Returned("run", 1), Produced("run", 1, 0, 1, (), 0.1, ()), Failed("run", 1, 0, "no", "")):
         fleet = Fleet(prefetch=50)
