@@ -19,7 +19,7 @@ import stat
 import warnings
 from typing import Any, Tuple, Union
 
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
 
@@ -187,9 +187,11 @@ def _real(folder: bytes) -> bytes:
 
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
-    image: Image.Image = Image.open(io.BytesIO(data))
+    image = _opened(data)
     if image.format == "EPS":  # runs Ghostscript, which one host has and the other has not
         raise BadImage("EPS is a program, not a picture")
+    if image.format == "TIFF":
+        image.load()           # PIL turns it as it loads it, and Pillow 8 would resize it by the sides it had before
     turn = _turn(image) if exif_rotate else None
     if decode == "exact":
         upright = image if turn is None else image.transpose(turn)
@@ -206,10 +208,20 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
     return image if turn is None else image.transpose(turn)
 
 
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if not data.startswith(b"\xff\xd8") or b"Exif\0" not in data:
+            raise
+        # to older Pillows a JPEG whose EXIF data is broken is no JPEG: here they pass over it, as newer ones do
+        return Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)))
+
+
 def _turn(image: Image.Image) -> Any:
     """Which of PIL's transpositions makes ``image`` upright; None for none, or if its EXIF data makes no sense."""
     if image.format == "TIFF":
-        return None                     # PIL turns it when it loads it
+        return None                     # PIL did it
     if image.format not in ("JPEG", "MPO"):
         image.load()                    # EXIF data may come behind the pixels; of bad pixels, this is to complain
     try:
