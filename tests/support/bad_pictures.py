@@ -194,18 +194,18 @@ class Folder:
             photo(number).save(os.path.join(self.root, ("left", "right")[number % 2], "%03d.jpg" % number))
         for number, kind in enumerate(kinds):
             path = "%s/%s" % (("left", "right")[number // 2 % 2], kind)
-            place = os.fsencode(os.path.join(self.root, path))
+            place = os.path.join(self.root, path)
             if kind in ODD:
-                ODD[kind](os.fsdecode(place))
+                ODD[kind](place)
             elif kind in BAD:
                 write, self.bad[path] = BAD[kind]
-                write(os.fsdecode(place))
+                write(place)
             else:
-                photo(number).save(os.fsdecode(place))
-                change, self.bad[path] = LATE[kind]
-                self._late.append((change, place))
+                photo(number).save(place)
+                self._late.append((path, LATE[kind]))
 
     def after_the_scan(self):
         """What happens to the files behind the trainer's back."""
-        for change, place in self._late:
-            change(os.fsdecode(place))
+        for path, (change, reason) in self._late:
+            change(os.path.join(self.root, path))
+            self.bad[path] = reason
