@@ -7,8 +7,9 @@ import pytest
 
 from pipeline.bad_samples import escaped
 from pipeline.dataset import scan_folder
+from pipeline.errors import RunFailed
 from pipeline.plan import Plan
-from tests.support.bad_pictures import BAD, LATE, ODD, Folder
+from tests.support.bad_pictures import BAD, LATE, ODD, Folder, photo
 from tests.support.processes import interpreter, opened, workers_program
 from tests.support.training import Finished, Trainer, audit, finished
 
@@ -197,3 +198,49 @@ def test_links_out_are_followed_if_the_worker_may(tmp_path, follow_links):
     assert {skip.reason for skip in batch.skipped} == (set() if follow_links else
                                                        {"a link that leads out of the data folder"})
     assert len((tmp_path / "bad").read_text().splitlines()) == 1 + len(batch.skipped)
+
+
+# ------------------------------------------------------------------------------------------------ through the library
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder(tmp_path)
+    made.dataset = scan_folder(made.root)
+    made.after_the_scan()
+    return made
+
+
+STREAM = {"image_size": 16, "batch_size": BATCH, "epochs": EPOCHS, "seed": SEED, "validation_split": SPLIT}
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+@pytest.mark.parametrize("done, step", [(9, 4), (30, 28), (40, 36)])
+def test_the_list_does_not_show_an_interruption(folder, tmp_path, policy, done, step):
+    """``done`` batches are taken, but the checkpoint is of ``step``."""
+    def run(name, count=None, start_step=0):
+        with opened(folder.dataset, tmp_path / ("audit-" + name), workers=2, start_step=start_step, on_bad_image=policy,
+                    bad_samples=str(tmp_path / name), **STREAM) as run:
+            run.take_all() if count is None else run.take(count)
+        return run.stream.bad_files
+    whole = run("whole")
+    run("parts", done)
+    assert run("parts", start_step=step) == whole == len(folder.bad)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert len((tmp_path / "whole").read_bytes().splitlines()) == 1 + whole
+
+
+def test_raise_comes_in_order_in_an_evaluation_too_and_again(folder, tmp_path):
+    training, validation = folder.dataset.split(SPLIT, SEED)
+    for index, path in enumerate(training.paths):        # leave the bad ones to the evaluation
+        if path in folder.bad:
+            place = os.path.join(folder.root, path)
+            os.rmdir(place) if os.path.isdir(place) else os.remove(place)
+            photo(index).save(place)
+    with opened(folder.dataset, tmp_path / "audit", workers=2, on_bad_image="raise", bad_samples=str(tmp_path / "bad"),
+                **STREAM) as run:
+        for _ in range(2):
+            with pytest.raises(RunFailed, match="^'.*', in the evaluation before step %d, after epoch 0, is no picture"
+                               % run.stream.plan.steps_per_epoch):
+                run.take_all()
+        assert [batch.step for batch in run.batches if batch.training] == list(range(run.stream.plan.steps_per_epoch))
+    assert 2 <= len((tmp_path / "bad").read_text().splitlines()) <= 1 + BATCH
