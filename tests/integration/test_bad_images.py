@@ -214,12 +214,13 @@ STREAM = {"image_size": 16, "batch_size": BATCH, "epochs": EPOCHS, "seed": SEED,
 
 
 @pytest.mark.parametrize("policy", ["skip", "replace"])
-@pytest.mark.parametrize("done, step", [(9, 4), (30, 28), (40, 36)])
+@pytest.mark.parametrize("done, step", [(9, 4), (24, 21), (40, 30)])
 def test_the_list_does_not_show_an_interruption(folder, tmp_path, policy, done, step):
     """``done`` batches are taken, but the checkpoint is of ``step``."""
     def run(name, count=None, start_step=0):
         with opened(folder.dataset, tmp_path / ("audit-" + name), workers=2, start_step=start_step, on_bad_image=policy,
                     bad_samples=str(tmp_path / name), **STREAM) as run:
+            assert count is None or run.stream.plan.position_of(step) <= count
             run.take_all() if count is None else run.take(count)
         return run.stream.bad_files
     whole = run("whole")
@@ -234,7 +235,8 @@ def test_raise_comes_in_order_in_an_evaluation_too_and_again(folder, tmp_path):
     for index, path in enumerate(training.paths):        # leave the bad ones to the evaluation
         if path in folder.bad:
             place = os.path.join(folder.root, path)
-            os.rmdir(place) if os.path.isdir(place) else os.remove(place)
+            if os.path.lexists(place):
+                (os.rmdir if os.path.isdir(place) else os.remove)(place)
             photo(index).save(place)
     with opened(folder.dataset, tmp_path / "audit", workers=2, on_bad_image="raise", bad_samples=str(tmp_path / "bad"),
                 **STREAM) as run:
