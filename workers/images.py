@@ -200,8 +200,8 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
         height, width = width, height
     drafted = image.draft(None, (_REDUCING_GAP * width, _REDUCING_GAP * height))
     box = drafted[1] if drafted else None  # the part of the reduced image that is picture, in fractions of a pixel
-    if image.mode in ("1", "P", "PA"):
-        image = image.convert("RGB")  # else PIL can but pick single pixels
+    if image.mode in ("1", "P", "PA"):  # else PIL can but pick single pixels
+        image = image.convert("L" if image.mode == "1" else "RGB")
     # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it.
     gap = None if image.mode in ("LA", "RGBA") else _REDUCING_GAP
     image = image.resize((width, height), box=box, reducing_gap=gap).convert("RGB")
