@@ -47,6 +47,8 @@ class Audit:
         line = {"step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
                 "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays),
                 "worker": batch.worker, "attempt": batch.attempt}
+        if batch.sources != batch.indices:
+            line["used"] = list(batch.sources)
         left = json.dumps(line).encode("utf-8") + b"\n"
         try:
             while left:

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
                                Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+from pipeline.plan import held
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below.
 MAX_HEADER_BYTES = 16 << 20
@@ -183,19 +184,22 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape]) -> Any:
     return shape.make(*values)
 
 
-def check_arrays(produced: Produced, job: Job, samples: Sequence[int]) -> Tuple["np.ndarray", ...]:
+def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
+                 spares: Sequence[int] = ()) -> Tuple["np.ndarray", ...]:
     """Read-only views [count, ...] on the frames of ``produced``, after they were found to be this step's batch.
 
-    ``samples``: the indices of the step. Dtype and shape come from the job, so nothing of the peer's is interpreted.
+    ``samples``: the indices of the step; ``spares``: those that its lease offered for bad ones. Dtype and shape come
+    from the job, so nothing of the peer's is interpreted.
     Raises ProtocolError if number or length of the frames, or the samples accounted for, are not the job's.
     """
-    expected = set(samples)
+    expected = set(samples).union(spares)
     skipped = [skip.index for skip in produced.skipped]
     if len(set(skipped)) != len(skipped) or not expected.issuperset(skipped):
         raise ProtocolError("produced.skipped names samples that the lease does not hold, or one twice")
-    if produced.count + len(skipped) != len(samples):
-        raise ProtocolError("produced.count is %d with %d skipped: the lease holds %d samples"
-                            % (produced.count, len(skipped), len(samples)))
+    if held(samples, spares, skipped, produced.count) is None:
+        raise ProtocolError("produced.count is %d with %d skipped: the lease holds %d samples%s"
+                            % (produced.count, len(skipped), len(samples),
+                               " and %d spares" % len(spares) if spares else ""))
     if len(produced.arrays) != len(job.arrays):
         raise ProtocolError("produced has %d arrays, the job %d" % (len(produced.arrays), len(job.arrays)))
     for frame, spec in zip(produced.arrays, job.arrays):

@@ -15,6 +15,7 @@ from pipeline.messages import ArraySpec
 
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = ("fast", "exact")
+BAD_IMAGE = ("skip", "replace", "raise")
 FEATURES = 10  # of a numerical record
 
 
@@ -45,7 +46,9 @@ class JobOptions:
 
     ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
     ``decode``: 'fast' (JPEG decoded at reduced scale) or 'exact' (to the last bit what
-    ``Image.open(f).resize(size).convert('RGB')`` gives). Raises ConfigError.
+    ``Image.open(f).resize(size).convert('RGB')`` gives). ``on_bad_image``: what becomes of a file that is no picture:
+    'skip' (its batch is smaller), 'replace' (in training, another sample of the epoch takes its place), or 'raise'
+    (the run ends at it). ``exif_rotate``: pictures are turned upright as their EXIF data says. Raises ConfigError.
     """
 
     generator: str = "image"
@@ -53,6 +56,8 @@ class JobOptions:
     batch_size: int = 32
     seed: int = 0
     decode: str = "fast"
+    on_bad_image: str = "skip"
+    exif_rotate: bool = False
 
     def __post_init__(self) -> None:
         module, colon, function = self.generator.partition(":") if isinstance(self.generator, str) else ("", "", "")
@@ -68,6 +73,10 @@ class JobOptions:
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         if self.decode not in DECODERS:
             raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), self.decode))
+        if self.on_bad_image not in BAD_IMAGE:
+            raise ConfigError("on_bad_image must be one of %s, not %r" % (", ".join(BAD_IMAGE), self.on_bad_image))
+        if not isinstance(self.exif_rotate, bool):
+            raise ConfigError("exif_rotate must be True or False, not %r" % (self.exif_rotate,))
 
     @property
     def arrays(self) -> Tuple[ArraySpec, ...]:
@@ -86,7 +95,8 @@ class StreamOptions:
     or buffered at once; ``prefetch_mb``: the same in 2**20 bytes, for large batches. ``lease_s``: a worker silent for
     so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
     ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
-    this length is reported. ``audit``: file that gets one JSON line per training step handed out.
+    this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
+    that gets one line per bad file (``pipeline/bad_samples.py``).
     """
 
     bind: str = "tcp://127.0.0.1:*"
@@ -97,6 +107,7 @@ class StreamOptions:
     batch_timeout_s: float = 900.0
     stall_s: float = 10.0
     audit: Optional[str] = None
+    bad_samples: Optional[str] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -108,9 +119,11 @@ class StreamOptions:
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
         _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
         _seconds("stall_s", self.stall_s, 0.1)
-        folder = os.path.dirname(os.path.abspath(self.audit)) if self.audit else os.curdir
-        if not os.path.isdir(folder):
-            raise ConfigError("audit: there is no folder %r to write %r in" % (folder, self.audit))
+        for name in ("audit", "bad_samples"):
+            path = getattr(self, name)
+            folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
+            if not os.path.isdir(folder):
+                raise ConfigError("%s: there is no folder %r to write %r in" % (name, folder, path))
 
     def prefetch_of(self, job: JobOptions) -> int:
         """The most steps at once, by number and by memory. Raises ConfigError if not even one has room."""

@@ -21,7 +21,7 @@ from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
-from pipeline.plan import Plan, PlannedBatch
+from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
 
 log = logging.getLogger("stoker")
@@ -51,6 +51,7 @@ class Batch:
     worker: str
     attempt: int                    # which lease for this step it came from, from 1
     produce_s: float                # that the worker's generator took for it
+    sources: Tuple[int, ...] = ()   # the samples that are in the arrays, in order: without bad ones, with stand-ins
 
     @property
     def images(self) -> np.ndarray:
@@ -78,7 +79,9 @@ class Coordinator(threading.Thread):
         super().__init__(name="stoker-coordinator", daemon=True)
         training = datasets[True]
         assert training is not None
-        self._job = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root)
+        self._job = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root,
+                        job.exif_rotate)
+        self._replace = job.on_bad_image == "replace"
         self._plan, self._datasets, self._options = plan, datasets, options
         self._deliver, self._fail = deliver, fail
         self._run = os.urandom(4).hex()
@@ -223,7 +226,11 @@ class Coordinator(threading.Thread):
         """Views on the frames of a batch that may be accepted; () for one that comes too late."""
         if not self._scheduler.is_open(message.position):
             return ()
-        return codec.check_arrays(message, self._job, self._planned[message.position].indices)
+        planned = self._planned[message.position]
+        return codec.check_arrays(message, self._job, planned.indices, self._spares(planned))
+
+    def _spares(self, planned: PlannedBatch) -> Tuple[int, ...]:
+        return planned.spares if self._replace else ()
 
     def _welcome(self, key: bytes, hello: Hello) -> bool:
         """False: whoever said Hello is gone. A connection that broke leaves its words behind, and must not become a
@@ -271,7 +278,8 @@ class Coordinator(threading.Thread):
         assert dataset is not None
         samples = tuple(dataset.sample(index) for index in planned.indices)
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
-                                                     samples, careful=effect.careful)))
+                                                     samples, tuple(map(dataset.sample, self._spares(planned))),
+                                                     effect.careful)))
 
     def _accept(self, effect: Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
         planned = self._planned.pop(effect.position)
@@ -280,9 +288,11 @@ class Coordinator(threading.Thread):
             array = self._pool.empty(view.shape, view.dtype)
             np.copyto(array, view)       # the one copy; numpy releases the GIL for it
             arrays.append(array)
+        sources = held(planned.indices, self._spares(planned), [skip.index for skip in message.skipped], message.count)
+        assert sources is not None       # it was checked
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
-                                             effect.attempt, message.produce_s))
+                                             effect.attempt, message.produce_s, sources))
 
     def _gone(self, effect: Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""

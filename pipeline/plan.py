@@ -15,7 +15,7 @@ import hashlib
 import operator
 import random
 from dataclasses import dataclass
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class PlannedBatch:
     epoch: int
     training: bool
     indices: Tuple[int, ...]  # into the training or the validation dataset
+    spares: Tuple[int, ...]   # may stand in for bad ones, in this order; none in an evaluation: they would count twice
 
 
 class Plan:
@@ -117,11 +118,19 @@ class Plan:
         if training:
             start = offset * self.batch_size
             indices = self._epoch_order(epoch)[start:start + self.batch_size].tolist()
+            spares = self._spares(epoch, start)
         else:
             start = (offset - self.steps_per_epoch) * self.batch_size
             indices = range(start, min(start + self.batch_size, self.validation_size))
+            spares = ()
         step = epoch * self.steps_per_epoch + min(offset, self.steps_per_epoch)
-        return PlannedBatch(position, step, epoch, training, tuple(indices))
+        return PlannedBatch(position, step, epoch, training, tuple(indices), spares)
+
+    def _spares(self, epoch: int, start: int) -> Tuple[int, ...]:
+        """A batch's worth of samples from half an epoch further on, wrapping around, without the batch's own."""
+        places = (start + self.train_size // 2 + np.arange(min(self.batch_size, self.train_size))) % self.train_size
+        others = places[(places < start) | (places >= start + self.batch_size)]
+        return tuple(self._epoch_order(epoch)[others].tolist())
 
     def _epoch_order(self, epoch: int) -> "np.ndarray":
         if self._shuffled[0] != epoch:
@@ -130,11 +139,34 @@ class Plan:
         return self._shuffled[1]
 
 
+def held(indices: Sequence[int], spares: Sequence[int], bad: Iterable[int], count: int) -> Optional[Tuple[int, ...]]:
+    """The samples that a batch of ``count`` holds, in order, when ``bad`` ones were found; None if there is no such.
+
+    Each bad one of ``indices`` is replaced, in its own place, by the next spare that is not bad itself, for as long as
+    there are spares; or, by a generator that does not care for spares, none is.
+    """
+    without = set(bad)
+    good = tuple(index for index in indices if index not in without)
+    if count == len(good):
+        return good
+    stand_ins = iter([spare for spare in spares if spare not in without])
+    filled = [next(stand_ins, None) if index in without else index for index in indices]
+    used = tuple(index for index in filled if index is not None)
+    return used if count == len(used) else None
+
+
 def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[str, Any]:
     """What must be equal for a checkpoint to be continued: every option on which the content of steps depends.
 
-    ``dataset``: the dataset's own fingerprint.
+    ``dataset``: the dataset's own fingerprint. To skip bad pictures and to end with an error at them is the same here:
+    one can go on where the other ended.
     """
-    return {"plan": PLAN_VERSION, "generator": job.generator, "image_size": list(job.image_size),
-            "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
-            "validation_split": validation_split}
+    saved = {"plan": PLAN_VERSION, "generator": job.generator, "image_size": list(job.image_size),
+             "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
+             "validation_split": validation_split}
+    # named only where they are used: checkpoints from before there were these options can be continued
+    if job.on_bad_image == "replace":
+        saved["on_bad_image"] = "replace"
+    if job.exif_rotate:
+        saved["exif_rotate"] = True
+    return saved

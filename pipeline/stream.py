@@ -4,7 +4,8 @@ The coordinator's thread puts finished batches into a table under one lock; the 
 the coordinator, which grants what the moved window allows. Nothing else is shared.
 
 Shutdown order: the coordinator tells every worker Stop and closes the socket (so the words still leave), then the
-attached worker processes are stopped, then the audit is closed. ``close`` does all of it whatever fails in between.
+attached worker processes are stopped, then the audit and the list of bad files are closed. ``close`` does all of it
+whatever fails in between.
 """
 
 import logging
@@ -15,6 +16,7 @@ import time
 from typing import Any, Dict, Iterator, List, Optional
 
 from pipeline.audit import Audit
+from pipeline.bad_samples import BadSamples
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Batch, Coordinator
 from pipeline.dataset import Dataset
@@ -24,7 +26,7 @@ from pipeline.plan import Plan
 log = logging.getLogger("stoker")
 
 POLL_S = 0.2           # how often a waiting consumer looks after the attached workers
-SKIPS_SHOWN = 10       # skipped samples that are named at once; all of them are in ``BatchStream.skipped``
+BAD_SHOWN = 10         # bad files that are named at once; all of them are in ``BatchStream.skipped``
 
 
 class BatchStream:
@@ -38,6 +40,7 @@ class BatchStream:
                  options: StreamOptions, start_step: int = 0) -> None:
         self.plan, self._options = plan, options
         self._datasets = {True: training, False: validation}
+        self._raises = job.on_bad_image == "raise"
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
         self._ready: Dict[int, Batch] = {}           # under the condition
@@ -47,14 +50,19 @@ class BatchStream:
         self._sources: List[Any] = []
         self.waited_s = 0.0           # all the time that the consumer waited for batches
         self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
-        self.skipped: Dict[str, str] = {}  # path -> reason, of the samples consumed so far
+        self.skipped: Dict[str, str] = {}  # path -> reason, of the bad files met so far, whatever became of them
         self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver, self._fail)
         self._audit: Optional[Audit] = None
+        self._bad_samples: Optional[BadSamples] = None
         try:
             if options.audit is not None:
                 self._audit = Audit(options.audit, start_step, plan.training_indices)
+            if options.bad_samples is not None:
+                self._bad_samples = BadSamples(options.bad_samples, start_step)
         except BaseException:
             self._coordinator.abandon()
+            if self._audit is not None:
+                self._audit.close()
             raise
         self.address = self._coordinator.address
         self._coordinator.start()
@@ -63,6 +71,11 @@ class BatchStream:
     def connect_address(self) -> str:
         """What workers on other hosts connect to: the bound address, with this host's name if it is bound to all."""
         return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
+
+    @property
+    def bad_files(self) -> int:
+        """How many bad files were met: with a list of them (``StreamOptions.bad_samples``), before a resume too."""
+        return len(self.skipped if self._bad_samples is None else self._bad_samples)
 
     def attach(self, source: Any) -> None:
         """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
@@ -86,14 +99,8 @@ class BatchStream:
         batch = self._wait_for(self._position)
         if batch is None:
             raise StopIteration
-        for skip in batch.skipped:
-            dataset = self._datasets[batch.training]
-            assert dataset is not None
-            path = dataset.sample(skip.index).path
-            if path not in self.skipped and len(self.skipped) < SKIPS_SHOWN:
-                log.warning("skipped %r: %s%s", path, skip.reason,
-                            "" if len(self.skipped) + 1 < SKIPS_SHOWN else "; further ones are only counted")
-            self.skipped[path] = skip.reason
+        if batch.skipped:
+            self._note_bad(batch)
         if self._audit is not None and batch.training:
             self._audit.write(batch)
         # last, so that an interrupt before it leaves the batch to be handed out again
@@ -103,6 +110,25 @@ class BatchStream:
             self._ready.pop(self._position - 1)
         self._coordinator.take_up_to(self._position)
         return batch
+
+    def _note_bad(self, batch: Batch) -> None:
+        dataset = self._datasets[batch.training]
+        assert dataset is not None
+        for skip in batch.skipped:
+            sample = dataset.sample(skip.index)
+            if sample.path not in self.skipped and len(self.skipped) < BAD_SHOWN and not self._raises:
+                log.warning("bad file %r: %s%s", sample.path, skip.reason,
+                            "" if len(self.skipped) + 1 < BAD_SHOWN else "; further ones are only counted")
+            self.skipped[sample.path] = skip.reason
+            if self._bad_samples is not None:
+                self._bad_samples.add(sample.path, dataset.classes[sample.label], skip.reason, batch.step)
+        if self._raises:
+            first, more = batch.skipped[0], len(batch.skipped) - 1
+            where = ("step %d of epoch %d" if batch.training else
+                     "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch)
+            raise RunFailed("%r, in %s, is no picture that can be read: %s%s; put a good one in its place, or go on "
+                            "with --on-bad-image skip" % (dataset.sample(first.index).path, where, first.reason,
+                                                          " (and %d more of the batch)" % more if more else ""))
 
     def interrupt(self) -> None:
         """Ends the iteration at the next step. For signal handlers: takes no lock."""
@@ -119,8 +145,9 @@ class BatchStream:
         finally:
             for source in self._sources:
                 source.stop()
-            if self._audit is not None:
-                self._audit.close()
+            for file in (self._audit, self._bad_samples):
+                if file is not None:
+                    file.close()
 
     # ------------------------------------------------------------------------- between the coordinator and consumer
 

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Dict, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Optional, Sequence, Tuple
 
 import configargparse
 
-from pipeline.config import DECODERS, GENERATORS, JobOptions, StreamOptions
+from pipeline.config import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamOptions
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, fingerprint
 from pipeline.stream import BatchStream
@@ -18,6 +19,7 @@ from trainer.feed import open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
+BAD_SAMPLES = "bad-samples.tsv"    # in the checkpoint directory
 
 
 def image_size(text: str) -> Tuple[int, int]:
@@ -51,6 +53,10 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--decode", choices=DECODERS, default="fast",
                        help="fast: JPEGs are decoded at reduced scale; exact: to the last bit what "
                             "Image.open(f).resize(size).convert('RGB') gives")
+    group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright as their EXIF data says")
+    group.add_argument("--on-bad-image", choices=BAD_IMAGE, default="skip",
+                       help="what becomes of a file that is no picture: skip: its batch is smaller; replace: in "
+                            "training, another sample of the epoch takes its place; raise: the run ends at it")
     group.add_argument("--samples", type=int, default=10000, metavar="N", help="records of the numerical generator")
     group.add_argument("--validation-split", type=float, default=0.2, metavar="SHARE",
                        help="share of each class that is held out and evaluated after each epoch")
@@ -65,6 +71,8 @@ def _parser() -> configargparse.ArgumentParser:
                        help="worker processes on this host (default: one per core; 0: only workers started elsewhere)")
     group.add_argument("--worker-python", metavar="FILE",
                        help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
+    group.add_argument("--follow-links", action="store_true",
+                       help="they open what links in DATA lead to outside of it; without this, those are bad files")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
                        help="where workers connect; port * takes a free one. Anybody who reaches it can be a worker: "
                             "beyond loopback only on a network that you trust")
@@ -85,7 +93,8 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--checkpoint-secs", type=float, default=30.0, metavar="S",
                        help="seconds between checkpoints; there is one after each epoch besides")
     group.add_argument("--audit", metavar="FILE",
-                       help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt")
+                       help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt; "
+                            "and used, the samples that were used, where those are not all of indices")
     return parser
 
 
@@ -101,7 +110,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
-    job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode)
+    job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode,
+                     args.on_bad_image, args.exif_rotate)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
                             audit=args.audit)
@@ -120,6 +130,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     tf.set_random_seed(args.seed)
     held = checkpoint.lock(checkpoint_dir)
     start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))
+    options = replace(options, bad_samples=os.path.join(checkpoint_dir, BAD_SAMPLES))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs"
                           % (checkpoint_dir, start_step, plan.steps, args.epochs))
@@ -130,7 +141,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
-                      args.worker_python) as stream:
+                      args.worker_python, args.follow_links) as stream:
         _on_sigterm(stream)
         if not args.workers and args.workers is not None:
             print("waiting for workers: python -m workers --connect %s" % stream.connect_address, flush=True)
@@ -138,35 +149,18 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                           args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
-            try:
-                result = loop.run()
-            finally:
-                skipped = _report_skipped(stream.skipped, checkpoint_dir, start_step)
+            result = loop.run()
+        bad = stream.bad_files
     accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
     print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
           "image, %s; checkpoint in %s" % (
               "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
-              100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images), skipped, checkpoint_dir),
+              100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
+              "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file",
+              checkpoint_dir),
           flush=True)
     held.close()
     return EXIT_TERMINATED if result.stopped else 0
-
-
-def _report_skipped(skipped: Dict[str, str], directory: str, start_step: int) -> str:
-    """Writes a line per skipped file into ``directory``, those before a resumed step included; returns how many there
-    are, in words."""
-    path = os.path.join(directory, "skipped.txt")
-    lines = {"%s\t%s\n" % (name, reason) for name, reason in skipped.items()}
-    if start_step and os.path.exists(path):
-        with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as report:
-            lines.update(report)
-    if not lines:
-        if os.path.exists(path):
-            os.remove(path)
-        return "no file skipped"
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as report:
-        report.writelines(sorted(lines))
-    return "%d file%s skipped (listed in %s)" % (len(lines), "s" * (len(lines) > 1), path)
 
 
 def _data(args: Any) -> Any:

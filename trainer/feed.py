@@ -19,22 +19,26 @@ def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator
                 image_size: Union[int, Tuple[int, int]] = 64, batch_size: int = 32, epochs: int = 1,
                 seed: int = 0, decode: str = "fast", label_word: Optional[str] = None, validation_split: float = 0.0,
                 workers: Optional[int] = None, worker_python: Optional[str] = None, start_step: int = 0,
+                on_bad_image: str = "skip", exif_rotate: bool = False, follow_links: bool = False,
                 **stream_options: Any) -> BatchStream:
     """A stream of batches in order, fed by ``workers`` local processes (default: one per core; 0: only remote ones).
 
     ``data``: a folder with one sub-folder per class (``label_word``: label 1 if that word is in the path below it),
     for ``numerical`` the number of records, or a Dataset. ``image_size``: pixels, or (height, width).
-    ``start_step``: the ``global_step`` to go on from. ``stream_options``: fields of ``pipeline.config.StreamOptions``
+    ``start_step``: the ``global_step`` to go on from. ``on_bad_image``, ``exif_rotate``: see
+    ``pipeline.config.JobOptions``. ``follow_links``: local workers open what a link out of the folder leads to.
+    ``stream_options``: fields of ``pipeline.config.StreamOptions``
     (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches of the held-out part follow each
     epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
     """
     size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    job = JobOptions(generator, tuple(size), batch_size, seed, decode)  # type: ignore[arg-type]
+    job = JobOptions(generator, tuple(size), batch_size, seed, decode, on_bad_image,  # type: ignore[arg-type]
+                     exif_rotate)
     dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word)
     training, validation = dataset.split(validation_split, seed)
     plan = Plan(len(training), batch_size, epochs, seed, len(validation))
     return start_stream(plan, training, validation, job, StreamOptions(**stream_options), start_step, workers,
-                        worker_python)
+                        worker_python, follow_links)
 
 
 def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
@@ -50,8 +54,8 @@ def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
 
 
 def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
-                 start_step: int = 0, workers: Optional[int] = None,
-                 worker_python: Optional[str] = None) -> BatchStream:
+                 start_step: int = 0, workers: Optional[int] = None, worker_python: Optional[str] = None,
+                 follow_links: bool = False) -> BatchStream:
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
     if workers is None:
         workers = len(os.sched_getaffinity(0))
@@ -60,7 +64,7 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
     try:
         if workers:
             own = [] if job.generator in GENERATORS else [job.generator]
-            stream.attach(LocalWorkers(stream.address, workers, worker_python, own))
+            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, follow_links))
     except BaseException:
         stream.close()
         raise

@@ -22,12 +22,13 @@ class LocalWorkers:
     """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError."""
 
     def __init__(self, address: str, processes: int, python: Optional[str] = None,
-                 allow_generators: Sequence[str] = ()) -> None:
+                 allow_generators: Sequence[str] = (), follow_links: bool = False) -> None:
         self._python = python or sys.executable
         command = [self._python, "-m", "workers", "--connect", address, "--processes", str(processes),
                    "--once", "--quiet", "--lifeline"]
         for name in allow_generators:
             command += ["--allow-generator", name]
+        command += ["--follow-links"] * follow_links
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(),

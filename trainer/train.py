@@ -157,7 +157,7 @@ class Loop:
 
     def _end_of_epoch(self, batch: Batch) -> None:
         if self._epoch_steps == self._stream.plan.steps_per_epoch and self._epoch_images == 0:
-            raise DatasetError("not one sample of epoch %d could be read: %s/skipped.txt names the files"
+            raise DatasetError("not one sample of epoch %d could be read: %s/bad-samples.tsv names the files"
                                % (batch.epoch + 1, self._checkpoint_dir))
         self._close_bar()
 

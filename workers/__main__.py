@@ -36,6 +36,8 @@ def _parser() -> configargparse.ArgumentParser:
                         help="where the images are on this host (default: where the trainer says they are)")
     parser.add_argument("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
                         help="your own generator that the trainer may ask for; may be given several times")
+    parser.add_argument("--follow-links", action="store_true",
+                        help="open what links in the data folder lead to outside of it; without this, those are bad")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",
@@ -60,6 +62,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         worker_args += ["--data", os.path.abspath(args.data)]
     for name in args.allow_generator:
         worker_args += ["--allow-generator", name]
+    worker_args += ["--follow-links"] * args.follow_links
     worker_args += ["--once"] * args.once + ["--quiet"] * args.quiet
 
     def note(text: str) -> None:

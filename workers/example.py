@@ -9,14 +9,15 @@ trainer does not start itself (on other hosts) import nothing but what their own
 
 from __future__ import generator_stop  # without it, a stray StopIteration ends a generator in silence on 3.6
 
-from typing import Iterable, Iterator
+from functools import partial
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from pipeline.messages import Job, Lease, Skipped
+from pipeline.messages import Job, Lease, Sample
 from pipeline.plan import sample_random
 from workers import images
-from workers.generators import Output
+from workers.generators import Output, batch_of
 
 
 def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
@@ -28,26 +29,23 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     ``job.data_root`` and a label), ``lease.epoch``, ``lease.training``. Yield one ``Output`` for each, with one
     array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. A worker may be
     given any lease, and another worker the same one again: yield the same for it, whatever was before.
+
+    ``batch_of`` does what most generators need: you say what becomes of one sample. Bad files, for which
+    ``images.load`` raises BadImage, are left out or replaced, and reported; any other error fails the step.
     """
     height, width = job.height_width
     larger = (height + height // 8, width + width // 8)
+
+    def grey(lease: Lease, sample: Sample) -> Sequence[Any]:
+        picture = images.load(images.resolve(job.data_root, sample.path), larger, job.decode, job.exif_rotate)
+        top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
+        if lease.training:
+            # all chance comes from (seed, epoch, index), never from random or numpy.random themselves
+            random = sample_random(job.seed, lease.epoch, sample.index)
+            top = int(random.random() * (larger[0] - height + 1))
+            left = int(random.random() * (larger[1] - width + 1))
+        pixels = np.asarray(picture.convert("L"))[top:top + height, left:left + width]
+        return np.stack([pixels] * 3, axis=-1), [sample.label]   # a row of each array
+
     for lease in leases:
-        pictures, labels, skipped = [], [], []
-        for sample in lease.samples:
-            try:
-                picture = images.load(images.resolve(job.data_root, sample.path), larger, job.decode)
-            except images.BadImage as error:  # a bad file is skipped and accounted for; other errors fail the step
-                skipped.append(Skipped(sample.index, str(error)))
-                continue
-            top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
-            if lease.training:
-                # all chance comes from (seed, epoch, index), never from random or numpy.random themselves
-                random = sample_random(job.seed, lease.epoch, sample.index)
-                top = int(random.random() * (larger[0] - height + 1))
-                left = int(random.random() * (larger[1] - width + 1))
-            grey = np.asarray(picture.convert("L"))[top:top + height, left:left + width]
-            pictures.append(np.stack([grey] * 3, axis=-1))
-            labels.append(sample.label)
-        # reshape: if everything was skipped, n is 0, and the other sides stay as they are
-        yield Output((np.array(pictures, np.uint8).reshape(-1, height, width, 3),
-                      np.array(labels, np.int32).reshape(-1, 1)), tuple(skipped))
+        yield batch_of(lease, job, partial(grey, lease))

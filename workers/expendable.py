@@ -12,11 +12,11 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
 from pipeline.codec import decode_from_trainer, decode_from_worker, encode
 from pipeline.messages import MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome, sendable
-from workers import generators
+from workers import generators, images
 from workers.supervisor import die_with_parent, explain_exit
 
 DEATHS = 3
@@ -37,29 +37,28 @@ def try_samples(job: Job, lease: Lease, allowed: Sequence[str]) -> Tried:
 
     ``allowed``: the generators of its own that this worker may import. Raises RuntimeError if no child can be started.
     """
-    used: List[Sample] = []
-    bad: Dict[int, str] = {}
-    spares = list(lease.spares)
+    skipped: List[Skipped] = []
     with _Children(job, allowed) as children:
-        for sample in lease.samples:
-            candidates = [sample]
-            while candidates:
-                tried = candidates.pop()
-                reason = children.reason_against(replace(lease, samples=(tried,), spares=(), careful=False))
-                if reason is None:
-                    used.append(tried)
-                else:
-                    bad[tried.index] = reason
-                    candidates = [spares.pop(0)] if spares else []
-    return Tried(replace(lease, samples=tuple(used), spares=(), careful=False),
-                 tuple(Skipped(index, reason) for index, reason in bad.items()))
+        def is_good(sample: Sample) -> bool:
+            reason = children.reason_against(replace(lease, samples=(sample,), spares=(), careful=False))
+            if reason is not None:
+                skipped.append(Skipped(sample.index, reason))
+            return reason is None
+
+        # the order of generators.batch_of: what is found must not depend on who finds it
+        kept = [sample if is_good(sample) else None for sample in lease.samples]
+        spares = iter(lease.spares)
+        filled = [next(filter(is_good, spares), None) if sample is None else sample for sample in kept]
+    return Tried(replace(lease, samples=tuple(sample for sample in filled if sample is not None), spares=(),
+                         careful=False), tuple(skipped))
 
 
 class _Children:
     """A process that tries samples, and another one when it has died of one."""
 
     def __init__(self, job: Job, allowed: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "workers.expendable", str(os.getpid())] + list(allowed)
+        self._command = [sys.executable, "-m", "workers.expendable", str(os.getpid()),
+                         "follow" * images.follow_links] + list(allowed)
         self._job = job
         self._process: "Optional[subprocess.Popen[bytes]]" = None
 
@@ -121,8 +120,9 @@ def _read(pipe: Any) -> Optional[bytes]:
     return frame if head and len(frame) == _LENGTH.unpack(head)[0] else None
 
 
-def main(parent: str, *allowed: str) -> int:
+def main(parent: str, follow_links: str, *allowed: str) -> int:
     """The child: answers each lease with a batch without arrays."""
+    images.follow_links = bool(follow_links)
     die_with_parent()
     if os.getppid() != int(parent):
         return 1

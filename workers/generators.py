@@ -11,13 +11,13 @@ from __future__ import generator_stop
 import importlib
 import inspect
 import math
-from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.messages import MAX_REASON, Job, Lease, Skipped, sendable
-from pipeline.plan import sample_random
+from pipeline.messages import MAX_REASON, Job, Lease, Sample, Skipped, sendable
+from pipeline.plan import held, sample_random
 from workers import images
 
 
@@ -25,7 +25,7 @@ class Output(NamedTuple):
     """The batch of one lease."""
 
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
-    skipped: Tuple[Skipped, ...] = ()   # the lease's other samples
+    skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and the spares that were tried and are bad too
 
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
@@ -51,7 +51,8 @@ def numerical(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
 
 def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """Pictures: uint8 RGB [n, height, width, 3], and their labels int32 [n, 1]. Bad files are skipped."""
+    """Pictures: uint8 RGB [n, height, width, 3], and their labels int32 [n, 1]. Bad files are skipped,
+    or replaced if the lease has spares."""
     for lease in leases:
         yield _pictures(lease, job, augment=False)
 
@@ -63,6 +64,36 @@ def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
 
 BUILT_IN = {generator.__name__: generator for generator in (numerical, image, augmented)}
+
+
+def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
+    """The batch of ``lease``; ``make(sample)`` gives the sample's own row for each of ``job.arrays``.
+
+    A sample for which it raises BadImage is skipped, or replaced by the next of the lease's spares that is none.
+    Raises ValueError or TypeError if a row has not the shape that the job says, or would lose by its type.
+    """
+    arrays = tuple(np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    skipped: List[Skipped] = []
+
+    def put(place: int, sample: Sample) -> bool:
+        try:
+            rows = make(sample)
+        except images.BadImage as error:
+            skipped.append(Skipped(sample.index, str(error)))
+            return False
+        for array, row, spec in zip(arrays, rows, job.arrays):
+            if np.shape(row) != tuple(spec.shape):
+                raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s"
+                                 % (job.generator, sample.path, spec.name, list(np.shape(row)), list(spec.shape)))
+            np.copyto(array[place], row, casting="same_kind")
+        return True
+
+    missing = [place for place, sample in enumerate(lease.samples) if not put(place, sample)]
+    spares = iter(lease.spares)
+    missing = [place for place in missing if not any(put(place, spare) for spare in spares)]
+    if missing:
+        arrays = tuple(np.delete(array, missing, axis=0) for array in arrays)
+    return Output(arrays, tuple(skipped))
 
 
 def find(name: str, allowed: Sequence[str]) -> Generator:
@@ -122,9 +153,11 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
                                      for array, spec in zip(output.arrays, job.arrays)))
     _check_skipped(output.skipped, lease, subject)
     count, = counts
-    if count + len(output.skipped) != len(lease.samples):
-        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease"
-                         % (count, len(output.skipped), len(lease.samples)))
+    own, spares = ([sample.index for sample in samples] for samples in (lease.samples, lease.spares))
+    if held(own, spares, [item.index for item in output.skipped], count) is None:
+        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease%s"
+                         % (count, len(output.skipped), len(own),
+                            spares and " (and %d spares for bad ones)" % len(spares) or ""))
     # copied: they are sent later, from another thread, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in BUILT_IN or not array.flags.c_contiguous)
                         for array in output.arrays),
@@ -134,7 +167,7 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
 def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:
     if not isinstance(skipped, (tuple, list)):
         raise ValueError(subject + "skipped is a %s, must be a tuple of Skipped" % type(skipped).__name__)
-    left = {sample.index for sample in lease.samples}
+    left = {sample.index for sample in lease.samples + lease.spares}
     for item in skipped:
         if not (isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)):
             raise ValueError(subject + "skipped holds %r, must be Skipped(sample.index, 'why')" % (item,))
@@ -145,21 +178,13 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
-    pixels, labels = (np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
-    skipped: List[Skipped] = []
-    n = 0
-    for sample in lease.samples:
-        try:
-            picture = images.load(images.resolve(job.data_root, sample.path), job.height_width, job.decode)
-        except images.BadImage as error:
-            skipped.append(Skipped(sample.index, str(error)))
-            continue
+    def make(sample: Sample) -> Sequence[Any]:
+        path = images.resolve(job.data_root, sample.path)
+        picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
         if augment:
             picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
-        pixels[n] = np.asarray(picture)
-        labels[n] = sample.label
-        n += 1
-    return Output((pixels[:n], labels[:n]), tuple(skipped))
+        return np.asarray(picture), [sample.label]
+    return batch_of(lease, job, make)
 
 
 def _record(seed: int, number: int) -> Tuple[List[float], int]:

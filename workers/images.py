@@ -9,6 +9,7 @@ Sizes are (height, width), as arrays have them; PIL's own are (width, height).
 """
 
 import errno
+import functools
 import io
 import os
 import random
@@ -16,9 +17,9 @@ import re
 import socket
 import stat
 import warnings
-from typing import Tuple, Union
+from typing import Any, Tuple, Union
 
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
 
@@ -36,7 +37,19 @@ _BAD_PATH = {
 #: How far 'fast' reduces while decoding before it resizes properly: to no less than this many times the target.
 _REDUCING_GAP = 2
 
+#: The largest file that is read: more than the largest picture that PIL decodes takes, uncompressed.
+MAX_FILE_BYTES = 1 << 30
+
+#: EXIF's orientation -> what makes such a picture upright, as in PIL's ``ImageOps.exif_transpose``.
+_TRANSPOSE: Any = getattr(Image, "Transpose", Image)    # where they are since Pillow 9, and before
+_TURNS = {2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM,
+          5: _TRANSPOSE.TRANSPOSE, 6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90}
+_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+
 _REASON_CHARS = 200
+
+#: Whether a link may lead out of the data folder: this process's own command line says so, never a lease.
+follow_links = False
 
 
 class BadImage(Exception):
@@ -50,12 +63,18 @@ class BadImage(Exception):
         super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:_REASON_CHARS])
 
 
-def resolve(root: str, path: str) -> bytes:
+class Place(bytes):
+    """The path of a sample's file, and the folder that it may not lead out of."""
+
+    root = b""
+
+
+def resolve(root: str, path: str) -> Place:
     """The place of a sample's file: ``path`` ('/' between its parts) below ``root``.
 
     As bytes, for on Python 3.6 under ``LANG=C`` a str with other than ASCII letters opens nothing. Undecodable
-    names travel as surrogate escapes (PEP 383). Links below the root are followed, wherever they lead: who made
-    the dataset may have made it of links.
+    names travel as surrogate escapes (PEP 383). ``load`` follows a link within the root, and one that leads out of
+    it only if this process was told to (``follow_links``).
 
     Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
     nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
@@ -70,10 +89,12 @@ def resolve(root: str, path: str) -> bytes:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
-    return os.path.join(folder, name)
+    place = Place(os.path.join(folder, name))
+    place.root = folder
+    return place
 
 
-def load(path: Union[str, bytes], size: Tuple[int, int], decode: str) -> Image.Image:
+def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
     """The picture in ``path`` as an RGB image of ``size`` (height, width); its shape is not kept.
 
     ``decode`` is one of
@@ -83,6 +104,10 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str) -> Image.I
       resized, in both cases to at least twice ``size``. The way of Pillow's ``Image.thumbnail``, and close to
       exact; but a palette is resolved first and then averaged, where 'exact' picks single pixels.
 
+    With ``exif_rotate`` the picture is turned upright before it is resized, and 'exact' is what
+    ``ImageOps.exif_transpose(Image.open(path)).resize((width, height)).convert('RGB')`` gives. EXIF data that makes no
+    sense turns nothing. A TIFF file is turned by PIL itself, with or without: once, where Pillow 8 would do it twice.
+
     Raises BadImage if the file is at fault; OSError, MemoryError if this host or this moment is.
     """
     data = _read(path)
@@ -91,7 +116,7 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str) -> Image.I
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, size, decode)
+            return _decode(data, size, decode, exif_rotate)
         except (BadImage, MemoryError, ImportError):
             raise
         except OSError as error:
@@ -125,10 +150,17 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
 def _read(path: Union[str, bytes]) -> bytes:
     # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
     try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise BadImage("not a regular file")  # opening a pipe would wait for ever
-        with open(path, "rb") as file:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
+        # it may have become a pipe since: without waiting
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
+            if isinstance(path, Place) and not follow_links and not _within(path, file.fileno()):
+                raise BadImage("a link that leads out of the data folder")
+            if status.st_size > MAX_FILE_BYTES:
+                raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
             return file.read()
     except OSError as error:
         if error.errno not in _BAD_PATH:
@@ -136,17 +168,65 @@ def _read(path: Union[str, bytes]) -> bytes:
         raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
 
 
-def _decode(data: bytes, size: Tuple[int, int], decode: str) -> Image.Image:
+def _within(place: Place, fd: int) -> bool:
+    """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
+    try:
+        real = os.readlink(b"/proc/self/fd/%d" % fd)
+    except OSError:                     # no /proc here
+        real = os.path.realpath(bytes(place))
+    if real.startswith(_real(place.root)):
+        return True
+    _real.cache_clear()                 # the root may be a link itself, to another folder by now
+    return real.startswith(_real(place.root))
+
+
+@functools.lru_cache(maxsize=16)
+def _real(folder: bytes) -> bytes:
+    return os.path.join(os.path.realpath(folder), b"")
+
+
+def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
-    image: Image.Image = Image.open(io.BytesIO(data))
+    image = _opened(data)
     if image.format == "EPS":  # runs Ghostscript, which one host has and the other has not
         raise BadImage("EPS is a program, not a picture")
+    if image.format == "TIFF":
+        image.load()           # PIL turns it as it loads it, and Pillow 8 would resize it by the sides it had before
+    turn = _turn(image) if exif_rotate else None
     if decode == "exact":
-        return image.resize((width, height)).convert("RGB")
+        upright = image if turn is None else image.transpose(turn)
+        return upright.resize((width, height)).convert("RGB")
+    if turn in _SIDEWAYS:
+        height, width = width, height
     drafted = image.draft(None, (_REDUCING_GAP * width, _REDUCING_GAP * height))
     box = drafted[1] if drafted else None  # the part of the reduced image that is picture, in fractions of a pixel
-    if image.mode in ("1", "P", "PA"):
-        image = image.convert("RGB")  # else PIL can but pick single pixels
+    if image.mode in ("1", "P", "PA"):  # else PIL can but pick single pixels
+        image = image.convert("L" if image.mode == "1" else "RGB")
     # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it.
     gap = None if image.mode in ("LA", "RGBA") else _REDUCING_GAP
-    return image.resize((width, height), box=box, reducing_gap=gap).convert("RGB")
+    image = image.resize((width, height), box=box, reducing_gap=gap).convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if not data.startswith(b"\xff\xd8") or b"Exif\0" not in data:
+            raise
+        # to older Pillows a JPEG whose EXIF data is broken is no JPEG: here they pass over it, as newer ones do
+        return Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)))
+
+
+def _turn(image: Image.Image) -> Any:
+    """Which of PIL's transpositions makes ``image`` upright; None for none, or if its EXIF data makes no sense."""
+    if image.format == "TIFF":
+        return None                     # PIL did it
+    if image.format not in ("JPEG", "MPO"):
+        image.load()                    # EXIF data may come behind the pixels; of bad pixels, this is to complain
+    try:
+        return _TURNS.get(image.getexif().get(0x0112))  # type: ignore[arg-type]
+    except MemoryError:
+        raise
+    except Exception:                   # PIL raises nearly anything here too
+        return None

@@ -23,7 +23,7 @@ from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.messages import Hello, Job, Lease, Sample, Skipped
 from pipeline.transport import Connection, Waker
-from workers import generators
+from workers import generators, images
 from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, End, Note, Say, Work, WorkerSession
 from workers.supervisor import ENDED, STARTED, die_with_parent
@@ -219,10 +219,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--status-fd", type=int, required=True)
     parser.add_argument("--allow-generator", action="append", default=[])
+    parser.add_argument("--follow-links", action="store_true")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
 
+    images.follow_links = args.follow_links
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is the supervisor's to translate
     die_with_parent()
     if os.getppid() != args.parent:

@@ -14,7 +14,7 @@ class Handed:
 
     def __init__(self, step, worker="host/0"):
         self.step, self.epoch, self.indices, self.worker, self.attempt = step, 0, (2 * step, 2 * step + 1), worker, 1
-        self.skipped = (Skipped(2 * step, "broken"),)
+        self.skipped, self.sources = (Skipped(2 * step, "broken"),), (2 * step + 1,)
         self.arrays = (np.arange(step, step + 6, dtype=np.uint8).reshape(1, 6), np.array([[step]], np.int32))
 
 
@@ -44,7 +44,7 @@ def test_a_line_tells_what_a_step_consumed(path):
     batch = Handed(3)
     with open(path) as lines:
         assert json.loads(lines.read()) == {
-            "step": 3, "epoch": 0, "indices": [6, 7], "skipped": [6], "worker": "host/0", "attempt": 1,
+            "step": 3, "epoch": 0, "indices": [6, 7], "skipped": [6], "used": [7], "worker": "host/0", "attempt": 1,
             "crc32": zlib.crc32(batch.arrays[0].tobytes() + batch.arrays[1].tobytes()) & 0xFFFFFFFF}
 
 
@@ -98,7 +98,7 @@ def test_a_resumed_run_may_begin_an_audit(path):
     assert steps(path) == [5, 6]
 
 
-@pytest.mark.parametrize("cut", [1, 2, 20, 120])
+@pytest.mark.parametrize("cut", [1, 2, 20, 150])
 def test_a_torn_last_line_is_removed(path, cut):
     write(path, 0, range(5))
     with open(path, "r+b") as file:

@@ -322,6 +322,25 @@ def test_a_batch_that_is_not_the_lease_s(wrong, sentence):
         codec.check_arrays(received(**wrong), JOB, INDICES)
 
 
+@pytest.mark.parametrize("skipped, count", [((), 2), (("5",), 2), (("5", "1"), 2), (("5", "1", "2"), 1), (("5",), 1)])
+def test_a_batch_may_hold_spares(skipped, count):
+    frames = [array[:count].tobytes() for array in ARRAYS]
+    got = received(count, [(int(index), "bad") for index in skipped], frames)
+    assert len(codec.check_arrays(got, JOB, (5, 6), (1, 2))[0]) == count
+
+
+@pytest.mark.parametrize("skipped, count, sentence", [
+    ((), 1, "count is 1 with 0 skipped: the lease holds 2 samples and 2 spares"),
+    ((1,), 1, "count is 1 with 1 skipped"), ((5, 1, 2), 2, "count is 2 with 3 skipped"),
+    ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not hold"),
+    ((1, 1), 2, "or one twice"),
+])
+def test_a_batch_of_spares_that_does_not_add_up(skipped, count, sentence):
+    frames = [array[:count].tobytes() for array in ARRAYS]
+    with pytest.raises(ProtocolError, match=sentence):
+        codec.check_arrays(received(count, [(index, "bad") for index in skipped], frames), JOB, (5, 6), (1, 2))
+
+
 def test_arrays_are_little_endian_views_on_the_frames():
     frames = [memoryview(array.tobytes()) for array in ARRAYS]
     arrays = codec.check_arrays(received(frames=frames), JOB, INDICES)

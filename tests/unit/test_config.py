@@ -31,6 +31,8 @@ def test_the_defaults_are_valid():
     ({"seed": 1 << 63}, "seed must be a whole number from -4611686018427387904 to 4611686018427387904, "
                         "not 9223372036854775808"),
     ({"decode": "slow"}, "decode must be one of fast, exact, not 'slow'"),
+    ({"on_bad_image": "ignore"}, "on_bad_image must be one of skip, replace, raise, not 'ignore'"),
+    ({"exif_rotate": 1}, "exif_rotate must be True or False, not 1"),
 ])
 def test_what_a_job_cannot_be(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):
@@ -53,6 +55,7 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"worker_timeout_s": True}, "worker_timeout_s must be at least 0.1 seconds, not True"),
     ({"stall_s": "10"}, "stall_s must be at least 0.1 seconds, not '10'"),
     ({"audit": "no/such/folder/audit"}, "to write 'no/such/folder/audit' in"),
+    ({"bad_samples": "no/such/folder/bad"}, "to write 'no/such/folder/bad' in"),
 ])
 def test_what_a_stream_cannot_be(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):
@@ -101,10 +104,21 @@ def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_e
     job = JobOptions()
     base = fingerprint(job, "folder", 0.1)
     for change in ({"generator": "augmented"}, {"image_size": (64, 65)}, {"batch_size": 33}, {"seed": 1},
-                   {"decode": "exact"}):
+                   {"decode": "exact"}, {"on_bad_image": "replace"}, {"exif_rotate": True}):
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
-    assert set(base) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}
+    complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True), "folder", 0.1)
+    assert set(complete) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}
+
+
+def test_a_run_that_ended_at_a_bad_image_can_go_on_and_skip_it():
+    skip, replace, error = [fingerprint(JobOptions(on_bad_image=policy), "folder", 0.1)
+                            for policy in ("skip", "replace", "raise")]
+    assert skip == error != replace
+
+
+def test_a_checkpoint_from_before_there_were_options_for_bad_images_is_continued():
+    assert not {"on_bad_image", "exif_rotate"} & set(fingerprint(JobOptions(), "folder", 0.1))
 
 
 def test_memory_bounds_the_prefetch_of_large_batches():

@@ -10,7 +10,7 @@ from pipeline import codec
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Coordinator
 from pipeline.dataset import Dataset
-from pipeline.messages import Alive, Hello, Lease, Produced, Refused, Welcome
+from pipeline.messages import Alive, Hello, Lease, Produced, Refused, Skipped, Welcome
 from pipeline.plan import Plan
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
@@ -35,9 +35,14 @@ class Wire:
 
 @pytest.fixture
 def coordinator():
+    return made_for(JOB)
+
+
+def made_for(job, validation=None):
     batches, errors = {}, []
     dataset = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
-    made = Coordinator(0, Plan(8, 2, 1, 0), {True: dataset, False: None}, JOB, StreamOptions(),
+    plan = Plan(8, 2, 1, 0, len(validation or ()))
+    made = Coordinator(0, plan, {True: dataset, False: validation}, job, StreamOptions(),
                        batches.__setitem__, errors.append)
     made.abandon()                      # of the socket; the thread was never started
     made._listener = Wire()
@@ -65,6 +70,30 @@ def test_a_batch_arrives_whole_and_its_memory_is_its_own(coordinator):
     assert delivered.images.flags.writeable and delivered.images.ctypes.data % 64 == 0
     assert (delivered.images == 7).all() and (delivered.labels == 1).all()
     assert (delivered.worker, delivered.attempt, delivered.step) == ("host:1/0", 1, 0)
+
+
+def test_leases_have_spares_only_to_replace_with_and_only_in_training():
+    validation = Dataset("/data", ("a", "b"), ("8.jpg", "9.jpg"), (0, 1), ())
+    for policy in ("skip", "replace", "raise"):
+        coordinator = made_for(replace(JOB, on_bad_image=policy, exif_rotate=True), validation)
+        say(coordinator, b"a", replace(HELLO, capacity=9))
+        assert coordinator._listener.to(b"a", Welcome)[0].job.exif_rotate
+        for lease in coordinator._listener.to(b"a", Lease):
+            spares = tuple(sample.index for sample in lease.spares)
+            assert spares == (coordinator._plan.at(lease.position).spares if policy == "replace" else ())
+            assert bool(spares) == (policy == "replace" and lease.training)
+
+
+def test_a_batch_says_which_samples_it_holds():
+    coordinator = made_for(replace(JOB, on_bad_image="replace"))
+    say(coordinator, b"a", HELLO)
+    first, second = coordinator._listener.to(b"a", Lease)
+    planned = coordinator._plan.at(0)
+    bad = (Skipped(planned.indices[0], "bad"), Skipped(planned.spares[0], "bad"))
+    say(coordinator, b"a", replace(batch(coordinator, first), skipped=bad))
+    say(coordinator, b"a", batch(coordinator, second))
+    assert coordinator.batches[0].sources == (planned.spares[1], planned.indices[1])
+    assert coordinator.batches[1].sources == coordinator.batches[1].indices
 
 
 def test_words_of_a_broken_connection_make_no_member(coordinator):

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline.errors import ConfigError, ProtocolError
 from pipeline.messages import ArraySpec, Job, Lease, Sample, Skipped
-from pipeline.plan import sample_seed
+from pipeline.plan import held, sample_seed
+from tests.support import bad_pictures
 from workers import example, generators, images
 from workers.generators import Output, check, find
 
@@ -86,6 +87,53 @@ def test_a_batch_of_nothing_but_bad_files_is_empty_and_of_the_right_shape(photos
     assert [(array.dtype.name, array.shape) for array in output.arrays] == [
         ("uint8", (0, HEIGHT, WIDTH, 3)), ("int32", (0, 1))]
     assert [item.index for item in output.skipped] == [10, 11, 12]
+
+
+@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
+@pytest.mark.parametrize("own, spares, bad, used", [
+    ((10, 3, 11, 5), (1, 12, 2, 4), (10, 11, 12), (1, 3, 2, 5)),
+    ((0, 1, 2, 3), (10, 4), (), (0, 1, 2, 3)),
+    ((10, 3, 11, 12), (1,), (10, 11, 12), (1, 3)),
+    ((10, 3), (11, 12), (10, 11, 12), (3,)),
+    ((10, 11), (12, 9), (10, 11, 12), (9,)),
+])
+def test_bad_files_are_replaced_in_their_place(photos, tmp_path, generator, own, spares, bad, used):
+    a_job = job("augmented", tmp_path)
+    a_lease = replace(lease([photos[i] for i in own], epoch=2), spares=tuple(photos[i] for i in spares))
+    output = one(generator, a_lease, a_job)
+    assert tuple(item.index for item in output.skipped) == bad
+    assert held(own, spares, bad, len(output.arrays[0])) == used
+    alone = one(generator, lease([photos[i] for i in used], epoch=2), a_job)      # augmented by its own index
+    assert content(alone)[0] == content(output)[0]
+
+
+def test_a_generator_may_leave_its_spares_alone():
+    pixels, labels = arrays(2)
+    a_lease = replace(lease(THREE), spares=(Sample(8, "d", 0),))
+    assert len(check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job()).arrays[0]) == 2
+    pixels, labels = arrays(3)
+    check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job())
+    check(Output((pixels[:2], labels[:2]), (Skipped(5, "bad"), Skipped(8, "bad"))), a_lease, job())
+    with pytest.raises(ValueError, match=r"3 together, for so many are in the lease \(and 1 spares for bad ones\)"):
+        check(Output((pixels, labels), (Skipped(5, "bad"), Skipped(6, "bad"))), a_lease, job())
+
+
+@pytest.mark.parametrize("row, error", [
+    (np.zeros((HEIGHT, WIDTH), np.uint8), "'0.png': 'images' is of shape .12, 20., must be .12, 20, 3."),
+    (np.zeros((HEIGHT, WIDTH, 3)), "Cannot cast"),
+])
+def test_batch_of_takes_no_row_that_the_job_does_not_want(photos, row, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        generators.batch_of(lease(photos[:1]), job(), lambda sample: (row, [sample.label]))
+
+
+def test_pictures_are_turned_if_the_job_says_so(tmp_path):
+    bad_pictures.ODD["turned.jpg"](str(tmp_path / "turned.jpg"))
+    a_lease = lease([Sample(0, "turned.jpg", 0)])
+    for exif_rotate in (False, True):
+        a_job = replace(job(root=tmp_path), exif_rotate=exif_rotate)
+        pixels = one(generators.image, a_lease, a_job).arrays[0][0]
+        assert np.array_equal(pixels, images.load(str(tmp_path / "turned.jpg"), (HEIGHT, WIDTH), "exact", exif_rotate))
 
 
 def test_a_short_last_batch(photos, tmp_path):

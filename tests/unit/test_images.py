@@ -10,9 +10,10 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.errors import ConfigError, ProtocolError
+from tests.support import bad_pictures
 from workers import images
 
 HEIGHT, WIDTH = 97, 161  # no multiples of anything
@@ -406,3 +407,184 @@ def test_augments_contrast_is_around_the_pictures_mean():
         out = np.asarray(images.augment(Image.fromarray(pixels), chance), float)
         ratios.append((out.max() - out.min()) / (out.max() + out.min()) / 0.5)  # brightness cancels
     assert 0.78 < min(ratios) < 0.84 and 1.16 < max(ratios) < 1.22
+
+
+# ---------------------------------------------------------------------------- every kind of picture, every bad one
+
+@pytest.mark.parametrize("kind", sorted(bad_pictures.ODD))
+def test_odd_pictures_are_what_pil_makes_of_them(tmp_path, kind):
+    path = str(tmp_path / kind)
+    bad_pictures.ODD[kind](path)
+    assert np.array_equal(np.array(images.load(path, (30, 40), "exact")) / 255.0, tutorial(path, 30, 40))
+    for exif_rotate in (False, True):
+        fast = images.load(path, (30, 40), "fast", exif_rotate)
+        assert fast.mode == "RGB" and fast.size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", sorted(bad_pictures.BAD))
+def test_bad_files_have_a_reason(tmp_path, kind):
+    root = tmp_path / "pictures" / "class"
+    root.mkdir(parents=True)
+    write, reason = bad_pictures.BAD[kind]
+    bad_pictures.photo().save(str(tmp_path / "outside.jpg"))
+    write(str(root / kind))
+    for decode in ("exact", "fast"):
+        with pytest.raises(images.BadImage, match="^(%s)" % reason):
+            images.load(images.resolve(str(root), kind), (8, 8), decode)
+
+
+@pytest.mark.parametrize("kind", sorted(bad_pictures.LATE))
+def test_files_that_become_bad_have_a_reason(tmp_path, kind):
+    path = str(tmp_path / kind)
+    bad_pictures.photo().save(path)
+    images.load(images.resolve(str(tmp_path), kind), (8, 8), "fast")
+    change, reason = bad_pictures.LATE[kind]
+    change(path)
+    with pytest.raises(images.BadImage, match="^(%s)$" % reason):
+        images.load(images.resolve(str(tmp_path), kind), (8, 8), "fast")
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    """In a process of its own, whose peak is this picture's."""
+    (tmp_path / "bomb.png").write_bytes(bad_pictures.png(30000, 30000))
+    (tmp_path / "text.png").write_bytes(bad_pictures.png(8, 8, *[bad_pictures.text_chunk(16 << 20)] * 4))
+    bad_pictures.photo().save(str(tmp_path / "small.jpg"))
+    code = ("import resource, sys; from workers import images\n"
+            "def peak():\n return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
+            "images.load(sys.argv[1] + '/small.jpg', (8, 8), 'fast'); before = peak()\n"
+            "for name in ('/bomb.png', '/text.png'):\n"
+            " for decode in ('fast', 'exact'):\n"
+            "  try: images.load(sys.argv[1] + name, (8, 8), decode)\n"
+            "  except images.BadImage: print(peak() - before)")
+    root = os.path.dirname(os.path.dirname(images.__file__))
+    output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], cwd=root)
+    mebibytes = [int(word) for word in output.split()]
+    assert len(mebibytes) == 4 and max(mebibytes) < 40      # of 900 and 64
+
+
+def test_a_file_of_absurd_size_is_not_read(tmp_path):
+    path = tmp_path / "huge.jpg"
+    bad_pictures.photo().save(str(path))
+    os.truncate(str(path), images.MAX_FILE_BYTES + 1)        # all but its beginning is a hole
+    with pytest.raises(images.BadImage, match="^a file of more than 1073741824 bytes$"):
+        images.load(str(path), (8, 8), "fast")
+
+
+# -------------------------------------------------------------------------------------------------- EXIF rotation
+
+def turned(path, height, width):
+    """What 'exact' promises."""
+    with Image.open(path) as img:
+        return np.array(ImageOps.exif_transpose(img).resize((width, height)).convert("RGB"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix, options", [("jpg", {"quality": 95}), ("png", {}), ("webp", {"lossless": True})])
+def test_exif_rotation(tmp_path, suffix, options, orientation):
+    path = str(tmp_path / ("x." + suffix))
+    photo(160, 240).save(path, exif=bad_pictures.exif(orientation)[6 * (suffix == "webp"):], **options)
+    exact = np.asarray(images.load(path, (36, 20), "exact", True))
+    assert np.array_equal(exact, turned(path, 36, 20))
+    assert np.array_equal(exact, images.load(path, (36, 20), "exact")) == (orientation == 1)
+    fast = images.load(path, (36, 20), "fast", True)
+    assert fast.size == (20, 36) and psnr(fast, exact) > 34
+
+
+def test_a_turned_palette_is_exact_too(tmp_path):
+    path = str(tmp_path / "x.png")
+    photo().convert("P").save(path, exif=bad_pictures.exif(6))
+    assert np.array_equal(images.load(path, (30, 40), "exact", True), turned(path, 30, 40))
+
+
+@pytest.mark.parametrize("kind", sorted(bad_pictures.BROKEN_EXIF))
+@pytest.mark.parametrize("decode", ["exact", "fast"])
+def test_exif_data_that_makes_no_sense_turns_nothing(tmp_path, kind, decode):
+    path = str(tmp_path / "x.jpg")
+    photo().save(path, exif=bad_pictures.BROKEN_EXIF[kind])
+    assert np.array_equal(images.load(path, (30, 40), decode, True), images.load(path, (30, 40), decode))
+
+
+@pytest.mark.parametrize("decode", ["exact", "fast"])
+def test_a_tiff_is_turned_once(tmp_path, decode):
+    upright, lying = str(tmp_path / "upright.tif"), str(tmp_path / "lying.tif")
+    photo().save(upright)
+    photo().transpose(Image.ROTATE_90).save(lying, tiffinfo={0x0112: 6})      # to be turned by 90 degrees, clockwise
+    with Image.open(lying) as image:
+        assert image.tag_v2[0x0112] == 6
+    for exif_rotate in (False, True):    # PIL does it in any case
+        assert np.array_equal(images.load(lying, (30, 40), decode, exif_rotate),
+                              images.load(upright, (30, 40), decode))
+
+
+def test_the_pixels_of_a_truncated_picture_are_still_missed(tmp_path):
+    path = tmp_path / "x.png"
+    photo().save(str(path), exif=bad_pictures.exif(6))
+    path.write_bytes(path.read_bytes()[:2000])
+    for decode in ("exact", "fast"):
+        with pytest.raises(images.BadImage, match="truncated|broken PNG file"):
+            images.load(str(path), (8, 8), decode, True)
+
+
+# ------------------------------------------------------------------------------------------------------ containment
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of links; what is beside it, may not be opened by their help."""
+    root, outside = tmp_path / "root", tmp_path / "root-beside"      # its name begins like the root's
+    for folder in (root, outside, root / "class"):
+        folder.mkdir()
+    for place in (root / "inside.jpg", outside / "outside.jpg"):
+        photo().save(str(place))
+    (root / "class" / "within.jpg").symlink_to("../inside.jpg")
+    (root / "class" / "out.jpg").symlink_to("../../root-beside/outside.jpg")
+    (root / "class" / "absolute.jpg").symlink_to(str(outside / "outside.jpg"))
+    (root / "class" / "twice.jpg").symlink_to("out.jpg")
+    (root / "folder").symlink_to(str(outside))
+    return root
+
+
+def opens(root, path):
+    try:
+        return bool(images.load(images.resolve(str(root), path), (8, 8), "fast"))
+    except images.BadImage as error:
+        assert str(error) == "a link that leads out of the data folder"
+        return False
+
+
+OUT = ["class/out.jpg", "class/absolute.jpg", "class/twice.jpg", "folder/outside.jpg"]
+
+
+def test_a_link_that_leads_out_is_not_followed(linked):
+    assert opens(linked, "inside.jpg") and opens(linked, "class/within.jpg")
+    assert [path for path in OUT if opens(linked, path)] == []
+
+
+def test_unless_this_process_may(linked, monkeypatch):
+    monkeypatch.setattr(images, "follow_links", True)
+    assert [path for path in OUT if opens(linked, path)] == OUT
+
+
+def test_the_root_may_be_a_link_and_lead_elsewhere_later(linked, tmp_path):
+    root = tmp_path / "current"
+    root.symlink_to(str(linked))
+    assert opens(root, "inside.jpg") and opens(root, "class/within.jpg") and not opens(root, "class/out.jpg")
+    root.unlink()
+    root.symlink_to(str(tmp_path / "root-beside"))
+    assert opens(root, "outside.jpg")
+
+
+def test_the_root_may_be_relative_or_the_root_of_all(linked, monkeypatch):
+    monkeypatch.chdir(str(linked))
+    assert opens(".", "inside.jpg") and not opens("class", "within.jpg")
+    assert opens("/", str(linked)[1:] + "/class/out.jpg")
+
+
+def test_containment_without_proc(linked, monkeypatch):
+    def readlink(path):
+        raise FileNotFoundError(errno.ENOENT, "no /proc")
+
+    real = os.readlink
+    monkeypatch.setattr(images.os, "readlink",
+                        lambda path, **more: readlink(path) if b"/proc/" in os.fsencode(path) else real(path, **more))
+    assert opens(linked, "class/within.jpg")
+    assert [path for path in OUT if opens(linked, path)] == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.plan import Plan, random_state, sample_random, sample_seed
+from pipeline.plan import Plan, held, random_state, sample_random, sample_seed
 
 SIZES = {"train_size": st.integers(1, 60), "batch_size": st.integers(1, 70), "epochs": st.integers(1, 4),
          "seed": st.integers(-(1 << 62), 1 << 62), "validation_size": st.integers(0, 30)}
@@ -125,6 +125,49 @@ def test_the_order_does_not_depend_on_batch_size_or_validation():
 
 def test_indices_are_plain_integers():
     assert all(type(index) is int for batch in batches(Plan(5, 2, 1, 0, 2)) for index in batch.indices)
+
+
+# ---------------------------------------------------------------------------------------------------------- spares
+
+@given(**SIZES)
+def test_spares_are_other_samples_of_the_same_epoch(**sizes):
+    plan = Plan(**sizes)
+    for batch in batches(plan):
+        assert len(set(batch.spares)) == len(batch.spares) <= plan.batch_size
+        assert set(batch.spares) <= set(range(plan.train_size)) - set(batch.indices)
+        assert all(type(index) is int for index in batch.spares)
+        if not batch.training:
+            assert batch.spares == ()
+        elif plan.train_size >= 2 * plan.batch_size:
+            assert len(batch.spares) == plan.batch_size
+        elif plan.steps_per_epoch > 1:
+            assert batch.spares
+
+
+def test_spares_come_from_half_an_epoch_further_on():
+    plan = Plan(12, 3, 2, 7)
+    order = sum((plan.at(position).indices for position in range(4)), ())
+    assert [plan.at(position).spares for position in range(4)] == [order[6:9], order[9:], order[:3], order[3:6]]
+    assert plan.at(4).spares != plan.at(0).spares
+
+
+def test_golden_spares():
+    assert [batch.spares for batch in batches(Plan(10, 4, 1, 7))] == [(2, 6, 1, 3), (5, 7, 9, 8), (4, 0, 2, 6)]
+
+
+@pytest.mark.parametrize("bad, count, used", [
+    ((), 3, (1, 2, 3)), ((2,), 3, (1, 7, 3)), ((1, 3), 3, (7, 2, 8)), ((2, 7), 3, (1, 8, 3)),
+    ((1, 2, 8), 3, (7, 9, 3)), ((1, 2, 7, 8, 9), 1, (3,)), ((1, 2, 3, 7), 2, (8, 9)), ((1, 2, 3), 3, (7, 8, 9)),
+    ((2,), 2, (1, 3)), ((1, 2, 3), 0, ()),                      # spares not cared for
+    ((), 2, None), ((2,), 1, None), ((1, 2), 2, None), ((1, 2, 7, 8), 3, None), ((), 4, None),
+])
+def test_what_a_batch_holds(bad, count, used):
+    assert held((1, 2, 3), (7, 8, 9), bad, count) == used
+
+
+def test_what_a_batch_holds_without_spares():
+    assert held((1, 2, 3), (), (2,), 2) == (1, 3)
+    assert held((1, 2, 3), (), (2,), 3) is None
 
 
 # ---------------------------------------------------------------------------------------------------------- errors

@@ -1,0 +1,114 @@
+"""The list of bad files: what a line holds, and what a resumed run leaves of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.bad_samples import HEADER, BadSamples, escaped
+from pipeline.errors import ConfigError
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "bad-samples.tsv")
+
+
+def write(path, start_step, files):
+    """``files``: (path, step)."""
+    bad = BadSamples(path, start_step)
+    for name, step in files:
+        bad.add(name, "cats", "no such file", step)
+    bad.close()
+    return len(bad)
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def listed(path):
+    lines = content(path).decode().splitlines()
+    assert lines[0] == "path\tclass\treason\tstep"
+    return [(line.split("\t")[0], int(line.split("\t")[3])) for line in lines[1:]]
+
+
+def test_a_line_names_file_class_reason_and_step(path):
+    bad = BadSamples(path, 0)
+    bad.add("cats/1.jpg", "cats", "FileNotFoundError: no such file", 12)
+    assert content(path) == HEADER + b"cats/1.jpg\tcats\tFileNotFoundError: no such file\t12\n"      # at once
+    bad.close()
+    bad.close()
+
+
+def test_no_bad_file_is_a_header_alone(path):
+    assert write(path, 0, []) == 0
+    assert content(path) == HEADER
+
+
+def test_a_file_is_listed_once_where_it_was_first_met(path):
+    assert write(path, 0, [("a", 1), ("b", 1), ("a", 3), ("c", 4)]) == 3
+    assert listed(path) == [("a", 1), ("b", 1), ("c", 4)]
+
+
+def test_steps_after_the_checkpoint_are_removed_and_come_again(path):
+    write(path, 0, [("a", 1), ("b", 3), ("c", 5), ("d", 6)])
+    assert write(path, 5, [("c", 5), ("b", 7), ("e", 8)]) == 4
+    assert listed(path) == [("a", 1), ("b", 3), ("c", 5), ("e", 8)]
+
+
+def test_a_run_from_the_start_begins_anew(path):
+    write(path, 0, [("a", 0), ("b", 3)])
+    write(path, 0, [("b", 0)])
+    assert listed(path) == [("b", 0)]
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_torn_end_is_removed(path, cut):
+    write(path, 0, [("a", 1)])
+    whole = content(path)
+    with open(path, "wb") as file:
+        file.write(whole[:-cut])
+    write(path, 2, [("b", 2)])
+    assert listed(path) == [("b", 2)]
+
+
+@pytest.mark.parametrize("text", [b"my notes\n", b"\n", HEADER[:-1] + b" of mine\n"])
+def test_what_is_no_such_list_is_not_touched(path, text):
+    with open(path, "wb") as file:
+        file.write(text)
+    with pytest.raises(ConfigError, match="is no list of bad samples: not overwritten"):
+        BadSamples(path, 0)
+    assert content(path) == text
+
+
+def test_two_trainers_do_not_write_one_list(path):
+    first = BadSamples(path, 0)
+    with pytest.raises(ConfigError, match="another trainer writes it"):
+        BadSamples(path, 0)
+    first.close()
+    BadSamples(path, 0).close()
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="bad samples: cannot write .*: No such file"):
+        BadSamples(str(tmp_path / "nowhere" / "x"), 0)
+
+
+@pytest.mark.parametrize("text, line", [
+    ("caf\u00e9 \u732b.jpg", "caf\u00e9 \u732b.jpg"), ("a\tb\nc\rd", r"a\tb\nc\rd"), ("a\\tb", r"a\\tb"),
+    ("\udcff\udc80", r"\xff\x80"), ("\x85\x1b\u2028", r"\u0085\u001b\u2028"), ("\ud800", r"\ud800")])
+def test_what_a_line_cannot_hold_is_written_out(path, text, line):
+    assert escaped(text) == line
+    write(path, 0, [(text, 0)])
+    write(path, 1, [(text, 1)])        # known again
+    assert listed(path) == [(line, 0)]
+
+
+ODD_TEXT = st.text(st.sampled_from("\\\t\n\rxu0f8\x80\u0080\udc80\ud800\u2028n\u00e9"), max_size=8)
+
+
+@given(ODD_TEXT, ODD_TEXT)
+def test_no_two_names_become_one(one, other):
+    assert (escaped(one) == escaped(other)) == (one == other)
+    assert len((escaped(one) + ".").splitlines()) == 1 and "\t" not in escaped(one)
