@@ -143,12 +143,9 @@ def held(indices: Sequence[int], spares: Sequence[int], bad: Iterable[int], coun
     """The samples that a batch of ``count`` holds, in order, when ``bad`` ones were found; None if there is no such.
 
     Each bad one of ``indices`` is replaced, in its own place, by the next spare that is not bad itself, for as long as
-    there are spares; or, by a generator that does not care for spares, none is.
+    there are spares.
     """
     without = set(bad)
-    good = tuple(index for index in indices if index not in without)
-    if count == len(good):
-        return good
     stand_ins = iter([spare for spare in spares if spare not in without])
     filled = [next(stand_ins, None) if index in without else index for index in indices]
     used = tuple(index for index in filled if index is not None)

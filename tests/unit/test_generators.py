@@ -107,15 +107,15 @@ def test_bad_files_are_replaced_in_their_place(photos, tmp_path, generator, own,
     assert content(alone)[0] == content(output)[0]
 
 
-def test_a_generator_may_leave_its_spares_alone():
-    pixels, labels = arrays(2)
-    a_lease = replace(lease(THREE), spares=(Sample(8, "d", 0),))
-    assert len(check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job()).arrays[0]) == 2
+def test_a_generator_must_put_spares_in_the_place_of_bad_samples():
     pixels, labels = arrays(3)
+    a_lease = replace(lease(THREE), spares=(Sample(8, "d", 0),))
     check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job())
     check(Output((pixels[:2], labels[:2]), (Skipped(5, "bad"), Skipped(8, "bad"))), a_lease, job())
-    with pytest.raises(ValueError, match=r"3 together, for so many are in the lease \(and 1 spares for bad ones\)"):
-        check(Output((pixels, labels), (Skipped(5, "bad"), Skipped(6, "bad"))), a_lease, job())
+    for count, bad in ((2, (5,)), (3, (5, 6))):
+        with pytest.raises(ValueError, match=r"for so many are in the lease \(with 1 spares in place of bad ones: "
+                                             "generators.batch_of"):
+            check(Output((pixels[:count], labels[:count]), tuple(Skipped(one, "bad") for one in bad)), a_lease, job())
 
 
 @pytest.mark.parametrize("row, error", [

@@ -158,7 +158,7 @@ def test_golden_spares():
 @pytest.mark.parametrize("bad, count, used", [
     ((), 3, (1, 2, 3)), ((2,), 3, (1, 7, 3)), ((1, 3), 3, (7, 2, 8)), ((2, 7), 3, (1, 8, 3)),
     ((1, 2, 8), 3, (7, 9, 3)), ((1, 2, 7, 8, 9), 1, (3,)), ((1, 2, 3, 7), 2, (8, 9)), ((1, 2, 3), 3, (7, 8, 9)),
-    ((2,), 2, (1, 3)), ((1, 2, 3), 0, ()),                      # spares not cared for
+    ((2,), 2, None), ((1, 2, 3), 0, None),                      # spares not cared for
     ((), 2, None), ((2,), 1, None), ((1, 2), 2, None), ((1, 2, 7, 8), 3, None), ((), 4, None),
 ])
 def test_what_a_batch_holds(bad, count, used):
