@@ -331,7 +331,8 @@ def test_a_batch_may_hold_spares(skipped, count):
 
 @pytest.mark.parametrize("skipped, count, sentence", [
     ((), 1, "count is 1 with 0 skipped: the lease holds 2 samples and 2 spares"),
-    ((1,), 1, "count is 1 with 1 skipped"), ((5,), 1, "count is 1 with 1 skipped"), ((5, 1, 2), 2, "count is 2 with 3 skipped"),
+    ((1,), 1, "count is 1 with 1 skipped"), ((5,), 1, "count is 1 with 1 skipped"),
+    ((5, 1, 2), 2, "count is 2 with 3 skipped"),
     ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not hold"),
     ((1, 1), 2, "or one twice"),
 ])
