@@ -97,14 +97,22 @@ def handshake():
 
 
 def loading():
-    """In the generator, at the step."""
-    from workers import generators
+    """In the generator, at the fourth picture of the step."""
+    from workers import generators, images
+
+    at = []                    # position, pictures begun
 
     @_around(generators, "_pictures")
     def pictures(original, lease, *args, **kwargs):
-        if lease.position == STEP:
-            strike()
+        at[:] = lease.position, 0
         return original(lease, *args, **kwargs)
+
+    @_around(images, "load")
+    def load(original, *args):
+        at[1] += 1
+        if at == [STEP, 4]:
+            strike()
+        return original(*args)
 
 
 def pushing():
