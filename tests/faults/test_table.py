@@ -292,7 +292,8 @@ def test_the_trainer_is_killed_while_workers_drain(pictures, own_generators, tab
         trainer.send_signal(signal.SIGKILL)
         assert workers.wait() == 0                   # nobody wants it any more
     assert "still busy" not in workers.text and "Traceback" not in workers.text
-    table("trainer", "SIGKILL, while the workers drain", "the workers leave, with exit code 0", "no step", time.monotonic() - began)
+    table("trainer", "SIGKILL, while the workers drain", "the workers leave, with exit code 0", "no step",
+          time.monotonic() - began)
 
 
 def _short(sentence):
