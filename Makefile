@@ -1,6 +1,7 @@
 ## make train         train on the sample data (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
 ## make test          every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          only the unit tests, on both Pythons; ARGS="-k name"
+## make faults        only the fault tests, and the table of what each fault comes to; ARGS="-k name"
 ## make lint          ruff and mypy
 ## make sample-data   the pictures that `make train` uses, in sample-data/
 ## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
@@ -10,7 +11,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
 
-.PHONY: help train test unit lint sample-data setup setup-test clean
+.PHONY: help train test unit faults lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
@@ -26,6 +27,9 @@ test: setup-test
 
 unit: setup-test
 	@exec sh .setup/test.sh unit $(ARGS)
+
+faults: setup-test
+	@exec sh .setup/test.sh faults $(ARGS)
 
 lint: setup
 	@exec sh .setup/lint.sh

@@ -1,5 +1,5 @@
-# Runs the tests: the unit tests on both Pythons, then, unless only `unit` is asked, the others with the trainer's.
-# usage: sh .setup/test.sh all|unit [PYTEST ARGUMENT...]      from the repository's root
+# Runs the tests: the unit tests on both Pythons, the others with the trainer's.
+# usage: sh .setup/test.sh all|unit|faults [PYTEST ARGUMENT...]      from the repository's root
 set -eu
 
 which=$1
@@ -24,9 +24,13 @@ run() { # ENVIRONMENT TITLE PYTEST-ARGUMENT...: a failure is remembered, the oth
     esac
 }
 
-run trainer "unit tests" tests/unit "$@"
-[ -L .venv/workers ] || run workers "unit tests" tests/unit "$@"
-[ "$which" = unit ] || run trainer "integration and fault tests" tests/integration tests/faults "$@"
+if [ "$which" = faults ]; then
+    run trainer "fault tests" tests/faults "$@"
+else
+    run trainer "unit tests" tests/unit "$@"
+    [ -L .venv/workers ] || run workers "unit tests" tests/unit "$@"
+    [ "$which" = unit ] || run trainer "integration and fault tests" tests/integration tests/faults "$@"
+fi
 
 [ $failed = 0 ] || exit $failed
 [ $ran = 1 ] || { echo "stoker: no test was selected" >&2; exit 5; }

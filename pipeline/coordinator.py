@@ -302,7 +302,8 @@ class Coordinator(threading.Thread):
         text = "%s %s" % (hello.worker, effect.why)
         if effect.positions:
             self._event = text
-            log.warning("%s; its %d steps go to others", text, effect.positions)
+            log.warning("%s; its %s to others", text,
+                        "step goes" if effect.positions == 1 else "%d steps go" % effect.positions)
         else:
             log.info("%s", text)
 

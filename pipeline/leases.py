@@ -388,8 +388,8 @@ class LeaseScheduler:
 
     def _may_try(self, key: WorkerKey, spot: _Open) -> bool:
         """A worker that failed at a position leaves it to those that did not, while there are any: its host may be
-        at fault, and the run should not end for that."""
-        if self._is_at(key, spot):
+        at fault, and the run should not end for that. Nobody tries what the run was aborted for: that takes time."""
+        if self._is_at(key, spot) or spot.failures >= self._max_failures:
             return False
         return key not in spot.failed or all(other in spot.failed or worker.silent or worker.leaving
                                              for other, worker in self._workers.items())

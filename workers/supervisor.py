@@ -78,7 +78,7 @@ def die_with_parent() -> None:
 def explain_exit(returncode: int) -> str:
     """How a process ended, for people: signal or exit code, and what usually causes it."""
     if returncode >= 0:
-        return "exit code %d" % returncode
+        return "exit code %d%s" % (returncode, " (asked to leave)" * (returncode == EXIT_DRAINED))
     try:
         name = signal.Signals(-returncode).name
     except ValueError:

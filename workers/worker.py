@@ -70,7 +70,8 @@ def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None]
             if feed.lease is not None or feed.is_between():
                 raise RuntimeError("generator %s ended without a batch for its lease" % feed.job.generator)
         except Exception as error:
-            text = str(error) if isinstance(error, StokerError) else "%s: %s" % (type(error).__name__, error)
+            kind = [] if isinstance(error, StokerError) else [type(error).__name__]
+            text = ": ".join(kind + [str(error)] * bool(str(error)))      # a MemoryError says nothing
             if feed.is_between():            # the next lease shows it, if it is this generator's
                 feed.fetch()
             if feed.lease is not None and feed.item[0] == feed.job:

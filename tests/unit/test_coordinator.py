@@ -113,6 +113,14 @@ def test_hello_again_of_a_member_that_is_gone(coordinator):
     assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [0, 1]
 
 
+@pytest.mark.parametrize("capacity, words", [(1, "its step goes to others"), (2, "its 2 steps go to others")])
+def test_what_a_lost_worker_held_goes_to_others(coordinator, caplog, capacity, words):
+    say(coordinator, b"a", replace(HELLO, capacity=capacity))
+    coordinator._listener.gone.add(b"a")
+    coordinator._send(b"a", [])
+    assert words in caplog.text
+
+
 @pytest.mark.parametrize("spoil", [
     lambda coordinator, lease: batch(coordinator, lease, run="another"),
     lambda coordinator, lease: batch(coordinator, lease, count=1),

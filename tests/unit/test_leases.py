@@ -364,6 +364,13 @@ def test_failing_three_times_aborts_with_the_last_error(fleet):
     assert Abort(0, "OSError: worse", "the traceback") in fleet.fail("a", 3, 0, "OSError: worse")
 
 
+def test_a_step_for_which_the_run_was_aborted_is_not_tried_again(fleet):
+    fleet.hello("a")
+    for lease in (1, 2):
+        assert grants(fleet.fail("a", lease, 0)) == [("a", lease + 1, 0)]
+    assert grants(fleet.fail("a", 3, 0)) == [("a", 4, 1)]
+
+
 def test_a_failed_position_waits_for_a_worker_that_did_not_fail_at_it(fleet):
     fleet.hello("a")
     fleet.hello("b")

@@ -167,7 +167,7 @@ def test_with_once_the_end_of_the_run_for_one_is_the_end_for_all():
 def test_a_worker_that_was_drained_by_hand_is_restarted_without_a_word():
     host = running()
     assert host.exited(EXIT_DRAINED) == []
-    assert host.tick() == [Spawn(0, "exit code 4, restart 1")]
+    assert host.tick() == [Spawn(0, "exit code 4 (asked to leave), restart 1")]
 
 
 @pytest.mark.parametrize("code", [EXIT_REFUSED, EXIT_CONFIG])
@@ -238,7 +238,7 @@ def test_stopping_while_nothing_runs_is_over_at_once():
 
 
 @pytest.mark.parametrize("returncode, text", [
-    (0, "exit code 0"), (3, "exit code 3"), (-signal.SIGTERM, "SIGTERM"),
+    (0, "exit code 0"), (3, "exit code 3"), (4, "exit code 4 (asked to leave)"), (-signal.SIGTERM, "SIGTERM"),
     (-signal.SIGKILL, "SIGKILL (killed by hand or, if memory ran out, by the kernel)"),
     (-signal.SIGBUS, "SIGBUS (a crash inside a library)"), (-signal.SIGABRT, "SIGABRT (a library gave up)"),
     (-99, "signal 99")])

@@ -117,6 +117,15 @@ def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
                                                       (3, "ValueError: odd")]
 
 
+def has_no_memory(leases, job):
+    for _ in leases:
+        raise MemoryError
+
+
+def test_an_exception_without_words_is_told_by_its_name():
+    assert play(has_no_memory, [JOB]) == [(0, "MemoryError")]
+
+
 @pytest.mark.parametrize("generator, sentence", [
     (one_shot, "ended without a batch for its lease"), (ends_before_the_batch, "ended without a batch for its lease"),
     (asks_twice, "asked for another lease before it yielded the batch of the first"),

@@ -1,0 +1,240 @@
+"""One fault in one worker process, put in from outside: imported by every interpreter that has this folder on its
+PYTHONPATH, before any of its own code. Python 3.6 and newer; on 3.6 there is no sys.argv yet.
+
+FAULT_WHERE, FAULT_HOW and FAULT_STEP say what is wanted, FAULT_FOLDER takes the proof: the file ``struck`` with pid and
+name of the worker that was hit. It is made once and for all, so no other worker and no successor is hit again.
+Where no step is named, the worker in place 0 is hit.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+
+EXIT = 7                       # of the how 'os._exit': none of Stoker's own
+FORWARDED = 8000               # bytes of a batch that are on the wire when 'pushing' is hit: the header, some pixels
+IDLE_S = 0.3                   # without a lease for so long: the window is full
+WAIT_S = 30.0                  # a limit for a broken test
+
+
+def strike():
+    """Does it, the first time that it is called in any process. May come back: from SIGSTOP, SIGTERM."""
+    try:
+        fd = os.open(os.path.join(FOLDER, "struck"), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return
+    os.write(fd, ("%d %s\n" % (os.getpid(), NAME)).encode("ascii"))
+    os.close(fd)
+    if HOW == "exception":
+        raise RuntimeError("injected")
+    if HOW == "os._exit":
+        os._exit(EXIT)
+    if HOW == "memory":
+        import resource
+        with open("/proc/self/statm") as pages:
+            used = int(pages.read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), before[1]))
+        try:
+            bytearray(1 << 30)
+        finally:               # others let go of some: trouble of the moment
+            resource.setrlimit(resource.RLIMIT_AS, before)
+    elif HOW == "OOM kill":
+        with open(os.path.join(os.environ["FAULT_CGROUP"], "cgroup.procs"), "w") as group:
+            group.write(str(os.getpid()))
+        b"x" * (1 << 28)
+    else:
+        os.kill(os.getpid(), getattr(signal, HOW))
+        if HOW == "SIGSTOP":
+            time.sleep(0.1)    # the main thread takes the signal, and this one runs on for a moment
+
+
+def _struck():
+    return os.path.exists(os.path.join(FOLDER, "struck"))
+
+
+def _wait_until(condition):
+    deadline = time.monotonic() + WAIT_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _around(owner, name):
+    """A decorator: the function is called in place of ``owner.name``, with that one first."""
+    def replace(function):
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *args, **kwargs: function(original, *args, **kwargs))
+    return replace
+
+
+# --------------------------------------------------------------------------------------------------------------- where
+
+def starting():
+    """The socket is there, "started" was not yet written."""
+    from pipeline.transport import Connection
+
+    @_around(Connection, "__init__")
+    def connect(original, *args):
+        original(*args)
+        if NAME.endswith("/0"):
+            strike()
+
+
+def handshake():
+    """The trainer's Welcome has come, and was not yet read. The other workers start later, so this one got leases."""
+    from pipeline.messages import Welcome
+    from workers.session import WorkerSession
+
+    if not NAME.endswith("/0"):
+        _wait_until(_struck)
+
+    @_around(WorkerSession, "receive")
+    def receive(original, session, message, now):
+        if isinstance(message, Welcome) and NAME.endswith("/0"):
+            strike()
+        return original(session, message, now)
+
+
+def loading():
+    """In the generator, at the fourth picture of the step."""
+    from workers import generators, images
+
+    at = []                    # position, pictures begun
+
+    @_around(generators, "_pictures")
+    def pictures(original, lease, *args, **kwargs):
+        at[:] = lease.position, 0
+        return original(lease, *args, **kwargs)
+
+    @_around(images, "load")
+    def load(original, *args):
+        at[1] += 1
+        if at == [STEP, 4]:
+            strike()
+        return original(*args)
+
+
+def pushing():
+    """A part of the step's batch is on the wire, in the trainer's hands already, and the rest is not.
+
+    Whoever raises does it where the worker hands the batch to ZeroMQ, the others where its bytes pass a relay inside
+    the worker's process.
+    """
+    import zmq
+
+    from pipeline.transport import Connection
+    from workers.session import WorkerSession
+
+    armed = threading.Event()
+
+    @_around(WorkerSession, "produced")
+    def produced(original, session, lease, *args, **kwargs):
+        if lease.position == STEP and not _struck():
+            armed.set()
+        return original(session, lease, *args, **kwargs)
+
+    if HOW in ("exception", "memory"):
+        @_around(Connection, "send")
+        def send(original, connection, frames):
+            if armed.is_set() and len(frames) > 1:
+                connection._socket.send(frames[0], zmq.SNDMORE)
+                strike()
+            return original(connection, frames)
+    else:
+        @_around(Connection, "__init__")
+        def connect(original, connection, address, *args):
+            original(connection, _relay(address, armed), *args)
+
+
+def idle():
+    """Holds no lease, and has not for a while."""
+    from workers.session import WorkerSession
+
+    since = [None]
+
+    @_around(WorkerSession, "tick")
+    def tick(original, session, now):
+        if session.state != "SERVING" or session._work is not None or session._held:
+            since[0] = None
+        elif since[0] is None:
+            since[0] = now
+        elif now - since[0] > IDLE_S and NAME.endswith("/0"):
+            strike()
+        return original(session, now)
+
+
+def draining():
+    """SIGTERM has come and the trainer was told; the generator is at the step."""
+    from workers import generators
+    from workers.session import WorkerSession
+
+    sessions = []
+
+    @_around(WorkerSession, "__init__")
+    def init(original, session, *args):
+        original(session, *args)
+        sessions.append(session)
+
+    @_around(generators, "_pictures")
+    def pictures(original, lease, *args, **kwargs):
+        if lease.position == STEP and not _struck():
+            os.kill(os.getpid(), signal.SIGTERM)
+            _wait_until(lambda: sessions[0].state == "DRAINING")
+            strike()
+        return original(lease, *args, **kwargs)
+
+
+# --------------------------------------------------------------------------------------------------------------- relay
+
+def _relay(address, armed):
+    """An address at which this process listens and hands all on to ``address``. Once ``armed``, it strikes when it has
+    forwarded FORWARDED bytes more."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(8)
+
+    def forward(source, sink, watched):
+        left = FORWARDED
+        while True:
+            try:
+                data = source.recv(4096)
+                if watched and armed.is_set():
+                    sink.sendall(data[:left])
+                    rest, left = data[left:], max(0, left - len(data))
+                    if left == 0:
+                        strike()
+                    sink.sendall(rest)
+                else:
+                    sink.sendall(data)
+            except OSError:
+                data = b""
+            if not data:
+                for end in (source, sink):
+                    try:
+                        end.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass
+                return
+
+    def accept():
+        while True:
+            near, _ = listener.accept()
+            far = socket.create_connection((host, int(port)))
+            for source, sink, watched in ((near, far, True), (far, near, False)):
+                threading.Thread(target=forward, args=(source, sink, watched), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return "tcp://127.0.0.1:%d" % listener.getsockname()[1]
+
+
+def _arguments():
+    with open("/proc/self/cmdline", "rb") as line:
+        return line.read().decode("utf-8", "replace").split("\0")
+
+
+if "workers.worker" in _arguments():
+    NAME = _arguments()[_arguments().index("--name") + 1]
+    HOW, FOLDER, STEP = os.environ["FAULT_HOW"], os.environ["FAULT_FOLDER"], int(os.environ["FAULT_STEP"])
+    globals()[os.environ["FAULT_WHERE"]]()
