@@ -337,7 +337,8 @@ class LeaseScheduler:
         position = live.position
         self._release([message.lease])
         self._queue(key)
-        self._count_failure(key, position, message.error, message.traceback, effects)
+        self._count_failure(key, position, message.error + (message.sample and " (at %r)" % message.sample),
+                            message.traceback, effects)
         self._part(key, "drained", effects)
 
     def _count_failure(self, key: WorkerKey, position: int, error: str, traceback: str, effects: List[Any]) -> None:

@@ -78,7 +78,7 @@ def die_with_parent() -> None:
 def explain_exit(returncode: int) -> str:
     """How a process ended, for people: signal or exit code, and what usually causes it."""
     if returncode >= 0:
-        return "exit code %d%s" % (returncode, " (asked to leave)" * (returncode == EXIT_DRAINED))
+        return "exit code %d" % returncode
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
@@ -131,6 +131,8 @@ class Supervisor:
         """The process in this place is dead. ``ended``: it had said so."""
         place = self._places[number]
         unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
+        if ended and returncode == EXIT_DRAINED:
+            place.last_exit += " (asked to leave)"
         if self._signals:
             place.state = "DONE"
             return self._maybe_over()

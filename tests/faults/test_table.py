@@ -53,7 +53,7 @@ def expected(where, how):
         return ([r"worker \d ?(drained|asked to stop|lost the connection)"], "leaves",
                 {"handshake": None, "idle": None}.get(where, 1))
     if how in RAISED and where in ("loading", "draining"):    # the generator's thread: the worker lives on
-        return [r"failed: " + RAISED[how]], ("leaves" if where == "draining" else "stays"), 2
+        return [r"failed at 'left/004.jpg': " + RAISED[how]], ("leaves" if where == "draining" else "stays"), 2
     return lost + [RAISED.get(how, "")], "dies", 2 if holds else None
 
 
@@ -218,7 +218,7 @@ def test_a_generator_that_raises_at_one_step_for_everybody(pictures, tmp_path, o
             run.take_all()
     sentence = str(caught.value).splitlines()[0]
     assert sentence.startswith("step 2 of epoch 0 failed every time it was tried: ValueError: the label file is empty")
-    assert 1 <= len(run.log.having("failed: ValueError")) <= 2     # once for each worker, though it tried again
+    assert 1 <= len(run.log.having(": ValueError")) <= 2     # once for each worker, though it tried again
     assert [entry["step"] for entry in run.entries()] == [0, 1]
     table("generator", "raises at step 2, always", _short(sentence), "steps 0 and 1", time.monotonic() - began)
 

@@ -238,7 +238,7 @@ def test_stopping_while_nothing_runs_is_over_at_once():
 
 
 @pytest.mark.parametrize("returncode, text", [
-    (0, "exit code 0"), (3, "exit code 3"), (4, "exit code 4 (asked to leave)"), (-signal.SIGTERM, "SIGTERM"),
+    (0, "exit code 0"), (3, "exit code 3"), (4, "exit code 4"), (-signal.SIGTERM, "SIGTERM"),
     (-signal.SIGKILL, "SIGKILL (killed by hand or, if memory ran out, by the kernel)"),
     (-signal.SIGBUS, "SIGBUS (a crash inside a library)"), (-signal.SIGABRT, "SIGABRT (a library gave up)"),
     (-99, "signal 99")])
