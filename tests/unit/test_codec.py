@@ -1,5 +1,6 @@
 """The wire format, to the byte, and what becomes of anything else that arrives."""
 
+import tracemalloc
 from dataclasses import replace
 
 import msgpack
@@ -216,6 +217,33 @@ def test_deep_nesting_is_a_protocol_error(depth):
                   b"\x93" + nested + b"\xa5alive\x90"):
         with pytest.raises(ProtocolError):
             codec.decode_from_worker([frame])
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"\xc1", b"\x81\x91\x01\x01", b"\xc7\x05\xff12345", b"\xd7\xff" + b"\xff" * 8],
+                         ids=["cut off", "no type", "a list as key", "a broken timestamp", "a timestamp without end"])
+def test_what_is_no_message_costs_no_memory(spoilt):
+    """msgpack 1.0.5 keeps the lists inside of what it cannot unpack."""
+    frame = b"\x91\xdc\x03\xe8" + b"\xcd\x12\x34" * 999 + spoilt
+
+    def send(times):
+        for _ in range(times):
+            with pytest.raises(ProtocolError):
+                codec.decode_from_worker([frame])
+            with pytest.raises(ProtocolError):
+                codec.decode_from_trainer([frame])
+    send(3)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        send(30)
+        assert tracemalloc.get_traced_memory()[0] - before < 50000     # one list has 8,000 bytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_only_looks_like_a_timestamp_is_read():
+    message = replace(FROM_WORKER[2], position=0xD6FF, sample="\udcd6\udcff.jpg")
+    assert codec.decode_from_worker(frames_of(message)) == message
 
 
 def test_a_header_beyond_the_limit_is_not_even_read():
