@@ -72,7 +72,7 @@ class Session:
 
     def __init__(self, seed, clock):
         self.clock, self.mutator = clock, Mutator(seed, CORPUS)
-        self.batches, self.errors, self.peers = {}, [], {}
+        self.batches, self.errors, self.peers, self.honest = {}, [], {}, Peer()
         self.sent = self.delivered = self.names = self.taken = 0
         self.coordinator = coordinator.Coordinator(0, Plan(2 * STEPS - 1, 2, 1, seed), {True: DATASET, False: None},
                                                    JOB, OPTIONS, self._deliver, self.errors.append)
@@ -154,9 +154,7 @@ class Session:
     def _work_honestly(self):
         """A turn of the worker that does what it should."""
         self.clock.now_s += 0.05
-        if b"honest" not in self.peers:
-            self.peers[b"honest"] = Peer()
-        honest = self.peers[b"honest"]
+        honest = self.honest
         if self.coordinator._run != honest.run or not self.coordinator._scheduler.is_member(b"honest"):
             self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
         elif honest.leases:
@@ -179,7 +177,9 @@ class Session:
 
     def _hear(self):
         for key, message in self.wire.sent:
-            if key in self.peers:
+            if key == b"honest":
+                self.honest.heard(message)
+            elif key in self.peers:
                 self.peers[key].heard(message)
         del self.wire.sent[:]
 
@@ -218,7 +218,7 @@ def main():
     logging.getLogger("stoker").setLevel(logging.CRITICAL)
     clock = coordinator.time = Clock()
     start, sent, aborted, seed, first_kb = time.monotonic(), 0, 0, args.seed, 0
-    with tqdm(total=args.runs, unit="msg") as bar:
+    with tqdm(total=args.runs, unit="msg", disable=None) as bar:
         while sent < args.runs:
             session = Session(seed, clock)
             try:
