@@ -87,7 +87,8 @@ def plain(runs, seed):
     jobs = [(seed + number, min(CHUNK, runs - start)) for number, start in enumerate(range(0, runs, CHUNK))]
     taken = whole = 0
     slowest_s, memory, start = 0.0, {}, time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(processes) as pool, tqdm(total=runs, unit="msg", disable=None) as bar:
+    with multiprocessing.get_context("spawn").Pool(processes) as pool, tqdm(
+            total=runs, unit="msg", disable=None) as bar:
         for done in pool.imap_unordered(chunk, jobs):
             if "failed" in done:
                 print("stoker: fuzz_codec: %s" % done["failed"])
