@@ -1,8 +1,8 @@
 """The coordinator against any peers: several say whatever they like, and then one honest worker finishes the run.
 
 The real Coordinator without socket and thread, on virtual time. A session is a story of one seed: strangers and
-members, valid messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's invariants
-hold, the tables stay small, and the honest worker finds all that is left of the run.
+members, valid messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's
+invariants hold, the tables stay small, and the honest worker finishes all that is left of the run.
 """
 
 import argparse

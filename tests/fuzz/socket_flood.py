@@ -152,7 +152,7 @@ def flood(runs, seed):
         growth_kb = slope * (at[-1] - at[first]) if at else 0.0
         print("  trainer: RSS %s KB, slope %+.2f +- %.2f KB per 1,000 messages (%d samples)"
               % ("%d..%d" % (min(kb), max(kb)) if kb else "?", 1e3 * slope, 1e3 * error, len(at)))
-        start = time.monotonic()
+        os.remove(stop)
         with Program(["-c", TRAINER, options("peace", steps)]) as trainer:
             trainer.wait_for_line("^first")
             start = time.monotonic()
