@@ -110,7 +110,7 @@ def plain(runs, seed):
     return 0
 
 
-def guided(runs, seed):
+def guided(runs, seed, found):
     """Does not return: libFuzzer ends the process, with 0 if nothing was found."""
     import atheris
     with atheris.instrument_imports(include=["pipeline"]):
@@ -135,7 +135,8 @@ def guided(runs, seed):
         return packed(frames)[:most]
 
     atheris.Setup([sys.argv[0], "-runs=%d" % runs, "-seed=%d" % (seed + 1), "-max_len=8192", "-print_final_stats=1",
-                   "-verbosity=0"], test_one_input, custom_mutator=mutate)
+                   "-verbosity=0",
+                   "-artifact_prefix=" + found], test_one_input, custom_mutator=mutate)
     atheris.Fuzz()
 
 
@@ -161,8 +162,9 @@ def main():
     parser.add_argument("--runs", type=int, default=1000000, help="messages")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", action="store_true", help="led by coverage, with atheris")
+    parser.add_argument("--found", default="", help="where --guided leaves what failed: a folder's name and /")
     args = parser.parse_args()
-    return (guided if args.guided else plain)(args.runs, args.seed)
+    return guided(args.runs, args.seed, args.found) if args.guided else plain(args.runs, args.seed)
 
 
 if __name__ == "__main__":
