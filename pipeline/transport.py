@@ -2,8 +2,8 @@
 
 A peer is known by the routing id that its connection got, never by a name it gave itself, so a new connection is a
 new worker and nobody can speak for another. Dead peers are noticed twice: the kernel closes the connection of a dead
-process at once, and that of a dead host after ``PEER_SILENT_S`` (a worker's end does that by ZMTP heartbeats); either
-way the next ``send`` to it says so.
+process at once, and that of a dead host after ``PEER_SILENT_S`` or when TCP gives up (a worker's end notices by ZMTP
+heartbeats); either way the next ``send`` to it says so.
 """
 
 import errno
@@ -95,11 +95,12 @@ class Listener(_Socket):
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way to a worker
         self._socket.setsockopt(zmq.RCVHWM, 64)            # messages of one peer that wait here; then its TCP does
-        # No ZMTP heartbeats here: libzmq up to 4.3.5 aborts the process when one is due on a connection that ended while
-        # RCVHWM held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead.
+        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while RCVHWM
+        # held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead;
+        # TCP_MAXRT, for words that nobody acknowledges, is not in every build of 4.3.4: there TCP gives up later.
         for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_SILENT_S) // 2),
                               (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_SILENT_S) // 2),
-                              (zmq.TCP_MAXRT, int(PEER_SILENT_S * 1000))):   # the last for what was sent and unanswered
+                              (zmq.TCP_MAXRT, int(PEER_SILENT_S * 1000))):
             self._socket.setsockopt(option, value)
         try:
             self._socket.bind(bind)

@@ -355,3 +355,19 @@ def test_arrays_are_little_endian_views_on_the_frames():
     arrays = codec.check_arrays(received(frames=frames), JOB, INDICES)
     assert all(np.shares_memory(array, np.frombuffer(frame, np.uint8)) for array, frame in zip(arrays, frames))
     assert arrays[1].dtype == np.dtype("<i4") and arrays[1].tolist() == [[1], [-2]]
+
+
+@given(st.integers(0, 4), st.lists(st.tuples(st.integers(4, 10), st.just("bad")), max_size=4),
+       st.lists(st.sampled_from([0, 4, 8, 12, 23, 24, 36]).map(bytes), max_size=3))
+def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
+    """What is taken accounts for every sample of the lease once, and is of the job's shapes."""
+    message = received(count, tuple(skipped), frames)
+    try:
+        arrays = codec.check_arrays(message, JOB, INDICES)
+    except ProtocolError:
+        return
+    left_out = [index for index, _ in skipped]
+    assert count + len(left_out) == len(INDICES)
+    assert set(left_out) <= set(INDICES) and len(set(left_out)) == len(left_out)
+    assert [(array.dtype, array.shape) for array in arrays] == [
+        (np.dtype(spec.dtype), (count,) + spec.shape) for spec in SPECS]
