@@ -95,8 +95,8 @@ class Listener(_Socket):
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way to a worker
         self._socket.setsockopt(zmq.RCVHWM, 64)            # messages of one peer that wait here; then its TCP does
-        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while RCVHWM
-        # held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead;
+        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while
+        # RCVHWM held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead;
         # TCP_MAXRT, for words that nobody acknowledges, is not in every build of 4.3.4: there TCP gives up later.
         for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_SILENT_S) // 2),
                               (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_SILENT_S) // 2),
