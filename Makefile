@@ -2,6 +2,9 @@
 ## make test          every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        only the fault tests, and the table of what each fault comes to; ARGS="-k name"
+## make fuzz          broken messages for codec, coordinator and a training's port, about a minute; RUNS=10000000
+## make soak          100,000 batches, and whether memory or open files grow; BATCHES=100000 SEED=0
+## make cycles        1,000 trainings that are killed at any moment, and what they leave; CYCLES=1000 SEED=0
 ## make lint          ruff and mypy
 ## make sample-data   the pictures that `make train` uses, in sample-data/
 ## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
@@ -11,7 +14,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
 
-.PHONY: help train test unit faults lint sample-data setup setup-test clean
+.PHONY: help train test unit faults fuzz soak cycles lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
@@ -30,6 +33,17 @@ unit: setup-test
 
 faults: setup-test
 	@exec sh .setup/test.sh faults $(ARGS)
+
+fuzz: setup-test
+	@exec sh .setup/fuzz.sh $(RUNS)
+
+soak: setup-test
+	@STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python exec .venv/trainer/bin/python -m tests.soak.soak \
+		--batches $(or $(BATCHES),100000) --seed $(or $(SEED),0)
+
+cycles: setup-test
+	@STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python exec .venv/trainer/bin/python -m tests.soak.cycles \
+		--cycles $(or $(CYCLES),1000) --seed $(or $(SEED),0)
 
 lint: setup
 	@exec sh .setup/lint.sh

@@ -8,9 +8,11 @@ file name of any bytes survives the trip.
 Errors are the peer's: ``ProtocolError``, with a text that names the message and the field.
 """
 
+import re
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple, Type
 
 import msgpack
+import msgpack.fallback
 import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
@@ -22,6 +24,10 @@ from pipeline.plan import held
 MAX_HEADER_BYTES = 16 << 20
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
+#: What may be a msgpack timestamp, or the middle of a text or number; and the longest header of a
+#: worker, whoever that is, in which we look closer.
+_TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
+_CLOSER_LOOK_BYTES = 1 << 20
 _INT64 = 1 << 63
 
 Check = Callable[[Any], Any]
@@ -142,21 +148,39 @@ def encode(message: Any) -> List[Any]:
 
 def decode_from_worker(frames: Sequence[Any]) -> Any:
     """The message a worker sent. ``frames``: bytes-like objects. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_WORKER)
+    return _decode(frames, _FROM_WORKER, _CLOSER_LOOK_BYTES)
 
 
 def decode_from_trainer(frames: Sequence[Any]) -> Any:
     """The message the trainer sent. ``frames``: bytes-like objects. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_TRAINER)
+    return _decode(frames, _FROM_TRAINER, MAX_HEADER_BYTES)
 
 
-def _decode(frames: Sequence[Any], table: Dict[str, _Shape]) -> Any:
+def _unpack(header: Any, closer_look_bytes: int) -> Any:
+    """The value of a header. msgpack below 1.2, the last for Python 3.6 among them, never frees the lists inside of
+    what it fails to unpack (its pull request 671), so nothing is built here that could fail later."""
+    size = len(header) or 1
+    unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size)
+    unpacker.feed(header)
+    unpacker.skip()                              # complete, and not too deep; builds nothing
+    if unpacker.tell() != len(header):
+        raise ValueError("more than one value")
+    options = dict(raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=False,
+                   object_pairs_hook=tuple)      # maps have no place here, and as a tuple any key will do
+    if not _TIMESTAMP.search(header):
+        return msgpack.unpackb(header, **options)
+    if len(header) > closer_look_bytes:
+        raise ValueError("may hold a timestamp")
+    return msgpack.fallback.unpackb(header, **options)     # slower, and frees
+
+
+def _decode(frames: Sequence[Any], table: Dict[str, _Shape], closer_look_bytes: int) -> Any:
     if not frames:
         raise ProtocolError("an empty message")
     if len(frames[0]) > MAX_HEADER_BYTES:
         raise ProtocolError("a header of %d bytes (limit %d)" % (len(frames[0]), MAX_HEADER_BYTES))
     try:
-        header = msgpack.unpackb(frames[0], raw=False, use_list=True, unicode_errors="surrogateescape")
+        header = _unpack(frames[0], closer_look_bytes)
     except Exception as error:  # msgpack documents no common base: ValueError, UnpackException, TypeError ...
         raise ProtocolError("a header that is no msgpack (%s)" % type(error).__name__) from error
     if type(header) is not list or len(header) != 3 or type(header[1]) is not str or type(header[2]) is not list:

@@ -249,8 +249,11 @@ class Coordinator(threading.Thread):
                 log.warning("%d workers could hold %d steps, but no more than %d are under way or buffered at once: "
                             "raise %s", len(self._members), len(self._members) * hello.capacity, self._prefetch,
                             "--prefetch" if self._prefetch == self._options.prefetch else "--prefetch-mb")
-            self._decoders.add(hello.versions.partition(", ")[2])
-            if len(self._decoders) == 2 and self._job.data_root:
+            decoder = hello.versions.partition(", ")[2]
+            news = len(self._decoders) == 1 and decoder not in self._decoders     # said once, whoever else comes
+            if news or not self._decoders:
+                self._decoders.add(decoder)
+            if news and self._job.data_root:
                 log.warning("workers decode with different libraries (%s): the same picture may differ in its last "
                             "bits between them; a run that must be repeatable to the byte wants one Pillow version",
                             " and ".join(sorted(self._decoders)))

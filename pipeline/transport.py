@@ -2,8 +2,8 @@
 
 A peer is known by the routing id that its connection got, never by a name it gave itself, so a new connection is a
 new worker and nobody can speak for another. Dead peers are noticed twice: the kernel closes the connection of a dead
-process at once, and ZMTP heartbeats close that of a dead host after ``PEER_SILENT_S``; either way the next ``send``
-to it says so.
+process at once, and that of a dead host after ``PEER_SILENT_S`` or when TCP gives up (a worker's end notices by ZMTP
+heartbeats); either way the next ``send`` to it says so.
 """
 
 import errno
@@ -60,8 +60,6 @@ class _Socket:
         self._socket = self._context.socket(kind)
         set_option = self._socket.setsockopt
         set_option(zmq.LINGER, int(LINGER_S * 1000))
-        set_option(zmq.HEARTBEAT_IVL, int(PEER_SILENT_S * 1000) // 4)
-        set_option(zmq.HEARTBEAT_TIMEOUT, int(PEER_SILENT_S * 1000))
         set_option(zmq.MAXMSGSIZE, max_message_bytes)   # of one frame; the peer is disconnected beyond it
         self._waker = waker
         self._poller = zmq.Poller()
@@ -97,6 +95,13 @@ class Listener(_Socket):
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way to a worker
         self._socket.setsockopt(zmq.RCVHWM, 64)            # messages of one peer that wait here; then its TCP does
+        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while
+        # RCVHWM held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead;
+        # TCP_MAXRT, for words that nobody acknowledges, is not in every build of 4.3.4: there TCP gives up later.
+        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_SILENT_S) // 2),
+                              (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_SILENT_S) // 2),
+                              (zmq.TCP_MAXRT, int(PEER_SILENT_S * 1000))):
+            self._socket.setsockopt(option, value)
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
@@ -131,6 +136,8 @@ class Connection(_Socket):
     def __init__(self, connect: str, waker: Waker, max_message_bytes: int) -> None:
         super().__init__(zmq.DEALER, waker, max_message_bytes)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)          # no queue for a trainer that is not there
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, int(PEER_SILENT_S * 1000) // 4)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(PEER_SILENT_S * 1000))
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way

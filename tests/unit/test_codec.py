@@ -1,5 +1,6 @@
 """The wire format, to the byte, and what becomes of anything else that arrives."""
 
+import tracemalloc
 from dataclasses import replace
 
 import msgpack
@@ -218,6 +219,33 @@ def test_deep_nesting_is_a_protocol_error(depth):
             codec.decode_from_worker([frame])
 
 
+@pytest.mark.parametrize("spoilt", [b"", b"\xc1", b"\x81\x91\x01\x01", b"\xc7\x05\xff12345", b"\xd7\xff" + b"\xff" * 8],
+                         ids=["cut off", "no type", "a list as key", "a broken timestamp", "a timestamp without end"])
+def test_what_is_no_message_costs_no_memory(spoilt):
+    """msgpack 1.0.5 keeps the lists inside of what it cannot unpack."""
+    frame = b"\x91\xdc\x03\xe8" + b"\xcd\x12\x34" * 999 + spoilt
+
+    def send(times):
+        for _ in range(times):
+            with pytest.raises(ProtocolError):
+                codec.decode_from_worker([frame])
+            with pytest.raises(ProtocolError):
+                codec.decode_from_trainer([frame])
+    send(3)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        send(30)
+        assert tracemalloc.get_traced_memory()[0] - before < 50000     # one list has 8,000 bytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_only_looks_like_a_timestamp_is_read():
+    message = replace(FROM_WORKER[2], position=0xD6FF, sample="\udcd6\udcff.jpg")
+    assert codec.decode_from_worker(frames_of(message)) == message
+
+
 def test_a_header_beyond_the_limit_is_not_even_read():
     with pytest.raises(ProtocolError, match="a header of 16777217 bytes"):
         codec.decode_from_worker([memoryview(bytes(codec.MAX_HEADER_BYTES + 1))])
@@ -347,3 +375,19 @@ def test_arrays_are_little_endian_views_on_the_frames():
     arrays = codec.check_arrays(received(frames=frames), JOB, INDICES)
     assert all(np.shares_memory(array, np.frombuffer(frame, np.uint8)) for array, frame in zip(arrays, frames))
     assert arrays[1].dtype == np.dtype("<i4") and arrays[1].tolist() == [[1], [-2]]
+
+
+@given(st.integers(0, 4), st.lists(st.tuples(st.integers(4, 10), st.just("bad")), max_size=4),
+       st.lists(st.sampled_from([0, 4, 8, 12, 23, 24, 36]).map(bytes), max_size=3))
+def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
+    """What is taken accounts for every sample of the lease once, and is of the job's shapes."""
+    message = received(count, tuple(skipped), frames)
+    try:
+        arrays = codec.check_arrays(message, JOB, INDICES)
+    except ProtocolError:
+        return
+    left_out = [index for index, _ in skipped]
+    assert count + len(left_out) == len(INDICES)
+    assert set(left_out) <= set(INDICES) and len(set(left_out)) == len(left_out)
+    assert [(array.dtype, array.shape) for array in arrays] == [
+        (np.dtype(spec.dtype), (count,) + spec.shape) for spec in SPECS]

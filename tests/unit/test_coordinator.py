@@ -142,6 +142,13 @@ def test_a_stranger_is_told_to_say_hello(coordinator):
     assert not refused.final and "Hello" in refused.reason
 
 
+def test_peers_with_ever_other_libraries_cost_no_memory_and_one_warning(coordinator, caplog):
+    for number in range(50):
+        say(coordinator, b"%d" % number, replace(HELLO, versions="python 3.13.0, pillow %d" % number))
+    assert len(coordinator._decoders) == 2
+    assert len([line for line in caplog.messages if "different libraries" in line]) == 1
+
+
 def test_another_version_is_refused_for_good(coordinator):
     coordinator._receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
     refused, = coordinator._listener.to(b"a", Refused)

@@ -1,10 +1,13 @@
 """Each arrow in the table of workers/session.py, and what happens beside them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.codec import encode
 from pipeline.messages import (MAX_TEXT, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused,
                                Returned, Revoked, Stop, Welcome)
+from tests.unit.test_codec import ANY_FROM_TRAINER
 from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
                              Say, Work, WorkerSession)
 
@@ -266,3 +269,39 @@ def test_after_the_end_nothing_happens():
     assert session.tick(200.0) == session.drain(200.0, "x") == session.disconnected(200.0) == []
     assert [effect for effect in done(session, lease(1)) if not isinstance(effect, End)] == []
     assert session.state == "ENDED"
+
+
+# ------------------------------------------------------------------------------------- whatever the trainer says
+
+INPUTS = st.one_of(
+    ANY_FROM_TRAINER.map(lambda message: ("receive", message)),
+    st.sampled_from([("receive", WELCOME), ("receive", Stop("over")), ("tick", None), ("disconnected", None),
+                     ("drain", None), ("done", None), ("failed", None)]),
+    st.integers(1, 3).map(lambda number: ("receive", lease(number))))
+
+
+@given(st.lists(INPUTS, max_size=20), st.booleans())
+def test_whatever_the_trainer_says_one_lease_is_in_work_and_the_end_is_the_end(inputs, once):
+    session, now, in_work, ended = seeking(once), 100.0, [], False
+    for what, message in inputs:
+        now += 0.3
+        if what in ("done", "failed") and not in_work:
+            continue
+        if what == "receive":
+            effects = session.receive(message, now)
+        elif what == "done":
+            effects = done(session, in_work.pop(), now)
+        elif what == "failed":
+            effects = session.failed(in_work.pop(), "no", "traceback", now)
+        elif what == "tick":
+            effects = session.tick(now)
+        else:
+            effects = getattr(session, what)(now, "a reason")
+        assert not (ended and effects), "it goes on after its end"
+        in_work += [effect.lease for effect in effects if isinstance(effect, Work)]
+        ended = ended or any(isinstance(effect, End) for effect in effects)
+        assert ended == (session.state == "ENDED") and len(in_work) <= 1
+        assert session.state in ("SEEKING", "SERVING", "DRAINING", "ENDED")
+        for effect in effects:
+            if isinstance(effect, Say) and not isinstance(effect.message, Produced):
+                encode(effect.message)

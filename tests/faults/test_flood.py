@@ -1,0 +1,44 @@
+"""Peers that send more than is read, at the trainer's end of the wire."""
+
+import zmq
+
+from tests.support.processes import Program
+
+#: Answers a few messages, which tells its end of the connections that the peers are gone; reads on only when libzmq
+#: has looked after its connections.
+LISTENER = """
+import time
+from pipeline.transport import Listener, Waker
+waker = Waker()
+listener = Listener("tcp://127.0.0.1:*", waker, 1 << 20)
+print("address", listener.address, flush=True)
+time.sleep(2)
+read = 3
+for _ in range(read):
+    listener.send(listener.receive()[0], [b"what?"])
+time.sleep(4)
+while listener.receive() is not None:
+    read += 1
+print("read", read, flush=True)
+listener.close()
+waker.close()
+"""
+
+
+def test_a_peer_that_floods_and_hangs_up_does_no_harm():
+    """libzmq 4.3 aborts the process where a heartbeat is due on a connection that ended while its queue was full."""
+    with Program(["-c", LISTENER]) as program:
+        address = program.wait_for_line("^address ")[0].split()[1]
+        context = zmq.Context()
+        peers = [context.socket(zmq.DEALER) for _ in range(3)]
+        for peer in peers:
+            peer.setsockopt(zmq.LINGER, 500)
+            peer.setsockopt(zmq.SNDHWM, 0)
+            peer.connect(address)
+            for _ in range(5000):
+                peer.send(bytes(200))
+        for peer in peers:
+            peer.close()
+        context.term()
+        assert program.wait() == 0, program.text
+        assert int(program.wait_for_line("^read ")[0].split()[1]) >= 64

@@ -1,0 +1,171 @@
+"""The codec against anything that may arrive: only ProtocolError comes out, and what decodes encodes again.
+
+Plain (default): millions of seeded mutations on every core, on the interpreter that decodes in a training.
+``--guided``: fewer, but led by the coverage of pipeline/codec.py (atheris, which needs a newer Python).
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import random
+import sys
+import time
+import traceback
+from dataclasses import replace
+
+import msgpack
+
+from pipeline.errors import ProtocolError
+from tests.fuzz.mutation import Mutator
+from tests.support.memory import rss_kb
+
+CHUNK = 50000          # messages of one seed
+GROWTH_MOST_KB = 8192  # of a process, from the end of its first chunk on: what an allocator may still do
+JOB = INDICES = codec = Produced = None   # set by load()
+
+
+def load():
+    """Imports the codec, which ``--guided`` must do under atheris' eyes. Returns the corpus."""
+    global JOB, INDICES, codec, Produced
+    from pipeline import codec
+    from pipeline.messages import Produced
+    from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER, INDICES, JOB
+    return [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
+
+
+def check(frames):
+    """How many of the two directions took ``frames`` for a message, and whether it was a whole batch. Raises whatever
+    must not be raised."""
+    taken = whole = 0
+    for decode in (codec.decode_from_worker, codec.decode_from_trainer):
+        try:
+            message = decode(frames)
+        except ProtocolError:
+            continue
+        taken += 1
+        if isinstance(message, Produced):
+            try:
+                arrays = codec.check_arrays(message, JOB, INDICES)
+            except ProtocolError:
+                pass
+            else:
+                whole = 1
+                again = codec.encode(replace(message, arrays=arrays))
+                assert [bytes(frame) for frame in again[1:]] == list(frames[1:]), "a batch changed on its way"
+            message = replace(message, arrays=())
+        assert decode(codec.encode(message)) == message, "%r changed on its way" % (message,)
+    return taken, whole
+
+
+def chunk(job):
+    """Runs one (seed, count). For a process of a pool."""
+    seed, count = job
+    mutator = Mutator(seed, load())
+    taken = whole = 0
+    slowest_s = 0.0
+    frames = None
+    try:
+        before = time.perf_counter()
+        for _ in range(count):
+            frames = mutator.message()
+            one, batch = check(frames)
+            taken, whole = taken + (one > 0), whole + batch
+            now = time.perf_counter()
+            slowest_s, before = max(slowest_s, now - before), now
+    except Exception:
+        return {"failed": "seed %d, frames %r\n%s" % (seed, [frame.hex() for frame in frames],
+                                                      traceback.format_exc())}
+    return {"pid": os.getpid(), "count": count, "taken": taken, "whole": whole, "slowest_s": slowest_s,
+            "rss_kb": rss_kb(os.getpid())}
+
+
+def plain(runs, seed):
+    """Returns the exit code."""
+    from tqdm import tqdm
+    processes = len(os.sched_getaffinity(0))
+    jobs = [(seed + number, min(CHUNK, runs - start)) for number, start in enumerate(range(0, runs, CHUNK))]
+    taken = whole = 0
+    slowest_s, memory, start = 0.0, {}, time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(processes) as pool, tqdm(
+            total=runs, unit="msg", disable=None) as bar:
+        for done in pool.imap_unordered(chunk, jobs):
+            if "failed" in done:
+                print("stoker: fuzz_codec: %s" % done["failed"])
+                return 1
+            taken, whole = taken + done["taken"], whole + done["whole"]
+            slowest_s = max(slowest_s, done["slowest_s"])
+            memory.setdefault(done["pid"], []).append(done["rss_kb"])
+            bar.update(done["count"])
+    seconds = time.monotonic() - start
+    print("codec, plain: %d messages (%.1f %% decoded, %d whole batches) in %.1f s on %d processes: %.0f/s; "
+          "slowest %.1f ms" % (runs, 100.0 * taken / runs, whole, seconds, processes, runs / seconds,
+                               1e3 * slowest_s))
+    growth = [samples[-1] - samples[0] for samples in memory.values()]
+    for samples in memory.values():
+        print("  RSS %d KB after the first chunk, %d KB at the end of %d" % (samples[0], samples[-1], len(samples)))
+    if max(growth) > GROWTH_MOST_KB:
+        print("stoker: fuzz_codec: a process grew by %d KB (limit %d)" % (max(growth), GROWTH_MOST_KB))
+        return 1
+    return 0
+
+
+def guided(runs, seed, found):
+    """Does not return: libFuzzer ends the process, with 0 if nothing was found."""
+    import atheris
+    with atheris.instrument_imports(include=["pipeline"]):
+        corpus = load()
+    count = itertools.count(1)
+
+    def test_one_input(data):
+        number = next(count)
+        if number in (runs // 10, runs):
+            print("codec, guided: RSS %d KB after %d messages" % (rss_kb(os.getpid()), number), flush=True)
+        check(unpacked(data))
+
+    def mutate(data, most, seed):
+        if len(data) < 8 or seed % 50 == 0:  # libFuzzer begins with nothing, and prefers what is short
+            return packed(random.Random(seed).choice(corpus))[:most]
+        mutator = Mutator(seed, corpus)
+        frames = unpacked(data)
+        if seed % 4 == 0 and frames:         # libFuzzer's own, which knows the bytes that code compared with
+            frames = [bytes(atheris.Mutate(frames[0], 4096))] + frames[1:]
+        else:
+            frames = mutator.mutated(frames)
+        return packed(frames)[:most]
+
+    atheris.Setup([sys.argv[0], "-runs=%d" % runs, "-seed=%d" % (seed + 1), "-max_len=8192", "-print_final_stats=1",
+                   "-verbosity=0",
+                   "-artifact_prefix=" + found], test_one_input, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def packed(frames):
+    """Frames as the one string that libFuzzer mutates."""
+    return msgpack.packb(list(frames), use_bin_type=True)
+
+
+def unpacked(data):
+    """The frames again; what is no list of them is a header."""
+    try:
+        frames = msgpack.unpackb(data, raw=False)
+        if type(frames) is list and all(type(frame) is bytes for frame in frames):
+            return frames
+    except Exception:       # no common base
+        pass
+    return [data]
+
+
+def main():
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz.fuzz_codec", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1000000, help="messages")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guided", action="store_true", help="led by coverage, with atheris")
+    parser.add_argument("--found", default="", help="where --guided leaves what failed: a folder's name and /")
+    args = parser.parse_args()
+    return guided(args.runs, args.seed, args.found) if args.guided else plain(args.runs, args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

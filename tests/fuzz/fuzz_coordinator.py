@@ -1,0 +1,244 @@
+"""The coordinator against any peers: several say whatever they like, and then one honest worker finishes the run.
+
+The real Coordinator without socket and thread, on virtual time. A session is a story of one seed: strangers and
+members, valid messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's
+invariants hold, the tables stay small, and the honest worker finishes all that is left of the run.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import time
+import traceback
+
+import numpy as np
+
+from pipeline import codec, coordinator
+from pipeline.dataset import Dataset
+from pipeline.config import JobOptions, StreamOptions
+from pipeline.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped, Welcome
+from pipeline.plan import Plan
+from tests.fuzz.mutation import Mutator
+from tests.support.invariants import check_invariants
+from tests.support.memory import rss_kb
+from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
+from tests.unit.test_coordinator import Wire
+
+JOB = JobOptions(image_size=(2, 3), batch_size=2)
+OPTIONS = StreamOptions(prefetch=6, lease_s=2.0)
+STEPS = 24
+MESSAGES = 400          # of a session, before the honest worker comes
+TABLE_MOST = 1000       # entries of any table of coordinator and scheduler, tables within tables included
+GROWTH_MOST_KB = 8192   # of this process, after the first tenth
+DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(2 * STEPS)), (0, 1) * STEPS, ())
+CORPUS = [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
+
+
+class Clock:
+    """Stands for the module ``time`` in pipeline/coordinator.py."""
+
+    def __init__(self):
+        self.now_s = 1000.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+class SilentWire(Wire):
+    """A wire on which nothing waits."""
+
+    def receive(self):
+        return None
+
+
+class Peer:
+    """What one connection was told."""
+
+    def __init__(self):
+        self.run, self.leases = "none", {}
+
+    def heard(self, message):
+        if isinstance(message, Welcome):
+            self.run, self.leases = message.run, {}
+        elif isinstance(message, Lease):
+            self.leases[message.lease] = message
+        elif isinstance(message, Revoked):
+            self.leases.pop(message.lease, None)
+
+
+class Session:
+    """One seed's story. ``play`` raises for a broken promise; ``sent`` counts messages."""
+
+    def __init__(self, seed, clock):
+        self.clock, self.mutator = clock, Mutator(seed, CORPUS)
+        self.batches, self.errors, self.peers, self.honest = {}, [], {}, Peer()
+        self.sent = self.delivered = self.names = self.taken = 0
+        self.coordinator = coordinator.Coordinator(0, Plan(2 * STEPS - 1, 2, 1, seed), {True: DATASET, False: None},
+                                                   JOB, OPTIONS, self._deliver, self.errors.append)
+        self.coordinator.abandon()         # of the socket; the thread is never started
+        self.wire = self.coordinator._listener = SilentWire()
+
+    def _deliver(self, position, batch):
+        assert position not in self.batches and 0 <= position < STEPS
+        assert len(batch) + len(batch.skipped) == len(batch.indices) and batch.images.shape[1:] == (2, 3, 3)
+        self.batches[position] = batch
+
+    def play(self):
+        """The whole story."""
+        for number in range(MESSAGES):
+            self._one()
+            if number % 20 == 0:
+                self.check()
+        going_on = self.mutator.below(3)   # what the others do meanwhile: vanish, keep silent, go on for a while
+        if going_on == 0:
+            self.wire.gone.update(self.peers)
+        for number in range(20000):
+            if len(self.batches) == STEPS:
+                break
+            if going_on == 2 and number < MESSAGES:
+                self._one()
+            self._work_honestly()
+        self.check()
+        assert len(self.batches) == STEPS, "the honest worker got %d of %d steps done" % (len(self.batches), STEPS)
+        for error in self.errors:          # a step may fail by what members say; nothing else ends a run
+            assert "failed every time it was tried" in str(error) or "workers died" in str(error), error
+
+    def _one(self):
+        """One message of a peer, or something else that happens."""
+        mutator, what = self.mutator, self.mutator.below(100)
+        self.clock.now_s += 0.01 * mutator.below(4)
+        if what < 3 or len(self.peers) < 4:
+            self.names += 1
+            self.peers[b"peer %d" % self.names] = Peer()
+        key = mutator.pick(list(self.peers))
+        if what > 95:
+            self.wire.gone.add(key)        # the next word to it shows it
+            del self.peers[key]
+        elif what > 90:
+            self._turn()
+        if what == 90:
+            self.clock.now_s += 3.0
+        if key in self.peers:
+            self._say(key, self._frames(self.peers[key]))
+
+    def _frames(self, peer):
+        """What this peer says next."""
+        mutator, what = self.mutator, self.mutator.below(10)
+        if what == 0:
+            return mutator.garbage()
+        if what == 1:
+            return mutator.message()
+        frames = [bytes(frame) for frame in codec.encode(self._sensible(peer))]
+        return frames if what < 6 else mutator.mutated(frames)
+
+    def _sensible(self, peer):
+        mutator, what = self.mutator, self.mutator.below(16)
+        lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
+                                                                                  mutator.below(STEPS), 0, True, ())
+        if what < 5:
+            return Hello("liar", 1, "none", 1 + mutator.below(4), "")
+        if what < 9:
+            return _batch(peer.run, lease)
+        if what == 9:
+            return Failed(peer.run, lease.lease, lease.position, "no", "", "")
+        if what == 10:
+            return Leaving(peer.run, mutator.pick((-1, lease.lease)), "bored")
+        if what == 11:
+            return Returned(peer.run, lease.lease)
+        if what == 12:
+            other = mutator.below(STEPS)
+            return Produced(peer.run, lease.lease, other, 0, (Skipped(other, "gone"),), 0.1, ())
+        return Alive(peer.run)
+
+    def _work_honestly(self):
+        """A turn of the worker that does what it should."""
+        self.clock.now_s += 0.05
+        honest = self.honest
+        if self.coordinator._run != honest.run or not self.coordinator._scheduler.is_member(b"honest"):
+            self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
+        elif honest.leases:
+            self._say(b"honest", codec.encode(_batch(honest.run, honest.leases.pop(min(honest.leases)))))
+        else:
+            self._say(b"honest", codec.encode(Alive(honest.run)))
+        self._turn()
+
+    def _say(self, key, frames):
+        self.sent += 1
+        self.coordinator._receive(key, [memoryview(bytes(frame)) for frame in frames])
+        self._hear()
+
+    def _turn(self):
+        while self.taken in self.batches:
+            self.taken += 1
+        self.coordinator.take_up_to(self.taken)
+        self.coordinator._turn()
+        self._hear()
+
+    def _hear(self):
+        for key, message in self.wire.sent:
+            if key == b"honest":
+                self.honest.heard(message)
+            elif key in self.peers:
+                self.peers[key].heard(message)
+        del self.wire.sent[:]
+
+    def check(self):
+        """Between two messages."""
+        check_invariants(self.coordinator._scheduler)
+        for owner in (self.coordinator, self.coordinator._scheduler):
+            for name, table in vars(owner).items():
+                assert _entries(table) <= TABLE_MOST, "%s of %s has %d entries" % (name, owner, _entries(table))
+
+
+def _batch(run, lease):
+    count = len(lease.samples)
+    return Produced(run, lease.lease, lease.position, count, (), 0.1,
+                    (np.full((count, 2, 3, 3), 7, np.uint8), np.ones((count, 1), np.int32)))
+
+
+def _entries(table):
+    """How much a table holds, whatever it is made of."""
+    if isinstance(table, dict):
+        return sum(1 + _entries(item) for item in table.values())
+    if isinstance(table, (set, frozenset)) or type(table).__name__ == "deque":
+        return len(table)
+    if hasattr(table, "__dict__") and type(table).__module__ == "pipeline.leases":
+        return sum(_entries(item) for item in vars(table).values())
+    return 0
+
+
+def main():
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tests.fuzz.fuzz_coordinator", description=__doc__)
+    parser.add_argument("--runs", type=int, default=200000, help="messages")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    from tqdm import tqdm
+    logging.getLogger("stoker").setLevel(logging.CRITICAL)
+    clock = coordinator.time = Clock()
+    start, sent, aborted, seed, first_kb = time.monotonic(), 0, 0, args.seed, 0
+    with tqdm(total=args.runs, unit="msg", disable=None) as bar:
+        while sent < args.runs:
+            session = Session(seed, clock)
+            try:
+                session.play()
+            except Exception:
+                print("stoker: fuzz_coordinator: --seed %d --runs 1\n%s" % (seed, traceback.format_exc()))
+                return 1
+            seed, sent, aborted = seed + 1, sent + session.sent, aborted + bool(session.errors)
+            bar.update(session.sent)
+            if not first_kb and sent >= args.runs / 10:
+                first_kb = rss_kb(os.getpid())
+    seconds, last_kb = time.monotonic() - start, rss_kb(os.getpid())
+    print("coordinator: %d messages in %d runs (%d of which would have ended by what members said) in %.1f s: %.0f/s; "
+          "RSS %d KB after a tenth, %d KB at the end"
+          % (sent, seed - args.seed, aborted, seconds, sent / seconds, first_kb, last_kb))
+    if last_kb - first_kb > GROWTH_MOST_KB:
+        print("stoker: fuzz_coordinator: grew by %d KB (limit %d)" % (last_kb - first_kb, GROWTH_MOST_KB))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

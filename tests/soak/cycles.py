@@ -1,0 +1,129 @@
+"""Start/kill cycles: a trainer with its workers is started, and at any moment something of it is killed. Nothing may
+be left: no process, no listening port, no file. Exit code 1 if anything is.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from tests.integration.conftest import draw
+from tests.support.processes import (CONSUMER, ROOT, command_line, descendants, free_port, interpreter, kill,
+                                     with_environment, worker_pids)
+
+MOMENT_S = 1.2         # until something is killed: from before the imports to well into the training
+GONE_WITHIN_S = 10.0   # all processes, after that
+AFTERWARDS_S = 0.3     # how long a trainer goes on when a worker of its was killed, before it is killed itself
+AT_ONCE = 2            # cycles side by side
+
+#: What is sent to whom, and how often it is chosen. A supervisor or worker that is not there yet: to the trainer.
+ENDS = (("SIGKILL", "trainer", 3), ("SIGTERM", "trainer", 2), ("SIGINT", "trainer", 3), ("SIGINT", "trainer twice", 1),
+        ("SIGKILL", "supervisor", 1), ("SIGKILL", "worker", 2))
+
+
+def listens(port):
+    """Somebody on this host listens on this TCP port."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table) as lines:
+            for line in list(lines)[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    return True
+    return False
+
+
+def cycle(seed, pictures, program=CONSUMER):
+    """One of them. Returns (kind of end, seconds until all was gone, what was left as lines)."""
+    chance = random.Random(seed)
+    signum, whom = chance.choice([(name, whom) for name, whom, weight in ENDS for _ in range(weight)])
+    moment_s, port, left = chance.uniform(0, MOMENT_S), free_port(), []
+    with tempfile.TemporaryDirectory(prefix="stoker-cycle-") as folder:
+        mark = "TMPDIR=%s" % folder
+        environment = dict(os.environ, TMPDIR=folder, PYTHONPATH=ROOT, PYTHONUNBUFFERED="1")
+        options = dict(data=pictures, image_size=16, batch_size=4, epochs=1000000, workers=1 + chance.randrange(2),
+                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"), bind="tcp://127.0.0.1:%d" % port)
+        trainer = subprocess.Popen([sys.executable, "-c", program, json.dumps(options)], cwd=ROOT, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(moment_s)
+            hit = _end(trainer, signum, whom)
+            start = time.monotonic()
+            while (trainer.poll() is None or with_environment(mark)) and time.monotonic() < start + GONE_WITHIN_S:
+                time.sleep(0.01)
+            gone_s = time.monotonic() - start
+        finally:
+            if trainer.poll() is None:
+                left.append("the trainer, %d s after the end" % GONE_WITHIN_S)
+            for pid in with_environment(mark):
+                left.append("process %d: %s" % (pid, command_line(pid)))
+                kill(pid)
+            trainer.kill()
+            trainer.wait()
+        left += ["port %d" % port] * listens(port)
+        left += ["file %s" % name for name in os.listdir(folder)]
+    return "%s to %s" % (signum, hit), gone_s, ["seed %d: %s" % (seed, what) for what in left]
+
+
+def _end(trainer, name, whom):
+    """Sends the signal; returns who got it."""
+    signum = getattr(signal, name)
+    workers = worker_pids(trainer.pid)
+    targets = {"worker": workers, "supervisor": sorted(set(descendants(trainer.pid)) - set(workers))}.get(whom, [])
+    if targets:
+        try:
+            os.kill(targets[0], signum)
+        except ProcessLookupError:
+            pass
+        if whom == "worker":
+            time.sleep(AFTERWARDS_S)
+            trainer.send_signal(signum)
+        return whom
+    trainer.send_signal(signum)
+    if whom == "trainer twice":
+        time.sleep(0.05)
+        trainer.send_signal(signum)
+        return whom
+    return "trainer"
+
+
+def cycles(count, seed, program=CONSUMER):
+    """Returns the exit code."""
+    from tqdm import tqdm
+    taken, left = collections.defaultdict(list), []
+    shared = set(os.listdir("/dev/shm"))
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stoker-cycles-") as pictures, ThreadPoolExecutor(AT_ONCE) as pool:
+        draw(pictures, "jpg", 16, (24, 24))
+        jobs = [pool.submit(cycle, seed + number, pictures, program) for number in range(count)]
+        for job in tqdm(as_completed(jobs), total=count, unit="cycle", disable=None):
+            end, gone_s, more = job.result()
+            taken[end].append(gone_s)
+            left += more
+    left += ["/dev/shm/%s" % name for name in sorted(set(os.listdir("/dev/shm")) - shared)]
+    print("cycles: %d in %.0f s, %d at a time, killed 0 to %g s after the start"
+          % (count, time.monotonic() - start, AT_ONCE, MOMENT_S))
+    print("  %-26s %7s %12s %12s" % ("end", "cycles", "median s", "slowest s"))
+    for end, seconds in sorted(taken.items()):
+        print("  %-26s %7d %12.2f %12.2f" % (end, len(seconds), sorted(seconds)[len(seconds) // 2], max(seconds)))
+    print("  left behind: %s" % ("\n    ".join([""] + left) if left else "nothing"))
+    return 1 if left else 0
+
+
+def main():
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="tests.soak.cycles", description=__doc__)
+    parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    return cycles(args.cycles, args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
