@@ -97,8 +97,8 @@ class Samples:
             print("  %-12s too few samples (%d) for a line" % (name, len(x)))
             return True
         slope, error = fitted(x, kb)
-        real = slope > 2 * error
         growth = slope * (x[-1] - x[0])
+        real = slope > 2 * error and growth >= 4      # a page: memory is given in no smaller pieces
         grows = real and growth > growth_kb
         print("  %-12s RSS %.0f..%.0f KB, slope %+.3f +- %.3f KB per 1,000 batches (%s: %+.0f KB over the run, limit "
               "%d)" % (name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
