@@ -137,6 +137,7 @@ class Chaos:
         self._chance = random.Random(seed + 1)
         self.counts = collections.Counter()
         self._network = None
+        self._wrong = []                 # what is not as it should be
         self._logs = {}                  # program -> file
         self._places = []
         self._seen = {}                  # worker pid -> since when
@@ -156,14 +157,11 @@ class Chaos:
     def run(self):
         """The result, as a dict; its ``verdict`` is 'passed' or what is wrong."""
         result = {"seconds": self._seconds, "seed": self._seed}
-        wrong = []
-        for part in (self._train, self._check_logs, self._check_nothing_left, self._judge):
-            if wrong and part == self._judge:
-                break
-            try:
-                result.update(part() or {})
-            except (ChaosFailed, AssertionError, RuntimeError, OSError) as error:
-                wrong.append(str(error))
+        self._attempt(self._train)
+        self._attempt(self._check_logs)
+        self._attempt(self._check_nothing_left)
+        if not self._wrong:
+            result.update(self._attempt(self._judge) or {})
         firsts = sorted(self._firsts)
         result.update({"kills": self.counts["kill worker"] + self.counts["kill supervisor"],
                        "freezes": self.counts["freeze worker"] + self.counts["freeze trainer"],
@@ -174,8 +172,16 @@ class Chaos:
         result.update({"first batch: restarts that count": len(firsts),
                        "first batch: median s": statistics.median(firsts) if firsts else None,
                        "first batch: longest s": firsts[-1] if firsts else None,
-                       "verdict": "; ".join(wrong) or "passed"})
+                       "verdict": "; ".join(self._wrong) or "passed"})
         return result
+
+    def _attempt(self, part, *arguments):
+        """What ``part`` returns. What it finds wrong is noted, and all the others can still be done."""
+        try:
+            return part(*arguments)
+        except (ChaosFailed, AssertionError, RuntimeError, OSError) as error:
+            self._wrong.append(str(error))
+            return None
 
     def _prepare(self):
         os.mkdir(self._environment["TMPDIR"])
@@ -192,7 +198,7 @@ class Chaos:
         try:
             with Network(self._seed) as self._network:
                 try:
-                    self._disturb(self._network)
+                    self._attempt(self._disturb, self._network)
                 finally:
                     self._stop_all()
                 ports = self._network.centre.listening()
@@ -353,15 +359,16 @@ class Chaos:
     def _stop_all(self):
         for _, undo in self._undo:
             undo()
-        programs = [place.program for place in self._places if place.program is not None]
-        for program in programs:
-            program.send_signal(signal.SIGTERM)
         if self._trainer is not None:                 # only when something is wrong
             self._trainer.send_signal(signal.SIGKILL)
-            programs.append(self._trainer)
-        codes = [self._finish(program) for program in programs]
-        if any(codes):
-            raise ChaosFailed("supervisors that were asked to stop ended with codes %s" % codes)
+            self._attempt(self._finish, self._trainer)
+        places = [place for place in self._places if place.program is not None]
+        for place in places:
+            place.program.send_signal(signal.SIGTERM)
+        for place in places:
+            code = self._attempt(self._finish, place.program)
+            if code and place.runs:
+                self._wrong.append("the supervisor of %s, asked to stop, ended with code %d" % (place.name, code))
 
     def _check_logs(self):
         """No process may have had trouble other than that which was made for it."""
@@ -370,7 +377,7 @@ class Chaos:
                 text = lines.read()
             trouble = re.search(r"Traceback|stoker-worker: worker \d+ ended with (?!SIGKILL|SIGTERM)| failed ", text)
             if trouble:
-                raise ChaosFailed("%s says: %s" % (path, text[trouble.start():][:2000]))
+                self._wrong.append("%s says: %s" % (path, text[trouble.start():][:2000]))
 
     def _check_nothing_left(self):
         mark = "TMPDIR=" + self._environment["TMPDIR"]
