@@ -36,9 +36,11 @@ PAUSE_S = 0.01           # that a training step takes
 STALLED_S = 60.0         # without a checkpoint, whatever is going on: it is stuck
 END_S = 60.0             # for a process that was asked to leave
 LOOK_S = 0.02
+LOOK_WORKERS_S = 0.2     # it costs the reading of all of /proc
 REPORT_S = 5.0
 SETTLED_S = 1.5          # a worker of this age has started, and seeks a trainer
 TEMPORARIES_MOST = 3     # supervisors that joined for a while
+LOGGED = ("steps granted again", "late steps granted to a second worker", "second batches dropped")  # by trainers
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
 
 #: Kind of fault -> how many in 600 s, and from least to most how many seconds it lasts (until what was ended is started
@@ -135,20 +137,22 @@ class Chaos:
         self._postponed = []             # faults for which nobody was there yet
         self._undo = []                  # (when, what): wakes, mends
         self._chance = random.Random(seed + 1)
-        self.counts = collections.Counter()
+        self._counts = collections.Counter()
         self._network = None
         self._wrong = []                 # what is not as it should be
         self._logs = {}                  # program -> file
         self._places = []
-        self._seen = {}                  # worker pid -> since when
+        self._supervisors = {}           # pid -> name of the place
+        self._seen = {}                  # worker pid -> since when; as it was at
+        self._looked_s = 0.0
         self._frozen = set()
         self._trainer = None
         self._trainer_due_s = 0.0
         self._trainer_ended_by = None
-        self._trainer_counts = False     # its time to the first batch says something
+        self._trainer_counts = False     # its time to the first batch says something about Stoker
         self._firsts = []                # the times to the first batch of the restarts that count
         self._ended = False
-        self.workers_python = interpreter("STOKER_TEST_WORKER_PYTHON") or sys.executable
+        self._workers_python = interpreter("STOKER_TEST_WORKER_PYTHON") or sys.executable
         self._environment = {"TMPDIR": os.path.join(folder, "temporary-files"), "PYTHONDONTWRITEBYTECODE": "1",
                              "PYTHONPATH": folder}
 
@@ -162,18 +166,23 @@ class Chaos:
         self._attempt(self._check_nothing_left)
         if not self._wrong:
             result.update(self._attempt(self._judge) or {})
+        result.update(self._totals())
+        result.update((kind, self._counts[kind]) for kind in FAULTS)
+        result.update((name, self._counts[name]) for name in LOGGED)
         firsts = sorted(self._firsts)
-        result.update({"kills": self.counts["kill worker"] + self.counts["kill supervisor"],
-                       "freezes": self.counts["freeze worker"] + self.counts["freeze trainer"],
-                       "leaves": self.counts["leave worker"] + self.counts["leave supervisor"],
-                       "joins": self.counts["join"],
-                       "network cuts": self.counts["cut line"] + self.counts["cut line for long"]})
-        result.update(self.counts)
         result.update({"first batch: restarts that count": len(firsts),
                        "first batch: median s": statistics.median(firsts) if firsts else None,
                        "first batch: longest s": firsts[-1] if firsts else None,
                        "verdict": "; ".join(self._wrong) or "passed"})
         return result
+
+    def _totals(self):
+        def of(*kinds):
+            return sum(self._counts[kind] for kind in kinds)
+        return {"kills": of("kill worker", "kill supervisor"), "freezes": of("freeze worker", "freeze trainer"),
+                "leaves": of("leave worker", "leave supervisor"), "joins": of("join"),
+                "trainer restarts": of("trainer restarts"), "network cuts": of("cut line", "cut line for long"),
+                "line changes": of("shape line"), "address changes": of("change address")}
 
     def _attempt(self, part, *arguments):
         """What ``part`` returns. What it finds wrong is noted, and all the others can still be done."""
@@ -208,8 +217,8 @@ class Chaos:
             raise ChaosFailed("left: ports %s, namespaces and interfaces %s" % (ports, left))
 
     def _disturb(self, network):
-        places = [("trainer's host", None, self.workers_python, 2)]
-        for python, processes in ((self.workers_python, 2), (self.workers_python, 2), (sys.executable, 1)):
+        places = [("trainer host", None, self._workers_python, 2)]
+        for python, processes in ((self._workers_python, 2), (self._workers_python, 2), (sys.executable, 1)):
             host = network.add_host()
             places.append(("host %d" % len(network.hosts), host, python, processes))
         self._places = [Place(*place) for place in places]
@@ -237,7 +246,7 @@ class Chaos:
                 reported_s = now
                 self._say("%4.0f s: step %d, %d workers; %s" % (
                     now - begun_s, step, len(self._seen),
-                    ", ".join("%s %d" % pair for pair in sorted(self.counts.items()))))
+                    ", ".join("%s %d" % pair for pair in self._totals().items())))
             time.sleep(LOOK_S)
 
     def _judge(self):
@@ -248,7 +257,7 @@ class Chaos:
         begun_s = time.monotonic()
         program = self._start("reference", [sys.executable, "-m", "tests.support.fake_trainer", json.dumps({
                 "stream": dict(self._stream(), generator="augmented", audit=reference, workers=1,
-                               worker_python=self.workers_python),
+                               worker_python=self._workers_python),
                 "checkpoint": reference + "-checkpoint", "every": CHECKPOINT_STEPS, "pause_s": 0,
                 "steps": steps})])
         code = self._finish(program, END_S + steps)
@@ -261,8 +270,15 @@ class Chaos:
         if (steps, weights) != read_checkpoint(reference + "-checkpoint"):
             raise ChaosFailed("the audits are the same, but the weights are not")
         return {"steps": steps, "reference_s": round(time.monotonic() - begun_s, 1),
+                "steps by place": self._by_place(entries),
                 "steps from a second lease": sum(entry["attempt"] > 1 for entry in entries),
                 "skipped samples": sum(len(entry["skipped"]) for entry in entries)}
+
+    def _by_place(self, entries):
+        """Who produced them; a worker's name holds the pid of its supervisor."""
+        counts = collections.Counter(self._supervisors.get(int(re.search(r":(\d+)/", entry["worker"]).group(1)), "?")
+                                     for entry in entries)
+        return ", ".join("%s %d" % pair for pair in sorted(counts.items()))
 
     # ----------------------------------------------------------------------------------------------- what must live
 
@@ -281,8 +297,9 @@ class Chaos:
                     continue
             if place.program is None and now >= place.due_s:
                 self._start_place(place)
-        workers = [pid for place in self._places for pid in self._workers(place)]
-        self._seen = {pid: self._seen.get(pid, now) for pid in workers}
+        if now >= self._looked_s + LOOK_WORKERS_S:
+            self._looked_s = now
+            self._seen = {pid: self._seen.get(pid, now) for pid in worker_pids()}
 
     def _keep_trainer(self, now):
         if self._trainer is None:
@@ -293,7 +310,7 @@ class Chaos:
             code = self._finish(program)
             self._trainer = None
             self._read_trainer(program.text)
-            self._ended = program.lines[-1:] == ["end"] or "\nend\n" in program.text
+            self._ended = "end" in program.lines
             allowed = {"kill trainer": (-signal.SIGKILL, 0), "stop trainer": (0,)}.get(ended_by, (0,) * self._ended)
             if ended_by == "stop trainer" and "started" not in program.lines:
                 allowed = (-signal.SIGTERM,)          # it had not yet said what it wants to do then
@@ -302,10 +319,10 @@ class Chaos:
 
     def _start_trainer(self, now):
         settled = [pid for place in self._places if place.host is None or place.host.reachable
-                   for pid in self._workers(place)
+                   if place.program is not None for pid in worker_pids(place.program.pid)
                    if pid not in self._frozen and now - self._seen.get(pid, now) > SETTLED_S]
         self._trainer_counts = bool(settled) and self._trainer_ended_by is not None
-        self.counts["trainer restarts"] += self._trainer_ended_by is not None
+        self._counts["trainer restarts"] += self._trainer_ended_by is not None
         self._trainer_ended_by = None
         arguments = {"stream": dict(self._stream(), generator="user_generators:slow_augmented",
                                     audit=self._path("audit"), bind="tcp://0.0.0.0:%d" % PORT,
@@ -321,9 +338,8 @@ class Chaos:
             self._firsts.append(float(first.group(1)))
         for redone, backups, duplicates in re.findall(
                 r"(\d+) steps were granted again .*, (\d+) to a second worker .*; (\d+) second batches", text):
-            self.counts["redone"] += int(redone)
-            self.counts["late ones granted twice"] += int(backups)
-            self.counts["second batches dropped"] += int(duplicates)
+            for name, count in zip(LOGGED, (redone, backups, duplicates)):
+                self._counts[name] += int(count)
 
     def _start_place(self, place):
         namespace, centre = place.host or self._network.centre, place.host.centre if place.host else "127.0.0.1"
@@ -331,6 +347,7 @@ class Chaos:
             [place.python, "-m", "workers", "--connect", "tcp://%s:%d" % (centre, PORT), "--processes",
              str(place.processes), "--data", self._path("data"), "--allow-generator",
              "user_generators:slow_augmented"]))
+        self._supervisors[place.program.pid] = place.name
 
     def _stream(self):
         options = {"data": self._path("data"), "image_size": SIZE, "batch_size": BATCH,
@@ -392,9 +409,6 @@ class Chaos:
         if files:
             raise ChaosFailed("temporary files are left: %s" % files)
 
-    def _workers(self, place):
-        return worker_pids(place.program.pid) if place.program is not None else []
-
     # ------------------------------------------------------------------------------------------------------- faults
 
     def _strike(self, elapsed_s, now):
@@ -403,7 +417,7 @@ class Chaos:
             faults.append(self._schedule.popleft())
         for fault in faults:
             if self._carry_out(fault, now):
-                self.counts[fault.kind] += 1
+                self._counts[fault.kind] += 1
             else:
                 self._postponed.append(fault)
 
@@ -456,7 +470,8 @@ class Chaos:
         if self._trainer is None or not self._trainer.running() or self._trainer_ended_by is not None:
             return False
         if what == "freeze":
-            self._trainer_counts = False
+            if not any(line.startswith("first ") for line in self._trainer.lines):
+                self._trainer_counts = False
             self._freeze(self._trainer.pid, now + fault.seconds)
             return True
         self._trainer_ended_by, self._trainer_due_s = fault.kind, now + fault.seconds
@@ -468,9 +483,9 @@ class Chaos:
         if len(guests) >= TEMPORARIES_MOST:
             if guests[0].runs:
                 self._end_place(guests[0], "leave", now)
-                self.counts["leave supervisor"] += 1
+                self._counts["leave supervisor"] += 1
             return False                              # when it is gone
-        self._places.append(Place("guest", self._pick(fault, [None] + self._network.hosts), self.workers_python, 1,
+        self._places.append(Place("guest", self._pick(fault, [None] + self._network.hosts), self._workers_python, 1,
                                   temporary=True))
         return True
 
