@@ -11,6 +11,7 @@ import fcntl
 import os
 import random
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -28,11 +29,15 @@ def missing():
     """Why there can be no hosts here, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need the program ip (iproute2)"
+    if not os.path.exists(TUN):
+        return "the lines between network namespaces need %s" % TUN
     try:
         with Network() as network:
             network.add_host()
     except (OSError, RuntimeError) as error:
-        return "no network namespaces with TUN interfaces here: %s" % error
+        return "no network namespaces with lines between them here: %s" % error
     return None
 
 
