@@ -57,6 +57,7 @@ class BatchStream:
             self._coordinator.abandon()
             raise
         self.address = self._coordinator.address
+        self.local_keys = self._coordinator.local_keys     # for attached workers, where the stream wants keys
         self._coordinator.start()
 
     @property

@@ -37,7 +37,8 @@ def _parser() -> configargparse.ArgumentParser:
         epilog="examples:\n"
                "  stoker-train photos/ --epochs 3\n"
                "  stoker-train photos/ --image-size 48x64 --generator augmented --workers 4 --audit audit.jsonl\n"
-               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555   (workers elsewhere: stoker-worker)\n"
+               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers elsewhere: "
+               "stoker-worker)\n"
                "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once,\n"
                "SIGTERM after a checkpoint.")
     group = parser.add_argument_group("data")
@@ -66,8 +67,13 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--worker-python", metavar="FILE",
                        help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
-                       help="where workers connect; port * takes a free one. Anybody who reaches it can be a worker: "
-                            "beyond loopback only on a network that you trust")
+                       help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
+    group.add_argument("--keys", metavar="DIR",
+                       help="keys of the trainer and its workers, made by stoker-keys: nobody else is let in, and all "
+                            "that travels is encrypted")
+    group.add_argument("--insecure", action="store_true",
+                       help="beyond loopback without keys: anybody who reaches --bind can be a worker and sees the "
+                            "pictures; only on a network that you trust")
     group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
                        help="most steps under way or buffered at once; at least two per worker process")
     group.add_argument("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
@@ -102,7 +108,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
-                            audit=args.audit)
+                            audit=args.audit, keys=args.keys, insecure=args.insecure)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word)
@@ -131,7 +137,9 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                       args.worker_python) as stream:
         _on_sigterm(stream)
         if not args.workers and args.workers is not None:
-            print("waiting for workers: python -m workers --connect %s" % stream.connect_address, flush=True)
+            print("waiting for workers: python -m workers --connect %s%s" % (
+                stream.connect_address, " --keys NAME (a copy of %s)" % os.path.join(args.keys, "workers", "NAME")
+                if args.keys else ""), flush=True)
         loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
                           args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm
