@@ -20,7 +20,7 @@ from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSIO
                                Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
 from pipeline.plan import held
 
-#: A header holds text and numbers only; a lease of 1,000 long paths stays far below.
+#: A header holds text and numbers only; a lease of 1,000 long paths stays far below. For what the trainer says.
 MAX_HEADER_BYTES = 16 << 20
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
@@ -31,6 +31,11 @@ _CLOSER_LOOK_BYTES = 1 << 20
 _INT64 = 1 << 63
 
 Check = Callable[[Any], Any]
+
+
+def most_header_bytes(batch_size: int) -> int:
+    """Of what a worker says: three texts of any characters, a reason for each sample, and plenty besides."""
+    return (256 << 10) + 3 * 4 * MAX_TEXT + (4 * MAX_REASON + 100) * batch_size
 
 
 def _int(low: int, high: int = _INT64 - 1) -> Check:
@@ -146,14 +151,15 @@ def encode(message: Any) -> List[Any]:
     return [header] + [array.reshape(-1).view(np.uint8).data if array.size else b"" for array in message.arrays]
 
 
-def decode_from_worker(frames: Sequence[Any]) -> Any:
-    """The message a worker sent. ``frames``: bytes-like objects. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_WORKER, _CLOSER_LOOK_BYTES)
+def decode_from_worker(frames: Sequence[Any], most_bytes: int = MAX_HEADER_BYTES) -> Any:
+    """The message a worker sent. ``frames``: bytes-like objects; ``most_bytes``: of the header. Raises ProtocolError,
+    VersionMismatch."""
+    return _decode(frames, _FROM_WORKER, most_bytes, _CLOSER_LOOK_BYTES)
 
 
 def decode_from_trainer(frames: Sequence[Any]) -> Any:
     """The message the trainer sent. ``frames``: bytes-like objects. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_TRAINER, MAX_HEADER_BYTES)
+    return _decode(frames, _FROM_TRAINER, MAX_HEADER_BYTES, MAX_HEADER_BYTES)
 
 
 def _unpack(header: Any, closer_look_bytes: int) -> Any:
@@ -174,11 +180,12 @@ def _unpack(header: Any, closer_look_bytes: int) -> Any:
     return msgpack.fallback.unpackb(header, **options)     # slower, and frees
 
 
-def _decode(frames: Sequence[Any], table: Dict[str, _Shape], closer_look_bytes: int) -> Any:
+def _decode(frames: Sequence[Any], table: Dict[str, _Shape], most_bytes: int,
+            closer_look_bytes: int) -> Any:
     if not frames:
         raise ProtocolError("an empty message")
-    if len(frames[0]) > MAX_HEADER_BYTES:
-        raise ProtocolError("a header of %d bytes (limit %d)" % (len(frames[0]), MAX_HEADER_BYTES))
+    if len(frames[0]) > most_bytes:
+        raise ProtocolError("a header of %d bytes (limit %d)" % (len(frames[0]), most_bytes))
     try:
         header = _unpack(frames[0], closer_look_bytes)
     except Exception as error:  # msgpack documents no common base: ValueError, UnpackException, TypeError ...

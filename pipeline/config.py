@@ -4,6 +4,7 @@
 changing them changes no byte.
 """
 
+import ipaddress
 import operator
 import os
 import re
@@ -38,6 +39,15 @@ def check_address(name: str, value: Any, free_port: bool = False) -> None:
     if not (free_port and port == "*") and not (port.isdigit() and 1 <= int(port) <= 65535):
         raise ConfigError("%s must look like tcp://%s:5555, with a port from 1 to 65535%s, not %r"
                           % (name, "0.0.0.0" if free_port else "HOST", " or *" * free_port, value))
+
+
+def is_loopback(address: str) -> bool:
+    """Only this host reaches the valid address tcp://HOST:PORT."""
+    host = address[len("tcp://"):].rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:      # a name, an interface, or *
+        return False
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,9 @@ class StreamOptions:
     so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
     ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
     this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
-    that gets one line per bad file (``pipeline/bad_samples.py``).
+    that gets one line per bad file (``pipeline/bad_samples.py``). ``keys``: the folder that ``stoker-keys`` made:
+    only its workers are let in, encrypted. ``insecure``: anybody who reaches ``bind`` is, though others than this host
+    do.
     """
 
     bind: str = "tcp://127.0.0.1:*"
@@ -108,9 +120,19 @@ class StreamOptions:
     stall_s: float = 10.0
     audit: Optional[str] = None
     bad_samples: Optional[str] = None
+    keys: Optional[str] = None
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
+        if self.keys is not None and (not isinstance(self.keys, (str, os.PathLike)) or not os.fspath(self.keys)):
+            raise ConfigError("keys must be the folder that stoker-keys made, not %r" % (self.keys,))
+        if self.keys is not None and self.insecure:
+            raise ConfigError("keys and insecure exclude each other: with keys, nobody else is let in")
+        if self.keys is None and not self.insecure and not is_loopback(self.bind):
+            raise ConfigError("bind %s is open to other hosts, and without keys anybody there can be a worker: make "
+                              "keys (stoker-keys DIR) and give --keys DIR, or say --insecure on a network that you "
+                              "trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
         if isinstance(self.prefetch_mb, bool) or not isinstance(self.prefetch_mb, (int, float)) or (
                 not 0 < self.prefetch_mb < float("inf")):

@@ -19,8 +19,11 @@ from pipeline.config import JobOptions, StreamOptions
 from pipeline.dataset import Dataset
 from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
+from pipeline.guard import Limits
+from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
+from pipeline.peers import KINDS, Peers
 from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
 
@@ -88,10 +91,18 @@ class Coordinator(threading.Thread):
         self._prefetch = options.prefetch_of(job)
         self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
         self._pool = BufferPool(len(job.arrays) * (self._prefetch + SPARE_BUFFERS))
+        keys: Optional[TrainerKeys] = None
+        self.local_keys: Optional[WorkerKeys] = None   # for workers that the trainer starts itself
+        if options.keys is not None:
+            keys = load_trainer(os.fspath(options.keys))
+            self.local_keys = make_local(keys)
+        self._peers = Peers()
+        self._header_bytes = codec.most_header_bytes(job.batch_size)
+        arrays = [spec.sample_bytes * job.batch_size for spec in job.arrays]
         self._waker = Waker()
-        largest = max(spec.sample_bytes for spec in job.arrays) * job.batch_size
         try:
-            self._listener = Listener(options.bind, self._waker, max(largest, codec.MAX_HEADER_BYTES))
+            self._listener = Listener(options.bind, self._waker, Limits(
+                max(arrays + [self._header_bytes]), sum(arrays) + self._header_bytes, self._prefetch), keys)
         except BaseException:
             self._waker.close()
             raise
@@ -143,7 +154,8 @@ class Coordinator(threading.Thread):
     def run(self) -> None:
         try:
             while self._stopping is None:
-                deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
+                deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s,
+                               self._listener.next_deadline())
                 self._listener.wait(deadline - time.monotonic())
                 self._turn()
             self._say_stop(self._stopping)
@@ -152,6 +164,8 @@ class Coordinator(threading.Thread):
                 log.info("%d steps were granted again because their lease came to nothing, %d to a second worker "
                          "because they were late; %d second batches dropped", scheduler.redone, scheduler.backups,
                          scheduler.duplicates)
+            if self._peers.summary():
+                log.info("at the door: %s", self._peers.summary())
         except Exception as error:
             log.exception("the coordinator failed")
             self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
@@ -172,7 +186,7 @@ class Coordinator(threading.Thread):
             self._listener.wait(0.01)
             for key, frames in iter(self._listener.receive, None):
                 try:
-                    if isinstance(codec.decode_from_worker(frames), Hello):
+                    if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
                         unread.discard(key)
                 except ProtocolError:
                     pass                         # no business of a run that is over
@@ -184,6 +198,7 @@ class Coordinator(threading.Thread):
             if received is None:
                 break
             self._receive(*received)
+        self._look_at_the_door()
         while self._scheduler.head < self._taken:
             self._carry_out(self._scheduler.take(time.monotonic()))
         now = time.monotonic()
@@ -196,11 +211,26 @@ class Coordinator(threading.Thread):
                 self._send(key, alive)
         self._none_since = None if self._scheduler.workers else self._none_since or now
 
+    def _look_at_the_door(self) -> None:
+        self._listener.look(time.monotonic())
+        incidents, self._listener.incidents = self._listener.incidents, []
+        for kind, host in incidents:
+            self._peers.counts[kind] += 1
+            if KINDS[kind][1]:
+                self._warn_once(KINDS[kind][1] % host)
+
     def _receive(self, key: bytes, frames: List[Any]) -> None:
         now = time.monotonic()
+        if self._peers.is_out(key):
+            return
         try:
-            message = codec.decode_from_worker(frames)
+            message = codec.decode_from_worker(frames, self._header_bytes)
             if getattr(message, "run", self._run) != self._run:
+                if key not in self._members:    # a worker that outlived another trainer, and does not know it yet
+                    self._peers.counts["older"] += 1
+                    log.debug("a message of run %.20r", message.run)
+                    self._listener.send(key, codec.encode(Refused("run %.20s is over" % message.run, False)))
+                    return
                 raise ProtocolError("it speaks of run %.20r" % message.run)
             arrays = self._check(message) if isinstance(message, Produced) else ()
         except VersionMismatch as error:
@@ -212,8 +242,13 @@ class Coordinator(threading.Thread):
             if key in self._members:      # whatever it holds cannot be told from its nonsense: it starts again
                 self._carry_out(self._scheduler.misbehaved(key, now, "sent nonsense (%s)" % error))
             self._listener.send(key, codec.encode(Refused(str(error), False)))
+            if self._peers.nonsense(key, now):
+                self._cast_out(key, "talker", now)
             return
         if isinstance(message, Hello):
+            if self._peers.hello(key, now):
+                self._cast_out(key, "hellos", now)
+                return
             if not self._welcome(key, message):
                 return
         elif isinstance(message, Failed) and key in self._members:
@@ -221,6 +256,13 @@ class Coordinator(threading.Thread):
                                                message.error)
             self._warn_once(self._event, "\n" + message.traceback)
         self._carry_out(self._scheduler.receive(key, message, now), message, arrays)
+
+    def _cast_out(self, key: bytes, kind: str, now: float) -> None:
+        """Disconnects a peer that is out."""
+        self._warn_once(KINDS[kind][1] % self._who(key))
+        if key in self._members:
+            self._carry_out(self._scheduler.lost(key, now))
+        self._listener.shut(key)
 
     def _check(self, message: Produced) -> Tuple[np.ndarray, ...]:
         """Views on the frames of a batch that may be accepted; () for one that comes too late."""
@@ -238,6 +280,7 @@ class Coordinator(threading.Thread):
         if not self._listener.send(key, codec.encode(Welcome(self._run, self._job, self._options.heartbeat_s))):
             self._carry_out(self._scheduler.lost(key, time.monotonic()))
             return False
+        self._listener.admit(key, hello.capacity)
         if key not in self._members:
             self._members[key] = hello
             log.info("%s joined (pid %d, %s)%s", hello.worker, hello.pid, hello.versions,
@@ -315,8 +358,10 @@ class Coordinator(threading.Thread):
             self._carry_out(self._scheduler.lost(key, time.monotonic()))
 
     def _complain(self, key: bytes, what: str, error: ProtocolError) -> None:
-        who = self._members[key].worker if key in self._members else "an unknown peer"
-        self._warn_once("%s of %s: %s" % (what, who, error))
+        self._warn_once("%s of %s: %s" % (what, self._who(key), error))
+
+    def _who(self, key: bytes) -> str:
+        return self._members[key].worker if key in self._members else "an unknown peer"
 
     def _warn_once(self, what: str, more: str = "") -> None:
         """A broken peer repeats itself."""

@@ -65,6 +65,7 @@ class BatchStream:
                 self._audit.close()
             raise
         self.address = self._coordinator.address
+        self.local_keys = self._coordinator.local_keys     # for attached workers, where the stream wants keys
         self._coordinator.start()
 
     @property

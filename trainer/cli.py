@@ -39,7 +39,8 @@ def _parser() -> configargparse.ArgumentParser:
         epilog="examples:\n"
                "  stoker-train photos/ --epochs 3\n"
                "  stoker-train photos/ --image-size 48x64 --generator augmented --workers 4 --audit audit.jsonl\n"
-               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555   (workers elsewhere: stoker-worker)\n"
+               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers elsewhere: "
+               "stoker-worker)\n"
                "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once,\n"
                "SIGTERM after a checkpoint.")
     group = parser.add_argument_group("data")
@@ -74,8 +75,13 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--follow-links", action="store_true",
                        help="they open what links in DATA lead to outside of it; without this, those are bad files")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
-                       help="where workers connect; port * takes a free one. Anybody who reaches it can be a worker: "
-                            "beyond loopback only on a network that you trust")
+                       help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
+    group.add_argument("--keys", metavar="DIR",
+                       help="keys of the trainer and its workers, made by stoker-keys: nobody else is let in, and all "
+                            "that travels is encrypted")
+    group.add_argument("--insecure", action="store_true",
+                       help="beyond loopback without keys: anybody who reaches --bind can be a worker and sees the "
+                            "pictures; only on a network that you trust")
     group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
                        help="most steps under way or buffered at once; at least two per worker process")
     group.add_argument("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
@@ -114,7 +120,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                      args.on_bad_image, args.exif_rotate)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
-                            audit=args.audit)
+                            audit=args.audit, keys=args.keys, insecure=args.insecure)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word)
@@ -144,7 +150,9 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                       args.worker_python, args.follow_links) as stream:
         _on_sigterm(stream)
         if not args.workers and args.workers is not None:
-            print("waiting for workers: python -m workers --connect %s" % stream.connect_address, flush=True)
+            print("waiting for workers: python -m workers --connect %s%s" % (
+                stream.connect_address, " --keys NAME (a copy of %s)" % os.path.join(args.keys, "workers", "NAME")
+                if args.keys else ""), flush=True)
         loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
                           args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm

@@ -64,7 +64,7 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
     try:
         if workers:
             own = [] if job.generator in GENERATORS else [job.generator]
-            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, follow_links))
+            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, follow_links, stream.local_keys))
     except BaseException:
         stream.close()
         raise

@@ -13,25 +13,31 @@ from typing import Optional, Sequence
 
 import pipeline
 from pipeline.errors import ConfigError
+from pipeline.keys import WorkerKeys, to_environment
 
 STOP_S = 1.2    # for the workers to finish what they do after Stop; then they are killed
 KILL_S = 0.5    # for the supervisor to collect the dead
 
 
 class LocalWorkers:
-    """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError."""
+    """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError.
+
+    ``keys`` travel in their environment: on the command line everybody on this host could read them.
+    """
 
     def __init__(self, address: str, processes: int, python: Optional[str] = None,
-                 allow_generators: Sequence[str] = (), follow_links: bool = False) -> None:
+                 allow_generators: Sequence[str] = (), follow_links: bool = False,
+                 keys: Optional[WorkerKeys] = None) -> None:
         self._python = python or sys.executable
         command = [self._python, "-m", "workers", "--connect", address, "--processes", str(processes),
                    "--once", "--quiet", "--lifeline"]
         for name in allow_generators:
             command += ["--allow-generator", name]
         command += ["--follow-links"] * follow_links
+        environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(),
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
                                              start_new_session=True)
         except OSError as error:
             raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error

@@ -10,6 +10,7 @@ try:
 
     from pipeline.config import check_address
     from pipeline.errors import ConfigError
+    from pipeline.keys import load_worker
     from workers.supervisor import supervise
 except ImportError as error:   # usually the wrong interpreter: say so, where a traceback would not
     sys.exit("stoker-worker: error: %s cannot run workers (%s): pip install Stoker there, or name another interpreter"
@@ -32,6 +33,9 @@ def _parser() -> configargparse.ArgumentParser:
                         help="where the trainer listens (its --bind)")
     parser.add_argument("--processes", type=int, default=_cores(), metavar="N",
                         help="worker processes (default: one per core, here %(default)s)")
+    parser.add_argument("--keys", metavar="DIR",
+                        help="this worker's keys: a copy of the folder workers/NAME that stoker-keys made on the "
+                             "trainer's host")
     parser.add_argument("--data", metavar="DIR",
                         help="where the images are on this host (default: where the trainer says they are)")
     parser.add_argument("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
@@ -53,11 +57,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("--processes must be at least 1, not %d" % args.processes)
     try:
         check_address("--connect", args.connect)
+        if args.keys is not None:
+            load_worker(args.keys)
     except ConfigError as error:
         parser.error(str(error))
     if args.data is not None and not os.path.isdir(args.data):
         parser.error("--data: there is no folder %r on this host" % args.data)
     worker_args = ["--connect", args.connect]
+    if args.keys is not None:
+        worker_args += ["--keys", os.path.abspath(args.keys)]
     if args.data is not None:
         worker_args += ["--data", os.path.abspath(args.data)]
     for name in args.allow_generator:

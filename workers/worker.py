@@ -21,11 +21,12 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
+from pipeline.keys import LOCAL, from_environment, load_worker
 from pipeline.messages import Hello, Job, Lease, Sample, Skipped
 from pipeline.transport import Connection, Waker
 from workers import generators, images
 from workers.expendable import Tried, try_samples
-from workers.session import EXIT_CONFIG, EXIT_REFUSED, End, Note, Say, Work, WorkerSession
+from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say, Work, WorkerSession
 from workers.supervisor import ENDED, STARTED, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
@@ -140,6 +141,7 @@ class _SocketThread(threading.Thread):
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
         self._say_ended = say_ended
         self.finished: "queue.Queue[Finished]" = queue.Queue()
+        self._refusal_noted_s = -REPORT_S
         self.drain = ""                     # set by a signal handler: why to leave
         self.code: Optional[int] = None
 
@@ -184,6 +186,10 @@ class _SocketThread(threading.Thread):
             self._carry_out(self._session.drain(now, self.drain), now)
         if self.code is None:
             self._carry_out(self._session.tick(now), now)
+        refusal = self._connection.refusal()
+        if refusal and now - self._refusal_noted_s >= REPORT_S:
+            self._refusal_noted_s = now
+            self._note("the trainer does not let this worker in, which keeps trying: " + refusal, True)
         if os.getppid() != self._parent and self.code is None:
             self._carry_out([Note("the supervisor is gone"), End(1)], now)
 
@@ -215,7 +221,7 @@ def versions() -> str:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The process's entry; its arguments are the supervisor's business. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="workers.worker")
-    for name in ("--connect", "--name", "--last-exit", "--data"):
+    for name in ("--connect", "--name", "--last-exit", "--data", "--keys"):
         parser.add_argument(name)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--status-fd", type=int, required=True)
@@ -243,7 +249,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     waker = Waker()
     try:
-        connection = Connection(args.connect, waker, MAX_HEADER_BYTES)
+        keys = from_environment(os.environ) if args.keys is None else load_worker(args.keys)
+        os.environ.pop(LOCAL, None)                  # no business of the generators' and their children
+        connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)

@@ -282,7 +282,8 @@ def test_an_interrupted_stream_ends_also_while_it_waits(pictures):
 
 
 def test_the_address_that_users_are_told(pictures):
-    with open_stream(pictures, workers=0, bind="tcp://0.0.0.0:%d" % free_port(), **OPTIONS) as stream:
+    with open_stream(pictures, workers=0, bind="tcp://0.0.0.0:%d" % free_port(), insecure=True,
+                     **OPTIONS) as stream:
         assert stream.connect_address == stream.address.replace("0.0.0.0", socket.gethostname())
 
 

@@ -49,6 +49,16 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"bind": 5555}, "not 5555"),
     ({"prefetch_mb": 0}, "prefetch_mb must be a number of megabytes above 0, not 0"),
     ({"prefetch_mb": float("nan")}, "prefetch_mb must be a number of megabytes above 0, not nan"),
+    ({"bind": "tcp://*:5555"}, "bind tcp://*:5555 is open to other hosts, and without keys anybody there can be a "
+                               "worker: make keys (stoker-keys DIR) and give --keys DIR, or say --insecure on a "
+                               "network that you trust"),
+    ({"bind": "tcp://0.0.0.0:5555"}, "on a network that you trust"),
+    ({"bind": "tcp://[::]:5555"}, "on a network that you trust"),
+    ({"bind": "tcp://192.168.0.1:5555"}, "on a network that you trust"),
+    ({"bind": "tcp://127.0.0.1.example.org:5555"}, "on a network that you trust"),
+    ({"keys": ""}, "keys must be the folder that stoker-keys made, not ''"),
+    ({"keys": 5}, "keys must be the folder that stoker-keys made, not 5"),
+    ({"keys": "keys", "insecure": True}, "keys and insecure exclude each other: with keys, nobody else is let in"),
     ({"prefetch": 0}, "prefetch must be a whole number from 1 to 65536, not 0"),
     ({"lease_s": 0.05}, "lease_s must be at least 0.1 seconds, not 0.05"),
     ({"lease_s": float("nan")}, "lease_s must be at least 0.1 seconds, not nan"),
@@ -69,7 +79,10 @@ def test_an_address_to_connect_to_has_a_port():
         check_address("connect", "tcp://trainer:*")
 
 
-@pytest.mark.parametrize("options", [{"bind": "tcp://*:5555"}, {"bind": "tcp://[::1]:*"}, {"lease_s": 1},
+@pytest.mark.parametrize("options", [{"bind": "tcp://*:5555", "insecure": True}, {"bind": "tcp://[::1]:*"},
+                                     {"bind": "tcp://0.0.0.0:5555", "keys": "keys"}, {"bind": "tcp://localhost:*"},
+                                     {"lease_s": 1},
+                                     {"bind": "tcp://127.9.9.9:1"}, {"keys": "keys"}, {"insecure": True},
                                      {"worker_timeout_s": float("inf")}, {"audit": "audit.jsonl"}])
 def test_what_a_stream_can_be(options):
     StreamOptions(**options)

@@ -32,6 +32,12 @@ class Wire:
     def to(self, peer, kind):
         return [message for receiver, message in self.sent if receiver == peer and isinstance(message, kind)]
 
+    def admit(self, peer, capacity):
+        pass
+
+    def shut(self, peer):
+        self.gone.add(peer)
+
 
 @pytest.fixture
 def coordinator():
