@@ -261,7 +261,7 @@ class Coordinator(threading.Thread):
         """Disconnects a peer that is out."""
         self._warn_once(KINDS[kind][1] % self._who(key))
         if key in self._members:
-            self._carry_out(self._scheduler.lost(key, now))
+            self._carry_out(self._scheduler.misbehaved(key, now, "is cut off"))
         self._listener.shut(key)
 
     def _check(self, message: Produced) -> Tuple[np.ndarray, ...]:

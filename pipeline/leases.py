@@ -178,7 +178,7 @@ class LeaseScheduler:
 
     def misbehaved(self, key: WorkerKey, now: float, why: str) -> List[Any]:
         """A worker sent nonsense: it is a member no more, and others do what it held. That says less about the step
-        than a generator that raises, so as many may do it as may die."""
+        than a generator that raises: it ends the run only if nobody honest is left."""
         effects: List[Any] = []
         if key in self._workers:
             for lease in sorted(self._workers[key].leases):
@@ -186,7 +186,7 @@ class LeaseScheduler:
                 spot = self._open[position]
                 spot.nonsense += 1
                 spot.failed.add(key)
-                if spot.nonsense >= self._max_deaths:
+                if spot.nonsense >= self._max_deaths and not self._others_may_try(key, spot):
                     effects.append(Abort(position, why, ""))
             self._remove(key, why, effects, died=False)
         return self._fill(now, effects)
@@ -250,7 +250,7 @@ class LeaseScheduler:
         for lease in sorted(worker.leases):
             spot = self._open[self._leases[lease].position]
             spot.deaths += died
-            if spot.deaths >= self._max_deaths:
+            if spot.deaths >= self._max_deaths and not self._others_may_try(key, spot):
                 effects.append(Abort(self._leases[lease].position, "%d workers died while they held it; the last %s"
                                      % (spot.deaths, why), ""))
                 spot.deaths = 0            # said once
@@ -392,8 +392,12 @@ class LeaseScheduler:
         at fault, and the run should not end for that. Nobody tries what the run was aborted for: that takes time."""
         if self._is_at(key, spot) or spot.failures >= self._max_failures:
             return False
-        return key not in spot.failed or all(other in spot.failed or worker.silent or worker.leaving
-                                             for other, worker in self._workers.items())
+        return key not in spot.failed or not self._others_may_try(key, spot)
+
+    def _others_may_try(self, key: WorkerKey, spot: _Open) -> bool:
+        """There is somebody else alive who has not failed at the position."""
+        return any(other != key and other not in spot.failed and not worker.silent and not worker.leaving
+                   for other, worker in self._workers.items())
 
     def _is_at(self, key: WorkerKey, spot: _Open) -> bool:
         """It holds the position, or owes a word about it, and if that is a batch it will be accepted."""
