@@ -15,6 +15,7 @@ import zmq
 from pipeline.errors import ConfigError
 
 PEER_SILENT_S = 10.0     # a host that answers no ZMTP ping for so long is gone
+CONNECT_S = 5.0          # then a new attempt: TCP would repeat its packet after ever longer pauses, of minutes at last
 LINGER_S = 0.5           # how long a closing socket goes on sending what it holds
 COPY_BELOW_BYTES = 1 << 16  # smaller frames are cheaper to copy than to track
 
@@ -133,6 +134,7 @@ class Connection(_Socket):
         self._socket.setsockopt(zmq.IMMEDIATE, 1)          # no queue for a trainer that is not there
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_S * 1000))
         self._socket.setsockopt(zmq.SNDHWM, 0)             # leases bound what is under way
         try:
             self._socket.connect(connect)
