@@ -24,6 +24,7 @@ from pipeline.guard import Guard, Limits
 from pipeline.keys import TrainerKeys, WorkerKeys
 
 PEER_SILENT_S = 10.0     # a host that answers no ZMTP ping for so long is gone
+CONNECT_S = 5.0          # then a new attempt: TCP would repeat its packet after ever longer pauses, of minutes at last
 LINGER_S = 0.5           # how long a closing socket goes on sending what it holds
 COPY_BELOW_BYTES = 1 << 16  # smaller frames are cheaper to copy than to track
 HANDSHAKE_S = 10.0       # a connection that has not come to terms by then is closed
@@ -280,6 +281,7 @@ class Connection(_Socket):
         set_option(zmq.IMMEDIATE, 1)          # no queue for a trainer that is not there
         set_option(zmq.HEARTBEAT_IVL, int(PEER_SILENT_S * 1000) // 4)
         set_option(zmq.HEARTBEAT_TIMEOUT, int(PEER_SILENT_S * 1000))
+        set_option(zmq.CONNECT_TIMEOUT, int(CONNECT_S * 1000))
         set_option(zmq.RECONNECT_IVL, 50)
         set_option(zmq.RECONNECT_IVL_MAX, 250)   # a new trainer has its old workers within half a second
         set_option(zmq.SNDHWM, 0)             # leases bound what is under way

@@ -4,27 +4,19 @@ it would notice."""
 import collections
 import copy
 import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.faults import chaos
-from tests.support.network import Network, missing
-from tests.support.processes import Program
+from tests.support.network import missing
 
 SECONDS, SEED = float(os.environ.get("CHAOS_S") or 15), int(os.environ.get("SEED") or 7)
 
 
-@pytest.fixture(scope="module")
-def namespaces():
-    """Skips where there can be none."""
+def test_a_training_under_chaos_consumes_what_an_undisturbed_one_does():
     why = missing()
     if why:
         pytest.skip(why)
-
-
-def test_a_training_under_chaos_consumes_what_an_undisturbed_one_does(namespaces):
     result = chaos.run(SECONDS, SEED)
     print(chaos.table(result))
     assert result["verdict"] == "passed"
@@ -54,61 +46,3 @@ def test_a_line_of_the_audit_that_differs_is_noticed(field, value, told):
     assert chaos.compare(entries[:4], reference) == "4 steps, undisturbed they are 5"
     entries[3][field] = value
     assert chaos.compare(entries, reference).startswith(told)
-
-
-ECHO = """
-import socket
-listener = socket.socket()
-listener.bind(("0.0.0.0", 5555))
-listener.listen(5)
-print("listens", flush=True)
-while True:
-    peer, (host, port) = listener.accept()
-    peer.sendall(host.encode() + peer.recv(1))
-    peer.close()
-"""
-ASK = """
-import socket, sys, time
-begun_s = time.monotonic()
-peer = socket.create_connection((sys.argv[1], 5555), 3)
-peer.sendall(b"!")
-print(peer.recv(100).decode(), time.monotonic() - begun_s)
-"""
-
-
-def test_a_line_delays_breaks_and_mends(namespaces):
-    def ask(host):
-        done = subprocess.run(host.command([sys.executable, "-c", ASK, host.centre]), stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, universal_newlines=True)
-        if done.returncode != 0:
-            return done.stderr.splitlines()[-1]
-        answer, seconds = done.stdout.split()
-        assert answer == host.address + "!"
-        return float(seconds)
-    with Network() as network:
-        host = network.add_host()
-        command = network.centre.command([sys.executable, "-c", ECHO])
-        with Program(command[1:], command[0]) as echo:
-            echo.wait_for_line("listens")
-            assert network.centre.listening() == [5555]
-            assert ask(host) > 0
-            host.shape(delay_s=0.1)
-            assert ask(host) >= 0.4                  # two round trips: to connect, and to ask
-            host.shape()
-            host.cut()
-            assert not host.reachable and "timed out" in ask(host)
-            host.mend()
-            host.link_down()
-            assert "unreachable" in ask(host)
-            host.link_up()
-            host.change_address()
-            assert ask(host) > 0                     # and the answer holds the new address
-
-
-def test_namespaces_are_gone_when_something_fails(namespaces):
-    with pytest.raises(KeyError):
-        with Network() as network:
-            network.add_host()
-            assert network.left()
-            raise KeyError
-    assert network.left() == []

@@ -26,7 +26,7 @@ from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
 
 PEERS = 4
 LIFE = 5000             # messages of a connection, at most
-SEND_S = 0.2            # how long a connection that takes nothing is waited for, before there is a new one
+SEND_S = 5.0            # a connection that takes nothing for so long is given up for a new one
 GROWTH_MOST_KB = 8192   # of the trainer, by the line through its samples after a tenth of the flood
 STUCK_S = 120.0
 
@@ -56,31 +56,36 @@ class Flood:
 
     def _connect(self):
         peer = self._context.socket(zmq.DEALER)
-        for option, value in ((zmq.LINGER, 1000), (zmq.IMMEDIATE, 1), (zmq.SNDTIMEO, int(1000 * SEND_S))):
+        for option, value in ((zmq.LINGER, 1000), (zmq.IMMEDIATE, 1), (zmq.RECONNECT_IVL, 1)):
             peer.setsockopt(option, value)
         peer.connect(self._address)
         self.connections += 1
         corpus = [codec.encode(replace(message, run=self.run) if hasattr(message, "run") else message)
                   for message in FROM_WORKER * 2 + FROM_TRAINER]
-        return [peer, Mutator(self._seed + self.connections, corpus), 0]
+        return [peer, Mutator(self._seed + self.connections, corpus), 0, time.monotonic()]
 
     def step(self):
         """A few messages of each peer."""
-        for number, (peer, mutator, sent) in enumerate(self._peers):
+        before = self.sent
+        for number, (peer, mutator, sent, heard_s) in enumerate(self._peers):
             try:
                 for _ in range(50):
                     frames = mutator.garbage() if mutator.below(10) == 0 else mutator.message()
-                    peer.send_multipart(frames or [b""])
+                    peer.send_multipart(frames or [b""], zmq.NOBLOCK)
                     sent += 1
                     self.sent += 1
-            except zmq.Again:
-                self.stuck += 1
-                sent = LIFE
+                heard_s = time.monotonic()
+            except zmq.Again:                # cut off, and on its way back; or the trainer reads no faster
+                if time.monotonic() - heard_s > SEND_S:
+                    self.stuck += 1
+                    sent = LIFE
             self._hear(peer)
-            self._peers[number][2] = sent
+            self._peers[number][2:] = sent, heard_s
             if sent >= LIFE * (1 + mutator.below(4)) // 4:
                 peer.close()
                 self._peers[number] = self._connect()
+        if self.sent == before:
+            time.sleep(0.002)
 
     def _hear(self, peer):
         try:
@@ -96,7 +101,7 @@ class Flood:
             pass
 
     def close(self):
-        for peer, _, _ in self._peers:
+        for peer, _, _, _ in self._peers:
             peer.close()
         self._context.term()
 
