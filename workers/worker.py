@@ -122,6 +122,7 @@ class _LeaseFeed:
 
     def answer(self, output: Any, finish: Callable[[Finished], None]) -> None:
         """The generator yielded."""
+        self.samples.last = ""                 # whatever is wrong now, it is no file
         if self.lease is None:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
         arrays, skipped = generators.check(output, self._handed, self.job)
