@@ -8,7 +8,6 @@ there, and so does not repeat.
 
 import argparse
 import collections
-import dataclasses
 import json
 import os
 import random
@@ -22,7 +21,6 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from pipeline.config import StreamOptions
 from tests.integration.conftest import GENERATORS, draw
 from tests.support.fake_trainer import read_checkpoint
 from tests.support.network import Network, missing
@@ -42,7 +40,6 @@ REPORT_S = 5.0
 SETTLED_S = 1.5          # a worker of this age has started, and seeks a trainer
 TEMPORARIES_MOST = 3     # supervisors that joined for a while
 LOGGED = ("steps granted again", "late steps granted to a second worker", "second batches dropped")  # by trainers
-KEYS = "keys" in [field.name for field in dataclasses.fields(StreamOptions)]
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
 
 #: Kind of fault -> how many in 600 s, and from least to most how many seconds it lasts (until what was ended is started
@@ -203,9 +200,7 @@ class Chaos:
             with open(os.path.join(data, name), "wb") as file:
                 file.write(b"\x89PNG\r\n\x1a\n" * (name == "left/broken.png"))
         shutil.copy(GENERATORS, self._path("user_generators.py"))
-        if KEYS:
-            subprocess.check_call([sys.executable, "-m", "pipeline.keys", self._path("keys")],
-                                  stdout=subprocess.DEVNULL)
+        subprocess.check_call([sys.executable, "-m", "pipeline.keys", self._path("keys")], stdout=subprocess.DEVNULL)
 
     def _train(self):
         self._prepare()
@@ -351,12 +346,12 @@ class Chaos:
         place.program = self._start(place.name, namespace.command(
             [place.python, "-m", "workers", "--connect", "tcp://%s:%d" % (centre, PORT), "--processes",
              str(place.processes), "--data", self._path("data"), "--allow-generator",
-             "user_generators:slow_augmented"] + (["--keys", self._path("keys/workers/worker")] if KEYS else [])))
+             "user_generators:slow_augmented", "--keys", self._path("keys/workers/worker")]))
         self._supervisors[place.program.pid] = place.name
 
     def _stream(self):
-        return dict({"keys": self._path("keys")} if KEYS else {}, data=self._path("data"), image_size=SIZE,
-                    batch_size=BATCH, epochs=1 << 20, seed=self._seed)
+        return dict(keys=self._path("keys"), data=self._path("data"), image_size=SIZE, batch_size=BATCH,
+                    epochs=1 << 20, seed=self._seed)
 
     def _start(self, name, command):
         program = Program(command[1:], command[0], **self._environment)
