@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.errors import ProtocolError, VersionMismatch
-from pipeline.messages import (ITEM_BYTES, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving,
-                               Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -327,3 +327,14 @@ def test_arrays_are_little_endian_views_on_the_frames():
     arrays = codec.check_arrays(received(frames=frames), JOB, INDICES)
     assert all(np.shares_memory(array, np.frombuffer(frame, np.uint8)) for array, frame in zip(arrays, frames))
     assert arrays[1].dtype == np.dtype("<i4") and arrays[1].tolist() == [[1], [-2]]
+
+
+def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
+    most = "\U0001f600"
+    failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT)
+    assert codec.decode_from_worker(codec.encode(failed), codec.most_header_bytes(1)) == failed
+    produced = Produced("r" * 64, 1 << 62, 1 << 62, 0,
+                        tuple(Skipped((1 << 62) + number, most * MAX_REASON) for number in range(1000)), 0.1, ())
+    assert codec.decode_from_worker(codec.encode(produced), codec.most_header_bytes(1000)) == produced
+    with pytest.raises(ProtocolError, match="limit 1048576"):
+        codec.decode_from_worker([bytes((1 << 20) + 1)], 1 << 20)
