@@ -146,16 +146,17 @@ class Guard:
     def _shut(self, connection: _Connection) -> None:
         connection.shut = True
         if _address(connection.fd, self._port) == connection.address:
-            with _borrowed(connection.fd) as borrowed:
-                try:
+            try:
+                with _borrowed(connection.fd) as borrowed:   # reset, or a peer amid a long send waits for room
+                    borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     borrowed.shutdown(socket.SHUT_RDWR)
-                except OSError:              # its other end was faster
-                    pass
+            except OSError:                  # its other end was faster
+                pass
 
 
 @contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """libzmq's descriptor as a socket, which stays libzmq's."""
+    """libzmq's descriptor as a socket, which stays libzmq's. Raises OSError if it is none (any more)."""
     borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
     try:
         yield borrowed
@@ -165,20 +166,20 @@ def _borrowed(fd: int) -> Iterator[socket.socket]:
 
 def _address(fd: int, port: int) -> Optional[Tuple[Any, ...]]:
     """Of the other end; None if this is no connection to our ``port`` (any more)."""
-    with _borrowed(fd) as borrowed:
-        try:
+    try:
+        with _borrowed(fd) as borrowed:
             return tuple(borrowed.getpeername()) if borrowed.getsockname()[1] == port else None
-        except (OSError, IndexError, TypeError):     # closed, or another kind of file by now
-            return None
+    except (OSError, IndexError, TypeError):     # closed, or another kind of file by now
+        return None
 
 
 def _received(fd: int) -> Optional[Tuple[int, int]]:
     """(bytes, segments with data) that the kernel received on a connection, or None if it does not tell."""
-    with _borrowed(fd) as borrowed:
-        try:
+    try:
+        with _borrowed(fd) as borrowed:
             info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
-        except (OSError, AttributeError):            # closed by now; or not Linux
-            return None
-    if len(info) < 156:                              # a kernel before 4.6
+    except (OSError, AttributeError):            # closed by now; or not Linux
+        return None
+    if len(info) < 156:                          # a kernel before 4.6
         return None
     return struct.unpack_from("=Q", info, 128)[0], struct.unpack_from("=I", info, 152)[0]

@@ -1,4 +1,4 @@
-"""The fixtures of the integration tests, and the fault table at the end of the tests that fill it."""
+"""The fixtures of the integration tests, and what the fault tests have to tell at the end: a table, and figures."""
 
 import re
 
@@ -6,7 +6,13 @@ import pytest
 
 from tests.integration.conftest import nothing_left, own_generators, pictures, worker_python  # noqa: F401
 
-ROWS = []
+ROWS, FIGURES = [], []
+
+
+@pytest.fixture
+def figures():
+    """A function that adds lines to what is said at the end."""
+    return FIGURES.append
 
 
 @pytest.fixture
@@ -16,6 +22,9 @@ def table():
 
 
 def pytest_terminal_summary(terminalreporter):
+    for text in FIGURES:
+        terminalreporter.section("figures")
+        terminalreporter.write_line(text)
     if not ROWS:
         return
     terminalreporter.section("fault table")

@@ -13,12 +13,12 @@ from tests.support.network import missing
 SECONDS, SEED = float(os.environ.get("CHAOS_S") or 15), int(os.environ.get("SEED") or 7)
 
 
-def test_a_training_under_chaos_consumes_what_an_undisturbed_one_does():
+def test_a_training_under_chaos_consumes_what_an_undisturbed_one_does(figures):
     why = missing()
     if why:
         pytest.skip(why)
     result = chaos.run(SECONDS, SEED)
-    print(chaos.table(result))
+    figures(chaos.table(result))
     assert result["verdict"] == "passed"
     assert result["steps"] >= 10 * SECONDS / 15
     assert result["kills"] >= 330 * SECONDS / 600 and result["trainer restarts"] >= 22 * SECONDS / 600

@@ -25,7 +25,7 @@ def seconds_of(run, steps):
 
 
 @pytest.mark.parametrize("generator", ["one_is_slow", "one_hangs"])
-def test_one_of_four_workers_holds_nobody_up(generator, reference, pictures, tmp_path, own_generators):
+def test_one_of_four_workers_holds_nobody_up(generator, reference, pictures, tmp_path, own_generators, figures):
     """In comparison with the three others alone: at least 85 % of their throughput, in a run of six seconds."""
     took = {}
     for workers in (3, 4):
@@ -36,7 +36,7 @@ def test_one_of_four_workers_holds_nobody_up(generator, reference, pictures, tmp
             took[workers] = seconds_of(run, 100)
             slow = max(worker_pids(), key=lambda pid: diary(own_generators, "begin").count(pid))
         assert run.content() == reference and slow
-    print("%s: %.2f of the three others' throughput" % (generator, took[3] / took[4]))
+    figures("%s: four workers have %.2f of the throughput of the three good ones" % (generator, took[3] / took[4]))
     assert took[4] < took[3] / 0.85, took
 
 

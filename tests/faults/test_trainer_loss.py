@@ -13,7 +13,7 @@ OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_the_next_trainer_is_served_at_once_with_its_own_job(signum, pictures, tmp_path, own_generators):
+def test_the_next_trainer_is_served_at_once_with_its_own_job(signum, pictures, tmp_path, own_generators, figures):
     """Its first batch must come long before the workers would have called the old trainer silent."""
     address = "tcp://127.0.0.1:%d" % free_port()
     slower = "user_generators:slower"
@@ -37,7 +37,7 @@ def test_the_next_trainer_is_served_at_once_with_its_own_job(signum, pictures, t
         assert run.content() == reference and {entry["attempt"] for entry in run.entries()} == {1}
         assert worker_pids(workers.pid) == pids                 # the same processes
         assert run.log.having("speaks of run") == []            # what is of the old run is no nonsense
-        print("first batch %.2f s after the bind" % waited_s)
+        figures("trainer killed: the next one's first batch %.2f s after its bind" % waited_s)
 
 
 def test_batches_of_the_old_run_are_not_taken_for_the_new_one_s(pictures, tmp_path, own_generators):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline import codec
 from pipeline.errors import ProtocolError, VersionMismatch
-from pipeline.messages import (ITEM_BYTES, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving,
-                               Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -391,3 +391,14 @@ def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
     assert set(left_out) <= set(INDICES) and len(set(left_out)) == len(left_out)
     assert [(array.dtype, array.shape) for array in arrays] == [
         (np.dtype(spec.dtype), (count,) + spec.shape) for spec in SPECS]
+
+
+def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
+    most = "\U0001f600"
+    failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT)
+    assert codec.decode_from_worker(codec.encode(failed), codec.most_header_bytes(1)) == failed
+    produced = Produced("r" * 64, 1 << 62, 1 << 62, 0,
+                        tuple(Skipped((1 << 62) + number, most * MAX_REASON) for number in range(1000)), 0.1, ())
+    assert codec.decode_from_worker(codec.encode(produced), codec.most_header_bytes(1000)) == produced
+    with pytest.raises(ProtocolError, match="limit 1048576"):
+        codec.decode_from_worker([bytes((1 << 20) + 1)], 1 << 20)

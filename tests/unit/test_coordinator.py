@@ -6,7 +6,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from pipeline import codec
+from pipeline import codec, peers
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Coordinator
 from pipeline.dataset import Dataset
@@ -159,3 +159,37 @@ def test_another_version_is_refused_for_good(coordinator):
     coordinator._receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
     refused, = coordinator._listener.to(b"a", Refused)
     assert refused.final and "99" in refused.reason
+
+
+def test_a_worker_that_outlived_another_trainer_is_no_offender(coordinator, caplog):
+    for _ in range(100):
+        say(coordinator, b"a", Alive("another"))
+    assert not any(refused.final for refused in coordinator._listener.to(b"a", Refused))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    say(coordinator, b"a", HELLO)
+    assert coordinator._listener.to(b"a", Welcome)
+    assert coordinator._peers.summary() == "100 messages of older runs answered"
+
+
+def test_whoever_talks_nonsense_is_cut_off_and_not_heard_again(coordinator):
+    say(coordinator, b"a", HELLO)
+    say(coordinator, b"b", HELLO)
+    for _ in range(50):
+        coordinator._receive(b"b", [b"nonsense"])
+    assert coordinator._listener.gone == {b"b"}
+    assert len(coordinator._listener.to(b"b", Refused)) == peers.NONSENSE_MOST
+    say(coordinator, b"b", HELLO)
+    assert len(coordinator._listener.to(b"b", Welcome)) == 1 and b"b" not in coordinator._members
+    assert b"a" in coordinator._members
+
+
+def test_hello_without_end(coordinator):
+    for _ in range(200):
+        say(coordinator, b"a", HELLO)
+    assert coordinator._listener.gone == {b"a"} and not coordinator._scheduler.workers
+
+
+def test_a_header_is_no_longer_than_the_job_needs(coordinator):
+    coordinator._receive(b"a", [bytes(2 << 20)])
+    refused, = coordinator._listener.to(b"a", Refused)
+    assert "limit 1051176" in refused.reason

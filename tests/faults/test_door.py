@@ -1,0 +1,366 @@
+"""Who gets in, with keys and without, and what a peer can do that is in: nothing to the run, little to its memory."""
+
+import json
+import os
+import re
+import select
+import shutil
+import socket
+import struct
+import threading
+import time
+
+import pytest
+import zmq
+
+from pipeline import keys
+from pipeline.codec import encode
+from pipeline.errors import ConfigError
+from pipeline.guard import Limits
+from pipeline.messages import Alive, Hello
+from pipeline.transport import Listener, Waker
+from tests.faults.test_workers import Liar
+from tests.support.processes import (command_line, consumer_program, free_port, opened, wait_for, worker_pids,
+                                     workers_program)
+
+OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictures: 15 steps an epoch
+SLOW = "user_generators:slow"
+ALLOW = ("--allow-generator", SLOW, "--processes", "1")
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def reference(pictures, tmp_path_factory):
+    """The content of the undisturbed run of twelve epochs without keys: a shorter run is its beginning."""
+    with opened(pictures, tmp_path_factory.mktemp("reference") / "audit", workers=1, epochs=12, **OPTIONS) as run:
+        run.take_all()
+    return run.content()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Keys of a trainer and of the worker alpha."""
+    keys.make(str(tmp_path / "keys"), ["alpha"])
+    return tmp_path / "keys"
+
+
+# ------------------------------------------------------------------------------------------------------- who gets in
+
+def test_with_keys_a_run_is_what_it_is_without(reference, pictures, tmp_path, folder, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder),
+                **OPTIONS) as run, workers_program(run.stream.address, "--keys", str(folder / "workers" / "alpha"),
+                                                   *ALLOW):
+        run.joined(2)
+        local, = [pid for pid in worker_pids() if "--once" in command_line(pid)]
+        assert run.stream.local_keys.secret.decode() not in command_line(local)
+        run.take_all()
+    assert run.content() == reference[:30]
+    assert len({entry["worker"] for entry in run.entries()}) == 2
+    assert not run.log.having("at the door")
+    assert os.listdir(str(folder / "workers")) == ["alpha"]         # the local worker's keys never were in a file
+
+
+def strangers(folder, tmp_path):
+    """Options of workers that the trainer of ``folder`` must not let in."""
+    other = tmp_path / "other"
+    keys.make(str(other), ["alpha"])
+    for name in ("unknown", "misled"):
+        shutil.copytree(str(other / "workers" / "alpha"), str(tmp_path / name))
+    shutil.copy(str(folder / "trainer.key"), str(tmp_path / "unknown"))          # knows this trainer
+    for name in ("worker.key", "worker.key_secret"):                             # known to this trainer
+        shutil.copy(str(folder / "workers" / "alpha" / name), str(tmp_path / "misled"))
+    return {"unknown key": ["--keys", str(tmp_path / "unknown")], "wrong trainer": ["--keys", str(tmp_path / "misled")],
+            "no keys": []}
+
+
+@pytest.mark.parametrize("who, says, counted", [
+    ("unknown key", "does not know this worker's key", "connections with an unknown key refused"),
+    ("wrong trainer", "is not the trainer whose trainer.key this worker has", "handshakes failed"),
+    ("no keys", "it may want keys", "handshakes failed"),
+])
+def test_a_worker_with_wrong_keys_gets_nowhere(reference, pictures, tmp_path, folder, own_generators, who, says,
+                                               counted):
+    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder), **OPTIONS) as run:
+        with workers_program(run.stream.address, *ALLOW + tuple(strangers(folder, tmp_path)[who])) as program:
+            program.wait_for_line(re.escape(says))
+            run.take_all()
+            assert program.running()
+    assert run.content() == reference[:30]
+    assert len(run.log.having(" joined (")) == 1
+    assert counted in run.log.having("at the door")[0]
+    assert len([line for line in run.log.lines if "127.0.0.1" in line and "key" in line]) <= 2     # not once per try
+
+
+def test_a_worker_gets_in_when_a_trainer_comes_that_wants_it(pictures, tmp_path, folder, own_generators):
+    port = free_port()
+    bind = "tcp://127.0.0.1:%d" % port
+    options = dict(OPTIONS, workers=0, bind=bind)
+    with workers_program(bind, *ALLOW) as plain, \
+            workers_program(bind, "--keys", str(folder / "workers" / "alpha"), *ALLOW) as keyed:
+        with opened(pictures, tmp_path / "audit-1", keys=str(folder), **options) as run:
+            plain.wait_for_line("it may want keys")
+            run.take(3)
+        with opened(pictures, tmp_path / "audit-2", **options) as run:
+            keyed.wait_for_line("it has no keys")
+            run.take(3)
+        with opened(pictures, tmp_path / "audit-3", keys=str(folder), **options) as run:
+            run.take(3)
+
+
+def test_strangers_without_zeromq_at_a_trainer_with_keys(reference, pictures, tmp_path, folder, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, keys=str(folder), **OPTIONS) as run:
+        run.joined(1)
+        with Liar(run.stream.address) as liar:
+            liar.say(Hello("liar", 1, "none", 2, ""))
+            for data in (b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)) * 40, GREETING, GREETING + ready() + frame(b"x")):
+                with connected(run.stream.address) as peer:
+                    peer.sendall(data)
+                    wait_for(lambda peer=peer: ended(peer), "the end of the connection")
+            run.take_all()
+    assert run.content() == reference[:15]
+    assert len(run.log.having(" joined (")) == 1
+    assert "handshakes failed" in run.log.having("at the door")[0]
+
+
+def test_where_keys_cannot_be_had(pictures, tmp_path, folder):
+    for where in (folder / "workers" / "alpha", tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match="keys: "):
+            opened(pictures, tmp_path / "audit", workers=1, keys=str(where), **OPTIONS).__enter__()
+
+
+# ------------------------------------------------------------------------------------------------------ what is seen
+
+class Relay(threading.Thread):
+    """Passes one connection after the other on to ``address``, and keeps all bytes of both directions."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self._target = ("127.0.0.1", int(address.rpartition(":")[2]))
+        self._listening = socket.socket()
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(5)
+        self.address = "tcp://127.0.0.1:%d" % self._listening.getsockname()[1]
+        self._ended = False
+        self.seen = bytearray()
+
+    def run(self):
+        pairs = {}
+        while not self._ended:
+            for ready_one in select.select([self._listening] + list(pairs), [], [], 0.05)[0]:
+                if ready_one is self._listening:
+                    near, far = self._listening.accept()[0], socket.create_connection(self._target)
+                    pairs[near], pairs[far] = far, near
+                    continue
+                try:
+                    data = ready_one.recv(1 << 16)
+                except OSError:
+                    data = b""
+                self.seen += data
+                if data:
+                    pairs[ready_one].sendall(data)
+                else:
+                    for end in (ready_one, pairs[ready_one]):
+                        pairs.pop(end, None)
+                        end.close()
+                    break
+        for end in list(pairs) + [self._listening]:
+            end.close()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self._ended = True
+        self.join()
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["with keys", "without"])
+def test_what_a_listener_on_the_wire_reads(pictures, tmp_path, folder, keyed):
+    options = ["--processes", "1"] + ["--keys", str(folder / "workers" / "alpha")] * keyed
+    with opened(pictures, tmp_path / "audit", workers=0, keys=str(folder) if keyed else None, **OPTIONS) as run, \
+            Relay(run.stream.address) as relay, workers_program(relay.address, *options):
+        run.take(3)
+        pixels = [batch.images.tobytes()[:3000] for batch in run.batches]
+    secrets = [b".jpg", b"left/", os.path.basename(pictures).encode(), b"labels", b"hello", b"produced"] + pixels
+    assert [secret in relay.seen for secret in secrets] == [not keyed] * len(secrets)
+    assert len(relay.seen) > 3 * 8 * 32 * 32 * 3
+
+
+# ------------------------------------------------------------------------------------------------ floods and memory
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def ready():
+    """The second and last part of a NULL handshake."""
+    body = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
+    return b"\x04" + bytes([len(body)]) + body
+
+
+def frame(data, more=False):
+    return bytes([2 + more]) + struct.pack(">Q", len(data)) + data
+
+
+def connected(address):
+    return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10)
+
+
+def shaken(address):
+    """A connection that has come to terms: whoever speaks sooner is hung up on."""
+    peer = connected(address)
+    peer.sendall(GREETING + ready())
+    heard = b""
+    while b"READY" not in heard:
+        heard += peer.recv(1000)
+    return peer
+
+
+def ended(peer):
+    """The other end hung up."""
+    try:
+        return bool(select.select([peer], [], [], 0)[0]) and not peer.recv(1 << 16)
+    except OSError:
+        return True
+
+
+def resident(pid, line="VmRSS"):
+    with open("/proc/%d/status" % pid) as status:
+        return int(re.search(line + r":\s+(\d+) kB", status.read()).group(1)) * 1024
+
+
+def send_until_cut(peer, data, most):
+    """Bytes that were sent of ``data`` again and again, until the other end hung up."""
+    sent = 0
+    try:
+        while sent < most:
+            peer.sendall(data)
+            sent += len(data)
+    except OSError:
+        pass
+    return sent
+
+
+def test_messages_without_end_take_no_memory(reference, pictures, tmp_path, own_generators):
+    audit = tmp_path / "audit"
+    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=12, **OPTIONS) as program:
+        address = program.wait_for_line("address")[0].split()[1]
+        program.wait_for_line("step 2$")
+        before = resident(program.pid)
+        sent = []
+        for size, most in ((60000, 600 * MB), (0, 20 * MB), (1, 20 * MB), (MB - 100, 600 * MB)):
+            with shaken(address) as peer:
+                sent.append(send_until_cut(peer, frame(bytes(size), more=True) * max(1, 600000 // (size + 9)), most))
+                assert sent[-1] < most, "it was never cut off"
+        peak = resident(program.pid, "VmHWM")
+        program.wait_for_line("end")
+        assert program.wait() == 0
+    assert peak - before < 200 * MB, "%d MB of %s" % ((peak - before) // MB, [size // MB for size in sent])
+    assert content_of(audit) == reference
+
+
+def content_of(audit):
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    return [(entry["step"], entry["epoch"], entry["indices"], entry["crc32"]) for entry in lines]
+
+
+def test_a_worker_with_a_key_that_sends_more_than_it_may(reference, pictures, tmp_path, folder, own_generators):
+    audit, own = tmp_path / "audit", keys.load_worker(str(folder / "workers" / "alpha"))
+    with consumer_program(data=pictures, audit=str(audit), workers=1, generator=SLOW, epochs=12, keys=str(folder),
+                          **OPTIONS) as program:
+        address = program.wait_for_line("address")[0].split()[1]
+        program.wait_for_line("step 2$")
+        before = resident(program.pid)
+        context = zmq.Context()
+        enemy = context.socket(zmq.DEALER)
+        enemy.setsockopt(zmq.LINGER, 0)
+        enemy.curve_serverkey, enemy.curve_publickey, enemy.curve_secretkey = own
+        enemy.connect(address)
+        enemy.send_multipart(encode(Hello("enemy", 1, "none", 2, "")))
+        enemy.recv_multipart()
+        enemy.send_multipart([bytes(500000)] * 600)                # 300 MB
+        program.wait_for_line("cut off 127.0.0.1: it sent more than")
+        peak = resident(program.pid, "VmHWM")
+        enemy.close()
+        context.term()
+        assert program.wait() == 0
+    assert peak - before < 200 * MB, "%d MB" % ((peak - before) // MB)
+    assert content_of(audit) == reference
+
+
+@pytest.mark.parametrize("words, counted", [
+    (encode(Hello("liar", 1, "none", 2, "")), "cut off for Hellos without end"),
+    ([b"nonsense"], "cut off for nonsense"),
+    ([b""] * 1000, "cut off for nonsense"),
+    (encode(Alive("an old run")), "messages of older runs answered"),
+], ids=["hello", "nonsense", "frames", "older"])
+def test_floods(reference, pictures, tmp_path, own_generators, words, counted):
+    flood = b"".join(frame(word, more=number < len(words) - 1) for number, word in enumerate(words)) * 100
+    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=4, prefetch=4, **OPTIONS) as run:
+        run.joined(1)
+        for _ in range(3):
+            with shaken(run.stream.address) as peer:             # which never reads, besides
+                send_until_cut(peer, flood, 4 * MB)
+            run.take(2)
+        run.take_all()
+    assert run.content() == reference[:60]
+    assert counted in run.log.having("at the door")[0]
+    assert len([line for line in run.log.lines if line.startswith("cut off")]) <= 2   # as a member, and as a stranger
+
+
+@pytest.fixture
+def listener():
+    waker = Waker()
+    made = Listener("tcp://127.0.0.1:*", waker, Limits(MB, 4 * MB, 32))
+    yield made
+    made.close()
+    waker.close()
+
+
+def test_answers_to_a_peer_that_does_not_read_do_not_pile_up(listener):
+    with shaken(listener.address) as peer:
+        peer.sendall(frame(b"here"))
+        key, _ = wait_for(listener.receive, "its message")
+        sent = 0
+        while listener.send(key, [bytes(10000)]):
+            sent += 1
+            assert sent < 20000
+    with shaken(listener.address) as peer:                       # others are served
+        peer.sendall(frame(b"there"))
+        key, frames = wait_for(listener.receive, "its message")
+        assert bytes(frames[0]) == b"there"
+        assert listener.send(key, [b"welcome"])
+
+
+def test_no_more_connections_than_are_served(listener):
+    listener._guard._most = 5
+    peers = []
+    for _ in range(5):
+        peers.append(shaken(listener.address))
+        peers[-1].sendall(frame(b"in"))
+        wait_for(listener.receive, "its message")
+    for _ in range(3):
+        late = connected(listener.address)
+        peers.append(late)
+        wait_for(lambda late=late: listener.look(time.monotonic()) or ended(late), "the end of the connection")
+    assert not any(ended(peer) for peer in peers[:5])
+    assert {kind for kind, _ in listener.incidents} == {"connections"}
+    peers.pop(0).close()
+    wait_for(lambda: listener.look(time.monotonic()) or len(listener._guard._connections) < 5, "its end")
+    peers.append(shaken(listener.address))                       # there is room again
+    peers[-1].sendall(frame(b"in"))
+    wait_for(listener.receive, "its message")
+    for peer in peers:
+        peer.close()
+
+
+def test_a_peer_that_trickles_holds_few_of_libzmq_s_buffers(listener):
+    with shaken(listener.address) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sent = 0
+        while not ended(peer):
+            peer.sendall(frame(bytes(40), more=True))            # each may keep 8 KB busy
+            sent += 1
+            listener.look(time.monotonic())
+            assert sent < 100000
+    assert listener.incidents == [("memory", "127.0.0.1")]

@@ -1,0 +1,137 @@
+import os
+import re
+import shutil
+
+import pytest
+import zmq
+
+from pipeline import keys
+from pipeline.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    keys.make(str(tmp_path / "keys"), ["alpha", "beta"])
+    return tmp_path / "keys"
+
+
+def modes(folder):
+    return {os.path.relpath(os.path.join(where, name), str(folder)): os.stat(os.path.join(where, name)).st_mode & 0o777
+            for where, folders, files in os.walk(str(folder)) for name in folders + files}
+
+
+def content(folder):
+    return {path: (folder / path).read_bytes() for path in modes(folder) if (folder / path).is_file()}
+
+
+def test_trainer_and_workers_know_each_other(folder):
+    trainer = keys.load_trainer(str(folder))
+    alpha, beta = [keys.load_worker(str(folder / "workers" / name)) for name in ("alpha", "beta")]
+    assert alpha.trainer == beta.trainer == trainer.public
+    assert trainer.workers == {alpha.public: "alpha", beta.public: "beta"}
+    assert len({alpha.secret, beta.secret, trainer.secret}) == 3
+    for pair in (trainer, alpha, beta):
+        assert zmq.curve_public(pair.secret) == pair.public
+
+
+def test_nobody_else_can_read_them_whatever_the_mask(tmp_path):
+    mask = os.umask(0)
+    try:
+        keys.make(str(tmp_path / "keys"))
+        assert os.umask(0) == 0
+    finally:
+        os.umask(mask)
+    worker = "workers/worker"
+    assert modes(tmp_path) == dict({"keys": 0o700, "keys/workers": 0o700, "keys/" + worker: 0o700}, **{
+        "keys/" + name: 0o600 for name in ("trainer.key", "trainer.key_secret", worker + "/trainer.key",
+                                           worker + "/worker.key", worker + "/worker.key_secret")})
+
+
+def test_made_again_it_adds_and_changes_nothing(folder):
+    before = content(folder)
+    assert keys.make(str(folder)) == []
+    assert keys.make(str(folder), ["alpha", "gamma"]) == [str(folder / "workers" / "gamma")]
+    after = content(folder)
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 3
+    assert sorted(keys.load_trainer(str(folder)).workers.values()) == ["alpha", "beta", "gamma"]
+
+
+def test_a_worker_whose_folder_is_removed_is_let_in_no_more(folder):
+    alpha = keys.load_worker(str(folder / "workers" / "alpha"))
+    shutil.rmtree(str(folder / "workers" / "alpha"))
+    assert alpha.public not in keys.load_trainer(str(folder)).workers
+
+
+@pytest.mark.parametrize("load, place, sentence", [
+    (keys.load_trainer, "workers/alpha", "is the folder of a worker: the trainer wants the one that holds"),
+    (keys.load_trainer, "nowhere", "make the keys with: stoker-keys"),
+    (keys.load_worker, ".", "workers/alpha, "),
+    (keys.load_worker, "workers", "copy the folder workers/NAME that stoker-keys made"),
+    (keys.load_worker, "nowhere", "there is no worker.key_secret in"),
+])
+def test_the_wrong_folder(folder, load, place, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        load(str(folder / place))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", '    public-key = "short"\n', "\0\xff",
+                                  '    public-key = "%s"\n' % ("~" * 40)])
+@pytest.mark.parametrize("name", ["trainer.key_secret", "workers/alpha/worker.key", "workers/alpha/trainer.key"])
+def test_a_file_without_a_key(folder, name, text):
+    (folder / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=re.escape(os.path.basename(name))):
+        keys.load_worker(str(folder / "workers" / "alpha"))
+        keys.load_trainer(str(folder))
+
+
+def test_a_file_that_is_missing(folder):
+    (folder / "workers" / "alpha" / "trainer.key").unlink()
+    with pytest.raises(ConfigError, match="trainer.key.*Copy it again"):
+        keys.load_worker(str(folder / "workers" / "alpha"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "../alpha", "a/b", "-x", "a b", "a" * 65])
+def test_what_a_worker_cannot_be_called(tmp_path, name):
+    with pytest.raises(ConfigError, match="a worker's name"):
+        keys.make(str(tmp_path / "keys"), [name])
+    assert not (tmp_path / "keys").exists()
+
+
+def test_keys_are_not_made_inside_those_of_a_worker(folder):
+    with pytest.raises(ConfigError, match="is the folder of a worker"):
+        keys.make(str(folder / "workers" / "alpha"))
+
+
+def test_a_libzmq_without_curve(folder, monkeypatch):
+    monkeypatch.setattr(zmq, "has", lambda name: False)
+    for use in (keys.make, keys.load_trainer, keys.load_worker):
+        with pytest.raises(ConfigError, match="without CURVE"):
+            use(str(folder))
+
+
+def test_the_trainer_s_own_workers(folder):
+    trainer = keys.load_trainer(str(folder))
+    before = content(folder)
+    local = keys.make_local(trainer)
+    assert trainer.workers[local.public] == "local" and content(folder) == before
+    assert keys.from_environment(keys.to_environment(local)) == local
+    assert keys.from_environment({}) is None
+    with pytest.raises(ConfigError, match="STOKER_LOCAL_KEYS"):
+        keys.from_environment({"STOKER_LOCAL_KEYS": "x"})
+
+
+def test_secrets_are_not_printed(folder):
+    trainer, alpha = keys.load_trainer(str(folder)), keys.load_worker(str(folder / "workers" / "alpha"))
+    assert alpha.secret.decode() not in repr(alpha) and trainer.secret.decode() not in repr(trainer)
+
+
+def test_the_command_line(tmp_path, capsys):
+    folder = str(tmp_path / "keys")
+    assert keys.main([folder, "alpha"]) == 0
+    said = capsys.readouterr().out
+    assert "made %s" % os.path.join(folder, "workers", "alpha") in said
+    assert "--keys %s\n" % folder in said and "--keys %s/workers/alpha\n" % folder in said
+    assert keys.main([folder]) == 0
+    assert "nothing to make" in capsys.readouterr().out
+    assert keys.main([os.path.join(folder, "workers", "alpha")]) == 2
+    assert "stoker-keys: error:" in capsys.readouterr().err
