@@ -22,9 +22,9 @@ def table():
 
 
 def pytest_terminal_summary(terminalreporter):
-    for text in FIGURES:
+    if FIGURES:
         terminalreporter.section("figures")
-        terminalreporter.write_line(text)
+        terminalreporter.write_line("\n".join(FIGURES))
     if not ROWS:
         return
     terminalreporter.section("fault table")
