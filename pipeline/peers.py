@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 NONSENSE_MOST = 10     # messages of one connection that are none; a worker that is no enemy sends not one
 HELLOS_MOST = 60       # at once: what a trainer finds that was away for 15 s
 HELLOS_A_SECOND = 8    # in the long run; a worker says 4
-PEERS_MOST = 5000      # more than there are connections; that are remembered; the one that was quiet for longest is forgotten
+PEERS_MOST = 5000      # remembered, more than there are connections; the one that was quiet longest is forgotten
 
 #: Everything that is counted -> its words in the closing line, behind the number, and the warning about its first
 #: time, with the peer's name; '' where nobody has to do anything.

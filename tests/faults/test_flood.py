@@ -8,9 +8,10 @@ from tests.support.processes import Program
 #: has looked after its connections.
 LISTENER = """
 import time
+from pipeline.guard import Limits
 from pipeline.transport import Listener, Waker
 waker = Waker()
-listener = Listener("tcp://127.0.0.1:*", waker, 1 << 20)
+listener = Listener("tcp://127.0.0.1:*", waker, Limits(1 << 20, 1 << 20, 4))
 print("address", listener.address, flush=True)
 time.sleep(2)
 read = 3
