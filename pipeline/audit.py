@@ -20,7 +20,7 @@ def crc32(*arrays: Any) -> int:
 
 
 class Audit:
-    """Writes the lines. Every line is with the operating system before its step is trained on."""
+    """Writes the lines, after ``begin``. Every line is with the operating system before its step is trained on."""
 
     def __init__(self, path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> None:
         """Lines of ``start_step`` and later, left by a run that got further than its last checkpoint, are removed:
@@ -33,7 +33,7 @@ class Audit:
             raise ConfigError("audit: cannot write %r: %s" % (path, error.strerror)) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.truncate(_end_of_line_before(path, start_step, planned))
+            self._keep = _end_of_line_before(path, start_step, planned)
         except OSError as error:
             self._file.close()
             raise ConfigError("audit: cannot write %r: %s" % (
@@ -41,6 +41,13 @@ class Audit:
         except ConfigError:
             self._file.close()
             raise
+
+    def begin(self) -> None:
+        """Removes what does not count. Raises ConfigError."""
+        try:
+            self._file.truncate(self._keep)
+        except OSError as error:
+            raise ConfigError("audit: cannot write %r: %s" % (self._path, error.strerror)) from error
 
     def write(self, batch: Any) -> None:
         """``batch``: a training ``pipeline.stream.Batch``."""

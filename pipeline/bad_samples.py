@@ -28,7 +28,7 @@ def _escape(match: "re.Match[str]") -> str:
 
 
 class BadSamples:
-    """Writes the lines. A file stands in the list once, with the step where it was first met."""
+    """Writes the lines, after ``begin``. A file stands in the list once, with the step where it was first met."""
 
     def __init__(self, path: str, start_step: int) -> None:
         """Lines of ``start_step`` and later are removed. Raises ConfigError if the file is no such list, or in use by
@@ -41,17 +41,23 @@ class BadSamples:
             raise ConfigError("bad samples: cannot write %r: %s" % (path, error.strerror)) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            keep, self._known = _lines_before(path, start_step)
-            self._file.truncate(keep)
-            if not keep:
-                self._write(HEADER)
+            self._keep, self._known = _lines_before(path, start_step)
         except OSError as error:
             self._file.close()
             raise ConfigError("bad samples: cannot write %r: %s" % (
                 path, "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror)) from error
-        except (ConfigError, RunFailed):
+        except ConfigError:
             self._file.close()
             raise
+
+    def begin(self) -> None:
+        """Removes what does not count. Raises ConfigError, RunFailed."""
+        try:
+            self._file.truncate(self._keep)
+        except OSError as error:
+            raise ConfigError("bad samples: cannot write %r: %s" % (self._path, error.strerror)) from error
+        if not self._keep:
+            self._write(HEADER)
 
     def __len__(self) -> int:
         return len(self._known)

@@ -32,6 +32,7 @@ log = logging.getLogger("stoker")
 DRAIN_MOST = 10000     # messages taken in one turn: a flood must not starve the clock
 WARNINGS_MOST = 100    # about peers in a run, each once
 STOP_S = 0.4           # how long the end of a run waits for workers that do not take notice of it
+AWAY_S = 2.0           # between two turns: far more than there is between any
 CLOSE_S = 2.0          # the thread ends within this, or is left to die with the process
 SPARE_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
@@ -112,6 +113,7 @@ class Coordinator(threading.Thread):
         self._taken = start       # below it, the consumer has everything
         self._stopping: Optional[str] = None
         self._pinged_s = 0.0
+        self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
@@ -193,6 +195,10 @@ class Coordinator(threading.Thread):
             unread = {key for key in unread if self._listener.send(key, alive)}
 
     def _turn(self) -> None:
+        now = time.monotonic()
+        if now > self._turned_s + AWAY_S:        # a suspended process, or one that was busy since it bound its port
+            self._peers.was_away(now - self._turned_s, now)
+        self._turned_s = now
         for _ in range(DRAIN_MOST):              # all waiting messages before the clock
             received = self._listener.receive()
             if received is None:

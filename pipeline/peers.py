@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 NONSENSE_MOST = 10     # messages of one connection that are none; a worker that is no enemy sends not one
 HELLOS_MOST = 60       # at once: what a trainer finds that was away for 15 s
 HELLOS_A_SECOND = 8    # in the long run; a worker says 4
+GRACE_S = 5.0          # after an absence, until all that was said meanwhile is read
 PEERS_MOST = 5000      # remembered, more than there are connections; the one that was quiet longest is forgotten
 
 #: Everything that is counted -> its words in the closing line, behind the number, and the warning about its first
@@ -50,6 +51,7 @@ class Peers:
         self.counts: Dict[str, int] = Counter()
         self._peers: "OrderedDict[Any, _Peer]" = OrderedDict()   # last heard of: at the end
         self._out: "OrderedDict[Any, None]" = OrderedDict()
+        self._grace, self._grace_ends_s = 0.0, 0.0
 
     def is_out(self, key: Any) -> bool:
         """Nothing that it says is read any more."""
@@ -58,9 +60,17 @@ class Peers:
     def hello(self, key: Any, now: float) -> bool:
         """It said Hello. True: it is out from now on."""
         peer = self._peer(key, now)
-        peer.hellos = min(float(HELLOS_MOST), peer.hellos + (now - peer.counted_s) * HELLOS_A_SECOND) - 1
+        if peer.hellos < HELLOS_MOST:
+            peer.hellos = min(float(HELLOS_MOST), peer.hellos + (now - peer.counted_s) * HELLOS_A_SECOND)
+        peer.hellos -= 1
         peer.counted_s = now
         return peer.hellos < 0 and self._cast_out(key, "hellos")
+
+    def was_away(self, seconds: float, now: float) -> None:
+        """Nobody was heard for so long, which is nobody's fault: the Hellos of that time come all at once."""
+        self._grace, self._grace_ends_s = seconds * HELLOS_A_SECOND, now + GRACE_S
+        for peer in self._peers.values():
+            peer.hellos += self._grace
 
     def nonsense(self, key: Any, now: float) -> bool:
         """It said something that is no message. True: it is out from now on."""
@@ -76,7 +86,8 @@ class Peers:
 
     def _peer(self, key: Any, now: float) -> _Peer:
         if key not in self._peers:
-            self._peers[key] = _Peer(now)
+            self._peers[key] = peer = _Peer(now)
+            peer.hellos += self._grace * (now < self._grace_ends_s)
             if len(self._peers) > PEERS_MOST:
                 self._peers.popitem(last=False)
         self._peers.move_to_end(key)

@@ -51,18 +51,25 @@ class BatchStream:
         self.waited_s = 0.0           # all the time that the consumer waited for batches
         self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
         self.skipped: Dict[str, str] = {}  # path -> reason, of the bad files met so far, whatever became of them
-        self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver, self._fail)
         self._audit: Optional[Audit] = None
         self._bad_samples: Optional[BadSamples] = None
         try:
+            # read before the port is bound, for workers wait from then on; and changed only once it is
             if options.audit is not None:
                 self._audit = Audit(options.audit, start_step, plan.training_indices)
             if options.bad_samples is not None:
                 self._bad_samples = BadSamples(options.bad_samples, start_step)
+            self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver,
+                                            self._fail)
+        except BaseException:
+            self._close_files()
+            raise
+        try:
+            for file in self._files():
+                file.begin()
         except BaseException:
             self._coordinator.abandon()
-            if self._audit is not None:
-                self._audit.close()
+            self._close_files()
             raise
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, where the stream wants keys
@@ -146,9 +153,14 @@ class BatchStream:
         finally:
             for source in self._sources:
                 source.stop()
-            for file in (self._audit, self._bad_samples):
-                if file is not None:
-                    file.close()
+            self._close_files()
+
+    def _files(self) -> List[Any]:
+        return [file for file in (self._audit, self._bad_samples) if file is not None]
+
+    def _close_files(self) -> None:
+        for file in self._files():
+            file.close()
 
     # ------------------------------------------------------------------------- between the coordinator and consumer
 

@@ -211,11 +211,15 @@ def test_help():
         assert word in text
 
 
-def test_the_port_of_another_trainer(pictures):
+def test_the_port_of_another_trainer(pictures, tmp_path):
+    with opened(pictures, tmp_path / "audit", workers=1, **OPTIONS) as run:
+        run.take_all()
+    finished = run.entries()
     with open_stream(pictures, workers=0, **OPTIONS) as first:
         with pytest.raises(ConfigError) as caught:
-            open_stream(pictures, workers=0, bind=first.address, **OPTIONS)
+            open_stream(pictures, workers=0, bind=first.address, audit=str(tmp_path / "audit"), **OPTIONS)
     assert "cannot bind %s: the port is in use" % first.address in str(caught.value)
+    assert run.entries() == finished          # a run that did not begin has not touched it
 
 
 def test_no_worker_at_all(pictures):

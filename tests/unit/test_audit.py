@@ -9,6 +9,13 @@ from pipeline.errors import ConfigError
 from pipeline.messages import Skipped
 
 
+def begun(*args):
+    """What a stream makes of it once its port is bound."""
+    made = Audit(*args)
+    made.begin()
+    return made
+
+
 class Handed:
     """As much of a batch as the audit looks at."""
 
@@ -28,7 +35,7 @@ def path(tmp_path):
 
 
 def write(path, start_step, steps):
-    audit = Audit(path, start_step, planned)
+    audit = begun(path, start_step, planned)
     for step in steps:
         audit.write(Handed(step))
     audit.close()
@@ -49,7 +56,7 @@ def test_a_line_tells_what_a_step_consumed(path):
 
 
 def test_a_line_is_in_the_file_at_once(path):
-    audit = Audit(path, 0, planned)
+    audit = begun(path, 0, planned)
     audit.write(Handed(0))
     assert steps(path) == [0]
     audit.close()
@@ -57,19 +64,19 @@ def test_a_line_is_in_the_file_at_once(path):
 
 
 def test_an_audit_of_another_run_is_not_continued(path):
-    audit = Audit(path, 0, lambda step: (7,))
+    audit = begun(path, 0, lambda step: (7,))
     audit.close()
     write(path, 0, range(3))
     with pytest.raises(ConfigError, match="of another run, as its step 0 shows"):
-        Audit(path, 2, lambda step: (7,))
+        begun(path, 2, lambda step: (7,))
     assert steps(path) == [0, 1, 2]
 
 
 def test_two_trainers_do_not_write_one_audit(path):
-    first = Audit(path, 0, planned)
+    first = begun(path, 0, planned)
     first.write(Handed(0))
     with pytest.raises(ConfigError, match="another trainer writes it"):
-        Audit(path, 0, planned)
+        begun(path, 0, planned)
     assert steps(path) == [0]
     first.close()
 
@@ -130,20 +137,20 @@ def test_a_file_that_is_no_audit_is_not_touched(path, content, start_step):
     with open(path, "wb") as file:
         file.write(content)
     with pytest.raises(ConfigError, match="exists and is no audit file: not overwritten"):
-        Audit(path, start_step, planned)
+        begun(path, start_step, planned)
     with open(path, "rb") as file:
         assert file.read() == content
 
 
 def test_what_cannot_be_written_is_a_config_error(path, tmp_path):
     with pytest.raises(ConfigError, match="audit: cannot write .*: Is a directory"):
-        Audit(str(tmp_path), 0, planned)
+        begun(str(tmp_path), 0, planned)
     with pytest.raises(ConfigError, match="audit: cannot write .*: No such file or directory"):
-        Audit(path + "/below/audit", 0, planned)
+        begun(path + "/below/audit", 0, planned)
 
 
 def test_a_worker_s_odd_name_survives(path):
-    audit = Audit(path, 0, planned)
+    audit = begun(path, 0, planned)
     audit.write(Handed(0, "h\udcff\n\u00f6st/0"))
     audit.close()
     with open(path) as lines:

@@ -8,6 +8,13 @@ from pipeline.bad_samples import HEADER, BadSamples, escaped
 from pipeline.errors import ConfigError
 
 
+def begun(*args):
+    """What a stream makes of it once its port is bound."""
+    made = BadSamples(*args)
+    made.begin()
+    return made
+
+
 @pytest.fixture
 def path(tmp_path):
     return str(tmp_path / "bad-samples.tsv")
@@ -15,7 +22,7 @@ def path(tmp_path):
 
 def write(path, start_step, files):
     """``files``: (path, step)."""
-    bad = BadSamples(path, start_step)
+    bad = begun(path, start_step)
     for name, step in files:
         bad.add(name, "cats", "no such file", step)
     bad.close()
@@ -34,7 +41,7 @@ def listed(path):
 
 
 def test_a_line_names_file_class_reason_and_step(path):
-    bad = BadSamples(path, 0)
+    bad = begun(path, 0)
     bad.add("cats/1.jpg", "cats", "FileNotFoundError: no such file", 12)
     assert content(path) == HEADER + b"cats/1.jpg\tcats\tFileNotFoundError: no such file\t12\n"      # at once
     bad.close()
@@ -78,21 +85,21 @@ def test_what_is_no_such_list_is_not_touched(path, text):
     with open(path, "wb") as file:
         file.write(text)
     with pytest.raises(ConfigError, match="is no list of bad samples: not overwritten"):
-        BadSamples(path, 0)
+        begun(path, 0)
     assert content(path) == text
 
 
 def test_two_trainers_do_not_write_one_list(path):
-    first = BadSamples(path, 0)
+    first = begun(path, 0)
     with pytest.raises(ConfigError, match="another trainer writes it"):
-        BadSamples(path, 0)
+        begun(path, 0)
     first.close()
-    BadSamples(path, 0).close()
+    begun(path, 0).close()
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="bad samples: cannot write .*: No such file"):
-        BadSamples(str(tmp_path / "nowhere" / "x"), 0)
+        begun(str(tmp_path / "nowhere" / "x"), 0)
 
 
 @pytest.mark.parametrize("text, line", [

@@ -1,3 +1,5 @@
+"""The patience with peers: who is cut off when, and who is not."""
+
 from pipeline import peers
 from pipeline.peers import HELLOS_A_SECOND, HELLOS_MOST, KINDS, NONSENSE_MOST, PEERS_MOST, Peers
 
@@ -64,3 +66,13 @@ def test_every_kind_can_be_said():
         made.counts[kind] += 2
     assert made.summary().count("2 ") == len(KINDS)
     assert all(advice == "" or "localhost" in advice % "localhost" for _, advice in KINDS.values())
+
+
+def test_after_an_absence_the_hellos_of_that_time_are_no_flood():
+    made = Peers()
+    made.nonsense("known", 0.0)
+    made.was_away(100.0, 100.0)
+    for key in ("known", "new"):
+        assert not any(made.hello(key, 100.0) for _ in range(400))     # four a second
+    assert any(made.hello("later", 200.0) for _ in range(HELLOS_MOST + 1))
+    assert any(made.hello("known", 200.0) for _ in range(1000))
