@@ -75,8 +75,8 @@ class Guard:
     def closed(self, fd: int) -> str:
         """libzmq closed it. Returns its host if it never said a word, though it could."""
         connection = self._connections.pop(fd, None)
-        if connection is None:
-            return ""
+        if connection is None:       # it was closed before the news that it was accepted was read
+            return "a host that was gone at once"
         if connection.peer is not None and self._of_peer.get(connection.peer) is connection:
             del self._of_peer[connection.peer]
         return str(connection.address[0]) if connection.silent and not connection.shut else ""

@@ -23,7 +23,7 @@ KINDS = {
     "handshake": ("handshakes failed",
                   "a handshake with %s failed: it has no keys, or others than this trainer (--keys on both sides, "
                   "folders of one stoker-keys run), or it is no worker"),
-    "silent": ("connections said nothing", ""),
+    "silent": ("connections closed before any handshake", ""),
     "memory": ("connections cut off for sending more than a worker can have to send",
                "cut off %s: it sent more than a worker can have to send. No Stoker worker does that"),
     "connections": ("connections cut off that were too many",

@@ -134,8 +134,10 @@ class Listener(_Socket):
         self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
         self._skipping = False      # the frames that come are the rest of a message that is not read
-        self._closing_as = "silent"   # what becomes of the next connection that closes without a word
-        self._make(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | FAILED)
+        self._failed = False        # the next connection that closes is the one whose handshake just failed
+        self._shaking = 0           # connections amid their handshake
+        self._make(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+                   | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
         set_option = self._socket.setsockopt
         set_option(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + ANSWERS_SPARE)    # ... and so it is to one that does not read
@@ -237,17 +239,22 @@ class Listener(_Socket):
     def _follow(self) -> None:
         """Keeps the guard's list of connections."""
         for event, value in self._events():
-            if event & FAILED:               # says not whose; the same thread then closes that connection
-                self._closing_as = "" if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH else "handshake"
+            if event & (FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED):     # says not whose, but a failed one is closed next
+                self._shaking = max(0, self._shaking - 1)
+                self._failed = bool(event & FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
             elif event == zmq.EVENT_ACCEPTED:
                 refused = self._guard.accepted(value)
+                self._shaking += not refused
                 if refused:
                     self.incidents.append(("connections", refused))
             else:
                 host = self._guard.closed(value)
-                if host and self._closing_as:
-                    self.incidents.append((self._closing_as, host))
-                self._closing_as = "silent"
+                if host and self._failed:
+                    self.incidents.append(("handshake", host))
+                elif host and self._shaking:         # what is no ZeroMQ has no handshake that could fail
+                    self._shaking -= 1
+                    self.incidents.append(("silent", host))
+                self._failed = False
 
     def _answer(self) -> None:
         """Says who is let in, in the words of RFC 27."""
