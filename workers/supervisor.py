@@ -219,10 +219,11 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                 command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (name, effect.place),
                            "--parent", str(os.getpid()), "--status-fd", str(status_write),
                            "--last-exit", effect.last_exit] + list(worker_args)
-                # a session of its own: the terminal's Ctrl-C comes here alone
+                # a session of its own: the terminal's Ctrl-C comes here alone. It dies with this process from its first
+                # moment on: one that is suspended while it starts could not see to that itself
                 try:
                     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
-                                               start_new_session=True)
+                                               start_new_session=True, preexec_fn=die_with_parent)
                 finally:
                     os.close(status_write)
                 children[effect.place] = _Child(process, status_read)

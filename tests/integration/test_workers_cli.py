@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.errors import ConfigError, RunFailed
 from pipeline.messages import PROTOCOL_VERSION
-from tests.support.processes import (ROOT, Program, alive, consumer_program, diary, free_port, kill, opened, wait_for,
-                                     worker_pids, workers_program)
+from tests.support.processes import (ROOT, Program, alive, consumer_program, diary, free_port, kill, opened, suspended,
+                                     wait_for, worker_pids, workers_program)
 from trainer.feed import open_stream
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 16}     # 120 pictures: 8 steps
@@ -128,6 +128,19 @@ def test_workers_die_with_their_supervisor(pictures, own_generators):
         kill(workers.pid)
         wait_for(lambda: not any(alive(pid) for pid in pids), "their end")
     assert len(pids) == 3
+
+
+def test_a_worker_that_is_suspended_while_it_starts_dies_with_its_supervisor(pictures, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import os, signal\n"
+                                               "with open('/proc/self/cmdline') as line:\n"
+                                               "    if 'workers.worker' in line.read():\n"
+                                               "        os.kill(os.getpid(), signal.SIGSTOP)\n")
+    with workers_program("tcp://127.0.0.1:%d" % free_port(), "--processes", "2",
+                         PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])) as workers:
+        pids = wait_for(lambda: len(worker_pids(workers.pid)) == 2 and worker_pids(workers.pid), "two workers")
+        wait_for(lambda: all(suspended(pid) for pid in pids), "their suspension")
+        kill(workers.pid)
+        wait_for(lambda: not any(alive(pid) for pid in pids), "their end", 10)
 
 
 def test_a_killed_worker_is_replaced(pictures, tmp_path, own_generators):

@@ -167,6 +167,11 @@ def alive(pid):
     return bool(state) and state[0] != b"Z"
 
 
+def suspended(pid):
+    """SIGSTOP has reached it."""
+    return _proc(pid, "stat").rpartition(b")")[2].split()[:1] == [b"T"]
+
+
 def with_environment(entry):
     """Pids of all processes but this one that were started with ``entry`` ('NAME=value') in their environment."""
     wanted = entry.encode()
