@@ -18,12 +18,13 @@ from tests.integration.conftest import draw
 from tests.support.memory import open_files, rss_kb, threads
 from tests.support.processes import Program, descendants, interpreter, worker_pids
 
-WARM_UP = 0.1           # of the batches: imports, caches, allocators
+WARM_UP = 0.5           # of the batches: imports, caches, and what allocators take until they have enough of each size
 BLOCKS = 10             # of residuals, which are drawn as wholes: neighbours are alike
 RESAMPLES = 500
 SIZE, BATCH, PREFETCH, PICTURES = 16, 4, 32, 64
 BATCH_BYTES = BATCH * (SIZE * SIZE * 3 + 4)
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
+RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
 
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
@@ -98,15 +99,17 @@ class Samples:
             return True
         slope, error = fitted(x, kb)
         growth = slope * (x[-1] - x[0])
-        real = slope > 2 * error and growth >= 4      # a page: memory is given in no smaller pieces
+        real = slope > 2 * error and growth > RESOLUTION_KB
         grows = real and growth > growth_kb
-        print("  %-12s RSS %.0f..%.0f KB, slope %+.3f +- %.3f KB per 1,000 batches (%s: %+.0f KB over the run, limit "
-              "%d)" % (name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
-                       "distinguishable from zero" if real else "not distinguishable from zero", growth, growth_kb))
+        print("  %-16s RSS %.0f..%.0f KB, slope %+.3f +- %.3f KB per 1,000 batches (%s: %+.0f KB, limit %d); from fifth "
+              "to fifth of the run: %s KB" % (
+                  name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
+                  "distinguishable from zero" if real else "not distinguishable from zero", growth, growth_kb,
+                  " ".join("%+.0f" % change for change in np.diff([max(part) for part in np.array_split(self.kb, 5)]))))
         for what, counts in (("open files", self.files[first:]), ("threads", self.threads[first:])):
             quarter = max(1, len(counts) // 4)
             more = min(counts[-quarter:]) > max(counts[:quarter])
-            print("  %-12s %s %d..%d%s" % ("", what, min(counts), max(counts), ": more and more" if more else ""))
+            print("  %-16s %s %d..%d%s" % ("", what, min(counts), max(counts), ": more and more" if more else ""))
             grows = grows or more
         return grows
 
