@@ -18,7 +18,7 @@ from tests.integration.conftest import draw
 from tests.support.memory import open_files, rss_kb, threads
 from tests.support.processes import Program, descendants, interpreter, worker_pids
 
-WARM_UP = 0.5           # of the batches: imports, caches, and what allocators take until they have enough of each size
+WARM_UP = 0.5           # of the batches: imports, caches, allocators that take until they have enough of each size
 BLOCKS = 10             # of residuals, which are drawn as wholes: neighbours are alike
 RESAMPLES = 500
 SIZE, BATCH, PREFETCH, PICTURES = 16, 4, 32, 64
