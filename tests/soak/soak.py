@@ -101,8 +101,8 @@ class Samples:
         growth = slope * (x[-1] - x[0])
         real = slope > 2 * error and growth > RESOLUTION_KB
         grows = real and growth > growth_kb
-        print("  %-16s RSS %.0f..%.0f KB, slope %+.3f +- %.3f KB per 1,000 batches (%s: %+.0f KB, limit %d); from fifth "
-              "to fifth of the run: %s KB" % (
+        print("  %-16s RSS %.0f..%.0f KB, slope %+.3f +- %.3f KB per 1,000 batches (%s: %+.0f KB, limit %d); from "
+              "fifth to fifth of the run: %s KB" % (
                   name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
                   "distinguishable from zero" if real else "not distinguishable from zero", growth, growth_kb,
                   " ".join("%+.0f" % change for change in np.diff([max(part) for part in np.array_split(self.kb, 5)]))))
