@@ -34,8 +34,8 @@ Check = Callable[[Any], Any]
 
 
 def most_header_bytes(batch_size: int) -> int:
-    """Of what a worker says: three texts of any characters, a reason for each sample, and plenty besides."""
-    return (256 << 10) + 3 * 4 * MAX_TEXT + (4 * MAX_REASON + 100) * batch_size
+    """Of what a worker says: three texts of any characters, a reason for each sample and spare, and plenty besides."""
+    return (256 << 10) + 3 * 4 * MAX_TEXT + 2 * (4 * MAX_REASON + 100) * batch_size
 
 
 def _int(low: int, high: int = _INT64 - 1) -> Check:
@@ -172,7 +172,8 @@ def _unpack(header: Any, closer_look_bytes: int) -> Any:
     if unpacker.tell() != len(header):
         raise ValueError("more than one value")
     options = dict(raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=False,
-                   object_pairs_hook=tuple)      # maps have no place here, and as a tuple any key will do
+                   object_pairs_hook=tuple,      # maps have no place here, and as a tuple any key will do
+                   ext_hook=lambda code, data: None)     # nor have these, and a negative code would be an error
     if not _TIMESTAMP.search(header):
         return msgpack.unpackb(header, **options)
     if len(header) > closer_look_bytes:

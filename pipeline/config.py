@@ -152,7 +152,7 @@ class StreamOptions:
         batch_bytes = job.batch_size * sum(spec.sample_bytes for spec in job.arrays)
         fits = int(self.prefetch_mb * 2**20 // batch_bytes)
         if fits < 1:
-            raise ConfigError("prefetch_mb %g is too small: one batch takes %.1f MB, and two per worker should fit"
+            raise ConfigError("prefetch_mb %g is too small: one batch takes %.3g MB, and two per worker should fit"
                               % (self.prefetch_mb, batch_bytes / 2**20))
         return min(self.prefetch, fits)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from pipeline.guard import Limits
 from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
+from pipeline.messages import printable
 from pipeline.peers import KINDS, Peers
 from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
@@ -163,8 +164,8 @@ class Coordinator(threading.Thread):
             self._say_stop(self._stopping)
             scheduler = self._scheduler
             if scheduler.redone or scheduler.backups:
-                log.info("%d steps were granted again because their lease came to nothing, %d to a second worker "
-                         "because they were late; %d second batches dropped", scheduler.redone, scheduler.backups,
+                log.info("leases: %d steps granted again because the first came to nothing, %d late steps granted to a "
+                         "second worker as well, %d second batches dropped", scheduler.redone, scheduler.backups,
                          scheduler.duplicates)
             if self._peers.summary():
                 log.info("at the door: %s", self._peers.summary())
@@ -187,6 +188,8 @@ class Coordinator(threading.Thread):
         while unread and time.monotonic() < deadline:
             self._listener.wait(0.01)
             for key, frames in iter(self._listener.receive, None):
+                if time.monotonic() >= deadline:     # a flood
+                    break
                 try:
                     if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
                         unread.discard(key)
@@ -211,7 +214,9 @@ class Coordinator(threading.Thread):
         self._carry_out(self._scheduler.tick(now))
         if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
-            self._situation = self._scheduler.describe(now)
+            self._situation = self._scheduler.describe(now) + "".join(
+                "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
+                for key, held_s in self._scheduler.holders(now))
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)
@@ -223,7 +228,7 @@ class Coordinator(threading.Thread):
         for kind, host in incidents:
             self._peers.counts[kind] += 1
             if KINDS[kind][1]:
-                self._warn_once(KINDS[kind][1] % host)
+                self._warn_once(KINDS[kind][1] % host, stranger=True)
 
     def _receive(self, key: bytes, frames: List[Any]) -> None:
         now = time.monotonic()
@@ -235,6 +240,9 @@ class Coordinator(threading.Thread):
                 if key not in self._members:    # a worker that outlived another trainer, and does not know it yet
                     self._peers.counts["older"] += 1
                     log.debug("a message of run %.20r", message.run)
+                    if self._peers.hello(key, now):
+                        self._cast_out(key, "hellos", now)
+                        return
                     self._listener.send(key, codec.encode(Refused("run %.20s is over" % message.run, False)))
                     return
                 raise ProtocolError("it speaks of run %.20r" % message.run)
@@ -242,6 +250,8 @@ class Coordinator(threading.Thread):
         except VersionMismatch as error:
             self._complain(key, "refused", error)
             self._listener.send(key, codec.encode(Refused("the trainer and this worker differ: %s" % error, True)))
+            if self._peers.nonsense(key, now):
+                self._cast_out(key, "talker", now)
             return
         except ProtocolError as error:
             self._complain(key, "dropped a message", error)
@@ -252,12 +262,15 @@ class Coordinator(threading.Thread):
                 self._cast_out(key, "talker", now)
             return
         if isinstance(message, Hello):
+            message = replace(message, worker=printable(message.worker), versions=printable(message.versions),
+                              last_exit=printable(message.last_exit))
             if self._peers.hello(key, now):
                 self._cast_out(key, "hellos", now)
                 return
             if not self._welcome(key, message):
                 return
         elif isinstance(message, Failed) and key in self._members:
+            message = replace(message, error=printable(message.error), traceback=printable(message.traceback, True))
             self._event = "%s failed%s: %s" % (self._members[key].worker, message.sample and " at %r" % message.sample,
                                                message.error)
             self._warn_once(self._event, "\n" + message.traceback)
@@ -265,7 +278,7 @@ class Coordinator(threading.Thread):
 
     def _cast_out(self, key: bytes, kind: str, now: float) -> None:
         """Disconnects a peer that is out."""
-        self._warn_once(KINDS[kind][1] % self._who(key))
+        self._warn_once(KINDS[kind][1] % self._who(key), stranger=True)
         if key in self._members:
             self._carry_out(self._scheduler.misbehaved(key, now, "is cut off"))
         self._listener.shut(key)
@@ -364,14 +377,15 @@ class Coordinator(threading.Thread):
             self._carry_out(self._scheduler.lost(key, time.monotonic()))
 
     def _complain(self, key: bytes, what: str, error: ProtocolError) -> None:
-        self._warn_once("%s of %s: %s" % (what, self._who(key), error))
+        self._warn_once("%s of %s: %s" % (what, self._who(key), printable(str(error))), stranger=True)
 
     def _who(self, key: bytes) -> str:
         return self._members[key].worker if key in self._members else "an unknown peer"
 
-    def _warn_once(self, what: str, more: str = "") -> None:
-        """A broken peer repeats itself."""
-        if what not in self._warned and len(self._warned) < WARNINGS_MOST:
+    def _warn_once(self, what: str, more: str = "", stranger: bool = False) -> None:
+        """A broken peer repeats itself; and what strangers say leaves room for the workers' own trouble."""
+        most = WARNINGS_MOST // 2 if stranger else WARNINGS_MOST
+        if what not in self._warned and len(self._warned) < most:
             self._warned.add(what)
             log.warning("%s%s", what, more)
 
@@ -381,5 +395,5 @@ class Coordinator(threading.Thread):
         assert dataset is not None
         paths = [dataset.sample(index).path for index in planned.indices]
         return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
-            planned.step, planned.epoch, effect.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
+            planned.step, planned.epoch + 1, effect.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
             effect.traceback and "\n" + effect.traceback.rstrip()))

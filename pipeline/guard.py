@@ -86,7 +86,9 @@ class Guard:
         connection = self._connections.get(fd)
         if connection is None:       # last words
             return True
-        if connection.peer is None:
+        if connection.peer != peer:      # the descriptor may have been another's, whose end is news yet to come
+            if connection.peer is not None and self._of_peer.get(connection.peer) is connection:
+                del self._of_peer[connection.peer]
             connection.peer = peer
             self._of_peer[peer] = connection
         connection.delivered += size + (frames + 1) * FRAME_OVERHEAD_BYTES

@@ -202,10 +202,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("made %s" % path)
     if not made:
         print("nothing to make: %s has keys of the trainer and of %s" % (args.folder, ", ".join(names)))
-    print("the trainer:  stoker-train DATA --bind tcp://0.0.0.0:5555 --keys %s" % args.folder)
+    installed = os.path.basename(sys.argv[0]) == "stoker-keys"      # else the other commands are not, either
+    print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s"
+          % ("stoker-train" if installed else "python -m trainer", args.folder))
     for name in args.names or names:
-        print("a worker:     stoker-worker --connect tcp://HOST:5555 --keys %s"
-              % os.path.join(args.folder, WORKERS, name))
+        print("a worker:     %s --connect tcp://HOST:5555 --keys %s"
+              % ("stoker-worker" if installed else "python -m workers", os.path.join(args.folder, WORKERS, name)))
     print("Copy only a worker's own folder to its host, over a channel that you trust.")
     return 0
 

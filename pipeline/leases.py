@@ -13,8 +13,8 @@ bounded by ``prefetch`` whatever the workers do. A lease is live until
     its worker is lost   the connection is gone, or it said Hello anew
     its worker is silent nothing heard for lease_s: a frozen or unreachable process
     its worker leaves    a worker that drains keeps only the lease it is working on
-    it failed            the generator raised; another worker tries, and after ``max_failures`` on one position the
-                         run is aborted
+    it failed            the generator raised; another worker tries, and after ``max_failures`` on one position, by
+                         workers that had delivered a batch before or with nobody left to try, the run is aborted
     its worker lied      it sent nonsense and is no member any more; another one tries
 
 and however it ended, a batch that still arrives for it is accepted as long as its position is open: what a position
@@ -37,7 +37,7 @@ ticks, and nobody's lease expires because of it.
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, Iterable, List, Optional, Set
+from typing import Any, Deque, Dict, Iterable, List, Optional, Set, Tuple
 
 from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown, WorkerKey
 from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Returned
@@ -49,6 +49,7 @@ IDLE_LEAST_S = 0.02
 DURATIONS = 64
 DURATIONS_LEAST = 8   # from fewer, the fleet's pace is not known, and only what takes very long is late
 CAREFUL_DEATHS = 2    # one may be chance
+CAREFUL_DEATHS_FACTOR = 5     # times as many deaths, and careful leases did not help: it is not for a single file
 
 
 @dataclass
@@ -58,9 +59,12 @@ class _Open:
     issued: Dict[int, int] = field(default_factory=dict)   # every lease ever granted for it -> attempt
     live: Set[int] = field(default_factory=set)            # those of them that are somebody's now
     failures: int = 0
+    proven_failures: int = 0                               # those of workers that had delivered a batch before
+    aborted: bool = False
     failed: Set[WorkerKey] = field(default_factory=set)    # who failed: others try first
     nonsense: int = 0                                      # members that sent some while they held it
     deaths: int = 0                                        # connections lost while they held it
+    careful_deaths: int = 0                                # those of careful leases
 
 
 @dataclass
@@ -70,6 +74,7 @@ class _Lease:
     worker: WorkerKey
     position: int
     granted_s: float
+    careful: bool
 
 
 @dataclass
@@ -81,6 +86,7 @@ class _Worker:
     silent: bool = False       # lost its leases to the clock; gets no new ones until heard again
     leaving: bool = False      # gets no new ones any more
     waits: bool = False        # stands in the queue for grants, once
+    proven: bool = False       # delivered a batch
 
 
 class LeaseScheduler:
@@ -140,6 +146,11 @@ class LeaseScheduler:
             oldest = min(self._workers[key].heard_s for key in holders)
             text += ", oldest renewed %.1f s ago" % max(0.0, now - oldest)
         return text
+
+    def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
+        """Who is at ``head``, the first first, and for how long; nobody if it is ready or waits for a grant."""
+        live = sorted(self._open[self._head].live) if self._head in self._open else []
+        return [(self._leases[lease].worker, max(0.0, now - self._leases[lease].granted_s)) for lease in live]
 
     @property
     def workers(self) -> int:
@@ -250,10 +261,12 @@ class LeaseScheduler:
         for lease in sorted(worker.leases):
             spot = self._open[self._leases[lease].position]
             spot.deaths += died
-            if spot.deaths >= self._max_deaths and not self._others_may_try(key, spot):
+            spot.careful_deaths += died and self._leases[lease].careful
+            if spot.careful_deaths >= CAREFUL_DEATHS_FACTOR * self._max_deaths or (
+                    spot.deaths >= self._max_deaths and not self._others_may_try(key, spot)):
                 effects.append(Abort(self._leases[lease].position, "%d workers died while they held it; the last %s"
                                      % (spot.deaths, why), ""))
-                spot.deaths = 0            # said once
+                spot.deaths = spot.careful_deaths = 0      # said once
         self._release(worker.leases)
         if worker.waits:
             self._waiting.remove(key)
@@ -279,9 +292,10 @@ class LeaseScheduler:
         attempt = len(spot.issued) + 1
         spot.issued[lease] = attempt
         spot.live.add(lease)
-        self._leases[lease] = _Lease(key, position, now)
+        careful = spot.deaths >= CAREFUL_DEATHS
+        self._leases[lease] = _Lease(key, position, now, careful)
         self._workers[key].leases.add(lease)
-        effects.append(Grant(key, lease, position, attempt, spot.deaths >= CAREFUL_DEATHS))
+        effects.append(Grant(key, lease, position, attempt, careful))
 
     def _end_lease(self, lease: int) -> None:
         """Takes a live lease out of all three tables."""
@@ -315,6 +329,7 @@ class LeaseScheduler:
             if live:
                 self._durations.append(now - live.granted_s)
             effects.append(Accept(key, position, spot.issued[lease]))
+            self._workers[key].proven = True
             for ended in sorted(spot.live):
                 holder = self._leases[ended].worker
                 self._end_lease(ended)
@@ -344,8 +359,12 @@ class LeaseScheduler:
     def _count_failure(self, key: WorkerKey, position: int, error: str, traceback: str, effects: List[Any]) -> None:
         spot = self._open[position]
         spot.failures += 1
+        spot.proven_failures += self._workers[key].proven
         spot.failed.add(key)
-        if spot.failures >= self._max_failures:
+        # a host on which everything fails says little about the step: its workers never delivered a batch
+        if spot.proven_failures >= self._max_failures or (
+                spot.failures >= self._max_failures and not self._others_may_try(key, spot)):
+            spot.aborted = True
             effects.append(Abort(position, error, traceback))
 
     # ---------------------------------------------------------------------------------------------------- who next
@@ -390,7 +409,7 @@ class LeaseScheduler:
     def _may_try(self, key: WorkerKey, spot: _Open) -> bool:
         """A worker that failed at a position leaves it to those that did not, while there are any: its host may be
         at fault, and the run should not end for that. Nobody tries what the run was aborted for: that takes time."""
-        if self._is_at(key, spot) or spot.failures >= self._max_failures:
+        if self._is_at(key, spot) or spot.aborted:
             return False
         return key not in spot.failed or not self._others_may_try(key, spot)
 

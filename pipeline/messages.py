@@ -26,6 +26,13 @@ def sendable(text: str, most: int = MAX_TEXT) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[-most:]
 
 
+def printable(text: str, lines: bool = False) -> str:
+    """``text`` of a peer as a log or terminal may show it: what is not printable is written out, but for the ends of
+    ``lines`` and tabs."""
+    return "".join(one if one.isprintable() or (lines and one in "\n\t")
+                   else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 class Sample(NamedTuple):
     """One example of a dataset: enough for a worker to produce it, and nothing else."""
 

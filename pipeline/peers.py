@@ -18,8 +18,8 @@ PEERS_MOST = 5000      # remembered, more than there are connections; the one th
 #: time, with the peer's name; '' where nobody has to do anything.
 KINDS = {
     "key": ("connections with an unknown key refused",
-            "refused a worker at %s: its key is not in DIR/workers. Give it a folder that stoker-keys made there, and "
-            "start this trainer again: keys are read at the start"),
+            "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
+            "one that stoker-keys made there, and start this trainer again: keys are read at the start"),
     "handshake": ("handshakes failed",
                   "a handshake with %s failed: it has no keys, or others than this trainer (--keys on both sides, "
                   "folders of one stoker-keys run), or it is no worker"),

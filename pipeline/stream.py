@@ -9,6 +9,7 @@ whatever fails in between.
 """
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -21,6 +22,7 @@ from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Batch, Coordinator
 from pipeline.dataset import Dataset
 from pipeline.errors import RunFailed, StokerError
+from pipeline.messages import printable
 from pipeline.plan import Plan
 
 log = logging.getLogger("stoker")
@@ -81,6 +83,13 @@ class BatchStream:
         return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
 
     @property
+    def worker_command(self) -> str:
+        """What to say on other hosts."""
+        keys = self._options.keys
+        return "python -m workers --connect %s%s" % (self.connect_address, "" if keys is None else (
+            " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
+
+    @property
     def bad_files(self) -> int:
         """How many bad files were met: with a list of them (``StreamOptions.bad_samples``), before a resume too."""
         return len(self.skipped if self._bad_samples is None else self._bad_samples)
@@ -125,7 +134,7 @@ class BatchStream:
         for skip in batch.skipped:
             sample = dataset.sample(skip.index)
             if sample.path not in self.skipped and len(self.skipped) < BAD_SHOWN and not self._raises:
-                log.warning("bad file %r: %s%s", sample.path, skip.reason,
+                log.warning("bad file %r: %s%s", sample.path, printable(skip.reason),
                             "" if len(self.skipped) + 1 < BAD_SHOWN else "; further ones are only counted")
             self.skipped[sample.path] = skip.reason
             if self._bad_samples is not None:
@@ -133,10 +142,10 @@ class BatchStream:
         if self._raises:
             first, more = batch.skipped[0], len(batch.skipped) - 1
             where = ("step %d of epoch %d" if batch.training else
-                     "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch)
-            raise RunFailed("%r, in %s, is no picture that can be read: %s%s; put a good one in its place, or go on "
-                            "with --on-bad-image skip" % (dataset.sample(first.index).path, where, first.reason,
-                                                          " (and %d more of the batch)" % more if more else ""))
+                     "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch + 1)
+            raise RunFailed("%r, in %s, is a bad file: %s%s; put a good one in its place, or go on with --on-bad-image "
+                            "skip" % (dataset.sample(first.index).path, where, printable(first.reason),
+                                      " (and %d more of the batch)" % more if more else ""))
 
     def interrupt(self) -> None:
         """Ends the iteration at the next step. For signal handlers: takes no lock."""
@@ -191,7 +200,9 @@ class BatchStream:
                 self._look_after_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
-                    log.warning("%s", self._coordinator.story(now - start, self._options.stall_s))
+                    limit_s = (self._options.worker_timeout_s if self._coordinator.without_workers_s()
+                               else self._options.batch_timeout_s)
+                    log.warning("%s", self._coordinator.story(now - start, limit_s))
             return None
         finally:
             self.waited_s += time.monotonic() - start
@@ -202,8 +213,15 @@ class BatchStream:
             if trouble:
                 raise RunFailed(trouble)
         if waited_s > self._options.batch_timeout_s:
-            raise RunFailed(self._coordinator.story(waited_s, self._options.batch_timeout_s))
+            raise RunFailed("%s; its samples: %s" % (self._coordinator.story(waited_s, self._options.batch_timeout_s),
+                                                     ", ".join(self._next_paths())))
         limit_s = self._options.worker_timeout_s
         if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
-            raise RunFailed("%s; start workers with: python -m workers --connect %s"
-                            % (self._coordinator.story(waited_s, limit_s), self.connect_address))
+            raise RunFailed("%s; start workers with: %s"
+                            % (self._coordinator.story(waited_s, limit_s), self.worker_command))
+
+    def _next_paths(self) -> List[str]:
+        planned = self.plan.at(self._position)
+        dataset = self._datasets[planned.training]
+        assert dataset is not None
+        return [dataset.sample(index).path for index in planned.indices]

@@ -78,7 +78,7 @@ class _Socket:
 
     def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, encrypted: bool) -> None:
         self._context = zmq.Context()
-        self._kind, self._waker = kind, waker
+        self._kind, self._waker, self._made = kind, waker, 0
         self._max_frame_bytes = max_frame_bytes + CURVE_BYTES * encrypted
 
     def _make(self, events: int) -> None:
@@ -87,10 +87,12 @@ class _Socket:
         set_option(zmq.LINGER, int(LINGER_S * 1000))
         set_option(zmq.HANDSHAKE_IVL, int(HANDSHAKE_S * 1000))
         set_option(zmq.MAXMSGSIZE, self._max_frame_bytes)   # of one frame; the peer is disconnected beyond it
-        self._socket.monitor("inproc://events", events)
+        self._made += 1
+        endpoint = "inproc://events-%d" % self._made        # libzmq frees the name of a closed one later
+        self._socket.monitor(endpoint, events)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # libzmq's own thread would wait for room
-        self._monitor.connect("inproc://events")
+        self._monitor.connect(endpoint)
         self._poller = zmq.Poller()
         for source in (self._socket, self._monitor, self._waker.fileno()):
             self._poller.register(source, zmq.POLLIN)
@@ -159,7 +161,8 @@ class Listener(_Socket):
             set_option(zmq.ZAP_DOMAIN, b"stoker")
             set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer nobody is let in
         try:
-            self._socket.bind(bind)
+            self._socket.setsockopt(zmq.IPV6, int("[" in bind))
+            self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq binds no names
         except zmq.ZMQError as error:
             self.close(0)
             code = error.errno or 0
@@ -297,6 +300,7 @@ class Connection(_Socket):
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)
             set_option(zmq.CURVE_SECRETKEY, self._keys.secret)
         try:
+            self._socket.setsockopt(zmq.IPV6, int("[" in self._address))
             self._socket.connect(self._address)
         except zmq.ZMQError as error:
             self.close(0)

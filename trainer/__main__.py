@@ -11,7 +11,7 @@ import time
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 LEAVE_WITHIN_S = 1.8   # after Ctrl-C; the orderly way usually takes a tenth of it
-FAREWELL = "\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint\n"
+FAREWELL = "\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint, if there is one\n"
 
 
 def _leave(signum: int = 0, frame: object = None) -> None:

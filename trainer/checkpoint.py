@@ -11,6 +11,7 @@ from pipeline.errors import CheckpointMismatch, ConfigError
 
 RECORD = "stoker.json"
 LOCK = "stoker.lock"
+UNSAID = {"on_bad_image": "skip", "exif_rotate": False, "follow_links": False}   # what a record does not mention
 
 
 def lock(directory: str) -> IO[str]:
@@ -59,8 +60,8 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
         if saved.get(name) != configuration.get(name):
             raise CheckpointMismatch(
                 "the checkpoint in %s is of a run with %s %s, this one has %s: go back to that, or choose another "
-                "--checkpoint-dir" % (directory, name.replace("_", " "), json.dumps(saved.get(name)),
-                                      json.dumps(configuration.get(name))))
+                "--checkpoint-dir" % (directory, name.replace("_", " "), json.dumps(saved.get(name, UNSAID.get(name))),
+                                      json.dumps(configuration.get(name, UNSAID.get(name)))))
     try:
         return int(tf.train.NewCheckpointReader(state.model_checkpoint_path).get_tensor("global_step"))
     except (tf.errors.OpError, ValueError) as error:

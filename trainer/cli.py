@@ -150,9 +150,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                       args.worker_python, args.follow_links) as stream:
         _on_sigterm(stream)
         if not args.workers and args.workers is not None:
-            print("waiting for workers: python -m workers --connect %s%s" % (
-                stream.connect_address, " --keys NAME (a copy of %s)" % os.path.join(args.keys, "workers", "NAME")
-                if args.keys else ""), flush=True)
+            print("waiting for workers: %s" % stream.worker_command, flush=True)
         loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
                           args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm

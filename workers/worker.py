@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.keys import LOCAL, from_environment, load_worker
-from pipeline.messages import Hello, Job, Lease, Sample, Skipped
+from pipeline.messages import Hello, Job, Lease, Sample, Skipped, printable
 from pipeline.transport import Connection, Waker
 from workers import generators, images
 from workers.expendable import Tried, try_samples
@@ -45,7 +45,8 @@ class Finished(NamedTuple):
 
 
 class _Watched(tuple):
-    """Samples that remember which of them was taken up last: the file to name when the generator raises."""
+    """Samples that remember which of them is at work: the file to name when the generator raises. '' when all were
+    taken up, which may be long before they are opened."""
 
     last = ""
 
@@ -53,6 +54,7 @@ class _Watched(tuple):
         for sample in super().__iter__():
             self.last = sample.path
             yield sample
+        self.last = ""
 
 
 def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None], find: Callable[[str], Any],
@@ -73,10 +75,11 @@ def run_generators(items: "queue.Queue[Any]", finish: Callable[[Finished], None]
         except Exception as error:
             kind = [] if isinstance(error, StokerError) else [type(error).__name__]
             text = ": ".join(kind + [str(error)] * bool(str(error)))      # a MemoryError says nothing
+            trace = traceback.format_exc() if kind else ""                 # our own sentences need none
             if feed.is_between():            # the next lease shows it, if it is this generator's
                 feed.fetch()
             if feed.lease is not None and feed.item[0] == feed.job:
-                finish(Finished(feed.lease, None, text, traceback.format_exc(), feed.samples.last, 0.0))
+                finish(Finished(feed.lease, None, text, trace, feed.samples.last or feed.spares.last, 0.0))
                 feed.fetch()
         item = feed.item
 
@@ -90,7 +93,7 @@ class _LeaseFeed:
         self.job: Job = item[0]
         self.lease: Optional[Lease] = item[1]  # handed out and not yet answered
         self.answered: Optional[Lease] = None  # the last one that was
-        self.samples = _Watched()              # of the lease handed out
+        self.samples = self.spares = _Watched()   # of the lease handed out
         self._handed: Lease = item[1]          # what the generator got of it: less, after a trial
         self._bad: Tuple[Skipped, ...] = ()    # what the trial found
         self._started_s = time.monotonic()
@@ -109,11 +112,12 @@ class _LeaseFeed:
         """What the generator iterates; ends when the job changes."""
         while self.item is not None and self.item[0] == self.job:
             assert self.lease is not None
-            self.samples, self._handed, self._bad = _Watched(), self.lease, ()
+            self.samples = self.spares = _Watched()
+            self._handed, self._bad = self.lease, ()
             if self.lease.careful:
                 self._handed, self._bad = self._try_carefully(self.job, self.lease)
-            self.samples = _Watched(self._handed.samples)
-            yield replace(self._handed, samples=self.samples)
+            self.samples, self.spares = _Watched(self._handed.samples), _Watched(self._handed.spares)
+            yield replace(self._handed, samples=self.samples, spares=self.spares)
             if self.lease is not None:
                 raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first"
                                    % self.job.generator)
@@ -122,7 +126,7 @@ class _LeaseFeed:
 
     def answer(self, output: Any, finish: Callable[[Finished], None]) -> None:
         """The generator yielded."""
-        self.samples.last = ""                 # whatever is wrong now, it is no file
+        self.samples.last = self.spares.last = ""     # whatever is wrong now, it is no file
         if self.lease is None:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
         arrays, skipped = generators.check(output, self._handed, self.job)
@@ -240,7 +244,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     def note(text: str, error: bool = False) -> None:
         if error or not args.quiet:
-            print("stoker-worker %s: %s" % (args.name, text), file=sys.stderr, flush=True)
+            print("stoker-worker %s: %s" % (args.name, printable(text)), file=sys.stderr, flush=True)
 
     def say(word: bytes) -> None:
         try:

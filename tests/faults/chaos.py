@@ -337,7 +337,7 @@ class Chaos:
         if first and self._trainer_counts:
             self._firsts.append(float(first.group(1)))
         for redone, backups, duplicates in re.findall(
-                r"(\d+) steps were granted again .*, (\d+) to a second worker .*; (\d+) second batches", text):
+                r"leases: (\d+) steps granted again .*, (\d+) late steps .*, (\d+) second batches", text):
             for name, count in zip(LOGGED, (redone, backups, duplicates)):
                 self._counts[name] += int(count)
 

@@ -217,7 +217,7 @@ def test_a_generator_that_raises_at_one_step_for_everybody(pictures, tmp_path, o
         with pytest.raises(RunFailed) as caught:
             run.take_all()
     sentence = str(caught.value).splitlines()[0]
-    assert sentence.startswith("step 2 of epoch 0 failed every time it was tried: ValueError: the label file is empty")
+    assert sentence.startswith("step 2 of epoch 1 failed every time it was tried: ValueError: the label file is empty")
     assert 1 <= len(run.log.having(": ValueError")) <= 2     # once for each worker, though it tried again
     assert [entry["step"] for entry in run.entries()] == [0, 1]
     table("generator", "raises at step 2, always", _short(sentence), "steps 0 and 1", time.monotonic() - began)
@@ -233,7 +233,7 @@ def test_the_folder_of_the_pictures_vanishes(pictures, tmp_path, own_generators,
         with pytest.raises(RunFailed) as caught:
             run.take_all()
     sentence = str(caught.value).splitlines()[0]
-    assert re.match(r"step \d+ of epoch 0 failed every time it was tried: the dataset's folder %s is not there on "
+    assert re.match(r"step \d+ of epoch 1 failed every time it was tried: the dataset's folder %s is not there on "
                     % re.escape(str(data)), sentence)
     entries = run.entries()
     assert [entry["step"] for entry in entries] == list(range(len(entries))) and STEP <= len(entries) < STEPS

@@ -271,7 +271,7 @@ def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generator
     text = str(caught.value)
     first = text.splitlines()[0]
     assert sentence in first
-    assert re.match(r"step \d of epoch 0 failed every time it was tried: .*; its samples: ", first)
+    assert re.match(r"step \d of epoch 1 failed every time it was tried: .*; its samples: ", first)
     assert len(re.findall(r"(left|right)/\d{3}\.jpg", first)) == 8
     assert "Traceback (most recent call last)" in text
     if name == "broken":

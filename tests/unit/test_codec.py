@@ -402,3 +402,21 @@ def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
     assert codec.decode_from_worker(codec.encode(produced), codec.most_header_bytes(1000)) == produced
     with pytest.raises(ProtocolError, match="limit 1048576"):
         codec.decode_from_worker([bytes((1 << 20) + 1)], 1 << 20)
+
+
+@pytest.mark.parametrize("value", [b"\xd4\xfe\x00", b"\xd5\x80\x00\x00", b"\xc7\x01\xfe\x00", b"\xc8\x00\x01\x81\x00"])
+def test_what_is_unpacked_cannot_fail_half_way(value, monkeypatch):
+    """Else msgpack 1.0.5 loses what it had built: an extension of a negative code is an error to ``ExtType``."""
+    failed = []
+    unpackb = msgpack.unpackb
+
+    def watched(*args, **kwargs):
+        try:
+            return unpackb(*args, **kwargs)
+        except Exception:
+            failed.append(args)
+            raise
+    monkeypatch.setattr(msgpack, "unpackb", watched)
+    with pytest.raises(ProtocolError):
+        codec.decode_from_worker([b"\x93" + bytes([V]) + b"\xa5alive\x92\xa1r" + value])
+    assert not failed

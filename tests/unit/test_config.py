@@ -138,5 +138,5 @@ def test_memory_bounds_the_prefetch_of_large_batches():
     job = JobOptions(image_size=(1024, 1024), batch_size=32)          # 96 MB
     assert StreamOptions(prefetch=32, prefetch_mb=1024).prefetch_of(job) == 10
     assert StreamOptions(prefetch=4, prefetch_mb=1024).prefetch_of(job) == 4
-    with pytest.raises(ConfigError, match="prefetch_mb 90 is too small: one batch takes 96.0 MB"):
+    with pytest.raises(ConfigError, match="prefetch_mb 90 is too small: one batch takes 96 MB"):
         StreamOptions(prefetch_mb=90).prefetch_of(job)

@@ -10,7 +10,7 @@ from pipeline import codec, peers
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Coordinator
 from pipeline.dataset import Dataset
-from pipeline.messages import Alive, Hello, Lease, Produced, Refused, Skipped, Welcome
+from pipeline.messages import Alive, Failed, Hello, Lease, Produced, Refused, Skipped, Welcome
 from pipeline.plan import Plan
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
@@ -162,13 +162,13 @@ def test_another_version_is_refused_for_good(coordinator):
 
 
 def test_a_worker_that_outlived_another_trainer_is_no_offender(coordinator, caplog):
-    for _ in range(100):
+    for _ in range(50):                     # far more than it has under way
         say(coordinator, b"a", Alive("another"))
     assert not any(refused.final for refused in coordinator._listener.to(b"a", Refused))
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     say(coordinator, b"a", HELLO)
     assert coordinator._listener.to(b"a", Welcome)
-    assert coordinator._peers.summary() == "100 messages of older runs answered"
+    assert coordinator._peers.summary() == "50 messages of older runs answered"
 
 
 def test_whoever_talks_nonsense_is_cut_off_and_not_heard_again(coordinator):
@@ -192,4 +192,33 @@ def test_hello_without_end(coordinator):
 def test_a_header_is_no_longer_than_the_job_needs(coordinator):
     coordinator._receive(b"a", [bytes(2 << 20)])
     refused, = coordinator._listener.to(b"a", Refused)
-    assert "limit 1051176" in refused.reason
+    assert "limit 1053776" in refused.reason
+
+
+@pytest.mark.parametrize("flood", [
+    lambda coordinator, number: say(coordinator, b"a", Alive("another")),
+    lambda coordinator, number: coordinator._receive(b"a", [msgpack.packb([100 + number, "hello", []])]),
+], ids=["of another run", "of other versions"])
+def test_no_flood_goes_on_for_ever(coordinator, flood):
+    for number in range(1000):
+        flood(coordinator, number)
+    assert coordinator._listener.gone == {b"a"} and coordinator._peers.summary()
+
+
+def test_strangers_leave_room_in_the_log_for_the_workers_own_trouble(coordinator, caplog):
+    for number in range(1000):
+        coordinator._receive(b"%d" % number, [msgpack.packb([1, "hello %d" % number, []])])
+    say(coordinator, b"a", HELLO)
+    lease = coordinator._listener.to(b"a", Lease)[0]
+    say(coordinator, b"a", Failed(coordinator._run, lease.lease, lease.position, "ValueError: no", "a traceback", "x"))
+    assert any("failed at 'x': ValueError: no" in line and "a traceback" in line for line in caplog.messages)
+
+
+def test_nobody_writes_lines_or_colours_into_the_log(coordinator, caplog):
+    caplog.set_level("INFO")
+    say(coordinator, b"a", replace(HELLO, worker="a\nstoker: done", versions="python \x1b[31m"))
+    lease = coordinator._listener.to(b"a", Lease)[0]
+    say(coordinator, b"a", Failed(coordinator._run, lease.lease, lease.position, "E\x1b[0m\nx", "line\n\x07line", ""))
+    said = "".join(caplog.messages)
+    assert "\x1b" not in said and "\x07" not in said
+    assert "a\\nstoker: done joined" in said and "line\n\\x07line" in said

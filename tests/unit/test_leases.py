@@ -410,6 +410,51 @@ def test_a_failed_position_goes_back_if_the_others_leave(fleet):
     assert grants(fleet.batch("a", 4, 3)) == [("a", 5, 0)]
 
 
+def test_a_host_on_which_everything_fails_does_not_end_the_run_of_the_others():
+    fleet = Fleet(steps=10, prefetch=4)
+    fleet.hello("good")
+    effects = []
+    for number in range(20):
+        fleet.hello("bad-%d" % number)
+    while fleet.scheduler.head < 10:
+        assert len(effects) < 2000
+        for lease, entry in sorted(fleet.scheduler._leases.items(), key=lambda pair: pair[1].worker):
+            act = fleet.batch if entry.worker == "good" else fleet.fail
+            effects += act(entry.worker, lease, entry.position)
+        while fleet.scheduler.head in fleet.scheduler._ready:
+            effects += fleet.take()
+    assert not [one for one in effects if isinstance(one, Abort)]
+
+
+def test_three_workers_that_had_delivered_before_know_that_a_step_fails():
+    fleet = Fleet(prefetch=8)
+    effects = []
+    for worker in "abcd":
+        fleet.hello(worker)
+    for position, worker in enumerate("abc"):
+        effects += fleet.batch(worker, position + 1, position)
+    while not any(isinstance(one, Abort) for one in effects):      # position 3 fails, all else succeeds
+        lease, entry = min(fleet.scheduler._leases.items())
+        if entry.position == 3:
+            effects += fleet.fail(entry.worker, lease, 3)
+        else:
+            effects += fleet.batch(entry.worker, lease, entry.position)
+        while fleet.scheduler.head in fleet.scheduler._ready:
+            effects += fleet.take()
+    assert Abort(3, "ValueError: bad", "the traceback") in effects
+    assert len(fleet.scheduler._open[3].failed) == 4               # d, which had delivered nothing, did not count
+
+
+def test_what_kills_in_spite_of_care_ends_the_run(fleet):
+    fleet.hello("other")
+    effects = []
+    for number in range(60):
+        effects += fleet.hello("w%d" % number)
+        effects += fleet.lost("w%d" % number)
+    deaths, = [one for one in effects if isinstance(one, Abort)]
+    assert deaths.position == 1 and "52 workers died while they held it" in deaths.error
+
+
 def test_failures_of_different_positions_do_not_add_up(fleet):
     fleet.hello("a", 3)
     assert not any(isinstance(one, Abort) for lease in (1, 2, 3) for one in fleet.fail("a", lease, lease - 1))
