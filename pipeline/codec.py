@@ -94,7 +94,7 @@ _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
 _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
-               _text(MAX_TEXT), _bool)
+               _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16))
 _sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, (1 << 31) - 1))
 _samples = _list_of(_sample, MAX_SAMPLES)
 _skipped = _record(Skipped, _int(0), _text(MAX_REASON))

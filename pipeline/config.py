@@ -58,7 +58,8 @@ class JobOptions:
     ``decode``: 'fast' (JPEG decoded at reduced scale) or 'exact' (to the last bit what
     ``Image.open(f).resize(size).convert('RGB')`` gives). ``on_bad_image``: what becomes of a file that is no picture:
     'skip' (its batch is smaller), 'replace' (in training, another sample of the epoch takes its place), or 'raise'
-    (the run ends at it). ``exif_rotate``: pictures are turned upright as their EXIF data says. Raises ConfigError.
+    (the run ends at it). ``exif_rotate``: pictures are turned upright as their EXIF data says. ``follow_links``: what
+    links in the folder lead to outside of it is a sample too. Raises ConfigError.
     """
 
     generator: str = "image"
@@ -68,6 +69,7 @@ class JobOptions:
     decode: str = "fast"
     on_bad_image: str = "skip"
     exif_rotate: bool = False
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         module, colon, function = self.generator.partition(":") if isinstance(self.generator, str) else ("", "", "")
@@ -85,8 +87,9 @@ class JobOptions:
             raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), self.decode))
         if self.on_bad_image not in BAD_IMAGE:
             raise ConfigError("on_bad_image must be one of %s, not %r" % (", ".join(BAD_IMAGE), self.on_bad_image))
-        if not isinstance(self.exif_rotate, bool):
-            raise ConfigError("exif_rotate must be True or False, not %r" % (self.exif_rotate,))
+        for name in ("exif_rotate", "follow_links"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
 
     @property
     def arrays(self) -> Tuple[ArraySpec, ...]:

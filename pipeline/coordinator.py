@@ -35,6 +35,7 @@ WARNINGS_MOST = 100    # about peers in a run, each once
 STOP_S = 0.4           # how long the end of a run waits for workers that do not take notice of it
 AWAY_S = 2.0           # between two turns: far more than there is between any
 CLOSE_S = 2.0          # the thread ends within this, or is left to die with the process
+PROBES = 8             # files by which a worker sees whether its folder is the dataset's
 SPARE_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
 
@@ -85,7 +86,8 @@ class Coordinator(threading.Thread):
         training = datasets[True]
         assert training is not None
         self._job = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root,
-                        job.exif_rotate)
+                        job.exif_rotate, job.follow_links,
+                        training.paths[::-(-len(training) // PROBES)] if training.root else ())
         self._replace = job.on_bad_image == "replace"
         self._plan, self._datasets, self._options = plan, datasets, options
         self._deliver, self._fail = deliver, fail

@@ -26,6 +26,8 @@ NO_CLASS = "image outside any class's folder"
 NOTHING_IN_IT = "folder without any image"
 LOOP = "link to a folder that it is in itself"
 NO_FILE = "neither file nor folder"
+DANGLING = "link to nothing"
+LINK_OUT = "link that leads out of the folder (--follow-links follows it)"
 
 LeftOut = Tuple[str, str]  # (path below the root, why)
 
@@ -110,20 +112,21 @@ def generated(size: int) -> Dataset:
     return Dataset("", ("0", "1"), tuple(map(str, range(size))), (0,) * size, ())
 
 
-def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
+def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths.
 
     Each folder directly below root is a class, with all that is in it at any depth; classes are numbered in order
     of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root with the
-    word in it, be it in the file's own name, and label 0 any other. Links to folders are followed. Raises
-    DatasetError if there is no folder to read, no image in it, or one class only.
+    word in it, be it in the file's own name, and label 0 any other. Links are followed within root, those
+    that lead out of it with ``follow_links``: workers have the same rule. Raises DatasetError if there is no folder to
+    read, no image in it, or one class only.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so it is in every path: give the word that marks class 1")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
     root = os.path.abspath(root)
-    paths, left_out = _walk(root)
+    paths, left_out = _walk(root, follow_links)
     if label_word is None:
         left_out += [(path, NO_CLASS) for path in paths if "/" not in path]
         paths = [path for path in paths if "/" in path]
@@ -144,8 +147,9 @@ def scan_folder(root: str, label_word: Optional[str] = None) -> Dataset:
     return dataset
 
 
-def _walk(root: str) -> Tuple[List[str], List[LeftOut]]:
+def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
     """Paths below ``root`` of all that looks like an image, and (path, why) of all that does not; in no order."""
+    real_root = os.path.join(os.path.realpath(root), "")
     images: List[str] = []
     left_out: List[LeftOut] = []
     empty: List[str] = []
@@ -176,6 +180,11 @@ def _walk(root: str) -> Tuple[List[str], List[LeftOut]]:
             try:
                 if entry.name.startswith("."):
                     left_out.append((path, HIDDEN))
+                elif entry.is_symlink() and not os.path.exists(entry.path):
+                    left_out.append((path, DANGLING))
+                elif entry.is_symlink() and not follow_links and not os.path.join(
+                        os.path.realpath(entry.path), "").startswith(real_root):
+                    left_out.append((path, LINK_OUT))
                 elif entry.is_dir():
                     folders.append((path + "/", inside))
                 elif not entry.name.lower().endswith(IMAGE_SUFFIXES):

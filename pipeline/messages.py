@@ -76,6 +76,8 @@ class Job:
     decode: str                     # 'fast' or 'exact', see workers/images.py
     data_root: str                  # the dataset's folder as the trainer names it; '' for generated data
     exif_rotate: bool = False       # turn pictures upright as their EXIF orientation says
+    follow_links: bool = False      # links that lead out of the folder are no bad files, where the worker permits it
+    probes: Tuple[str, ...] = ()    # paths of some samples: a folder on a worker that holds none of them is another one
 
     @property
     def height_width(self) -> Tuple[int, int]:

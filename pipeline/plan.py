@@ -166,4 +166,6 @@ def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[
         saved["on_bad_image"] = "replace"
     if job.exif_rotate:
         saved["exif_rotate"] = True
+    if job.follow_links:
+        saved["follow_links"] = True
     return saved

@@ -73,7 +73,8 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--worker-python", metavar="FILE",
                        help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
     group.add_argument("--follow-links", action="store_true",
-                       help="they open what links in DATA lead to outside of it; without this, those are bad files")
+                       help="links in DATA that lead out of it are samples, too; workers elsewhere must permit it with "
+                            "their own --follow-links")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
                        help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
     group.add_argument("--keys", metavar="DIR",
@@ -117,13 +118,13 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode,
-                     args.on_bad_image, args.exif_rotate)
+                     args.on_bad_image, args.exif_rotate, args.follow_links)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
                             audit=args.audit, keys=args.keys, insecure=args.insecure)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
-    dataset = open_dataset(_data(args), args.generator, args.label_word)
+    dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)
     print(dataset.summary(), flush=True)
     training, validation = dataset.split(args.validation_split, args.seed)
     plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
@@ -147,7 +148,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
-                      args.worker_python, args.follow_links) as stream:
+                      args.worker_python) as stream:
         _on_sigterm(stream)
         if not args.workers and args.workers is not None:
             print("waiting for workers: %s" % stream.worker_command, flush=True)

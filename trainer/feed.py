@@ -25,24 +25,23 @@ def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator
 
     ``data``: a folder with one sub-folder per class (``label_word``: label 1 if that word is in the path below it),
     for ``numerical`` the number of records, or a Dataset. ``image_size``: pixels, or (height, width).
-    ``start_step``: the ``global_step`` to go on from. ``on_bad_image``, ``exif_rotate``: see
-    ``pipeline.config.JobOptions``. ``follow_links``: local workers open what a link out of the folder leads to.
-    ``stream_options``: fields of ``pipeline.config.StreamOptions``
+    ``start_step``: the ``global_step`` to go on from. ``on_bad_image``, ``exif_rotate``, ``follow_links``: see
+    ``pipeline.config.JobOptions``. ``stream_options``: fields of ``pipeline.config.StreamOptions``
     (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches of the held-out part follow each
     epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
     """
     size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     job = JobOptions(generator, tuple(size), batch_size, seed, decode, on_bad_image,  # type: ignore[arg-type]
-                     exif_rotate)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word)
+                     exif_rotate, follow_links)
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word, follow_links)
     training, validation = dataset.split(validation_split, seed)
     plan = Plan(len(training), batch_size, epochs, seed, len(validation))
     return start_stream(plan, training, validation, job, StreamOptions(**stream_options), start_step, workers,
-                        worker_python, follow_links)
+                        worker_python)
 
 
 def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
-                 label_word: Optional[str] = None) -> Dataset:
+                 label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
     """The dataset that ``generator`` reads: a folder, or for ``numerical`` a number of records."""
     if generator == "numerical":
         if isinstance(data, bool) or not isinstance(data, int):
@@ -50,12 +49,12 @@ def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
         return generated(data)
     if not isinstance(data, (str, os.PathLike)):
         raise ConfigError("generator %s wants a folder of images, not %r" % (generator, data))
-    return scan_folder(os.fspath(data), label_word)
+    return scan_folder(os.fspath(data), label_word, follow_links)
 
 
 def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
-                 start_step: int = 0, workers: Optional[int] = None, worker_python: Optional[str] = None,
-                 follow_links: bool = False) -> BatchStream:
+                 start_step: int = 0, workers: Optional[int] = None,
+                 worker_python: Optional[str] = None) -> BatchStream:
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
     if workers is None:
         workers = len(os.sched_getaffinity(0))
@@ -64,7 +63,8 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
     try:
         if workers:
             own = [] if job.generator in GENERATORS else [job.generator]
-            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, follow_links, stream.local_keys))
+            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, job.follow_links,
+                                       stream.local_keys))
     except BaseException:
         stream.close()
         raise

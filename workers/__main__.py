@@ -41,7 +41,7 @@ def _parser() -> configargparse.ArgumentParser:
     parser.add_argument("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
                         help="your own generator that the trainer may ask for; may be given several times")
     parser.add_argument("--follow-links", action="store_true",
-                        help="open what links in the data folder lead to outside of it; without this, those are bad")
+                        help="permit runs that follow links out of the data folder (the trainer's --follow-links)")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",

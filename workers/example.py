@@ -37,7 +37,8 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     larger = (height + height // 8, width + width // 8)
 
     def grey(lease: Lease, sample: Sample) -> Sequence[Any]:
-        picture = images.load(images.resolve(job.data_root, sample.path), larger, job.decode, job.exif_rotate)
+        picture = images.load(images.resolve(job.data_root, sample.path, job.follow_links), larger, job.decode,
+                              job.exif_rotate)
         top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
         if lease.training:
             # all chance comes from (seed, epoch, index), never from random or numpy.random themselves
@@ -47,5 +48,6 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
         pixels = np.asarray(picture.convert("L"))[top:top + height, left:left + width]
         return np.stack([pixels] * 3, axis=-1), [sample.label]   # a row of each array
 
+    images.check_root(job.data_root, job.probes)      # else a worker with the wrong folder would skip everything
     for lease in leases:
         yield batch_of(lease, job, partial(grey, lease))

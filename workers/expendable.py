@@ -60,7 +60,7 @@ class _Children:
 
     def __init__(self, job: Job, allowed: Sequence[str]) -> None:
         self._command = [sys.executable, "-m", "workers.expendable", str(os.getpid()),
-                         "follow" * images.follow_links] + list(allowed)
+                         "follow" * images.may_follow_links] + list(allowed)
         self._job = job
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self.died_of = 0         # samples that kill
@@ -131,7 +131,7 @@ def _read(pipe: Any) -> Optional[bytes]:
 
 def main(parent: str, follow_links: str, *allowed: str) -> int:
     """The child: answers each lease with a batch without arrays."""
-    images.follow_links = bool(follow_links)
+    images.may_follow_links = bool(follow_links)
     die_with_parent()
     if os.getppid() != int(parent):
         return 1

@@ -53,12 +53,14 @@ def numerical(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """Pictures: uint8 RGB [n, height, width, 3], and their labels int32 [n, 1]. Bad files are skipped,
     or replaced if the lease has spares."""
+    images.check_root(job.data_root, job.probes)
     for lease in leases:
         yield _pictures(lease, job, augment=False)
 
 
 def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """As ``image``; what is for training is varied as well, each sample differently in every epoch."""
+    images.check_root(job.data_root, job.probes)
     for lease in leases:
         yield _pictures(lease, job, augment=lease.training)
 
@@ -70,7 +72,8 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     """The batch of ``lease``; ``make(sample)`` gives the sample's own row for each of ``job.arrays``.
 
     A sample for which it raises BadImage is skipped, or replaced by the next of the lease's spares that is none.
-    Raises ValueError or TypeError if a row has not the shape that the job says, or would lose by its type.
+    Raises ValueError if there are not as many rows, or one has not the shape or range that the job says; TypeError if
+    its type does not fit at all, as floats for integers.
     """
     arrays = tuple(np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     skipped: List[Skipped] = []
@@ -81,11 +84,17 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
         except images.BadImage as error:
             skipped.append(Skipped(sample.index, str(error)))
             return False
+        if len(rows) != len(arrays):
+            raise ValueError("generator %r, sample %r: %d rows, must be %d: %s" % (
+                job.generator, sample.path, len(rows), len(arrays), ", ".join(spec.name for spec in job.arrays)))
         for array, row, spec in zip(arrays, rows, job.arrays):
             if np.shape(row) != tuple(spec.shape):
                 raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s"
                                  % (job.generator, sample.path, spec.name, list(np.shape(row)), list(spec.shape)))
             np.copyto(array[place], row, casting="same_kind")
+            if getattr(row, "dtype", None) != array.dtype and array.dtype.kind in "iu" and (array[place] != row).any():
+                raise ValueError("generator %r, sample %r: %r has values beyond %s"
+                                 % (job.generator, sample.path, spec.name, spec.dtype))
         return True
 
     missing = [place for place, sample in enumerate(lease.samples) if not put(place, sample)]
@@ -179,7 +188,7 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
     def make(sample: Sample) -> Sequence[Any]:
-        path = images.resolve(job.data_root, sample.path)
+        path = images.resolve(job.data_root, sample.path, job.follow_links)
         picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
         if augment:
             picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))

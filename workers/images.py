@@ -17,7 +17,7 @@ import re
 import socket
 import stat
 import warnings
-from typing import Any, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
@@ -46,10 +46,13 @@ _TURNS = {2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE
           5: _TRANSPOSE.TRANSPOSE, 6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90}
 _SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 
+#: PIL's names of what is opened, the most frequent first; MPO comes as JPEG.
+_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+
 _REASON_CHARS = 200
 
-#: Whether a link may lead out of the data folder: this process's own command line says so, never a lease.
-follow_links = False
+#: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
+may_follow_links = False
 
 
 class BadImage(Exception):
@@ -64,21 +67,22 @@ class BadImage(Exception):
 
 
 class Place(bytes):
-    """The path of a sample's file, and the folder that it may not lead out of."""
+    """The path of a sample's file, and the folder that it may not lead out of, if any."""
 
     root = b""
 
 
-def resolve(root: str, path: str) -> Place:
+def resolve(root: str, path: str, follow_links: bool = False) -> Place:
     """The place of a sample's file: ``path`` ('/' between its parts) below ``root``.
 
     As bytes, for on Python 3.6 under ``LANG=C`` a str with other than ASCII letters opens nothing. Undecodable
     names travel as surrogate escapes (PEP 383). ``load`` follows a link within the root, and one that leads out of
-    it only if this process was told to (``follow_links``).
+    it with ``follow_links`` alone, which is the job's wish.
 
     Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
     nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
-    every file in it would else be taken for one that is gone.
+    every file in it would else be taken for one that is gone; or if this worker's own command line does not permit
+    to follow links.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
@@ -90,8 +94,21 @@ def resolve(root: str, path: str) -> Place:
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
     place = Place(os.path.join(folder, name))
-    place.root = folder
+    if follow_links and not may_follow_links:
+        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
+                          "--follow-links" % (root, socket.gethostname()))
+    if not follow_links:
+        place.root = folder
     return place
+
+
+def check_root(root: str, probes: Sequence[str]) -> None:
+    """Raises ConfigError if there is none of ``probes``, some paths of the dataset, below ``root``: every file would
+    be taken for one that is gone."""
+    if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
+        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, there "
+                          "is none; say where it is with the worker's --data"
+                          % (root, socket.gethostname(), len(probes), probes[0]))
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
@@ -157,8 +174,11 @@ def _read(path: Union[str, bytes]) -> bytes:
             raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
         # it may have become a pipe since: without waiting
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
-            if isinstance(path, Place) and not follow_links and not _within(path, file.fileno()):
+            if isinstance(path, Place) and path.root and not _within(path, file.fileno()):
                 raise BadImage("a link that leads out of the data folder")
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImage("not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
             return file.read()
@@ -188,8 +208,6 @@ def _real(folder: bytes) -> bytes:
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
     image = _opened(data)
-    if image.format == "EPS":  # runs Ghostscript, which one host has and the other has not
-        raise BadImage("EPS is a program, not a picture")
     if image.format == "TIFF":
         image.load()           # PIL turns it as it loads it, and Pillow 8 would resize it by the sides it had before
     turn = _turn(image) if exif_rotate else None
@@ -209,13 +227,15 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
 
 
 def _opened(data: bytes) -> Image.Image:
+    # Only what pipeline/dataset.py looks for: what else a Pillow can open differs from one to the next, and some of it
+    # runs programs of the host (EPS: Ghostscript).
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         if not data.startswith(b"\xff\xd8") or b"Exif\0" not in data:
             raise
         # to older Pillows a JPEG whose EXIF data is broken is no JPEG: here they pass over it, as newer ones do
-        return Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)))
+        return Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)), formats=_FORMATS)
 
 
 def _turn(image: Image.Image) -> Any:
@@ -225,7 +245,9 @@ def _turn(image: Image.Image) -> Any:
     if image.format not in ("JPEG", "MPO"):
         image.load()                    # EXIF data may come behind the pixels; of bad pixels, this is to complain
     try:
-        return _TURNS.get(image.getexif().get(0x0112))  # type: ignore[arg-type]
+        exif = Image.Exif()              # not image.getexif(), which newer Pillows make of XMP where there is no EXIF
+        exif.load(image.info.get("exif", b""))
+        return _TURNS.get(exif.get(0x0112))  # type: ignore[arg-type]
     except MemoryError:
         raise
     except Exception:                   # PIL raises nearly anything here too

@@ -236,7 +236,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
 
-    images.follow_links = args.follow_links
+    images.may_follow_links = args.follow_links
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is the supervisor's to translate
     die_with_parent()
     if os.getppid() != args.parent:

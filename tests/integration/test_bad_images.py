@@ -148,7 +148,7 @@ def test_raise_ends_at_the_first_bad_file_and_skip_goes_on(tmp_path):
     paths = [run.dataset.split(SPLIT, SEED)[0].paths[index] for index in indices]
     assert run.ended.code == 1, run.ended
     last = run.ended.stderr.splitlines()[-1]
-    assert last.startswith("stoker-train: error: %r, in step %d of epoch 0, is no picture" % (paths[0], first)), last
+    assert last.startswith("stoker-train: error: %r, in step %d of epoch 1, is a bad file" % (paths[0], first)), last
     assert re.search(run.folder.bad[paths[0]], last) and "--on-bad-image skip" in last
     assert "Traceback" not in run.ended.stderr, run.ended
     assert first > 0 and [line["step"] for line in run.audit] == list(range(first))
@@ -189,15 +189,35 @@ def linked(tmp_path):
 
 
 @pytest.mark.parametrize("follow_links", [False, True])
-def test_links_out_are_followed_if_the_worker_may(tmp_path, follow_links):
+def test_links_out_are_followed_if_the_job_wants_it(tmp_path, follow_links):
     with opened(linked(tmp_path), tmp_path / "audit", workers=1, batch_size=8, follow_links=follow_links,
                 bad_samples=str(tmp_path / "bad")) as run:
         run.take_all()
     batch, = run.batches
     assert len(batch) == (8 if follow_links else 4)
-    assert {skip.reason for skip in batch.skipped} == (set() if follow_links else
-                                                       {"a link that leads out of the data folder"})
-    assert len((tmp_path / "bad").read_text().splitlines()) == 1 + len(batch.skipped)
+    assert not batch.skipped and len((tmp_path / "bad").read_text().splitlines()) == 1
+
+
+def test_a_worker_that_may_not_follow_links_says_so_and_makes_no_other_batches(tmp_path):
+    with opened(linked(tmp_path), tmp_path / "audit", workers=0, batch_size=8, follow_links=True) as run:
+        with workers_program(run.stream.address, "--processes", "2"):
+            with pytest.raises(RunFailed, match="may not: start it with --follow-links"):
+                run.take_all()
+
+
+def test_a_worker_with_the_wrong_folder_skips_nothing(pictures, tmp_path):
+    options = {"image_size": 16, "batch_size": 8, "epochs": 10, "prefetch": 4}
+    with opened(pictures, tmp_path / "reference", workers=1, **options) as run:
+        run.take_all()
+    reference = run.content()
+    with opened(pictures, tmp_path / "audit", workers=0, **options) as run, \
+            workers_program(run.stream.address, "--processes", "1"):
+        run.joined(1)
+        with workers_program(run.stream.address, "--processes", "1", "--data", str(tmp_path)) as wrong:
+            run.joined(2)
+            run.take_all()
+            wrong.wait_for_line("is not the dataset's folder")
+    assert run.content() == reference and not run.stream.skipped
 
 
 # ------------------------------------------------------------------------------------------------ through the library
@@ -241,7 +261,7 @@ def test_raise_comes_in_order_in_an_evaluation_too_and_again(folder, tmp_path):
     with opened(folder.dataset, tmp_path / "audit", workers=2, on_bad_image="raise", bad_samples=str(tmp_path / "bad"),
                 **STREAM) as run:
         for _ in range(2):
-            with pytest.raises(RunFailed, match="^'.*', in the evaluation before step %d, after epoch 0, is no picture"
+            with pytest.raises(RunFailed, match="^'.*', in the evaluation before step %d, after epoch 1, is a bad file"
                                % run.stream.plan.steps_per_epoch):
                 run.take_all()
         assert [batch.step for batch in run.batches if batch.training] == list(range(run.stream.plan.steps_per_epoch))

@@ -152,10 +152,9 @@ BAD = {
                  "DecompressionBombError: Image size"),
     "huge-text.png": (lambda path: _write(path, png(8, 8, text_chunk(8 << 20))),
                       "ValueError: Decompressed [Dd]ata [Tt]oo [Ll]arge"),
-    "script.jpg": (lambda path: photo().save(path, format="EPS"), "EPS is a program, not a picture"),
+    "script.jpg": (lambda path: photo().save(path, format="EPS"), "UnidentifiedImageError: cannot identify image file"),
     "tab\tand\nline.jpg": (lambda path: _write(path, b"x"), UNIDENTIFIED),
     "back\\slash-\udcff.jpg": (lambda path: _write(path, b"y"), UNIDENTIFIED),
-    "link-out.jpg": (lambda path: os.symlink("../../outside.jpg", path), "a link that leads out of the data folder"),
 }
 
 #: name -> (what a picture becomes after the scan, the reason).
@@ -165,6 +164,8 @@ LATE = {
     "dangling.jpg": (lambda path: (os.remove(path), os.symlink("nowhere", path)), "FileNotFoundError: no such file"),
     "link-to-itself.jpg": (lambda path: (os.remove(path), os.symlink("link-to-itself.jpg", path)),
                            "OSError: too many levels of symbolic links"),
+    "link-out.jpg": (lambda path: (os.remove(path), os.symlink("../../outside.jpg", path)),
+                     "a link that leads out of the data folder"),
     "pipe.jpg": (lambda path: (os.remove(path), os.mkfifo(path)), "not a regular file"),
     "socket-like.jpg": (lambda path: (os.remove(path), os.symlink("/dev/zero", path)), "not a regular file"),
 }

@@ -117,10 +117,11 @@ def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_e
     job = JobOptions()
     base = fingerprint(job, "folder", 0.1)
     for change in ({"generator": "augmented"}, {"image_size": (64, 65)}, {"batch_size": 33}, {"seed": 1},
-                   {"decode": "exact"}, {"on_bad_image": "replace"}, {"exif_rotate": True}):
+                   {"decode": "exact"}, {"on_bad_image": "replace"}, {"exif_rotate": True},
+                   {"follow_links": True}):
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
-    complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True), "folder", 0.1)
+    complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True, follow_links=True), "folder", 0.1)
     assert set(complete) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset import (HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NOTHING_IN_IT, Dataset, generated,
+from pipeline.dataset import (DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NOTHING_IN_IT, Dataset, generated,
                               scan_folder)
 from pipeline.errors import ConfigError, DatasetError
 from pipeline.messages import Sample
@@ -121,11 +121,11 @@ def test_what_is_left_out_and_why(tmp_path):
     assert data.paths == ("a/1.jpg", "b/1.jpg")
     reasons = dict(data.left_out)
     assert len(reasons) == len(data.left_out)
-    assert reasons.pop("b/self.jpg").startswith("cannot be read: ")
+    assert reasons.pop("b/self.jpg") == DANGLING
     assert reasons == {
         "loose.jpg": NO_CLASS, "read.me": NO_IMAGE, ".DS_Store": HIDDEN, "a/.hidden.jpg": HIDDEN, "a/.git": HIDDEN,
         "a/notes.txt": NO_IMAGE, "a/noise.jpg.part": NO_IMAGE, "jpg": NO_IMAGE, "void": NOTHING_IN_IT,
-        "b/empty": NOTHING_IN_IT, "a/pipe.jpg": NO_FILE, "a/broken.jpg": NO_FILE}
+        "b/empty": NOTHING_IN_IT, "a/pipe.jpg": NO_FILE, "a/broken.jpg": DANGLING}
 
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
@@ -140,9 +140,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     os.symlink(os.path.join(elsewhere, "1.jpg"), os.path.join(root, "a", "link.jpg"))
     os.symlink(root, os.path.join(root, "a", "up"))
     os.symlink(elsewhere, os.path.join(elsewhere, "itself"))
-    data = scan_folder(root)
+    data = scan_folder(root, follow_links=True)
     assert data.paths == ("a/1.jpg", "a/link.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg")
     assert data.left_out == (("a/up", LOOP), ("b/itself", LOOP), ("c/itself", LOOP))
+    with pytest.raises(DatasetError, match="single class, 'a' with 1 images.*--follow-links follows it.: 3, such as"):
+        scan_folder(root)
+
+
+def test_links_within_the_folder_are_followed_always(tmp_path):
+    root = tree(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
+    os.symlink(os.path.join(root, "a"), os.path.join(root, "c"))
+    os.symlink("../a/1.jpg", os.path.join(root, "b", "2.jpg"))
+    assert scan_folder(root).paths == ("a/1.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")
 
 
 def test_an_unreadable_folder_is_left_out(open_folder):

@@ -155,7 +155,7 @@ REASONS = {
     "loop": "OSError: too many levels of symbolic links",
     "pipe": "not a regular file",
     "truncated-jpeg": "OSError: image file is truncated",
-    "eps": "EPS is a program, not a picture",
+    "eps": "UnidentifiedImageError: cannot identify image file",
 }
 
 
@@ -263,7 +263,7 @@ def test_a_failing_read_is_the_hosts_trouble(tmp_path):
     (ImportError("no plugin"), ImportError),
 ])
 def test_what_pil_raises_for_lack_of_something_is_not_the_files_fault(tmp_path, monkeypatch, error, expected):
-    def fail(file):
+    def fail(file, formats):
         raise error
 
     path = str(tmp_path / "rgb.jpg")
@@ -543,9 +543,9 @@ def linked(tmp_path):
     return root
 
 
-def opens(root, path):
+def opens(root, path, follow_links=False):
     try:
-        return bool(images.load(images.resolve(str(root), path), (8, 8), "fast"))
+        return bool(images.load(images.resolve(str(root), path, follow_links), (8, 8), "fast"))
     except images.BadImage as error:
         assert str(error) == "a link that leads out of the data folder"
         return False
@@ -559,9 +559,34 @@ def test_a_link_that_leads_out_is_not_followed(linked):
     assert [path for path in OUT if opens(linked, path)] == []
 
 
-def test_unless_this_process_may(linked, monkeypatch):
-    monkeypatch.setattr(images, "follow_links", True)
-    assert [path for path in OUT if opens(linked, path)] == OUT
+def test_unless_the_job_wants_it_and_this_process_may(linked, monkeypatch):
+    with pytest.raises(ConfigError, match="this worker on .* may not: start it with --follow-links"):
+        opens(linked, OUT[0], follow_links=True)
+    monkeypatch.setattr(images, "may_follow_links", True)
+    assert [path for path in OUT if opens(linked, path)] == []
+    assert [path for path in OUT if opens(linked, path, follow_links=True)] == OUT
+
+
+def test_another_folder_is_not_taken_for_one_whose_files_are_gone(linked, tmp_path):
+    images.check_root(str(linked), ("gone.jpg", "inside.jpg"))
+    images.check_root(str(linked), ())
+    with pytest.raises(ConfigError, match="is not the dataset's folder: of 2 files .* such as 'gone.jpg', there is"):
+        images.check_root(str(tmp_path), ("gone.jpg", "too.jpg"))
+
+
+def test_what_newer_pillows_read_from_xmp_turns_nothing(tmp_path):
+    """A JPEG without EXIF data whose XMP tells of an orientation: Pillow 8 does not know."""
+    packet = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+              b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/></rdf:RDF>'
+              b'</x:xmpmeta>')
+    FILES["rgb.jpg"](str(tmp_path / "plain.jpg"))
+    plain = (tmp_path / "plain.jpg").read_bytes()
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + packet
+    (tmp_path / "xmp.jpg").write_bytes(plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+                                       + plain[2:])
+    for decode in ("exact", "fast"):
+        assert images.load(str(tmp_path / "xmp.jpg"), (8, 8), decode, True).tobytes() == images.load(
+            str(tmp_path / "plain.jpg"), (8, 8), decode, True).tobytes()
 
 
 def test_the_root_may_be_a_link_and_lead_elsewhere_later(linked, tmp_path):
