@@ -164,7 +164,7 @@ LATE = {
     "dangling.jpg": (lambda path: (os.remove(path), os.symlink("nowhere", path)), "FileNotFoundError: no such file"),
     "link-to-itself.jpg": (lambda path: (os.remove(path), os.symlink("link-to-itself.jpg", path)),
                            "OSError: too many levels of symbolic links"),
-    "link-out.jpg": (lambda path: (os.remove(path), os.symlink("../../outside.jpg", path)),
+    "link-out.jpg": (lambda path: (os.remove(path), os.symlink(os.path.abspath(__file__), path)),
                      "a link that leads out of the data folder"),
     "pipe.jpg": (lambda path: (os.remove(path), os.mkfifo(path)), "not a regular file"),
     "socket-like.jpg": (lambda path: (os.remove(path), os.symlink("/dev/zero", path)), "not a regular file"),
@@ -188,7 +188,6 @@ class Folder:
         for name in ("left", "right", "left/folder.jpg"):
             os.makedirs(os.path.join(self.root, name))
         os.mkdir(os.path.join(self.root, "right", "empty.png"))
-        photo().save(os.path.join(str(parent), "outside.jpg"))
         os.symlink("../left/000.jpg", os.path.join(self.root, "right", "link-within.jpg"))
         photo(1).save(os.path.join(self.root, "left", "folder.jpg", "inside.png"))
         for number in range(4 * len(kinds)):
