@@ -273,7 +273,8 @@ def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generator
     assert sentence in first
     assert re.match(r"step \d of epoch 1 failed every time it was tried: .*; its samples: ", first)
     assert len(re.findall(r"(left|right)/\d{3}\.jpg", first)) == 8
-    assert "Traceback (most recent call last)" in text
+    # our own sentences about a generator need none
+    assert ("Traceback (most recent call last)" in text) == (name not in ("missing", "plain_function"))
     if name == "broken":
         assert first.startswith("step 2 ") and "user_generators.py\", line" in text
 

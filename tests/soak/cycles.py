@@ -96,6 +96,8 @@ def _end(trainer, name, whom):
 def cycles(count, seed, program=CONSUMER):
     """Returns the exit code."""
     from tqdm import tqdm
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:      # as a shell's background jobs have it, and would pass on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     taken, left = collections.defaultdict(list), []
     shared = set(os.listdir("/dev/shm"))
     start = time.monotonic()
