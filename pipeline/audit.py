@@ -1,11 +1,11 @@
 """The audit: one JSON line for each training step handed out, from which anyone can check what a run consumed."""
 
-import fcntl
 import json
 import zlib
 from typing import Any, Callable, Dict, Optional, Sequence
 
-from pipeline.errors import ConfigError, RunFailed
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
 
 FIRST_BYTES = b'{"step": '  # of every line: one that was torn behind them is still an audit's
 
@@ -19,35 +19,20 @@ def crc32(*arrays: Any) -> int:
     return value & 0xFFFFFFFF
 
 
-class Audit:
-    """Writes the lines, after ``begin``. Every line is with the operating system before its step is trained on."""
+class Audit(Ledger):
+    """Writes the lines, after ``begin``."""
+
+    name = "audit"
 
     def __init__(self, path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> None:
         """Lines of ``start_step`` and later, left by a run that got further than its last checkpoint, are removed:
         those steps count as never done, and will come again. ``planned(step)``: the indices that the lines before
         must hold. Raises ConfigError if the file is no audit, of another run, or in use by another trainer."""
-        self._path = path
-        try:
-            self._file = open(path, "ab", 0)
-        except OSError as error:
-            raise ConfigError("audit: cannot write %r: %s" % (path, error.strerror)) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._keep = _end_of_line_before(path, start_step, planned)
-        except OSError as error:
-            self._file.close()
-            raise ConfigError("audit: cannot write %r: %s" % (
-                path, "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror)) from error
-        except ConfigError:
-            self._file.close()
-            raise
+        self._start_step, self._planned = start_step, planned
+        super().__init__(path)
 
-    def begin(self) -> None:
-        """Removes what does not count. Raises ConfigError."""
-        try:
-            self._file.truncate(self._keep)
-        except OSError as error:
-            raise ConfigError("audit: cannot write %r: %s" % (self._path, error.strerror)) from error
+    def _kept(self) -> int:
+        return _end_of_line_before(self._path, self._start_step, self._planned)
 
     def write(self, batch: Any) -> None:
         """``batch``: a training ``pipeline.stream.Batch``."""
@@ -56,16 +41,7 @@ class Audit:
                 "worker": batch.worker, "attempt": batch.attempt}
         if batch.sources != batch.indices:
             line["used"] = list(batch.sources)
-        left = json.dumps(line).encode("utf-8") + b"\n"
-        try:
-            while left:
-                left = left[self._file.write(left):]
-        except OSError as error:
-            raise RunFailed("audit: cannot write %r: %s" % (self._path, error.strerror)) from error
-
-    def close(self) -> None:
-        """Once more does no harm."""
-        self._file.close()
+        self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 
 def _end_of_line_before(path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> int:

@@ -5,11 +5,11 @@ run does again are removed when it starts, and come again. What a line cannot ho
 ``\\\\``, ``\\xff`` for a byte of a file name that is no UTF-8, ``\\u0085`` for other unprintable characters.
 """
 
-import fcntl
 import re
 from typing import Set, Tuple
 
-from pipeline.errors import ConfigError, RunFailed
+from pipeline.errors import ConfigError
+from pipeline.ledger import Ledger
 
 HEADER = b"path\tclass\treason\tstep\n"
 _NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
@@ -27,37 +27,26 @@ def _escape(match: "re.Match[str]") -> str:
     return _NAMED.get(match.group(), "\\u%04x" % number)
 
 
-class BadSamples:
+class BadSamples(Ledger):
     """Writes the lines, after ``begin``. A file stands in the list once, with the step where it was first met."""
+
+    name = "bad samples"
 
     def __init__(self, path: str, start_step: int) -> None:
         """Lines of ``start_step`` and later are removed. Raises ConfigError if the file is no such list, or in use by
         another trainer."""
-        self._path = path
+        self._start_step = start_step
         self._known: Set[bytes] = set()
-        try:
-            self._file = open(path, "ab", 0)
-        except OSError as error:
-            raise ConfigError("bad samples: cannot write %r: %s" % (path, error.strerror)) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._keep, self._known = _lines_before(path, start_step)
-        except OSError as error:
-            self._file.close()
-            raise ConfigError("bad samples: cannot write %r: %s" % (
-                path, "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror)) from error
-        except ConfigError:
-            self._file.close()
-            raise
+        super().__init__(path)
+
+    def _kept(self) -> int:
+        keep, self._known = _lines_before(self._path, self._start_step)
+        return keep
 
     def begin(self) -> None:
-        """Removes what does not count. Raises ConfigError, RunFailed."""
-        try:
-            self._file.truncate(self._keep)
-        except OSError as error:
-            raise ConfigError("bad samples: cannot write %r: %s" % (self._path, error.strerror)) from error
+        super().begin()
         if not self._keep:
-            self._write(HEADER)
+            self._append(HEADER)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -66,19 +55,8 @@ class BadSamples:
         """``name``: the class. ``step``: the training step, or that after the evaluation, in which the file was met."""
         fields = [escaped(field).encode("utf-8") for field in (path, name, reason)]
         if fields[0] not in self._known:
-            self._write(b"\t".join(fields) + b"\t%d\n" % step)
+            self._append(b"\t".join(fields) + b"\t%d\n" % step)
             self._known.add(fields[0])
-
-    def _write(self, left: bytes) -> None:
-        try:
-            while left:
-                left = left[self._file.write(left):]
-        except OSError as error:
-            raise RunFailed("bad samples: cannot write %r: %s" % (self._path, error.strerror)) from error
-
-    def close(self) -> None:
-        """Once more does no harm."""
-        self._file.close()
 
 
 def _lines_before(path: str, start_step: int) -> Tuple[int, Set[bytes]]:
