@@ -32,9 +32,10 @@ log = logging.getLogger("stoker")
 
 DRAIN_MOST = 10000     # messages taken in one turn: a flood must not starve the clock
 WARNINGS_MOST = 100    # about peers in a run, each once
-STOP_S = 0.4           # how long the end of a run waits for workers that do not take notice of it
+STOP_S = 0.4           # how long the end of a run waits for workers that do not take notice of it ...
+STOP_DONE_S = 1.5      # ... when all is done, and nobody waits for this process to be gone
 AWAY_S = 2.0           # between two turns: far more than there is between any
-CLOSE_S = 2.0          # the thread ends within this, or is left to die with the process
+CLOSE_S = 3.0          # the thread ends within this, or is left to die with the process
 PROBES = 8             # files by which a worker sees whether its folder is the dataset's
 SPARE_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
@@ -115,6 +116,7 @@ class Coordinator(threading.Thread):
         self._planned: Dict[int, PlannedBatch] = {}   # of the open positions
         self._taken = start       # below it, the consumer has everything
         self._stopping: Optional[str] = None
+        self._stop_s = STOP_S
         self._pinged_s = 0.0
         self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
@@ -131,8 +133,9 @@ class Coordinator(threading.Thread):
         self._taken = position
         self._waker.wake()
 
-    def stop(self, reason: str) -> None:
-        """Ends the thread: workers are told, the port is free again."""
+    def stop(self, reason: str, done: bool) -> None:
+        """Ends the thread: workers are told, the port is free again. ``done``: in no hurry."""
+        self._stop_s = STOP_DONE_S if done else STOP_S
         self._stopping = reason
         self._waker.wake()
         self.join(CLOSE_S)
@@ -186,7 +189,7 @@ class Coordinator(threading.Thread):
         """
         stop, alive = codec.encode(Stop(reason)), codec.encode(Alive(self._run))
         unread = {key for key in self._members if self._listener.send(key, stop)}
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self._stop_s
         while unread and time.monotonic() < deadline:
             self._listener.wait(0.01)
             for key, frames in iter(self._listener.receive, None):

@@ -157,8 +157,8 @@ class BatchStream:
             return
         self._closed = True
         try:
-            self._coordinator.stop("the trainer closed the stream" if self._position < self.plan.positions
-                                   else "all steps are done")
+            done = self._position >= self.plan.positions
+            self._coordinator.stop("all steps are done" if done else "the trainer closed the stream", done)
         finally:
             for source in self._sources:
                 source.stop()
