@@ -16,8 +16,9 @@ import random
 import re
 import socket
 import stat
+import time
 import warnings
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Optional, Sequence, Tuple, Union
 
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
@@ -51,6 +52,9 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 _REASON_CHARS = 200
 
+#: A file changed so lately may change again without another time to show for it.
+_RACY_S = 2.0
+
 #: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
 may_follow_links = False
 
@@ -64,6 +68,15 @@ class BadImage(Exception):
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
         super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:_REASON_CHARS])
+
+
+class Content(NamedTuple):
+    """A file, read at once."""
+
+    data: bytes
+    #: Of the very file that was read; None if it changed meanwhile or just before: the same status may then belong to
+    #: another content.
+    status: Optional[os.stat_result]
 
 
 class Place(bytes):
@@ -127,7 +140,11 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
 
     Raises BadImage if the file is at fault; OSError, MemoryError if this host or this moment is.
     """
-    data = _read(path)
+    return decode_data(read(path).data, size, decode, exif_rotate)
+
+
+def decode_data(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
+    """``load`` of a file that was read."""
     # Warnings are about the file (a large one, a strange palette) and would be printed for every such picture;
     # under ``python -W error`` they would even decide what is skipped.
     with warnings.catch_warnings():
@@ -164,7 +181,8 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _read(path: Union[str, bytes]) -> bytes:
+def read(path: Union[str, bytes]) -> Content:
+    """The file at ``path``, as ``load`` reads it."""
     # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
     try:
         status = os.stat(path)
@@ -174,21 +192,27 @@ def _read(path: Union[str, bytes]) -> bytes:
             raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
         # it may have become a pipe since: without waiting
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
-            if isinstance(path, Place) and path.root and not _within(path, file.fileno()):
+            if isinstance(path, Place) and path.root and not within(path, file.fileno()):
                 raise BadImage("a link that leads out of the data folder")
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
-            return file.read()
+            settled = time.time() - max(status.st_mtime, status.st_ctime) > _RACY_S
+            data = file.read()
+            return Content(data, status if settled and _version(os.fstat(file.fileno())) == _version(status) else None)
     except OSError as error:
         if error.errno not in _BAD_PATH:
             raise
         raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
 
 
-def _within(place: Place, fd: int) -> bool:
+def _version(status: os.stat_result) -> Tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def within(place: Place, fd: int) -> bool:
     """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
     try:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
