@@ -11,14 +11,16 @@ from __future__ import generator_stop
 import importlib
 import inspect
 import math
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.messages import MAX_REASON, Job, Lease, Sample, Skipped, sendable
 from pipeline.plan import held, sample_random
 from workers import images
+from workers.cache import Cache
 
 
 class Output(NamedTuple):
@@ -27,6 +29,9 @@ class Output(NamedTuple):
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and the spares that were tried and are bad too
 
+
+#: What this host has decoded before, if this process's own command line names a folder for it.
+cache: Optional[Cache] = None
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 
@@ -187,11 +192,23 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
+    kept = cache if cache is not None and cache.use(job) else None
+    pixels = np.empty(job.arrays[0].shape, np.uint8)
+
     def make(sample: Sample) -> Sequence[Any]:
         path = images.resolve(job.data_root, sample.path, job.follow_links)
-        picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
-        if augment:
-            picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
+        if kept is None:
+            picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
+            if augment:
+                picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
+            return np.asarray(picture), [sample.label]
+        if not kept.get(path, pixels):
+            content = images.read(path)
+            pixels[:] = np.asarray(images.decode_data(content.data, job.height_width, job.decode, job.exif_rotate))
+            kept.put(path, content.status, pixels, sample.index)
+        if not augment:
+            return pixels, [sample.label]
+        picture = images.augment(Image.fromarray(pixels), sample_random(job.seed, lease.epoch, sample.index))
         return np.asarray(picture), [sample.label]
     return batch_of(lease, job, make)
 
