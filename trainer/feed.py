@@ -32,7 +32,8 @@ def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator
     ``pipeline.config.JobOptions``. ``cache``: a folder on a disk of this host in which the local workers keep
     decoded samples, up to ``cache_gb`` times 2**30 bytes. ``stream_options``: fields of
     ``pipeline.config.StreamOptions`` (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches
-    of the held-out part follow each epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
+    of the held-out part follow each epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError,
+    DatasetError.
     """
     size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     job = JobOptions(generator, tuple(size), batch_size, seed, decode, on_bad_image,  # type: ignore[arg-type]

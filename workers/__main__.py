@@ -44,8 +44,8 @@ def _parser() -> configargparse.ArgumentParser:
     parser.add_argument("--follow-links", action="store_true",
                         help="permit runs that follow links out of the data folder (the trainer's --follow-links)")
     parser.add_argument("--cache", metavar="DIR",
-                        help="keep decoded samples in this folder, on a disk of this host (no network filesystem; wants "
-                             "the package lmdb): a file is decoded once for all runs of the same size")
+                        help="keep decoded samples in this folder, on a disk of this host (no network filesystem); "
+                             "wants the package lmdb. A file is then decoded once for all runs of the same size")
     parser.add_argument("--cache-gb", type=float, default=DEFAULT_GB, metavar="N",
                         help="most that the folder may hold, in 2**30 bytes (default: %(default)g)")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")

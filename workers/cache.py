@@ -89,7 +89,11 @@ class Cache:
 
     def use(self, job: Job) -> bool:
         """Whether samples of ``job`` can be had and kept."""
-        name = _name(job.height_width, job.decode, job.exif_rotate)
+        try:
+            name = _name(job.height_width, job.decode, job.exif_rotate)
+        except OSError as error:                # of our own code's file, or Pillow's
+            self._trouble(reason(error))
+            return False
         if name != self._name:
             self.close()
             self._name, self._open_at_s, self._takes_new, self._most_index = name, 0.0, True, 0
@@ -145,6 +149,8 @@ class Cache:
     def close(self) -> None:
         """Writes what is pending, if that is done soon, and leaves the file."""
         if self._writer is not None and self._writer.end(CLOSE_S):
+            if self._fault is not None:
+                self._renew()
             self._leave()           # else it hangs in the kernel: the file goes with the process
             if self.hits + self.misses:
                 self._note("cache: %s samples copied, %s decoded" % (_number(self.hits), _number(self.misses)), False)
@@ -220,6 +226,7 @@ class Cache:
                     if self._file is None or self._file.is_current():    # else somebody was quicker
                         self._throw_away(path, fault)
             self._leave()
+            self._open_at_s = 0.0
             if self._damages >= _DAMAGES:
                 self._trouble("damaged again and again: not used any more")
                 self._open_at_s = float("inf")
