@@ -135,16 +135,19 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
     results = {each.name: Result([], [], each.missing) for each in contenders}
     programs: Dict[str, Program] = {}
     try:
-        for number, each in enumerate(contenders):
-            if each.missing:
-                continue
-            say("starting %d of %d: %s" % (number + 1, len(contenders), each.name))
-            try:
-                programs[each.name] = Program(each)
-            except OSError as error:
-                results[each.name] = Result([], [], str(error))
-                continue
-            _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
+        at_once = os.cpu_count() or 1       # they wait for the disk and import on one core each
+        able = [each for each in contenders if not each.missing]
+        for begin in range(0, len(able), at_once):
+            part = able[begin:begin + at_once]
+            say("starting %d of %d: %s" % (begin + len(part), len(able), ", ".join(each.name for each in part)))
+            for each in part:
+                try:
+                    programs[each.name] = Program(each)
+                except OSError as error:
+                    results[each.name] = Result([], [], str(error))
+            for each in part:
+                if each.name in programs:
+                    _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
         for number in range(rounds):
             say("round %d of %d, %d contenders" % (number + 1, rounds, len(programs)))
             # another order each time: nobody always follows the same neighbour

@@ -28,7 +28,7 @@ def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
             data = file.read()
         # decoded by eighths, to no less than what is wanted
         image = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=1)
-        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     return load
 
 

@@ -6,8 +6,10 @@
     images SECONDS CPU_SECONDS   (suspended again, until its next turn or its end)
 
 Between its turns a contender is suspended with all its processes, so that it costs nothing, and does not start anew each
-time. What lies in its buffers when it goes on was produced before: so before it counts, it consumes ``buffered`` batches,
-more than all its buffers together can hold.
+time. What its buffers hold must flatter nobody. They are full after the start: so in its first turn a contender first
+consumes ``buffered`` batches, more than all its buffers together can hold. From then on they are at the end of a turn as
+they are when it consumes as fast as it can, and in a few milliseconds more it is suspended: in later turns it consumes
+SETTLE batches for each core before it counts.
 """
 
 from __future__ import generator_stop
@@ -23,15 +25,19 @@ MARK = "BENCHMARK_CONTENDER"
 #: The file descriptor for its answers: what libraries print on the standard output is none.
 ANSWERS = "BENCHMARK_ANSWERS"
 BATCH = 32
+SETTLE = 2
 #: Of a set, so many samples are one epoch: no measurement sees the end of one, where some peers pause to refill.
 EPOCH = 400000
 
 
 def serve(batches: Iterator[int], buffered: int) -> None:
     """Consumes ``batches``, each the number of its images, whenever it is told to. Returns at the end of the input."""
+    ahead = [buffered]
+
     def measure(seconds: float) -> Tuple[float, float]:
-        for _ in range(buffered):
+        for _ in range(ahead[0]):
             next(batches)
+        ahead[0] = min(buffered, SETTLE * (os.cpu_count() or 1))
         images, begin = 0, time.perf_counter()
         while True:
             images += next(batches)

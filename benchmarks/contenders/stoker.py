@@ -9,15 +9,16 @@ from typing import Iterator
 
 from benchmarks.contenders.protocol import BATCH, arguments, serve
 from benchmarks.contenders.trainer_1_9 import fed
+from pipeline.config import StreamOptions
 from trainer.feed import open_stream
 
-PREFETCH = 16
+PREFETCH = StreamOptions().prefetch
 
 
 def batches(way: str, folder: str, size: int) -> Iterator[int]:
     decode, _, python = way.partition(":")
     with open_stream(folder, image_size=size, batch_size=BATCH, epochs=10000, seed=1, decode=decode,
-                     worker_python=python, prefetch=PREFETCH) as stream:
+                     worker_python=python) as stream:
         yield from fed(((batch.images, batch.labels) for batch in stream), size, "uint8")
 
 

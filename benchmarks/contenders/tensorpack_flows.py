@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from typing import Any, Iterator, List
 
+import cv2
 import numpy as np
 from PIL import Image
 from tensorpack.dataflow import BatchData, DataFlow, MapData, MultiProcessMapData, MultiProcessRunnerZMQ, RemoteDataZMQ
@@ -18,7 +19,7 @@ from tensorpack.dataflow.remote import send_dataflow_zmq
 from benchmarks.contenders.protocol import BATCH, arguments, serve, shuffled
 from benchmarks.contenders.trainer_1_9 import fed
 
-HELD = 4        # batches that each end of a pipe may hold
+HELD = 2        # batches that each end of a pipe may hold
 
 
 class Files(DataFlow):
@@ -34,14 +35,20 @@ def flow(way: str, folder: str, size: int) -> DataFlow:
     def load(path: str) -> np.ndarray:
         return np.asarray(Image.open(path).resize((size, size)).convert("RGB"))
 
+    def load_cv2(path: str) -> np.ndarray:
+        return cv2.resize(cv2.imread(path), (size, size))[:, :, ::-1]
+
     cores = os.cpu_count() or 1
     files = Files(folder)
     if way == "map":
         paths = BatchData(files, BATCH, use_list=True)
         return MultiProcessMapData(paths, cores, lambda point: [np.array([load(path) for path in point[0]]),
                                                                 np.array(point[1])], buffer_size=cores * HELD)
+    if way.endswith("cv2"):
+        cv2.setNumThreads(0)
+        load = load_cv2
     batches = BatchData(MapData(files, lambda point: [load(point[0]), point[1]]), BATCH)
-    if way == "runner":
+    if way.startswith("runner"):
         return MultiProcessRunnerZMQ(batches, cores, hwm=HELD)
     address = "ipc://@benchmark-%d" % os.getpid()
     for _ in range(cores):
