@@ -26,6 +26,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import shutil
 import struct
 import threading
 import time
@@ -124,8 +125,11 @@ class Cache:
                     return False
                 check, = _CHECK.unpack_from(entry, _HEAD.size)
                 out.reshape(-1)[:] = np.frombuffer(entry, np.uint8, offset=_PIXELS)
+        except self._damage as error:
+            self._fault = error
+            return False
         except self._lmdb.Error as error:
-            self._failed(error)
+            self._trouble(reason(error))
             return False
         if zlib.crc32(out, zlib.crc32(head)) != check:
             self._trouble("an entry is damaged, and decoded anew")
@@ -134,7 +138,7 @@ class Cache:
         self.misses -= 1
         return True
 
-    def put(self, place: images.Place, status: Optional[os.stat_result], pixels: np.ndarray, index: int) -> None:
+    def put(self, place: images.Place, status: Optional[os.stat_result], pixels: bytes, index: int) -> None:
         """Keeps ``pixels``, to which the file of ``status`` (``images.read``; None: not to be relied on) was decoded.
         ``index``: the sample's in its dataset."""
         self._most_index = max(self._most_index, index)
@@ -142,9 +146,8 @@ class Cache:
             return
         head = _head(place, status)
         if self._takes_new or self._has(head[:_KEY_BYTES]):
-            body = pixels.tobytes()
-            check = _CHECK.pack(zlib.crc32(body, zlib.crc32(head)))
-            self._writer.add(head[:_KEY_BYTES], b"".join((head, check, body)))
+            check = _CHECK.pack(zlib.crc32(pixels, zlib.crc32(head)))
+            self._writer.add(head[:_KEY_BYTES], b"".join((head, check, pixels)))
 
     def close(self) -> None:
         """Writes what is pending, if that is done soon, and leaves the file."""
@@ -207,13 +210,6 @@ class Cache:
         self._note("cache %s is damaged (%s): thrown away, a new one is begun" % (path, reason(error)), True)
         self._folder.remove(path)
 
-    def _failed(self, error: Exception) -> None:
-        """What LMDB raised while it was used."""
-        if isinstance(error, self._damage):
-            self._fault = error
-        else:
-            self._trouble(reason(error))
-
     def _renew(self) -> None:
         """Leaves the file that cannot be used any more, for another of its name."""
         if not self._using.acquire(timeout=CLOSE_S):
@@ -269,9 +265,11 @@ class Cache:
                     self._write(file, entries)
             except BlockingIOError:
                 return False
+            except self._damage as error:
+                self._fault = error
             except (OSError, self._lmdb.Error) as error:
-                self._failed(error)
-                self._takes_new = False
+                free = shutil.disk_usage(self._folder.name).free if os.path.isdir(self._folder.name) else 0
+                self._trouble("cannot write: %s, with %s GB free on the disk" % (reason(error), _gb(free)))
         return True
 
     def _write(self, file: "_File", entries: Dict[bytes, bytes]) -> None:

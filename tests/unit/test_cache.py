@@ -261,7 +261,7 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
     path = str(tmp_path / "growing")
     with open(path, "wb") as file:
         file.write(bytes(64 << 20))
-    assert images.read(path).status is not None
+    assert images.read(path)[1] is not None
     ended = threading.Event()
 
     def change():
@@ -272,7 +272,7 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        assert [images.read(path).status for _ in range(5)] == [None] * 5
+        assert [images.read(path)[1] for _ in range(5)] == [None] * 5
     finally:
         ended.set()
         thread.join()
@@ -343,7 +343,7 @@ def test_truncated_file(host, photos, left):
     assert host.batch(photos)[1] == COUNT
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_garbage_in_the_file(host, photos, seed):
     """A process may die of it; those after it may not, and none may give another picture."""
     wanted, _ = host.batch(photos)
@@ -479,7 +479,7 @@ def test_disk_that_is_full(host, photos):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S)
         assert worker.returncode == 0, worker.stderr.decode()
         lines = worker.stdout.splitlines()
-        assert lines[-1] == _digest(wanted) and len([line for line in lines if b"File too large" in line]) == 1
+        assert lines[-1] == _digest(wanted) and len([line for line in lines if b"cannot write: " in line]) == 1
     assert same(host.batch(photos)[0], wanted) and host.batch(photos)[1] == COUNT
 
 
