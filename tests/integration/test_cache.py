@@ -1,4 +1,4 @@
-"""A run consumes the same bytes without a cache, with one that fills, and with a full one, whoever is killed meanwhile."""
+"""A run consumes the same bytes without a cache, with one that fills, and with a warm one, whoever is killed."""
 
 import glob
 import os
@@ -8,9 +8,9 @@ import time
 import pytest
 
 from pipeline.dataset import scan_folder
+from tests.support.caching import batch, entries, job, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
-from tests.unit.test_cache import _entries, batch, job, same
 from workers import generators
 from workers.cache import Cache
 
@@ -129,8 +129,8 @@ def test_the_trainers_command_line(settled, tmp_path):
     audits = []
     for number, cache in enumerate([{}, {"STOKER_CACHE": str(tmp_path / "cache"), "STOKER_CACHE_GB": "0.2"}] * 2):
         path = tmp_path / ("audit-%d" % number)
-        run = finished(tmp_path / ("run-%d" % number), settled, "--epochs", 2, "--image-size", "48x64", "--decode", "fast",
-                       "--workers", 2, "--audit", path, TMPDIR=os.environ["TMPDIR"], **cache)
+        run = finished(tmp_path / ("run-%d" % number), settled, "--epochs", 2, "--image-size", "48x64",
+                       "--decode", "fast", "--workers", 2, "--audit", path, TMPDIR=os.environ["TMPDIR"], **cache)
         assert run.code == 0, run
         audits.append(consumed(audit(path)))
     assert audits[1:] == audits[:1] * 3
@@ -144,8 +144,8 @@ def test_entries_are_counted_where_others_write(settled, tmp_path):
     """What one process stores, another that had the file open before finds."""
     early = Cache(str(tmp_path / "cache"), 1.0, lambda text, error: None)
     try:
-        assert early.use(job(settled, size=OPTIONS["image_size"])) and _entries(early) == 0
+        assert early.use(job(settled, size=OPTIONS["image_size"])) and entries(early) == 0
         run_of(settled, tmp_path / "audit", 2, cache=tmp_path / "cache")
-        assert _entries(early) == COUNT
+        assert entries(early) == COUNT
     finally:
         early.close()

@@ -11,68 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.errors import ConfigError
-from pipeline.messages import ArraySpec, Job, Lease, Sample
+from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, same
+from tests.support.processes import LIMIT_S, ROOT, wait_for
 from workers import cache_folder, generators, images
 from workers.cache import Cache
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SIZE = (24, 32)
 COUNT = 20
-LIMIT_S = 60
-
-#: A worker of its own: what it copies or decodes, and a line for each thing that it notes.
-WORKER = """
-import sys
-from tests.unit import test_cache
-test_cache.play_worker(*sys.argv[1:])
-"""
-
-#: Opens the file of the cache as a worker does, and stops amid a transaction.
-IN_TRANSACTION = """
-import os, sys, time
-from workers.cache import Cache
-from tests.unit.test_cache import job
-cache = Cache(sys.argv[1], 1.0, lambda text, error: print(text, flush=True))
-assert cache.use(job(sys.argv[2]))
-with cache._folder.locked(), cache._file.env.begin(write=True) as transaction:
-    for number in range(200):
-        transaction.put(b"%d" % number, bytes(20000))
-    reader = cache._file.env.begin()
-    print("amid", flush=True)
-    time.sleep(600)
-"""
-
-
-def draw(path, seed):
-    """A PNG without compression: of one size in bytes, whatever it shows."""
-    pixels = np.random.RandomState(seed).randint(0, 256, (60, 80, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(str(path), "PNG", compress_level=0)
-
-
-def job(root, generator="image", size=SIZE, **options):
-    arrays = ArraySpec("images", "uint8", size + (3,)), ArraySpec("labels", "int32", (1,))
-    return Job(generator, arrays, COUNT, options.pop("seed", 3), options.pop("decode", "fast"), str(root), **options)
-
-
-def batch(root, names=None, epoch=0, **options):
-    """(pixels by name, reasons of those skipped) of a lease with these files; by default all below the root."""
-    names = sorted(os.listdir(str(root))) if names is None else names
-    a_job = job(root, **options)
-    samples = tuple(Sample(index, name, 0) for index, name in enumerate(names))
-    output, = getattr(generators, a_job.generator)(iter([Lease(1, 0, epoch, True, samples)]), a_job)
-    bad = {names[each.index]: each.reason for each in output.skipped}
-    return dict(zip([name for name in names if name not in bad], output.arrays[0])), bad
-
-
-def same(one, other):
-    return sorted(one) == sorted(other) and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 class Host:
@@ -362,7 +310,7 @@ def test_garbage_in_the_file(host, photos, seed):
         assert worker.returncode in (0, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT), worker.stderr.decode()
         crashed = worker.returncode != 0
         if worker.returncode == 0:
-            assert worker.stdout.splitlines()[-1] == _digest(wanted), worker.stdout.decode()
+            assert worker.stdout.splitlines()[-1] == digest(wanted), worker.stdout.decode()
     assert not crashed and int(worker.stdout.split()[-2]) == COUNT
 
 
@@ -371,42 +319,16 @@ def _page(file, number):
     return file.read(4096)
 
 
-def _digest(pixels):
-    return b"%d" % zlib.crc32(b"".join(pixels[name].tobytes() for name in sorted(pixels)))
-
-
-def play_worker(folder, root, crashed):
-    """A worker in a process of its own: says the samples that it copied, and what all of them are."""
-    images._RACY_S = 0.0
-    generators.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
-    pixels, _ = batch(root)
-    hits = generators.cache.hits
-    generators.cache.close()
-    print(hits)
-    print(_digest(pixels).decode())
-
-
 def test_file_that_somebody_threw_away(host, photos):
     wanted, cache = host.decoded(photos), host.worker()
     batch(photos, ["00.png"])
-    _wait_for(lambda: _entries(cache) == 1)
+    wait_for(lambda: entries(cache) == 1, "the first entry")
     for path in glob.glob(os.path.join(host.folder, "*.lmdb*")):
         os.remove(path)
     deadline = time.monotonic() + LIMIT_S
-    while _entries(cache) < COUNT:                    # in the new one
+    while entries(cache) < COUNT:                    # in the new one
         assert same(batch(photos)[0], wanted) and time.monotonic() < deadline
     assert os.path.exists(host.file)
-
-
-def _entries(cache):
-    return cache._file.env.stat()["entries"] if cache._file is not None else 0
-
-
-def _wait_for(condition):
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
@@ -479,7 +401,7 @@ def test_disk_that_is_full(host, photos):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S)
         assert worker.returncode == 0, worker.stderr.decode()
         lines = worker.stdout.splitlines()
-        assert lines[-1] == _digest(wanted) and len([line for line in lines if b"cannot write: " in line]) == 1
+        assert lines[-1] == digest(wanted) and len([line for line in lines if b"cannot write: " in line]) == 1
     assert same(host.batch(photos)[0], wanted) and host.batch(photos)[1] == COUNT
 
 
@@ -505,7 +427,7 @@ def test_process_killed_amid_a_transaction(host, photos):
     assert hits == 10 and same(found, wanted)
     cache = host.worker()
     assert same(batch(photos)[0], wanted) and cache.hits == COUNT
-    assert _entries(cache) == COUNT                   # and nothing of what was not committed
+    assert entries(cache) == COUNT                   # and nothing of what was not committed
     assert not [line for line in cache._file.env.readers().splitlines() if str(process.pid) in line]
     assert host.said("damaged") == []
 
