@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
-                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings,
+                               Welcome)
 from pipeline.plan import held
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below. For what the trainer says.
@@ -98,6 +99,7 @@ _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES
 _sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, (1 << 31) - 1))
 _samples = _list_of(_sample, MAX_SAMPLES)
 _skipped = _record(Skipped, _int(0), _text(MAX_REASON))
+_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
 class _Shape(NamedTuple):
@@ -108,9 +110,10 @@ class _Shape(NamedTuple):
 # kind on the wire -> the message and its fields, in order. Produced's arrays are the frames behind the header.
 _FROM_WORKER: Dict[str, _Shape] = {
     "hello": _Shape(Hello, (("worker", _text(MAX_NAME, 1)), ("pid", _int(0)), ("versions", _text(MAX_NAME)),
-                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)))),
+                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)), ("cores", _int(1, 1 << 16)))),
     "produced": _Shape(Produced, (("run", _run), ("lease", _lease_id), ("position", _position), ("count", _count),
-                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds))),
+                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds),
+                                  ("timings", _timings))),
     "failed": _Shape(Failed, (("run", _run), ("lease", _lease_id), ("position", _position),
                               ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)),
                               ("sample", _text(MAX_TEXT)))),
@@ -210,7 +213,7 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape], most_bytes: int,
         except RecursionError:  # printing what came, which may be nested deeper than Python goes
             raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
     if shape.make is Produced:
-        values.append(tuple(frames[1:]))
+        values.insert(-1, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s: %d frames behind the header, wants none" % (kind, len(frames) - 1))
     return shape.make(*values)

@@ -22,8 +22,8 @@ from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismat
 from pipeline.guard import Limits
 from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
-from pipeline.messages import printable
+from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Timings
+from pipeline.messages import Welcome, printable
 from pipeline.peers import KINDS, Peers
 from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
@@ -59,6 +59,8 @@ class Batch:
     attempt: int                    # which lease for this step it came from, from 1
     produce_s: float                # that the worker's generator took for it
     sources: Tuple[int, ...] = ()   # the samples that are in the arrays, in order: without bad ones, with stand-ins
+    timings: Timings = Timings()    # where it went
+    wire_s: float = 0.0             # that lease and batch were under way; 0 where that is not known
 
     @property
     def images(self) -> np.ndarray:
@@ -362,7 +364,8 @@ class Coordinator(threading.Thread):
         assert sources is not None       # it was checked
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
-                                             effect.attempt, message.produce_s, sources))
+                                             effect.attempt, message.produce_s, sources, message.timings,
+                                             max(0.0, effect.took_s - message.timings.held_s)))
 
     def _gone(self, effect: Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""

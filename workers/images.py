@@ -22,6 +22,7 @@ from typing import Any, Sequence, Tuple, Union
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
+from workers.stopwatch import timed
 
 #: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
 _BAD_PATH = {
@@ -146,6 +147,7 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
             raise BadImage(type(error).__name__, str(error)) from error
 
 
+@timed("augment")
 def augment(image: Image.Image, random: random.Random) -> Image.Image:
     """``image`` (RGB), in half of all cases varied: brightness and contrast each by a factor of 0.8 to 1.2, and
     half of those flipped left to right as well.
@@ -164,6 +166,7 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
+@timed("storage")
 def _read(path: Union[str, bytes]) -> bytes:
     # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
     try:
@@ -205,6 +208,7 @@ def _real(folder: bytes) -> bytes:
     return os.path.join(os.path.realpath(folder), b"")
 
 
+@timed("decode")
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
     image = _opened(data)

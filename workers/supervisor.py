@@ -75,6 +75,11 @@ def die_with_parent() -> None:
         pass
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def explain_exit(returncode: int) -> str:
     """How a process ended, for people: signal or exit code, and what usually causes it."""
     if returncode >= 0:

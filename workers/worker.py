@@ -22,12 +22,12 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.keys import LOCAL, from_environment, load_worker
-from pipeline.messages import Hello, Job, Lease, Sample, Skipped, printable
+from pipeline.messages import Hello, Job, Lease, Sample, Skipped, Timings, printable
 from pipeline.transport import Connection, Waker
-from workers import generators, images
+from workers import generators, images, stopwatch
 from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say, Work, WorkerSession
-from workers.supervisor import ENDED, STARTED, die_with_parent
+from workers.supervisor import ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 END_WITHIN_S = 1.0       # how long an ending worker waits for its generator before it leaves all the same
@@ -42,6 +42,7 @@ class Finished(NamedTuple):
     traceback: str
     sample: str              # path of the one that the generator had taken up last
     produce_s: float
+    timings: Timings = Timings()
 
 
 class _Watched(tuple):
@@ -107,6 +108,7 @@ class _LeaseFeed:
         self.item = self._items.get()
         self.lease = self.item[1] if self.item is not None else None
         self._started_s = time.monotonic()
+        stopwatch.take()                       # what was spent on a lease that failed
 
     def leases(self) -> Iterator[Lease]:
         """What the generator iterates; ends when the job changes."""
@@ -131,8 +133,13 @@ class _LeaseFeed:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
         arrays, skipped = generators.check(output, self._handed, self.job)
         finish(Finished(self.lease, generators.Output(arrays, skipped + self._bad), "", "", "",
-                        time.monotonic() - self._started_s))
+                        time.monotonic() - self._started_s, _stages()))
         self.answered, self.lease = self.lease, None
+
+
+def _stages() -> Timings:
+    spent = stopwatch.take()
+    return Timings(spent["storage"], spent["decode"], spent["augment"])
 
 
 class _SocketThread(threading.Thread):
@@ -185,7 +192,7 @@ class _SocketThread(threading.Thread):
             else:
                 arrays = done.output.arrays
                 effects = self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays,
-                                                 done.produce_s, now)
+                                                 done.produce_s, done.timings, now)
             self._carry_out(effects, now)
         if self.drain and self.code is None:
             self._carry_out(self._session.drain(now, self.drain), now)
@@ -261,7 +268,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)
         return EXIT_CONFIG
-    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
+    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "", cores())
     items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
                            args.parent, lambda: say(ENDED), note)
