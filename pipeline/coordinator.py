@@ -122,6 +122,7 @@ class Coordinator(threading.Thread):
         self._pinged_s = 0.0
         self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
+        self.fleet = (0, 0)       # workers that are alive, cores of their hosts
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
         self._warned: Set[str] = set()   # what was said about peers
@@ -224,6 +225,8 @@ class Coordinator(threading.Thread):
             self._situation = self._scheduler.describe(now) + "".join(
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))
+            hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in self._members.values()}
+            self.fleet = self._scheduler.workers, sum(hosts.values())
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)

@@ -157,14 +157,15 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
             result = loop.run()
-        bad = stream.bad_files
+        bad, found = stream.bad_files, stream.verdict()
     accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
     print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "image, %s; checkpoint in %s" % (
+          "image, %s; checkpoint in %s; %s" % (
               "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
               100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
               "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file",
-              checkpoint_dir),
+              checkpoint_dir, "too short a run to name its bottleneck" if found is None else
+              "bottleneck: " + found.sentence),
           flush=True)
     held.close()
     return EXIT_TERMINATED if result.stopped else 0

@@ -1,0 +1,202 @@
+"""What holds a run up, and how many workers it needs: arithmetic over what consumer and workers took for the batches of
+late. Pure: times come in.
+
+A consumer that waits for less than WAITING of its time has its data on time: the *trainer* itself sets the pace. Else,
+in this order,
+
+    wire              workers are idle, and a batch is under way for longer than it takes to make
+    too few workers   more workers are needed than there are, and their hosts have cores for more
+    storage, decode, augment, generator: on what the workers spend most of their time; every core has its worker
+
+The number of workers that are needed is the time in which one makes a batch, by the time in which the consumer uses one
+up. Both leave out what says nothing about the pace: the first steps, in which TensorFlow builds what it builds once; a
+step that is many times as long as others, because a checkpoint or an evaluation lies in between; a wait that is many
+times as long as a batch takes to make, because a worker was lost.
+"""
+
+import math
+import statistics
+from collections import deque
+from typing import Deque, List, NamedTuple, Tuple
+
+WAITING = 0.01        # share of its time that a consumer may wait for data before it counts
+IDLE = 0.2            # of the workers' time; with less of it, more workers would bring more
+WARM = 4              # first batches that tell nothing
+LONG = 4              # times the usual step, or what a batch takes: is not the pace
+LEAST = 8             # batches, and ...
+LEAST_S = 1.0         # ... time, from which a verdict is possible
+WINDOW_S = 10.0       # that a verdict looks back
+MOST = 4096           # batches that are remembered
+AGREE = 2             # verdicts in a row until one is said
+REPEAT_S = 30.0       # until another one is
+
+#: What the workers do, the words for it, and what helps.
+_STAGES = {
+    "storage": ("reading files", "quicker or nearer storage, more workers than cores, which then wait for it side by "
+                                 "side, or --cache help"),
+    "decode": ("decoding and resizing", "more worker hosts, a quicker --decode, smaller files or --cache help"),
+    "augment": ("augmenting", "more worker hosts, or less to augment help"),
+    "generator": ("in the generator's own code", "more worker hosts, or a quicker generator help"),
+}
+
+
+class Taken(NamedTuple):
+    """What one batch took, in seconds."""
+
+    waited_s: float    # the consumer, waiting for it
+    step_s: float      # the consumer, using up the one before
+    images: int
+    produce_s: float   # its worker, of which the three
+    storage_s: float
+    decode_s: float
+    augment_s: float
+    wire_s: float      # lease and batch, under way
+
+
+class Sums(NamedTuple):
+    """What ``batches`` took, in seconds."""
+
+    batches: int
+    waited_s: float
+    used_s: float      # the consumer, using them up
+    storage_s: float
+    decode_s: float
+    augment_s: float
+    generator_s: float
+    wire_s: float
+
+    @property
+    def waiting_share(self) -> float:
+        """Of the consumer's time, 0..1."""
+        return self.waited_s / max(1e-9, self.waited_s + self.used_s)
+
+    @property
+    def step_s(self) -> float:
+        """In which the consumer uses up a batch."""
+        return self.used_s / max(1, self.batches)
+
+    @property
+    def produce_s(self) -> float:
+        """In which a worker makes a batch."""
+        return sum(self.stages) / max(1, self.batches)
+
+    @property
+    def stages(self) -> Tuple[float, float, float, float]:
+        """In the order of their names: storage, decode, augment, generator."""
+        return self.storage_s, self.decode_s, self.augment_s, self.generator_s
+
+    @property
+    def workers_needed(self) -> int:
+        """So that the consumer waits for less than WAITING of its time."""
+        return max(1, math.ceil((1 - WAITING) * self.produce_s / max(1e-6, self.step_s)))
+
+    def share_with(self, workers: int) -> float:
+        """Of its time, that the consumer would wait with so many workers, 0..1."""
+        return max(0.0, 1 - workers * self.step_s / max(1e-9, self.produce_s))
+
+
+class Verdict(NamedTuple):
+    """``name``: storage, decode, augment, generator, wire, trainer, or too few workers."""
+
+    name: str
+    sentence: str      # begins with it; has the figures, and what helps
+
+
+class Meter:
+    """The batches of late. ``prefetch``: the most that may lie ready when a run, or a number of workers, begins."""
+
+    def __init__(self, prefetch: int) -> None:
+        self._prefetch = prefetch
+        self._taken: Deque[Taken] = deque(maxlen=MOST)
+        self._count = -WARM
+
+    def add(self, taken: Taken) -> None:
+        """The consumer has one more."""
+        self._count += 1
+        if self._count > 0:
+            self._taken.append(taken)
+
+    def clear(self) -> None:
+        """Something changed: what was before tells nothing."""
+        self._taken.clear()
+        self._count = -WARM
+
+    def sums(self, last_s: float = math.inf) -> Sums:
+        """Of the last so many seconds."""
+        taken: List[Taken] = []
+        for one in reversed(self._taken):
+            taken.append(one)
+            last_s -= one.waited_s + one.step_s
+            if last_s < 0:
+                break
+        if not taken:
+            return Sums(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        longest_s = LONG * statistics.median(one.step_s for one in taken)
+        produced_s, wire_s = sum(one.produce_s for one in taken), sum(one.wire_s for one in taken)
+        patience_s = LONG * (produced_s + wire_s) / len(taken)
+        storage_s, decode_s, augment_s = (sum(column) for column in zip(*(
+            (one.storage_s, one.decode_s, one.augment_s) for one in taken)))
+        return Sums(len(taken), sum(min(one.waited_s, patience_s) for one in taken),
+                    sum(min(one.step_s, longest_s) for one in taken), storage_s, decode_s, augment_s,
+                    max(0.0, produced_s - storage_s - decode_s - augment_s), wire_s)
+
+    def is_known(self, sums: Sums) -> bool:
+        """``sums`` of this meter tell something: who does not wait may still live on what lay ready before."""
+        enough = self._count >= LEAST and sums.waited_s + sums.used_s >= LEAST_S
+        return enough and (sums.waiting_share >= WAITING or self._count >= self._prefetch + LEAST)
+
+
+def verdict(sums: Sums, workers: int, cores: int) -> Verdict:
+    """``workers``: those alive; ``cores``: that their hosts have."""
+    share, needed = sums.waiting_share, sums.workers_needed
+    waits = "the trainer waits %s of the time" % percent(share)
+    pace = "a step takes %s ms, a worker makes a batch in %s ms: %s, %d %s there" % (
+        _ms(sums.step_s), _ms(sums.produce_s), workers_are(needed, "needed"), workers, "is" if workers == 1 else "are")
+    if share < WAITING:
+        return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits, pace))
+    seconds = workers * (sums.waited_s + sums.used_s)
+    busy = min(1.0, sum(sums.stages) / max(1e-9, seconds))
+    if busy < 1 - IDLE and sums.wire_s > sum(sums.stages):
+        return Verdict("wire", "wire: %s; a batch and its lease are under way for %s ms, a worker makes one in %s ms "
+                               "and is idle for %s of the time: a quicker network, smaller pictures or, on the "
+                               "trainer's own host, CPU time for the trainer help" % (
+                                   waits, _ms(sums.wire_s / max(1, sums.batches)), _ms(sums.produce_s),
+                                   percent(1 - busy)))
+    if workers < min(needed, cores):
+        return Verdict("too few workers", "too few workers: %s; %s, of %d cores" % (waits, pace, cores))
+    name, spent_s = max(zip(_STAGES, sums.stages), key=lambda stage: stage[1])
+    doing, help_ = _STAGES[name]
+    return Verdict(name, "%s: %s; workers spend %s of theirs %s, and %d of them are on %d core%s (%s): %s" % (
+        name, waits, percent(spent_s / max(1e-9, sum(sums.stages))), doing, workers, cores, "s" * (cores > 1),
+        workers_are(needed, "needed"), help_))
+
+
+class Watch:
+    """Which verdicts are said: each once it is sure, and another one when it is sure and some time has passed."""
+
+    def __init__(self) -> None:
+        self._name, self._in_a_row = "", 0
+        self._said, self._said_s = "", 0.0
+
+    def is_news(self, name: str, now: float) -> bool:
+        """To be called with every verdict."""
+        self._in_a_row = self._in_a_row + 1 if name == self._name else 1
+        self._name = name
+        if self._in_a_row < AGREE or name == self._said or (self._said and now < self._said_s + REPEAT_S):
+            return False
+        self._said, self._said_s = name, now
+        return True
+
+
+def workers_are(count: int, what: str) -> str:
+    """'1 worker is needed', '3 workers are needed'."""
+    return "%d worker%s %s %s" % (count, "s" * (count != 1), "is" if count == 1 else "are", what)
+
+
+def percent(share: float) -> str:
+    """'0.4%', '61%'."""
+    return ("%.1f%%" if share < 0.1 else "%.0f%%") % (100 * share)
+
+
+def _ms(seconds: float) -> str:
+    return "%.3g" % (1000 * seconds)
