@@ -10,19 +10,20 @@ in this order,
 
 The number of workers that are needed is the time in which one makes a batch, by the time in which the consumer uses one
 up. Both leave out what says nothing about the pace: the first steps, in which TensorFlow builds what it builds once; a
-step that is many times as long as others, because a checkpoint or an evaluation lies in between; a wait that is many
-times as long as a batch takes to make, because a worker was lost.
+step that is many times as long as others, because a checkpoint or an evaluation lies in between; likewise a batch, at
+one of whose files a worker hung; and a wait that is many times as long as a batch takes, because a worker was lost.
 """
 
 import math
-import statistics
-from collections import deque
-from typing import Deque, List, NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple
+
+import numpy as np
 
 WAITING = 0.01        # share of its time that a consumer may wait for data before it counts
 IDLE = 0.2            # of the workers' time; with less of it, more workers would bring more
 WARM = 4              # first batches that tell nothing
-LONG = 4              # times the usual step, or what a batch takes: is not the pace
+USUAL = 0.95          # of the steps take no longer than what is usual ...
+LONG = 3              # ... and beyond so many times that, it is not the pace
 LEAST = 8             # batches, and ...
 LEAST_S = 1.0         # ... time, from which a verdict is possible
 WINDOW_S = 10.0       # that a verdict looks back
@@ -45,7 +46,6 @@ class Taken(NamedTuple):
 
     waited_s: float    # the consumer, waiting for it
     step_s: float      # the consumer, using up the one before
-    images: int
     produce_s: float   # its worker, of which the three
     storage_s: float
     decode_s: float
@@ -107,38 +107,35 @@ class Meter:
 
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
-        self._taken: Deque[Taken] = deque(maxlen=MOST)
+        self._rows = np.zeros((MOST, len(Taken._fields)))     # a ring
         self._count = -WARM
 
     def add(self, taken: Taken) -> None:
         """The consumer has one more."""
+        if self._count >= 0:
+            self._rows[self._count % MOST] = taken
         self._count += 1
-        if self._count > 0:
-            self._taken.append(taken)
 
     def clear(self) -> None:
         """Something changed: what was before tells nothing."""
-        self._taken.clear()
         self._count = -WARM
 
     def sums(self, last_s: float = math.inf) -> Sums:
-        """Of the last so many seconds."""
-        taken: List[Taken] = []
-        for one in reversed(self._taken):
-            taken.append(one)
-            last_s -= one.waited_s + one.step_s
-            if last_s < 0:
-                break
-        if not taken:
+        """Of the last so many seconds, and of LEAST batches at least."""
+        count = max(0, self._count)
+        rows = np.roll(self._rows, -count, axis=0) if count > MOST else self._rows[:count]
+        within = int((np.cumsum(rows[::-1, 0] + rows[::-1, 1]) <= last_s).sum())
+        rows = rows[-max(LEAST, within):]
+        if not len(rows):
             return Sums(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        longest_s = LONG * statistics.median(one.step_s for one in taken)
-        produced_s, wire_s = sum(one.produce_s for one in taken), sum(one.wire_s for one in taken)
-        patience_s = LONG * (produced_s + wire_s) / len(taken)
-        storage_s, decode_s, augment_s = (sum(column) for column in zip(*(
-            (one.storage_s, one.decode_s, one.augment_s) for one in taken)))
-        return Sums(len(taken), sum(min(one.waited_s, patience_s) for one in taken),
-                    sum(min(one.step_s, longest_s) for one in taken), storage_s, decode_s, augment_s,
-                    max(0.0, produced_s - storage_s - decode_s - augment_s), wire_s)
+        waited_s, step_s, produce_s, wire_s = (rows[:, column] for column in (0, 1, 2, 6))
+        longest_s = _longest(produce_s)
+        part = np.minimum(1, longest_s / np.maximum(1e-9, produce_s))
+        storage_s, decode_s, augment_s = (float((part * rows[:, column]).sum()) for column in (3, 4, 5))
+        rest_s = float((part * produce_s).sum()) - storage_s - decode_s - augment_s
+        return Sums(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
+                    float(np.minimum(step_s, _longest(step_s)).sum()), storage_s, decode_s, augment_s,
+                    max(0.0, rest_s), float(wire_s.sum()))
 
     def is_known(self, sums: Sums) -> bool:
         """``sums`` of this meter tell something: who does not wait may still live on what lay ready before."""
@@ -146,28 +143,31 @@ class Meter:
         return enough and (sums.waiting_share >= WAITING or self._count >= self._prefetch + LEAST)
 
 
+def _longest(column: Any) -> float:
+    return float(LONG * np.sort(column)[int(USUAL * (len(column) - 1))])
+
+
 def verdict(sums: Sums, workers: int, cores: int) -> Verdict:
     """``workers``: those alive; ``cores``: that their hosts have."""
     share, needed = sums.waiting_share, sums.workers_needed
-    waits = "the trainer waits %s of the time" % percent(share)
     pace = "a step takes %s ms, a worker makes a batch in %s ms: %s, %d %s there" % (
         _ms(sums.step_s), _ms(sums.produce_s), workers_are(needed, "needed"), workers, "is" if workers == 1 else "are")
     if share < WAITING:
-        return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits, pace))
+        return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits(sums), pace))
     seconds = workers * (sums.waited_s + sums.used_s)
     busy = min(1.0, sum(sums.stages) / max(1e-9, seconds))
     if busy < 1 - IDLE and sums.wire_s > sum(sums.stages):
         return Verdict("wire", "wire: %s; a batch and its lease are under way for %s ms, a worker makes one in %s ms "
                                "and is idle for %s of the time: a quicker network, smaller pictures or, on the "
                                "trainer's own host, CPU time for the trainer help" % (
-                                   waits, _ms(sums.wire_s / max(1, sums.batches)), _ms(sums.produce_s),
+                                   waits(sums), _ms(sums.wire_s / max(1, sums.batches)), _ms(sums.produce_s),
                                    percent(1 - busy)))
     if workers < min(needed, cores):
-        return Verdict("too few workers", "too few workers: %s; %s, of %d cores" % (waits, pace, cores))
+        return Verdict("too few workers", "too few workers: %s; %s, of %d cores" % (waits(sums), pace, cores))
     name, spent_s = max(zip(_STAGES, sums.stages), key=lambda stage: stage[1])
     doing, help_ = _STAGES[name]
     return Verdict(name, "%s: %s; workers spend %s of theirs %s, and %d of them are on %d core%s (%s): %s" % (
-        name, waits, percent(spent_s / max(1e-9, sum(sums.stages))), doing, workers, cores, "s" * (cores > 1),
+        name, waits(sums), percent(spent_s / max(1e-9, sum(sums.stages))), doing, workers, cores, "s" * (cores > 1),
         workers_are(needed, "needed"), help_))
 
 
@@ -186,6 +186,11 @@ class Watch:
             return False
         self._said, self._said_s = name, now
         return True
+
+
+def waits(sums: Sums) -> str:
+    """'the trainer waits 0.4% of the time'."""
+    return "the trainer waits %s of the time" % percent(sums.waiting_share)
 
 
 def workers_are(count: int, what: str) -> str:

@@ -8,8 +8,9 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -78,6 +79,14 @@ class Batch:
         return len(self.arrays[-1])
 
 
+class Fleet(NamedTuple):
+    """Who is there, as of the last heartbeat."""
+
+    workers: int              # alive
+    cores: int                # of their hosts
+    by_supervisor: Dict[str, int]    # 'host:pid' -> its workers
+
+
 class Coordinator(threading.Thread):
     """Hands every batch of ``plan`` from ``start`` on to ``deliver(position, batch)``, in any order and from this
     thread; what ends the run goes to ``fail``. Raises ConfigError if the address cannot be bound."""
@@ -122,7 +131,7 @@ class Coordinator(threading.Thread):
         self._pinged_s = 0.0
         self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
-        self.fleet = (0, 0)       # workers that are alive, cores of their hosts
+        self.fleet = Fleet(0, 0, {})
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
         self._warned: Set[str] = set()   # what was said about peers
@@ -226,7 +235,8 @@ class Coordinator(threading.Thread):
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))
             hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in self._members.values()}
-            self.fleet = self._scheduler.workers, sum(hosts.values())
+            self.fleet = Fleet(self._scheduler.workers, sum(hosts.values()), Counter(
+                hello.worker.rpartition("/")[0] for hello in self._members.values()))
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)

@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from pipeline.audit import Audit
 from pipeline.bad_samples import BadSamples
-from pipeline.bottleneck import WINDOW_S, Meter, Taken, Verdict, Watch, verdict
+from pipeline.bottleneck import WINDOW_S, Meter, Sums, Taken, Verdict, Watch, verdict
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Batch, Coordinator
 from pipeline.dataset import Dataset
@@ -102,7 +102,8 @@ class BatchStream:
 
     def attach(self, source: Any) -> None:
         """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
-        more, or None; ``source.stop()`` ends them within two seconds."""
+        more, or None; ``source.adjust(sums, fleet)`` may change their number, and says whether it did;
+        ``source.stop()`` ends them within two seconds."""
         self._sources.append(source)
 
     def __enter__(self) -> "BatchStream":
@@ -123,7 +124,7 @@ class BatchStream:
         batch = self._wait_for(self._position)
         if batch is None:
             raise StopIteration
-        self._meter.add(Taken(self.waited_s - waited_before_s, asked_s - self._handed_s, len(batch), batch.produce_s,
+        self._meter.add(Taken(self.waited_s - waited_before_s, asked_s - self._handed_s, batch.produce_s,
                               *batch.timings[:3], batch.wire_s))
         self._handed_s = time.monotonic()
         if self._handed_s >= self._looked_s + LOOK_S:
@@ -143,13 +144,22 @@ class BatchStream:
 
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """What held the run up in the last so many seconds, and how many workers it needs; None: too early to tell."""
-        sums, (workers, cores) = self._meter.sums(last_s), self._coordinator.fleet
-        return verdict(sums, workers, cores) if workers and self._meter.is_known(sums) else None
+        return self._found(self._meter.sums(last_s))
+
+    def _found(self, sums: Sums) -> Optional[Verdict]:
+        fleet = self._coordinator.fleet
+        return verdict(sums, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(sums) else None
 
     def _look(self) -> None:
-        found = self.verdict(WINDOW_S)
-        if found is not None and self._watch.is_news(found.name, self._handed_s):
+        sums = self._meter.sums(WINDOW_S)
+        found = self._found(sums)
+        if found is None:
+            return
+        if self._watch.is_news(found.name, self._handed_s):
             log.info("bottleneck: %s", found.sentence)
+        for source in self._sources:
+            if source.adjust(sums, self._coordinator.fleet):
+                self._meter.clear()
 
     def _note_bad(self, batch: Batch) -> None:
         dataset = self._datasets[batch.training]

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import configargparse
 
@@ -15,7 +15,7 @@ from pipeline.config import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamO
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, fingerprint
 from pipeline.stream import BatchStream
-from trainer.feed import open_dataset, start_stream
+from trainer.feed import AUTO, open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -29,6 +29,16 @@ def image_size(text: str) -> Tuple[int, int]:
         return int(height), int(width if x else height)
     except ValueError:
         raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text) from None
+
+
+def number_of_workers(text: str) -> Union[int, str]:
+    """'auto' or a number."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("wants a number, or %s, not %r" % (AUTO, text)) from None
 
 
 def _parser() -> configargparse.ArgumentParser:
@@ -68,8 +78,11 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation, initial weights")
 
     group = parser.add_argument_group("workers")
-    group.add_argument("--workers", type=int, default=None, metavar="N",
-                       help="worker processes on this host (default: one per core; 0: only workers started elsewhere)")
+    group.add_argument("--workers", type=number_of_workers, default=AUTO, metavar="N",
+                       help="worker processes on this host; auto: as many as keep the training from waiting for more "
+                            "than 1%% of the time, at most one per core; 0: only workers started elsewhere. How many "
+                            "the steps need, the closing line says: what a worker takes for a batch, by what a step "
+                            "takes")
     group.add_argument("--worker-python", metavar="FILE",
                        help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
     group.add_argument("--follow-links", action="store_true",
@@ -150,7 +163,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
                       args.worker_python) as stream:
         _on_sigterm(stream)
-        if not args.workers and args.workers is not None:
+        if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
         loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
                           args.checkpoint_secs)

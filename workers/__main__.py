@@ -41,7 +41,8 @@ def _parser() -> configargparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",
-                        help="stop at once when standard input ends: for a parent process that holds its other end")
+                        help="stop at once when standard input ends: for a parent process that holds its other end; "
+                             "a line with a number in there is how many processes there are to be from now on")
     return parser
 
 

@@ -393,6 +393,7 @@ def nothing_good(tmp_path):
     (["TINY", "--audit", "notes"], "no audit file"),
     (["TINY", "--checkpoint-dir", "notes"], "notes"),
     (["TINY", "--workers", "-1"], "workers"),
+    (["TINY", "--workers", "few"], "or auto"),
     (["TINY", "--worker-python", "/nosuch/python"], "/nosuch/python"),
 ], ids=lambda value: "_".join(value).replace("/", "|") or "nothing" if isinstance(value, list) else "")
 def test_what_cannot_be_done_is_said_in_a_sentence(tiny, nothing_good, arguments, word):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from pipeline.bottleneck import (AGREE, LEAST, LEAST_S, LONG, REPEAT_S, WAITING, WARM, Meter, Sums, Taken, Watch,
+from pipeline.bottleneck import (AGREE, LEAST, LEAST_S, LONG, MOST, REPEAT_S, WAITING, WARM, Meter, Sums, Taken, Watch,
                                  verdict)
 
 STEP_S = 0.01
 
 
 def taken(waited_s=0.0, step_s=STEP_S, storage_s=0.0, decode_s=0.0, augment_s=0.0, generator_s=0.0, wire_s=0.001):
-    return Taken(waited_s, step_s, 32, storage_s + decode_s + augment_s + generator_s, storage_s, decode_s, augment_s,
+    return Taken(waited_s, step_s, storage_s + decode_s + augment_s + generator_s, storage_s, decode_s, augment_s,
                  wire_s)
 
 
@@ -109,6 +109,17 @@ def known(one, counts, prefetch=0):
     """Whether a verdict is possible after so many batches that count."""
     meters = [fed([one] * (WARM + count), prefetch) for count in counts]
     return [meter.is_known(meter.sums()) for meter in meters]
+
+
+def test_what_every_tenth_step_takes_longer_is_the_pace():
+    sums = fed([taken(step_s=0.1 if step % 10 == 0 else 0.001) for step in range(WARM + 200)]).sums()
+    assert sums.step_s == pytest.approx((0.1 + 9 * 0.001) / 10)
+
+
+def test_only_the_last_batches_are_remembered():
+    meter = fed([taken(decode_s=9.0)] * MOST + [taken(decode_s=0.01)] * (MOST + 7))
+    assert meter.sums().batches == MOST and meter.sums().produce_s == pytest.approx(0.01)
+    assert meter.sums(1.0).batches == pytest.approx(100, abs=1)
 
 
 def test_a_verdict_takes_batches_and_time():
