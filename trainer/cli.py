@@ -75,6 +75,10 @@ def _parser() -> configargparse.ArgumentParser:
     group = parser.add_argument_group("training")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
     group.add_argument("--epochs", type=int, default=5, metavar="N", help="in all, those before a checkpoint included")
+    group.add_argument("--feed", choices=("direct", "staged"), default="direct",
+                       help="staged: while a step is computed, the batch of the next one is already brought to the "
+                            "device, which hides the copy to a GPU, and costs one batch of its memory; results are the "
+                            "same to the bit")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation, initial weights")
 
     group = parser.add_argument_group("workers")
@@ -165,8 +169,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         _on_sigterm(stream)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
-        loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
-                          args.checkpoint_secs)
+        built = model.build(job.arrays, len(dataset.classes), args.feed == "staged")
+        loop = train.Loop(stream, built, start_step, checkpoint_dir, args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
             result = loop.run()
