@@ -64,7 +64,7 @@ class WorkerSession:
         self._held: Deque[Lease] = deque()  # not yet in work
         self._work: Optional[Tuple[str, Lease]] = None  # (run, lease) that the generator is at
         self._heartbeat_s = HELLO_S
-        self._spoke_s = now - HELLO_S       # when Hello or Alive was last said
+        self._spoke_s = now - HELLO_S       # when something was last said that the trainer takes for a sign of life
         self._heard_s = now
         self._sought_s = now                # since when there is no trainer
         self._reported_s = now
@@ -125,13 +125,13 @@ class WorkerSession:
     def produced(self, lease: Lease, count: int, skipped: Tuple[Any, ...], arrays: Tuple[Any, ...],
                  produce_s: float, now: float) -> List[Any]:
         """The lease in work is done."""
-        return self._finished(lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
-                                                   arrays))
+        return self._finished(now, lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
+                                                        arrays))
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Any]:
         """The lease in work cannot be done; ``sample``: the path that the generator was at."""
-        return self._finished(lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                 sendable(traceback), sample))
+        return self._finished(now, lambda run: Failed(run, lease.lease, lease.position, sendable(error),
+                                                      sendable(traceback), sample))
 
     def drain(self, now: float, reason: str) -> List[Any]:
         """Finish what is in work, take no more, leave."""
@@ -158,12 +158,13 @@ class WorkerSession:
         self._spoke_s = now
         return effects
 
-    def _finished(self, message_for: Any) -> List[Any]:
+    def _finished(self, now: float, message_for: Any) -> List[Any]:
         run = self._work[0] if self._work else ""
         self._work = None
         effects: List[Any] = []
         if run and run == self._run:
             effects.append(Say(message_for(run)))
+            self._spoke_s = now
         if self.state == "DRAINING":
             return effects + [Note("drained")] + self._end(EXIT_DRAINED)
         return effects + self._next_work()
