@@ -4,6 +4,7 @@ stream to who iterates it; beside bare ZeroMQ with messages of the same size, wh
 All over TCP on this host. A batch is 32 pictures of 64 x 64 or 224 x 224 pixels, and their labels.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+import numpy as np
 import zmq
 
 from benchmarks.ready import HWM
@@ -36,6 +38,11 @@ class Measured(NamedTuple):
     batches_s: float         # a second
     trainer_cpu_s: float     # per batch
     worker_cpu_s: float      # per batch, of all workers together
+
+
+def quiet() -> None:
+    """Workers that come and are killed are no news here."""
+    logging.getLogger("stoker").setLevel(logging.ERROR)
 
 
 def worker_python() -> str:
@@ -100,9 +107,9 @@ def stoker(side: int, workers: int, seconds: float, folder: Optional[str] = None
             return paced(lambda: next(stream), pids, seconds)
 
 
-def bare(kinds: Tuple[str, str], side: int, seconds: float,
-         own: Optional[Tuple[TrainerKeys, WorkerKeys]] = None) -> Measured:
-    """One sender and one receiver that does nothing with the messages."""
+def bare(kinds: Tuple[str, str], side: int, seconds: float, own: Optional[Tuple[TrainerKeys, WorkerKeys]] = None,
+         copied: bool = False) -> Measured:
+    """One sender, and one receiver that does nothing with the messages; ``copied``: but copy each to the same place."""
     context = zmq.Context()
     socket = context.socket(getattr(zmq, kinds[1]))
     socket.setsockopt(zmq.RCVHWM, HWM)
@@ -113,14 +120,22 @@ def bare(kinds: Tuple[str, str], side: int, seconds: float,
         environment = keys.to_environment(own[1])
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     try:
-        size = str(BATCH_SIZE * side * side * 3)
-        with programs(1, ["bare", kinds[0], "tcp://127.0.0.1:%d" % port, size], None, environment) as pids:
-            return paced(lambda: socket.recv_multipart(copy=False), pids, seconds)
+        size = BATCH_SIZE * side * side * 3
+        target = np.empty(size, np.uint8)
+
+        def take() -> None:
+            parts = socket.recv_multipart(copy=False)
+            if copied:
+                np.copyto(target, np.frombuffer(parts[-1].buffer, np.uint8))
+
+        with programs(1, ["bare", kinds[0], "tcp://127.0.0.1:%d" % port, str(size)], None, environment) as pids:
+            return paced(take, pids, seconds)
     finally:
         context.destroy(0)
 
 
 def run(quick: bool, say: Say) -> List[Table]:
+    quiet()
     rounds, seconds = (1, 0.4) if quick else (5, 1.0)
     with tempfile.TemporaryDirectory() as folder:
         keys.make(folder, ["alpha"])
@@ -133,6 +148,7 @@ def _table(side: int, rounds: int, seconds: float, folder: str, own: Tuple[Train
     contenders = {
         "bare ZeroMQ, PUSH to PULL": lambda: bare(("PUSH", "PULL"), side, seconds),
         "bare ZeroMQ, DEALER to ROUTER": lambda: bare(("DEALER", "ROUTER"), side, seconds),
+        "the same, and one copy": lambda: bare(("DEALER", "ROUTER"), side, seconds, copied=True),
         "Stoker, 1 worker": lambda: stoker(side, 1, seconds),
         "Stoker, 2 workers": lambda: stoker(side, 2, seconds),
         "bare DEALER to ROUTER, CURVE": lambda: bare(("DEALER", "ROUTER"), side, seconds, own),
