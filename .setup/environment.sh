@@ -1,5 +1,6 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
-# usage: sh .setup/environment.sh trainer|workers|same-pillow [tests] [lint]      from the repository's root
+# usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
+# NAME: trainer, workers, same-pillow, workers-simd, or a bench-* that has its pins beside this file
 #
 # The stamp of an environment is .installed/, a copy of every pin file that is in it. It is written last, and taken
 # away while something is added: an installation that failed or was interrupted is made anew.
@@ -29,13 +30,20 @@ create() { # VERSION PYTHON: an environment with the pins of this name, or a fai
     say "creating $env with CPython $1 ..."
     rm -rf "$env"
     "$2" -I -m venv "$env" >"$log" 2>&1 </dev/null || return 1
-    if [ "$name" = trainer ]; then
-        # Two of the trainer's dependencies exist only as sources: they need the build tools before them.
-        pip install pip==21.3.1 && pip install $(grep -E '^(setuptools|wheel)==' .setup/trainer.txt) || return 1
-        install -r .setup/trainer.txt || return 1
-    else
-        install --only-binary :all: -r ".setup/$name.txt" || return 1
-    fi
+    case $name in
+        trainer | bench-tensorpack)
+            # Two of the trainer's dependencies exist only as sources: they need the build tools before them.
+            pip install pip==21.3.1 && pip install $(grep -E '^(setuptools|wheel)==' .setup/trainer.txt) || return 1
+            pip install --no-deps -r .setup/trainer.txt && install -r ".setup/$name.txt" || return 1
+            ;;
+        workers-simd)
+            grep -v '^pillow==' .setup/workers.txt >.venv/without-pillow.txt
+            pip install --no-deps --only-binary :all: -r .venv/without-pillow.txt || return 1
+            rm .venv/without-pillow.txt
+            CC="cc $simd" install --no-cache-dir --no-binary pillow-simd -r ".setup/$name.txt" || return 1
+            ;;
+        *) install --only-binary :all: -r ".setup/$name.txt" || return 1 ;;
+    esac
     stamp "$2"
 }
 
@@ -95,6 +103,36 @@ make_same_pillow() {
     fi
 }
 
+make_workers_simd() {
+    simd=-mavx2 # for this machine: elsewhere it may stop with "illegal instruction", so it is built on each
+    grep -qw avx2 /proc/cpuinfo || simd=-msse4
+    headers='#include <stdio.h>\n#include <jpeglib.h>\n#include <zlib.h>\n'
+    apt="apt-get install -y gcc libc6-dev libjpeg62-turbo-dev zlib1g-dev"
+    if ! printf "$headers" | cc -E - >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing a compiler and the headers of libjpeg-turbo and zlib ..."
+        DEBIAN_FRONTEND=noninteractive $apt >"$log" 2>&1 </dev/null || true
+    fi
+    printf "$headers" | cc -E - >/dev/null 2>&1 ||
+        missing "pillow-simd is built from its sources, for which this machine lacks a compiler or headers: $apt"
+    sh .setup/find-python.sh 10 99 "${WORKER_PYTHON:-}" | create_with_newest ||
+        missing "pillow-simd could not be built: $log has the story"
+}
+
+make_bench() { # tensorpack's on CPython 3.6, the others on the newest that their pins have wheels for
+    case $name in
+        bench-tensorpack) range="6 6" ;;
+        *) range="11 99" ;;
+    esac
+    sh .setup/find-python.sh $range | create_with_newest ||
+        missing "$env cannot be made: no CPython from 3.${range% *} to 3.${range#* } here has what .setup/$name.txt pins"
+}
+
+missing() { # what needs this environment is left out, and says this sentence
+    rm -rf "$env"
+    echo "$*" >"$env.missing"
+    die "$@"
+}
+
 other_python_asked() { # WORKER_PYTHON= or PYTHON36= names another interpreter than the one that is installed
     case $name in
         trainer) asked=${PYTHON36:-} range="6 6" ;;
@@ -106,11 +144,15 @@ other_python_asked() { # WORKER_PYTHON= or PYTHON36= names another interpreter t
 }
 
 mkdir -p .venv
+rm -f "$env.missing"
 if ! installed "$name" || other_python_asked; then
     case $name in
         trainer) make_trainer ;;
         workers) make_workers ;;
         same-pillow) make_same_pillow ;;
+        workers-simd) make_workers_simd ;;
+        bench-*) make_bench ;;
+        *) die "there is no environment $name" ;;
     esac
 fi
 

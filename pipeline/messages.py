@@ -82,7 +82,7 @@ class Job:
     arrays: Tuple[ArraySpec, ...]   # inputs first, labels last
     batch_size: int                 # the most samples of a step
     seed: int
-    decode: str                     # 'fast' or 'exact', see workers/images.py
+    decode: str                     # one of config.DECODERS, see workers/images.py
     data_root: str                  # the dataset's folder as the trainer names it; '' for generated data
     exif_rotate: bool = False       # turn pictures upright as their EXIF orientation says
     follow_links: bool = False      # links that lead out of the folder are no bad files, where the worker permits it

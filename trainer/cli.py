@@ -51,9 +51,10 @@ def _parser() -> configargparse.ArgumentParser:
                        help="%s, or your own as module:function" % ", ".join(GENERATORS))
     group.add_argument("--image-size", type=image_size, default=(64, 64), metavar="H[xW]",
                        help="height and width in pixels to which images are resized (default: 64)")
-    group.add_argument("--decode", choices=DECODERS, default="fast",
-                       help="fast: JPEGs are decoded at reduced scale; exact: to the last bit what "
-                            "Image.open(f).resize(size).convert('RGB') gives")
+    group.add_argument("--decode", choices=DECODERS, default=JobOptions.decode,
+                       help="exact: to the last bit what Image.open(f).resize(size).convert('RGB') gives; otherwise "
+                            "JPEGs are decoded at reduced scale, fast: to twice the size or more, fastest: to the size "
+                            "or more, then bilinear, sampled: not antialiased, as tf.image.resize_bilinear does it")
     group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright as their EXIF data says")
     group.add_argument("--on-bad-image", choices=BAD_IMAGE, default="skip",
                        help="what becomes of a file that is no picture: skip: its batch is smaller; replace: in "

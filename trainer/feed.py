@@ -17,7 +17,7 @@ from trainer.local import LocalWorkers
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
                 image_size: Union[int, Tuple[int, int]] = 64, batch_size: int = 32, epochs: int = 1,
-                seed: int = 0, decode: str = "fast", label_word: Optional[str] = None, validation_split: float = 0.0,
+                seed: int = 0, decode: str = "fastest", label_word: Optional[str] = None, validation_split: float = 0.0,
                 workers: Optional[int] = None, worker_python: Optional[str] = None, start_step: int = 0,
                 on_bad_image: str = "skip", exif_rotate: bool = False, follow_links: bool = False,
                 **stream_options: Any) -> BatchStream:

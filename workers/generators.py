@@ -75,31 +75,38 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     Raises ValueError if there are not as many rows, or one has not the shape or range that the job says; TypeError if
     its type does not fit at all, as floats for integers.
     """
+    def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
+        made = make(sample)
+        if len(made) != len(rows):
+            raise ValueError("generator %r, sample %r: %d rows, must be %d: %s" % (
+                job.generator, sample.path, len(made), len(rows), ", ".join(spec.name for spec in job.arrays)))
+        for row, value, spec in zip(rows, made, job.arrays):
+            if np.shape(value) != tuple(spec.shape):
+                raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s" % (
+                    job.generator, sample.path, spec.name, list(np.shape(value)), list(spec.shape)))
+            np.copyto(row, value, casting="same_kind")
+            if getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu" and (row != value).any():
+                raise ValueError("generator %r, sample %r: %r has values beyond %s"
+                                 % (job.generator, sample.path, spec.name, spec.dtype))
+    return _filled(lease, job, put)
+
+
+def _filled(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
+    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadImage."""
     arrays = tuple(np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     skipped: List[Skipped] = []
 
-    def put(place: int, sample: Sample) -> bool:
+    def is_put(place: int, sample: Sample) -> bool:
         try:
-            rows = make(sample)
+            put([array[place, ...] for array in arrays], sample)     # views also of what is a single number
         except images.BadImage as error:
             skipped.append(Skipped(sample.index, str(error)))
             return False
-        if len(rows) != len(arrays):
-            raise ValueError("generator %r, sample %r: %d rows, must be %d: %s" % (
-                job.generator, sample.path, len(rows), len(arrays), ", ".join(spec.name for spec in job.arrays)))
-        for array, row, spec in zip(arrays, rows, job.arrays):
-            if np.shape(row) != tuple(spec.shape):
-                raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s"
-                                 % (job.generator, sample.path, spec.name, list(np.shape(row)), list(spec.shape)))
-            np.copyto(array[place], row, casting="same_kind")
-            if getattr(row, "dtype", None) != array.dtype and array.dtype.kind in "iu" and (array[place] != row).any():
-                raise ValueError("generator %r, sample %r: %r has values beyond %s"
-                                 % (job.generator, sample.path, spec.name, spec.dtype))
         return True
 
-    missing = [place for place, sample in enumerate(lease.samples) if not put(place, sample)]
+    missing = [place for place, sample in enumerate(lease.samples) if not is_put(place, sample)]
     spares = iter(lease.spares)
-    missing = [place for place in missing if not any(put(place, spare) for spare in spares)]
+    missing = [place for place in missing if not any(is_put(place, spare) for spare in spares)]
     if missing:
         arrays = tuple(np.delete(array, missing, axis=0) for array in arrays)
     return Output(arrays, tuple(skipped))
@@ -187,13 +194,15 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
-    def make(sample: Sample) -> Sequence[Any]:
-        path = images.resolve(job.data_root, sample.path, job.follow_links)
-        picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
+    def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
+        place = images.resolve(job.data_root, sample.path, job.follow_links)
+        picture = images.load(place, job.height_width, job.decode, job.exif_rotate)
         if augment:
             picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
-        return np.asarray(picture), [sample.label]
-    return batch_of(lease, job, make)
+        pixels, label = rows
+        pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
+        label[:] = sample.label
+    return _filled(lease, job, put)
 
 
 def _record(seed: int, number: int) -> Tuple[List[float], int]:

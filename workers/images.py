@@ -34,8 +34,11 @@ _BAD_PATH = {
     errno.ENAMETOOLONG: "name too long",
 }
 
-#: How far 'fast' reduces while decoding before it resizes properly: to no less than this many times the target.
-_REDUCING_GAP = 2
+_FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
+
+#: decode -> (to no less than how many times the target a JPEG is reduced while it is decoded, the filter then). The
+#: gap is Pillow's own ``reducing_gap``. Measured against 'exact' with the same filter in benchmarks/quality.py.
+_SCALED = {"fast": (2.0, _FILTERS.BICUBIC), "fastest": (1.0, _FILTERS.BILINEAR), "sampled": (0.7, _FILTERS.NEAREST)}
 
 #: The largest file that is read: more than the largest picture that PIL decodes takes, uncompressed.
 MAX_FILE_BYTES = 1 << 30
@@ -119,7 +122,10 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
     - 'exact': to the last bit what ``Image.open(path).resize((width, height)).convert('RGB')`` gives;
     - 'fast': a JPEG is reduced by 2, 4 or 8 while it is decoded, anything opaque by whole factors before it is
       resized, in both cases to at least twice ``size``. The way of Pillow's ``Image.thumbnail``, and close to
-      exact; but a palette is resolved first and then averaged, where 'exact' picks single pixels.
+      exact; but a palette is resolved first and then averaged, where 'exact' picks single pixels;
+    - 'fastest': the same, to at least ``size``, and the filter is bilinear (antialiased) where the others' is bicubic;
+    - 'sampled': a JPEG is reduced to at least 0.7 of ``size``, and from what is there single pixels are picked: no
+      antialiasing, as in TensorFlow's ``resize_bilinear``, and about as close to exact as that.
 
     With ``exif_rotate`` the picture is turned upright before it is resized, and 'exact' is what
     ``ImageOps.exif_transpose(Image.open(path)).resize((width, height)).convert('RGB')`` gives. EXIF data that makes no
@@ -127,7 +133,45 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
 
     Raises BadImage if the file is at fault; OSError, MemoryError if this host or this moment is.
     """
-    data = _read(path)
+    return decoded(read(path), size, decode, exif_rotate)
+
+
+def read(path: Union[str, bytes]) -> bytes:
+    """The content of the file. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or
+    leads out of the root of a Place."""
+    # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe by now? without waiting
+        try:
+            if isinstance(path, Place) and path.root and not _within(path, fd):
+                raise BadImage("a link that leads out of the data folder")
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImage("not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
+            data = os.read(fd, status.st_size + 1)
+            if len(data) != status.st_size:     # more than one call reads, or its size is changing
+                with open(fd, "rb", 0, closefd=False) as file:
+                    data += file.read()
+            return data
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in _BAD_PATH:
+            raise
+        raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
+
+
+def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
+    """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if there is no such ``decode``."""
+    if decode != "exact" and decode not in _SCALED:
+        raise ConfigError("decode must be exact or one of %s, not %r" % (", ".join(_SCALED), decode))
     # Warnings are about the file (a large one, a strange palette) and would be printed for every such picture;
     # under ``python -W error`` they would even decide what is skipped.
     with warnings.catch_warnings():
@@ -164,30 +208,6 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _read(path: Union[str, bytes]) -> bytes:
-    # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
-        # it may have become a pipe since: without waiting
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
-            if isinstance(path, Place) and path.root and not _within(path, file.fileno()):
-                raise BadImage("a link that leads out of the data folder")
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImage("not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
-            return file.read()
-    except OSError as error:
-        if error.errno not in _BAD_PATH:
-            raise
-        raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
-
-
 def _within(place: Place, fd: int) -> bool:
     """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
     try:
@@ -216,13 +236,17 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
         return upright.resize((width, height)).convert("RGB")
     if turn in _SIDEWAYS:
         height, width = width, height
-    drafted = image.draft(None, (_REDUCING_GAP * width, _REDUCING_GAP * height))
+    gap, resample = _SCALED[decode]
+    drafted = image.draft(None, (max(1, int(gap * width)), max(1, int(gap * height))))
     box = drafted[1] if drafted else None  # the part of the reduced image that is picture, in fractions of a pixel
     if image.mode in ("1", "P", "PA"):  # else PIL can but pick single pixels
         image = image.convert("L" if image.mode == "1" else "RGB")
-    # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it.
-    gap = None if image.mode in ("LA", "RGBA") else _REDUCING_GAP
-    image = image.resize((width, height), box=box, reducing_gap=gap).convert("RGB")
+    # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it. And
+    # with a small gap, to reduce one side alone takes longer than it saves.
+    reduces = image.mode not in ("LA", "RGBA") and (gap >= 2 or image.width >= 2 * width and image.height >= 2 * height)
+    image = image.resize((width, height), resample, box=box, reducing_gap=max(1.0, gap) if reduces else None)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     return image if turn is None else image.transpose(turn)
 
 

@@ -76,8 +76,8 @@ def reference(pictures, tmp_path_factory):
 class Case:
     """A run with one fault, and all that its user sees: log, and what the workers print."""
 
-    def __init__(self, run, folder, capfd):
-        self.run, self._folder, self._capfd, self._printed = run, folder, capfd, ""
+    def __init__(self, run, folder):
+        self.run, self._folder = run, folder
 
     def struck(self):
         """(pid, name) of the worker that was hit, once it is."""
@@ -87,9 +87,8 @@ class Case:
 
     def lines(self):
         """Log and prints, with each worker by its place: 'worker 0'."""
-        self._printed += self._capfd.readouterr().err
         return [re.sub(r"\S+:\d+/(\d+)", r"worker \1", line)
-                for line in "\n".join(self.run.log.lines + [self._printed]).splitlines()]
+                for line in "\n".join(self.run.log.lines + [self.run.printed()]).splitlines()]
 
     def see(self, pattern):
         """Waits for the first line in which this is found."""
@@ -102,16 +101,16 @@ class Case:
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("where", WHERE)
-def test_one_worker(where, how, reference, pictures, tmp_path, monkeypatch, capfd, table, worker_python):
+def test_one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, worker_python):
     python = worker_python if (WHERE.index(where) + HOW.index(how)) % 2 else sys.executable
-    _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, capfd, table, python)
+    _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, python)
 
 
-def test_one_worker_and_the_kernels_memory_killer(reference, pictures, tmp_path, monkeypatch, capfd, table):
+def test_one_worker_and_the_kernels_memory_killer(reference, pictures, tmp_path, monkeypatch, table):
     group = _memory_group()
     try:
         monkeypatch.setenv("FAULT_CGROUP", group)
-        _one_worker("loading", "OOM kill", reference, pictures, tmp_path, monkeypatch, capfd, table, sys.executable)
+        _one_worker("loading", "OOM kill", reference, pictures, tmp_path, monkeypatch, table, sys.executable)
     finally:
         os.rmdir(group)
 
@@ -131,7 +130,7 @@ def _memory_group():
     return pytest.skip("no memory cgroup can be made here: needs root")
 
 
-def _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, capfd, table, python):
+def _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, python):
     began = time.monotonic()
     woken = how.endswith("SIGCONT")
     same_as = "SIGKILL" if how == "OOM kill" else how
@@ -144,7 +143,7 @@ def _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, capfd, t
     epochs = 2 if woken else 1                       # room for the woken worker to show that it works
     with opened(pictures, tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=python,
                 **OPTIONS) as run:
-        case = Case(run, folder, capfd)
+        case = Case(run, folder)
         if where in ("loading", "pushing", "draining"):
             run.joined(2)                            # somebody else is there to go on
             run.take(STEP)
@@ -243,7 +242,7 @@ def test_the_folder_of_the_pictures_vanishes(pictures, tmp_path, own_generators,
           "steps 0 to %d, nothing skipped" % (len(entries) - 1), time.monotonic() - began)
 
 
-def test_no_worker_can_start(pictures, tmp_path, monkeypatch, capfd, table):
+def test_no_worker_can_start(pictures, tmp_path, monkeypatch, table):
     began = time.monotonic()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "msgpack.py").write_text("raise ImportError('msgpack is broken here')\n")
@@ -252,9 +251,8 @@ def test_no_worker_can_start(pictures, tmp_path, monkeypatch, capfd, table):
     with opened(pictures, tmp_path / "audit", workers=2, **OPTIONS) as run:
         with pytest.raises(RunFailed) as caught:
             run.take_all()
-    printed = capfd.readouterr().err
-    line, = re.findall(r"worker \d ended 5 times before it had started.*", printed)
-    assert "ImportError: msgpack is broken here" in printed
+    line, = re.findall(r"worker \d ended 5 times before it had started.*", run.printed())
+    assert "ImportError: msgpack is broken here" in run.printed()
     assert re.match(r"the local workers \(.* -m workers\) ended with exit code 1; what they said stands above",
                     str(caught.value))
     assert run.entries() == []

@@ -240,10 +240,11 @@ class Log(logging.Handler):
 
 
 class Run:
-    """A stream with its log and its audit. ``batches`` and ``entries`` are those taken so far, arrays included."""
+    """A stream with its log, its audit, and ``printed``, a function: what its processes wrote to standard error.
+    ``batches`` and ``entries`` are those taken so far, arrays included."""
 
-    def __init__(self, stream, log, audit):
-        self.stream, self.log, self._audit = stream, log, audit
+    def __init__(self, stream, log, audit, printed):
+        self.stream, self.log, self._audit, self.printed = stream, log, audit, printed
         self.batches = []
 
     def take(self, count):
@@ -272,8 +273,28 @@ class Run:
 @contextmanager
 def opened(data, audit, **options):
     """A Run over ``data`` that writes its audit to the path ``audit``, closed at the end."""
-    with Log() as log, open_stream(data, audit=str(audit), **options) as stream:
-        yield Run(stream, log, str(audit))
+    with Log() as log, _printed(str(audit) + ".stderr") as printed, open_stream(data, audit=str(audit),
+                                                                                **options) as stream:
+        yield Run(stream, log, str(audit), printed)
+
+
+@contextmanager
+def _printed(path):
+    """A function: all that this process and those it started wrote to standard error so far. pytest's own capturing
+    loses what is written just while it is read."""
+    file, before = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), os.dup(2)
+    os.dup2(file, 2)
+    os.close(file)
+
+    def text():
+        with open(path, errors="replace") as said:
+            return said.read()
+    try:
+        yield text
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        sys.stderr.write(text())         # pytest shows it where a test failed
 
 
 def diary(folder, what):

@@ -30,7 +30,7 @@ def test_the_defaults_are_valid():
     ({"batch_size": "32"}, "batch_size must be a whole number from 1 to 1048576, not '32'"),
     ({"seed": 1 << 63}, "seed must be a whole number from -4611686018427387904 to 4611686018427387904, "
                         "not 9223372036854775808"),
-    ({"decode": "slow"}, "decode must be one of fast, exact, not 'slow'"),
+    ({"decode": "slow"}, "decode must be one of exact, fast, fastest, sampled, not 'slow'"),
     ({"on_bad_image": "ignore"}, "on_bad_image must be one of skip, replace, raise, not 'ignore'"),
     ({"exif_rotate": 1}, "exif_rotate must be True or False, not 1"),
 ])

@@ -1,0 +1,11 @@
+# Makes the environments of the benchmarks: Stoker's own, and one for each of its peers. What cannot be made is said, and
+# left out of the tables.
+# usage: sh .setup/bench.sh      from the repository's root
+set -eu
+
+sh .setup/environment.sh trainer
+sh .setup/environment.sh workers
+for name in workers-simd bench-pictures bench-limit bench-tensorpack bench-torch bench-grain bench-tensorflow; do
+    sh .setup/environment.sh "$name" || true
+done
+[ -x .venv/bench-pictures/bin/python ] || exit 1 # without pictures there is nothing to measure

@@ -1,0 +1,175 @@
+"""Contenders that take turns on the same cores, in one run.
+
+A contender is one program that starts once (``benchmarks/contenders/protocol.py`` is what it says and hears). Whoever does not
+have its turn is suspended with all its processes: these are found by a mark in their environment, for a process group
+is left by whoever starts a session of its own, as Stoker's workers and some peers' do. The end kills what has the mark.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+
+from benchmarks.contenders.protocol import ANSWERS, MARK, marked
+from benchmarks.table import Say, Spread, spread
+
+START_S = 90.0
+TURN_S = 30.0       # beyond the seconds that it is told to count
+END_S = 10.0
+
+
+class Failed(Exception):
+    """A contender ended, or does not answer: with the last that it said."""
+
+
+class Contender(NamedTuple):
+    """One row of a table."""
+
+    name: str
+    command: Sequence[str]          # python -m benchmarks.contenders..., from the repository's root
+    remark: str = ""                # the quality of what it makes: filter, antialiasing, scaled decode
+    environment: Dict[str, str] = {}    # what it needs in its environment beside the mark
+    missing: str = ""               # why it cannot run here
+
+
+class Result(NamedTuple):
+    rates: List[float]              # images/s of each round
+    cpu: List[float]                # CPU seconds per second of each round: how many cores it kept busy
+    error: str = ""
+
+    @property
+    def rate(self) -> Optional[Spread]:
+        return spread(self.rates) if self.rates else None
+
+
+class Program:
+    """A contender that was started, and is suspended between its turns."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.mark = "%s=%s" % (MARK, uuid.uuid4().hex)
+        self._said = tempfile.TemporaryFile()
+        self._heard = b""
+        environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=os.getcwd(), **contender.environment)
+        environment.update([self.mark.split("=")])
+        self._answers, answers = os.pipe()      # not its standard output, on which libraries print what they like
+        environment[ANSWERS] = str(answers)
+        try:
+            self._process = subprocess.Popen(list(contender.command), stdin=subprocess.PIPE, stdout=self._said,
+                                             stderr=self._said, env=environment, pass_fds=[answers],
+                                             start_new_session=True)
+        except BaseException:
+            os.close(self._answers)
+            raise
+        finally:
+            os.close(answers)
+
+    def wait_until_ready(self) -> None:
+        """Suspends it when it has consumed its first batch. Raises Failed."""
+        line = self._line(START_S)
+        if line != "ready":
+            raise Failed("said %r instead of 'ready'" % line)
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, seconds: float) -> Sequence[float]:
+        """Lets it run: images, seconds, CPU seconds. Raises Failed."""
+        self._signal(signal.SIGCONT)
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(b"go %g\n" % seconds)
+            self._process.stdin.flush()
+            return [float(word) for word in self._line(seconds + TURN_S).split()]
+        except OSError as error:
+            raise Failed(self._last_words()) from error
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        """Kills it with everything that it started."""
+        deadline = time.monotonic() + END_S
+        while time.monotonic() < deadline and (self._signal(signal.SIGKILL) or self._process.poll() is None):
+            time.sleep(0.01)
+        self._process.wait()
+        os.close(self._answers)
+        self._said.close()
+        try:
+            self._process.stdin.close()         # type: ignore[union-attr]
+        except OSError:             # what it was told last, and did not read
+            pass
+
+    def _signal(self, signum: int) -> int:
+        """How many there were. Twice, for what was started between the look and the signal."""
+        count = 0
+        for _ in range(2):
+            for pid in marked(self.mark):
+                try:
+                    os.kill(pid, signum)
+                    count += 1
+                except OSError:
+                    pass
+        return count
+
+    def _line(self, limit_s: float) -> str:
+        deadline = time.monotonic() + limit_s
+        while b"\n" not in self._heard:
+            if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise Failed("no answer within %g s; %s" % (limit_s, self._last_words()))
+            data = os.read(self._answers, 4096)
+            if not data:
+                raise Failed(self._last_words())
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
+
+    def _last_words(self) -> str:
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1][-300:] if lines else "said nothing"
+
+
+def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say) -> Dict[str, Result]:
+    """Each contender's result, by its name. One that fails gets its error there, and the others go on."""
+    results = {each.name: Result([], [], each.missing) for each in contenders}
+    programs: Dict[str, Program] = {}
+    try:
+        at_once = os.cpu_count() or 1       # they wait for the disk and import on one core each
+        able = [each for each in contenders if not each.missing]
+        for begin in range(0, len(able), at_once):
+            part = able[begin:begin + at_once]
+            say("starting %d of %d: %s" % (begin + len(part), len(able), ", ".join(each.name for each in part)))
+            for each in part:
+                try:
+                    programs[each.name] = Program(each)
+                except OSError as error:
+                    results[each.name] = Result([], [], str(error))
+            for each in part:
+                if each.name in programs:
+                    _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
+        for number in range(rounds):
+            say("round %d of %d, %d contenders" % (number + 1, rounds, len(programs)))
+            # another order each time: nobody always follows the same neighbour
+            names = list(programs)
+            shift = number * 7 % max(1, len(names))
+            for name in names[shift:] + names[:shift]:
+                answer = _try(name, programs, results, lambda program: program.turn(seconds), say)
+                if answer:
+                    images, passed, cpu_s = answer
+                    results[name].rates.append(images / passed)
+                    results[name].cpu.append(cpu_s / passed)
+    finally:
+        for program in programs.values():
+            program.end()
+    return results
+
+
+def _try(name: str, programs: Dict[str, Program], results: Dict[str, Result], do: Any, say: Say) -> Any:
+    try:
+        return do(programs[name])
+    except (Failed, ValueError) as error:
+        say("%s failed: %s" % (name, error))
+        programs.pop(name).end()
+        results[name] = Result([], [], str(error))
+        return None

@@ -1,0 +1,67 @@
+"""No pipeline at all: a process per core decodes its share of the files into an array, and nobody gets it.
+
+Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD resize).
+"""
+
+from __future__ import generator_stop
+
+import multiprocessing
+import os
+import time
+from typing import Any, Callable, Tuple
+
+import numpy as np
+
+from benchmarks.contenders.protocol import BATCH, arguments, serve_with, shuffled
+
+
+def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
+    if way != "libjpeg":
+        from workers import images
+        return lambda path: np.asarray(images.load(path, (size, size), way))
+    import cv2
+    import simplejpeg
+    cv2.setNumThreads(1)
+
+    def load(path: str) -> np.ndarray:
+        with open(path, "rb") as file:
+            data = file.read()
+        # decoded by eighths, to no less than what is wanted
+        image = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=1)
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    return load
+
+
+def decode(way: str, folder: str, size: int, number: int, pipe: Any) -> None:
+    """One process: measures whenever the pipe says how long."""
+    load, files = loader(way, size), shuffled(folder, number)
+    batch = np.empty((BATCH, size, size, 3), np.uint8)
+    seconds = 0.1
+    while True:
+        images, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < seconds:
+            batch[images % BATCH] = load(next(files)[0])
+            images += 1
+        pipe.send((images, time.perf_counter() - begin))
+        seconds = pipe.recv()
+
+
+def main() -> None:
+    way, folder, size = arguments()
+    context = multiprocessing.get_context("fork")
+    pipes = []
+    for number in range(os.cpu_count() or 1):
+        own, other = context.Pipe()
+        context.Process(target=decode, args=(way, folder, size, number, other), daemon=True).start()
+        pipes.append(own)
+
+    def measure(seconds: float) -> Tuple[float, float]:
+        for pipe in pipes:
+            pipe.send(seconds)
+        return sum(images / passed for images, passed in [pipe.recv() for pipe in pipes]) * seconds, seconds
+
+    serve_with(measure, lambda: [pipe.recv() for pipe in pipes])
+
+
+if __name__ == "__main__":
+    main()

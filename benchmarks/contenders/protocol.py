@@ -1,0 +1,123 @@
+"""What a contender hears on its standard input and says in a pipe of its own, a line each. Python 3.6 to the newest.
+
+    contender                    benchmark
+    ready                        (when its first batch was consumed; now it is suspended)
+                                 go SECONDS
+    images SECONDS CPU_SECONDS   (suspended again, until its next turn or its end)
+
+Between its turns a contender is suspended with all its processes, so that it costs nothing, and does not start anew each
+time. What its buffers hold must flatter nobody. They are full after the start: so in its first turn a contender first
+consumes ``buffered`` batches, more than all its buffers together can hold. From then on they are at the end of a turn as
+they are when it consumes as fast as it can, and in a few milliseconds more it is suspended: in later turns it consumes
+SETTLE batches for each core before it counts.
+"""
+
+from __future__ import generator_stop
+
+import os
+import random
+import sys
+import time
+from typing import Any, Callable, Iterator, List, Tuple
+
+#: In the environment of all processes of a contender, by which they are found again, whatever session they are in.
+MARK = "BENCHMARK_CONTENDER"
+#: The file descriptor for its answers: what libraries print on the standard output is none.
+ANSWERS = "BENCHMARK_ANSWERS"
+BATCH = 32
+SETTLE = 2
+#: Of a set, so many samples are one epoch: no measurement sees the end of one, where some peers pause to refill.
+EPOCH = 400000
+
+
+def serve(batches: Iterator[int], buffered: int) -> None:
+    """Consumes ``batches``, each the number of its images, whenever it is told to. Returns at the end of the input."""
+    ahead = [buffered]
+
+    def measure(seconds: float) -> Tuple[float, float]:
+        for _ in range(ahead[0]):
+            next(batches)
+        ahead[0] = min(buffered, SETTLE * (os.cpu_count() or 1))
+        images, begin = 0, time.perf_counter()
+        while True:
+            images += next(batches)
+            passed = time.perf_counter() - begin
+            if passed >= seconds:
+                return images, passed
+    serve_with(measure, lambda: next(batches))
+
+
+def serve_with(measure: Callable[[float], Tuple[float, float]], first: Callable[[], Any]) -> None:
+    """Answers each 'go SECONDS' with what ``measure`` counts: images, and in what time; 'ready' follows ``first()``."""
+    answers = os.fdopen(int(os.environ.get(ANSWERS, "1")), "w")
+    first()
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        word, seconds = line.split()
+        assert word == "go", line
+        cpu_s, begin = cpu_of_all_s(), time.perf_counter()
+        images, passed = measure(float(seconds))
+        # the batches that were not counted cost CPU as well: the share of the time that was
+        cpu_s = (cpu_of_all_s() - cpu_s) * passed / (time.perf_counter() - begin)
+        print("%g %.6f %.3f" % (images, passed, cpu_s), file=answers, flush=True)
+
+
+def marked(mark: str) -> List[int]:
+    """The processes that have ``mark`` (NAME=value) in their environment."""
+    found = []
+    wanted = mark.encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/environ" % name, "rb") as file:
+                    if wanted in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:     # it has ended, or is somebody else's
+                pass
+    return found
+
+
+def cpu_of_all_s() -> float:
+    """CPU seconds that this contender's living processes have used so far."""
+    ticks = 0
+    for pid in marked("%s=%s" % (MARK, os.environ[MARK])) if MARK in os.environ else [os.getpid()]:
+        try:
+            with open("/proc/%d/stat" % pid) as file:
+                fields = file.read().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        except OSError:
+            pass
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def files_of(folder: str) -> Tuple[List[str], List[int]]:
+    """The pictures in the class folders below ``folder``, and their labels."""
+    paths, labels = [], []
+    for label, name in enumerate(sorted(os.listdir(folder))):
+        if os.path.isdir(os.path.join(folder, name)):
+            for file in sorted(os.listdir(os.path.join(folder, name))):
+                paths.append(os.path.join(folder, name, file))
+                labels.append(label)
+    return paths, labels
+
+
+def long_epoch(folder: str) -> Tuple[List[str], List[int]]:
+    """``files_of`` the folder again and again, EPOCH of them, for those who shuffle by themselves."""
+    paths, labels = files_of(folder)
+    times = EPOCH // len(paths)
+    return paths * times, labels * times
+
+
+def shuffled(folder: str, seed: int) -> Iterator[Tuple[str, int]]:
+    """Paths and labels of ``folder`` for ever, in another order each time, for those who cannot shuffle."""
+    samples = list(zip(*files_of(folder)))
+    draw = random.Random(seed)
+    while True:
+        draw.shuffle(samples)
+        for path, label in samples:
+            yield path, label
+
+
+def arguments() -> Tuple[str, str, int]:
+    """WAY FOLDER SIZE."""
+    return sys.argv[1], sys.argv[2], int(sys.argv[3])

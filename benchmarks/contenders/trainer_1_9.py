@@ -1,0 +1,112 @@
+"""What needs nothing but TensorFlow 1.9 and PIL: the tutorial's generator, tf.keras, tf.data. On CPython 3.6.
+
+Ways: tutorial, keras, tfdata, tfdata-tuned, tfdata-ratio.
+"""
+
+from __future__ import generator_stop
+
+import os
+import random
+from typing import Any, Iterator
+
+import numpy as np
+
+from benchmarks.contenders.protocol import BATCH, arguments, files_of, long_epoch, serve
+
+
+def tutorial(folder: str, size: int) -> Iterator[int]:
+    """The generator as one finds it: in the training process, float64 into a float32 placeholder."""
+    from PIL import Image
+
+    def image_generator(paths: Any, batch_size: int) -> Any:
+        while True:
+            random.shuffle(paths)
+            for start in range(0, len(paths), batch_size):
+                images, labels = [], []
+                for path in paths[start:start + batch_size]:
+                    if os.path.exists(path):
+                        image = Image.open(path).resize((size, size)).convert("RGB")
+                        images.append(np.array(image) / 255.0)
+                        labels.append([1 if "positive" in path else 0])
+                yield np.array(images), np.array(labels)
+
+    return fed(image_generator(files_of(folder)[0], BATCH), size, "float32")
+
+
+def keras(folder: str, size: int) -> Iterator[int]:
+    from PIL import Image
+    from tensorflow.python.keras.utils.data_utils import OrderedEnqueuer, Sequence   # what fit_generator uses
+    paths, labels = long_epoch(folder)
+
+    class Pictures(Sequence):
+        def __len__(self) -> int:
+            return len(paths) // BATCH
+
+        def __getitem__(self, index: int) -> Any:
+            part = slice(index * BATCH, (index + 1) * BATCH)
+            images = [np.asarray(Image.open(path).resize((size, size)).convert("RGB")) for path in paths[part]]
+            return np.array(images), np.array(labels[part], np.int32)[:, None]
+
+    order = list(zip(paths, labels))
+    random.shuffle(order)
+    paths, labels = [path for path, _ in order], [label for _, label in order]
+    enqueuer = OrderedEnqueuer(Pictures(), use_multiprocessing=True, shuffle=True)
+    enqueuer.start(workers=os.cpu_count() or 1, max_queue_size=8)
+    return fed(enqueuer.get(), size, "uint8")
+
+
+def fed(batches: Iterator[Any], size: int, dtype: str) -> Iterator[int]:
+    """``batches`` (images, labels, ...) through placeholders into a session that does next to nothing with them."""
+    import tensorflow as tf
+    images = tf.placeholder(dtype, [None, size, size, 3])
+    labels = tf.placeholder(tf.int32, [None, 1])
+    step = tf.shape(images)[0] + 0 * tf.shape(labels)[0]
+    with tf.Session() as session:
+        for batch in batches:
+            yield session.run(step, {images: batch[0], labels: batch[1]})
+
+
+def tfdata(folder: str, size: int, calls: int, buffered: int, shrink: bool = False, **options: Any) -> Iterator[int]:
+    """tf.data decodes and resizes in C++, and hands tensors over inside the graph: there is no placeholder to fill.
+
+    ``options`` go to decode_jpeg. ``shrink``: an op that tells PNG from JPEG takes no ``ratio``, and the other way round.
+    """
+    import tensorflow as tf
+    paths, labels = files_of(folder)
+
+    def load(path: Any, label: Any) -> Any:
+        data = tf.read_file(path)
+        if paths[0].endswith("png"):
+            image = tf.image.decode_png(data, channels=3)
+        else:
+            image = tf.image.decode_jpeg(data, channels=3, **options)
+        return tf.image.resize_images(image, [size, size]), label      # bilinear, float32 0..255
+
+    dataset = tf.data.Dataset.from_tensor_slices((paths, labels))
+    dataset = dataset.apply(tf.contrib.data.shuffle_and_repeat(len(paths)))
+    dataset = dataset.map(load, num_parallel_calls=calls).batch(BATCH).prefetch(buffered)
+    images, labels = dataset.make_one_shot_iterator().get_next()
+    step = tf.shape(images)[0] + 0 * tf.shape(labels)[0]
+    with tf.Session() as session:
+        while True:
+            yield session.run(step)
+
+
+def main() -> None:
+    way, folder, size = arguments()
+    cores = os.cpu_count() or 1
+    if way == "tutorial":
+        serve(tutorial(folder, size), 0)
+    elif way == "keras":
+        serve(keras(folder, size), 8 + cores)
+    elif way == "tfdata":
+        serve(tfdata(folder, size, cores, 1), 4)
+    elif way == "tfdata-tuned":
+        serve(tfdata(folder, size, 4 * cores, 4, dct_method="INTEGER_FAST"), 8)
+    else:
+        assert way.startswith("tfdata-ratio-"), way
+        serve(tfdata(folder, size, 4 * cores, 4, dct_method="INTEGER_FAST", ratio=int(way.split("-")[-1])), 8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Images per second, end to end: Stoker, its peers, and the limits, on the same files, in alternation.
+
+Same work for all: every file opened, decoded, resized to RGB of 64x64 or 224x224, in random order, in batches of 32, into a
+placeholder of TensorFlow 1.9 where the contender is one for TensorFlow 1.9, or else handed over as an array. One process
+or thread per core. What differs in quality is said beside each row. Contenders are suspended while it is not their
+turn, and count only what was produced during it (``benchmarks/contenders/protocol.py``). Rates compare within one run, not
+from one run to the next.
+"""
+
+import functools
+import os
+import subprocess
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+from benchmarks.alternation import Contender, Result, alternate
+from benchmarks.pictures import FOLDER
+from benchmarks.table import Goal, Say, Table, main
+
+EXACT = "bicubic, antialiased (Pillow's own resize)"
+SCALED = "scaled decode, then bicubic, antialiased; "
+PLAIN = "bilinear, not antialiased"
+MODES = {"exact": EXACT, "fast": SCALED + "to >= 2x the size", "fastest": SCALED + "to >= the size",
+         "sampled": "scaled decode to >= the size, then " + PLAIN}
+
+TUTORIAL = "tutorial's generator"
+TENSORPACK = ("tensorpack MultiProcessMapData", "tensorpack MultiProcessRunnerZMQ", "tensorpack RemoteDataZMQ")
+TFDATA = ("tf.data, TF 1.9", "tf.data, TF 1.9, tuned")
+RATIO = "tf.data, TF 1.9, tuned, ratio=%d"
+TFDATA_2 = "tf.data, TF 2.21"
+LIBJPEG = "limit: libjpeg-turbo + OpenCV"
+PYTHONS = {"trainer": "Python 3.6", "workers": "newest Python", "workers-simd": "pillow-simd"}
+
+
+def stoker(mode: str, environment: str = "workers") -> str:
+    return "Stoker %s, %s" % (mode, PYTHONS[environment])
+
+
+def limit(mode: str, environment: str = "workers") -> str:
+    return "limit: %s, %s" % (mode, PYTHONS[environment])
+
+
+class Group(NamedTuple):
+    """Contenders that are measured together, on one set of pictures at one size."""
+
+    name: str
+    pictures: str
+    size: int
+    rounds: int
+    seconds: float
+    contenders: List[Contender]
+
+
+def contender(name: str, environment: str, module: str, way: str, pictures: str, size: int, remark: str) -> Contender:
+    python = os.path.join(".venv", environment, "bin", "python")
+    missing = ""
+    if not os.path.exists(python):
+        try:
+            with open(os.path.join(".venv", environment + ".missing")) as file:
+                missing = file.read().strip()
+        except OSError:
+            missing = "no environment .venv/%s: `sh .setup/bench.sh` makes it" % environment
+    return Contender(name, [python, "-m", "benchmarks.contenders." + module, way, os.path.join(FOLDER, pictures),
+                            str(size)], remark, missing=missing)
+
+
+def few(pictures: str, size: int) -> List[Contender]:
+    """Those that are of interest with every kind of picture."""
+    make = functools.partial(contender, pictures=pictures, size=size)
+    found = [make(TUTORIAL, "trainer", "trainer_1_9", "tutorial", remark=EXACT)]
+    found += [make(name, "bench-tensorpack", "tensorpack_flows", way, remark=EXACT)
+              for name, way in zip(TENSORPACK, ("map", "runner", "remote"))]
+    found += [make(name, "trainer", "trainer_1_9", way, remark=PLAIN + extra)
+              for name, way, extra in zip(TFDATA, ("tfdata", "tfdata-tuned"), ("", "; fast DCT, 4 calls per core"))]
+    found += [_stoker(make, mode, environment) for mode, environment in
+              (("exact", "workers"), ("fastest", "workers"), ("sampled", "workers"))]
+    return found
+
+
+def everybody(pictures: str, size: int, ratio: int) -> List[Contender]:
+    """``ratio``: by what decode_jpeg of TF 1.9 can reduce these pictures for this size."""
+    make = functools.partial(contender, pictures=pictures, size=size)
+    found = few(pictures, size)[:-3]
+    found.insert(1, make("tf.keras 1.9 OrderedEnqueuer", "trainer", "trainer_1_9", "keras", remark=EXACT))
+    found.insert(5, make("tensorpack MultiProcessRunnerZMQ, OpenCV", "bench-tensorpack", "tensorpack_flows", "runner-cv2",
+                         remark=PLAIN))
+    if ratio > 1:
+        found.append(make(RATIO % ratio, "trainer", "trainer_1_9", "tfdata-ratio-%d" % ratio,
+                          remark="scaled decode by %d, then %s" % (ratio, PLAIN)))
+    found += [make("PyTorch DataLoader", "bench-torch", "torch_loader", "exact", remark=EXACT),
+              make("PyTorch DataLoader, draft", "bench-torch", "torch_loader", "draft",
+                   remark=MODES["fastest"]),
+              make("grain", "bench-grain", "grain_loader", "exact", remark=EXACT),
+              make(TFDATA_2, "bench-tensorflow", "trainer_2", "tfdata", remark=PLAIN),
+              make("tf.data service, TF 2.21", "bench-tensorflow", "trainer_2", "service", remark=PLAIN)]
+    found += [_stoker(make, mode, "trainer") for mode in ("exact", "fastest")]
+    found += [_stoker(make, mode, environment) for environment in ("workers", "workers-simd") for mode in MODES]
+    found += [make(limit(mode, environment), environment, "limit", mode, remark=MODES[mode])
+              for mode, environment in (("fastest", "workers"), ("sampled", "workers"), ("fastest", "workers-simd"))]
+    found += [make(LIBJPEG, "bench-limit", "limit", "libjpeg", remark=MODES["sampled"])]
+    return found
+
+
+def _stoker(make: Any, mode: str, environment: str) -> Contender:
+    python = os.path.abspath(os.path.join(".venv", environment, "bin", "python"))
+    return make(stoker(mode, environment), "trainer" if os.path.exists(python) else environment, "stoker",
+                "%s:%s" % (mode, python), remark=MODES[mode])
+
+
+def groups(quick: bool) -> List[Group]:
+    rounds, seconds = (1, 0.4) if quick else (5, 1.5)
+    found = [Group("64", "photos", 64, rounds, seconds, everybody("photos", 64, 4)),
+             Group("224", "photos", 224, rounds, seconds, everybody("photos", 224, 1))]
+    for pictures in ("large", "png"):
+        found.append(Group(pictures, pictures, 224, 1 if quick else 3, seconds, few(pictures, 224)))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- goals
+
+def goals_of(name: str, rates: Dict[str, float]) -> List[Goal]:
+    """The claims on a group's median rates. What could not be measured counts as not reached."""
+    ours, simd = stoker("fastest"), stoker("fastest", "workers-simd")
+    peers = [each for each in rates if not each.startswith(("Stoker", "limit:"))]
+    wanted = {"64": (9.0, 4.5, 1.25, 1.35, 0.90), "224": (4.3, 2.0, 1.25, 2.2, 0.95)}.get(name)
+    if wanted is None:
+        return []
+    tutorial, tensorpack, tfdata, tfdata_simd, share = wanted
+    best_tensorpack, best_tfdata, best_peer = (_best(rates, each) for each in (TENSORPACK, TFDATA, peers))
+    found = [_ratio(rates, ours, TUTORIAL, tutorial), _ratio(rates, ours, best_tensorpack, tensorpack),
+             _ratio(rates, ours, best_tfdata, tfdata), _ratio(rates, simd, best_tfdata, tfdata_simd)]
+    if name == "64":
+        found.append(_ratio(rates, simd, TFDATA_2, 1.0))
+    found.append(_ratio(rates, _best(rates, [stoker("sampled", each) for each in PYTHONS]), best_peer, 1.0))
+    found += [_ratio(rates, stoker(mode, environment), limit(mode, environment), share)
+              for mode, environment in (("fastest", "workers"), ("fastest", "workers-simd"), ("sampled", "workers"))]
+    found.append(_ratio(rates, simd, LIBJPEG, 0.7))
+    return found
+
+
+def _best(rates: Dict[str, float], names: Sequence[str]) -> str:
+    return max(names, key=lambda name: rates.get(name, 0.0))
+
+
+def _ratio(rates: Dict[str, float], one: str, other: str, wanted: float) -> Goal:
+    reached = rates.get(one, 0.0) / rates[other] if rates.get(other) else 0.0
+    return Goal("%s over %s" % (one, other), reached, wanted)
+
+
+# --------------------------------------------------------------------------------------------------------------- table
+
+def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
+    rows = []       # type: List[List[Any]]
+    first = results[group.contenders[0].name].rate
+    for each in group.contenders:
+        result = results[each.name]
+        if result.rate is None:
+            rows.append([each.name, None, None, None, None, None, each.remark, result.error])
+            continue
+        rows.append([each.name, result.rate.median, result.rate.least, result.rate.most,
+                     result.rate.median / first.median if first else None,
+                     sum(result.cpu) / len(result.cpu), each.remark, ""])
+    columns = ["contender", "images/s", "least", "most", "x tutorial", "cores busy", "quality", "failed"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    rates = {name: result.rate.median for name, result in results.items() if result.rate is not None}
+    return Table("end-to-end-" + group.name, title, columns, rows,
+                 ["Medians of %d rounds of %g s, with the slowest and the fastest round." % (group.rounds, group.seconds),
+                  "Limits have no pipeline: a process per core decodes its share, and nobody gets it."]
+                 if group.name in ("64", "224") else
+                 ["Medians of %d rounds of %g s, with the slowest and the fastest round." % (group.rounds, group.seconds)],
+                 goals_of(group.name, rates), "bars", "images/s", ("least", "most"))
+
+
+def run(quick: bool, say: Say) -> List[Table]:
+    facts = pictures_made(say)
+    tables = []
+    for group in groups(quick):
+        say("%s at %d pixels" % (facts[group.pictures], group.size))
+        results = alternate(group.contenders, group.rounds, group.seconds, say)
+        tables.append(table_of(group, results, "End to end at %dx%d: %s" % (group.size, group.size,
+                                                                             facts[group.pictures])))
+    return tables
+
+
+def pictures_made(say: Say) -> Dict[str, str]:
+    """Sees to the pictures; what each set is."""
+    python = os.path.join(".venv", "bench-pictures", "bin", "python")
+    say("looking after the pictures in %s" % FOLDER)
+    subprocess.run([python, "-m", "benchmarks.pictures"], check=True)
+    from benchmarks.pictures import facts
+    return facts(FOLDER)
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,72 @@
+"""What a report says about the machine, the software and the source that its figures come from."""
+
+import glob
+import os
+import platform
+import re
+import subprocess
+from typing import List, Tuple
+
+#: CPU features that decoders and resizers have code for.
+FLAGS = ("sse4_1", "avx2", "avx512f", "avx512bw")
+#: environment -> the packages whose versions matter to its figures
+PACKAGES = (("trainer", ("tensorflow", "numpy", "pillow", "pyzmq", "msgpack")),
+            ("workers", ("pillow", "numpy", "pyzmq", "msgpack", "lmdb")),
+            ("workers-simd", ("pillow_simd", "numpy")),
+            ("bench-tensorpack", ("tensorpack", "tensorflow", "opencv_python_headless", "pillow")),
+            ("bench-torch", ("torch", "pillow")), ("bench-grain", ("grain", "pillow")),
+            ("bench-tensorflow", ("tensorflow_cpu",)), ("bench-limit", ("simplejpeg", "opencv_python_headless")))
+
+
+def facts() -> List[Tuple[str, str]]:
+    """Pairs of a name and what is found."""
+    found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (_of("/proc/cpuinfo", r"model name\s*: (.*)"),
+                                                                  len(os.sched_getaffinity(0)), _flags(), _memory_gb())),
+             ("system", "%s, Linux %s" % (_of("/etc/os-release", r'PRETTY_NAME="(.*)"'), platform.release()))]
+    found += [(".venv/" + name, versions) for name, packages in PACKAGES for versions in [_versions(name, packages)]
+              if versions]
+    return found + [("commit", commit())]
+
+
+def commit() -> str:
+    """What is checked out, and whether it was changed."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(("git",) + arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              universal_newlines=True).stdout.strip()
+    try:
+        head = git("rev-parse", "--short", "HEAD")
+        # the report itself is no change
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/BENCHMARKS.md",
+                      ":!docs/benchmarks")
+    except OSError:
+        return "unknown"
+    return (head or "unknown") + " with changes" * bool(changed)
+
+
+def _versions(name: str, packages: Tuple[str, ...]) -> str:
+    folders = glob.glob(os.path.join(".venv", name, "lib", "python3*"))
+    if not folders:
+        return ""
+    found = ["Python " + os.path.basename(folders[0])[len("python"):]]
+    installed = {match.group(1).lower(): match.group(2) for each in glob.glob(folders[0] + "/site-packages/*.dist-info")
+                 for match in [re.match(r"(.+?)-(.+)\.dist-info$", os.path.basename(each))] if match}
+    return ", ".join(found + ["%s %s" % (package.replace("_", "-"), installed[package]) for package in packages
+                              if package in installed])
+
+
+def _flags() -> str:
+    flags = _of("/proc/cpuinfo", r"flags\s*: (.*)").split()
+    return " ".join(flag for flag in FLAGS if flag in flags) or "no SIMD that is known here"
+
+
+def _memory_gb() -> float:
+    return int(_of("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) / 2**20
+
+
+def _of(path: str, pattern: str) -> str:
+    try:
+        with open(path) as file:
+            match = re.search(pattern, file.read())
+    except OSError:
+        match = None
+    return match.group(1).strip() if match else "0" if "\\d" in pattern else "unknown"
