@@ -95,14 +95,16 @@ def run(quick: bool, say: Say) -> List[Table]:
 
 
 def _first(folder: str, rounds: int, say: Say) -> Table:
-    pythons = {"workers on the newest Python": worker_python(), "workers on the trainer's Python 3.6": sys.executable}
+    pythons = {"workers on the newest Python": worker_python(),
+               "workers on the trainer's Python 3.6": sys.executable}
     found: Dict[str, List[float]] = {name: [] for name in pythons}
     for number in range(rounds):
         say("first batch, round %d of %d" % (number + 1, rounds))
         for name, python in pythons.items():
             found[name].append(first_batch_s(folder, python))
-    return Table("first-batch", "Time to the first batch, from open_stream (%d pictures, 64 x 64, 2 workers)" % PICTURES,
-                 ["", "s", "least", "most"], [[name] + list(spread(values)) for name, values in found.items()],
+    return Table("first-batch",
+                 "Time to the first batch, from open_stream (%d pictures, 64 x 64, 2 workers)" % PICTURES, ["", "s", "least", "most"],
+                 [[name] + list(spread(values)) for name, values in found.items()],
                  plot="bars", value_column="s", spread_columns=("least", "most"))
 
 
@@ -116,12 +118,12 @@ def _order(folder: str, turns: int, rounds: int, say: Say) -> Table:
         ordered, any_order = (spread(values).median for values in zip(*pairs))
         costs = [1 - one / other for one, other in pairs]
         rows.append([side, ordered, any_order] + list(spread(costs)))
-        goals.append(Goal("share of the batches that order costs at %d pixels" % side, spread(costs).median, MOST_COST,
-                          at_most=True))
+        goals.append(Goal("share of the batches that order costs at %d pixels" % side, spread(costs).median,
+                          MOST_COST, at_most=True))
     return Table("cost-of-order", "Batches a second in order, and as they come (2 workers, sample pictures)",
                  ["pixels", "in order", "as they come", "order costs", "least", "most"], rows,
-                 notes=["In each round one stream with the same workers, read in %d turns of %g s of either kind; a cost "
-                        "below 0 is chance." % (turns, TURN_S)], goals=goals)
+                 notes=["In each round one stream with the same workers, read in %d turns of %g s of either kind; a "
+                        "cost below 0 is chance." % (turns, TURN_S)], goals=goals)
 
 
 if __name__ == "__main__":

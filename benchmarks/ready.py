@@ -82,8 +82,8 @@ class _Sleepers:
             socket.connect(address)
             self._poller.register(socket, zmq.POLLIN)
             self._sockets[socket] = number
-            session = WorkerSession(Hello("sleeper:%d/%d" % (os.getpid(), number), os.getpid(), "none", 1, ""), True, now)
-            self._ends.append((socket, session))
+            hello = Hello("sleeper:%d/%d" % (os.getpid(), number), os.getpid(), "none", 1, "")
+            self._ends.append((socket, WorkerSession(hello, True, now)))
             heapq.heappush(self._due, (now, number, None))
 
     def run(self) -> None:

@@ -145,9 +145,9 @@ def _sleepers(quick: bool, say: Say) -> Table:
         "trainer MB", "fewest of a worker", "most", "fewest by mean"], rows,
         notes=["Real sessions and sockets, up to %d in one process. Fewest and most: batches of one worker in the "
                "%.1f s of a round, of all rounds." % (A_PROCESS, seconds),
-               "100 workers that sleep 0.05 s ask for as much as 1,000 that sleep 0.5 s: what they cost apart is the price "
-               "of numbers. The last row asks for more than this machine gives, whose cores the sleepers share: there "
-               "the control plane ends."],
+               "100 workers that sleep 0.05 s ask for as much as 1,000 that sleep 0.5 s: what a batch costs more with "
+               "these is the price of numbers. The last row asks for more than this machine gives, whose cores the "
+               "sleepers share: there the control plane ends."],
         goals=[Goal("1,000 workers: batches of the one with fewest, by the mean", thousand, LEAST_SHARE)],
         plot="lines", value_column="leases/s")
 

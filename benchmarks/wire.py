@@ -28,7 +28,7 @@ from pipeline.stream import BatchStream
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIDES = (64, 224)            # of the pictures, in pixels
 BATCH_SIZE = 32
-WARM_UP = 50                 # batches, before the clock runs: memory is there, TCP has found its pace
+WARM_UP, WARM_UP_S = 50, 0.5  # batches, or seconds, before the clock runs: memory is there, TCP has found its pace
 LEAST_OF_BARE = 0.85
 
 
@@ -78,8 +78,11 @@ def programs(count: int, arguments: List[str], python: Optional[str] = None,
 
 def paced(take: Callable[[], Any], pids: List[int], seconds: float) -> Measured:
     """How fast ``take`` gives one batch after the other, and what it costs here and in the processes ``pids``."""
+    take()
+    warm = time.monotonic() + WARM_UP_S
     for _ in range(WARM_UP):
-        take()
+        if time.monotonic() < warm:
+            take()
     count, here, there, start = 0, cpu_s(os.getpid()), sum(map(cpu_s, pids)), time.monotonic()
     while time.monotonic() < start + seconds:
         take()
@@ -173,9 +176,11 @@ def _table(side: int, rounds: int, seconds: float, folder: str, own: Tuple[Train
         "wire-%d" % side, "The wire: batches of 32 pictures of %d x %d (%d KB)" % (side, side, size // 1000),
         ["", "batches/s", "least", "most", "GB/s", "CPU us/batch, receiver", "CPU us/batch, senders",
          "CPU s/GB, receiver", "CPU s/GB, senders"], rows,
-        notes=["Workers whose batches are ready, so that only moving them counts. Stoker's receiver ends with every batch "
-               "in 64-byte aligned memory, in order; the bare one drops each message as it came.",
-               "The receiver is the whole trainer process: main thread, coordinator, and libzmq's own."],
+        notes=["Workers whose batches are ready, so that only moving them counts. Stoker's receiver ends with every "
+               "batch in 64-byte aligned memory, in order; the bare one drops each message as it came.",
+               "The receiver is the whole trainer process: main thread, coordinator, and libzmq's own.",
+               "%d cores carry all of it: what CPU time a batch takes on both sides together bounds the rate."
+               % len(os.sched_getaffinity(0))],
         goals=[Goal("of the better bare ZeroMQ's batches a second, %d KB" % (size // 1000), reached / limit,
                     LEAST_OF_BARE)],
         plot="bars", value_column="batches/s", spread_columns=("least", "most"))

@@ -1,8 +1,8 @@
 """One worker process: connect, hold leases, run the generator, push the batches.
 
 Two threads. The main thread runs the generator, because user code may take seconds a batch. The other one carries
-out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. Only a finished batch is
-sent by the main thread itself: the way through the other one would cost two changes of threads a batch.
+out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. Only what is finished
+the main thread sends itself: the way through the other one would cost two changes of threads a batch.
 
 Started by ``workers/supervisor.py``; a process of its own dies with its parent, even if it is suspended.
 """

@@ -145,22 +145,21 @@ def test_records_come_back_as_records():
     assert decode(FROM_TRAINER[0], frames_of(FROM_TRAINER[0])).job.arrays[0].sample_bytes == 12
 
 
-INTS = st.one_of(st.integers(-1, 3), st.sampled_from([(1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63]), st.booleans())
-ROWS = st.lists(st.one_of(st.tuples(INTS, st.text(max_size=3), INTS).map(list),
-                          st.lists(st.one_of(INTS, st.text(max_size=3), st.none(), st.floats()), max_size=4),
-                          st.sampled_from([None, 7, "abc", ["0", "a", 0], [0, "x" * (MAX_TEXT + 1), 0]])), max_size=3)
-
-
-@given(st.one_of(ROWS, st.lists(st.tuples(st.integers(0, 9), st.text(max_size=3), st.integers(0, 9)).map(list)),
-                 st.sampled_from([None, 3, "abc", {}])))
-def test_samples_checked_by_columns_are_those_checked_one_by_one(value):
-    def outcome(check):
+@pytest.mark.parametrize("value", [-1, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, True, None, 1.5, "x", b"x", [],
+                                   "x" * (MAX_TEXT + 1)], ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_samples_checked_by_columns_are_those_checked_one_by_one(value, place):
+    def outcome(check, rows):
         try:
-            return check(value)
+            return check(rows)
         except ValueError as error:
             return str(error)
-    assert outcome(codec._samples) == outcome(codec._each_sample)
-    assert all(type(sample) is Sample for sample in outcome(codec._samples) if isinstance(sample, tuple))
+    good, bad = [1, "a", 1], [2, "b", 2]
+    bad[place] = value
+    for rows in ([good, bad], [bad], [bad, good], [good, bad[:place] + bad[place + 1:]], [good, good + [value]],
+                 [good, value], value, []):
+        assert outcome(codec._samples, rows) == outcome(codec._each_sample, rows)
+    assert [type(sample) for sample in codec._samples([good, good])] == [Sample, Sample]
 
 
 def test_a_batch_without_samples_survives_the_trip():
