@@ -172,16 +172,18 @@ class _SocketThread(threading.Thread):
     def finish(self, done: Finished) -> None:
         """Called by the generator's thread, which so sends its batch, and finds its next lease, without waiting for
         the other thread to wake up."""
+        sooner = False
         try:
             with self._connection.lock:
                 if self.code is None:
-                    now = time.monotonic()
+                    deadline, now = self._session.next_deadline(), time.monotonic()
                     self._carry_out(self._finished(done, now), now)
                     self._receive(now)
+                    sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug, and none of the generator's
             traceback.print_exc()
             self.code = 1
-        if self.code is not None:
+        if sooner or self.code is not None:
             self._waker.wake()
 
     def _finished(self, done: Finished, now: float) -> List[Any]:
