@@ -124,8 +124,9 @@ class Coordinator(threading.Thread):
             raise
         self.address = self._listener.address
         self._members: Dict[Any, Hello] = {}  # whoever got a Welcome and is not gone
-        self._planned: Dict[int, PlannedBatch] = {}   # of the open positions
+        self._planned: Dict[int, PlannedBatch] = {}   # of the open positions; with spares if they stand in
         self._taken = start       # below it, the consumer has everything
+        self._hungry = True       # somebody waits for the window to move: worth a wake
         self._stopping: Optional[str] = None
         self._stop_s = STOP_S
         self._pinged_s = 0.0
@@ -143,7 +144,9 @@ class Coordinator(threading.Thread):
     def take_up_to(self, position: int) -> None:
         """The consumer has all batches below ``position``."""
         self._taken = position
-        self._waker.wake()
+        if self._hungry:
+            self._hungry = False      # once is enough
+            self._waker.wake()
 
     def stop(self, reason: str, done: bool) -> None:
         """Ends the thread: workers are told, the port is free again. ``done``: in no hurry."""
@@ -176,7 +179,10 @@ class Coordinator(threading.Thread):
             while self._stopping is None:
                 deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s,
                                self._listener.next_deadline())
-                self._listener.wait(deadline - time.monotonic())
+                # in this order: what the consumer takes from here on either is seen at once, or wakes
+                self._hungry = self._scheduler.has_room
+                taken = self._hungry and self._taken > self._scheduler.head
+                self._listener.wait(0.0 if taken else deadline - time.monotonic())
                 self._turn()
             self._say_stop(self._stopping)
             scheduler = self._scheduler
@@ -240,7 +246,7 @@ class Coordinator(threading.Thread):
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)
-        self._none_since = None if self._scheduler.workers else self._none_since or now
+        self._none_since = None if self._scheduler.has_workers else self._none_since or now
 
     def _look_at_the_door(self) -> None:
         self._listener.look(time.monotonic())
@@ -308,10 +314,7 @@ class Coordinator(threading.Thread):
         if not self._scheduler.is_open(message.position):
             return ()
         planned = self._planned[message.position]
-        return codec.check_arrays(message, self._job, planned.indices, self._spares(planned))
-
-    def _spares(self, planned: PlannedBatch) -> Tuple[int, ...]:
-        return planned.spares if self._replace else ()
+        return codec.check_arrays(message, self._job, planned.indices, planned.spares)
 
     def _welcome(self, key: bytes, hello: Hello) -> bool:
         """False: whoever said Hello is gone. A connection that broke leaves its words behind, and must not become a
@@ -357,13 +360,12 @@ class Coordinator(threading.Thread):
                 self._fail(self._aborted(effect))
 
     def _grant(self, effect: Grant) -> None:
-        planned = self._planned.get(effect.position) or self._plan.at(effect.position)
+        planned = self._planned.get(effect.position) or self._plan.at(effect.position, self._replace)
         self._planned[effect.position] = planned
         dataset = self._datasets[planned.training]
         assert dataset is not None
-        samples = tuple(dataset.sample(index) for index in planned.indices)
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
-                                                     samples, tuple(map(dataset.sample, self._spares(planned))),
+                                                     dataset.samples(planned.indices), dataset.samples(planned.spares),
                                                      effect.careful)))
 
     def _accept(self, effect: Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
@@ -373,7 +375,7 @@ class Coordinator(threading.Thread):
             array = self._pool.empty(view.shape, view.dtype)
             np.copyto(array, view)       # the one copy; numpy releases the GIL for it
             arrays.append(array)
-        sources = held(planned.indices, self._spares(planned), [skip.index for skip in message.skipped], message.count)
+        sources = held(planned.indices, planned.spares, [skip.index for skip in message.skipped], message.count)
         assert sources is not None       # it was checked
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,

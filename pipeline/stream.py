@@ -221,10 +221,12 @@ class BatchStream:
         start = reported = time.monotonic()
         try:
             while not self.interrupted:
-                with self._condition:
-                    if position not in self._ready and self._error is None:
-                        self._condition.wait(POLL_S)
-                    batch, error = self._ready.get(position), self._error
+                batch, error = self._ready.get(position), self._error
+                if batch is None and error is None:
+                    with self._condition:
+                        if position not in self._ready and self._error is None:
+                            self._condition.wait(POLL_S)
+                        batch, error = self._ready.get(position), self._error
                 if batch is not None:
                     return batch
                 if error is not None:

@@ -65,7 +65,7 @@ class WorkerSession:
         self._work: Optional[Tuple[str, Lease]] = None  # (run, lease) that the generator is at
         self._arrived_s: Dict[Tuple[str, int], float] = {}   # when a lease, by run and id, came here
         self._heartbeat_s = HELLO_S
-        self._spoke_s = now - HELLO_S       # when Hello or Alive was last said
+        self._spoke_s = now - HELLO_S       # when something was last said that the trainer takes for a sign of life
         self._heard_s = now
         self._sought_s = now                # since when there is no trainer
         self._reported_s = now
@@ -129,14 +129,14 @@ class WorkerSession:
                  produce_s: float, timings: Timings, now: float) -> List[Any]:
         """The lease in work is done. ``timings``: but for ``held_s``."""
         timings = timings._replace(held_s=now - self._arrived(lease, now))
-        return self._finished(lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
-                                                   arrays, timings))
+        return self._finished(now, lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
+                                                        arrays, timings))
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Any]:
         """The lease in work cannot be done; ``sample``: the path that the generator was at."""
         self._arrived(lease, now)
-        return self._finished(lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                 sendable(traceback), sample))
+        return self._finished(now, lambda run: Failed(run, lease.lease, lease.position, sendable(error),
+                                                      sendable(traceback), sample))
 
     def drain(self, now: float, reason: str) -> List[Any]:
         """Finish what is in work, take no more, leave."""
@@ -168,12 +168,13 @@ class WorkerSession:
         """When the lease in work came, which is forgotten; now, where that has been already."""
         return self._arrived_s.pop((self._work[0] if self._work else "", lease.lease), now)
 
-    def _finished(self, message_for: Any) -> List[Any]:
+    def _finished(self, now: float, message_for: Any) -> List[Any]:
         run = self._work[0] if self._work else ""
         self._work = None
         effects: List[Any] = []
         if run and run == self._run:
             effects.append(Say(message_for(run)))
+            self._spoke_s = now
         if self.state == "DRAINING":
             return effects + [Note("drained")] + self._end(EXIT_DRAINED)
         return effects + self._next_work()

@@ -1,8 +1,8 @@
 """One worker process: connect, hold leases, run the generator, push the batches.
 
-Two threads. The main thread runs the generator and nothing else, because user code may take seconds a batch. The
-other one owns the socket, carries out what ``WorkerSession`` decides, and says Alive meanwhile. Signals, finished
-batches and messages all reach it through one poll.
+Two threads. The main thread runs the generator, because user code may take seconds a batch. The other one carries
+out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. Only what is finished
+the main thread sends itself: the way through the other one would cost two changes of threads a batch.
 
 Started by ``workers/supervisor.py``; a process of its own dies with its parent, even if it is suspended.
 """
@@ -147,7 +147,7 @@ def _stages() -> Timings:
 
 
 class _SocketThread(threading.Thread):
-    """Carries out what the session decides."""
+    """Carries out what the session decides. Its lock is the connection's: session and socket are used under it."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
                  items: "queue.Queue[Any]", parent: int, say_ended: Callable[[], None],
@@ -156,7 +156,6 @@ class _SocketThread(threading.Thread):
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
         self._say_ended = say_ended
-        self.finished: "queue.Queue[Finished]" = queue.Queue()
         self._refusal_noted_s = -REPORT_S
         self.drain = ""                     # set by a signal handler: why to leave
         self.code: Optional[int] = None
@@ -165,18 +164,45 @@ class _SocketThread(threading.Thread):
         try:
             while self.code is None:
                 self._connection.wait(max(0.0, self._session.next_deadline() - time.monotonic()))
-                self._turn()
+                with self._connection.lock:
+                    self._turn()
         except Exception:                   # a bug: a worker without its socket is of no use
             traceback.print_exc()
             self.code = 1
         self._say_ended()
-        self._connection.close()
+        with self._connection.lock:
+            self._connection.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
 
-    def _turn(self) -> None:
-        now = time.monotonic()
+    def finish(self, done: Finished) -> None:
+        """Called by the generator's thread, which so sends its batch, and finds its next lease, without waiting for
+        the other thread to wake up."""
+        sooner = False
+        try:
+            with self._connection.lock:
+                if self.code is None:
+                    deadline, now = self._session.next_deadline(), time.monotonic()
+                    self._carry_out(self._finished(done, now), now)
+                    self._receive(now)
+                    sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+        except Exception:                   # a bug, and none of the generator's
+            traceback.print_exc()
+            self.code = 1
+        if sooner or self.code is not None:
+            self._waker.wake()
+
+    def _finished(self, done: Finished, now: float) -> List[Any]:
+        if done.output is not None:
+            arrays = done.output.arrays
+            return self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays, done.produce_s,
+                                          done.timings, now)
+        self._note("failed at position %d%s: %s" % (
+            done.lease.position, done.sample and ", at %r" % done.sample, done.error))
+        return self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
+
+    def _receive(self, now: float) -> None:
         while self.code is None:
             frames = self._connection.receive()
             if frames is None:
@@ -187,17 +213,10 @@ class _SocketThread(threading.Thread):
                 self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
             except ProtocolError as error:
                 self._note("ignored a message: %s" % error)
-        while self.code is None and not self.finished.empty():
-            done = self.finished.get()
-            if done.output is None:
-                self._note("failed at position %d%s: %s" % (
-                    done.lease.position, done.sample and ", at %r" % done.sample, done.error))
-                effects = self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
-            else:
-                arrays = done.output.arrays
-                effects = self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays,
-                                                 done.produce_s, done.timings, now)
-            self._carry_out(effects, now)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._receive(now)
         if self.drain and self.code is None:
             self._carry_out(self._session.drain(now, self.drain), now)
         if self.code is None:
@@ -296,14 +315,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         thread.drain = "asked to stop"
         waker.wake()
 
-    def finish(done: Finished) -> None:
-        thread.finished.put(done)
-        waker.wake()
-
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
-    run_generators(items, finish, lambda name: generators.find(name, args.allow_generator),
+    run_generators(items, thread.finish, lambda name: generators.find(name, args.allow_generator),
                    lambda job, lease: try_samples(job, lease, args.allow_generator))
     return thread.code or 0
 

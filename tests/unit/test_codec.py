@@ -149,6 +149,23 @@ def test_records_come_back_as_records():
     assert decode(FROM_TRAINER[0], frames_of(FROM_TRAINER[0])).job.arrays[0].sample_bytes == 12
 
 
+@pytest.mark.parametrize("value", [-1, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, True, None, 1.5, "x", b"x", [],
+                                   "x" * (MAX_TEXT + 1)], ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_samples_checked_by_columns_are_those_checked_one_by_one(value, place):
+    def outcome(check, rows):
+        try:
+            return check(rows)
+        except ValueError as error:
+            return str(error)
+    good, bad = [1, "a", 1], [2, "b", 2]
+    bad[place] = value
+    for rows in ([good, bad], [bad], [bad, good], [good, bad[:place] + bad[place + 1:]], [good, good + [value]],
+                 [good, value], value, []):
+        assert outcome(codec._samples, rows) == outcome(codec._each_sample, rows)
+    assert [type(sample) for sample in codec._samples([good, good])] == [Sample, Sample]
+
+
 def test_a_batch_without_samples_survives_the_trip():
     empty = tuple(np.empty((0,) + spec.shape, spec.dtype) for spec in SPECS)
     skipped = tuple(Skipped(index, "bad") for index in INDICES)

@@ -236,3 +236,15 @@ def test_nobody_writes_lines_or_colours_into_the_log(coordinator, caplog):
     said = "".join(caplog.messages)
     assert "\x1b" not in said and "\x07" not in said
     assert "a\\nstoker: done joined" in said and "line\n\\x07line" in said
+
+
+def test_the_consumer_wakes_the_coordinator_only_where_somebody_waits_for_it(coordinator):
+    wakes = []
+    coordinator._waker = type("Counted", (), {"wake": lambda self: wakes.append(1)})()
+    coordinator._hungry = False          # everybody is at work: the next batch wakes it anyway
+    coordinator.take_up_to(1)
+    assert not wakes and coordinator._taken == 1
+    coordinator._hungry = True
+    coordinator.take_up_to(2)
+    coordinator.take_up_to(3)
+    assert len(wakes) == 1 and coordinator._taken == 3

@@ -156,6 +156,15 @@ def test_serving_says_alive_every_heartbeat():
     assert session.next_deadline() == 101.0
 
 
+def test_a_batch_is_a_sign_of_life():
+    session = serving(lease(1), lease(2))
+    done(session, lease(1), 100.4)
+    assert session.tick(100.0 + HEARTBEAT_S) == [] and session.next_deadline() == 100.4 + HEARTBEAT_S
+    assert session.tick(session.next_deadline()) == [Say(Alive("run1"))]
+    session.failed(lease(2), "E", "", "", 101.2)
+    assert session.next_deadline() == 101.2 + HEARTBEAT_S
+
+
 def test_welcome_again_forgets_what_was_held_but_not_what_is_in_work():
     session = serving(lease(1), lease(2))
     assert session.receive(WELCOME, 100.0) == []
