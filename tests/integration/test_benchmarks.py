@@ -7,6 +7,7 @@ import pytest
 from benchmarks import alternation
 from benchmarks.alternation import Contender, Program, alternate
 from benchmarks.contenders.protocol import marked
+from tests.support.processes import wait_for
 
 
 def real(name, module, way, pictures):
@@ -57,10 +58,10 @@ def test_between_its_turns_all_of_a_contender_is_suspended(pictures):
     try:
         program.wait_until_ready()
         assert len(marked(program.mark)) >= 4           # trainer, supervisor, two workers: in sessions of their own
-        assert states(program) == {"T"}
+        wait_for(lambda: states(program) == {"T"}, "its suspension")     # a running process takes a moment to stop
         images, seconds, cpu_s = program.turn(0.2)
         assert images > 0 and seconds >= 0.2 and cpu_s > 0
-        assert states(program) == {"T"}
+        wait_for(lambda: states(program) == {"T"}, "its suspension")
     finally:
         program.end()
     assert marked(program.mark) == []
