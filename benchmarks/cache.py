@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -50,7 +50,8 @@ def run(quick: bool, say: Say) -> List[Table]:
         tables.append(Table("cache-parts", "Decode once: microseconds per sample in a worker on the newest Python",
                             ["what", "64 pixels", "224 pixels"], found,
                             ["Commits are made aside, by a thread of their own, synced, 4 MB at a time."],
-                            [Goal("32 samples out of the cache at 64 pixels, in ms", found[0][1] * 32 / 1000, 1.0, True)]))
+                            [Goal("32 samples out of the cache at 64 pixels, in ms", found[0][1] * 32 / 1000, 1.0,
+                                  True)]))
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
     return tables
@@ -150,7 +151,7 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
         spent_s.append(time.perf_counter() - begun_s)
         return done
 
-    writer._store = timed  # type: ignore[method-assign,union-attr]
+    writer._store = timed  # type: ignore[union-attr]
     produce()
     cache.close()
     cache.use(job)

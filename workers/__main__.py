@@ -12,16 +12,12 @@ try:
     from pipeline.errors import ConfigError
     from pipeline.keys import load_worker
     from workers.cache_folder import DEFAULT_GB, check, reason
-    from workers.supervisor import supervise
+    from workers.supervisor import cores, supervise
 except ImportError as error:   # usually the wrong interpreter: say so, where a traceback would not
     sys.exit("stoker-worker: error: %s cannot run workers (%s): pip install Stoker there, or name another interpreter"
              % (sys.executable, error))
 
 DRAIN_S = 10.0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parser() -> configargparse.ArgumentParser:
@@ -32,7 +28,7 @@ def _parser() -> configargparse.ArgumentParser:
         epilog="Ctrl-C or SIGTERM once: finish the steps in work, then leave. Twice: leave now.")
     parser.add_argument("--connect", required=True, metavar="tcp://HOST:PORT",
                         help="where the trainer listens (its --bind)")
-    parser.add_argument("--processes", type=int, default=_cores(), metavar="N",
+    parser.add_argument("--processes", type=int, default=cores(), metavar="N",
                         help="worker processes (default: one per core, here %(default)s)")
     parser.add_argument("--keys", metavar="DIR",
                         help="this worker's keys: a copy of the folder workers/NAME that stoker-keys made on the "
@@ -51,7 +47,8 @@ def _parser() -> configargparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",
-                        help="stop at once when standard input ends: for a parent process that holds its other end")
+                        help="stop at once when standard input ends: for a parent process that holds its other end; "
+                             "a line with a number in there is how many processes there are to be from now on")
     return parser
 
 

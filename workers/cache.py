@@ -38,6 +38,7 @@ import numpy as np
 from pipeline.messages import Job
 from workers import images
 from workers.cache_folder import Folder, import_error, reason, trial
+from workers.stopwatch import timed
 
 FORMAT = 1                   # raised with every change of what an entry is
 MAP_BYTES = 1 << 40          # of address space, the same for all: LMDB's own limit is not what bounds the file
@@ -104,6 +105,7 @@ class Cache:
             self._open()
         return self._file is not None
 
+    @timed("storage")
     def get(self, place: images.Place, out: np.ndarray) -> bool:
         """Copies the sample into ``out``, uint8 [height, width, 3] and C-contiguous, if it is there; else ``out`` may
         hold anything."""

@@ -23,6 +23,7 @@ from typing import Any, Optional, Sequence, Tuple, Union
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
+from workers.stopwatch import timed
 
 #: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
 _BAD_PATH = {
@@ -140,6 +141,7 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
     return decoded(read(path)[0], size, decode, exif_rotate)
 
 
+@timed("storage")
 def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
     """The content of the file, and its status: None if it changed meanwhile or just before, when another content may
     have the same. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or leads out of the
@@ -174,6 +176,7 @@ def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
         raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
 
 
+@timed("decode")
 def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
     """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if there is no such ``decode``."""
     if decode != "exact" and decode not in _SCALED:
@@ -196,6 +199,7 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
             raise BadImage(type(error).__name__, str(error)) from error
 
 
+@timed("augment")
 def augment(image: Image.Image, random: random.Random) -> Image.Image:
     """``image`` (RGB), in half of all cases varied: brightness and contrast each by a factor of 0.8 to 1.2, and
     half of those flipped left to right as well.

@@ -1,6 +1,7 @@
 """No pipeline at all: a process per core decodes its share of the files into an array, and nobody gets it.
 
-Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD resize).
+Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD
+resize).
 """
 
 from __future__ import generator_stop
