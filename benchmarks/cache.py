@@ -60,13 +60,13 @@ def run(quick: bool, say: Say) -> List[Table]:
 def _table(kind: Kind, fact: str, say: Say) -> Table:
     data, cache = os.path.join(SCRATCH, "data"), os.path.join(SCRATCH, "cache")
     samples = _link(data, kind.names)
-    rounds = []     # type: List[List[float]]
+    rounds: List[List[float]] = []
     for number in range(kind.rounds):
         shutil.rmtree(cache, ignore_errors=True)
         rounds.append(_epochs(kind, data, None, 1) + _epochs(kind, data, cache, 2) + _epochs(kind, data, cache, 1))
         say("%s at %d, round %d: %s images/s" % (kind.generator, kind.size, number + 1,
                                                  ", ".join("%.0f" % rate for rate in rounds[-1])))
-    rates = [spread(values) for values in zip(*rounds)]     # type: List[Spread]
+    rates = [spread(values) for values in zip(*rounds)]
     times = spread([second / first for _, first, second, _ in rounds]).median
     again = spread([again / second for _, _, second, again in rounds]).median
     rows = [[name, rate.median, rate.least, rate.most, rate.median / rates[1].median] for name, rate in zip(
@@ -99,8 +99,8 @@ def _link(data: str, names: int) -> int:
 
 def _epochs(kind: Kind, data: str, cache: Optional[str], count: int) -> List[float]:
     """The rate of each epoch."""
-    begun_s = {}         # type: Dict[int, float]
-    images = {}          # type: Dict[int, int]
+    begun_s: Dict[int, float] = {}
+    images: Dict[int, int] = {}
     with open_stream(data, generator=kind.generator, image_size=kind.size, epochs=count, seed=1, worker_python=WORKERS,
                      workers=2, prefetch=PREFETCH, cache=cache, cache_gb=8) as stream:
         for batch in stream:
