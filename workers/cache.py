@@ -160,6 +160,7 @@ class Cache:
             if self.hits + self.misses:
                 self._note("cache: %s samples copied, %s decoded" % (_number(self.hits), _number(self.misses)), False)
         self._file = self._writer = self._fault = None
+        self._open_at_s = 0.0
         self.hits = self.misses = 0
 
     # ------------------------------------------------------------------------------------------------------ the file
