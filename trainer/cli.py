@@ -15,7 +15,7 @@ from pipeline.config import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamO
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, fingerprint
 from pipeline.stream import BatchStream
-from trainer.feed import AUTO, open_dataset, start_stream
+from trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -93,6 +93,11 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--follow-links", action="store_true",
                        help="links in DATA that lead out of it are samples, too; workers elsewhere must permit it with "
                             "their own --follow-links")
+    group.add_argument("--cache", metavar="DIR",
+                       help="the local workers keep decoded samples in this folder, on a disk of this host: from the "
+                            "second epoch on, in this run and in later ones, nothing is decoded")
+    group.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
+                       help="most that the folder may hold, in 2**30 bytes")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
                        help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
     group.add_argument("--keys", metavar="DIR",
@@ -166,7 +171,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
-                      args.worker_python) as stream:
+                      args.worker_python, args.cache, args.cache_gb) as stream:
         _on_sigterm(stream)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)

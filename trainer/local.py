@@ -35,7 +35,8 @@ class LocalWorkers:
 
     def __init__(self, address: str, processes: int, python: Optional[str] = None,
                  allow_generators: Sequence[str] = (), follow_links: bool = False,
-                 keys: Optional[WorkerKeys] = None, crew: Optional[Crew] = None) -> None:
+                 keys: Optional[WorkerKeys] = None, crew: Optional[Crew] = None, cache: Optional[str] = None,
+                 cache_gb: float = 0.0) -> None:
         self._crew = crew
         self._python = python or sys.executable
         command = [self._python, "-m", "workers", "--connect", address, "--processes", str(processes),
@@ -43,6 +44,8 @@ class LocalWorkers:
         for name in allow_generators:
             command += ["--allow-generator", name]
         command += ["--follow-links"] * follow_links
+        if cache is not None:
+            command += ["--cache", os.path.abspath(cache), "--cache-gb", repr(float(cache_gb))]
         environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order

@@ -34,6 +34,7 @@ BACKOFF_MOST_S = 1.0   # whoever waits for the steps of a worker that is killed 
 SOON_S = 1.0
 PR_SET_PDEATHSIG = 1
 STARTED, ENDED = b"started\n", b"ended\n"   # what a worker says
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")   # how ``explain_exit`` begins when a library failed
 LOOK_S = 1.0           # how often to look whether the parent is still there
 
 

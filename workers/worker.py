@@ -27,9 +27,10 @@ from pipeline.keys import LOCAL, from_environment, load_worker
 from pipeline.messages import Hello, Job, Lease, Sample, Skipped, Timings, printable
 from pipeline.transport import Connection, Waker
 from workers import generators, images, stopwatch
+from workers.cache import Cache
 from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say, Work, WorkerSession
-from workers.supervisor import ENDED, STARTED, cores, die_with_parent
+from workers.supervisor import CRASHES, ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
@@ -276,6 +277,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--status-fd", type=int, required=True)
     parser.add_argument("--allow-generator", action="append", default=[])
     parser.add_argument("--follow-links", action="store_true")
+    parser.add_argument("--cache")
+    parser.add_argument("--cache-gb", type=float)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
@@ -302,6 +305,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         keys = from_environment(os.environ) if args.keys is None else load_worker(args.keys)
         os.environ.pop(LOCAL, None)                  # no business of the generators' and their children
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
+        if args.cache is not None:
+            generators.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"),
+                                     (args.last_exit or "").startswith(CRASHES))
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)
@@ -320,6 +326,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     thread.start()
     run_generators(items, thread.finish, lambda name: generators.find(name, args.allow_generator),
                    lambda job, lease: try_samples(job, lease, args.allow_generator))
+    if generators.cache is not None:
+        generators.cache.close()
     return thread.code or 0
 
 

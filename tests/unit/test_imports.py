@@ -15,6 +15,7 @@ WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local.py")
 # who alone may import it; None: nobody
 ONLY = {
     "zmq": ("pipeline/transport.py", "pipeline/keys.py"),
+    "lmdb": ("workers/cache.py",),
     "PIL": ("workers/", "pipeline/sample_data.py"),
     "tensorflow": ("trainer/",),
     "subprocess": ("workers/", "trainer/"),
