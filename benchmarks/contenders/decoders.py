@@ -3,8 +3,8 @@
     python -m benchmarks.contenders.decoders FOLDER SIZE COUNT
 
 Prints JSON: way -> the PSNR of each picture against 'exact' with the same filter and against 'exact' (bicubic), in
-dB, and the mean absolute error against the latter, in levels of 0..255. The way 'tensorflow', where there is TensorFlow 1.9,
-is its ``decode_jpeg`` and ``resize_bilinear``.
+dB, and the mean absolute error against the latter, in levels of 0..255. The way 'tensorflow', where there is
+TensorFlow 1.9, is its ``decode_jpeg`` and ``resize_bilinear``.
 """
 
 import json
