@@ -17,7 +17,7 @@ def _later(function):
 def storage():
     """Each file that is opened."""
     from workers import images
-    images._within = _later(images._within)
+    images.within = _later(images.within)
 
 
 def augment():
