@@ -36,7 +36,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from pipeline.messages import Job
-from workers import images
+from workers import images, jpeg
 from workers.cache_folder import Folder, import_error, reason, trial
 from workers.stopwatch import timed
 
@@ -375,7 +375,7 @@ def _decoder() -> bytes:
     import lmdb
     from PIL import Image, features
     digest = hashlib.blake2b()
-    for file in (images.__file__, Image.core.__file__):
+    for file in (images.__file__, jpeg.__file__, Image.core.__file__):
         with open(file, "rb") as code:
             digest.update(code.read())
     libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")
