@@ -103,7 +103,8 @@ def _first(folder: str, rounds: int, say: Say) -> Table:
         for name, python in pythons.items():
             found[name].append(first_batch_s(folder, python))
     return Table("first-batch",
-                 "Time to the first batch, from open_stream (%d pictures, 64 x 64, 2 workers)" % PICTURES, ["", "s", "least", "most"],
+                 "Time to the first batch, from open_stream (%d pictures, 64 x 64, 2 workers)" % PICTURES,
+                 ["", "s", "least", "most"],
                  [[name] + list(spread(values)) for name, values in found.items()],
                  plot="bars", value_column="s", spread_columns=("least", "most"))
 
