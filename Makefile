@@ -5,6 +5,8 @@
 ## make fuzz          broken messages for codec, coordinator and a training's port, about a minute; RUNS=10000000
 ## make soak          100,000 batches, and whether memory or open files grow; BATCHES=100000 SEED=0
 ## make cycles        1,000 trainings that are killed at any moment, and what they leave; CYCLES=1000 SEED=0
+## make bench         every benchmark against the peers, within half an hour: docs/BENCHMARKS.md; QUICK=1: in 3 minutes
+## make pillow-simd   .venv/workers-simd: workers with pillow-simd, which resizes faster; name it in STOKER_WORKER_PYTHON
 ## make lint          ruff and mypy
 ## make sample-data   the pictures that `make train` uses, in sample-data/
 ## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
@@ -14,7 +16,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
 
-.PHONY: help train test unit faults fuzz soak cycles lint sample-data setup setup-test clean
+.PHONY: help train test unit faults fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
@@ -45,6 +47,12 @@ cycles: setup-test
 	@STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python exec .venv/trainer/bin/python -m tests.soak.cycles \
 		--cycles $(or $(CYCLES),1000) --seed $(or $(SEED),0)
 
+bench:
+	@exec sh .setup/bench.sh $(if $(QUICK),--quick) $(ARGS)
+
+pillow-simd:
+	@exec sh .setup/environment.sh workers-simd
+
 lint: setup
 	@exec sh .setup/lint.sh
 
@@ -62,4 +70,4 @@ setup-test:
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find pipeline workers trainer tests -name __pycache__ -prune -exec rm -rf {} +
+	find pipeline workers trainer tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

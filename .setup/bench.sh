@@ -1,6 +1,6 @@
-# Makes the environments of the benchmarks: Stoker's own, and one for each of its peers. What cannot be made is said, and
-# left out of the tables.
-# usage: sh .setup/bench.sh      from the repository's root
+# Runs the benchmarks, after making their environments: Stoker's own, and one for each of its peers. What cannot be made is
+# said, and left out of the tables.
+# usage: sh .setup/bench.sh [ARGUMENT...]      from the repository's root; arguments are those of `python -m benchmarks`
 set -eu
 
 sh .setup/environment.sh trainer
@@ -9,3 +9,4 @@ for name in workers-simd bench-pictures bench-limit bench-tensorpack bench-torch
     sh .setup/environment.sh "$name" || true
 done
 [ -x .venv/bench-pictures/bin/python ] || exit 1 # without pictures there is nothing to measure
+exec .venv/trainer/bin/python -m benchmarks "$@"

@@ -9,5 +9,5 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 1
 fi
 sh .setup/environment.sh workers lint
-"$python" -m ruff check --output-format concise pipeline workers trainer tests
-exec "$python" -m mypy pipeline workers trainer
+"$python" -m ruff check --output-format concise pipeline workers trainer benchmarks tests
+exec "$python" -m mypy pipeline workers trainer benchmarks

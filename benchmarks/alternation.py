@@ -1,8 +1,8 @@
 """Contenders that take turns on the same cores, in one run.
 
-A contender is one program that starts once (``benchmarks/contenders/protocol.py`` is what it says and hears). Whoever does not
-have its turn is suspended with all its processes: these are found by a mark in their environment, for a process group
-is left by whoever starts a session of its own, as Stoker's workers and some peers' do. The end kills what has the mark.
+A contender is one program that starts once (``benchmarks/contenders/protocol.py`` is what it says and hears). Whoever
+does not have its turn is suspended with all its processes: these are found by a mark in their environment, for whoever
+starts a session of its own leaves the process group, as Stoker's workers do. The end kills what has the mark.
 """
 
 import os
@@ -50,11 +50,12 @@ class Program:
     """A contender that was started, and is suspended between its turns."""
 
     def __init__(self, contender: Contender) -> None:
-        self.mark = "%s=%s" % (MARK, uuid.uuid4().hex)
+        value = uuid.uuid4().hex
+        self.mark = "%s=%s" % (MARK, value)
         self._said = tempfile.TemporaryFile()
         self._heard = b""
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=os.getcwd(), **contender.environment)
-        environment.update([self.mark.split("=")])
+        environment[MARK] = value
         self._answers, answers = os.pipe()      # not its standard output, on which libraries print what they like
         environment[ANSWERS] = str(answers)
         try:

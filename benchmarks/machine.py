@@ -20,8 +20,9 @@ PACKAGES = (("trainer", ("tensorflow", "numpy", "pillow", "pyzmq", "msgpack")),
 
 def facts() -> List[Tuple[str, str]]:
     """Pairs of a name and what is found."""
-    found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (_of("/proc/cpuinfo", r"model name\s*: (.*)"),
-                                                                  len(os.sched_getaffinity(0)), _flags(), _memory_gb())),
+    model = _of("/proc/cpuinfo", r"model name\s*: (.*)")
+    found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (model, len(os.sched_getaffinity(0)), _flags(),
+                                                                  _memory_gb())),
              ("system", "%s, Linux %s" % (_of("/etc/os-release", r'PRETTY_NAME="(.*)"'), platform.release()))]
     found += [(".venv/" + name, versions) for name, packages in PACKAGES for versions in [_versions(name, packages)]
               if versions]

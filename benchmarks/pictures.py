@@ -5,8 +5,8 @@
 Three sets, each with its class folders positive/ and negative/, the same bytes with the same pins:
 
 - ``photos``: 1,920 JPEGs of 500x375 pixels and about 40 KB, what the datasets of photo sites are made of;
-- ``large``: 96 JPEGs of 2304x1728 (4 megapixels), laid together of crops at their own scale, for a photo blown up would have
-  no detail, and be easier to decode than a real one;
+- ``large``: 96 JPEGs of 2304x1728 (4 megapixels), laid together of crops at their own scale, for a photo blown up would
+  have no detail, and be easier to decode than a real one;
 - ``png``: 256 PNGs of 500x375.
 
 Made once: a finished set has a hidden file with its recipe's number in it.
@@ -16,17 +16,18 @@ import os
 import random
 import shutil
 import sys
-from typing import Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 RECIPE = "1"
 FOLDER = os.path.join(".cache", "bench-pictures")
-PHOTOS = ("skimage/data/astronaut.png", "skimage/data/coffee.png", "skimage/data/chelsea.png", "skimage/data/rocket.jpg",
-          "skimage/data/motorcycle_left.png", "sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg")
+PHOTOS = ("skimage/data/astronaut.png", "skimage/data/coffee.png", "skimage/data/chelsea.png",
+          "skimage/data/rocket.jpg", "skimage/data/motorcycle_left.png",
+          "sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg")
 
 
 class Set(NamedTuple):
     name: str
-    count: int
+    pictures: int
     suffix: str
     cells: int      # crops along a side
 
@@ -43,12 +44,12 @@ def make(folder: str, say: Callable[[str], None]) -> None:
         return
     photos = _photos()
     for each in missing:
-        say("cutting %d pictures into %s ..." % (each.count, os.path.join(folder, each.name)))
+        say("cutting %d pictures into %s ..." % (each.pictures, os.path.join(folder, each.name)))
         unfinished = os.path.join(folder, each.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         for name in ("negative", "positive"):
             os.makedirs(os.path.join(unfinished, name))
-        for number in range(each.count):
+        for number in range(each.pictures):
             draw = random.Random("%s %d" % (each.name, number))
             _picture(each, draw, photos).save(
                 os.path.join(unfinished, ("negative", "positive")[number % 2], "%05d.%s" % (number, each.suffix)),
@@ -63,7 +64,8 @@ def facts(folder: str) -> Dict[str, str]:
     """Of each set, what the report says about it."""
     found = {}
     for each in SETS:
-        sizes = [os.path.getsize(os.path.join(path, name)) for path, _, names in os.walk(os.path.join(folder, each.name))
+        sizes = [os.path.getsize(os.path.join(path, name))
+                 for path, _, names in os.walk(os.path.join(folder, each.name))
                  for name in names if name.endswith(each.suffix)]
         width, height = (side * each.cells for side in CELL) if each.cells > 1 else SMALL
         found[each.name] = "%d %ss of %dx%d pixels, %d KB on average" % (
@@ -79,7 +81,7 @@ def _finished(folder: str, each: Set) -> bool:
         return False
 
 
-def _photos() -> List["object"]:
+def _photos() -> List[Any]:
     from importlib.util import find_spec
     from PIL import Image
     found = []
@@ -91,7 +93,7 @@ def _photos() -> List["object"]:
     return found
 
 
-def _picture(each, draw, photos):
+def _picture(each: Set, draw: random.Random, photos: List[Any]) -> Any:
     from PIL import Image
     if each.cells == 1:
         return _crop(draw, photos, SMALL)
@@ -102,7 +104,7 @@ def _picture(each, draw, photos):
     return picture
 
 
-def _crop(draw, photos, size):
+def _crop(draw: random.Random, photos: List[Any], size: Tuple[int, int]) -> Any:
     """A part of a photo, at its own scale or nearly so, sometimes flipped."""
     from PIL import Image, ImageOps
     photo = draw.choice(photos)

@@ -10,7 +10,7 @@ from typing import Any, Dict
 
 import matplotlib
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 OURS, LIMIT, PEER = "#d1495b", "#b8b8b8", "#4a7c9d"
 

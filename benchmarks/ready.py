@@ -20,7 +20,7 @@ import zmq
 
 from pipeline import codec
 from pipeline.keys import from_environment
-from pipeline.messages import Hello, Job, Lease
+from pipeline.messages import Hello, Job, Lease, Timings
 from workers import generators, worker
 from workers.session import End, Say, Work, WorkerSession
 
@@ -104,7 +104,8 @@ class _Sleepers:
                 session = self._ends[number][1]
                 if lease is not None:
                     arrays = tuple(array[:len(lease.samples)] for array in self._arrays)
-                    effects = session.produced(lease, len(lease.samples), (), arrays, self._seconds, now)
+                    effects = session.produced(lease, len(lease.samples), (), arrays, self._seconds, Timings(),
+                                               now)
                     self._carry_out(number, effects, now)
                     continue
                 self._carry_out(number, session.tick(now), now)

@@ -31,7 +31,8 @@ def as_markdown(table: Table, plot: str = "") -> str:
     lines += [_row([shown(cell) for cell in row]) for row in table.rows]
     if table.goals:
         lines += ["", "| goal | reached | wanted | |", "| --- | --: | --: | --- |"]
-        lines += [_row([goal.text, shown(goal.reached), ("at most " if goal.at_most else "at least ") + shown(goal.wanted),
+        lines += [_row([goal.text, shown(goal.reached),
+                        ("at most " if goal.at_most else "at least ") + shown(goal.wanted),
                         "holds" if goal.holds() else "**MISSED**"]) for goal in table.goals]
     for note in table.notes:
         lines += ["", note]
@@ -44,8 +45,8 @@ def render(scripts: Sequence[Script], facts: Sequence[Tuple[str, str]], plots: D
     """The whole report. ``facts``: what to know about the run; ``plots``: table name -> file."""
     goals = [goal for script in scripts for table in script.tables for goal in table.goals]
     missed = [goal for goal in goals if not goal.holds()]
-    parts = ["# Benchmarks", "Written by `make bench`; change nothing here by hand. Rates compare within a table, not between "
-             "runs or machines.", "\n".join(["| | |", "| --- | --- |"] + [_row(fact) for fact in facts]),
+    parts = ["# Benchmarks", "Written by `make bench`; change nothing here by hand. Rates compare within a table, not "
+             "between runs or machines.", "\n".join(["| | |", "| --- | --- |"] + [_row(fact) for fact in facts]),
              "%d of %d goals hold.%s" % (len(goals) - len(missed), len(goals), " Missed:" if missed else "")]
     if missed:
         parts.append("\n".join("- " + as_sentence(goal) for goal in missed))

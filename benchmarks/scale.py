@@ -34,8 +34,8 @@ class Served(NamedTuple):
     leases_s: float          # batches a second
     cpu_us: float            # of the trainer process, per batch
     memory_mb: float         # resident, of the trainer process
-    fewest: int              # batches of one worker
-    most: int
+    fewest: float            # batches of one worker
+    most: float
     share: float             # the fewest by the mean
 
 

@@ -96,7 +96,8 @@ def main(run: Callable[[bool, Say], List[Table]], doc: str) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="write the tables to FOLDER/%s.json too" % _script())
     args = parser.parse_args()
     started_s = time.monotonic()
-    tables = run(args.quick, lambda text: print("bench %s: %s" % (_script(), text), file=sys.stderr, flush=True))
+    tables = run(args.quick, lambda text: print("bench %s, %d s: %s" % (
+        _script(), time.monotonic() - started_s, text), file=sys.stderr, flush=True))
     for table in tables:
         print(as_text(table), flush=True)
     if args.out:

@@ -17,8 +17,8 @@ import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
-                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome,
-                               samples_of)
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings,
+                               Welcome, samples_of)
 from pipeline.plan import held
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below. For what the trainer says.
@@ -103,6 +103,7 @@ _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES
 _sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1))
 _each_sample = _list_of(_sample, MAX_SAMPLES)
 _skipped = _record(Skipped, _int(0), _text(MAX_REASON))
+_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
 def _samples(value: Any) -> Tuple[Any, ...]:
@@ -126,9 +127,10 @@ class _Shape(NamedTuple):
 # kind on the wire -> the message and its fields, in order. Produced's arrays are the frames behind the header.
 _FROM_WORKER: Dict[str, _Shape] = {
     "hello": _Shape(Hello, (("worker", _text(MAX_NAME, 1)), ("pid", _int(0)), ("versions", _text(MAX_NAME)),
-                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)))),
+                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)), ("cores", _int(1, 1 << 16)))),
     "produced": _Shape(Produced, (("run", _run), ("lease", _lease_id), ("position", _position), ("count", _count),
-                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds))),
+                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds),
+                                  ("timings", _timings))),
     "failed": _Shape(Failed, (("run", _run), ("lease", _lease_id), ("position", _position),
                               ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)),
                               ("sample", _text(MAX_TEXT)))),
@@ -228,7 +230,7 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape], most_bytes: int,
         except RecursionError:  # printing what came, which may be nested deeper than Python goes
             raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
     if shape.make is Produced:
-        values.append(tuple(frames[1:]))
+        values.insert(-1, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s: %d frames behind the header, wants none" % (kind, len(frames) - 1))
     return shape.make(*values)

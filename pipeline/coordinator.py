@@ -8,8 +8,9 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismat
 from pipeline.guard import Limits
 from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
-from pipeline.messages import printable
+from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Timings
+from pipeline.messages import Welcome, printable
 from pipeline.peers import KINDS, Peers
 from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
@@ -59,6 +60,8 @@ class Batch:
     attempt: int                    # which lease for this step it came from, from 1
     produce_s: float                # that the worker's generator took for it
     sources: Tuple[int, ...] = ()   # the samples that are in the arrays, in order: without bad ones, with stand-ins
+    timings: Timings = Timings()    # where it went
+    wire_s: float = 0.0             # that lease and batch were under way; 0 where that is not known
 
     @property
     def images(self) -> np.ndarray:
@@ -74,6 +77,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.arrays[-1])
+
+
+class Fleet(NamedTuple):
+    """Who is there, as of the last heartbeat."""
+
+    workers: int              # alive
+    cores: int                # of their hosts
+    by_supervisor: Dict[str, int]    # 'host:pid' -> its workers
 
 
 class Coordinator(threading.Thread):
@@ -121,6 +132,7 @@ class Coordinator(threading.Thread):
         self._pinged_s = 0.0
         self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
+        self.fleet = Fleet(0, 0, {})
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
         self._warned: Set[str] = set()   # what was said about peers
@@ -228,6 +240,9 @@ class Coordinator(threading.Thread):
             self._situation = self._scheduler.describe(now) + "".join(
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))
+            hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in self._members.values()}
+            self.fleet = Fleet(self._scheduler.workers, sum(hosts.values()), Counter(
+                hello.worker.rpartition("/")[0] for hello in self._members.values()))
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)
@@ -364,7 +379,8 @@ class Coordinator(threading.Thread):
         assert sources is not None       # it was checked
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
-                                             effect.attempt, message.produce_s, sources))
+                                             effect.attempt, message.produce_s, sources, message.timings,
+                                             max(0.0, effect.took_s - message.timings.held_s)))
 
     def _gone(self, effect: Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""

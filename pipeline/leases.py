@@ -338,7 +338,7 @@ class LeaseScheduler:
         else:
             if live:
                 self._durations.append(now - live.granted_s)
-            effects.append(Accept(key, position, spot.issued[lease]))
+            effects.append(Accept(key, position, spot.issued[lease], now - live.granted_s if live else 0.0))
             self._workers[key].proven = True
             for ended in sorted(spot.live):
                 holder = self._leases[ended].worker

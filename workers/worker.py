@@ -24,12 +24,13 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.keys import LOCAL, from_environment, load_worker
-from pipeline.messages import Hello, Job, Lease, Sample, Skipped, printable
+from pipeline.messages import Hello, Job, Lease, Sample, Skipped, Timings, printable
 from pipeline.transport import Connection, Waker
-from workers import generators, images
+from workers import generators, images, stopwatch
+from workers.cache import Cache
 from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say, Work, WorkerSession
-from workers.supervisor import ENDED, STARTED, die_with_parent
+from workers.supervisor import CRASHES, ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
@@ -46,6 +47,7 @@ class Finished(NamedTuple):
     traceback: str
     sample: str              # path of the one that the generator had taken up last
     produce_s: float
+    timings: Timings = Timings()
 
 
 class _Watched(tuple):
@@ -111,6 +113,7 @@ class _LeaseFeed:
         self.item = self._items.get()
         self.lease = self.item[1] if self.item is not None else None
         self._started_s = time.monotonic()
+        stopwatch.take()                       # what was spent on a lease that failed
 
     def leases(self) -> Iterator[Lease]:
         """What the generator iterates; ends when the job changes."""
@@ -135,8 +138,13 @@ class _LeaseFeed:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
         arrays, skipped = generators.check(output, self._handed, self.job)
         finish(Finished(self.lease, generators.Output(arrays, skipped + self._bad), "", "", "",
-                        time.monotonic() - self._started_s))
+                        time.monotonic() - self._started_s, _stages()))
         self.answered, self.lease = self.lease, None
+
+
+def _stages() -> Timings:
+    spent = stopwatch.take()
+    return Timings(spent["storage"], spent["decode"], spent["augment"])
 
 
 class _SocketThread(threading.Thread):
@@ -190,7 +198,7 @@ class _SocketThread(threading.Thread):
         if done.output is not None:
             arrays = done.output.arrays
             return self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays, done.produce_s,
-                                          now)
+                                          done.timings, now)
         self._note("failed at position %d%s: %s" % (
             done.lease.position, done.sample and ", at %r" % done.sample, done.error))
         return self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
@@ -269,6 +277,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--status-fd", type=int, required=True)
     parser.add_argument("--allow-generator", action="append", default=[])
     parser.add_argument("--follow-links", action="store_true")
+    parser.add_argument("--cache")
+    parser.add_argument("--cache-gb", type=float)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
@@ -295,11 +305,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         keys = from_environment(os.environ) if args.keys is None else load_worker(args.keys)
         os.environ.pop(LOCAL, None)                  # no business of the generators' and their children
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
+        if args.cache is not None:
+            generators.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"),
+                                     (args.last_exit or "").startswith(CRASHES))
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)
         return EXIT_CONFIG
-    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
+    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "", cores())
     items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
                            args.parent, lambda: say(ENDED), note)
@@ -313,6 +326,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     thread.start()
     run_generators(items, thread.finish, lambda name: generators.find(name, args.allow_generator),
                    lambda job, lease: try_samples(job, lease, args.allow_generator))
+    if generators.cache is not None:
+        generators.cache.close()
     return thread.code or 0
 
 

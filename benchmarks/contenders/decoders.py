@@ -1,12 +1,13 @@
-"""How close each way to decode comes to the exact ones: run by ``benchmarks/quality.py`` on each Python that has a Pillow.
+"""How close each way to decode comes to the exact ones: ``benchmarks/quality.py`` runs it on each Python with a Pillow.
 
     python -m benchmarks.contenders.decoders FOLDER SIZE COUNT
 
-Prints JSON: way -> the PSNR of each picture against 'exact' with the same filter and against 'exact' (bicubic), in dB, and
-the mean absolute error against the latter, in levels of 0..255. The way 'tensorflow', where there is TensorFlow 1.9, is
-its ``decode_jpeg`` and ``resize_bilinear``.
+Prints JSON: way -> the PSNR of each picture against 'exact' with the same filter and against 'exact' (bicubic), in
+dB, and the mean absolute error against the latter, in levels of 0..255. The way 'tensorflow', where there is
+TensorFlow 1.9, is its ``decode_jpeg`` and ``resize_bilinear``.
 """
 
+import functools
 import json
 import sys
 from typing import Any, Callable, Dict, List
@@ -17,8 +18,10 @@ from PIL import Image
 from benchmarks.contenders.protocol import files_of
 from workers import images
 
+_FILTERS: Any = getattr(Image, "Resampling", Image)     # where they are since Pillow 9.1, and before
+BICUBIC, BILINEAR = _FILTERS.BICUBIC, _FILTERS.BILINEAR
 #: way -> the filter of the exact picture that it is like
-FILTERS = {"fast": Image.BICUBIC, "fastest": Image.BILINEAR, "sampled": Image.BILINEAR, "tensorflow": Image.BILINEAR}
+FILTERS = {"fast": BICUBIC, "fastest": BILINEAR, "sampled": BILINEAR, "tensorflow": BILINEAR}
 
 
 def psnr(one: Any, other: Any) -> float:
@@ -29,7 +32,7 @@ def psnr(one: Any, other: Any) -> float:
 
 def ways(size: int) -> Dict[str, Callable[[str], Any]]:
     found: Dict[str, Callable[[str], Any]] = {
-        decode: (lambda path, decode=decode: images.load(path, (size, size), decode))
+        decode: functools.partial(images.load, size=(size, size), decode=decode)
         for decode in ("fast", "fastest", "sampled")}
     try:
         import tensorflow as tf
@@ -50,7 +53,7 @@ def measure(folder: str, size: int, count: int) -> Dict[str, Dict[str, List[floa
         result = found[way] = {"same filter": [], "bicubic": [], "error": []}
         for path in paths:
             with Image.open(path) as image:
-                exact = image.convert("RGB").resize((size, size), Image.BICUBIC)
+                exact = image.convert("RGB").resize((size, size), BICUBIC)
                 same = image.convert("RGB").resize((size, size), FILTERS[way])
             made = load(path)
             result["same filter"].append(psnr(made, same))

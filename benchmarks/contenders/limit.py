@@ -1,6 +1,7 @@
 """No pipeline at all: a process per core decodes its share of the files into an array, and nobody gets it.
 
-Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD resize).
+Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD
+resize).
 """
 
 from __future__ import generator_stop
@@ -18,6 +19,8 @@ from benchmarks.contenders.protocol import BATCH, arguments, serve_with, shuffle
 def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
     if way != "libjpeg":
         from workers import images
+        from workers.worker import keep_freed_memory
+        keep_freed_memory()
         return lambda path: np.asarray(images.load(path, (size, size), way))
     import cv2
     import simplejpeg

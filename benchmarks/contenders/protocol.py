@@ -3,13 +3,13 @@
     contender                    benchmark
     ready                        (when its first batch was consumed; now it is suspended)
                                  go SECONDS
-    images SECONDS CPU_SECONDS   (suspended again, until its next turn or its end)
+    IMAGES SECONDS CPU_SECONDS   (suspended again, until its next turn or its end)
 
-Between its turns a contender is suspended with all its processes, so that it costs nothing, and does not start anew each
-time. What its buffers hold must flatter nobody. They are full after the start: so in its first turn a contender first
-consumes ``buffered`` batches, more than all its buffers together can hold. From then on they are at the end of a turn as
-they are when it consumes as fast as it can, and in a few milliseconds more it is suspended: in later turns it consumes
-SETTLE batches for each core before it counts.
+Between its turns a contender is suspended with all its processes: so it costs nothing, and need not start anew. What
+its buffers hold must flatter nobody. They are full after the start: so in its first turn a contender first consumes
+``buffered`` batches, more than all its buffers together can hold. From then on they are at the end of a turn as they
+are when it consumes as fast as it can, and a few milliseconds later it is suspended: in later turns it consumes SETTLE
+batches for each core before it counts.
 """
 
 from __future__ import generator_stop
@@ -93,11 +93,11 @@ def cpu_of_all_s() -> float:
 def files_of(folder: str) -> Tuple[List[str], List[int]]:
     """The pictures in the class folders below ``folder``, and their labels."""
     paths, labels = [], []
-    for label, name in enumerate(sorted(os.listdir(folder))):
-        if os.path.isdir(os.path.join(folder, name)):
-            for file in sorted(os.listdir(os.path.join(folder, name))):
-                paths.append(os.path.join(folder, name, file))
-                labels.append(label)
+    classes = [name for name in sorted(os.listdir(folder)) if os.path.isdir(os.path.join(folder, name))]
+    for label, name in enumerate(classes):
+        for file in sorted(os.listdir(os.path.join(folder, name))):
+            paths.append(os.path.join(folder, name, file))
+            labels.append(label)
     return paths, labels
 
 

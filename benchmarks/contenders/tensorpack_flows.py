@@ -1,7 +1,7 @@
 """tensorpack's three ways of doing the work in other processes, into a placeholder of TensorFlow 1.9. On CPython 3.6.
 
-Ways: map (MultiProcessMapData), runner (MultiProcessRunnerZMQ), remote (RemoteDataZMQ); runner-cv2: OpenCV in place of PIL.
-uint8 travels. The map is over whole batches, not over pictures: so it has the fewest messages.
+Ways: map (MultiProcessMapData), runner (MultiProcessRunnerZMQ), remote (RemoteDataZMQ); runner-cv2: OpenCV in place of
+PIL. uint8 travels. The map is over whole batches, not over pictures: so it has the fewest messages.
 """
 
 from __future__ import generator_stop

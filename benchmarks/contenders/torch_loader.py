@@ -25,12 +25,9 @@ class Pictures(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         image = Image.open(self.paths[index])
-        gap = None
         if self.draft:
             image.draft("RGB", self.size)
-            gap = 1.0
-        image = image.resize(self.size, reducing_gap=gap).convert("RGB")
-        return torch.from_numpy(np.array(image)), self.labels[index]
+        return torch.from_numpy(np.array(image.resize(self.size).convert("RGB"))), self.labels[index]
 
 
 def batches(folder: str, size: int, draft: bool) -> Iterator[int]:

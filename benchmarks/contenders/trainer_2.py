@@ -13,9 +13,9 @@ from typing import Any, Iterator, List
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from benchmarks.contenders.protocol import BATCH, arguments, files_of, serve  # noqa: E402
+from benchmarks.contenders.protocol import BATCH, arguments, files_of, serve
 
 HELD = 4
 

@@ -125,6 +125,14 @@ def test_a_batch_is_accepted_once_and_the_second_is_dropped_and_counted(fleet):
     assert fleet.batch("a", 1, 0) == [Duplicate("a", 0)]
 
 
+def test_an_accepted_batch_tells_how_long_it_took_since_the_grant(fleet):
+    fleet.hello("a", 2)
+    fleet.pass_time(1.5, alive=("a",))
+    assert fleet.batch("a", 2, 1)[0].took_s == pytest.approx(1.5)
+    fleet.pass_time(LEASE_S + 1)                    # its other lease ended, as far as anybody knows
+    assert fleet.batch("a", 1, 0)[0].took_s == 0.0
+
+
 def test_a_late_batch_is_accepted_while_its_position_is_open(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)

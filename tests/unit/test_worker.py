@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline.codec import decode_from_worker, encode
-from pipeline.messages import ArraySpec, Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Welcome
+from pipeline.messages import ArraySpec, Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings, Welcome
 from workers.expendable import Tried
 from workers.generators import Output
 from workers.session import EXIT_ENDED, WorkerSession
+from workers.stopwatch import timed
 from workers.worker import Finished, _SocketThread, run_generators
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
@@ -124,6 +125,27 @@ def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
 def has_no_memory(leases, job):
     for _ in leases:
         raise MemoryError
+
+
+def test_a_batch_tells_where_its_time_went(monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def take(seconds):
+        clock[0] += seconds
+    read, decode = timed("storage")(take), timed("decode")(take)
+
+    def works(leases, job):
+        for number, lease in enumerate(leases):
+            read(2.0)
+            decode(0.5)
+            read(1.0)
+            take(8.0)                  # the generator's own
+            if number == 1:
+                raise ValueError("what that took counts for nobody")
+            yield output(lease)
+    play(works, [JOB] * 4, seen=seen.append)
+    assert [done.timings for done in seen if done.output] == [Timings(3.0, 0.5)] * 2
 
 
 def test_an_exception_without_words_is_told_by_its_name():
