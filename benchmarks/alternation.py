@@ -128,7 +128,7 @@ class Program:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = [line.strip() for line in self._said.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return lines[-1][-300:] if lines else "said nothing"
+        return " / ".join(lines[-3:])[-300:] if lines else "said nothing"
 
 
 def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say) -> Dict[str, Result]:
