@@ -6,12 +6,14 @@ keeps the array alive, and reads it, for as long as any queue or running op hold
 """
 
 import sys
+from itertools import chain
 from typing import List, Tuple
 
 import numpy as np
 
 ALIGNMENT = 64
 RECYCLE_FROM_BYTES = 1 << 16  # below, malloc is quicker than looking for a block
+WARM_BLOCKS = 8               # looked at first: as long as one of them is free, the processor's cache knows the memory
 
 
 class BufferPool:
@@ -21,23 +23,30 @@ class BufferPool:
         """``keep``: the most free buffers to hold on to."""
         self._keep = keep
         self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
+        self._found = 0        # where the last free one was: what was handed out first is mostly free first
 
     def empty(self, shape: Tuple[int, ...], dtype: "np.dtype") -> "np.ndarray":
         """An aligned, writable, C-contiguous array with arbitrary content."""
         dtype = np.dtype(dtype)
-        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        nbytes = dtype.itemsize
+        for side in shape:
+            nbytes *= side
         block = self._block(nbytes) if nbytes >= RECYCLE_FROM_BYTES else np.empty(nbytes + ALIGNMENT, np.uint8)
-        start = -block.ctypes.data % ALIGNMENT
+        start = -block.__array_interface__["data"][0] % ALIGNMENT
         # every view's base is the block itself, however it is sliced further, so the block's count tells of them all
         return block[start:start + nbytes].view(dtype).reshape(shape)
 
     def _block(self, nbytes: int) -> "np.ndarray":
-        for place in range(len(self._blocks)):
+        blocks, count = self._blocks, len(self._blocks)
+        warm = min(WARM_BLOCKS, count)
+        found = min(max(self._found, warm), count)
+        for place in chain(range(warm), range(found, count), range(warm, found)):
             # 2: the list's own reference and getrefcount's argument
-            if sys.getrefcount(self._blocks[place]) == 2 and self._blocks[place].size == nbytes + ALIGNMENT:
-                return self._blocks[place]
+            if sys.getrefcount(blocks[place]) == 2 and blocks[place].size == nbytes + ALIGNMENT:
+                self._found = place
+                return blocks[place]
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
-        self._blocks.append(block)
-        if len(self._blocks) > self._keep:
-            del self._blocks[0]  # whoever uses it goes on doing so; it is merely not recycled
+        blocks.append(block)
+        if len(blocks) > self._keep:
+            del blocks[0]  # whoever uses it goes on doing so; it is merely not recycled
         return block

@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
-                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings,
+                               Welcome, samples_of)
 from pipeline.plan import held
 
 #: A header holds text and numbers only; a lease of 1,000 long paths stays far below. For what the trainer says.
@@ -29,8 +30,12 @@ MAX_SAMPLES = 1 << 20
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _CLOSER_LOOK_BYTES = 1 << 20
 _INT64 = 1 << 63
+_LABELS = 1 << 31
 
 Check = Callable[[Any], Any]
+
+
+_ON_THE_WIRE = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 
 def most_header_bytes(batch_size: int) -> int:
@@ -95,9 +100,23 @@ _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
 _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
                _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16))
-_sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, (1 << 31) - 1))
-_samples = _list_of(_sample, MAX_SAMPLES)
+_sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1))
+_each_sample = _list_of(_sample, MAX_SAMPLES)
 _skipped = _record(Skipped, _int(0), _text(MAX_REASON))
+_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
+
+
+def _samples(value: Any) -> Tuple[Any, ...]:
+    """The same as ``_each_sample``, which is asked where something is wrong: every lease has as many samples as its
+    batch, and looked at column by column they cost a third."""
+    if type(value) is list and 0 < len(value) <= MAX_SAMPLES and set(map(type, value)) == {list} and (
+            set(map(len, value)) == {3}):
+        indices, paths, labels = zip(*value)
+        if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
+                and set(map(type, paths)) == {str} and max(map(len, paths)) <= MAX_TEXT
+                and set(map(type, labels)) == {int} and min(labels) >= 0 and max(labels) < _LABELS):
+            return samples_of(value)
+    return _each_sample(value)
 
 
 class _Shape(NamedTuple):
@@ -108,9 +127,10 @@ class _Shape(NamedTuple):
 # kind on the wire -> the message and its fields, in order. Produced's arrays are the frames behind the header.
 _FROM_WORKER: Dict[str, _Shape] = {
     "hello": _Shape(Hello, (("worker", _text(MAX_NAME, 1)), ("pid", _int(0)), ("versions", _text(MAX_NAME)),
-                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)))),
+                            ("capacity", _int(1, 1024)), ("last_exit", _text(MAX_NAME)), ("cores", _int(1, 1 << 16)))),
     "produced": _Shape(Produced, (("run", _run), ("lease", _lease_id), ("position", _position), ("count", _count),
-                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds))),
+                                  ("skipped", _list_of(_skipped, MAX_SAMPLES)), ("produce_s", _seconds),
+                                  ("timings", _timings))),
     "failed": _Shape(Failed, (("run", _run), ("lease", _lease_id), ("position", _position),
                               ("error", _text(MAX_TEXT)), ("traceback", _text(MAX_TEXT)),
                               ("sample", _text(MAX_TEXT)))),
@@ -132,19 +152,19 @@ _KINDS = {shape.make: (kind, shape)
 
 
 def _plain(value: Any) -> Any:
-    """The msgpack value of a field: records become lists of their fields."""
+    """What msgpack makes of a value that it does not know: the list of a record's fields. Tuples, samples among them,
+    are lists to it by themselves."""
     if isinstance(value, (ArraySpec, Job)):
-        return [_plain(getattr(value, name)) for name in value.__dataclass_fields__]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
+        return [getattr(value, name) for name in value.__dataclass_fields__]
+    raise TypeError("%r is nothing that travels" % (value,))
 
 
 def encode(message: Any) -> List[Any]:
     """The frames of ``message``: header bytes, then (Produced only) the array buffers themselves, not copied."""
     kind, shape = _KINDS[type(message)]
-    fields = [_plain(getattr(message, name)) for name, _ in shape.checks]
-    header = msgpack.packb([PROTOCOL_VERSION, kind, fields], use_bin_type=True, unicode_errors="surrogateescape")
+    fields = [getattr(message, name) for name, _ in shape.checks]
+    header = msgpack.packb([PROTOCOL_VERSION, kind, fields], default=_plain, use_bin_type=True,
+                           unicode_errors="surrogateescape")
     if not isinstance(message, Produced):
         return [header]
     # an empty array has no buffer to export on every numpy; its frame is simply empty
@@ -210,7 +230,7 @@ def _decode(frames: Sequence[Any], table: Dict[str, _Shape], most_bytes: int,
         except RecursionError:  # printing what came, which may be nested deeper than Python goes
             raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
     if shape.make is Produced:
-        values.append(tuple(frames[1:]))
+        values.insert(-1, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s: %d frames behind the header, wants none" % (kind, len(frames) - 1))
     return shape.make(*values)
@@ -224,9 +244,8 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
     from the job, so nothing of the peer's is interpreted.
     Raises ProtocolError if number or length of the frames, or the samples accounted for, are not the job's.
     """
-    expected = set(samples).union(spares)
     skipped = [skip.index for skip in produced.skipped]
-    if len(set(skipped)) != len(skipped) or not expected.issuperset(skipped):
+    if skipped and (len(set(skipped)) != len(skipped) or not set(samples).union(spares).issuperset(skipped)):
         raise ProtocolError("produced.skipped names samples that the lease does not hold, or one twice")
     if held(samples, spares, skipped, produced.count) is None:
         raise ProtocolError("produced.count is %d with %d skipped: the lease holds %d samples%s"
@@ -240,7 +259,7 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
             raise ProtocolError("produced.%s has %d bytes, the job wants %d" % (spec.name, len(frame), wanted))
     views = []
     for frame, spec in zip(produced.arrays, job.arrays):
-        dtype = np.dtype(spec.dtype).newbyteorder("<")
+        dtype = _ON_THE_WIRE[spec.dtype]
         shape = (produced.count,) + spec.shape
         views.append(np.frombuffer(frame, dtype).reshape(shape) if produced.count else np.empty(shape, dtype))
     return tuple(views)

@@ -8,8 +8,9 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismat
 from pipeline.guard import Limits
 from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Welcome
-from pipeline.messages import printable
+from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Timings
+from pipeline.messages import Welcome, printable
 from pipeline.peers import KINDS, Peers
 from pipeline.plan import Plan, PlannedBatch, held
 from pipeline.transport import Listener, Waker
@@ -59,6 +60,8 @@ class Batch:
     attempt: int                    # which lease for this step it came from, from 1
     produce_s: float                # that the worker's generator took for it
     sources: Tuple[int, ...] = ()   # the samples that are in the arrays, in order: without bad ones, with stand-ins
+    timings: Timings = Timings()    # where it went
+    wire_s: float = 0.0             # that lease and batch were under way; 0 where that is not known
 
     @property
     def images(self) -> np.ndarray:
@@ -74,6 +77,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.arrays[-1])
+
+
+class Fleet(NamedTuple):
+    """Who is there, as of the last heartbeat."""
+
+    workers: int              # alive
+    cores: int                # of their hosts
+    by_supervisor: Dict[str, int]    # 'host:pid' -> its workers
 
 
 class Coordinator(threading.Thread):
@@ -113,13 +124,15 @@ class Coordinator(threading.Thread):
             raise
         self.address = self._listener.address
         self._members: Dict[Any, Hello] = {}  # whoever got a Welcome and is not gone
-        self._planned: Dict[int, PlannedBatch] = {}   # of the open positions
+        self._planned: Dict[int, PlannedBatch] = {}   # of the open positions; with spares if they stand in
         self._taken = start       # below it, the consumer has everything
+        self._hungry = True       # somebody waits for the window to move: worth a wake
         self._stopping: Optional[str] = None
         self._stop_s = STOP_S
         self._pinged_s = 0.0
         self._turned_s = time.monotonic()
         self._none_since: Optional[float] = time.monotonic()  # since when no worker is alive
+        self.fleet = Fleet(0, 0, {})
         self._situation = "no worker yet"    # for the story; the scheduler itself is this thread's alone
         self._event = ""          # the last thing that went wrong, likewise
         self._warned: Set[str] = set()   # what was said about peers
@@ -131,7 +144,9 @@ class Coordinator(threading.Thread):
     def take_up_to(self, position: int) -> None:
         """The consumer has all batches below ``position``."""
         self._taken = position
-        self._waker.wake()
+        if self._hungry:
+            self._hungry = False      # once is enough
+            self._waker.wake()
 
     def stop(self, reason: str, done: bool) -> None:
         """Ends the thread: workers are told, the port is free again. ``done``: in no hurry."""
@@ -164,7 +179,10 @@ class Coordinator(threading.Thread):
             while self._stopping is None:
                 deadline = min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s,
                                self._listener.next_deadline())
-                self._listener.wait(deadline - time.monotonic())
+                # in this order: what the consumer takes from here on either is seen at once, or wakes
+                self._hungry = self._scheduler.has_room
+                taken = self._hungry and self._taken > self._scheduler.head
+                self._listener.wait(0.0 if taken else deadline - time.monotonic())
                 self._turn()
             self._say_stop(self._stopping)
             scheduler = self._scheduler
@@ -222,10 +240,13 @@ class Coordinator(threading.Thread):
             self._situation = self._scheduler.describe(now) + "".join(
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))
+            hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in self._members.values()}
+            self.fleet = Fleet(self._scheduler.workers, sum(hosts.values()), Counter(
+                hello.worker.rpartition("/")[0] for hello in self._members.values()))
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)
-        self._none_since = None if self._scheduler.workers else self._none_since or now
+        self._none_since = None if self._scheduler.has_workers else self._none_since or now
 
     def _look_at_the_door(self) -> None:
         self._listener.look(time.monotonic())
@@ -293,10 +314,7 @@ class Coordinator(threading.Thread):
         if not self._scheduler.is_open(message.position):
             return ()
         planned = self._planned[message.position]
-        return codec.check_arrays(message, self._job, planned.indices, self._spares(planned))
-
-    def _spares(self, planned: PlannedBatch) -> Tuple[int, ...]:
-        return planned.spares if self._replace else ()
+        return codec.check_arrays(message, self._job, planned.indices, planned.spares)
 
     def _welcome(self, key: bytes, hello: Hello) -> bool:
         """False: whoever said Hello is gone. A connection that broke leaves its words behind, and must not become a
@@ -342,13 +360,12 @@ class Coordinator(threading.Thread):
                 self._fail(self._aborted(effect))
 
     def _grant(self, effect: Grant) -> None:
-        planned = self._planned.get(effect.position) or self._plan.at(effect.position)
+        planned = self._planned.get(effect.position) or self._plan.at(effect.position, self._replace)
         self._planned[effect.position] = planned
         dataset = self._datasets[planned.training]
         assert dataset is not None
-        samples = tuple(dataset.sample(index) for index in planned.indices)
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
-                                                     samples, tuple(map(dataset.sample, self._spares(planned))),
+                                                     dataset.samples(planned.indices), dataset.samples(planned.spares),
                                                      effect.careful)))
 
     def _accept(self, effect: Accept, message: Produced, views: Tuple[np.ndarray, ...]) -> None:
@@ -358,11 +375,12 @@ class Coordinator(threading.Thread):
             array = self._pool.empty(view.shape, view.dtype)
             np.copyto(array, view)       # the one copy; numpy releases the GIL for it
             arrays.append(array)
-        sources = held(planned.indices, self._spares(planned), [skip.index for skip in message.skipped], message.count)
+        sources = held(planned.indices, planned.spares, [skip.index for skip in message.skipped], message.count)
         assert sources is not None       # it was checked
         self._deliver(effect.position, Batch(planned.step, planned.epoch, planned.training, planned.indices,
                                              tuple(arrays), message.skipped, self._members[effect.worker].worker,
-                                             effect.attempt, message.produce_s, sources))
+                                             effect.attempt, message.produce_s, sources, message.timings,
+                                             max(0.0, effect.took_s - message.timings.held_s)))
 
     def _gone(self, effect: Gone) -> None:
         """Silent workers may come back, and keep their membership; the scheduler knows the difference."""

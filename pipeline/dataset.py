@@ -15,7 +15,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 import numpy as np
 
 from pipeline.errors import ConfigError, DatasetError
-from pipeline.messages import Sample
+from pipeline.messages import Sample, samples_of
 from pipeline.plan import random_state
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -50,6 +50,12 @@ class Dataset:
         if index < 0:
             raise IndexError("sample %d of %d" % (index, len(self)))
         return Sample(index, self.paths[index], self.labels[index])
+
+    def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
+        """The samples with these numbers. Raises IndexError as ``sample`` does."""
+        if indices and min(indices) < 0:
+            raise IndexError("sample %d of %d" % (min(indices), len(self)))
+        return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
 
     def split(self, fraction: float, seed: int) -> Tuple["Dataset", "Dataset"]:
         """(training, validation): disjoint, complete, in this order of paths, each numbered from 0.

@@ -1,6 +1,6 @@
 """What the LeaseScheduler asks its caller to do, or to know. Carried out in the order in which they are returned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 WorkerKey = Any  # hashable; names one connection of one worker
@@ -33,6 +33,7 @@ class Accept:
     worker: WorkerKey
     position: int
     attempt: int
+    took_s: float = field(default=0.0, compare=False)    # since its lease was granted; 0 if that had ended before
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,16 @@ class LeaseScheduler:
         return [(self._leases[lease].worker, max(0.0, now - self._leases[lease].granted_s)) for lease in live]
 
     @property
+    def has_workers(self) -> bool:
+        """Somebody is not silent."""
+        return any(not worker.silent for worker in self._workers.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Somebody may have room for a lease as soon as there is one."""
+        return bool(self._waiting)
+
+    @property
     def workers(self) -> int:
         """Members that are not silent."""
         return sum(not worker.silent for worker in self._workers.values())
@@ -328,7 +338,7 @@ class LeaseScheduler:
         else:
             if live:
                 self._durations.append(now - live.granted_s)
-            effects.append(Accept(key, position, spot.issued[lease]))
+            effects.append(Accept(key, position, spot.issued[lease], now - live.granted_s if live else 0.0))
             self._workers[key].proven = True
             for ended in sorted(spot.live):
                 holder = self._leases[ended].worker

@@ -7,11 +7,12 @@ The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Tuple
+from functools import partial
+from typing import Any, Iterable, NamedTuple, Tuple
 
 #: Raised with every change of a message's fields or meaning. ``Refused`` never changes, so that any two versions
 #: can tell each other that they differ.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: The element types that travel, by numpy's name, and their bytes.
 ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
@@ -39,6 +40,14 @@ class Sample(NamedTuple):
     index: int  # type: ignore[assignment]  # its number in the dataset
     path: str   # relative to the dataset's root, '/' between parts; for a generated record its number, in decimal
     label: int  # class number; 0 for a generated record, whose label is generated with it
+
+
+_sample_of = partial(tuple.__new__, Sample)
+
+
+def samples_of(rows: Iterable[Any]) -> Tuple[Sample, ...]:
+    """A Sample of each (index, path, label), in a quarter of the time that the class takes: each lease has many."""
+    return tuple(map(_sample_of, rows))
 
 
 class Skipped(NamedTuple):
@@ -96,6 +105,16 @@ class Hello:
     versions: str     # 'python 3.13.0, pillow 13.0.0, jpeg libjpeg-turbo 3.1.2'
     capacity: int     # how many leases it wants to hold at once
     last_exit: str    # how its predecessor in the same place ended, '' if there was none
+    cores: int = 1    # that it may use, together with the other workers on its host
+
+
+class Timings(NamedTuple):
+    """Where the time of a batch went on its worker, in seconds. The rest of ``produce_s`` is the generator's own."""
+
+    storage_s: float = 0.0   # reading files
+    decode_s: float = 0.0    # decoding and resizing
+    augment_s: float = 0.0
+    held_s: float = 0.0      # from the lease's arrival to the sending of the batch: not on the wire
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,7 @@ class Produced:
     skipped: Tuple[Skipped, ...]
     produce_s: float                 # time that the generator took
     arrays: Tuple[Any, ...]          # C-contiguous ndarrays [count, ...]; raw frames until checked against the job
+    timings: Timings = Timings()
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,9 @@ class Plan:
         epoch, offset = divmod(step, self.steps_per_epoch)
         return self.at(epoch * self._per_epoch + offset).indices
 
-    def at(self, position: int) -> PlannedBatch:
-        """The batch at ``position``. Costs one shuffle at the first look into an epoch, a slice after that."""
+    def at(self, position: int, spares: bool = True) -> PlannedBatch:
+        """The batch at ``position``. Costs one shuffle at the first look into an epoch, a slice after that. ``spares``:
+        False for those that need none."""
         if not 0 <= position < self.positions:
             raise IndexError("position %d is not within 0..%d" % (position, self.positions - 1))
         epoch, offset = divmod(position, self._per_epoch)
@@ -118,13 +119,13 @@ class Plan:
         if training:
             start = offset * self.batch_size
             indices = self._epoch_order(epoch)[start:start + self.batch_size].tolist()
-            spares = self._spares(epoch, start)
+            stand_ins = self._spares(epoch, start) if spares else ()
         else:
             start = (offset - self.steps_per_epoch) * self.batch_size
             indices = range(start, min(start + self.batch_size, self.validation_size))
-            spares = ()
+            stand_ins = ()
         step = epoch * self.steps_per_epoch + min(offset, self.steps_per_epoch)
-        return PlannedBatch(position, step, epoch, training, tuple(indices), spares)
+        return PlannedBatch(position, step, epoch, training, tuple(indices), stand_ins)
 
     def _spares(self, epoch: int, start: int) -> Tuple[int, ...]:
         """A batch's worth of samples from half an epoch further on, wrapping around, without the batch's own."""
@@ -146,6 +147,8 @@ def held(indices: Sequence[int], spares: Sequence[int], bad: Iterable[int], coun
     there are spares.
     """
     without = set(bad)
+    if not without:                  # nearly always
+        return tuple(indices) if count == len(indices) else None
     stand_ins = iter([spare for spare in spares if spare not in without])
     filled = [next(stand_ins, None) if index in without else index for index in indices]
     used = tuple(index for index in filled if index is not None)

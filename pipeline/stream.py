@@ -9,6 +9,7 @@ whatever fails in between.
 """
 
 import logging
+import math
 import os
 import re
 import socket
@@ -18,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from pipeline.audit import Audit
 from pipeline.bad_samples import BadSamples
+from pipeline.bottleneck import WINDOW_S, Meter, Sums, Taken, Verdict, Watch, verdict
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Batch, Coordinator
 from pipeline.dataset import Dataset
@@ -27,6 +29,7 @@ from pipeline.plan import Plan
 
 log = logging.getLogger("stoker")
 
+LOOK_S = 0.5           # between two looks at what holds the run up
 POLL_S = 0.2           # how often a waiting consumer looks after the attached workers
 BAD_SHOWN = 10         # bad files that are named at once; all of them are in ``BatchStream.skipped``
 
@@ -52,6 +55,9 @@ class BatchStream:
         self._sources: List[Any] = []
         self.waited_s = 0.0           # all the time that the consumer waited for batches
         self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
+        self._meter = Meter(options.prefetch_of(job))
+        self._watch = Watch()
+        self._handed_s = self._looked_s = time.monotonic()   # when a batch was handed out; when it was looked
         self.skipped: Dict[str, str] = {}  # path -> reason, of the bad files met so far, whatever became of them
         self._audit: Optional[Audit] = None
         self._bad_samples: Optional[BadSamples] = None
@@ -96,7 +102,8 @@ class BatchStream:
 
     def attach(self, source: Any) -> None:
         """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
-        more, or None; ``source.stop()`` ends them within two seconds."""
+        more, or None; ``source.adjust(sums, fleet)`` may change their number, and says whether it did;
+        ``source.stop()`` ends them within two seconds."""
         self._sources.append(source)
 
     def __enter__(self) -> "BatchStream":
@@ -113,9 +120,16 @@ class BatchStream:
             raise RuntimeError("the stream is closed")
         if self._position >= self.plan.positions:
             raise StopIteration
+        asked_s, waited_before_s = time.monotonic(), self.waited_s
         batch = self._wait_for(self._position)
         if batch is None:
             raise StopIteration
+        self._meter.add(Taken(self.waited_s - waited_before_s, asked_s - self._handed_s, batch.produce_s,
+                              *batch.timings[:3], batch.wire_s))
+        self._handed_s = time.monotonic()
+        if self._handed_s >= self._looked_s + LOOK_S:
+            self._looked_s = self._handed_s
+            self._look()
         if batch.skipped:
             self._note_bad(batch)
         if self._audit is not None and batch.training:
@@ -127,6 +141,25 @@ class BatchStream:
             self._ready.pop(self._position - 1)
         self._coordinator.take_up_to(self._position)
         return batch
+
+    def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
+        """What held the run up in the last so many seconds, and how many workers it needs; None: too early to tell."""
+        return self._found(self._meter.sums(last_s))
+
+    def _found(self, sums: Sums) -> Optional[Verdict]:
+        fleet = self._coordinator.fleet
+        return verdict(sums, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(sums) else None
+
+    def _look(self) -> None:
+        sums = self._meter.sums(WINDOW_S)
+        found = self._found(sums)
+        if found is None:
+            return
+        if self._watch.is_news(found.name, self._handed_s):
+            log.info("bottleneck: %s", found.sentence)
+        for source in self._sources:
+            if source.adjust(sums, self._coordinator.fleet):
+                self._meter.clear()
 
     def _note_bad(self, batch: Batch) -> None:
         dataset = self._datasets[batch.training]
@@ -188,10 +221,12 @@ class BatchStream:
         start = reported = time.monotonic()
         try:
             while not self.interrupted:
-                with self._condition:
-                    if position not in self._ready and self._error is None:
-                        self._condition.wait(POLL_S)
-                    batch, error = self._ready.get(position), self._error
+                batch, error = self._ready.get(position), self._error
+                if batch is None and error is None:
+                    with self._condition:
+                        if position not in self._ready and self._error is None:
+                            self._condition.wait(POLL_S)
+                        batch, error = self._ready.get(position), self._error
                 if batch is not None:
                     return batch
                 if error is not None:

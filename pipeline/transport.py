@@ -12,7 +12,9 @@ is bounded in both directions.
 
 import errno
 import os
+import select
 import struct
+import threading
 import time
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
@@ -26,7 +28,7 @@ from pipeline.keys import TrainerKeys, WorkerKeys
 PEER_SILENT_S = 10.0     # a host that answers no ZMTP ping for so long is gone
 CONNECT_S = 5.0          # then a new attempt: TCP would repeat its packet after ever longer pauses, of minutes at last
 LINGER_S = 0.5           # how long a closing socket goes on sending what it holds
-COPY_BELOW_BYTES = 1 << 16  # smaller frames are cheaper to copy than to track
+COPY_BELOW_BYTES = 1 << 20  # smaller frames are cheaper to copy: pyzmq tracks what is not copied in a thread of its own
 HANDSHAKE_S = 10.0       # a connection that has not come to terms by then is closed
 CURVE_BYTES = 64         # that encryption adds to a frame, and a few more
 FRAMES_MOST = 17         # of a message: a header and an array each
@@ -34,6 +36,8 @@ SKIP_MOST = 10000        # further frames that are thrown away in one turn
 ANSWERS_SPARE = 64       # messages to a worker besides a lease and its end for each step that it may hold
 RETRY_S = 1.0            # from a failed handshake to the next try, where libzmq itself would not try again
 FAILURES_LEAST = 3       # handshakes in a row that failed before a worker says so: a trainer may just be going
+
+_NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)    # to combine enums takes Python 4 us
 
 FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
@@ -58,10 +62,9 @@ class Waker:
         return self._read_fd
 
     def clear(self) -> None:
-        """Takes back all wakes so far."""
+        """Takes back the wakes so far. If there were thousands, some are left: the next ``poll`` returns at once."""
         try:
-            while os.read(self._read_fd, 4096):
-                pass
+            os.read(self._read_fd, 4096)
         except BlockingIOError:
             pass
 
@@ -71,6 +74,10 @@ class Waker:
         for fd in (read_fd, write_fd):
             if fd >= 0:
                 os.close(fd)
+
+
+def _can_be_read(source: Any) -> bool:
+    return bool(source.getsockopt(zmq.EVENTS) & zmq.POLLIN)
 
 
 class _Socket:
@@ -93,26 +100,38 @@ class _Socket:
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # libzmq's own thread would wait for room
         self._monitor.connect(endpoint)
-        self._poller = zmq.Poller()
-        for source in (self._socket, self._monitor, self._waker.fileno()):
-            self._poller.register(source, zmq.POLLIN)
+        self._sources: List[Any] = []
+        self._poll = select.poll()
+        self._poll.register(self._waker.fileno(), select.POLLIN)
+        self._watch(self._socket)
+        self._watch(self._monitor)
+
+    def _watch(self, source: Any) -> None:
+        self._sources.append(source)
+        self._poll.register(source.getsockopt(zmq.FD), select.POLLIN)
+
+    def _has_news(self) -> bool:
+        """A socket has something to be read. Its descriptor tells of it only once, and to any call on the socket: so
+        this is to be asked before each poll."""
+        return any(map(_can_be_read, self._sources))
 
     def wait(self, timeout_s: float) -> None:
         """Returns when a message waits, the waker was used, a connection changed, or the time is over."""
-        self._poller.poll(max(0, int(timeout_s * 1000 + 0.999)))
-        self._waker.clear()
+        # by the descriptors: a third of the price of zmq.Poller
+        happened = self._poll.poll(0 if self._has_news() else max(0, int(timeout_s * 1000 + 0.999)))
+        if (self._waker.fileno(), select.POLLIN) in happened:
+            self._waker.clear()
 
     def _events(self) -> Iterator[Tuple[int, int]]:
         """What happened to connections: (event, its value)."""
-        while True:
-            try:
-                yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
-            except zmq.Again:
-                return
+        while _can_be_read(self._monitor):      # a third of what a zmq.Again costs
+            yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
 
     def _send(self, frames: Sequence[Any]) -> None:
-        self._socket.send_multipart(frames, zmq.NOBLOCK,
-                                    copy=all(len(frame) < COPY_BELOW_BYTES for frame in frames))
+        copy = all(len(frame) < COPY_BELOW_BYTES for frame in frames)
+        for frame in frames[:-1]:
+            self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
+        self._socket.send(frames[-1], _NOBLOCK, copy=copy)
 
     def _drop(self, linger: Optional[int] = None) -> None:
         self._socket.disable_monitor()
@@ -155,7 +174,7 @@ class Listener(_Socket):
         self._zap.setsockopt(zmq.LINGER, 0)
         if keys is not None:
             self._zap.bind("inproc://zeromq.zap.01")
-            self._poller.register(self._zap, zmq.POLLIN)
+            self._watch(self._zap)
             set_option(zmq.CURVE_SERVER, 1)
             set_option(zmq.CURVE_SECRETKEY, keys.secret)
             set_option(zmq.ZAP_DOMAIN, b"stoker")
@@ -189,14 +208,15 @@ class Listener(_Socket):
             try:
                 if self._skipping and not self._skip():
                     return None
-                parts = [self._socket.recv(zmq.NOBLOCK, copy=False)]
+                parts = [self._socket.recv(_NOBLOCK, copy=False)]
             except zmq.Again:
                 return None
             while parts[-1].more and len(parts) <= FRAMES_MOST + 1:
-                parts.append(self._socket.recv(zmq.NOBLOCK, copy=False))
+                parts.append(self._socket.recv(_NOBLOCK, copy=False))
             self._skipping = parts[-1].more
-            if self._is_heard(parts):
-                return parts[0].bytes, [part.buffer for part in parts[1:]]
+            peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
+            if self._is_heard(parts[-1], peer, frames):
+                return peer, frames
 
     def _skip(self) -> bool:
         """Throws the rest of an endless message away. False: there is still more of it."""
@@ -206,15 +226,15 @@ class Listener(_Socket):
                 return True
         return False
 
-    def _is_heard(self, parts: List[Any]) -> bool:
-        """The message counts as delivered, and is to be read."""
+    def _is_heard(self, last: Any, peer: bytes, frames: List[Any]) -> bool:
+        """The message counts as delivered, and is to be read. ``last``: its last part."""
         try:
-            fd = parts[-1].get(zmq.SRCFD)     # not of the first one, which is the ROUTER's own
+            fd = last.get(zmq.SRCFD)          # not of the first one, which is the ROUTER's own
         except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which cannot be watched
             return False
         if not self._guard.knows(fd):
             self._follow()                    # it was quicker than the news of it
-        return self._guard.delivered(fd, parts[0].bytes, len(parts), sum(len(part) for part in parts))
+        return self._guard.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer))
 
     def send(self, peer: bytes, frames: Sequence[Any]) -> bool:
         """False: the peer is gone, or does not read."""
@@ -275,10 +295,15 @@ class Listener(_Socket):
 
 
 class Connection(_Socket):
-    """A worker's end. Reconnects by itself for ever; what was not sent when a connection broke is dropped."""
+    """A worker's end. Reconnects by itself for ever; what was not sent when a connection broke is dropped.
+
+    Two threads may use it, each under ``lock``, all but for ``wait``: whoever sends must receive until nothing waits
+    before it lets go of the lock, or the other one sleeps over what came meanwhile.
+    """
 
     def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None) -> None:
         super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None)
+        self.lock = threading.RLock()
         self._address, self._keys = connect, keys
         self._failures = 0                    # handshakes in a row
         self._unknown = False                 # the last of them because of this worker's own key
@@ -307,6 +332,10 @@ class Connection(_Socket):
             raise ConfigError("cannot connect to %r (%s): an address looks like tcp://HOST:5555"
                               % (self._address, zmq.strerror(error.errno or 0))) from error
 
+    def _has_news(self) -> bool:
+        with self.lock:
+            return super()._has_news()
+
     def refusal(self) -> str:
         """Why the trainer does not let this worker in, as far as can be told; '' if it does, or is not there."""
         for event, _ in self._events():
@@ -333,7 +362,7 @@ class Connection(_Socket):
     def receive(self) -> Optional[List[Any]]:
         """Frames as flat memoryviews, or None if no message waits."""
         try:
-            return [part.buffer for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+            return [part.buffer for part in self._socket.recv_multipart(_NOBLOCK, copy=False)]
         except zmq.Again:
             return None
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import configargparse
 
@@ -15,7 +15,7 @@ from pipeline.config import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamO
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan, fingerprint
 from pipeline.stream import BatchStream
-from trainer.feed import open_dataset, start_stream
+from trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -29,6 +29,16 @@ def image_size(text: str) -> Tuple[int, int]:
         return int(height), int(width if x else height)
     except ValueError:
         raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text) from None
+
+
+def number_of_workers(text: str) -> Union[int, str]:
+    """'auto' or a number."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("wants a number, or %s, not %r" % (AUTO, text)) from None
 
 
 def _parser() -> configargparse.ArgumentParser:
@@ -66,16 +76,28 @@ def _parser() -> configargparse.ArgumentParser:
     group = parser.add_argument_group("training")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
     group.add_argument("--epochs", type=int, default=5, metavar="N", help="in all, those before a checkpoint included")
+    group.add_argument("--feed", choices=("direct", "staged"), default="direct",
+                       help="staged: while a step is computed, the batch of the next one is already brought to the "
+                            "device, which hides the copy to a GPU, and costs one batch of its memory; results are the "
+                            "same to the bit")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation, initial weights")
 
     group = parser.add_argument_group("workers")
-    group.add_argument("--workers", type=int, default=None, metavar="N",
-                       help="worker processes on this host (default: one per core; 0: only workers started elsewhere)")
+    group.add_argument("--workers", type=number_of_workers, default=AUTO, metavar="N",
+                       help="worker processes on this host; auto: as many as keep the training from waiting for more "
+                            "than 1%% of the time, at most one per core; 0: only workers started elsewhere. How many "
+                            "the steps need, the closing line says: what a worker takes for a batch, by what a step "
+                            "takes")
     group.add_argument("--worker-python", metavar="FILE",
                        help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
     group.add_argument("--follow-links", action="store_true",
                        help="links in DATA that lead out of it are samples, too; workers elsewhere must permit it with "
                             "their own --follow-links")
+    group.add_argument("--cache", metavar="DIR",
+                       help="the local workers keep decoded samples in this folder, on a disk of this host: from the "
+                            "second epoch on, in this run and in later ones, nothing is decoded")
+    group.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
+                       help="most that the folder may hold, in 2**30 bytes")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
                        help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
     group.add_argument("--keys", metavar="DIR",
@@ -149,23 +171,24 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
-                      args.worker_python) as stream:
+                      args.worker_python, args.cache, args.cache_gb) as stream:
         _on_sigterm(stream)
-        if not args.workers and args.workers is not None:
+        if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
-        loop = train.Loop(stream, model.build(job.arrays, len(dataset.classes)), start_step, checkpoint_dir,
-                          args.checkpoint_secs)
+        built = model.build(job.arrays, len(dataset.classes), args.feed == "staged")
+        loop = train.Loop(stream, built, start_step, checkpoint_dir, args.checkpoint_secs)
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
             result = loop.run()
-        bad = stream.bad_files
+        bad, found = stream.bad_files, stream.verdict()
     accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
     print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "image, %s; checkpoint in %s" % (
+          "image, %s; checkpoint in %s; %s" % (
               "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
               100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
               "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file",
-              checkpoint_dir),
+              checkpoint_dir, "too short a run to name its bottleneck" if found is None else
+              "bottleneck: " + found.sentence),
           flush=True)
     held.close()
     return EXIT_TERMINATED if result.stopped else 0

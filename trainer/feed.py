@@ -8,27 +8,35 @@ import os
 from typing import Any, Dict, Optional, Tuple, Union
 
 from pipeline.config import GENERATORS, JobOptions, StreamOptions, check_whole
+from pipeline.crew import Crew
 from pipeline.dataset import Dataset, generated, scan_folder
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
 from pipeline.stream import Batch, BatchStream
 from trainer.local import LocalWorkers
 
+AUTO = "auto"     # as a number of workers
+DEFAULT_CACHE_GB = 10.0      # as of stoker-worker
+
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
                 image_size: Union[int, Tuple[int, int]] = 64, batch_size: int = 32, epochs: int = 1,
                 seed: int = 0, decode: str = "fastest", label_word: Optional[str] = None, validation_split: float = 0.0,
-                workers: Optional[int] = None, worker_python: Optional[str] = None, start_step: int = 0,
+                workers: Union[int, str, None] = None, worker_python: Optional[str] = None, start_step: int = 0,
                 on_bad_image: str = "skip", exif_rotate: bool = False, follow_links: bool = False,
+                cache: Union[str, "os.PathLike[str]", None] = None, cache_gb: float = DEFAULT_CACHE_GB,
                 **stream_options: Any) -> BatchStream:
-    """A stream of batches in order, fed by ``workers`` local processes (default: one per core; 0: only remote ones).
+    """A stream of batches in order, fed by ``workers`` local processes (0: only remote ones).
 
+    ``workers``: 'auto', the default, is as many as keep the consumer from waiting, at most one per core.
     ``data``: a folder with one sub-folder per class (``label_word``: label 1 if that word is in the path below it),
     for ``numerical`` the number of records, or a Dataset. ``image_size``: pixels, or (height, width).
     ``start_step``: the ``global_step`` to go on from. ``on_bad_image``, ``exif_rotate``, ``follow_links``: see
-    ``pipeline.config.JobOptions``. ``stream_options``: fields of ``pipeline.config.StreamOptions``
-    (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches of the held-out part follow each
-    epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError, DatasetError.
+    ``pipeline.config.JobOptions``. ``cache``: a folder on a disk of this host in which the local workers keep
+    decoded samples, up to ``cache_gb`` times 2**30 bytes. ``stream_options``: fields of
+    ``pipeline.config.StreamOptions`` (``bind``, ``prefetch``, ``audit`` ...). With a ``validation_split``, the batches
+    of the held-out part follow each epoch with ``batch.training`` False. Use in a ``with`` block. Raises ConfigError,
+    DatasetError.
     """
     size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     job = JobOptions(generator, tuple(size), batch_size, seed, decode, on_bad_image,  # type: ignore[arg-type]
@@ -37,7 +45,7 @@ def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator
     training, validation = dataset.split(validation_split, seed)
     plan = Plan(len(training), batch_size, epochs, seed, len(validation))
     return start_stream(plan, training, validation, job, StreamOptions(**stream_options), start_step, workers,
-                        worker_python)
+                        worker_python, None if cache is None else os.fspath(cache), cache_gb)
 
 
 def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
@@ -53,18 +61,21 @@ def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
 
 
 def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
-                 start_step: int = 0, workers: Optional[int] = None,
-                 worker_python: Optional[str] = None) -> BatchStream:
+                 start_step: int = 0, workers: Union[int, str, None] = None,
+                 worker_python: Optional[str] = None, cache: Optional[str] = None,
+                 cache_gb: float = DEFAULT_CACHE_GB) -> BatchStream:
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
-    if workers is None:
-        workers = len(os.sched_getaffinity(0))
-    check_whole("workers", workers, 0, 1000)
+    crew = Crew(len(os.sched_getaffinity(0))) if workers in (None, AUTO) else None
+    processes = crew.wanted if crew else check_whole("workers", workers, 0, 1000)
+    if cache is not None and not processes:
+        raise ConfigError("the cache %s is for local workers, and there are none: say --cache to stoker-worker, on the "
+                          "workers' hosts" % cache)
     stream = BatchStream(plan, training, validation, job, options, start_step)
     try:
-        if workers:
+        if processes:
             own = [] if job.generator in GENERATORS else [job.generator]
-            stream.attach(LocalWorkers(stream.address, workers, worker_python, own, job.follow_links,
-                                       stream.local_keys))
+            stream.attach(LocalWorkers(stream.address, processes, worker_python, own, job.follow_links,
+                                       stream.local_keys, crew, cache, cache_gb))
     except BaseException:
         stream.close()
         raise

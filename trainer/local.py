@@ -4,16 +4,23 @@ The child reads from a pipe whose other end this process holds: however this pro
 workers with it.
 """
 
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from typing import Optional, Sequence
 
 import pipeline
+from pipeline.bottleneck import Sums
+from pipeline.coordinator import Fleet
+from pipeline.crew import Crew
 from pipeline.errors import ConfigError
 from pipeline.keys import WorkerKeys, to_environment
+
+log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # for the workers to finish what they do after Stop; then they are killed
 KILL_S = 0.5    # for the supervisor to collect the dead
@@ -22,18 +29,23 @@ KILL_S = 0.5    # for the supervisor to collect the dead
 class LocalWorkers:
     """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError.
 
+    ``crew`` decides how many they are from then on; None: nobody, they stay as many.
     ``keys`` travel in their environment: on the command line everybody on this host could read them.
     """
 
     def __init__(self, address: str, processes: int, python: Optional[str] = None,
                  allow_generators: Sequence[str] = (), follow_links: bool = False,
-                 keys: Optional[WorkerKeys] = None) -> None:
+                 keys: Optional[WorkerKeys] = None, crew: Optional[Crew] = None, cache: Optional[str] = None,
+                 cache_gb: float = 0.0) -> None:
+        self._crew = crew
         self._python = python or sys.executable
         command = [self._python, "-m", "workers", "--connect", address, "--processes", str(processes),
                    "--once", "--quiet", "--lifeline"]
         for name in allow_generators:
             command += ["--allow-generator", name]
         command += ["--follow-links"] * follow_links
+        if cache is not None:
+            command += ["--cache", os.path.abspath(cache), "--cache-gb", repr(float(cache_gb))]
         environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
@@ -50,6 +62,24 @@ class LocalWorkers:
             return None
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
         return "the local workers (%s -m workers) ended with %s; what they said stands above" % (self._python, how)
+
+    def adjust(self, sums: Sums, fleet: Fleet) -> bool:
+        """Has the crew look at the figures of late. True: there will be another number of workers."""
+        if self._crew is None:
+            return False
+        own = fleet.by_supervisor.get("%s:%d" % (socket.gethostname(), self._process.pid), 0)
+        decision = self._crew.look(sums, own, fleet.workers - own)
+        if decision is None:
+            return False
+        log.info("%s", decision.sentence)
+        if decision.workers is None:
+            return False
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), b"%d\n" % decision.workers)
+        except BrokenPipeError:        # ``trouble`` tells
+            pass
+        return True
 
     def stop(self) -> None:
         """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more is harmless."""

@@ -1,10 +1,11 @@
 """The tutorial's models as TF 1.9 graphs: a small CNN for images, logistic regression for numerical records."""
 
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
 from pipeline.messages import ArraySpec
+from trainer.staging import Stage, stage
 
 LEARNING_RATE = 0.001
 
@@ -12,14 +13,15 @@ LEARNING_RATE = 0.001
 class Model(NamedTuple):
     """The tensors and ops that the training loop runs."""
 
-    inputs: Any        # placeholder uint8 [n, height, width, 3], or float32 [n, features]
-    labels: Any        # placeholder int32 [n, 1]
+    inputs: Any        # to be fed: uint8 [n, height, width, 3], or float32 [n, features]
+    labels: Any        # to be fed: int32 [n, 1]
     loss: Any          # float32: mean over the batch
     correct: Any       # int32: how many of the batch are classified right
     train: Any         # one step of Adam; counts global_step
     pass_over: Any     # counts global_step for a step without samples
     global_step: Any
     pictures: Any      # summary of a few inputs; None for records
+    stage: Optional[Stage] = None      # from which inputs and labels are taken where they are not fed
 
 
 def scaled(images: Any) -> Any:
@@ -32,14 +34,18 @@ def scaled(images: Any) -> Any:
     return tf.div(tf.cast(images, tf.float32), divisor)
 
 
-def build(arrays: Tuple[ArraySpec, ...], classes: int) -> Model:
-    """Builds the model for batches of ``arrays`` into the default graph.
+def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> Model:
+    """Builds the model for batches of ``arrays`` into the default graph, with a stage before it if ``staged``.
 
-    Two classes get one sigmoid output, more get a softmax; Adam with a rate of 0.001.
+    Two classes get one sigmoid output, more get a softmax; Adam with a rate of 0.001. The initial weights depend on the
+    graph's seed alone, not on how batches get here.
     """
     inputs_spec, labels_spec = arrays
     inputs = tf.placeholder(tf.as_dtype(inputs_spec.dtype), (None,) + inputs_spec.shape, inputs_spec.name)
     labels = tf.placeholder(tf.as_dtype(labels_spec.dtype), (None,) + labels_spec.shape, labels_spec.name)
+    behind: Optional[Stage] = None
+    if staged:
+        behind, inputs, labels = stage(inputs, labels)
     pictures = None
     if len(inputs_spec.shape) == 3:
         images = scaled(inputs) if inputs_spec.dtype == "uint8" else inputs
@@ -47,7 +53,7 @@ def build(arrays: Tuple[ArraySpec, ...], classes: int) -> Model:
         features = _convolutions(images)
     else:
         features = tf.cast(inputs, tf.float32)
-    outputs = tf.layers.dense(features, 1 if classes == 2 else classes, name="outputs")
+    outputs = tf.layers.dense(features, 1 if classes == 2 else classes, name="outputs", kernel_initializer=_initial(4))
     if classes == 2:
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=outputs)
         predictions = tf.cast(outputs > 0, tf.int32)
@@ -58,12 +64,20 @@ def build(arrays: Tuple[ArraySpec, ...], classes: int) -> Model:
     correct = tf.reduce_sum(tf.cast(tf.equal(predictions, tf.cast(labels, tf.int32)), tf.int32))
     global_step = tf.train.get_or_create_global_step()
     train = tf.train.AdamOptimizer(LEARNING_RATE).minimize(loss, global_step=global_step)
-    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures)
+    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures,
+                 behind)
 
 
 def _convolutions(images: Any) -> Any:
     layer = images
-    for stage, filters in enumerate((32, 64), 1):
-        layer = tf.layers.conv2d(layer, filters, 3, padding="same", activation=tf.nn.relu, name="conv%d" % stage)
-        layer = tf.layers.max_pooling2d(layer, 2, 2, padding="same", name="pool%d" % stage)
-    return tf.layers.dense(tf.layers.flatten(layer), 128, activation=tf.nn.relu, name="dense")
+    for number, filters in enumerate((32, 64), 1):
+        layer = tf.layers.conv2d(layer, filters, 3, padding="same", activation=tf.nn.relu, name="conv%d" % number,
+                                 kernel_initializer=_initial(number))
+        layer = tf.layers.max_pooling2d(layer, 2, 2, padding="same", name="pool%d" % number)
+    return tf.layers.dense(tf.layers.flatten(layer), 128, activation=tf.nn.relu, name="dense",
+                           kernel_initializer=_initial(3))
+
+
+def _initial(layer: int) -> Any:
+    # what tf.layers takes by itself, but for the seed: that would be the number of ops made so far
+    return tf.glorot_uniform_initializer(seed=layer)

@@ -3,15 +3,15 @@
 import logging
 import sys
 import time
-from typing import Any, NamedTuple, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
 import tensorflow as tf
 from tqdm import tqdm
 
 from pipeline.errors import DatasetError
 from pipeline.stream import Batch, BatchStream
-from trainer.feed import feed_dict
 from trainer.model import Model
+from trainer.staging import Direct, Staged, Turn
 
 log = logging.getLogger("stoker")
 
@@ -58,6 +58,7 @@ class Loop:
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
                  checkpoint_secs: float) -> None:
         self._stream, self._model = stream, model
+        self._feed = Direct(model) if model.stage is None else Staged(model)
         self._start_step = start_step
         self._checkpoint_dir, self._checkpoint_secs = checkpoint_dir, checkpoint_secs
         self._bar: Any = None
@@ -84,22 +85,34 @@ class Loop:
                     checkpoint_dir=self._checkpoint_dir, scaffold=scaffold, save_summaries_steps=None,
                     save_summaries_secs=None, log_step_count_steps=None,
                     save_checkpoint_secs=self._checkpoint_secs) as session:
-                for batch in self._stream:
-                    if batch.training:
-                        self._train(session, batch, writer)
+                for turn in self._turns():
+                    batch = turn.batch
+                    if batch is None:           # the first batch of all, or of an epoch, is put on its stage
+                        self._put(session, turn)
+                    elif batch.training:
+                        self._train(session, batch, turn, writer)
                         if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
                             session.run_step_fn(lambda step_context: saver.save(
                                 step_context.session, self._checkpoint_dir + "/model.ckpt", self._model.global_step))
                             self._end_of_epoch(batch)
                     else:
-                        self._evaluate(session, batch, writer)
+                        self._evaluate(session, batch, turn, writer)
         finally:
             self._close_bar()
             writer.close()
         return Result(self._steps, self._images, time.monotonic() - start, self._stream.waited_s - waited_before,
                       self._accuracy, self._stream.interrupted)
 
-    def _train(self, session: Any, batch: Batch, writer: Any) -> None:
+    def _turns(self) -> Iterator[Turn]:
+        for batch in self._stream:
+            yield from self._feed.turns(batch)
+        yield from self._feed.last()
+
+    def _put(self, session: Any, turn: Turn) -> None:
+        # without the session's hooks: it is no training step
+        session.run_step_fn(lambda step_context: step_context.session.run(turn.put, turn.feed))
+
+    def _train(self, session: Any, batch: Batch, turn: Turn, writer: Any) -> None:
         if self._bar is None or self._bar.stoker_epoch != batch.epoch:
             self._open_bar(batch)
         model = self._model
@@ -110,7 +123,9 @@ class Loop:
             first_of_epoch = self._epoch_images == 0
             if first_of_epoch and model.pictures is not None:
                 wanted["pictures"] = model.pictures
-            got = session.run(wanted, feed_dict(batch, model.inputs, model.labels))
+            if turn.put is not None:
+                wanted["put"] = turn.put
+            got = session.run(wanted, turn.feed)
             self._loss = got["loss"] if first_of_epoch else 0.9 * self._loss + 0.1 * float(got["loss"])
             if "pictures" in got:
                 writer.add_summary(got["pictures"], batch.step)
@@ -123,14 +138,13 @@ class Loop:
         self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
         self._bar.update(len(batch.indices))
 
-    def _evaluate(self, session: Any, batch: Batch, writer: Any) -> None:
+    def _evaluate(self, session: Any, batch: Batch, turn: Turn, writer: Any) -> None:
         evaluation = self._evaluation = self._evaluation or _Evaluation()
         model = self._model
         if len(batch):
-            feed = feed_dict(batch, model.inputs, model.labels)
             # without the session's hooks: an evaluation is no training step
             correct, loss = session.run_step_fn(
-                lambda step_context: step_context.session.run([model.correct, model.loss], feed))
+                lambda step_context: step_context.session.run([model.correct, model.loss], turn.feed))
             evaluation.add(len(batch), int(correct), float(loss))
             self._images += len(batch)
         if batch.indices[-1] + 1 < self._stream.plan.validation_size:

@@ -11,14 +11,16 @@ from __future__ import generator_stop
 import importlib
 import inspect
 import math
-from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.messages import MAX_REASON, Job, Lease, Sample, Skipped, sendable
 from pipeline.plan import held, sample_random
 from workers import images
+from workers.cache import Cache
 
 
 class Output(NamedTuple):
@@ -27,6 +29,9 @@ class Output(NamedTuple):
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and the spares that were tried and are bad too
 
+
+#: What this host has decoded before, if this process's own command line names a folder for it.
+cache: Optional[Cache] = None
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 
@@ -194,13 +199,23 @@ def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> No
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
+    kept = cache if cache is not None and cache.use(job) else None
+
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         place = images.resolve(job.data_root, sample.path, job.follow_links)
-        picture = images.load(place, job.height_width, job.decode, job.exif_rotate)
-        if augment:
-            picture = images.augment(picture, sample_random(job.seed, lease.epoch, sample.index))
         pixels, label = rows
-        pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
+        picture = None
+        if kept is None:
+            picture = images.load(place, job.height_width, job.decode, job.exif_rotate)
+        elif not kept.get(place, pixels):
+            data, status = images.read(place)
+            picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
+            kept.put(place, status, picture.tobytes(), sample.index)
+        if augment:
+            picture = images.augment(picture or Image.fromarray(pixels),
+                                     sample_random(job.seed, lease.epoch, sample.index))
+        if picture is not None:
+            pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
         label[:] = sample.label
     return _filled(lease, job, put)
 

@@ -16,12 +16,14 @@ import random
 import re
 import socket
 import stat
+import time
 import warnings
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
+from workers.stopwatch import timed
 
 #: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
 _BAD_PATH = {
@@ -53,6 +55,9 @@ _SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 _REASON_CHARS = 200
+
+#: A file changed so lately may change again without another time to show for it.
+_RACY_S = 2.0
 
 #: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
 may_follow_links = False
@@ -133,12 +138,14 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
 
     Raises BadImage if the file is at fault; OSError, MemoryError if this host or this moment is.
     """
-    return decoded(read(path), size, decode, exif_rotate)
+    return decoded(read(path)[0], size, decode, exif_rotate)
 
 
-def read(path: Union[str, bytes]) -> bytes:
-    """The content of the file. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or
-    leads out of the root of a Place."""
+@timed("storage")
+def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
+    """The content of the file, and its status: None if it changed meanwhile or just before, when another content may
+    have the same. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or leads out of the
+    root of a Place."""
     # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
     try:
         status = os.stat(path)
@@ -148,18 +155,19 @@ def read(path: Union[str, bytes]) -> bytes:
             raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe by now? without waiting
         try:
-            if isinstance(path, Place) and path.root and not _within(path, fd):
+            if isinstance(path, Place) and path.root and not within(path, fd):
                 raise BadImage("a link that leads out of the data folder")
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise BadImage("not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
+            settled = time.time() - max(status.st_mtime, status.st_ctime) > _RACY_S
             data = os.read(fd, status.st_size + 1)
             if len(data) != status.st_size:     # more than one call reads, or its size is changing
                 with open(fd, "rb", 0, closefd=False) as file:
                     data += file.read()
-            return data
+            return data, status if settled and _version(os.fstat(fd)) == _version(status) else None
         finally:
             os.close(fd)
     except OSError as error:
@@ -168,6 +176,7 @@ def read(path: Union[str, bytes]) -> bytes:
         raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
 
 
+@timed("decode")
 def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
     """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if there is no such ``decode``."""
     if decode != "exact" and decode not in _SCALED:
@@ -190,6 +199,7 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
             raise BadImage(type(error).__name__, str(error)) from error
 
 
+@timed("augment")
 def augment(image: Image.Image, random: random.Random) -> Image.Image:
     """``image`` (RGB), in half of all cases varied: brightness and contrast each by a factor of 0.8 to 1.2, and
     half of those flipped left to right as well.
@@ -208,7 +218,11 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _within(place: Place, fd: int) -> bool:
+def _version(status: os.stat_result) -> Tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def within(place: Place, fd: int) -> bool:
     """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
     try:
         real = os.readlink(b"/proc/self/fd/%d" % fd)

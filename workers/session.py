@@ -12,10 +12,10 @@ What the generator finishes for a run that is over is dropped.
 """
 
 from collections import deque
-from typing import Any, Deque, List, NamedTuple, Optional, Tuple
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from pipeline.messages import (Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Stop,
-                               Welcome, sendable)
+                               Timings, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -63,8 +63,9 @@ class WorkerSession:
         self._job: Optional[Job] = None
         self._held: Deque[Lease] = deque()  # not yet in work
         self._work: Optional[Tuple[str, Lease]] = None  # (run, lease) that the generator is at
+        self._arrived_s: Dict[Tuple[str, int], float] = {}   # when a lease, by run and id, came here
         self._heartbeat_s = HELLO_S
-        self._spoke_s = now - HELLO_S       # when Hello or Alive was last said
+        self._spoke_s = now - HELLO_S       # when something was last said that the trainer takes for a sign of life
         self._heard_s = now
         self._sought_s = now                # since when there is no trainer
         self._reported_s = now
@@ -95,9 +96,11 @@ class WorkerSession:
             return []
         if isinstance(message, Lease):
             self._held.append(message)
+            self._arrived_s[self._run, message.lease] = now
             return self._next_work()
         if isinstance(message, Revoked) and any(lease.lease == message.lease for lease in self._held):
             self._held = deque(lease for lease in self._held if lease.lease != message.lease)
+            del self._arrived_s[self._run, message.lease]
             return [Say(Returned(self._run, message.lease))]
         return []                           # it is in work, and its batch will be the answer, or was
 
@@ -123,15 +126,17 @@ class WorkerSession:
         return self._end(EXIT_DRAINED) if self.state == "DRAINING" else []
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Any, ...], arrays: Tuple[Any, ...],
-                 produce_s: float, now: float) -> List[Any]:
-        """The lease in work is done."""
-        return self._finished(lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
-                                                   arrays))
+                 produce_s: float, timings: Timings, now: float) -> List[Any]:
+        """The lease in work is done. ``timings``: but for ``held_s``."""
+        timings = timings._replace(held_s=now - self._arrived(lease, now))
+        return self._finished(now, lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
+                                                        arrays, timings))
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Any]:
         """The lease in work cannot be done; ``sample``: the path that the generator was at."""
-        return self._finished(lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                 sendable(traceback), sample))
+        self._arrived(lease, now)
+        return self._finished(now, lambda run: Failed(run, lease.lease, lease.position, sendable(error),
+                                                      sendable(traceback), sample))
 
     def drain(self, now: float, reason: str) -> List[Any]:
         """Finish what is in work, take no more, leave."""
@@ -155,15 +160,21 @@ class WorkerSession:
         self.state = "SERVING"
         self._run, self._job, self._heartbeat_s = message.run, message.job, message.heartbeat_s
         self._held.clear()
+        self._arrived_s.clear()
         self._spoke_s = now
         return effects
 
-    def _finished(self, message_for: Any) -> List[Any]:
+    def _arrived(self, lease: Lease, now: float) -> float:
+        """When the lease in work came, which is forgotten; now, where that has been already."""
+        return self._arrived_s.pop((self._work[0] if self._work else "", lease.lease), now)
+
+    def _finished(self, now: float, message_for: Any) -> List[Any]:
         run = self._work[0] if self._work else ""
         self._work = None
         effects: List[Any] = []
         if run and run == self._run:
             effects.append(Say(message_for(run)))
+            self._spoke_s = now
         if self.state == "DRAINING":
             return effects + [Note("drained")] + self._end(EXIT_DRAINED)
         return effects + self._next_work()
@@ -178,6 +189,7 @@ class WorkerSession:
     def _seek(self, now: float) -> List[Any]:
         self.state, self._run, self._job = "SEEKING", "", None
         self._held.clear()
+        self._arrived_s.clear()
         self._sought_s = self._reported_s = now
         self._spoke_s = now - HELLO_S       # at once
         return []

@@ -6,6 +6,7 @@ signals and dead children together, and kills. Each place holds one worker proce
     STARTING ──"started"──> RUNNING          exit: EXIT_ENDED with once -> all stop
         └────── exit ───────────┴──────────>       EXIT_REFUSED, EXIT_CONFIG -> all stop, with that code
                                                    while draining -> DONE
+                                                   one too many after ``resize`` -> DONE
                                                    anything else -> WAITING (back-off) -> STARTING
 
 A worker says "started" and "ended" through a pipe. An exit code counts only if it said "ended": a library that calls
@@ -33,6 +34,7 @@ BACKOFF_MOST_S = 1.0   # whoever waits for the steps of a worker that is killed 
 SOON_S = 1.0
 PR_SET_PDEATHSIG = 1
 STARTED, ENDED = b"started\n", b"ended\n"   # what a worker says
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")   # how ``explain_exit`` begins when a library failed
 LOOK_S = 1.0           # how often to look whether the parent is still there
 
 
@@ -75,6 +77,11 @@ def die_with_parent() -> None:
         pass
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def explain_exit(returncode: int) -> str:
     """How a process ended, for people: signal or exit code, and what usually causes it."""
     if returncode >= 0:
@@ -94,6 +101,7 @@ class Supervisor:
     """Decides for ``processes`` places. ``exit_code`` is None until all is over. All times in seconds."""
 
     def __init__(self, processes: int, once: bool, drain_s: float) -> None:
+        self._processes = processes     # places beyond it are to leave, or have left
         self._places = [_Place() for _ in range(processes)]
         self._once, self._drain_s = once, drain_s
         self._signals = 0
@@ -121,6 +129,17 @@ class Supervisor:
             effects += self._to_all(signal.SIGKILL)
         return effects
 
+    def resize(self, processes: int, now: float) -> List[Any]:
+        """So many from now on: new ones start; the last ones finish the step in work, and leave."""
+        if self._signals:
+            return []
+        self._processes = processes
+        self._places += [_Place() for _ in range(processes - len(self._places))]
+        for number, place in enumerate(self._places):
+            if place.state in ("WAITING", "DONE"):
+                place.state = "WAITING" if number < processes else "DONE"
+        return [signal_ for signal_ in self._to_all(signal.SIGTERM) if signal_.place >= processes]
+
     def started(self, number: int, now: float) -> None:
         """The process in this place works."""
         place = self._places[number]
@@ -143,6 +162,9 @@ class Supervisor:
         if ended and returncode in (EXIT_REFUSED, EXIT_CONFIG):
             place.state = "DONE"
             return self._stop_all(returncode, now) + self._maybe_over()
+        if number >= self._processes:
+            place.state = "DONE"
+            return []
         place.unstarted = place.unstarted + 1 if unstarted else 0
         if place.unstarted >= START_FAILURES:
             place.state = "DONE"
@@ -198,7 +220,8 @@ def _read(fd: int) -> bytes:
 def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: float, lifeline: bool,
               note: Callable[[str], None]) -> int:
     """Runs ``processes`` workers until they are done, or until SIGTERM, SIGINT or (``lifeline``) the end of standard
-    input, which kills at once. Returns the exit code. For the main thread of a process of its own."""
+    input, which kills at once; a number that comes in there is how many they are to be from now on. Returns the exit
+    code. For the main thread of a process of its own."""
     supervisor = Supervisor(processes, once, drain_s)
     parent = os.getppid()   # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}
@@ -242,8 +265,14 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
             fds = {child.status_fd: place for place, child in children.items()}
             readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(fds), [], [], timeout_s)[0]
             now = time.monotonic()
-            if lifeline and (sys.stdin in readable or os.getppid() != parent):
+            if lifeline and os.getppid() != parent:
                 return EXIT_FAILED               # whoever started us is gone; finally kills
+            if sys.stdin in readable:
+                told = os.read(0, 4096)
+                if not told:
+                    return EXIT_FAILED
+                numbers = [int(word) for word in told.split() if word.isdigit()]
+                carry_out(supervisor.resize(max(1, numbers[-1]), now) if numbers else [])
             for fd in [fd for fd in readable if fd in fds]:
                 said[fds[fd]] += _read(fd)
                 if said[fds[fd]].startswith(STARTED):

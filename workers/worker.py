@@ -1,8 +1,8 @@
 """One worker process: connect, hold leases, run the generator, push the batches.
 
-Two threads. The main thread runs the generator and nothing else, because user code may take seconds a batch. The
-other one owns the socket, carries out what ``WorkerSession`` decides, and says Alive meanwhile. Signals, finished
-batches and messages all reach it through one poll.
+Two threads. The main thread runs the generator, because user code may take seconds a batch. The other one carries
+out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. Only what is finished
+the main thread sends itself: the way through the other one would cost two changes of threads a batch.
 
 Started by ``workers/supervisor.py``; a process of its own dies with its parent, even if it is suspended.
 """
@@ -24,12 +24,13 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.keys import LOCAL, from_environment, load_worker
-from pipeline.messages import Hello, Job, Lease, Sample, Skipped, printable
+from pipeline.messages import Hello, Job, Lease, Sample, Skipped, Timings, printable
 from pipeline.transport import Connection, Waker
-from workers import generators, images
+from workers import generators, images, stopwatch
+from workers.cache import Cache
 from workers.expendable import Tried, try_samples
 from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say, Work, WorkerSession
-from workers.supervisor import ENDED, STARTED, die_with_parent
+from workers.supervisor import CRASHES, ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
@@ -46,6 +47,7 @@ class Finished(NamedTuple):
     traceback: str
     sample: str              # path of the one that the generator had taken up last
     produce_s: float
+    timings: Timings = Timings()
 
 
 class _Watched(tuple):
@@ -111,6 +113,7 @@ class _LeaseFeed:
         self.item = self._items.get()
         self.lease = self.item[1] if self.item is not None else None
         self._started_s = time.monotonic()
+        stopwatch.take()                       # what was spent on a lease that failed
 
     def leases(self) -> Iterator[Lease]:
         """What the generator iterates; ends when the job changes."""
@@ -135,12 +138,17 @@ class _LeaseFeed:
             raise RuntimeError("generator %s yielded more than one batch for a lease" % self.job.generator)
         arrays, skipped = generators.check(output, self._handed, self.job)
         finish(Finished(self.lease, generators.Output(arrays, skipped + self._bad), "", "", "",
-                        time.monotonic() - self._started_s))
+                        time.monotonic() - self._started_s, _stages()))
         self.answered, self.lease = self.lease, None
 
 
+def _stages() -> Timings:
+    spent = stopwatch.take()
+    return Timings(spent["storage"], spent["decode"], spent["augment"])
+
+
 class _SocketThread(threading.Thread):
-    """Carries out what the session decides."""
+    """Carries out what the session decides. Its lock is the connection's: session and socket are used under it."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
                  items: "queue.Queue[Any]", parent: int, say_ended: Callable[[], None],
@@ -149,7 +157,6 @@ class _SocketThread(threading.Thread):
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
         self._say_ended = say_ended
-        self.finished: "queue.Queue[Finished]" = queue.Queue()
         self._refusal_noted_s = -REPORT_S
         self.drain = ""                     # set by a signal handler: why to leave
         self.code: Optional[int] = None
@@ -158,18 +165,45 @@ class _SocketThread(threading.Thread):
         try:
             while self.code is None:
                 self._connection.wait(max(0.0, self._session.next_deadline() - time.monotonic()))
-                self._turn()
+                with self._connection.lock:
+                    self._turn()
         except Exception:                   # a bug: a worker without its socket is of no use
             traceback.print_exc()
             self.code = 1
         self._say_ended()
-        self._connection.close()
+        with self._connection.lock:
+            self._connection.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
 
-    def _turn(self) -> None:
-        now = time.monotonic()
+    def finish(self, done: Finished) -> None:
+        """Called by the generator's thread, which so sends its batch, and finds its next lease, without waiting for
+        the other thread to wake up."""
+        sooner = False
+        try:
+            with self._connection.lock:
+                if self.code is None:
+                    deadline, now = self._session.next_deadline(), time.monotonic()
+                    self._carry_out(self._finished(done, now), now)
+                    self._receive(now)
+                    sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+        except Exception:                   # a bug, and none of the generator's
+            traceback.print_exc()
+            self.code = 1
+        if sooner or self.code is not None:
+            self._waker.wake()
+
+    def _finished(self, done: Finished, now: float) -> List[Any]:
+        if done.output is not None:
+            arrays = done.output.arrays
+            return self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays, done.produce_s,
+                                          done.timings, now)
+        self._note("failed at position %d%s: %s" % (
+            done.lease.position, done.sample and ", at %r" % done.sample, done.error))
+        return self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
+
+    def _receive(self, now: float) -> None:
         while self.code is None:
             frames = self._connection.receive()
             if frames is None:
@@ -180,17 +214,10 @@ class _SocketThread(threading.Thread):
                 self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
             except ProtocolError as error:
                 self._note("ignored a message: %s" % error)
-        while self.code is None and not self.finished.empty():
-            done = self.finished.get()
-            if done.output is None:
-                self._note("failed at position %d%s: %s" % (
-                    done.lease.position, done.sample and ", at %r" % done.sample, done.error))
-                effects = self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
-            else:
-                arrays = done.output.arrays
-                effects = self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays,
-                                                 done.produce_s, now)
-            self._carry_out(effects, now)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._receive(now)
         if self.drain and self.code is None:
             self._carry_out(self._session.drain(now, self.drain), now)
         if self.code is None:
@@ -250,6 +277,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--status-fd", type=int, required=True)
     parser.add_argument("--allow-generator", action="append", default=[])
     parser.add_argument("--follow-links", action="store_true")
+    parser.add_argument("--cache")
+    parser.add_argument("--cache-gb", type=float)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
@@ -276,11 +305,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         keys = from_environment(os.environ) if args.keys is None else load_worker(args.keys)
         os.environ.pop(LOCAL, None)                  # no business of the generators' and their children
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
+        if args.cache is not None:
+            generators.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"),
+                                     (args.last_exit or "").startswith(CRASHES))
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)
         return EXIT_CONFIG
-    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "")
+    hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "", cores())
     items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
                            args.parent, lambda: say(ENDED), note)
@@ -289,15 +321,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         thread.drain = "asked to stop"
         waker.wake()
 
-    def finish(done: Finished) -> None:
-        thread.finished.put(done)
-        waker.wake()
-
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
-    run_generators(items, finish, lambda name: generators.find(name, args.allow_generator),
+    run_generators(items, thread.finish, lambda name: generators.find(name, args.allow_generator),
                    lambda job, lease: try_samples(job, lease, args.allow_generator))
+    if generators.cache is not None:
+        generators.cache.close()
     return thread.code or 0
 
 

@@ -155,7 +155,7 @@ def test_garbage_before_hello(reference, pictures, tmp_path, own_generators):
                 peer.send(b"\xc1")                                        # no msgpack
                 peer.send(b"\x93" * 3000)                                 # lists in lists in lists
                 peer.send(header(PROTOCOL_VERSION, "no such kind", []))
-                peer.send(header(PROTOCOL_VERSION, "hello", ["", -1, None, 10 ** 9, ""]))
+                peer.send(header(PROTOCOL_VERSION, "hello", ["", -1, None, 10 ** 9, "", 1]))
                 peer.send(header(PROTOCOL_VERSION, "produced", [[]] * 6), b"x", b"y")
                 peer.hear(Refused)
                 for message in (Alive("an old run"), Produced("an old run", 1, 0, 0, (), 0.0, ()),

@@ -99,7 +99,7 @@ def test_what_a_run_says(undisturbed):
     closing = run.stdout.splitlines()[-1]
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
                     r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image, "
-                    r"no bad file", closing), closing
+                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|too short a run)", closing), closing
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, waiting=\d+%%" % (epoch + 1)
                            for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
@@ -393,6 +393,7 @@ def nothing_good(tmp_path):
     (["TINY", "--audit", "notes"], "no audit file"),
     (["TINY", "--checkpoint-dir", "notes"], "notes"),
     (["TINY", "--workers", "-1"], "workers"),
+    (["TINY", "--workers", "few"], "or auto"),
     (["TINY", "--worker-python", "/nosuch/python"], "/nosuch/python"),
 ], ids=lambda value: "_".join(value).replace("/", "|") or "nothing" if isinstance(value, list) else "")
 def test_what_cannot_be_done_is_said_in_a_sentence(tiny, nothing_good, arguments, word):

@@ -16,7 +16,7 @@ from pipeline import codec
 from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked,
-                               Sample, Welcome)
+                               Sample, Timings, Welcome)
 from pipeline.plan import Plan
 from tests.support.invariants import check_invariants
 from workers.session import End, Say, Work, WorkerSession
@@ -267,7 +267,7 @@ class Simulation:
             self.do(node, node.session.failed(lease, "ValueError: no", "traceback", "", self.now))
         else:
             indices = np.array([[sample.index] for sample in lease.samples], np.int64)
-            self.do(node, node.session.produced(lease, len(indices), (), (indices,), 0.0, self.now))
+            self.do(node, node.session.produced(lease, len(indices), (), (indices,), 0.0, Timings(), self.now))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 

@@ -66,6 +66,24 @@ def test_a_steady_stream_needs_no_new_memory():
     assert len(seen) <= 6
 
 
+def test_a_steady_stream_needs_no_new_memory_however_much_is_held():
+    pool = BufferPool(40)
+    seen, held = set(), []
+    for number in range(400):
+        held.append(pool.empty(LARGE, np.uint8))
+        seen.add(memory(held[-1]))
+        if len(held) == 30:
+            held.pop(number % 3)
+    assert len(seen) <= 31
+
+
+def test_the_memory_used_last_is_preferred():
+    pool = BufferPool(40)
+    held = [pool.empty(LARGE, np.uint8) for _ in range(30)]
+    del held
+    assert len({memory(pool.empty(LARGE, np.uint8)) for _ in range(30)}) == 1
+
+
 def test_small_arrays_are_not_kept():
     pool = BufferPool(4)
     arrays = [pool.empty((10,), np.uint8) for _ in range(100)]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pipeline import codec
 from pipeline.errors import ProtocolError, VersionMismatch
 from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
-                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Welcome)
+                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings,
+                               Welcome)
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -20,30 +21,32 @@ JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME, True)
 ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
 INDICES = (5, 6, 9)
 V = PROTOCOL_VERSION
-PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME),), 0.25, ARRAYS)
+TIMES = [0.0] * 4
+PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME),), 0.25, ARRAYS,
+                    Timings(0.03125, 0.125, 0.0625, 0.5))
 
-FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL"), PRODUCED,
+FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
                Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME), Returned("r1", 7),
                Leaving("r1", -1, "asked to stop"), Alive("r1")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7), Stop("done"),
                 Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)), (Sample(1, "c", 0),), True)]
 
 GOLDEN = {
-    "Hello": "9302a568656c6c6f95a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c",
+    "Hello": "9303a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10",
     "Produced": (
-        "9302a870726f647563656496a27231070c02919206b562726f6b656e20636166c3a92fffe6bca22e6a7067cb3fd00000"
-        "00000000"),
-    "Failed": "9302a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067",
-    "Returned": "9302a872657475726e656492a2723107",
-    "Leaving": "9302a76c656176696e6793a27231ffad61736b656420746f2073746f70",
-    "Alive": "9302a5616c69766591a27231",
+        "9303a870726f647563656497a27231070c02919206b562726f6b656e20636166c3a92fffe6bca22e6a7067cb3fd00000"
+        "0000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000000000"),
+    "Failed": "9303a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067",
+    "Returned": "9303a872657475726e656492a2723107",
+    "Leaving": "9303a76c656176696e6793a27231ffad61736b656420746f2073746f70",
+    "Alive": "9303a5616c69766591a27231",
     "Welcome": (
-        "9302a777656c636f6d6593a2723199a5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
+        "9303a777656c636f6d6593a2723199a5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
         "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c290cb3fe0000000000000"),
-    "Refused": "9302a77265667573656492a26e6fc2",
-    "Revoked": "9302a77265766f6b65649107",
-    "Stop": "9302a473746f7091a4646f6e65",
-    "Lease": "9302a56c6561736597070c01c3929305ae636166c3a92fffe6bca22e6a7067039306a5622e6a706700919301a16300c3",
+    "Refused": "9303a77265667573656492a26e6fc2",
+    "Revoked": "9303a77265766f6b65649107",
+    "Stop": "9303a473746f7091a4646f6e65",
+    "Lease": "9303a56c6561736597070c01c3929305ae636166c3a92fffe6bca22e6a7067039306a5622e6a706700919301a16300c3",
 }
 
 
@@ -115,8 +118,9 @@ def tuples(items):
 
 
 ANY_FROM_WORKER = st.one_of(
-    st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT),
-    st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT)), SECONDS, st.just(())),
+    st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT, st.integers(1, 1 << 16)),
+    st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT)), SECONDS, st.just(()),
+              st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS)),
     st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
     st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
     st.builds(Alive, RUN))
@@ -143,6 +147,23 @@ def test_records_come_back_as_records():
     lease = decode(FROM_TRAINER[-1], frames_of(FROM_TRAINER[-1]))
     assert lease.samples[0].path == ODD_NAME and isinstance(lease.samples[0], Sample)
     assert decode(FROM_TRAINER[0], frames_of(FROM_TRAINER[0])).job.arrays[0].sample_bytes == 12
+
+
+@pytest.mark.parametrize("value", [-1, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, True, None, 1.5, "x", b"x", [],
+                                   "x" * (MAX_TEXT + 1)], ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_samples_checked_by_columns_are_those_checked_one_by_one(value, place):
+    def outcome(check, rows):
+        try:
+            return check(rows)
+        except ValueError as error:
+            return str(error)
+    good, bad = [1, "a", 1], [2, "b", 2]
+    bad[place] = value
+    for rows in ([good, bad], [bad], [bad, good], [good, bad[:place] + bad[place + 1:]], [good, good + [value]],
+                 [good, value], value, []):
+        assert outcome(codec._samples, rows) == outcome(codec._each_sample, rows)
+    assert [type(sample) for sample in codec._samples([good, good])] == [Sample, Sample]
 
 
 def test_a_batch_without_samples_survives_the_trip():
@@ -179,19 +200,23 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "alive", ["r" * 65])], "alive.run wants a text of 1 to 64 characters"),
     ([header(V, "alive", [b"r"])], "alive.run wants a text"),
     ([header(V, "alive", [None])], "alive.run wants a text .*, not None"),
-    ([header(V, "hello", ["h", 1, "", 0, ""])], "hello.capacity wants an integer in 1..1024, not 0"),
-    ([header(V, "hello", ["h", True, "", 1, ""])], "hello.pid wants an integer in .*, not True"),
-    ([header(V, "hello", ["h", 1.0, "", 1, ""])], "hello.pid wants an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 0, "", 1])], "hello.capacity wants an integer in 1..1024, not 0"),
+    ([header(V, "hello", ["h", True, "", 1, "", 1])], "hello.pid wants an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid wants an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores wants an integer in 1..65536, not 0"),
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease wants an integer in -1.."),
     ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease wants an integer in 0..92233720"),
     ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error wants a text of 0 to 65536 characters"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan")])], "produced.produce_s wants seconds, not nan"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf")])], "produced.produce_s wants seconds, not inf"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1])], "produced.produce_s wants seconds, not 1"),
-    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0])], "produced.skipped wants a list of at most"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0])], "produced.skipped wants a list of 2 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0])], "produced.skipped wants a text"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0])], "wants a text of 0 to 300"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES])], "produced.produce_s wants seconds, not nan"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES])], "produced.produce_s wants seconds, not inf"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES])], "produced.produce_s wants seconds, not 1"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0, 0.0, -1.0, 0.0]])],
+     "produced.timings wants seconds, not -1.0"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0]])], "produced.timings wants a list of 4 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES])], "produced.skipped wants a list of at most"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES])], "produced.skipped wants a list of 2 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0, TIMES])], "produced.skipped wants a text"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0, TIMES])], "wants a text of 0 to 300"),
     ([header(V, "welcome", ["r", [], 0.5])], "a message of unknown kind 'welcome'"),     # the other side's
 ])
 def test_nonsense_of_a_worker(frames, sentence):
@@ -308,7 +333,7 @@ def test_any_bytes_give_a_message_or_a_protocol_error(frames):
 def test_another_version_is_told_apart(version, shown):
     for kind, fields in (("alive", ["r"]), ("produced", "whatever it is by then".split()), ("from the future", []),
                          ("hello", ["host/0", 1, "python 4", 2, ""])):
-        with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks 2" % shown):
+        with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks %d" % (shown, V)):
             codec.decode_from_worker([header(version, kind, fields), b"more"])
 
 

@@ -1,5 +1,6 @@
 """The coordinator's decisions about peers, turn by turn: the real one, on a wire that is a list."""
 
+import time
 from dataclasses import replace
 
 import msgpack
@@ -10,7 +11,7 @@ from pipeline import codec, peers
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Coordinator
 from pipeline.dataset import Dataset
-from pipeline.messages import Alive, Failed, Hello, Lease, Produced, Refused, Skipped, Welcome
+from pipeline.messages import Alive, Failed, Hello, Lease, Produced, Refused, Skipped, Timings, Welcome
 from pipeline.plan import Plan
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
@@ -76,6 +77,19 @@ def test_a_batch_arrives_whole_and_its_memory_is_its_own(coordinator):
     assert delivered.images.flags.writeable and delivered.images.ctypes.data % 64 == 0
     assert (delivered.images == 7).all() and (delivered.labels == 1).all()
     assert (delivered.worker, delivered.attempt, delivered.step) == ("host:1/0", 1, 0)
+
+
+def test_a_batch_tells_where_its_time_went(coordinator, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    say(coordinator, b"a", HELLO)
+    first, second = coordinator._listener.to(b"a", Lease)
+    now[0] += 3.0
+    timings = Timings(0.25, 0.5, 0.125, 2.0)
+    say(coordinator, b"a", replace(batch(coordinator, first), timings=timings))
+    say(coordinator, b"a", replace(batch(coordinator, second), timings=timings._replace(held_s=4.0)))   # by its clock
+    assert [coordinator.batches[lease.position].wire_s for lease in (first, second)] == [1.0, 0.0]
+    assert coordinator.batches[first.position].timings == timings
 
 
 def test_leases_have_spares_only_to_replace_with_and_only_in_training():
@@ -222,3 +236,15 @@ def test_nobody_writes_lines_or_colours_into_the_log(coordinator, caplog):
     said = "".join(caplog.messages)
     assert "\x1b" not in said and "\x07" not in said
     assert "a\\nstoker: done joined" in said and "line\n\\x07line" in said
+
+
+def test_the_consumer_wakes_the_coordinator_only_where_somebody_waits_for_it(coordinator):
+    wakes = []
+    coordinator._waker = type("Counted", (), {"wake": lambda self: wakes.append(1)})()
+    coordinator._hungry = False          # everybody is at work: the next batch wakes it anyway
+    coordinator.take_up_to(1)
+    assert not wakes and coordinator._taken == 1
+    coordinator._hungry = True
+    coordinator.take_up_to(2)
+    coordinator.take_up_to(3)
+    assert len(wakes) == 1 and coordinator._taken == 3

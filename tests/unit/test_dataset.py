@@ -75,6 +75,14 @@ def test_no_sample_outside_the_dataset(tmp_path, index):
     data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg"))
     with pytest.raises(IndexError):
         data.sample(index)
+    with pytest.raises(IndexError):
+        data.samples((0, index))
+
+
+def test_samples_are_each_sample(tmp_path):
+    data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg"))
+    assert data.samples((2, 0, 1)) == tuple(map(data.sample, (2, 0, 1)))
+    assert data.samples(()) == () and type(data.samples((1,))[0]) is Sample
 
 
 @pytest.mark.parametrize("suffix", "jpg jpeg png gif bmp webp tif tiff ppm pgm".split())

@@ -9,12 +9,13 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGES = ("pipeline", "workers", "trainer")
 PURE = ("pipeline/effects.py", "pipeline/leases.py", "pipeline/plan.py", "pipeline/codec.py", "pipeline/messages.py",
-        "pipeline/peers.py")
+        "pipeline/peers.py", "pipeline/bottleneck.py", "pipeline/crew.py")
 GENERATORS = ("workers/generators.py", "workers/example.py")
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local.py")
 # who alone may import it; None: nobody
 ONLY = {
     "zmq": ("pipeline/transport.py", "pipeline/keys.py"),
+    "lmdb": ("workers/cache.py",),
     "PIL": ("workers/", "pipeline/sample_data.py"),
     "tensorflow": ("trainer/",),
     "subprocess": ("workers/", "trainer/"),

@@ -125,6 +125,14 @@ def test_a_batch_is_accepted_once_and_the_second_is_dropped_and_counted(fleet):
     assert fleet.batch("a", 1, 0) == [Duplicate("a", 0)]
 
 
+def test_an_accepted_batch_tells_how_long_it_took_since_the_grant(fleet):
+    fleet.hello("a", 2)
+    fleet.pass_time(1.5, alive=("a",))
+    assert fleet.batch("a", 2, 1)[0].took_s == pytest.approx(1.5)
+    fleet.pass_time(LEASE_S + 1)                    # its other lease ended, as far as anybody knows
+    assert fleet.batch("a", 1, 0)[0].took_s == 0.0
+
+
 def test_a_late_batch_is_accepted_while_its_position_is_open(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)
@@ -570,3 +578,28 @@ def test_the_situation_in_a_clause(fleet):
     fleet.pass_time(LEASE_S + 1, alive=["a"])
     assert fleet.scheduler.describe(fleet.now + 1.25) == (
         "1 of 2 connected workers alive, 1 leases open, oldest renewed 1.2 s ago")
+
+
+# ---------------------------------------------------------------------------------------------- what the caller may ask
+
+def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
+    assert not fleet.scheduler.has_workers and not fleet.scheduler.has_room
+    fleet.hello("a", 7)
+    assert fleet.scheduler.has_workers and not fleet.scheduler.has_room      # 7 of 8 positions are its own
+    fleet.hello("b", 2)
+    assert fleet.scheduler.has_room                                         # b got one
+    fleet.batch("b", 8, 7)
+    assert fleet.scheduler.has_room
+    fleet.leave("b")
+    fleet.lost("b")
+    fleet.hello("c")
+    fleet.batch("a", 1, 0)
+    assert grants(fleet.take()) == [("c", 9, 8)] and fleet.scheduler.has_room       # and now "a" waits
+
+
+def test_silent_workers_are_none(fleet):
+    fleet.hello("a")
+    fleet.pass_time(2 * LEASE_S)
+    assert not fleet.scheduler.has_workers and not fleet.scheduler.workers
+    fleet.say("a", Alive("run"))
+    assert fleet.scheduler.has_workers

@@ -1,6 +1,7 @@
 """The plan is a promise to every checkpoint: the golden values here must never change."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -149,6 +150,12 @@ def test_spares_come_from_half_an_epoch_further_on():
     order = sum((plan.at(position).indices for position in range(4)), ())
     assert [plan.at(position).spares for position in range(4)] == [order[6:9], order[9:], order[:3], order[3:6]]
     assert plan.at(4).spares != plan.at(0).spares
+
+
+def test_who_needs_no_spares_gets_the_same_batch_without():
+    plan = Plan(10, 4, 2, 7, 3)
+    for batch in batches(plan):
+        assert plan.at(batch.position, spares=False) == replace(batch, spares=())
 
 
 def test_golden_spares():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.codec import encode
 from pipeline.messages import (MAX_TEXT, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused,
-                               Returned, Revoked, Stop, Welcome)
+                               Returned, Revoked, Stop, Timings, Welcome)
 from tests.unit.test_codec import ANY_FROM_TRAINER
 from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
                              Say, Work, WorkerSession)
@@ -15,6 +15,7 @@ HELLO = Hello("host/0", 1, "python 3.13.0", 2, "")
 JOB = Job("image", (ArraySpec("images", "uint8", (64, 48, 3)),), 8, 0, "fast", "/data")
 HEARTBEAT_S = 0.5
 WELCOME = Welcome("run1", JOB, HEARTBEAT_S)
+TIMINGS = Timings(0.01, 0.02, 0.03)
 
 
 def lease(number, position=None):
@@ -40,11 +41,11 @@ def draining(*leases, **options):
 
 
 def done(session, one, now=100.0):
-    return session.produced(one, 2, (), ("arrays",), 0.1, now)
+    return session.produced(one, 2, (), ("arrays",), 0.1, TIMINGS, now)
 
 
-def produced(one, run="run1"):
-    return Say(Produced(run, one.lease, one.position, 2, (), 0.1, ("arrays",)))
+def produced(one, run="run1", held_s=0.0):
+    return Say(Produced(run, one.lease, one.position, 2, (), 0.1, ("arrays",), TIMINGS._replace(held_s=held_s)))
 
 
 def without_notes(effects):
@@ -108,6 +109,19 @@ def test_one_lease_is_in_work_at_a_time_in_their_order():
     assert done(session, lease(3)) == [produced(lease(3))]
 
 
+def test_a_batch_tells_how_long_its_lease_was_here():
+    session = serving(lease(1))
+    session.receive(lease(2), 100.5)
+    assert done(session, lease(1), 102.0)[0] == produced(lease(1), held_s=2.0)
+    assert done(session, lease(2), 103.0)[0] == produced(lease(2), held_s=2.5)      # the wait for the first included
+    session.receive(lease(3), 103.0)
+    session.disconnected(104.0)
+    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 105.0)
+    session.receive(lease(3), 105.0)                                                # an id of another run
+    assert done(session, lease(3), 106.0) == [Work(JOB, lease(3))]
+    assert done(session, lease(3), 107.0)[0] == produced(lease(3), "run2", held_s=2.0)
+
+
 def test_a_failure_is_told_and_the_next_lease_begins():
     session = serving(lease(1), lease(2))
     assert session.failed(lease(1), "ValueError: x", "t" * MAX_TEXT + "the end", "a.jpg", 100.0) == [
@@ -140,6 +154,15 @@ def test_serving_says_alive_every_heartbeat():
     assert session.tick(100.5) == [Say(Alive("run1"))]
     assert session.tick(100.6) == []
     assert session.next_deadline() == 101.0
+
+
+def test_a_batch_is_a_sign_of_life():
+    session = serving(lease(1), lease(2))
+    done(session, lease(1), 100.4)
+    assert session.tick(100.0 + HEARTBEAT_S) == [] and session.next_deadline() == 100.4 + HEARTBEAT_S
+    assert session.tick(session.next_deadline()) == [Say(Alive("run1"))]
+    session.failed(lease(2), "E", "", "", 101.2)
+    assert session.next_deadline() == 101.2 + HEARTBEAT_S
 
 
 def test_welcome_again_forgets_what_was_held_but_not_what_is_in_work():
@@ -188,7 +211,7 @@ def test_what_is_finished_for_a_run_that_is_over_is_dropped():
     session.receive(Welcome("run2", JOB, HEARTBEAT_S), 101.0)
     assert session.receive(lease(1, 77), 101.0) == []          # the generator is still at the old one
     assert done(session, lease(1)) == [Work(JOB, lease(1, 77))]
-    assert done(session, lease(1, 77)) == [produced(lease(1, 77), "run2")]
+    assert done(session, lease(1, 77), 101.0) == [produced(lease(1, 77), "run2")]
 
 
 def test_what_is_finished_for_the_same_run_counts_after_a_broken_connection():

@@ -49,12 +49,12 @@ def assert_kept(promises: List[Requirement], versions: Dict[str, str]) -> None:
 
 def test_the_trainers_pins_keep_what_setup_cfg_promises() -> None:
     versions = dict(pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON))
-    assert_kept(promised(TRAINER_PYTHON, "trainer", "dev"), versions)
+    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "dev"), versions)
 
 
 @pytest.mark.parametrize("python", WORKER_PYTHONS)
 def test_the_workers_pins_keep_what_setup_cfg_promises(python: str) -> None:
-    assert_kept(promised(python, "dev"), dict(pins("workers", python), **pins("tests", python)))
+    assert_kept(promised(python, "cache", "dev"), dict(pins("workers", python), **pins("tests", python)))
 
 
 def test_test_tools_change_no_version_of_the_trainer() -> None:
@@ -67,7 +67,7 @@ def test_test_tools_change_no_version_of_the_trainer() -> None:
 def test_same_pillow_is_the_trainers(python: str) -> None:
     versions = pins("same-pillow", python)
     assert versions["pillow"] == pins("trainer", TRAINER_PYTHON)["pillow"]
-    assert_kept(promised(python), versions)
+    assert_kept(promised(python, "cache"), versions)
 
 
 @pytest.mark.parametrize("python", WORKER_PYTHONS[4:])

@@ -254,3 +254,54 @@ def test_an_exit_code_means_nothing_from_a_worker_that_did_not_say_that_it_ended
     note, = host.exited(code, 0, ended=False)
     assert note == Note("worker 0 ended with exit code %d, restart 1" % code)
     assert host.supervisor.exit_code is None and host.tick() == [Spawn(0, "exit code %d, restart 1" % code)]
+
+
+# --------------------------------------------------------------------------------------------------- another number
+
+def test_more_places_start_at_once():
+    host = running(1, once=True)
+    assert host.supervisor.resize(3, host.now) == []
+    assert host.pause_s <= 0
+    assert host.tick() == [Spawn(1, ""), Spawn(2, "")]
+
+
+def test_the_last_places_drain_and_stay_empty():
+    host = running(3, once=True)
+    assert host.supervisor.resize(1, host.now) == [Signal(1, TERM), Signal(2, TERM)]
+    assert host.exited(EXIT_DRAINED, 2) == [] and host.exited(-signal.SIGKILL, 1, ended=False) == []
+    assert host.tick() == [] and host.pause_s is None and host.supervisor.exit_code is None
+    host.exited(1, 0)
+    assert [effect.place for effect in host.tick()] == [0]      # who is to be there is restarted as ever
+
+
+def test_a_place_that_is_to_start_does_not_when_it_is_one_too_many():
+    host = running(2)
+    host.exited(1, 1)
+    host.supervisor.resize(1, host.now)
+    assert host.tick() == [] and host.pause_s is None
+
+
+def test_a_place_that_had_to_leave_is_filled_again():
+    host = running(2, once=True)
+    host.supervisor.resize(1, host.now)
+    host.exited(EXIT_DRAINED, 1)
+    host.supervisor.resize(2, host.now)
+    assert host.tick() == [Spawn(1, "exit code 4 (asked to leave)")]
+
+
+def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
+    host = running(2, once=True)
+    host.supervisor.resize(1, host.now)
+    assert host.supervisor.resize(2, host.now) == []
+    assert host.exited(EXIT_DRAINED, 1) == []
+    assert [effect.place for effect in host.tick()] == [1]
+
+
+def test_the_end_of_the_run_ends_all_places_whatever_their_number_was():
+    host = running(3, once=True)
+    host.supervisor.resize(1, host.now)
+    host.exited(EXIT_DRAINED, 2)
+    assert host.exited(EXIT_ENDED, 1) == [Signal(0, TERM)]
+    assert host.supervisor.resize(5, host.now) == []            # too late
+    host.exited(EXIT_ENDED, 0)
+    assert host.supervisor.exit_code == 0

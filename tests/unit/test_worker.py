@@ -1,15 +1,20 @@
 """run_generators: whatever a generator does, every lease is answered once, and nobody waits for ever."""
 
 import queue
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.messages import ArraySpec, Job, Lease, Sample, Skipped
+from pipeline.codec import decode_from_worker, encode
+from pipeline.messages import ArraySpec, Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings, Welcome
 from workers.expendable import Tried
 from workers.generators import Output
-from workers.worker import run_generators
+from workers.session import EXIT_ENDED, WorkerSession
+from workers.stopwatch import timed
+from workers.worker import Finished, _SocketThread, run_generators
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
 OTHER_JOB = replace(JOB, seed=1)
@@ -122,6 +127,27 @@ def has_no_memory(leases, job):
         raise MemoryError
 
 
+def test_a_batch_tells_where_its_time_went(monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def take(seconds):
+        clock[0] += seconds
+    read, decode = timed("storage")(take), timed("decode")(take)
+
+    def works(leases, job):
+        for number, lease in enumerate(leases):
+            read(2.0)
+            decode(0.5)
+            read(1.0)
+            take(8.0)                  # the generator's own
+            if number == 1:
+                raise ValueError("what that took counts for nobody")
+            yield output(lease)
+    play(works, [JOB] * 4, seen=seen.append)
+    assert [done.timings for done in seen if done.output] == [Timings(3.0, 0.5)] * 2
+
+
 def test_an_exception_without_words_is_told_by_its_name():
     assert play(has_no_memory, [JOB]) == [(0, "MemoryError")]
 
@@ -174,3 +200,72 @@ def test_a_trial_that_fails_fails_its_lease():
 
     assert play(good, [JOB] * 2, trial, True) == [(0, "RuntimeError: cannot be started"),
                                                   (1, "RuntimeError: cannot be started")]
+
+
+# ----------------------------------------------------------------------------- what the generator's thread sends itself
+
+class Ends:
+    """Connection and waker: what was sent, what waits to be received, and how often the other thread was woken."""
+
+    def __init__(self):
+        self.lock, self.sent, self.waiting, self.wakes = threading.RLock(), [], [], 0
+
+    def send(self, frames):
+        self.sent.append(decode_from_worker(frames))
+        return True
+
+    def receive(self):
+        return encode(self.waiting.pop(0)) if self.waiting else None
+
+    def wake(self):
+        self.wakes += 1
+
+
+def lease(number):
+    return Lease(number, number, 0, True, (Sample(number, "%d" % number, 0),))
+
+
+def socket_thread(once=False):
+    """Not started; two leases came, the first of which is in work."""
+    ends, items = Ends(), queue.Queue()
+    session = WorkerSession(Hello("host/0", 1, "python 3.13.0", 2, ""), once, time.monotonic())
+    thread = _SocketThread(ends, ends, session, None, items, 0, lambda: None, lambda *texts: None)
+    ends.waiting = [Welcome("run1", JOB, 0.5), lease(1), lease(2)]
+    thread._receive(time.monotonic())
+    return thread, ends, items
+
+
+def finished(one):
+    return Finished(one, output(one), "", "", "", 0.1)
+
+
+def test_a_batch_is_sent_and_the_next_lease_taken_without_the_other_thread():
+    thread, ends, items = socket_thread()
+    assert items.get_nowait()[1] == lease(1) and items.empty()
+    ends.waiting = [lease(3)]
+    thread.finish(finished(lease(1)))
+    assert isinstance(ends.sent[-1], Produced) and ends.sent[-1].lease == 1
+    assert items.get_nowait()[1] == lease(2) and not ends.waiting and not ends.wakes
+    thread.finish(Finished(lease(2), None, "ValueError: bad", "", "", 0.0))
+    assert isinstance(ends.sent[-1], Failed) and items.get_nowait()[1] == lease(3)
+
+
+def test_a_run_that_ends_meanwhile_is_left_at_once():
+    thread, ends, items = socket_thread()
+    ends.waiting = [Stop("done")]
+    thread.finish(finished(lease(1)))
+    assert ends.wakes and thread.code is None      # to say Hello to the next trainer
+    thread, ends, items = socket_thread(once=True)
+    ends.waiting = [Stop("done")]
+    thread.finish(finished(lease(1)))
+    assert ends.wakes and thread.code == EXIT_ENDED
+    sent = len(ends.sent)
+    thread.finish(finished(lease(2)))              # the socket may be closed by now
+    assert len(ends.sent) == sent
+
+
+def test_a_bug_in_sending_is_not_the_generator_s(capsys):
+    thread, ends, items = socket_thread()
+    ends.send = lambda frames: 1 / 0
+    thread.finish(finished(lease(1)))
+    assert thread.code == 1 and ends.wakes and "ZeroDivisionError" in capsys.readouterr().err

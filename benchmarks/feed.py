@@ -1,0 +1,132 @@
+"""What it costs to hand a batch to TensorFlow 1.9: milliseconds of a ``session.run`` that does nothing else, and how
+many copies it makes, for each way of feeding and batches of 1 to 64 MB.
+
+A batch is the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64.
+"""
+
+import os
+import time
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from benchmarks.table import Goal, Say, Table, main, spread
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+ALIGNMENT = 64               # what TensorFlow takes as it is
+AT_224 = 32 * 224 * 224 * 3
+SIZES = (1 << 20, AT_224, 1 << 24, 1 << 26)     # in bytes of uint8
+QUICK = (1 << 20, AT_224, 1 << 24)
+PROBE = 1 << 24              # its float32, 64 MB, is always fresh memory of the kernel's, so that copies can be counted
+MOST_MS, LEAST_TIMES = 0.15, 60.0
+STOKER, FLOAT64 = "uint8, aligned, writable (Stoker)", "float64 into float32"
+WAYS = {                     # dtype, bytes off the alignment, read-only
+    STOKER: (np.uint8, 0, False),
+    "uint8, unaligned": (np.uint8, 8, False),
+    "uint8, aligned, read-only": (np.uint8, 0, True),
+    "float32, aligned": (np.float32, 0, False),
+    "float32, as numpy has it": (np.float32, 16, False),
+    FLOAT64: (np.float64, 16, False),
+}
+
+
+def array_of(way: str, size: int) -> np.ndarray:
+    """A batch as this way feeds it: 1-D, with ``size`` values."""
+    dtype, off, read_only = WAYS[way]
+    item = np.dtype(dtype).itemsize
+    block = np.ones(size * item + 2 * ALIGNMENT, np.uint8)
+    start = -block.__array_interface__["data"][0] % ALIGNMENT + off
+    array = block[start:start + size * item].view(dtype)
+    array[...] = 1
+    array.flags.writeable = not read_only
+    return array
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had since ``forget_peak``."""
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+def forget_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+class Feed:
+    """A session that takes a batch and looks at nothing but its size."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+        self._placeholders = {dtype: tf.placeholder(dtype, [None]) for dtype in (np.uint8, np.float32)}
+        self._sizes = {dtype: tf.size(value).op for dtype, value in self._placeholders.items()}
+        self._session = tf.Session()
+
+    def run(self, array: np.ndarray) -> None:
+        dtype = np.uint8 if array.dtype == np.uint8 else np.float32
+        self._session.run(self._sizes[dtype], {self._placeholders[dtype]: array})
+
+    def copies(self, way: str) -> int:
+        """By the memory that ``run`` takes beyond the batch, in units of what arrives in the graph."""
+        dtype = WAYS[way][0]
+        array = array_of(way, 4 * PROBE if dtype == np.uint8 else PROBE)
+        self.run(array[:1000])
+        forget_peak()
+        before = peak_bytes()
+        self.run(array)
+        return int(round((peak_bytes() - before) / (4.0 * PROBE)))
+
+
+def milliseconds(feed: Feed, array: np.ndarray, seconds: float) -> float:
+    """The median of as many runs as there is time for, of at least three."""
+    feed.run(array)
+    took: List[float] = []
+    deadline = time.monotonic() + seconds
+    while len(took) < 3 or time.monotonic() < deadline:
+        start = time.perf_counter()
+        feed.run(array)
+        took.append(time.perf_counter() - start)
+    return spread(took).median * 1000
+
+
+def run(quick: bool, say: Say) -> List[Table]:
+    feed = Feed()
+    rounds, seconds = (2, 0.02) if quick else (5, 0.1)
+    sizes = QUICK if quick else SIZES
+    say("counting copies")
+    copies = {way: feed.copies(way) for way in WAYS}
+    taken: Dict[Tuple[int, str], List[float]] = {(size, way): [] for size in sizes for way in WAYS}
+    for size in sizes:
+        arrays = {way: array_of(way, size) for way in WAYS}
+        for number in range(rounds):
+            say("%.1f MB, round %d of %d" % (size / 1e6, number + 1, rounds))
+            for way, array in arrays.items():
+                taken[size, way].append(milliseconds(feed, array, seconds))
+    return tables(sizes, taken, copies)
+
+
+def tables(sizes: Any, taken: Dict[Tuple[int, str], List[float]], copies: Dict[str, int]) -> List[Table]:
+    """Of the milliseconds of each round, by (bytes of uint8, way)."""
+    median = {key: spread(rounds).median for key, rounds in taken.items()}
+    worst = max(median[size, STOKER] for size in sizes)
+    ways = [[way, copies[way]] + list(spread(taken[AT_224, way])) + [median[AT_224, way] / median[AT_224, STOKER]]
+            for way in WAYS]
+    return [
+        Table("feed-224", "Feeding 32 pictures of 224 x 224, a session.run",
+              ["", "copies", "ms", "least", "most", "times Stoker's"], ways,
+              notes=["Copies: by the peak of memory during one session.run of a 64 MB batch."],
+              goals=[Goal("times less than float64 at 224 pixels", median[AT_224, FLOAT64] / median[AT_224, STOKER],
+                          LEAST_TIMES)],
+              plot="bars", value_column="ms", spread_columns=("least", "most")),
+        Table("feed-sizes", "Feeding, by size: ms a session.run (medians)",
+              ["MB of uint8"] + list(WAYS),
+              [[size / 1e6] + [median[size, way] for way in WAYS] for size in sizes],
+              goals=[Goal("Stoker's way at any size up to %.0f MB, in ms" % (max(sizes) / 1e6), worst, MOST_MS,
+                          at_most=True)],
+              plot="lines"),
+    ]
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -1,0 +1,144 @@
+"""The other end of the wire, for the benchmarks: workers that have nothing to decode, and bare ZeroMQ senders.
+
+Programs of their own, started by wire.py, scale.py and latency.py with the workers' Python:
+
+    python -m benchmarks.ready worker ADDRESS         one real worker process, whose generator has its batch ready
+    python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as it goes
+    python -m benchmarks.ready sleepers ADDRESS COUNT SECONDS   so many sessions and sockets in one process
+"""
+
+from __future__ import generator_stop
+
+import heapq
+import os
+import sys
+import time
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
+
+import numpy as np
+import zmq
+
+from pipeline import codec
+from pipeline.keys import from_environment
+from pipeline.messages import Hello, Job, Lease, Timings
+from workers import generators, worker
+from workers.session import End, Say, Work, WorkerSession
+
+HWM = 64     # messages that wait at a bare socket: as many as Stoker's own lets wait
+
+
+def ready(leases: Iterable[Lease], job: Job) -> Iterator[generators.Output]:
+    """Hands out the same arrays again and again."""
+    arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    for lease in leases:
+        count = len(lease.samples)
+        yield generators.Output(tuple(array[:count] for array in arrays))
+
+
+def be_worker(address: str) -> int:
+    """A worker as the supervisor starts it, but for what it calls ``image``. As a built-in generator's, its arrays are
+    sent as they are; a user's would be copied before."""
+    generators.BUILT_IN["image"] = ready
+    read_fd, write_fd = os.pipe()        # to whom it says that it started; nobody reads it here
+    return worker.main(["--connect", address, "--name", "ready:%d" % os.getpid(), "--parent", str(os.getppid()),
+                        "--status-fd", str(write_fd), "--once", "--quiet"])
+
+
+def send_bare(kind: str, address: str, size: int) -> int:
+    """Sends one message again and again, without copying it, until it is killed."""
+    worker.die_with_parent()
+    socket = zmq.Context().socket(getattr(zmq, kind))
+    socket.setsockopt(zmq.SNDHWM, HWM)
+    socket.setsockopt(zmq.LINGER, 0)
+    keys = from_environment(os.environ)
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.trainer)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+    socket.connect(address)
+    data = np.ones(size, np.uint8).data
+    while True:
+        socket.send(data, copy=False)
+
+
+class _Sleepers:
+    """Workers that hold one lease each, sleep over it, and deliver zeros. One thread for all of them."""
+
+    def __init__(self, address: str, count: int, seconds: float) -> None:
+        self._seconds = seconds
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.MAX_SOCKETS, count + 10)
+        self._poller = zmq.Poller()
+        self._due: List[Tuple[float, int, Any]] = []     # (when, number, lease to answer; None: a tick)
+        self._sockets: Dict[Any, int] = {}
+        self._ends: List[Tuple[Any, WorkerSession]] = []
+        self._arrays: Tuple[np.ndarray, ...] = ()
+        self._ended = 0
+        now = time.monotonic()
+        for number in range(count):
+            socket = self._context.socket(zmq.DEALER)
+            for option, value in ((zmq.IMMEDIATE, 1), (zmq.SNDHWM, 0), (zmq.LINGER, 0)):
+                socket.setsockopt(option, value)
+            socket.connect(address)
+            self._poller.register(socket, zmq.POLLIN)
+            self._sockets[socket] = number
+            hello = Hello("sleeper:%d/%d" % (os.getpid(), number), os.getpid(), "none", 1, "")
+            self._ends.append((socket, WorkerSession(hello, True, now)))
+            heapq.heappush(self._due, (now, number, None))
+
+    def run(self) -> None:
+        while self._ended < len(self._ends):
+            timeout_s = max(0.0, self._due[0][0] - time.monotonic()) if self._due else 1.0
+            for socket, _ in self._poller.poll(int(timeout_s * 1000 + 0.999)):
+                number = self._sockets[socket]
+                while True:
+                    try:
+                        frames = socket.recv_multipart(zmq.NOBLOCK)
+                    except zmq.Again:
+                        break
+                    now = time.monotonic()
+                    self._carry_out(number, self._ends[number][1].receive(codec.decode_from_trainer(frames), now), now)
+            now = time.monotonic()
+            while self._due and self._due[0][0] <= now:
+                _, number, lease = heapq.heappop(self._due)
+                session = self._ends[number][1]
+                if lease is not None:
+                    arrays = tuple(array[:len(lease.samples)] for array in self._arrays)
+                    effects = session.produced(lease, len(lease.samples), (), arrays, self._seconds, Timings(),
+                                               now)
+                    self._carry_out(number, effects, now)
+                    continue
+                self._carry_out(number, session.tick(now), now)
+                if session.state != "ENDED":
+                    heapq.heappush(self._due, (max(session.next_deadline(), now + 0.01), number, None))
+
+    def _carry_out(self, number: int, effects: List[Any], now: float) -> None:
+        socket, session = self._ends[number]
+        for effect in effects:
+            if isinstance(effect, Say):
+                try:
+                    socket.send_multipart(codec.encode(effect.message), zmq.NOBLOCK)
+                except zmq.Again:
+                    self._carry_out(number, session.disconnected(now), now)
+            elif isinstance(effect, Work):
+                if not self._arrays:
+                    self._arrays = tuple(np.zeros((effect.job.batch_size,) + tuple(spec.shape), spec.dtype)
+                                         for spec in effect.job.arrays)
+                heapq.heappush(self._due, (now + self._seconds, number, effect.lease))
+            elif isinstance(effect, End):
+                self._ended += 1
+
+
+def main(arguments: List[str]) -> int:
+    """The program; wire.py and scale.py know its arguments."""
+    if arguments[0] == "worker":
+        return be_worker(arguments[1])
+    if arguments[0] == "bare":
+        return send_bare(arguments[1], arguments[2], int(arguments[3]))
+    worker.die_with_parent()
+    _Sleepers(arguments[1], int(arguments[2]), float(arguments[3])).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""How many workers a host runs for its trainer, where nobody said so: as many as keep the trainer from waiting, at most
+one for each core. Pure: figures and time come in.
+
+A run begins with one for each core, and those that it does not need are let go. One too many costs some memory until
+then; one too few would cost the trainer's time, in the first seconds of all, in which people and benchmarks
+judge. And what a step takes, the only thing from which the right number can be told, is seen at once where nothing
+waits, while a worker takes a second to start.
+
+More are needed if the trainer waits, and the time in which a worker makes a batch, by that of a step, is more than
+there are: then it is that number at once. Fewer, if even with some room it is less. What the number had to grow to it
+never falls below again, so it comes to rest.
+"""
+
+import math
+from typing import NamedTuple, Optional
+
+from pipeline.bottleneck import AGREE, WAITING, Sums, percent, waits, workers_are
+
+ROOM = 1.2      # times the workers that are needed are kept: what a step takes varies
+
+
+class Decision(NamedTuple):
+    """``workers``: that are wanted from now on, None: as before. ``sentence``: what to tell the user."""
+
+    workers: Optional[int]
+    sentence: str
+
+
+class Crew:
+    """The workers of one host. ``cores``: that it has."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = self.wanted = cores
+        self._least = 1
+        self._in_a_row, self._next = 0, 0      # how often, and what, was found right instead
+        self._said = 0                         # the number that was said to be right
+
+    def look(self, sums: Sums, own: int, others: int) -> Optional[Decision]:
+        """To be called with figures that tell something (``Meter.is_known``), of the time since the last change.
+        ``own``: workers of this host that are there; ``others``: those of other hosts. None: nothing new."""
+        if own != self.wanted:                 # some are still to start, or to leave
+            return None
+        found = self._right(sums, others)
+        self._in_a_row = self._in_a_row + 1 if found == self._next else 1
+        self._next = found
+        if self._in_a_row < AGREE:
+            return None
+        before = self.wanted
+        if found == before:
+            return self._settled(sums, before + others)
+        if found > before:
+            self._least = found
+        self.wanted, self._in_a_row = found, 0
+        return Decision(found, "%d worker%s on this host instead of %d: %s; %s" % (
+            found, "s" * (found > 1), before, waits(sums), workers_are(sums.workers_needed, "needed")))
+
+    def _right(self, sums: Sums, others: int) -> int:
+        needed = sums.workers_needed - others
+        if sums.waiting_share >= WAITING:
+            return max(self.wanted, min(self._cores, needed))
+        roomy = math.ceil(ROOM * sums.produce_s / max(1e-6, sums.step_s)) - others
+        return max(self._least, min(self.wanted, roomy))
+
+    def _settled(self, sums: Sums, workers: int) -> Optional[Decision]:
+        waiting = sums.waiting_share >= WAITING
+        if self._said == self.wanted or (waiting and self.wanted < self._cores):     # it is not for want of workers
+            return None
+        self._said = self.wanted
+        if waiting:
+            return Decision(None, "%d workers, as many as there are cores: %s; %s" % (
+                workers, waits(sums), workers_are(sums.workers_needed, "needed")))
+        fewer = "; %d would do %s" % (workers - 1, percent(sums.share_with(workers - 1))) * (workers > 1)
+        return Decision(None, "%d worker%s: %s%s" % (workers, "s" * (workers > 1), waits(sums), fewer))

@@ -1,0 +1,106 @@
+"""Whatever holds a run up is called by its name: each is put in for real, and the log is read."""
+
+import os
+import re
+import time
+
+import pytest
+
+from tests.integration.conftest import draw
+from tests.support.processes import ROOT, opened, workers_program
+from tests.support.relay import Relay
+from tests.support.training import finished
+
+OPTIONS = dict(image_size=64, batch_size=8, epochs=1000, prefetch=8)
+CORES = 2
+LIMIT_S = 60.0
+SLOW = os.path.join(ROOT, "tests", "support", "slow")
+
+
+@pytest.fixture(autouse=True)
+def two_cores():
+    """On any machine, so that "every core has its worker" is the same everywhere."""
+    before = os.sched_getaffinity(0)
+    if len(before) < CORES:
+        pytest.skip("wants %d cores" % CORES)
+    os.sched_setaffinity(0, sorted(before)[:CORES])
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="module")
+def large_pictures(tmp_path_factory):
+    """JPEGs that take a while to decode."""
+    root = str(tmp_path_factory.mktemp("large-pictures"))
+    draw(root, "jpg", 8, (1500, 2000))
+    return root
+
+
+def first_named(run, step_s):
+    """What the log names first, for a consumer whose steps take so long."""
+    deadline = time.monotonic() + LIMIT_S
+    for _ in run.stream:
+        named = run.log.having("bottleneck: ")
+        if named:
+            return named[0]
+        assert time.monotonic() < deadline, "nothing was named"
+        time.sleep(step_s)
+    raise AssertionError("the run ended before anything was named")
+
+
+def slow(monkeypatch, where, seconds):
+    monkeypatch.setenv("PYTHONPATH", SLOW)
+    monkeypatch.setenv("SLOW_WHERE", where)
+    monkeypatch.setenv("SLOW_S", str(seconds))
+
+
+@pytest.mark.parametrize("where", ["storage", "augment"])
+def test_a_slow_stage(pictures, tmp_path, worker_python, monkeypatch, where):
+    slow(monkeypatch, where, 0.02)
+    with opened(pictures, tmp_path / "audit", workers=CORES, generator="augmented", worker_python=worker_python,
+                **OPTIONS) as run:
+        assert first_named(run, 0.005).startswith("bottleneck: %s: the trainer waits " % where)
+
+
+def test_large_pictures_are_slow_to_decode(large_pictures, tmp_path, worker_python):
+    with opened(large_pictures, tmp_path / "audit", workers=CORES, decode="exact", worker_python=worker_python,
+                **dict(OPTIONS, batch_size=2)) as run:
+        assert "workers spend 9" in first_named(run, 0.001).partition("decode: ")[2]
+
+
+def test_a_slow_generator(pictures, tmp_path, worker_python, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=CORES, generator="user_generators:slow",
+                worker_python=worker_python, **OPTIONS) as run:
+        assert first_named(run, 0.005).startswith("bottleneck: generator: ")
+
+
+def test_too_few_workers(pictures, tmp_path, worker_python, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=1, generator="user_generators:slow",
+                worker_python=worker_python, **OPTIONS) as run:
+        said = first_named(run, 0.005)
+    assert said.startswith("bottleneck: too few workers: ") and "1 is there, of 2 cores" in said
+
+
+def test_the_closing_line_has_it(large_pictures, tmp_path, worker_python):
+    pytest.importorskip("tensorflow")
+    run = finished(tmp_path / "here", large_pictures, "--image-size", 16, "--batch-size", 1, "--epochs", 9, "--workers",
+                   1, "--decode", "exact", "--validation-split", 0, *["--worker-python", worker_python]
+                   * bool(worker_python))
+    assert re.search(r"; bottleneck: too few workers: the trainer waits \d\d% of the time; a step takes \S+ ms, a "
+                     r"worker makes a batch in \S+ ms: \d+ workers are needed, 1 is there, of 2 cores$",
+                     run.stdout.splitlines()[-1]), run
+
+
+def test_a_slow_line(pictures, tmp_path, worker_python):
+    with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run:
+        with Relay(run.stream.address, 1e6) as relay, workers_program(
+                relay.address, "--processes", "2", "--once", python=worker_python) as workers:
+            assert first_named(run, 0.005).startswith("bottleneck: wire: ")
+            run.stream.close()
+            workers.wait()
+
+
+def test_a_slow_trainer(pictures, tmp_path, worker_python):
+    with opened(pictures, tmp_path / "audit", workers=CORES, worker_python=worker_python, **OPTIONS) as run:
+        said = first_named(run, 0.05)
+    assert said.startswith("bottleneck: trainer: the data is on time, ") and "1 worker is needed, 2 are there" in said

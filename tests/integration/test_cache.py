@@ -1,0 +1,151 @@
+"""A run consumes the same bytes without a cache, with one that fills, and with a warm one, whoever is killed."""
+
+import glob
+import os
+import random
+import time
+
+import pytest
+
+from pipeline.dataset import scan_folder
+from tests.support.caching import batch, entries, job, same
+from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
+from tests.support.training import audit, consumed, finished
+from workers import generators
+from workers.cache import Cache
+
+OPTIONS = {"image_size": (48, 64), "decode": "fast", "batch_size": 16, "epochs": 2, "seed": 5}
+COUNT = 120
+
+
+@pytest.fixture(scope="session")
+def settled(pictures):
+    """The pictures, old enough to be kept."""
+    newest = max(os.stat(path).st_ctime for path in glob.glob(os.path.join(pictures, "*", "*")))
+    wait_for(lambda: time.time() > newest + 2.5, "the pictures' age")
+    return pictures
+
+
+def run_of(data, path, workers=1, **options):
+    """(step, epoch, indices, crc32) of each step of a run."""
+    with opened(data, path, workers=workers, **dict(OPTIONS, prefetch=max(2, workers), **options)) as run:
+        run.joined(max(1, workers))
+        run.take_all()
+    return run.content()
+
+
+def kept(folder, root):
+    """(pixels by path, how many of them were copied) by a worker in this process."""
+    generators.cache = Cache(str(folder), 1.0, lambda text, error: None)
+    try:
+        names = list(scan_folder(root).paths)
+        pixels, _ = batch(root, names, size=OPTIONS["image_size"])
+        return pixels, generators.cache.hits
+    finally:
+        generators.cache.close()
+        generators.cache = None
+
+
+@pytest.mark.parametrize("generator", ["image", "augmented"])
+def test_audit_is_the_same_without_with_a_cold_and_with_a_warm_cache(settled, tmp_path, generator):
+    wanted = run_of(settled, tmp_path / "without", generator=generator)
+    for workers in (1, 3):
+        folder = tmp_path / ("cache-%d" % workers)
+        for state in ("cold", "warm"):
+            path = tmp_path / ("%s-%d" % (state, workers))
+            assert run_of(settled, path, workers, generator=generator, cache=folder, cache_gb=0.1) == wanted, state
+        assert kept(folder, settled)[1] == COUNT
+
+
+@pytest.mark.parametrize("generator", ["image", "user_generators:slow"])
+def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_generators, generator):
+    wanted = run_of(settled, tmp_path / "without")
+    decoded, _ = batch(settled, list(scan_folder(settled).paths), size=OPTIONS["image_size"])
+    choice, copied = random.Random(generator), 0
+    for number in range(3):
+        folder = tmp_path / ("cache-%d" % number)
+        with opened(settled, tmp_path / ("audit-%d" % number), workers=3, prefetch=6, generator=generator, cache=folder,
+                    cache_gb=0.1, **dict(OPTIONS, epochs=OPTIONS["epochs"] + 6)) as run:
+            run.joined(3)
+            for step in range(len(wanted) + 24):
+                run.take(1)
+                if step % 4 == 0 and worker_pids():
+                    kill(choice.choice(worker_pids()))
+                time.sleep(0.02)
+        assert run.content()[:len(wanted)] == wanted
+        pixels, hits = kept(folder, settled)          # each entry against a fresh decode
+        assert same(pixels, decoded)
+        copied += hits
+    assert copied > COUNT, "next to nothing was stored: this proves nothing"
+
+
+def test_two_supervisors_share_a_folder(settled, tmp_path):
+    wanted = run_of(settled, tmp_path / "without")
+    for state in ("cold", "warm"):
+        address = "tcp://127.0.0.1:%d" % free_port()
+        options = ["--processes", "2", "--once", "--cache", str(tmp_path / "cache"), "--cache-gb", "0.5"]
+        with opened(settled, tmp_path / state, workers=0, bind=address, prefetch=8, **OPTIONS) as run, \
+                workers_program(address, *options) as one, workers_program(address, *options) as other:
+            run.joined(4)
+            run.take_all()
+            run.stream.close()
+            assert (one.wait(), other.wait()) == (0, 0)
+        assert run.content() == wanted
+        assert len({entry["worker"].split("/")[0] for entry in run.entries()}) == 2
+    for program in (one, other):
+        line, = program.wait_for_line("samples of this kind")
+        assert " %d samples" % COUNT in line and "of 0.5 GB" in line
+        assert not [each for each in program.lines if "samples copied" in each and not each.endswith(", 0 decoded")]
+
+
+def test_folder_that_cannot_be_made_is_said_once_and_the_run_goes_on(settled, tmp_path):
+    (tmp_path / "file").write_text("")
+    wanted = run_of(settled, tmp_path / "without")
+    address = "tcp://127.0.0.1:%d" % free_port()
+    with opened(settled, tmp_path / "audit", workers=0, bind=address, prefetch=4, **OPTIONS) as run, \
+            workers_program(address, "--processes", "2", "--once", "--cache", str(tmp_path / "file" / "cache")) as host:
+        run.take_all()
+        run.stream.close()
+        assert host.wait() == 0
+    assert run.content() == wanted
+    assert len([line for line in host.lines if "no cache: " in line and "Not a directory" in line]) == 1
+
+
+def test_folder_removed_amid_the_run(settled, tmp_path):
+    wanted = run_of(settled, tmp_path / "without")
+    folder = tmp_path / "cache"
+    with opened(settled, tmp_path / "audit", workers=2, prefetch=4, cache=folder, cache_gb=0.1,
+                **dict(OPTIONS, epochs=8)) as run:
+        run.take(len(wanted))
+        wait_for(lambda: glob.glob(str(folder / "*.lmdb")), "the cache's file")
+        for path in glob.glob(str(folder / "*")):
+            os.remove(path)
+        run.take_all()
+    assert run.content()[:len(wanted)] == wanted
+
+
+def test_the_trainers_command_line(settled, tmp_path):
+    pytest.importorskip("tensorflow")
+    audits = []
+    for number, cache in enumerate([{}, {"STOKER_CACHE": str(tmp_path / "cache"), "STOKER_CACHE_GB": "0.2"}] * 2):
+        path = tmp_path / ("audit-%d" % number)
+        run = finished(tmp_path / ("run-%d" % number), settled, "--epochs", 2, "--image-size", "48x64",
+                       "--decode", "fast", "--workers", 2, "--audit", path, TMPDIR=os.environ["TMPDIR"], **cache)
+        assert run.code == 0, run
+        audits.append(consumed(audit(path)))
+    assert audits[1:] == audits[:1] * 3
+    assert kept(tmp_path / "cache", settled)[1] == COUNT
+    run = finished(tmp_path / "none", settled, "--workers", 0, "--cache", tmp_path / "cache",
+                   TMPDIR=os.environ["TMPDIR"])
+    assert run.code == 2 and "say --cache to stoker-worker" in run.stderr
+
+
+def test_entries_are_counted_where_others_write(settled, tmp_path):
+    """What one process stores, another that had the file open before finds."""
+    early = Cache(str(tmp_path / "cache"), 1.0, lambda text, error: None)
+    try:
+        assert early.use(job(settled, size=OPTIONS["image_size"])) and entries(early) == 0
+        run_of(settled, tmp_path / "audit", 2, cache=tmp_path / "cache")
+        assert entries(early) == COUNT
+    finally:
+        early.close()

@@ -1,0 +1,173 @@
+"""``--feed staged``: the same run to the bit as ``--feed direct``, also across a kill and a stop."""
+
+import os
+import re
+import signal
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from pipeline import sample_data
+from pipeline.buffers import RECYCLE_FROM_BYTES
+from pipeline.dataset import scan_folder
+from pipeline.plan import Plan
+from tests.support.processes import interpreter
+from tests.support.training import Trainer, audit, consumed, finished
+
+tf = pytest.importorskip("tensorflow")
+
+from trainer.staging import Direct, Staged  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # TensorFlow's own, in tf.contrib
+
+PICTURES, BATCH_SIZE, SIDE, EPOCHS, SEED, SPLIT = 240, 7, 64, 4, 3, 0.2
+STEPS = 28                     # of an epoch; the last batch of each is a short one
+EMPTY = (0, 5, 6, 27)          # steps of the first epoch of whose samples not one can be read
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Pictures, among which are the bad ones that leave nothing of some batches. Not to be changed."""
+    folder = str(tmp_path_factory.mktemp("staging") / "photos")
+    sample_data.write(folder, PICTURES)
+    training, validation = scan_folder(folder).split(SPLIT, SEED)
+    plan = Plan(len(training), BATCH_SIZE, EPOCHS, SEED, len(validation))
+    assert plan.steps_per_epoch == STEPS and len(training) % BATCH_SIZE
+    for step in EMPTY:
+        for index in plan.at(plan.position_of(step)).indices:
+            with open(os.path.join(folder, training.sample(index).path), "wb") as file:
+                file.write(b"no picture")
+    return folder
+
+
+def options(photos, folder, feed, **changed):
+    # memory is recycled, and soon: there are four batches' worth
+    assert BATCH_SIZE * SIDE * SIDE * 3 >= RECYCLE_FROM_BYTES
+    named = dict(image_size=SIDE, batch_size=BATCH_SIZE, epochs=EPOCHS, seed=SEED, generator="augmented", prefetch=4,
+                 validation_split=SPLIT, checkpoint_dir=folder / "checkpoints", checkpoint_secs=0.2,
+                 audit=folder / "audit.jsonl", workers=2, feed=feed)
+    if interpreter("STOKER_TEST_WORKER_PYTHON"):
+        named["worker_python"] = interpreter("STOKER_TEST_WORKER_PYTHON")
+    named.update(changed)
+    given = [photos]
+    for name, value in sorted(named.items()):
+        given += ["--" + name.replace("_", "-"), value]
+    return given
+
+
+@pytest.fixture(scope="module")
+def direct(photos, tmp_path_factory):
+    """(the folder of a run from the first step to the last, how it ended). Not to be changed."""
+    folder = tmp_path_factory.mktemp("direct")
+    run = finished(folder / "here", *options(photos, folder, "direct"),
+                   TMPDIR=str(tmp_path_factory.mktemp("temporary")))
+    assert run.code == 0, run
+    return folder, run
+
+
+def weights(folder):
+    """All that the newest checkpoint holds: weights, Adam's moments, the step."""
+    reader = tf.train.NewCheckpointReader(tf.train.latest_checkpoint(str(folder / "checkpoints")))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def same_weights(folder, other):
+    ours, theirs = weights(folder), weights(other)
+    assert ours["global_step"] == STEPS * EPOCHS and sorted(ours) == sorted(theirs)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], name)
+
+
+def scalars(folder):
+    """{(tag, step): value} of what TensorBoard shows of the training itself."""
+    found = {}
+    for path in (folder / "checkpoints").glob("events.*"):
+        for event in tf.train.summary_iterator(str(path)):
+            found.update({(value.tag, event.step): value.simple_value for value in event.summary.value
+                          if value.tag.startswith(("train/", "validation/"))})
+    return found
+
+
+def evaluations(run):
+    return re.findall(r"^epoch \d+: validation .*$", run.stdout, re.MULTILINE)
+
+
+def test_a_staged_run_is_a_direct_one_to_the_bit(direct, photos, tmp_path):
+    run = finished(tmp_path / "here", *options(photos, tmp_path, "staged"))
+    assert run.code == 0, run
+    same_weights(tmp_path, direct[0])
+    assert evaluations(run) == evaluations(direct[1]) and len(evaluations(run)) == EPOCHS
+    found = scalars(tmp_path)
+    assert len(found) > 4 * EPOCHS and found == scalars(direct[0])
+    lines = audit(tmp_path / "audit.jsonl")
+    assert consumed(lines) == consumed(audit(direct[0] / "audit.jsonl"))
+    assert [line["step"] for line in lines[:STEPS] if len(line["skipped"]) == len(line["indices"])] == list(EMPTY)
+
+
+def test_a_killed_staged_run_goes_on(direct, photos, tmp_path):
+    def in_mid_epoch():
+        step = max((int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("model.ckpt-*.index")),
+                   default=0)
+        return step > STEPS and step % STEPS and len(audit(tmp_path / "audit.jsonl")) > step + 3
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, "staged")) as trainer:
+        trainer.wait_until(in_mid_epoch, "a checkpoint in mid-epoch and some steps behind it")
+        trainer.send_signal(signal.SIGKILL)
+        assert trainer.wait_gone() == -signal.SIGKILL
+    run = finished(tmp_path / "here", *options(photos, tmp_path, "staged"))
+    assert run.code == 0, run
+    same_weights(tmp_path, direct[0])
+    assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(direct[0] / "audit.jsonl"))
+
+
+@pytest.mark.parametrize("then", ["staged", "direct"])
+def test_what_is_staged_when_sigterm_comes_is_trained_on(direct, photos, tmp_path, then):
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, "staged", checkpoint_secs=1000)) as trainer:
+        trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) > STEPS + 5, "a step in the second epoch")
+        trainer.send_signal(signal.SIGTERM)
+        assert trainer.wait_gone() == 128 + signal.SIGTERM
+        steps = int(weights(tmp_path)["global_step"])
+        assert trainer.stdout.splitlines()[-1].startswith("stopped after step %d: " % steps)
+    assert len(audit(tmp_path / "audit.jsonl")) == steps < STEPS * EPOCHS
+    run = finished(tmp_path / "here", *options(photos, tmp_path, then))
+    assert run.code == 0 and "going on from step %d of " % steps in run.stdout, run
+    same_weights(tmp_path, direct[0])
+    assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(direct[0] / "audit.jsonl"))
+
+
+# ------------------------------------------------------------------------------------------------- turn after turn
+
+Places = namedtuple("Places", "inputs labels put stage")
+
+
+class Some:
+    """A batch, as far as feeds look at it."""
+
+    def __init__(self, name, training=True, count=2):
+        self.name, self.training, self._count = name, training, count
+        self.images, self.labels = name + ".images", name + ".labels"
+
+    def __len__(self):
+        return self._count
+
+
+def played(feed, batches):
+    """(batch that is trained or evaluated on, what is fed where, whether put runs) of each turn."""
+    turns = [turn for batch in batches for turn in feed.turns(batch)] + list(feed.last())
+    return [(None if turn.batch is None else turn.batch.name, turn.feed, turn.put) for turn in turns]
+
+
+def test_which_batch_is_fed_when():
+    model = Places("in", "out", None, Places("stage in", "stage out", "put", None))
+
+    def at(place, name):
+        return {place + "in": name + ".images", place + "out": name + ".labels"}
+    batches = [Some("a"), Some("b"), Some("c"), Some("none", count=0), Some("d"), Some("held out", training=False),
+               Some("held out, too", training=False), Some("e")]
+    assert played(Staged(model), batches) == [
+        (None, at("stage ", "a"), "put"), ("a", at("stage ", "b"), "put"), ("b", at("stage ", "c"), "put"),
+        ("c", {}, None), ("none", at("", "none"), None), (None, at("stage ", "d"), "put"), ("d", {}, None),
+        ("held out", at("", "held out"), None), ("held out, too", at("", "held out, too"), None),
+        (None, at("stage ", "e"), "put"), ("e", {}, None)]
+    assert played(Direct(model), batches) == [(batch.name, at("", batch.name), None) for batch in batches]
+    assert played(Staged(model), []) == []
