@@ -40,6 +40,7 @@ class Result(NamedTuple):
     rates: List[float]              # images/s of each round
     cpu: List[float]                # CPU seconds per second of each round: how many cores it kept busy
     error: str = ""
+    others: Sequence[float] = ()    # the same of whatever else ran on this machine: it should be nothing
 
     @property
     def rate(self) -> Optional[Spread]:
@@ -128,12 +129,12 @@ class Program:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = [line.strip() for line in self._said.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return lines[-1][-300:] if lines else "said nothing"
+        return " / ".join(lines[-3:])[-300:] if lines else "said nothing"
 
 
 def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say) -> Dict[str, Result]:
     """Each contender's result, by its name. One that fails gets its error there, and the others go on."""
-    results = {each.name: Result([], [], each.missing) for each in contenders}
+    results = {each.name: Result([], [], each.missing, []) for each in contenders}
     programs: Dict[str, Program] = {}
     try:
         at_once = os.cpu_count() or 1       # they wait for the disk and import on one core each
@@ -155,15 +156,25 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
             names = list(programs)
             shift = number * 7 % max(1, len(names))
             for name in names[shift:] + names[:shift]:
+                busy_s, started_s = _busy_s(), time.monotonic()
                 answer = _try(name, programs, results, lambda program: program.turn(seconds), say)
                 if answer:
                     images, passed, cpu_s = answer
                     results[name].rates.append(images / passed)
                     results[name].cpu.append(cpu_s / passed)
+                    results[name].others.append(                       # type: ignore[attr-defined]
+                        max(0.0, (_busy_s() - busy_s) / (time.monotonic() - started_s) - cpu_s / passed))
     finally:
         for program in programs.values():
             program.end()
     return results
+
+
+def _busy_s() -> float:
+    """CPU seconds that all processes of this machine have used, waiting for the disk left out."""
+    with open("/proc/stat") as file:
+        user, nice, system = (int(word) for word in file.readline().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _try(name: str, programs: Dict[str, Program], results: Dict[str, Result], do: Any, say: Say) -> Any:

@@ -9,6 +9,7 @@ run, not from one run to the next.
 
 import functools
 import os
+import statistics
 import subprocess
 from typing import Any, Dict, List, NamedTuple, Sequence
 
@@ -166,6 +167,9 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
              "processes per second." % (group.rounds, group.seconds)]
     if any(name.startswith("limit") for name in results):
         notes.append("Limits have no pipeline: a process per core decodes its share, and nobody gets it.")
+    others = statistics.median([share for result in results.values() for share in result.others] or [0.0])
+    if others > 0.1:
+        notes.append("DISTURBED: other work kept %.2f cores busy meanwhile, so these figures are no good." % others)
     rates = {name: result.rate.median for name, result in results.items() if result.rate is not None}
     return Table("end-to-end-" + group.name, title, columns, rows,
                  notes, goals_of(group, rates), "bars", "images/s", ("least", "most"))
