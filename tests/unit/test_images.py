@@ -158,7 +158,8 @@ def test_fastest_is_what_pillow_means_by_a_gap_of_one(tmp_path, size):
 
 
 @pytest.mark.parametrize("options", [{"quality": 50}, {"quality": 95, "subsampling": 0},
-                                     {"quality": 90, "subsampling": 1}, {"progressive": True}, {"optimize": True, "comment": b"x" * 70},
+                                     {"quality": 90, "subsampling": 1}, {"progressive": True},
+                                     {"optimize": True, "comment": b"x" * 70},
                                      {"restart_marker_blocks": 3}, {"dpi": (300, 300)},
                                      {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"},
                                      {"icc_profile": b"p" * 80000}])
