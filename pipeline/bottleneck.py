@@ -15,7 +15,8 @@ one of whose files a worker hung; and a wait that is many times as long as a bat
 """
 
 import math
-from typing import Any, NamedTuple, Tuple
+from collections import deque
+from typing import Any, Deque, NamedTuple, Tuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ LONG = 3              # ... and beyond so many times that, it is not the pace
 LEAST = 8             # batches, and ...
 LEAST_S = 1.0         # ... time, from which a verdict is possible
 WINDOW_S = 10.0       # that a verdict looks back
-MOST = 4096           # batches that are remembered
+MOST = 1024           # batches that are remembered
 AGREE = 2             # verdicts in a row until one is said
 REPEAT_S = 30.0       # until another one is
 
@@ -107,23 +108,23 @@ class Meter:
 
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
-        self._rows = np.zeros((MOST, len(Taken._fields)))     # a ring
+        self._rows: Deque[Taken] = deque(maxlen=MOST)
         self._count = -WARM
 
     def add(self, taken: Taken) -> None:
         """The consumer has one more."""
         if self._count >= 0:
-            self._rows[self._count % MOST] = taken
+            self._rows.append(taken)
         self._count += 1
 
     def clear(self) -> None:
         """Something changed: what was before tells nothing."""
         self._count = -WARM
+        self._rows.clear()
 
     def sums(self, last_s: float = math.inf) -> Sums:
         """Of the last so many seconds, and of LEAST batches at least."""
-        count = max(0, self._count)
-        rows = np.roll(self._rows, -count, axis=0) if count > MOST else self._rows[:count]
+        rows = np.array(self._rows).reshape(-1, len(Taken._fields))
         within = int((np.cumsum(rows[::-1, 0] + rows[::-1, 1]) <= last_s).sum())
         rows = rows[-max(LEAST, within):]
         if not len(rows):
