@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from benchmarks.table import Goal, Say, Table, main, spread
@@ -55,11 +56,12 @@ def sleepers(workers: int, sleep_s: float, seconds: float) -> Served:
     """``workers`` of them for ``seconds``, counted from when all have delivered."""
     samples = generated(1000 * SAMPLES)
     options = StreamOptions(prefetch=2 * workers + 32)
-    with BatchStream(Plan(len(samples), SAMPLES, 1000000, 0), samples, None, JobOptions("image", (SIDE, SIDE), SAMPLES),
-                     options) as stream:
+    stream = BatchStream(Plan(len(samples), SAMPLES, 1000000, 0), samples, None,
+                         JobOptions("image", (SIDE, SIDE), SAMPLES), options)
+    with stream, ExitStack() as processes:
         for first in range(0, workers, A_PROCESS):
-            arguments = ["sleepers", stream.address, str(min(A_PROCESS, workers - first)), str(sleep_s)]
-            stream.attach(_Programs(arguments))
+            processes.enter_context(programs(1, ["sleepers", stream.address, str(min(A_PROCESS, workers - first)),
+                                                 str(sleep_s)]))
         counts: Dict[str, int] = Counter()
         limit = time.monotonic() + JOIN_S
         while len(counts) < workers:
@@ -74,20 +76,6 @@ def sleepers(workers: int, sleep_s: float, seconds: float) -> Served:
             counts[next(stream).worker] += 1
         took = time.monotonic() - start
         return served([counts[name] - before[name] for name in before], took, cpu_s(os.getpid()) - cpu)
-
-
-class _Programs:
-    """Sleepers as the stream's own: they end with it."""
-
-    def __init__(self, arguments: List[str]) -> None:
-        self._programs = programs(1, arguments)
-        self._programs.__enter__()
-
-    def trouble(self) -> None:
-        return None
-
-    def stop(self) -> None:
-        self._programs.__exit__(None, None, None)
 
 
 def images_s(folder: str, workers: int, seconds: float) -> float:

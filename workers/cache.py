@@ -36,7 +36,7 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from pipeline.messages import Job
-from workers import images
+from workers import images, jpeg
 from workers.cache_folder import Folder, import_error, reason, trial
 from workers.stopwatch import timed
 
@@ -160,6 +160,7 @@ class Cache:
             if self.hits + self.misses:
                 self._note("cache: %s samples copied, %s decoded" % (_number(self.hits), _number(self.misses)), False)
         self._file = self._writer = self._fault = None
+        self._open_at_s = 0.0
         self.hits = self.misses = 0
 
     # ------------------------------------------------------------------------------------------------------ the file
@@ -374,7 +375,7 @@ def _decoder() -> bytes:
     import lmdb
     from PIL import Image, features
     digest = hashlib.blake2b()
-    for file in (images.__file__, Image.core.__file__):
+    for file in (images.__file__, jpeg.__file__, Image.core.__file__):
         with open(file, "rb") as code:
             digest.update(code.read())
     libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")

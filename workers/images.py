@@ -23,6 +23,7 @@ from typing import Any, Optional, Sequence, Tuple, Union
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ConfigError, ProtocolError
+from workers import jpeg
 from workers.stopwatch import timed
 
 #: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
@@ -241,27 +242,41 @@ def _real(folder: bytes) -> bytes:
 
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
-    image = _opened(data)
-    if image.format == "TIFF":
-        image.load()           # PIL turns it as it loads it, and Pillow 8 would resize it by the sides it had before
-    turn = _turn(image) if exif_rotate else None
     if decode == "exact":
-        upright = image if turn is None else image.transpose(turn)
-        return upright.resize((width, height)).convert("RGB")
-    if turn in _SIDEWAYS:
-        height, width = width, height
+        image, turn = _turned(data, exif_rotate)
+        return (image if turn is None else image.transpose(turn)).resize((width, height)).convert("RGB")
     gap, resample = _SCALED[decode]
-    drafted = image.draft(None, (max(1, int(gap * width)), max(1, int(gap * height))))
-    box = drafted[1] if drafted else None  # the part of the reduced image that is picture, in fractions of a pixel
-    if image.mode in ("1", "P", "PA"):  # else PIL can but pick single pixels
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it. And
-    # with a small gap, to reduce one side alone takes longer than it saves.
-    reduces = image.mode not in ("LA", "RGBA") and (gap >= 2 or image.width >= 2 * width and image.height >= 2 * height)
-    image = image.resize((width, height), resample, box=box, reducing_gap=max(1.0, gap) if reduces else None)
+    turn, short = None, None
+    if not exif_rotate or b"Exif\0" not in data:
+        short = jpeg.reduced(data, _times(gap, width, height))
+    if short is not None:
+        image, box = short                  # the part of the reduced image that is picture, in fractions of a pixel
+    else:
+        image, turn = _turned(data, exif_rotate)
+        if turn in _SIDEWAYS:
+            height, width = width, height
+        drafted = image.draft(None, _times(gap, width, height))
+        box = drafted[1] if drafted else None
+        if image.mode in ("1", "P", "PA"):  # else PIL can but pick single pixels
+            image = image.convert("L" if image.mode == "1" else "RGB")
+    # Where a picture is nearly transparent, reducing loses its colours to rounding; and Pillow 8 does not do it.
+    reducing_gap = None if image.mode in ("LA", "RGBA") else max(1.0, gap)
+    image = image.resize((width, height), resample, box=box, reducing_gap=reducing_gap)
     if image.mode != "RGB":
         image = image.convert("RGB")
     return image if turn is None else image.transpose(turn)
+
+
+def _times(gap: float, width: int, height: int) -> Tuple[int, int]:
+    return max(1, int(gap * width)), max(1, int(gap * height))
+
+
+def _turned(data: bytes, exif_rotate: bool) -> Tuple[Image.Image, Any]:
+    """The picture, opened, and which of PIL's transpositions makes it upright, if that is wanted and needed."""
+    image = _opened(data)
+    if image.format == "TIFF":
+        image.load()           # PIL turns it as it loads it, and Pillow 8 would resize it by the sides it had before
+    return image, _turn(image) if exif_rotate else None
 
 
 def _opened(data: bytes) -> Image.Image:
