@@ -22,6 +22,7 @@ from typing import Dict, List, Sequence
 from benchmarks import machine
 from benchmarks.contenders.protocol import marked
 from benchmarks.report import Script, render, tables_of
+from benchmarks.table import ends_in_order
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLOTTING = os.path.join(".venv", "bench-pictures", "bin", "python")
@@ -104,7 +105,7 @@ def main() -> int:
     unknown = sorted(set(args.script) - set(scripts()))
     if unknown:
         parser.error("there is no benchmark %s; there are %s" % (", ".join(unknown), ", ".join(scripts())))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was started is ended
+    ends_in_order()
     os.makedirs(args.out, exist_ok=True)
     begin = time.monotonic()
     done = []
@@ -133,7 +134,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

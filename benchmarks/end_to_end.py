@@ -111,7 +111,7 @@ def _stoker(make: Any, mode: str, environment: str) -> Contender:
 
 def groups(quick: bool) -> List[Group]:
     if quick:       # everybody is there once, and every kind of picture
-        some = (TUTORIAL, TENSORPACK[1], TFDATA, stoker("fastest"))
+        some = (TUTORIAL, TFDATA, stoker("fastest"))
         return [Group("64", "photos", 64, 1, 0.4, everybody("photos", 64, 4))] + [
             Group(name, pictures, 224, 1, 0.4, [each for each in few(pictures, 224) if each.name in some])
             for name, pictures in (("224", "photos"), ("large", "large"), ("png", "png"))]

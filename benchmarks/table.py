@@ -7,6 +7,7 @@ A script is a module of this package with a ``run(quick, say) -> List[Table]`` a
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -88,6 +89,13 @@ def as_sentence(goal: Goal) -> str:
                                    "at most" if goal.at_most else "at least", shown(goal.wanted))
 
 
+def ends_in_order() -> None:
+    """Ctrl-C and SIGTERM become SystemExit, so that what was started is ended; in a background job, too, where the
+    shell has the first one ignored."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda number, frame: sys.exit(128 + number))
+
+
 def main(run: Callable[[bool, Say], List[Table]], doc: str) -> None:
     """The command line of a script: runs it, prints its tables and, with --out, writes FOLDER/SCRIPT.json."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,6 +103,7 @@ def main(run: Callable[[bool, Say], List[Table]], doc: str) -> None:
                                                              "roughly where things stand; not for claims")
     parser.add_argument("--out", metavar="FOLDER", help="write the tables to FOLDER/%s.json too" % _script())
     args = parser.parse_args()
+    ends_in_order()
     started_s = time.monotonic()
     tables = run(args.quick, lambda text: print("bench %s, %d s: %s" % (
         _script(), time.monotonic() - started_s, text), file=sys.stderr, flush=True))
