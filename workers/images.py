@@ -246,11 +246,11 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
         image, turn = _turned(data, exif_rotate)
         return (image if turn is None else image.transpose(turn)).resize((width, height)).convert("RGB")
     gap, resample = _SCALED[decode]
-    turn, short = None, None
+    turn, short, box = None, None, None  # box: the part of the reduced image that is picture, in fractions of a pixel
     if not exif_rotate or b"Exif\0" not in data:
         short = jpeg.reduced(data, _times(gap, width, height))
     if short is not None:
-        image, box = short                  # the part of the reduced image that is picture, in fractions of a pixel
+        image, box = short
     else:
         image, turn = _turned(data, exif_rotate)
         if turn in _SIDEWAYS:

@@ -48,7 +48,7 @@ def reduced(data: bytes, wanted: Tuple[int, int]) -> Optional[Tuple[Image.Image,
     most = min(size[0] // wanted[0], size[1] // wanted[1])
     scale = 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
     rounded = (size[0] + scale - 1) // scale, (size[1] + scale - 1) // scale
-    image = Image.new("RGB", rounded, None)      # type: ignore[arg-type]  # not filled: all of it is written
+    image = Image.new("RGB", rounded, None)      # not filled: all of it is written
     try:
         # the decoder's own arguments: how pixels are packed, in which colours (as they come), scale, no hasty DCT
         image.frombytes(data, "jpeg", ("RGB", "", scale, 0))
