@@ -10,7 +10,7 @@
 ## make lint          ruff and mypy
 ## make sample-data   the pictures that `make train` uses, in sample-data/
 ## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
-## make setup-test    the same with the test tools: all that `make test` and `make lint` need
+## make setup-test    the same with the test tools: all that `make test` needs
 ## make clean         removes environments and caches; keeps sample-data/ and runs/
 ##
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers

@@ -10,6 +10,11 @@ name=$1
 shift
 env=.venv/$name
 log=.venv/$name.log
+case $name in # whose pins it is made of besides its own
+    workers-simd) base=workers ;;
+    bench-tensorpack) base=trainer ;;
+    *) base=$name ;;
+esac
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
 
 say() { echo "stoker: $*" >&2; }
@@ -50,7 +55,8 @@ create() { # VERSION PYTHON: an environment with the pins of this name, or a fai
 stamp() {
     mkdir "$env/.installed.new"
     echo "$1" >"$env/.installed.new/python"
-    cp ".setup/$name.txt" "$env/.installed.new/"
+    cp ".setup/$base.txt" "$env/.installed.new/"
+    [ "$base" = "$name" ] || cp ".setup/$name.txt" "$env/.installed.new/"
     mv "$env/.installed.new" "$env/.installed"
 }
 
@@ -114,8 +120,10 @@ make_workers_simd() {
     fi
     printf "$headers" | cc -E - >/dev/null 2>&1 ||
         missing "pillow-simd is built from its sources, for which this machine lacks a compiler or headers: $apt"
-    sh .setup/find-python.sh 10 99 "${WORKER_PYTHON:-}" | create_with_newest ||
-        missing "pillow-simd could not be built: $log has the story"
+    found=$(sh .setup/find-python.sh 10 99 "${WORKER_PYTHON:-}")
+    [ -n "$found" ] ||
+        missing "pillow-simd wants a CPython from 3.10 on, and none was found${WORKER_PYTHON:+ as $WORKER_PYTHON}"
+    echo "$found" | create_with_newest || missing "pillow-simd could not be built: $log has the story"
 }
 
 make_bench() { # tensorpack's on CPython 3.6, the others on the newest that their pins have wheels for
@@ -145,7 +153,7 @@ other_python_asked() { # WORKER_PYTHON= or PYTHON36= names another interpreter t
 
 mkdir -p .venv
 rm -f "$env.missing"
-if ! installed "$name" || other_python_asked; then
+if ! installed "$name" || ! installed "$base" || other_python_asked; then
     case $name in
         trainer) make_trainer ;;
         workers) make_workers ;;

@@ -109,17 +109,18 @@ class Meter:
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
         self._rows: Deque[Taken] = deque(maxlen=MOST)
-        self._count = -WARM
+        self._count, self._seconds = -WARM, 0.0
 
     def add(self, taken: Taken) -> None:
         """The consumer has one more."""
         if self._count >= 0:
             self._rows.append(taken)
+            self._seconds += taken.waited_s + taken.step_s
         self._count += 1
 
     def clear(self) -> None:
         """Something changed: what was before tells nothing."""
-        self._count = -WARM
+        self._count, self._seconds = -WARM, 0.0
         self._rows.clear()
 
     def sums(self, last_s: float = math.inf) -> Sums:
@@ -132,7 +133,9 @@ class Meter:
         waited_s, step_s, produce_s, wire_s = (rows[:, column] for column in (0, 1, 2, 6))
         longest_s = _longest(produce_s)
         part = np.minimum(1, longest_s / np.maximum(1e-9, produce_s))
-        storage_s, decode_s, augment_s = (float((part * rows[:, column]).sum()) for column in (3, 4, 5))
+        # the stages may be more than the whole: of threads, or of a worker that lies
+        part_of_stages = part * np.minimum(1, produce_s / np.maximum(1e-9, rows[:, 3:6].sum(axis=1)))
+        storage_s, decode_s, augment_s = (float((part_of_stages * rows[:, column]).sum()) for column in (3, 4, 5))
         rest_s = float((part * produce_s).sum()) - storage_s - decode_s - augment_s
         return Sums(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
                     float(np.minimum(step_s, _longest(step_s)).sum()), storage_s, decode_s, augment_s,
@@ -140,7 +143,7 @@ class Meter:
 
     def is_known(self, sums: Sums) -> bool:
         """``sums`` of this meter tell something: who does not wait may still live on what lay ready before."""
-        enough = self._count >= LEAST and sums.waited_s + sums.used_s >= LEAST_S
+        enough = self._count >= LEAST and self._seconds >= LEAST_S
         return enough and (sums.waiting_share >= WAITING or self._count >= self._prefetch + LEAST)
 
 

@@ -126,6 +126,7 @@ class Coordinator(threading.Thread):
         self._members: Dict[Any, Hello] = {}  # whoever got a Welcome and is not gone
         self._planned: Dict[int, PlannedBatch] = {}   # of the open positions; with spares if they stand in
         self._taken = start       # below it, the consumer has everything
+        self._unreachable: Set[Any] = set()   # members that are lost when their last words are read
         self._hungry = True       # somebody waits for the window to move: worth a wake
         self._stopping: Optional[str] = None
         self._stop_s = STOP_S
@@ -182,7 +183,7 @@ class Coordinator(threading.Thread):
                 # in this order: what the consumer takes from here on either is seen at once, or wakes
                 self._hungry = self._scheduler.has_room
                 taken = self._hungry and self._taken > self._scheduler.head
-                self._listener.wait(0.0 if taken else deadline - time.monotonic())
+                self._listener.wait(0.0 if taken or self._unreachable else deadline - time.monotonic())
                 self._turn()
             self._say_stop(self._stopping)
             scheduler = self._scheduler
@@ -210,6 +211,8 @@ class Coordinator(threading.Thread):
         deadline = time.monotonic() + self._stop_s
         while unread and time.monotonic() < deadline:
             self._listener.wait(0.01)
+            self._listener.look(time.monotonic())    # else news of connections would leave nothing to wait for
+            self._listener.incidents.clear()
             for key, frames in iter(self._listener.receive, None):
                 if time.monotonic() >= deadline:     # a flood
                     break
@@ -230,6 +233,7 @@ class Coordinator(threading.Thread):
             if received is None:
                 break
             self._receive(*received)
+        self._lose_the_unreachable()
         self._look_at_the_door()
         while self._scheduler.head < self._taken:
             self._carry_out(self._scheduler.take(time.monotonic()))
@@ -240,13 +244,20 @@ class Coordinator(threading.Thread):
             self._situation = self._scheduler.describe(now) + "".join(
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))
-            hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in self._members.values()}
-            self.fleet = Fleet(self._scheduler.workers, sum(hosts.values()), Counter(
-                hello.worker.rpartition("/")[0] for hello in self._members.values()))
+            heard = [hello for key, hello in self._members.items() if self._scheduler.is_heard(key)]
+            hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
+            self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
+                hello.worker.rpartition("/")[0] for hello in heard))
             alive = codec.encode(Alive(self._run))
             for key in list(self._members):
                 self._send(key, alive)
         self._none_since = None if self._scheduler.has_workers else self._none_since or now
+
+    def _lose_the_unreachable(self) -> None:
+        """To be called when all waiting messages are read: who left in good order said so, and gave its last batch."""
+        unreachable, self._unreachable = self._unreachable, set()
+        for key in unreachable:
+            self._carry_out(self._scheduler.lost(key, time.monotonic()))
 
     def _look_at_the_door(self) -> None:
         self._listener.look(time.monotonic())
@@ -397,7 +408,7 @@ class Coordinator(threading.Thread):
 
     def _send(self, key: Any, frames: List[Any]) -> None:
         if not self._listener.send(key, frames):
-            self._carry_out(self._scheduler.lost(key, time.monotonic()))
+            self._unreachable.add(key)
 
     def _complain(self, key: bytes, what: str, error: ProtocolError) -> None:
         self._warn_once("%s of %s: %s" % (what, self._who(key), printable(str(error))), stranger=True)

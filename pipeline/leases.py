@@ -129,6 +129,10 @@ class LeaseScheduler:
         """The worker said Hello and is not gone; it may be silent."""
         return key in self._workers
 
+    def is_heard(self, key: WorkerKey) -> bool:
+        """It is a member, and not silent."""
+        return key in self._workers and not self._workers[key].silent
+
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest; 0 before the first tick."""
         if self._ticked_s is None:

@@ -95,9 +95,11 @@ def _parser() -> configargparse.ArgumentParser:
                             "their own --follow-links")
     group.add_argument("--cache", metavar="DIR",
                        help="the local workers keep decoded samples in this folder, on a disk of this host: from the "
-                            "second epoch on, in this run and in later ones, nothing is decoded")
+                            "second epoch on, in this run and in later ones, nothing that fits is decoded. For the "
+                            "generators image and augmented, and your own that call them; wants the package lmdb in "
+                            "the workers' interpreter")
     group.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
-                       help="most that the folder may hold, in 2**30 bytes")
+                       help="most that the cache may grow to, in 2**30 bytes")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
                        help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
     group.add_argument("--keys", metavar="DIR",
@@ -171,7 +173,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
     with start_stream(plan, training, validation, job, options, start_step, args.workers,
-                      args.worker_python, args.cache, args.cache_gb) as stream:
+                      args.worker_python, args.cache or None, args.cache_gb) as stream:
         _on_sigterm(stream)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)

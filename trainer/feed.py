@@ -5,6 +5,7 @@ placeholder, and the division by 255 happens in the graph.
 """
 
 import os
+from dataclasses import replace
 from typing import Any, Dict, Optional, Tuple, Union
 
 from pipeline.config import GENERATORS, JobOptions, StreamOptions, check_whole
@@ -16,7 +17,7 @@ from pipeline.stream import Batch, BatchStream
 from trainer.local import LocalWorkers
 
 AUTO = "auto"     # as a number of workers
-DEFAULT_CACHE_GB = 10.0      # as of stoker-worker
+DEFAULT_CACHE_GB, MOST_CACHE_GB = 10.0, 1000      # as of stoker-worker
 
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
@@ -66,10 +67,11 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
                  cache_gb: float = DEFAULT_CACHE_GB) -> BatchStream:
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
     crew = Crew(len(os.sched_getaffinity(0))) if workers in (None, AUTO) else None
-    processes = crew.wanted if crew else check_whole("workers", workers, 0, 1000)
-    if cache is not None and not processes:
-        raise ConfigError("the cache %s is for local workers, and there are none: say --cache to stoker-worker, on the "
-                          "workers' hosts" % cache)
+    processes = crew.wanted if crew else _check_workers(workers)
+    if crew and options.prefetch == StreamOptions.prefetch:      # nobody chose it: each of them is to hold two leases
+        options = replace(options, prefetch=max(options.prefetch, 2 * processes))
+    if cache is not None:
+        _check_cache(cache, cache_gb, job.generator, processes)
     stream = BatchStream(plan, training, validation, job, options, start_step)
     try:
         if processes:
@@ -80,6 +82,25 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
         stream.close()
         raise
     return stream
+
+
+def _check_workers(workers: Any) -> int:
+    try:
+        return check_whole("workers", workers, 0, 1000)
+    except ConfigError as error:
+        raise ConfigError("%s; or 'auto'" % error) from None
+
+
+def _check_cache(cache: str, gb: float, generator: str, processes: int) -> None:
+    if not cache:
+        raise ConfigError("cache must name a folder on a disk of this host, not ''")
+    if isinstance(gb, bool) or not isinstance(gb, (int, float)) or not 0 < gb <= MOST_CACHE_GB:
+        raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MOST_CACHE_GB, gb))
+    if generator == "numerical":
+        raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
+    if not processes:
+        raise ConfigError("the cache %s is for local workers, and there are none: say --cache to stoker-worker, on the "
+                          "workers' hosts" % cache)
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:

@@ -41,9 +41,10 @@ def _parser() -> configargparse.ArgumentParser:
                         help="permit runs that follow links out of the data folder (the trainer's --follow-links)")
     parser.add_argument("--cache", metavar="DIR",
                         help="keep decoded samples in this folder, on a disk of this host (no network filesystem); "
-                             "wants the package lmdb. A file is then decoded once for all runs of the same size")
+                             "wants the package lmdb. What fits is then decoded once for all runs of the same size; "
+                             "for the generators image and augmented, and your own that call them")
     parser.add_argument("--cache-gb", type=float, default=DEFAULT_GB, metavar="N",
-                        help="most that the folder may hold, in 2**30 bytes (default: %(default)g)")
+                        help="most that the cache may grow to, in 2**30 bytes (default: %(default)g)")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",
@@ -56,6 +57,8 @@ def _usable(folder: str, gb: float, note: Callable[[str], None]) -> Optional[str
     """The cache's folder, absolute; None, and a line for the user, if it cannot be written to. Raises ConfigError."""
     try:
         check(folder, gb)
+        return os.path.abspath(folder)
+    except BlockingIOError:                  # busy: the workers try again
         return os.path.abspath(folder)
     except OSError as error:
         note("no cache: %s: %s; samples are decoded every time" % (folder, reason(error)))
@@ -76,7 +79,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         check_address("--connect", args.connect)
         if args.keys is not None:
             load_worker(args.keys)
-        if args.cache is not None:
+        if args.cache:
             args.cache = _usable(args.cache, args.cache_gb, note)
     except ConfigError as error:
         parser.error(str(error))
@@ -90,7 +93,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for name in args.allow_generator:
         worker_args += ["--allow-generator", name]
     worker_args += ["--follow-links"] * args.follow_links
-    if args.cache is not None:
+    if args.cache:
         worker_args += ["--cache", args.cache, "--cache-gb", repr(args.cache_gb)]
     worker_args += ["--once"] * args.once + ["--quiet"] * args.quiet
 

@@ -41,15 +41,16 @@ from workers.cache_folder import Folder, import_error, reason, trial
 from workers.stopwatch import timed
 
 FORMAT = 1                   # raised with every change of what an entry is
-MAP_BYTES = 1 << 40          # of address space, the same for all: LMDB's own limit is not what bounds the file
+MAP_SPARE_BYTES = 1 << 30    # of address space, beyond four times the limit: it is not what bounds the file
 BATCH_BYTES = 4 << 20        # of one transaction
-PENDING_BYTES = 32 << 20     # not yet written: the most memory that a worker spends
+PENDING_BYTES = 32 << 20     # not yet written, from which on no more is taken
 WRITE_AFTER_S = 0.5          # what is no whole batch waits no longer
-AGAIN_S = 10.0               # between two attempts to open a file that could not be
+OPEN_S = 0.5                 # how long to try for the folder's lock where a batch waits for it ...
+AGAIN_S = 10.0               # ... and between two attempts to open a file that could not be
 CLOSE_S = 0.8                # for what is pending to be written at the end
 _DAMAGES = 3                 # files that one process throws away
 
-_HEAD = struct.Struct("<16sQqqQQ")   # key; of the file that was decoded size, mtime_ns, ctime_ns, inode, device
+_HEAD = struct.Struct("<16sQQQQQ")   # key; of the file that was decoded size, mtime_ns, ctime_ns, inode, device
 _CHECK = struct.Struct("<Q")         # crc32 of head and pixels
 _PIXELS = _HEAD.size + _CHECK.size   # where they begin
 _KEY_BYTES = 16
@@ -72,6 +73,10 @@ class Cache:
             import lmdb
         except ImportError as error:
             raise import_error(error) from error
+        try:
+            _decoder()                          # now that what is on the disk is what this process has loaded
+        except OSError:
+            pass                                # ``use`` tells
         self._lmdb = lmdb
         self._damage = (_Damaged, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError,
                         lmdb.VersionMismatchError)
@@ -103,7 +108,7 @@ class Cache:
             self._renew()
         if self._file is None and time.monotonic() >= self._open_at_s:
             self._open()
-        return self._file is not None
+        return self._file is not None and self._fault is None
 
     @timed("storage")
     def get(self, place: images.Place, out: np.ndarray) -> bool:
@@ -168,7 +173,7 @@ class Cache:
     def _open(self) -> None:
         self._open_at_s = time.monotonic() + AGAIN_S
         try:
-            with self._folder.locked():
+            with self._folder.locked(OPEN_S):
                 path = self._folder.path(self._name)
                 try:
                     self._file = self._opened(path)
@@ -187,10 +192,11 @@ class Cache:
                 self._folder.name, _number(self._file.env.stat()["entries"]), _gb(used), self._limit / 2**30), False)
 
     def _opened(self, path: str) -> "_File":
-        if os.path.exists(trial(path)):
+        if self._crashed and os.path.exists(trial(path)):      # else it was killed from outside
             raise _Damaged("a worker died while it looked through it")
         # mode: nobody else may see the pictures here who may not see them there
-        env = self._lmdb.open(path, subdir=False, map_size=MAP_BYTES, metasync=False, mode=0o600, max_readers=1000)
+        env = self._lmdb.open(os.fsencode(path), subdir=False, map_size=4 * self._limit + MAP_SPARE_BYTES,
+                              metasync=False, mode=0o600, max_readers=1000)
         try:
             wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
             if wanted > max(os.path.getsize(path), self._limit):
@@ -215,7 +221,7 @@ class Cache:
 
     def _renew(self) -> None:
         """Leaves the file that cannot be used any more, for another of its name."""
-        if not self._using.acquire(timeout=CLOSE_S):
+        if not self._using.acquire(blocking=False):
             return                              # the writer is at it still
         try:
             fault, path = self._fault, self._folder.path(self._name)
@@ -246,9 +252,10 @@ class Cache:
         except (self._lmdb.Error, AttributeError):
             return False
 
-    def _trouble(self, text: str) -> None:
-        if self._first and text not in self._told:
-            self._told.add(text)
+    def _trouble(self, text: str, kind: str = "") -> None:
+        """Tells it once; ``kind``: what of the text is not different each time."""
+        if self._first and (kind or text) not in self._told:
+            self._told.add(kind or text)
             self._note("cache %s: %s" % (self._folder.name, text), True)
 
     # ---------------------------------------------------------------------------------------------------- the writer
@@ -272,7 +279,8 @@ class Cache:
                 self._fault = error
             except (OSError, self._lmdb.Error) as error:
                 free = shutil.disk_usage(self._folder.name).free if os.path.isdir(self._folder.name) else 0
-                self._trouble("cannot write: %s, with %s GB free on the disk" % (reason(error), _gb(free)))
+                self._trouble("cannot write: %s, with %s GB free on the disk" % (reason(error), _gb(free)),
+                              reason(error))
         return True
 
     def _write(self, file: "_File", entries: Dict[bytes, bytes]) -> None:
@@ -292,9 +300,10 @@ class Cache:
                 elif self._takes_new:
                     self._takes_new = False
                     held, size = file.env.stat()["entries"], os.path.getsize(file.path)
+                    samples = max(held, self._most_index + 1)
                     self._trouble("full: %s samples take %s GB, and all %s or more of the dataset about %s GB; no more "
-                                  "are added (--cache-gb)" % (_number(held), _gb(size), _number(self._most_index + 1),
-                                                              _gb(size / max(1, held) * (self._most_index + 1))))
+                                  "are added (--cache-gb)" % (_number(held), _gb(size), _number(samples),
+                                                              _gb(size / max(1, held) * samples)))
 
 
 class _File:
@@ -303,8 +312,12 @@ class _File:
     def __init__(self, path: str, env: Any) -> None:
         self.path, self.env = path, env
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        self._inode = os.fstat(self._fd).st_ino
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            self._inode = os.fstat(self._fd).st_ino
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def is_current(self) -> bool:
         """Nobody has thrown it away."""
@@ -385,7 +398,8 @@ def _decoder() -> bytes:
 
 def _head(place: images.Place, status: os.stat_result) -> bytes:
     key = hashlib.blake2b(place, digest_size=_KEY_BYTES).digest()
-    return _HEAD.pack(key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+    mtime, ctime = (ns & (1 << 64) - 1 for ns in (status.st_mtime_ns, status.st_ctime_ns))   # beyond 1970..2262
+    return _HEAD.pack(key, status.st_size, mtime, ctime, status.st_ino, status.st_dev)
 
 
 def _look_through(env: Any) -> None:

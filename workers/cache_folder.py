@@ -7,6 +7,7 @@ use can be removed. The locks are the kernel's: they end with who holds them.
 import fcntl
 import importlib.util
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from pipeline.errors import ConfigError
 DEFAULT_GB = 10.0
 MOST_GB = 1000
 LOCK_S = 2.0      # how long to try for the folder's lock; a transaction takes some 10 ms
+
+#: What the files here are called, and what belongs to them. The folder may hold others', which are not ours to remove.
+_OWN = re.compile(r"\d+x\d+-[a-z]+(-rotated)?-[0-9a-f]{16}\.lmdb")
+_BESIDE = ("-lock", "-trial")
 
 #: What keeps its files where the mappings of two processes need not show the same bytes.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2",
@@ -33,12 +38,12 @@ class Folder:
         return os.path.join(self.name, name)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Raises BlockingIOError if others hold the lock for LOCK_S. Who dies lets go of it."""
+    def locked(self, within_s: float = LOCK_S) -> Iterator[None]:
+        """Raises BlockingIOError if others hold the lock for so long. Who dies lets go of it."""
         os.makedirs(self.name, 0o700, exist_ok=True)
         fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + LOCK_S
+            deadline = time.monotonic() + within_s
             while True:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,19 +51,20 @@ class Folder:
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
                         raise BlockingIOError(error.errno, "another process holds its lock for more than %g s"
-                                              % LOCK_S) from None
+                                              % within_s) from None
                     time.sleep(0.005)
             yield
         finally:
             os.close(fd)
 
     def bytes(self) -> int:
-        """Of all files together."""
+        """Of all the cache's files together."""
         with os.scandir(self.name) as found:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in found)
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in found
+                       if _OWN.match(entry.name) and not entry.is_dir(follow_symlinks=False))
 
     def remove(self, path: str) -> None:
-        for each in (path, path + "-lock", trial(path)):       # names, not bytes: others may have it mapped
+        for each in [path] + [path + more for more in _BESIDE]:    # names, not bytes: others may have it mapped
             try:
                 os.remove(each)
             except FileNotFoundError:
@@ -66,7 +72,7 @@ class Folder:
 
     def remove_oldest(self, own: str) -> bool:
         """Removes the file that was not used for longest, if there is another than ``own`` that nobody uses."""
-        others = [self.path(name) for name in os.listdir(self.name) if name.endswith(".lmdb")]
+        others = [self.path(name) for name in os.listdir(self.name) if _OWN.fullmatch(name)]
         for path in sorted((path for path in others if path != own), key=os.path.getmtime):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -83,16 +89,21 @@ class Folder:
 def check(folder: str, gb: float) -> None:
     """Raises ConfigError if there can be no cache in ``folder`` with this interpreter; OSError if not now, or not for
     this user."""
+    if not folder:
+        raise ConfigError("--cache must name a folder, not ''")
     if importlib.util.find_spec("lmdb") is None:
         raise import_error("not installed")
     if not 0 < gb <= MOST_GB:
         raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MOST_GB, gb))
-    with Folder(folder).locked():
-        pass
-    filesystem = _filesystem(folder)
+    there = os.path.abspath(folder)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    filesystem = _filesystem(there)
     if filesystem in NETWORK:
         raise ConfigError("--cache %s is on a network filesystem (%s), where LMDB's file is not safe: name a folder on "
                           "a disk of this host" % (folder, filesystem))
+    with Folder(folder).locked():
+        pass
 
 
 def _filesystem(folder: str) -> str:

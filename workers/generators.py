@@ -179,7 +179,7 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
         raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease%s"
                          % (count, len(output.skipped), len(own), spares and " (with %d spares in place of bad ones: "
                             "generators.batch_of sees to that)" % len(spares) or ""))
-    # copied: they are sent later, from another thread, and a user's generator may fill the same array again by then
+    # copied: ZeroMQ sends them later, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in BUILT_IN or not array.flags.c_contiguous)
                         for array in output.arrays),
                   tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))

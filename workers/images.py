@@ -163,7 +163,7 @@ def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
                 raise BadImage("not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
-            settled = time.time() - max(status.st_mtime, status.st_ctime) > _RACY_S
+            settled = time.time() - status.st_ctime > _RACY_S
             data = os.read(fd, status.st_size + 1)
             if len(data) != status.st_size:     # more than one call reads, or its size is changing
                 with open(fd, "rb", 0, closefd=False) as file:

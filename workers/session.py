@@ -100,7 +100,7 @@ class WorkerSession:
             return self._next_work()
         if isinstance(message, Revoked) and any(lease.lease == message.lease for lease in self._held):
             self._held = deque(lease for lease in self._held if lease.lease != message.lease)
-            del self._arrived_s[self._run, message.lease]
+            self._arrived_s.pop((self._run, message.lease), None)
             return [Say(Returned(self._run, message.lease))]
         return []                           # it is in work, and its batch will be the answer, or was
 

@@ -67,6 +67,7 @@ class _Place:
         self.soon = 0               # deaths in a row soon after the start
         self.unstarted = 0          # deaths in a row before the start
         self.last_exit = ""
+        self.kill_at: Optional[float] = None     # asked to leave, for there are to be fewer
 
 
 def die_with_parent() -> None:
@@ -112,6 +113,7 @@ class Supervisor:
     def next_deadline(self, now: float) -> Optional[float]:
         """When ``tick`` wants to be called, at the latest; None: only events matter."""
         times = [place.due_s for place in self._places if place.state == "WAITING"]
+        times += [place.kill_at for place in self._places if place.kill_at is not None]
         if self._kill_at is not None:
             times.append(self._kill_at)
         return min(times) if times else None
@@ -123,6 +125,10 @@ class Supervisor:
             if place.state == "WAITING" and now >= place.due_s:
                 place.state, place.since_s = "STARTING", now
                 effects.append(Spawn(number, place.last_exit))
+            if place.kill_at is not None and now >= place.kill_at:
+                place.kill_at = None
+                effects += [Note("worker %d is still busy after %.0f s of draining: killed" % (number, self._drain_s)),
+                            Signal(number, signal.SIGKILL)]
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
             effects.append(Note("still busy after %.0f s of draining: killed" % self._drain_s))
@@ -138,7 +144,10 @@ class Supervisor:
         for number, place in enumerate(self._places):
             if place.state in ("WAITING", "DONE"):
                 place.state = "WAITING" if number < processes else "DONE"
-        return [signal_ for signal_ in self._to_all(signal.SIGTERM) if signal_.place >= processes]
+        leave = [signal_ for signal_ in self._to_all(signal.SIGTERM) if signal_.place >= processes]
+        for signal_ in leave:
+            self._places[signal_.place].kill_at = now + self._drain_s
+        return leave
 
     def started(self, number: int, now: float) -> None:
         """The process in this place works."""
@@ -150,6 +159,7 @@ class Supervisor:
         """The process in this place is dead. ``ended``: it had said so."""
         place = self._places[number]
         unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
+        asked, place.kill_at = place.kill_at is not None, None
         if ended and returncode == EXIT_DRAINED:
             place.last_exit += " (asked to leave)"
         if self._signals:
@@ -163,7 +173,10 @@ class Supervisor:
             place.state = "DONE"
             return self._stop_all(returncode, now) + self._maybe_over()
         if number >= self._processes:
-            place.state = "DONE"
+            place.state, place.last_exit = "DONE", ""
+            return []
+        if asked:                               # and is wanted again meanwhile
+            place.state, place.due_s, place.last_exit = "WAITING", now, ""
             return []
         place.unstarted = place.unstarted + 1 if unstarted else 0
         if place.unstarted >= START_FAILURES:

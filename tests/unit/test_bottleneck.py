@@ -45,6 +45,29 @@ def test_situations(name, workers, cores, stages):
     assert (found.name, found.sentence.split(":")[0]) == (name, name), found.sentence
 
 
+@pytest.mark.parametrize("step_s", [0.0004, 0.0009, 0.01])
+def test_quick_steps_are_known_too(step_s):
+    meter = Meter(32)
+    for number in range(int(2 * LEAST_S / step_s)):
+        assert not (number < 50 and meter.is_known(meter.sums()))
+        meter.add(taken(0.9 * step_s, 0.1 * step_s))
+    assert meter.is_known(meter.sums())
+    meter.clear()
+    assert not meter.is_known(meter.sums())
+
+
+def test_stages_are_no_more_than_the_whole():
+    """A generator's threads add up to more than the time that passed, and a worker may say what it likes."""
+    meter = Meter(0)
+    for _ in range(100):
+        meter.add(Taken(0.01, 0.01, 0.02, 0.03, 0.15, 0.0, 0.0))
+    sums = meter.sums()
+    assert sums.produce_s == pytest.approx(0.02) and sums.workers_needed == 2
+    assert sums.decode_s == pytest.approx(5 * sums.storage_s) and sums.generator_s == pytest.approx(0)
+    meter.add(Taken(0.01, 0.01, 1e-9, 1e9, 1e9, 1e9, 0.0))
+    assert meter.sums().workers_needed <= 2
+
+
 def test_the_border_of_being_on_time():
     for share, name in ((0.9 * WAITING, "trainer"), (1.1 * WAITING, "decode")):
         sums = Sums(100, share, 1 - share, 0.0, 2.0, 0.0, 0.0, 0.1)

@@ -15,10 +15,10 @@ import time
 import pytest
 
 from pipeline.errors import ConfigError
-from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, same
+from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, job, same
 from tests.support.processes import LIMIT_S, ROOT, wait_for
 from workers import cache_folder, generators, images
-from workers.cache import Cache
+from workers.cache import CLOSE_S, Cache
 
 COUNT = 20
 
@@ -226,6 +226,16 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
         thread.join()
 
 
+@pytest.mark.parametrize("year, seconds", [(1965, -157766400), (2050, 2524608000), (2300, 10413792000)])
+def test_file_of_any_time(host, photos, year, seconds):
+    path = str(photos / "03.png")
+    os.utime(path, (seconds, seconds))
+    wanted = host.decoded(photos)
+    host.batch(photos)
+    found, hits = host.batch(photos)
+    assert hits == COUNT and same(found, wanted)
+
+
 # ------------------------------------------------------------------------------------------------------------- links
 
 @pytest.fixture
@@ -376,7 +386,69 @@ def test_the_geometry_not_used_for_longest_makes_room(host, photos):
         assert host.bytes <= 1 << 20
 
 
+def test_what_is_not_the_caches_own_stays(host, photos):
+    os.mkdir(host.folder)
+    others = [os.path.join(host.folder, name) for name in ("precious.lmdb", "24x32-mine.lmdb", "notes.txt")]
+    for path in others:
+        with open(path, "wb") as file:
+            file.write(bytes(4 << 20))
+        os.utime(path, (1, 1))
+    os.mkdir(os.path.join(host.folder, "mine.lmdb"))
+    for size in ((60, 60), (62, 60), (64, 60)):
+        host.batch(photos, size=size, gb=(1 << 20) / 2**30)
+        assert host.batch(photos, size=size, gb=(1 << 20) / 2**30)[1] > 0
+        host.end()
+    assert [os.path.getsize(path) for path in others] == [4 << 20] * 3
+    assert host.said("cannot write") == []
+
+
 # ------------------------------------------------------------------------------------------------------------ trouble
+
+@pytest.mark.parametrize("name", ["caf\u00e9", "caf\udce9"])
+def test_folder_with_any_name(photos, tmp_path, name):
+    """As bytes, for not every name is text in every locale."""
+    folder = os.path.join(os.fsencode(str(tmp_path)), name.encode("utf-8", "surrogateescape"))
+    script = "import os, sys\nsys.argv[1] = os.fsdecode(%r)\n" % folder + WORKER
+    for hits in (0, COUNT):
+        worker = subprocess.run([sys.executable, "-c", script, "", str(photos), ""], cwd=ROOT, timeout=LIMIT_S,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C"))
+        assert worker.returncode == 0, worker.stderr.decode()
+        assert int(worker.stdout.split()[-2]) == hits
+
+
+def test_a_look_through_that_was_killed_is_no_damage(host, photos):
+    host.batch(photos)
+    host.end()
+    open(cache_folder.trial(host.file), "wb").close()
+    assert host.batch(photos)[1] == COUNT and host.said("damaged") == []
+
+
+def test_files_of_the_cache_that_cannot_be_used_leave_no_descriptor(host, photos):
+    host.batch(photos)
+    host.end()
+    with open(host.file, "rb") as held:              # as a backup program does
+        fcntl.flock(held, fcntl.LOCK_EX)
+        cache = host.worker()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            cache._open_at_s = 0.0
+            batch(photos, ["00.png"])
+        assert len(os.listdir("/proc/self/fd")) <= before + 1       # lmdb's own table of processes
+
+
+def test_a_fault_found_while_the_writer_is_busy_holds_up_nobody(host, photos):
+    host.batch(photos)
+    cache = host.worker()
+    wanted = batch(photos)[0]
+    assert cache.hits == COUNT
+    with cache._using:
+        cache._fault = FileNotFoundError("somebody threw it away")
+        before_s = time.monotonic()
+        for _ in range(200):
+            assert not cache.use(job(photos))
+        assert time.monotonic() - before_s < 100 * CLOSE_S
+    assert same(batch(photos)[0], wanted)
+    assert same(batch(photos)[0], wanted) and cache.hits >= COUNT
 
 def test_folder_that_cannot_be_written(host, photos, tmp_path):
     wanted = host.decoded(photos)
@@ -472,8 +544,11 @@ def test_what_cannot_be_a_cache(tmp_path, monkeypatch):
     for gb in (0, -1, 2000, float("nan")):
         with pytest.raises(ConfigError, match="--cache-gb"):
             cache_folder.check(str(tmp_path), gb)
+    with pytest.raises(ConfigError, match="must name a folder"):
+        cache_folder.check("", 1)
     cache_folder.check(str(tmp_path), 1)
     assert cache_folder._filesystem("/proc") == "proc"
     monkeypatch.setattr(cache_folder, "NETWORK", ("proc", cache_folder._filesystem(str(tmp_path))))
     with pytest.raises(ConfigError, match="network filesystem"):
-        cache_folder.check(str(tmp_path), 1)
+        cache_folder.check(str(tmp_path / "not" / "yet"), 1)
+    assert not (tmp_path / "not").exists()

@@ -11,7 +11,7 @@ from pipeline import codec, peers
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.coordinator import Coordinator
 from pipeline.dataset import Dataset
-from pipeline.messages import Alive, Failed, Hello, Lease, Produced, Refused, Skipped, Timings, Welcome
+from pipeline.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped, Timings, Welcome
 from pipeline.plan import Plan
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
@@ -138,7 +138,25 @@ def test_what_a_lost_worker_held_goes_to_others(coordinator, caplog, capacity, w
     say(coordinator, b"a", replace(HELLO, capacity=capacity))
     coordinator._listener.gone.add(b"a")
     coordinator._send(b"a", [])
+    assert not caplog.text
+    coordinator._lose_the_unreachable()
     assert words in caplog.text
+
+
+def test_the_last_words_of_a_drained_worker_count(coordinator, caplog):
+    """It says all of it and hangs up while the trainer is busy: then the answer to the first fails."""
+    say(coordinator, b"a", HELLO)
+    first, second = coordinator._listener.to(b"a", Lease)
+    coordinator._listener.gone.add(b"a")
+    for message in (batch(coordinator, first), Leaving(coordinator._run, second.lease, "asked to stop"),
+                    batch(coordinator, second)):
+        say(coordinator, b"a", message)
+    coordinator._lose_the_unreachable()
+    assert sorted(coordinator.batches) == [0, 1] and not coordinator._members
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    say(coordinator, b"b", HELLO)
+    assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [2, 3]
+    assert not any(spot.deaths for spot in coordinator._scheduler._open.values())
 
 
 @pytest.mark.parametrize("spoil", [

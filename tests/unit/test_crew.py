@@ -17,11 +17,12 @@ def always(value):
 
 
 class Run:
-    """A trainer whose step n takes ``step_s(n)``, and workers that take ``produce_s(n)`` for its batch."""
+    """A trainer whose step n takes ``step_s(n)``, and workers that take ``produce_s(n)`` for its batch, and
+    ``besides_s`` for what nobody measures: to send it, and for the next lease to come."""
 
-    def __init__(self, cores, step_s, produce_s, others=0):
+    def __init__(self, cores, step_s, produce_s, others=0, besides_s=0.0):
         self.crew, self.meter = Crew(cores), Meter(PREFETCH)
-        self._step_s, self._produce_s, self._others = step_s, produce_s, others
+        self._step_s, self._produce_s, self._others, self._besides_s = step_s, produce_s, others, besides_s
         self.now = self._asked_s = self._looked_s = 0.0
         self._free_s = [0.0] * (cores + others)     # when each worker is done with what it is at
         self._taken_s = []
@@ -40,7 +41,7 @@ class Run:
         first = min(range(len(self._free_s)), key=lambda worker: max(self._free_s[worker], enters_s))
         begun_s = max(self._free_s[first], enters_s)
         produce_s = self._produce_s(step)
-        self._free_s[first] = begun_s + produce_s
+        self._free_s[first] = begun_s + produce_s + self._besides_s
         asked_s, self.now = self._asked_s, max(self._asked_s, begun_s + produce_s)
         self.waits.append((asked_s, self.now - asked_s))
         before_s = self._step_s(step - 1) if step else 0.0
@@ -68,6 +69,17 @@ class Run:
     def share(self, since_s):
         """Of the time since then, that the trainer waited."""
         return sum(wait_s for asked_s, wait_s in self.waits if asked_s >= since_s) / (self.now - since_s)
+
+
+@pytest.mark.parametrize("produce_s, besides_s, workers", [(0.01, 0.005, (8, 10)), (0.001, 0.004, (3, 4)),
+                                                           (0.03, 0.03, (16, 16))])
+def test_what_nobody_measures_counts_where_the_trainer_waits(produce_s, besides_s, workers):
+    run = Run(16, always(0.002), always(produce_s), besides_s=besides_s).go(60)
+    assert workers[0] <= run.crew.wanted <= workers[1], run.said
+    if run.crew.wanted < 16:
+        assert run.share(run.now - 20) < 2 * WAITING, run.said
+    settled = len(run.changes)
+    assert len(run.go(60).changes) == settled
 
 
 @pytest.mark.parametrize("cores, step_s, produce_s, workers", [

@@ -286,7 +286,7 @@ def test_a_place_that_had_to_leave_is_filled_again():
     host.supervisor.resize(1, host.now)
     host.exited(EXIT_DRAINED, 1)
     host.supervisor.resize(2, host.now)
-    assert host.tick() == [Spawn(1, "exit code 4 (asked to leave)")]
+    assert host.tick() == [Spawn(1, "")]               # as any new one: it ended as it was told to
 
 
 def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
@@ -295,6 +295,16 @@ def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has()
     assert host.supervisor.resize(2, host.now) == []
     assert host.exited(EXIT_DRAINED, 1) == []
     assert [effect.place for effect in host.tick()] == [1]
+
+
+def test_a_place_that_does_not_leave_is_killed():
+    host = running(2, once=True)
+    host.supervisor.resize(1, host.now)
+    assert host.pause_s > 0
+    host.now += host.pause_s
+    note, kill = host.tick()
+    assert kill == Signal(1, signal.SIGKILL) and "worker 1 is still busy after" in note.text
+    assert host.exited(-signal.SIGKILL, 1, ended=False) == [] and host.pause_s is None
 
 
 def test_the_end_of_the_run_ends_all_places_whatever_their_number_was():
