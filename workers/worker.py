@@ -34,7 +34,8 @@ from workers.supervisor import CRASHES, ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
-KEEP_BYTES = 32 << 20    # freed memory up to this is used again; the most that glibc takes
+HEAP_BYTES = 32 << 20    # smaller pieces come from the heap; the most that glibc takes
+KEEP_BYTES = 256 << 20   # free at the heap's end before any is given back: some batches, and all they take
 END_WITHIN_S = 1.0       # how long an ending worker waits for its generator before it leaves all the same
 
 
@@ -264,7 +265,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
-    mallopt(M_MMAP_THRESHOLD, KEEP_BYTES)
+    mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
     mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
 
 
