@@ -247,6 +247,12 @@ class Run:
         self.stream, self.log, self._audit, self.printed = stream, log, audit, printed
         self.batches = []
 
+    @property
+    def redone(self):
+        """Steps that were granted again because their lease ended without a batch. Those that were merely late, as on a
+        slow machine any may be, and went to a second worker as well, are none."""
+        return self.stream._coordinator._scheduler.redone
+
     def take(self, count):
         """The next ``count`` batches."""
         for _ in range(count):
