@@ -110,7 +110,8 @@ class StreamOptions:
     so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
     ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
     this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
-    that gets one line per bad file (``pipeline/bad_samples.py``). ``keys``: the folder that ``stoker-keys`` made:
+    that gets one line per bad file (``pipeline/bad_samples.py``). ``health_file``: touched once a second while the stream
+    lives (``pipeline/health.py``). ``keys``: the folder that ``stoker-keys`` made:
     only its workers are let in, encrypted. ``insecure``: anybody who reaches ``bind`` is, though others than this host
     do.
     """
@@ -124,6 +125,7 @@ class StreamOptions:
     stall_s: float = 10.0
     audit: Optional[str] = None
     bad_samples: Optional[str] = None
+    health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
 
@@ -145,7 +147,7 @@ class StreamOptions:
         _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
         _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
         _seconds("stall_s", self.stall_s, 0.1)
-        for name in ("audit", "bad_samples"):
+        for name in ("audit", "bad_samples", "health_file"):
             path = getattr(self, name)
             folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
             if not os.path.isdir(folder):

@@ -21,6 +21,7 @@ from pipeline.dataset import Dataset
 from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
 from pipeline.guard import Limits
+from pipeline.health import HealthFile
 from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Timings
@@ -106,6 +107,7 @@ class Coordinator(threading.Thread):
         self._run = os.urandom(4).hex()
         self._prefetch = options.prefetch_of(job)
         self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
+        self._health = None if options.health_file is None else HealthFile(options.health_file)
         self._pool = BufferPool(len(job.arrays) * (self._prefetch + SPARE_BUFFERS))
         keys: Optional[TrainerKeys] = None
         self.local_keys: Optional[WorkerKeys] = None   # for workers that the trainer starts itself
@@ -241,6 +243,8 @@ class Coordinator(threading.Thread):
         self._carry_out(self._scheduler.tick(now))
         if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
+            if self._health is not None:
+                self._health.beat(now)
             self._situation = self._scheduler.describe(now) + "".join(
                 "; the next step is with %s for %.1f s" % (self._members[key].worker, held_s)
                 for key, held_s in self._scheduler.holders(now))

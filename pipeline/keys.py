@@ -127,12 +127,14 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     mask = os.umask(0o077)        # nothing is readable for others at any moment
     try:
         os.makedirs(os.path.join(folder, WORKERS), exist_ok=True)
+        # each made beside its place: the workers' folder may be on a file system of its own
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as place:
             if not os.path.exists(os.path.join(folder, TRAINER + SECRET)):
                 auth.create_certificates(place, TRAINER)
                 for suffix in (PUBLIC, SECRET):     # the secret last: with it, all is there
                     os.rename(os.path.join(place, TRAINER + suffix), os.path.join(folder, TRAINER + suffix))
                 made.append(os.path.join(folder, TRAINER + SECRET))
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=os.path.join(folder, WORKERS)) as place:
             for name in names or ([] if worker_names(folder) else [WORKER]):
                 target = os.path.join(folder, WORKERS, name)
                 if os.path.exists(target):

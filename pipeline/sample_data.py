@@ -255,6 +255,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except StokerError as error:
         sys.stderr.write("error: %s\n" % error)
         return error.exit_code
+    except OSError as error:
+        sys.stderr.write("error: cannot make %s: %s: %s\n" % (options.folder, error.filename, error.strerror))
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: %s was not made\n" % options.folder)
         return 130

@@ -127,6 +127,9 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("--audit", metavar="FILE",
                        help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt; "
                             "and used, the samples that were used, where those are not all of indices")
+    group.add_argument("--health-file", metavar="FILE",
+                       help="touch this file once a second while the stream lives: python -m pipeline.health FILE, for "
+                            "the health check of a container, says whether that is so")
     return parser
 
 
@@ -146,7 +149,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                      args.on_bad_image, args.exif_rotate, args.follow_links)
     options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
-                            audit=args.audit, keys=args.keys, insecure=args.insecure)
+                            audit=args.audit, health_file=args.health_file, keys=args.keys,
+                            insecure=args.insecure)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)

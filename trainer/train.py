@@ -16,6 +16,7 @@ from trainer.staging import Direct, Staged, Turn
 log = logging.getLogger("stoker")
 
 SUMMARY_STEPS = 10
+LINE_S = 5.0        # between two lines of progress, where no terminal redraws a bar
 
 
 class Result(NamedTuple):
@@ -37,6 +38,19 @@ class Result(NamedTuple):
     def images_per_s(self) -> float:
         """Training and evaluation together."""
         return self.images / self.seconds if self.seconds else 0.0
+
+
+class _Lines:
+    """The bar where standard error is no terminal: each of its states a line, for logs and ``docker-compose up``, which
+    show nothing before the end of one."""
+
+    def write(self, text: str) -> None:
+        text = text.replace("\r", "").strip()
+        if text:
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class _Evaluation:
@@ -181,7 +195,7 @@ class Loop:
         done = batch.step % plan.steps_per_epoch * plan.batch_size
         self._bar = tqdm(total=plan.train_size, initial=done, unit=" images",
                          desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs), dynamic_ncols=True,
-                         mininterval=0.1 if sys.stderr.isatty() else 10.0)
+                         **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_S}))
         self._bar.stoker_epoch = batch.epoch
         self._bar.stoker_start = time.monotonic(), self._stream.waited_s
         self._epoch_steps = self._epoch_images = 0

@@ -45,6 +45,9 @@ def _parser() -> configargparse.ArgumentParser:
                              "for the generators image and augmented, and your own that call them")
     parser.add_argument("--cache-gb", type=float, default=DEFAULT_GB, metavar="N",
                         help="most that the cache may grow to, in 2**30 bytes (default: %(default)g)")
+    parser.add_argument("--health-file", metavar="FILE",
+                        help="touch this file once a second while a trainer is connected: python -m pipeline.health "
+                             "FILE, for the health check of a container, says whether that is so")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--lifeline", action="store_true",
@@ -95,6 +98,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     worker_args += ["--follow-links"] * args.follow_links
     if args.cache:
         worker_args += ["--cache", args.cache, "--cache-gb", repr(args.cache_gb)]
+    if args.health_file:
+        worker_args += ["--health-file", os.path.abspath(args.health_file)]
     worker_args += ["--once"] * args.once + ["--quiet"] * args.quiet
 
     if not args.quiet:

@@ -23,6 +23,7 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
+from pipeline.health import HealthFile
 from pipeline.keys import LOCAL, from_environment, load_worker
 from pipeline.messages import Hello, Job, Lease, Sample, Skipped, Timings, printable
 from pipeline.transport import Connection, Waker
@@ -153,11 +154,11 @@ class _SocketThread(threading.Thread):
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
                  items: "queue.Queue[Any]", parent: int, say_ended: Callable[[], None],
-                 note: Callable[..., None]) -> None:
+                 note: Callable[..., None], health: Optional[HealthFile] = None) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
-        self._say_ended = say_ended
+        self._say_ended, self._health = say_ended, health
         self._refusal_noted_s = -REPORT_S
         self.drain = ""                     # set by a signal handler: why to leave
         self.code: Optional[int] = None
@@ -223,6 +224,8 @@ class _SocketThread(threading.Thread):
             self._carry_out(self._session.drain(now, self.drain), now)
         if self.code is None:
             self._carry_out(self._session.tick(now), now)
+        if self._health is not None and self._session.state in ("SERVING", "DRAINING"):
+            self._health.beat(now)
         refusal = self._connection.refusal()
         if refusal and now - self._refusal_noted_s >= REPORT_S:
             self._refusal_noted_s = now
@@ -280,6 +283,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--follow-links", action="store_true")
     parser.add_argument("--cache")
     parser.add_argument("--cache-gb", type=float)
+    parser.add_argument("--health-file")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
@@ -306,6 +310,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         keys = from_environment(os.environ) if args.keys is None else load_worker(args.keys)
         os.environ.pop(LOCAL, None)                  # no business of the generators' and their children
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
+        health = None if args.health_file is None else HealthFile(args.health_file)
         if args.cache is not None:
             generators.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"),
                                      (args.last_exit or "").startswith(CRASHES))
@@ -316,7 +321,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     hello = Hello(args.name, os.getpid(), versions(), CAPACITY, args.last_exit or "", cores())
     items: "queue.Queue[Any]" = queue.Queue()
     thread = _SocketThread(connection, waker, WorkerSession(hello, args.once, time.monotonic()), args.data, items,
-                           args.parent, lambda: say(ENDED), note)
+                           args.parent, lambda: say(ENDED), note, health)
 
     def on_sigterm(signum: int, frame: Any) -> None:
         thread.drain = "asked to stop"

@@ -1,0 +1,65 @@
+import os
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.health import BEAT_S, STALE_S, HealthFile, main, trouble
+
+
+def touched(path):
+    return os.stat(str(path)).st_mtime
+
+
+def test_not_fresh_before_the_first_beat_and_stale_after_the_last(tmp_path):
+    path = str(tmp_path / "alive")
+    assert "has not begun" in trouble(path, 5000.0)
+    file = HealthFile(path)
+    assert "not connected yet" in trouble(path, 5000.0)
+    file.beat(0.0)
+    now = touched(path)
+    assert trouble(path, now) is None and trouble(path, now + STALE_S) is None
+    assert "no sign of life for 11 s" in trouble(path, now + STALE_S + 1)
+
+
+def test_beats_as_often_as_one_likes_cost_one_touch_a_second(tmp_path):
+    path = str(tmp_path / "alive")
+    file = HealthFile(path)
+    file.beat(100.0)
+    os.utime(path, (1, 1))
+    file.beat(100.0 + 0.9 * BEAT_S)
+    assert touched(path) == 1
+    file.beat(100.0 + BEAT_S)
+    assert touched(path) > 1
+
+
+def test_a_second_writer_does_not_make_the_first_one_sick(tmp_path):
+    path = str(tmp_path / "alive")
+    HealthFile(path).beat(0.0)
+    now = touched(path)
+    HealthFile(path)
+    assert trouble(path, now) is None
+
+
+def test_a_file_that_was_removed_comes_back_and_a_lost_folder_ends_nothing(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    file = HealthFile(str(folder / "alive"))
+    (folder / "alive").unlink()
+    file.beat(1.0)
+    assert (folder / "alive").exists()
+    (folder / "alive").unlink()
+    folder.rmdir()
+    file.beat(10.0)
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path):
+    with pytest.raises(ConfigError, match="health_file .*No such file or directory"):
+        HealthFile(str(tmp_path / "nowhere" / "alive"))
+
+
+def test_the_command(tmp_path, capsys):
+    path = str(tmp_path / "alive")
+    assert main([path]) == 1 and "has not begun" in capsys.readouterr().out
+    HealthFile(path).beat(0.0)
+    assert main([path]) == 0 and capsys.readouterr().out == "well\n"
+    assert main([]) == main(["--help"]) == 2 and "usage: python -m pipeline.health FILE" in capsys.readouterr().err
