@@ -138,6 +138,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
             for name in names or ([] if worker_names(folder) else [WORKER]):
                 target = os.path.join(folder, WORKERS, name)
                 if os.path.exists(target):
+                    _check_trainer(folder, target)
                     continue
                 source = os.path.join(place, name)
                 os.mkdir(source)
@@ -150,6 +151,14 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     finally:
         os.umask(mask)
     return made
+
+
+def _check_trainer(folder: str, worker: str) -> None:
+    """Raises ConfigError if the keys in ``worker`` are for another trainer than the one whose keys are in ``folder``."""
+    theirs, ours = [_load(os.path.join(place, TRAINER + PUBLIC), secret=False)[0] for place in (worker, folder)]
+    if theirs != ours:
+        raise ConfigError("keys: %r is of another trainer than %r, and neither would talk to the other: remove it, make "
+                          "it again, and copy it to its host again" % (worker, folder))
 
 
 def _check_library() -> None:

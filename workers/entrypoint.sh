@@ -4,7 +4,7 @@
 #        entrypoint.sh keys           takes in the keys that the trainer's `keys NAME` wrote, from standard input
 set -eu
 
-keys=/keys/worker
+keys=${KEYS:-/keys/worker}
 if [ "${1:-}" = keys ]; then
     mkdir -p $keys
     exec tar -C $keys --no-same-owner -xf -

@@ -56,6 +56,15 @@ def test_made_again_it_adds_and_changes_nothing(folder):
     assert sorted(keys.load_trainer(str(folder)).workers.values()) == ["alpha", "beta", "gamma"]
 
 
+def test_a_worker_of_another_trainer_is_not_taken_for_its_own(folder, tmp_path):
+    keys.make(str(tmp_path / "others"), ["alpha"])
+    shutil.rmtree(str(folder / "workers" / "alpha"))
+    shutil.copytree(str(tmp_path / "others" / "workers" / "alpha"), str(folder / "workers" / "alpha"))
+    with pytest.raises(ConfigError, match="workers/alpha' is of another trainer than .*keys'.*remove it"):
+        keys.make(str(folder), ["alpha"])
+    keys.make(str(folder), ["beta", "gamma"])
+
+
 def test_a_worker_whose_folder_is_removed_is_let_in_no_more(folder):
     alpha = keys.load_worker(str(folder / "workers" / "alpha"))
     shutil.rmtree(str(folder / "workers" / "alpha"))

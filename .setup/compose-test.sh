@@ -1,0 +1,24 @@
+# Tests `docker-compose` against a real engine: the one that is there, or, where STOKER_REQUIRE_DOCKER=1 demands it, a
+# throw-away one (docker-engine.sh). Without either it says so, and is skipped.
+# usage: sh .setup/compose-test.sh [PYTEST ARGUMENT...]      from the repository's root
+set -eu
+
+say() { echo "stoker: $*" >&2; }
+
+if ! docker version >/dev/null 2>&1; then
+    if [ "${STOKER_REQUIRE_DOCKER:-}" = 1 ] && [ -z "${DOCKER_HOST:-}" ]; then
+        exec sh .setup/docker-engine.sh sh .setup/compose-test.sh "$@"
+    fi
+    say "SKIPPED: the compose tests want a Docker engine, and none answers${DOCKER_HOST:+ at $DOCKER_HOST}. Start one" \
+        "(systemctl start docker), or, as root on Debian, say STOKER_REQUIRE_DOCKER=1 for a throw-away one"
+    [ "${STOKER_REQUIRE_DOCKER:-}" != 1 ] || exit 1
+    exit 0
+fi
+if ! command -v docker-compose >/dev/null && ! docker compose version >/dev/null 2>&1; then
+    say "the compose tests want docker-compose 1.27 or newer, or the compose plugin of docker: neither is there"
+    exit 1
+fi
+sh .setup/environment.sh trainer tests
+sh .setup/base-images.sh "${TRAINER_PYTHON_IMAGE:-python:3.6-slim-bullseye}" \
+    "${WORKER_PYTHON_IMAGE:-python:3.13-slim-bookworm}"
+exec .venv/trainer/bin/python -m pytest tests/compose "$@"

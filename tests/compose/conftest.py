@@ -1,0 +1,89 @@
+"""The Docker engine of the compose tests, their pictures, the undisturbed run, and the table of cases at the end."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from pipeline import sample_data
+from tests.compose.project import Project, compose_command, docker, images_of, tracked_files
+
+ROWS = []
+EPOCHS, PICTURES = 24, 480      # 48 steps of 8 in each: quick steps, and enough of them to be disturbed
+OPTIONS = {"STOKER_EPOCHS": str(EPOCHS), "STOKER_BATCH_SIZE": "8", "STOKER_IMAGE_SIZE": "32",
+           "STOKER_AUDIT": "/runs/audit.jsonl"}
+
+
+def pytest_runtest_setup(item):
+    item.started_s = time.monotonic()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call" or report.failed or report.skipped:
+        ROWS.append((item.function.__doc__.strip().rstrip(".") if item.function.__doc__ else item.name,
+                     time.monotonic() - item.started_s, report.outcome))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not ROWS:
+        return
+    terminalreporter.section("compose table")
+    terminalreporter.write_line("| case | seconds | result |")
+    terminalreporter.write_line("|---|--:|---|")
+    for case, seconds, outcome in ROWS:
+        terminalreporter.write_line("| %s | %.1f | %s |" % (" ".join(case.split()), seconds, outcome))
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """What a stranger has after `git clone`: the files that git knows or would take, and nothing else."""
+    folder = str(tmp_path_factory.mktemp("clone") / "stoker")
+    for path in tracked_files():
+        os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+        shutil.copy2(path, os.path.join(folder, path))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(clone):
+    """Stoker's images, built once, under names of the tests' own: (trainer's, worker's)."""
+    names = images_of("stoker-test")
+    with_names = dict(os.environ, TRAINER_IMAGE=names[0], WORKER_IMAGE=names[1])
+    subprocess.run(compose_command() + ["build"], cwd=clone, env=with_names, check=True)
+    yield names
+    docker("image", "rm", "--force", *names, check=False)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of pictures in two classes, which nobody but their owner can write to."""
+    folder = str(tmp_path_factory.mktemp("pictures") / "photos")
+    sample_data.write(folder, PICTURES)
+    for where, folders, files in os.walk(os.path.dirname(folder)):
+        os.chmod(where, 0o755)
+    return folder
+
+
+@pytest.fixture
+def project(clone, images, pictures, tmp_path):
+    """A project of its own, not yet started, that trains on ``pictures`` and writes an audit. All of it is taken away
+    afterwards."""
+    made = Project(clone, images, str(tmp_path), DATA=pictures, **OPTIONS)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(clone, images, pictures, tmp_path_factory):
+    """The audit of a run of ``project`` that nothing happened to."""
+    made = Project(clone, images, str(tmp_path_factory.mktemp("undisturbed")), DATA=pictures, **OPTIONS)
+    try:
+        made.up("-d")
+        made.wait_for_end()
+        return made.audit()
+    finally:
+        made.remove()

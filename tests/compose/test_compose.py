@@ -1,0 +1,291 @@
+"""`docker-compose up` against a real engine. Whatever happens to containers, the run's audit is the undisturbed one's."""
+
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.compose.conftest import EPOCHS
+from tests.compose.project import Project, compose_command, crash, docker, health, state, wait_for
+
+STEPS = 48 * EPOCHS
+
+
+def test_images(images):
+    """images: no root, no TensorFlow in the worker's, at most 250 MB of it"""
+    for image in images:
+        assert docker("inspect", "--format", "{{.Config.User}}", image) == "1000:1000"
+        assert "org.opencontainers.image.title" in docker("inspect", "--format", "{{json .Config.Labels}}", image)
+    installed = docker("run", "--rm", "--entrypoint", "find", images[1], "/opt/stoker", "/usr/local/lib", "/app",
+                       "-maxdepth", "5")
+    assert "numpy" in installed and "tensorflow" not in installed.lower() and "trainer" not in installed
+    assert int(docker("inspect", "--format", "{{.Size}}", images[1])) < 250e6
+
+
+def test_a_change_of_code_rebuilds_no_environment(clone, images, project):
+    """build: a change of code installs nothing anew"""
+    path = os.path.join(clone, "pipeline", "__init__.py")
+    with open(path) as file:
+        before = file.read()
+    try:
+        with open(path, "a") as file:
+            file.write("# changed\n")
+        started_s = time.monotonic()
+        said = project.compose("build", TRAINER_IMAGE="stoker-test-changed", WORKER_IMAGE="stoker-test-changed")
+        print("%.1f s" % (time.monotonic() - started_s))
+    finally:
+        with open(path, "w") as file:
+            file.write(before)
+        docker("image", "rm", "--force", "stoker-test-changed", check=False)
+    assert "Collecting" not in said and "Downloading" not in said and re.search("Using cache|CACHED", said)
+
+
+def test_undisturbed(undisturbed, pictures):
+    """up: trains to the end, each picture of the training part once an epoch"""
+    assert [line[0] for line in undisturbed] == list(range(STEPS))
+    for epoch in range(EPOCHS):
+        indices = [index for line in undisturbed if line[1] == epoch for index in line[2]]
+        assert sorted(indices) == list(range(384))
+
+
+def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbed):
+    """up: no root, root file system and pictures read-only, the trainer's secrets out of the workers' sight"""
+    project.up("-d")
+    project.wait_for_steps(1)
+    for container in project.containers("trainer") + project.containers("worker"):
+        assert docker("exec", container, "id", "-u") == "1000"
+        for path in ("/data/new.jpg", "/app/new.py", "/opt/stoker/new", "/etc/new"):
+            assert "Read-only file system" in docker("exec", "--user", "0", container, "touch", path, check=False)
+        docker("exec", container, "touch", "/tmp/new")
+    for container in project.containers("worker"):
+        assert "Read-only file system" in docker("exec", container, "touch", "/keys/new", check=False)
+        assert docker("exec", container, "sh", "-c", "cd /keys && find . -type f | sort").split() == [
+            "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
+    project.wait_for_end()
+    assert project.audit() == undisturbed
+
+
+def test_health(project):
+    """health checks: the trainer's while its stream lives, a worker's while it is connected"""
+    project.up("-d")
+    project.wait_for_steps(1)
+    trainer, worker = project.trainer, project.containers("worker")[0]
+    for container in (trainer, worker):
+        wait_for(lambda: health(container) == "healthy", "a healthy container")  # noqa: B023
+    docker("kill", trainer)
+    assert docker("exec", worker, "python", "-m", "pipeline.health", "/tmp/alive") == "well"     # for ten seconds more
+    wait_for(lambda: health(worker) == "unhealthy", "an unhealthy worker")
+    assert "no sign of life for" in docker("inspect", "--format", "{{json .State.Health.Log}}", worker)
+
+
+def test_scaled_up_and_down(project, undisturbed):
+    """--scale worker=: 2, 4, 6 and 1 during one training"""
+    project.up("-d")
+    for steps, workers in ((50, 4), (250, 6), (450, 1)):
+        project.wait_for_steps(steps)
+        project.scale(workers)
+        assert len(project.containers("worker")) == workers
+        joined = len(re.findall(" joined ", project.log()))
+        assert joined >= min(workers, 2)
+    project.wait_for_end()
+    assert len(re.findall(" joined ", project.log())) >= 4
+    assert project.audit() == undisturbed
+
+
+def test_several_processes_in_a_container(project, undisturbed):
+    """WORKER_PROCESSES=4"""
+    project.up("-d", WORKER_PROCESSES="4", WORKERS="1")
+    project.wait_for_end()
+    assert len(re.findall(" joined ", project.log())) == 4 and len(project.containers("worker")) == 1
+    assert project.audit() == undisturbed
+
+
+def test_worker_killed(project, undisturbed):
+    """docker kill of a worker: the others go on; `up -d` brings it back"""
+    project.up("-d")
+    project.wait_for_steps(20)
+    killed = project.containers("worker")[0]
+    docker("kill", killed)
+    project.wait_for_steps(60)
+    assert len(project.containers("worker")) == 1
+    project.up("-d", "--no-recreate")
+    assert len(project.containers("worker")) == 2
+    project.wait_for_end()
+    assert project.audit() == undisturbed
+
+
+def test_worker_crashed(project, undisturbed):
+    """a worker crashes: the engine starts it again"""
+    project.up("-d")
+    project.wait_for_steps(20)
+    crashed = project.containers("worker")[0]
+    crash(crashed)
+    wait_for(lambda: docker("inspect", "--format", "{{.RestartCount}}", crashed) == "1", "a restart")
+    project.wait_for_end()
+    assert len(re.findall(" joined ", project.log())) == 3
+    assert project.audit() == undisturbed
+
+
+def test_trainer_killed(project, undisturbed):
+    """docker kill of the trainer: `up -d` goes on from the checkpoint"""
+    project.up("-d")
+    project.wait_for_steps(400)
+    docker("kill", project.trainer)
+    assert state(project.trainer)["Status"] == "exited"
+    project.up("-d", "--no-recreate")
+    project.wait_for_end()
+    assert int(re.search(r"going on from step (\d+) of", project.log()).group(1)) >= 384
+    assert project.audit() == undisturbed
+
+
+def test_trainer_crashed(project, undisturbed):
+    """the trainer crashes: the engine starts it again, it goes on from the checkpoint, the workers come back"""
+    project.up("-d")
+    project.wait_for_steps(400)
+    crash(project.trainer)
+    project.wait_for_log("going on from step [0-9]+ of")
+    project.wait_for_end()
+    assert docker("inspect", "--format", "{{.RestartCount}}", project.trainer) == "1"
+    assert project.audit() == undisturbed
+
+
+def test_worker_paused(project, undisturbed):
+    """docker pause of a worker: its steps go to the other one; unpaused, it takes part again"""
+    project.up("-d")
+    project.wait_for_steps(20)
+    paused = project.containers("worker")[0]
+    docker("pause", paused)
+    project.wait_for_steps(400)
+    docker("unpause", paused)
+    project.wait_for_end()
+    assert project.audit() == undisturbed
+
+
+def test_everybody_paused(project, undisturbed):
+    """docker pause of trainer and workers for ten seconds"""
+    project.up("-d")
+    project.wait_for_steps(50)
+    everybody = project.containers("trainer") + project.containers("worker")
+    docker("pause", *everybody)
+    time.sleep(10)
+    docker("unpause", *everybody)
+    project.wait_for_end()
+    assert project.audit() == undisturbed
+
+
+def test_worker_off_the_network(project, undisturbed):
+    """network disconnect and reconnect of the only worker"""
+    project.up("-d", "--scale", "worker=1")
+    project.wait_for_steps(20)
+    worker = project.containers("worker")[0]
+    docker("network", "disconnect", project.name + "_default", worker)
+    time.sleep(8)                                        # longer than a lease
+    done = project.steps()
+    docker("network", "connect", project.name + "_default", worker)
+    project.wait_for_steps(done + 20)
+    project.wait_for_end()
+    assert project.audit() == undisturbed
+
+
+def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path):
+    """a worker with the key of another trainer is not let in, says so, and disturbs nobody"""
+    project.up("-d")
+    keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=clone, check=True,
+                          stdout=subprocess.PIPE, env=dict(project.environment, COMPOSE_PROJECT_NAME=project.name + "b"))
+    other = Project(clone, images, str(tmp_path), DATA=project.environment["DATA"], TRAINER="trainer:5555")
+    try:
+        stranger = docker("create", "--interactive", "--network", project.name + "_default", "--tmpfs", "/tmp", "--init",
+                          "--entrypoint", "sh", images[1], "-c",
+                          "python -c \"import sys; open('/keys/in.tar', 'wb').write(sys.stdin.buffer.read())\" && "
+                          "/app/workers/entrypoint.sh keys < /keys/in.tar && exec /app/workers/entrypoint.sh")
+        try:
+            subprocess.run(["docker", "start", "--interactive", stranger], input=keys.stdout, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, timeout=15)
+        except subprocess.TimeoutExpired:
+            pass                                         # it is still trying
+        said = docker("logs", stranger)
+        assert "the trainer does not let this worker in" in said and "connected to" not in said
+        assert "not connected yet" in docker("exec", stranger, "python", "-m", "pipeline.health", "/tmp/alive",
+                                             check=False)
+        project.wait_for_end()
+        assert re.search("a handshake with .* failed", project.log())
+        assert project.audit() == undisturbed
+    finally:
+        docker("rm", "--force", "--volumes", stranger, check=False)
+        other.name = other.environment["COMPOSE_PROJECT_NAME"] = project.name + "b"
+        other.remove()
+
+
+def test_down_in_mid_training(project):
+    """down in mid-training: a checkpoint, and nothing left"""
+    project.up("-d")
+    project.wait_for_steps(30)
+    pids = [str(state(container)["Pid"])
+            for service in ("trainer", "worker") for container in project.containers(service)]
+    started_s = time.monotonic()
+    project.compose("stop")
+    assert time.monotonic() - started_s < 20             # nobody had to be killed after the grace of 20 s
+    assert "stopped after step" in project.log() and state(project.trainer)["ExitCode"] == 143
+    assert [state(container)["ExitCode"] for container in project.containers("worker", running=False)] == [0, 0]
+    assert project.left()
+    project.compose("down", "--volumes")
+    assert project.left() == []
+    assert not [pid for pid in pids if os.path.exists("/proc/" + pid) and b"stoker" in _command(pid)]
+    assert os.path.exists(os.path.join(project.runs, "photos", "checkpoint"))
+    project.up("-d")
+    project.wait_for_log("going on from step")
+
+
+def _command(pid):
+    try:
+        with open("/proc/%s/cmdline" % pid, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def test_ctrl_c(project):
+    """Ctrl-C on `up`: everything stops, with a checkpoint"""
+    process = subprocess.Popen(compose_command() + ["up", "--exit-code-from", "trainer"], cwd=project.clone,
+                               env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               universal_newlines=True)
+    project.wait_for_steps(30)
+    process.send_signal(2)
+    said = process.communicate(timeout=60)[0]
+    print(said)
+    assert project.containers("trainer") == project.containers("worker") == []
+    assert "stopped after step" in project.log()
+
+
+def test_gpu_file(project):
+    """docker-compose.gpu.yml is a valid override (not tested on a GPU)"""
+    said = project.compose("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml", "config")
+    assert re.search("gpu", said)
+
+
+def test_swarm(project, images):
+    """docker stack deploy on one node, the workers' keys as secrets"""
+    if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
+        pytest.skip("this engine is part of a Swarm already")
+    environment = dict(project.environment, STOKER_EPOCHS="2")
+    keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=project.clone,
+                          check=True, stdout=subprocess.PIPE, env=environment).stdout
+    project.compose("down")
+    docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        for secret, name in (("stoker-trainer-key", "./trainer.key"), ("stoker-worker-key", "./worker.key_secret")):
+            text = subprocess.run(["tar", "-xOf", "-", name], input=keys, check=True, stdout=subprocess.PIPE).stdout
+            subprocess.run(["docker", "secret", "create", secret, "-"], input=text, check=True, stdout=subprocess.PIPE)
+        subprocess.run(["docker", "stack", "deploy", "-c", "docker-compose.yml", "-c", "docker-compose.swarm.yml",
+                        project.name], cwd=project.clone, check=True, env=environment)
+        service = project.name + "_trainer"
+        wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),
+                 "the end of the training")
+        assert "done after step 96" in docker("service", "logs", "--raw", service)
+        assert len(project.audit()) == 96
+    finally:
+        docker("stack", "rm", project.name, check=False)
+        wait_for(lambda: not docker("ps", "--quiet", "--all", "--filter", "name=" + project.name), "the stack's end")
+        docker("swarm", "leave", "--force")
