@@ -40,6 +40,7 @@ create() { # VERSION PYTHON: an environment with the pins of this name, or a fai
             # Two of the trainer's dependencies exist only as sources: they need the build tools before them.
             pip install pip==21.3.1 && pip install $(grep -E '^(setuptools|wheel)==' .setup/trainer.txt) || return 1
             pip install --no-deps -r .setup/trainer.txt && install -r ".setup/$name.txt" || return 1
+            sh .setup/libsodium.sh "$env/bin/python" >>"$log" 2>&1 || return 1
             ;;
         workers-simd)
             grep -v '^pillow==' .setup/workers.txt >.venv/without-pillow.txt

@@ -22,7 +22,7 @@ from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
 from pipeline.errors import ProtocolError, RunFailed, StokerError, VersionMismatch
 from pipeline.guard import Limits
 from pipeline.health import HealthFile
-from pipeline.keys import TrainerKeys, WorkerKeys, load_trainer, make_local
+from pipeline.keys import TrainerKeys, WorkerKeys, advice, load_trainer, make_local
 from pipeline.leases import LeaseScheduler
 from pipeline.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Skipped, Stop, Timings
 from pipeline.messages import Welcome, printable
@@ -114,6 +114,8 @@ class Coordinator(threading.Thread):
         if options.keys is not None:
             keys = load_trainer(os.fspath(options.keys))
             self.local_keys = make_local(keys)
+            if advice():
+                log.info("%s", advice())
         self._peers = Peers()
         self._header_bytes = codec.most_header_bytes(job.batch_size)
         arrays = [spec.sample_bytes * job.batch_size for spec in job.arrays]

@@ -10,7 +10,7 @@ try:
 
     from pipeline.config import check_address
     from pipeline.errors import ConfigError
-    from pipeline.keys import load_worker
+    from pipeline.keys import advice, load_worker
     from workers.cache_folder import DEFAULT_GB, check, reason
     from workers.supervisor import cores, supervise
 except ImportError as error:   # usually the wrong interpreter: say so, where a traceback would not
@@ -105,6 +105,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not args.quiet:
         note("%d process%s (python %s) for %s" % (args.processes, "es" * (args.processes > 1),
                                                   platform.python_version(), args.connect))
+        if args.keys is not None and advice():
+            note(advice())
     return supervise(args.processes, worker_args, args.once, DRAIN_S, args.lifeline, note)
 
 

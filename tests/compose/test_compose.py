@@ -251,6 +251,7 @@ def test_ctrl_c(project):
     process = subprocess.Popen(compose_command() + ["up", "--exit-code-from", "trainer"], cwd=project.clone,
                                env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                universal_newlines=True)
+    wait_for(lambda: project.containers("trainer"), "the trainer's start")
     project.wait_for_steps(30)
     process.send_signal(2)
     said = process.communicate(timeout=60)[0]

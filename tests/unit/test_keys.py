@@ -1,6 +1,10 @@
+import ctypes
+import glob
 import os
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import zmq
@@ -127,6 +131,23 @@ def test_the_trainer_s_own_workers(folder):
     assert keys.from_environment({}) is None
     with pytest.raises(ConfigError, match="STOKER_LOCAL_KEYS"):
         keys.from_environment({"STOKER_LOCAL_KEYS": "x"})
+
+
+def advised(**environment):
+    """What a fresh process says, with ``environment`` on top of this one's."""
+    return subprocess.check_output([sys.executable, "-c", "from pipeline import keys; print(keys.advice(), end='')"],
+                                   env=dict(os.environ, **environment), universal_newlines=True)
+
+
+def test_who_has_the_slow_libsodium_is_told_what_helps():
+    bundled = glob.glob(os.path.join(os.path.dirname(zmq.__file__), os.pardir, "pyzmq.libs", "libsodium*"))
+    slow = any(not os.path.islink(path) for path in bundled) and zmq.pyzmq_version_info()[:2] < keys.FAST_SINCE
+    assert ("LD_PRELOAD=libsodium.so.23" in advised(LD_PRELOAD="")) == slow
+    try:
+        ctypes.CDLL("libsodium.so.23")
+    except OSError:
+        pytest.skip("this machine has no libsodium of its own")
+    assert advised(LD_PRELOAD="libsodium.so.23") == ""
 
 
 def test_secrets_are_not_printed(folder):

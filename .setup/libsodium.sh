@@ -1,0 +1,24 @@
+# Gives an environment with a pyzmq before 27.3 the libsodium of 27.3's wheel: its own is compiled without optimization,
+# and encryption takes ten times as long. Where the newer one cannot be had or loaded, all stays as it is.
+# usage: sh .setup/libsodium.sh PYTHON
+set -eu
+
+python=$1
+from=pyzmq==27.3.0 platform=manylinux_2_28_$(uname -m)
+site=$("$python" -I -c 'import os, zmq; print(os.path.dirname(os.path.dirname(os.path.abspath(zmq.__file__))))')
+old=$(echo "$site"/pyzmq.libs/libsodium-*.so.*)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+works() { "$python" -I -c 'import zmq; zmq.curve_keypair()' 2>/dev/null; }
+
+if [ -f "$old" ] && [ ! -L "$old" ] &&
+    "$python" -I -m pip download -q --no-deps --only-binary :all: --dest "$work" --python-version 312 \
+        --implementation cp --abi cp312 --platform "$platform" $from &&
+    "$python" -I -m zipfile -e "$work"/*.whl "$work"; then
+    mkdir -p "$site/libsodium"
+    cp "$work"/pyzmq.libs/libsodium-*.so.* "$site/libsodium/"
+    mv "$old" "$work/slow"
+    ln -s ../libsodium/"$(basename "$work"/pyzmq.libs/libsodium-*.so.*)" "$old"
+    works || mv -f "$work/slow" "$old"
+fi
