@@ -5,6 +5,7 @@
 ## make fuzz          broken messages for codec, coordinator and a training's port, about a minute; RUNS=10000000
 ## make soak          100,000 batches, and whether memory or open files grow; BATCHES=100000 SEED=0
 ## make cycles        1,000 trainings that are killed at any moment, and what they leave; CYCLES=1000 SEED=0
+## make compose-test  docker-compose against the Docker engine that is there: README's commands, faults; ARGS="-k name"
 ## make bench         every benchmark against the peers, within half an hour: docs/BENCHMARKS.md; QUICK=1: in 3 minutes
 ## make pillow-simd   .venv/workers-simd: workers with pillow-simd, which resizes faster; name it in STOKER_WORKER_PYTHON
 ## make lint          ruff and mypy
@@ -16,7 +17,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
 
-.PHONY: help train test unit faults fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
+.PHONY: help train test unit faults compose-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
@@ -35,6 +36,9 @@ unit: setup-test
 
 faults: setup-test
 	@exec sh .setup/test.sh faults $(ARGS)
+
+compose-test:
+	@exec sh .setup/compose-test.sh $(ARGS)
 
 fuzz: setup-test
 	@exec sh .setup/fuzz.sh $(RUNS)

@@ -9,7 +9,7 @@ import time
 import uuid
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIMIT_S = 240.0      # of any wait: there to fail a broken program
+LIMIT_S = 180.0      # of any wait: there to fail a broken program
 
 
 def compose_command():
@@ -133,8 +133,10 @@ class Project:
 
     def wait_for_end(self):
         """Until the trainer has ended for good, which has to be with exit code 0."""
-        wait_for(lambda: state(self.trainer)["Status"] == "exited", "the end of the training")
-        print(self.log())
+        try:
+            wait_for(lambda: state(self.trainer)["Status"] == "exited", "the end of the training")
+        finally:
+            print(self.log("trainer"), self.log("worker"), sep="\n----\n")
         assert state(self.trainer)["ExitCode"] == 0
 
     def audit(self):

@@ -5,8 +5,6 @@ import re
 import subprocess
 import time
 
-import pytest
-
 from tests.compose.conftest import EPOCHS
 from tests.compose.project import Project, compose_command, crash, docker, health, state, wait_for
 
@@ -264,29 +262,3 @@ def test_gpu_file(project):
     """docker-compose.gpu.yml is a valid override (not tested on a GPU)"""
     said = project.compose("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml", "config")
     assert re.search("gpu", said)
-
-
-def test_swarm(project, images):
-    """docker stack deploy on one node, the workers' keys as secrets"""
-    if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
-        pytest.skip("this engine is part of a Swarm already")
-    environment = dict(project.environment, STOKER_EPOCHS="2")
-    keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=project.clone,
-                          check=True, stdout=subprocess.PIPE, env=environment).stdout
-    project.compose("down")
-    docker("swarm", "init", "--advertise-addr", "127.0.0.1")
-    try:
-        for secret, name in (("stoker-trainer-key", "./trainer.key"), ("stoker-worker-key", "./worker.key_secret")):
-            text = subprocess.run(["tar", "-xOf", "-", name], input=keys, check=True, stdout=subprocess.PIPE).stdout
-            subprocess.run(["docker", "secret", "create", secret, "-"], input=text, check=True, stdout=subprocess.PIPE)
-        subprocess.run(["docker", "stack", "deploy", "-c", "docker-compose.yml", "-c", "docker-compose.swarm.yml",
-                        project.name], cwd=project.clone, check=True, env=environment)
-        service = project.name + "_trainer"
-        wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),
-                 "the end of the training")
-        assert "done after step 96" in docker("service", "logs", "--raw", service)
-        assert len(project.audit()) == 96
-    finally:
-        docker("stack", "rm", project.name, check=False)
-        wait_for(lambda: not docker("ps", "--quiet", "--all", "--filter", "name=" + project.name), "the stack's end")
-        docker("swarm", "leave", "--force")

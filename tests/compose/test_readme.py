@@ -1,0 +1,141 @@
+"""The README's commands for Docker, word for word but for the names of the host, of the folder and of the Swarm."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.compose.project import ROOT, Project, compose_command, docker, state, wait_for
+
+
+def commands(name):
+    """The block of the README behind the comment ``compose: NAME``."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        return re.search(r"<!-- compose: %s -->\n```sh\n(.*?)```" % name, file.read(), re.DOTALL).group(1)
+
+
+class Shell:
+    """Runs blocks in one folder, as somebody would type them; `docker-compose` is what this machine has for it."""
+
+    def __init__(self, folder, environment, bin_folder):
+        self._folder = folder
+        os.makedirs(bin_folder, exist_ok=True)
+        path = os.path.join(bin_folder, "docker-compose")
+        with open(path, "w") as file:
+            file.write('#!/bin/sh\nPATH=${PATH#*:}\nexec %s "$@"\n' % " ".join(compose_command()))
+        os.chmod(path, 0o755)
+        self.environment = dict(environment, PATH=bin_folder + ":" + os.environ["PATH"])
+
+    def run(self, block, **environment):
+        done = subprocess.run(["sh", "-e", "-c", block], cwd=self._folder, stdout=subprocess.PIPE, timeout=580,
+                              env=dict(self.environment, **environment), stderr=subprocess.STDOUT,
+                              universal_newlines=True)
+        print(done.stdout)
+        assert done.returncode == 0, "exit code %d: %s" % (done.returncode, block)
+        return done.stdout
+
+
+@pytest.fixture
+def typed(project, tmp_path):
+    """(the project, a shell in its clone). Unlike other tests, RUNS and DATA are what they are by default."""
+    for name in ("RUNS", "DATA", "STOKER_AUDIT"):
+        del project.environment[name]
+    return project, Shell(project.clone, project.environment, str(tmp_path / "bin"))
+
+
+def test_one_command(typed):
+    """README: one command trains on sample pictures to the end, and again from the checkpoint"""
+    project, shell = typed
+    said = shell.run(commands("one command"), STOKER_EPOCHS="1")
+    for line in (r"first start: making keys", r"no pictures in ./data", r"2,000 images in 2 classes",
+                 r"epoch 1/1: 100%.*images/s", r"done after step 200:"):
+        assert re.search(line, said), line
+    assert len(re.findall(" joined ", said)) == 2
+    assert state(project.trainer)["ExitCode"] == 0
+    assert not project.containers("trainer") and not project.containers("worker")
+    said = shell.run(commands("one command"), STOKER_EPOCHS="2")
+    assert "going on from step 200 of 400" in said and "done after step 400:" in said and "making keys" not in said
+    said = shell.run(commands("one command"), STOKER_EPOCHS="2")
+    assert "nothing left to train" in said
+    assert not os.listdir(os.path.join(project.clone, "data")) or os.listdir(
+        os.path.join(project.clone, "data")) == [".gitignore"]
+
+
+def test_in_the_background(typed, pictures):
+    """README: in the background, scaled, and its checkpoints taken out"""
+    project, shell = typed
+    block = commands("in the background").replace("/mnt/photos", pictures)
+    said = shell.run(block, STOKER_EPOCHS="8")
+    assert "done after step 384" in said and len(re.findall(" joined ", said)) >= 2
+    found = os.listdir(os.path.join(project.clone, "runs", "photos"))
+    assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
+    assert not project.containers("worker", running=False)
+    assert len(docker("volume", "ls", "--quiet", "--filter", "name=" + project.name).split()) == 4
+    shell.run("rm -r runs")
+
+
+def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
+    """README: workers on another host (another project of the same engine), with the keys brought there"""
+    project, shell = typed
+    options = dict(DATA=pictures, WORKERS="0", PUBLISH="0")     # any free port
+    shell.run(commands("trainer host"), STOKER_EPOCHS="8", **options)
+    gateway = docker("network", "inspect", project.name + "_default", "--format",
+                     "{{(index .IPAM.Config 0).Gateway}}")       # an address of this host
+    published = docker("port", project.trainer, "5555").split()[0].rpartition(":")[2]
+    other = Project(clone, images, str(tmp_path / "other"))
+    del other.environment["RUNS"]
+    try:
+        Shell(clone, other.environment, str(tmp_path / "bin")).run(
+            commands("worker host").replace("/mnt/photos", pictures).replace("gpu-host:5555", "%s:%s"
+                                                                             % (gateway, published)))
+        other.wait_for_log("connected to run", "worker")
+        project.wait_for_end()
+        assert len(re.findall(" joined ", project.log())) == 16 and not project.containers("worker")
+        assert len(other.containers("worker")) == 1
+    finally:
+        other.compose("-f", "docker-compose.worker.yml", "down", "--volumes", DATA=pictures, TRAINER="-:1", check=False)
+        os.remove(os.path.join(clone, "worker-keys.tar"))
+
+
+def test_tensorboard(project):
+    """README: TensorBoard beside the training"""
+    files = ["-f", "docker-compose.yml", "-f", "docker-compose.tensorboard.yml"]
+    project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0")
+    try:
+        board = wait_for(lambda: project.containers("tensorboard"), "TensorBoard")[0]
+        assert docker("port", board, "6006").startswith("127.0.0.1:")
+        wait_for(lambda: state(board)["Health"]["Status"] == "healthy", "TensorBoard's health")
+        project.wait_for_steps(10)
+        ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:6006/data/runs', timeout=9).read())"
+        wait_for(lambda: "photos" in docker("exec", board, "python", "-c", ask, check=False), "the run in TensorBoard")
+    finally:
+        project.compose(*(files + ["down", "--volumes", "--timeout", "1"]), check=False)
+
+
+def test_swarm(typed, pictures):
+    """README: a Swarm of one node, the workers' keys as secrets"""
+    if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
+        pytest.skip("this engine is part of a Swarm already")
+    project, shell = typed
+    stack = project.name
+    docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        block = re.sub(r"-p stoker\b|\bstoker$|\bstoker(?=_worker)", lambda match: match.group().replace("stoker", stack),
+                       commands("swarm"), flags=re.MULTILINE)
+        shell.run(block, DATA=pictures, STOKER_EPOCHS="8")
+        service = stack + "_trainer"
+        wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),
+                 "the end of the training")
+        said = docker("service", "logs", "--raw", service)
+        assert "done after step 384" in said
+        assert docker("service", "ls", "--format", "{{.Replicas}}", "--filter",
+                      "name=%s_worker" % stack).endswith("/6")
+    finally:
+        docker("stack", "rm", stack, check=False)
+        wait_for(lambda: not docker("ps", "--quiet", "--all", "--filter", "name=%s_" % stack), "the stack's end")
+        docker("swarm", "leave", "--force")
+        for path in ("worker-keys.tar",):
+            os.remove(os.path.join(project.clone, path))
+        for volume in docker("volume", "ls", "--quiet", "--filter", "name=" + stack).split():
+            docker("volume", "rm", volume)
