@@ -112,8 +112,8 @@ def _epochs(kind: Kind, data: str, cache: Optional[str], count: int) -> List[flo
 
 def measure_parts(scratch: str) -> None:
     """For a worker's Python: prints the rows of the table of parts."""
+    from pipeline.buffers import keep_freed_memory
     from pipeline.messages import Lease, Sample
-    from workers.worker import keep_freed_memory
     keep_freed_memory()
     root = os.path.abspath(os.path.join(scratch, "data"))
     paths = sorted(os.path.join(folder, name) for folder in ("negative", "positive")

@@ -1,16 +1,21 @@
 """What it costs to hand a batch to TensorFlow 1.9: milliseconds of a ``session.run`` that does nothing else, and how
 many copies it makes, for each way of feeding and batches of 1 to 64 MB.
 
-A batch is the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64.
+A batch is the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64. Each is a new array,
+as a training loop has it: fresh memory of numpy's, float64 made of one array a picture as by the tutorial's generator;
+but for Stoker's way, where another thread fills a buffer of the stream's own pool. To make it is not counted.
 """
 
+import multiprocessing
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
 from benchmarks.table import Goal, Say, Table, main, spread
+from pipeline.buffers import BufferPool
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -29,16 +34,23 @@ WAYS = {                     # dtype, bytes off the alignment, read-only
     "float32, as numpy has it": (np.float32, 16, False),
     FLOAT64: (np.float64, 16, False),
 }
+_pool = BufferPool(4)        # as in the stream: two of a size are in use
 
 
 def array_of(way: str, size: int) -> np.ndarray:
-    """A batch as this way feeds it: 1-D, with ``size`` values."""
+    """A new batch as this way feeds it: 1-D, with ``size`` values."""
     dtype, off, read_only = WAYS[way]
     item = np.dtype(dtype).itemsize
-    block = np.ones(size * item + 2 * ALIGNMENT, np.uint8)
-    start = -block.__array_interface__["data"][0] % ALIGNMENT + off
-    array = block[start:start + size * item].view(dtype)
-    array[...] = 1
+    if way == STOKER:
+        array = _pool.empty((size,), np.dtype(dtype))
+    else:
+        block = np.empty(size * item + 2 * ALIGNMENT, np.uint8)
+        start = -block.__array_interface__["data"][0] % ALIGNMENT + off
+        array = block[start:start + size * item].view(dtype)
+    if way == FLOAT64:           # picture by picture, as the tutorial's generator makes it
+        np.concatenate([part / 255.0 for part in np.array_split(np.ones(size, np.uint8), 32)], out=array)
+    else:
+        array[...] = 1
     array.flags.writeable = not read_only
     return array
 
@@ -78,31 +90,42 @@ class Feed:
         return int(round((peak_bytes() - before) / (4.0 * PROBE)))
 
 
-def milliseconds(feed: Feed, array: np.ndarray, seconds: float) -> float:
-    """The median of as many runs as there is time for, of at least three."""
-    feed.run(array)
+def milliseconds(feed: Feed, way: str, size: int, seconds: float) -> float:
+    """The median of as many runs, each with a new batch, as there is time for, of at least three."""
     took: List[float] = []
-    deadline = time.monotonic() + seconds
-    while len(took) < 3 or time.monotonic() < deadline:
-        start = time.perf_counter()
+    with ThreadPoolExecutor(1) as coordinator:
+        def new() -> np.ndarray:
+            return coordinator.submit(array_of, way, size).result() if way == STOKER else array_of(way, size)
+        array = new()
         feed.run(array)
-        took.append(time.perf_counter() - start)
+        deadline = time.monotonic() + seconds
+        while len(took) < 3 or time.monotonic() < deadline:
+            array = new()                    # the one before is still there, as in a loop over a generator
+            start = time.perf_counter()
+            feed.run(array)
+            took.append(time.perf_counter() - start)
     return spread(took).median * 1000
 
 
-def run(quick: bool, say: Say) -> List[Table]:
+def one_round(sizes: Tuple[int, ...], seconds: float) -> Dict[Tuple[int, str], float]:
+    """Milliseconds by (bytes of uint8, way)."""
     feed = Feed()
-    rounds, seconds = (2, 0.02) if quick else (5, 0.1)
+    return {(size, way): milliseconds(feed, way, size, seconds) for size in sizes for way in WAYS}
+
+
+def run(quick: bool, say: Say) -> List[Table]:
+    rounds, seconds = (2, 0.02) if quick else (7, 0.1)
     sizes = QUICK if quick else SIZES
     say("counting copies")
+    feed = Feed()
     copies = {way: feed.copies(way) for way in WAYS}
     taken: Dict[Tuple[int, str], List[float]] = {(size, way): [] for size in sizes for way in WAYS}
-    for size in sizes:
-        arrays = {way: array_of(way, size) for way in WAYS}
+    # whether a copy meets memory that is there is mostly settled for as long as a process lives
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
         for number in range(rounds):
-            say("%.1f MB, round %d of %d" % (size / 1e6, number + 1, rounds))
-            for way, array in arrays.items():
-                taken[size, way].append(milliseconds(feed, array, seconds))
+            say("round %d of %d" % (number + 1, rounds))
+            for key, took in processes.apply(one_round, (sizes, seconds)).items():
+                taken[key].append(took)
     return tables(sizes, taken, copies)
 
 
@@ -115,7 +138,14 @@ def tables(sizes: Any, taken: Dict[Tuple[int, str], List[float]], copies: Dict[s
     return [
         Table("feed-224", "Feeding 32 pictures of 224 x 224, a session.run",
               ["", "copies", "ms", "least", "most", "times Stoker's"], ways,
-              notes=["Copies: by the peak of memory during one session.run of a 64 MB batch."],
+              notes=["Each run is fed a new array, whose making does not count: Stoker's out of the stream's pool of "
+                     "buffers, filled by another thread, all others in fresh memory of numpy's, float64 made of one array a picture as by the "
+                     "tutorial's generator. Copies: by the peak of memory during one session.run of a 64 MB batch.",
+                     "Each of the %d rounds is a process of its own, for what a copy costs is settled by chance when "
+                     "one starts: TensorFlow's allocator gives the memory of the copy back to the kernel after each "
+                     "run (MADV_DONTNEED), so that every 4 KB of the next one costs a page fault; in some processes "
+                     "it does not, and a run costs a few times less. Least and most show both, the median whichever "
+                     "there were more of." % len(taken[AT_224, STOKER])],
               goals=[Goal("times less than float64 at 224 pixels", median[AT_224, FLOAT64] / median[AT_224, STOKER],
                           LEAST_TIMES)],
               plot="bars", value_column="ms", spread_columns=("least", "most")),

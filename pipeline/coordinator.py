@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from pipeline import codec
-from pipeline.buffers import BufferPool
+from pipeline.buffers import BufferPool, keep_freed_memory
 from pipeline.config import JobOptions, StreamOptions
 from pipeline.dataset import Dataset
 from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
@@ -108,6 +108,7 @@ class Coordinator(threading.Thread):
         self._prefetch = options.prefetch_of(job)
         self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
         self._health = None if options.health_file is None else HealthFile(options.health_file)
+        keep_freed_memory()       # libzmq's: each batch comes in a new piece
         self._pool = BufferPool(len(job.arrays) * (self._prefetch + SPARE_BUFFERS))
         keys: Optional[TrainerKeys] = None
         self.local_keys: Optional[WorkerKeys] = None   # for workers that the trainer starts itself

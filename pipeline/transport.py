@@ -21,6 +21,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 import zmq
 from zmq.utils import z85
 
+from pipeline.config import is_loopback
 from pipeline.errors import ConfigError
 from pipeline.guard import Guard, Limits
 from pipeline.keys import TrainerKeys, WorkerKeys
@@ -29,6 +30,7 @@ PEER_SILENT_S = 10.0     # a host that answers no ZMTP ping for so long is gone
 CONNECT_S = 5.0          # then a new attempt: TCP would repeat its packet after ever longer pauses, of minutes at last
 LINGER_S = 0.5           # how long a closing socket goes on sending what it holds
 COPY_BELOW_BYTES = 1 << 20  # smaller frames are cheaper to copy: pyzmq tracks what is not copied in a thread of its own
+SEND_BUFFER_BYTES = 256 << 10   # to this host: a batch goes through memory that the processor's cache still has
 HANDSHAKE_S = 10.0       # a connection that has not come to terms by then is closed
 CURVE_BYTES = 64         # that encryption adds to a frame, and a few more
 FRAMES_MOST = 17         # of a message: a header and an array each
@@ -320,6 +322,8 @@ class Connection(_Socket):
         set_option(zmq.RECONNECT_IVL, 50)
         set_option(zmq.RECONNECT_IVL_MAX, 250)   # a new trainer has its old workers within half a second
         set_option(zmq.SNDHWM, 0)             # leases bound what is under way
+        if is_loopback(self._address):
+            set_option(zmq.SNDBUF, SEND_BUFFER_BYTES)    # elsewhere the kernel finds out what the way there takes
         if self._keys is not None:
             set_option(zmq.CURVE_SERVERKEY, self._keys.trainer)
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)

@@ -8,7 +8,6 @@ Started by ``workers/supervisor.py``; a process of its own dies with its parent,
 """
 
 import argparse
-import ctypes
 import glob
 import os
 import platform
@@ -21,6 +20,7 @@ import traceback
 from dataclasses import replace
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from pipeline.buffers import keep_freed_memory
 from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
 from pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from pipeline.health import HealthFile
@@ -34,9 +34,6 @@ from workers.session import EXIT_CONFIG, EXIT_REFUSED, REPORT_S, End, Note, Say,
 from workers.supervisor import CRASHES, ENDED, STARTED, cores, die_with_parent
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
-HEAP_BYTES = 32 << 20    # smaller pieces come from the heap; the most that glibc takes
-KEEP_BYTES = 256 << 20   # free at the heap's end before any is given back: some batches, and all they take
 END_WITHIN_S = 1.0       # how long an ending worker waits for its generator before it leaves all the same
 
 
@@ -259,17 +256,6 @@ def versions() -> str:
     jpeg = ("libjpeg-turbo %s" % features.version_feature("libjpeg_turbo") if features.check("libjpeg_turbo")
             else "libjpeg %s" % features.version_codec("jpg"))
     return "python %s, %s %s, %s" % (platform.python_version(), pillow, PIL.__version__, jpeg)
-
-
-def keep_freed_memory() -> None:
-    """Lets malloc use the memory of one picture for the next, where it would give large pieces back to the kernel and
-    pay a page fault for every 4 KB of the next one: up to a fifth of the time at 224 pixels. glibc only."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
-    mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
