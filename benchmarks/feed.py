@@ -3,14 +3,14 @@ many copies it makes, for each way of feeding and batches of 1 to 64 MB.
 
 A batch is the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64. Each is a new array,
 as a training loop has it: fresh memory of numpy's, float64 made of one array a picture as by the tutorial's generator;
-but for Stoker's way, where another thread fills a buffer of the stream's own pool. To make it is not counted.
+but for Stoker's way, where another thread fills some buffers of the stream's own pool ahead. To make it is not counted.
 """
 
 import multiprocessing
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -34,7 +34,8 @@ WAYS = {                     # dtype, bytes off the alignment, read-only
     "float32, as numpy has it": (np.float32, 16, False),
     FLOAT64: (np.float64, 16, False),
 }
-_pool = BufferPool(4)        # as in the stream: two of a size are in use
+AHEAD = 8                    # of the 32 that a stream prefetches by default
+_pool = BufferPool(2 * AHEAD)
 
 
 def array_of(way: str, size: int) -> np.ndarray:
@@ -90,20 +91,27 @@ class Feed:
         return int(round((peak_bytes() - before) / (4.0 * PROBE)))
 
 
+def batches(way: str, size: int) -> Iterator[np.ndarray]:
+    """New ones without end, as a training loop gets them: made in it, or by Stoker's coordinator, ahead of it."""
+    with ThreadPoolExecutor(1) as coordinator:
+        while True:
+            if way == STOKER:
+                yield from [coordinator.submit(array_of, way, size).result() for _ in range(AHEAD)]
+            else:
+                yield array_of(way, size)
+
+
 def milliseconds(feed: Feed, way: str, size: int, seconds: float) -> float:
     """The median of as many runs, each with a new batch, as there is time for, of at least three."""
     took: List[float] = []
-    with ThreadPoolExecutor(1) as coordinator:
-        def new() -> np.ndarray:
-            return coordinator.submit(array_of, way, size).result() if way == STOKER else array_of(way, size)
-        array = new()
+    feed.run(array_of(way, size))
+    deadline = time.monotonic() + seconds
+    for array in batches(way, size):         # the one before is still there, as in a loop over a generator
+        start = time.perf_counter()
         feed.run(array)
-        deadline = time.monotonic() + seconds
-        while len(took) < 3 or time.monotonic() < deadline:
-            array = new()                    # the one before is still there, as in a loop over a generator
-            start = time.perf_counter()
-            feed.run(array)
-            took.append(time.perf_counter() - start)
+        took.append(time.perf_counter() - start)
+        if len(took) >= 3 and time.monotonic() > deadline:
+            break
     return spread(took).median * 1000
 
 
@@ -139,7 +147,7 @@ def tables(sizes: Any, taken: Dict[Tuple[int, str], List[float]], copies: Dict[s
         Table("feed-224", "Feeding 32 pictures of 224 x 224, a session.run",
               ["", "copies", "ms", "least", "most", "times Stoker's"], ways,
               notes=["Each run is fed a new array, whose making does not count: Stoker's out of the stream's pool of "
-                     "buffers, filled by another thread, all others in fresh memory of numpy's, float64 made of one array a picture as by the "
+                     "buffers, filled by another thread ahead of it, all others in fresh memory of numpy's, float64 made of one array a picture as by the "
                      "tutorial's generator. Copies: by the peak of memory during one session.run of a 64 MB batch.",
                      "Each of the %d rounds is a process of its own, for what a copy costs is settled by chance when "
                      "one starts: TensorFlow's allocator gives the memory of the copy back to the kernel after each "
