@@ -8,7 +8,7 @@
 ## make compose-test  docker-compose against the Docker engine that is there: README's commands, faults; ARGS="-k name"
 ## make bench         every benchmark against the peers, within half an hour: docs/BENCHMARKS.md; QUICK=1: in 3 minutes
 ## make pillow-simd   .venv/workers-simd: workers with pillow-simd, which resizes faster; name it in STOKER_WORKER_PYTHON
-## make lint          ruff and mypy
+## make lint          ruff, mypy, hadolint and shellcheck
 ## make sample-data   the pictures that `make train` uses, in sample-data/
 ## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
 ## make setup-test    the same with the test tools: all that `make test` needs

@@ -19,6 +19,7 @@ if ! command -v docker-compose >/dev/null && ! docker compose version >/dev/null
     exit 1
 fi
 sh .setup/environment.sh trainer tests
-sh .setup/base-images.sh "${TRAINER_PYTHON_IMAGE:-python:3.6-slim-bullseye}" \
-    "${WORKER_PYTHON_IMAGE:-python:3.13-slim-bookworm}"
+TRAINER_PYTHON_IMAGE=$(sh .setup/base-image.sh "${TRAINER_PYTHON_IMAGE:-python:3.6-slim-bullseye}")
+WORKER_PYTHON_IMAGE=$(sh .setup/base-image.sh "${WORKER_PYTHON_IMAGE:-python:3.13-slim-bookworm}")
+export TRAINER_PYTHON_IMAGE WORKER_PYTHON_IMAGE
 exec .venv/trainer/bin/python -m pytest tests/compose "$@"

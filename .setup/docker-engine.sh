@@ -1,5 +1,5 @@
-# Runs a command with a throw-away Docker engine, from Debian's packages: its own socket, data and interface rules, and
-# none of it is there afterwards, but for the packages. Leaves an engine of this machine alone.
+# Runs a command with a throw-away Docker engine of its own, from Debian's packages, and takes away afterwards all but the
+# packages: its socket, data, networks and firewall rules. Only where no other engine runs.
 # usage: sh .setup/docker-engine.sh COMMAND...      as root on Debian; in COMMAND, DOCKER_HOST names the engine
 #        sh .setup/docker-engine.sh --possible      exit code 0: it can be started on this machine
 set -eu
@@ -7,53 +7,79 @@ set -eu
 say() { echo "stoker: $*" >&2; }
 
 possible() { # not whether it works: that is for whoever requires it
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && unshare --mount --net true 2>/dev/null
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && unshare --mount --net true 2>/dev/null &&
+        ! pidof dockerd >/dev/null && ! ip link show docker0 >/dev/null 2>&1
 }
 
 if [ "$1" = --possible ]; then
     possible || exit 1
     exit 0
 fi
-possible || { say "a Docker engine of its own wants root, Debian's apt-get, and the right to make namespaces"; exit 1; }
+possible || { say "an engine of its own wants root, Debian's apt-get, the right to make namespaces, and no other engine"; exit 1; }
 
 work=$(mktemp -d)
-packages=
-command -v dockerd >/dev/null || packages="docker.io"
-command -v docker-compose >/dev/null || packages="$packages docker-compose"
-command -v debootstrap >/dev/null || packages="$packages debootstrap"
-command -v iptables >/dev/null || packages="$packages iptables"
-if [ -n "$packages" ]; then
-    say "installing $packages ..."
+
+install_packages() {
+    set --
+    command -v dockerd >/dev/null || set -- "$@" docker.io
+    command -v docker-compose >/dev/null || set -- "$@" docker-compose
+    command -v debootstrap >/dev/null || set -- "$@" debootstrap
+    command -v iptables >/dev/null || set -- "$@" iptables
+    [ $# != 0 ] || return 0
+    say "installing $* ..."
+    policy=/usr/sbin/policy-rc.d # by which Debian asks whether a service that it has just installed may start
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+    else
+        policy=
+    fi
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -y -q --no-install-recommends $packages; } >"$work/apt.log" 2>&1 </dev/null ||
-        { cat "$work/apt.log" >&2; say "installing $packages failed: see above"; rm -rf "$work"; exit 1; }
-fi
+    installed=0
+    { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >"$work/apt.log" 2>&1 </dev/null ||
+        installed=1
+    [ -z "$policy" ] || rm -f $policy
+    [ $installed = 0 ] || { cat "$work/apt.log" >&2; say "installing $* failed: see above"; return 1; }
+}
 
-iptables-save >"$work/rules" 2>/dev/null || true
+install_packages || { rm -rf "$work"; exit 1; }
 forward=$(cat /proc/sys/net/ipv4/ip_forward)
-had_bridge=$(ip link show docker0 2>/dev/null || true)
-export DOCKER_HOST="unix://$work/docker.sock"
+policy=$(iptables -S FORWARD | sed -n 's/^-P FORWARD //p')
+export DOCKER_HOST="unix://$work/docker.sock" STOKER_THROW_AWAY_ENGINE=1
 
-clean() {
-    trap '' INT TERM
-    docker swarm leave --force >/dev/null 2>&1 || true
-    docker ps --all --quiet 2>/dev/null | xargs -r docker rm --force >/dev/null 2>&1 || true
-    docker network prune --force >/dev/null 2>&1 || true
-    [ ! -e "$work/dockerd.pid" ] || kill "$(cat "$work/dockerd.pid")" 2>/dev/null || true
+clean() { # whatever fails of it, the rest is done
+    set +e
+    trap '' HUP INT TERM
+    docker swarm leave --force >/dev/null 2>&1
+    docker ps --all --quiet 2>/dev/null | xargs -r docker rm --force >/dev/null 2>&1
+    docker network prune --force >/dev/null 2>&1
+    pid=$(cat "$work/dockerd.pid" 2>/dev/null)
+    [ -z "$pid" ] || kill "$pid"
     for _ in $(seq 100); do
         [ -e "$work/dockerd.pid" ] || break
         sleep 0.2
     done
-    awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r -n 1 umount
+    [ ! -e "$work/dockerd.pid" ] || kill -9 "$pid"
+    iptables -P FORWARD "${policy:-ACCEPT}"
+    for table in filter nat; do # what Docker made, by its names; the rules of others stay
+        iptables -t $table -S | grep -E '^-A .*(DOCKER|docker|br-)' | sed 's/^-A/-D/' |
+            while read -r rule; do eval "iptables -t $table $rule"; done
+        chains=$(iptables -t $table -S | sed -n 's/^-N \(DOCKER.*\)/\1/p')
+        for chain in $chains; do iptables -t $table -F "$chain"; done
+        for chain in $chains; do iptables -t $table -X "$chain"; done
+    done 2>/dev/null
+    ip link delete docker0 2>/dev/null
+    ip link delete docker_gwbridge 2>/dev/null
     echo "$forward" >/proc/sys/net/ipv4/ip_forward
-    [ ! -s "$work/rules" ] || iptables-restore <"$work/rules" || true
-    if [ -z "$had_bridge" ]; then
-        iptables --policy FORWARD ACCEPT 2>/dev/null || true
-        ip link delete docker0 2>/dev/null || true
+    awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r -n 1 umount
+    if grep -q " $work/" /proc/self/mounts; then
+        say "left behind, for something in it is still mounted: $work"
+    else
+        rm -rf "$work"
     fi
-    rm -rf "$work"
 }
 trap clean EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

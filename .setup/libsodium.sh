@@ -18,7 +18,8 @@ if [ -f "$old" ] && [ ! -L "$old" ] &&
     "$python" -I -m zipfile -e "$work"/*.whl "$work"; then
     mkdir -p "$site/libsodium"
     cp "$work"/pyzmq.libs/libsodium-*.so.* "$site/libsodium/"
-    mv "$old" "$work/slow"
-    ln -s ../libsodium/"$(basename "$work"/pyzmq.libs/libsodium-*.so.*)" "$old"
-    works || mv -f "$work/slow" "$old"
+    cp "$old" "$site/libsodium/slow"
+    ln -s ../libsodium/"$(basename "$work"/pyzmq.libs/libsodium-*.so.*)" "$work/link"
+    mv -f "$work/link" "$old"
+    works || mv -f "$site/libsodium/slow" "$old"
 fi

@@ -22,11 +22,13 @@ class HealthFile:
         self._path = path
         self._next_s = 0.0
         try:
-            with open(path, "x"):
-                pass
-            os.utime(path, (0, 0))
-        except FileExistsError:              # of another worker process, which may be well
-            pass
+            try:
+                with open(path, "x"):
+                    pass
+                os.utime(path, (0, 0))
+            except FileExistsError:          # of another worker process, which may be well
+                with open(path, "a"):
+                    pass
         except OSError as error:
             raise ConfigError("health_file %r cannot be written: %s" % (path, error.strerror)) from error
 
@@ -51,8 +53,8 @@ def trouble(path: str, now: float) -> Optional[str]:
         return "%s: %s: the process has not begun" % (path, error.strerror)
     if touched == 0:
         return "%s: not connected yet" % path
-    if now - touched > STALE_S:
-        return "%s: no sign of life for %.0f s" % (path, now - touched)
+    if abs(now - touched) > STALE_S:         # the clock may have been set back
+        return "%s: no sign of life for %.0f s" % (path, abs(now - touched))
     return None
 
 

@@ -4,21 +4,30 @@
 #        entrypoint.sh keys           takes in the keys that the trainer's `keys NAME` wrote, from standard input
 set -eu
 
+say() { echo "stoker-worker: $*" >&2; }
+
 keys=${KEYS:-/keys/worker}
-if [ "${1:-}" = keys ]; then
-    mkdir -p $keys
-    exec tar -C $keys --no-same-owner -xf -
-fi
+case ${1:-} in
+    -h | --help) exec python -m workers --help ;;
+    keys)
+        mkdir -p "$keys"
+        exec tar -C "$keys" --no-same-owner -xf -
+        ;;
+esac
 
 limit_s=300
-until [ -e $keys/worker.key_secret ]; do
-    [ $limit_s != 300 ] || echo "stoker-worker: waiting for the keys that the trainer makes at its first start" >&2
+until [ -r "$keys/worker.key_secret" ]; do
+    if [ -d "$keys" ] && { [ ! -x "$keys" ] || [ -e "$keys/worker.key_secret" ]; }; then
+        say "error: the keys belong to another user than $(id -u): go back to the STOKER_USER of the first start"
+        exit 2
+    fi
+    [ $limit_s != 300 ] || say "waiting for the keys that the trainer makes at its first start"
     if [ $limit_s = 0 ]; then
-        echo "stoker-worker: error: no keys in $keys after 300 s: is the trainer there, and on this host? If it is on" \
-            "another one, bring its keys here: README, 'On several hosts'" >&2
+        say "error: no keys in $keys after 300 s: is the trainer there, and on this host? If it is on another one, bring" \
+            "its keys here: README, 'On several hosts'"
         exit 2
     fi
     limit_s=$((limit_s - 1))
     sleep 1
 done
-exec python -m workers --connect "tcp://${TRAINER:-trainer:5555}" --keys $keys --health-file /tmp/alive "$@"
+exec python -m workers --connect "tcp://${TRAINER:-trainer:5555}" --keys "$keys" --health-file /tmp/alive "$@"

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import time
+import uuid
 
 import pytest
 
@@ -51,7 +52,7 @@ def clone(tmp_path_factory):
 @pytest.fixture(scope="session")
 def images(clone):
     """Stoker's images, built once, under names of the tests' own: (trainer's, worker's)."""
-    names = images_of("stoker-test")
+    names = images_of("stoker-test-%s" % uuid.uuid4().hex[:8])
     with_names = dict(os.environ, TRAINER_IMAGE=names[0], WORKER_IMAGE=names[1])
     subprocess.run(compose_command() + ["build"], cwd=clone, env=with_names, check=True)
     yield names

@@ -139,11 +139,24 @@ class Project:
             print(self.log("trainer"), self.log("worker"), sep="\n----\n")
         assert state(self.trainer)["ExitCode"] == 0
 
+    def entries(self):
+        """The lines of the audit so far."""
+        with open(os.path.join(self.runs, "audit.jsonl")) as lines:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+
     def audit(self):
         """What was trained on, in order: of each step all that does not depend on who made it."""
-        with open(os.path.join(self.runs, "audit.jsonl")) as lines:
-            entries = [json.loads(line) for line in lines]
-        return [(entry["step"], entry["epoch"], entry["indices"], entry["skipped"], entry["crc32"]) for entry in entries]
+        return [(entry["step"], entry["epoch"], entry["indices"], entry["skipped"], entry["crc32"])
+                for entry in self.entries()]
+
+    def joined(self):
+        """How often a worker process joined."""
+        return len(re.findall(" joined ", self.log()))
+
+    def pids(self):
+        """The processes of its containers, as this machine numbers them."""
+        return [int(line.split()[0]) for service in ("trainer", "worker") for container in self.containers(service)
+                for line in docker("top", container, "-eo", "pid").splitlines()[1:]]
 
     def left(self):
         """What there is of it in the engine: containers, networks, volumes."""
