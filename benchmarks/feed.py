@@ -147,8 +147,9 @@ def tables(sizes: Any, taken: Dict[Tuple[int, str], List[float]], copies: Dict[s
         Table("feed-224", "Feeding 32 pictures of 224 x 224, a session.run",
               ["", "copies", "ms", "least", "most", "times Stoker's"], ways,
               notes=["Each run is fed a new array, whose making does not count: Stoker's out of the stream's pool of "
-                     "buffers, filled by another thread ahead of it, all others in fresh memory of numpy's, float64 made of one array a picture as by the "
-                     "tutorial's generator. Copies: by the peak of memory during one session.run of a 64 MB batch.",
+                     "buffers, filled by another thread ahead of it, all others in fresh memory of numpy's, float64 "
+                     "made of one array a picture as by the tutorial's generator. Copies: by the peak of memory during "
+                     "one session.run of a 64 MB batch.",
                      "Each of the %d rounds is a process of its own, for what a copy costs is settled by chance when "
                      "one starts: TensorFlow's allocator gives the memory of the copy back to the kernel after each "
                      "run (MADV_DONTNEED), so that every 4 KB of the next one costs a page fault; in some processes "

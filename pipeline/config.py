@@ -110,8 +110,8 @@ class StreamOptions:
     so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
     ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
     this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
-    that gets one line per bad file (``pipeline/bad_samples.py``). ``health_file``: touched once a second while the stream
-    lives (``pipeline/health.py``). ``keys``: the folder that ``stoker-keys`` made:
+    that gets one line per bad file (``pipeline/bad_samples.py``). ``health_file``: touched once a second while the
+    stream lives (``pipeline/health.py``). ``keys``: the folder that ``stoker-keys`` made:
     only its workers are let in, encrypted. ``insecure``: anybody who reaches ``bind`` is, though others than this host
     do.
     """

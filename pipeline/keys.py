@@ -168,11 +168,11 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
 
 
 def _check_trainer(folder: str, worker: str) -> None:
-    """Raises ConfigError if the keys in ``worker`` are for another trainer than the one whose keys are in ``folder``."""
+    """Raises ConfigError if the keys in ``worker`` are for another trainer than the one with those in ``folder``."""
     theirs, ours = [_load(os.path.join(place, TRAINER + PUBLIC), secret=False)[0] for place in (worker, folder)]
     if theirs != ours:
-        raise ConfigError("keys: %r is of another trainer than %r, and neither would talk to the other: remove it, make "
-                          "it again, and copy it to its host again" % (worker, folder))
+        raise ConfigError("keys: %r is of another trainer than %r, and neither would talk to the other: remove it, "
+                          "make it again, and copy it to its host again" % (worker, folder))
 
 
 def _check_library() -> None:

@@ -64,7 +64,7 @@ def pictures(tmp_path_factory):
     """A folder of pictures in two classes, which nobody but their owner can write to."""
     folder = str(tmp_path_factory.mktemp("pictures") / "photos")
     sample_data.write(folder, PICTURES)
-    for where, folders, files in os.walk(os.path.dirname(folder)):
+    for where, _, _ in os.walk(os.path.dirname(folder)):
         os.chmod(where, 0o755)
     return folder
 

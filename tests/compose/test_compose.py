@@ -1,4 +1,4 @@
-"""`docker-compose up` against a real engine. Whatever happens to containers, the run's audit is the undisturbed one's."""
+"""`docker-compose` with a real engine. Whatever happens to containers, the run's audit is the undisturbed one's."""
 
 import os
 import re
@@ -204,15 +204,16 @@ def test_worker_off_the_network(project, undisturbed):
 def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path):
     """a worker with the key of another trainer is not let in, says so, and disturbs nobody"""
     project.up("-d")
+    environment = dict(project.environment, COMPOSE_PROJECT_NAME=project.name + "b")
     keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=clone, check=True,
-                          stdout=subprocess.PIPE, env=dict(project.environment, COMPOSE_PROJECT_NAME=project.name + "b"))
+                          stdout=subprocess.PIPE, env=environment)
     other = Project(clone, images, str(tmp_path), DATA=project.environment["DATA"], TRAINER="trainer:5555")
     try:
         stranger = project.name + "-stranger"
-        docker("create", "--name", stranger, "--interactive", "--network", project.name + "_default", "--tmpfs", "/tmp", "--init",
-                          "--entrypoint", "sh", images[1], "-c",
-                          "python -c \"import sys; open('/keys/in.tar', 'wb').write(sys.stdin.buffer.read())\" && "
-                          "/app/workers/entrypoint.sh keys < /keys/in.tar && exec /app/workers/entrypoint.sh")
+        docker("create", "--name", stranger, "--interactive", "--network", project.name + "_default", "--tmpfs", "/tmp",
+               "--init", "--entrypoint", "sh", images[1], "-c",
+               "python -c \"import sys; open('/keys/in.tar', 'wb').write(sys.stdin.buffer.read())\" && "
+               "/app/workers/entrypoint.sh keys < /keys/in.tar && exec /app/workers/entrypoint.sh")
         try:
             subprocess.run(["docker", "start", "--interactive", stranger], input=keys.stdout, stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, timeout=15)
@@ -273,7 +274,7 @@ def test_folders_that_are_not_what_they_should_be(project, tmp_path):
     for folder in (empty, shut):
         folder.mkdir()
     os.chmod(str(shut), 0o700)
-    for folder, words in ((empty, "no images"), (shut, "cannot be read by user 1000")):
+    for folder, words in ((empty, "is empty"), (shut, "cannot be read by user 1000")):
         if folder == shut and os.geteuid() == 1000:
             continue
         said = project.compose("run", "--rm", "trainer", check=False, DATA=str(folder))

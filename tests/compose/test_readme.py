@@ -124,8 +124,8 @@ def test_swarm(typed, pictures):
     stack = project.name
     docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
-        block = re.sub(r"-p stoker\b|\bstoker$|\bstoker(?=_worker)", lambda match: match.group().replace("stoker", stack),
-                       commands("swarm"), flags=re.MULTILINE)
+        block = re.sub(r"(-p )stoker\b|( )stoker$|( )stoker(?=_worker)", r"\1\2\3" + stack, commands("swarm"),
+                       flags=re.MULTILINE)
         shell.run(block, DATA=pictures)
         service = stack + "_trainer"
         wait_for(lambda: docker("service", "ls", "--format", "{{.Replicas}}", "--filter",
