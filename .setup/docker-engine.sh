@@ -7,8 +7,9 @@ set -eu
 say() { echo "stoker: $*" >&2; }
 
 possible() { # not whether it works: that is for whoever requires it
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && unshare --mount --net true 2>/dev/null &&
-        ! pidof dockerd >/dev/null && ! ip link show docker0 >/dev/null 2>&1
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -w /sys/fs/cgroup ] &&
+        ! pidof dockerd >/dev/null && ! ip link show docker0 >/dev/null 2>&1 &&
+        unshare --mount --net sh -c "ip link add stoker0 type bridge && ip link add stoker1 type veth" 2>/dev/null
 }
 
 if [ "$1" = --possible ]; then
