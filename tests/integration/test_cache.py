@@ -76,7 +76,7 @@ def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_
         pixels, hits = kept(folder, settled)          # each entry against a fresh decode
         assert same(pixels, decoded)
         copied += hits
-    assert copied > COUNT, "next to nothing was stored: this proves nothing"
+    assert copied > COUNT // 4, "next to nothing was stored: this proves nothing"
 
 
 def test_two_supervisors_share_a_folder(settled, tmp_path):
