@@ -33,8 +33,9 @@ def images_of(prefix):
 
 def tracked_files():
     """What git knows of this checkout or would take, as paths."""
-    said = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
-                          stdout=subprocess.PIPE, universal_newlines=True).stdout
+    # whoever runs this, the checkout may be another user's
+    said = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
+                          cwd=ROOT, check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
     return [path for path in said.splitlines() if os.path.isfile(os.path.join(ROOT, path))]
 
 
