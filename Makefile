@@ -61,7 +61,7 @@ lint: setup
 	@exec sh .setup/lint.sh
 
 sample-data: setup
-	@exec .venv/workers/bin/python -m pipeline.sample_data sample-data
+	@exec .venv/workers/bin/python -m stoker.pipeline.sources.sample_data sample-data
 
 setup:
 	@sh .setup/environment.sh trainer

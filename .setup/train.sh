@@ -6,7 +6,7 @@ if [ -n "${DATA:-}" ]; then
     data=$DATA
 else
     data=sample-data
-    .venv/workers/bin/python -m pipeline.sample_data sample-data
+    .venv/workers/bin/python -m stoker.pipeline.sources.sample_data sample-data
 fi
 [ -z "${WORKERS:-}" ] || set -- --workers "$WORKERS" "$@"
 [ -z "${EPOCHS:-}" ] || set -- --epochs "$EPOCHS" "$@"

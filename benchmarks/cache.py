@@ -15,10 +15,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from stoker.trainer.feed import open_stream
 from benchmarks.end_to_end import pictures_made
 from benchmarks.pictures import FOLDER
 from benchmarks.table import Goal, Say, Table, main, spread
-from trainer.feed import open_stream
 
 WORKERS = os.path.abspath(os.path.join(".venv", "workers", "bin", "python"))
 SCRATCH = os.path.join(".cache", "bench-cache")
@@ -112,8 +112,8 @@ def _epochs(kind: Kind, data: str, cache: Optional[str], count: int) -> List[flo
 
 def measure_parts(scratch: str) -> None:
     """For a worker's Python: prints the rows of the table of parts."""
-    from pipeline.buffers import keep_freed_memory
-    from pipeline.messages import Lease, Sample
+    from stoker.pipeline.arrays import keep_freed_memory
+    from stoker.pipeline.protocol.messages import Lease, Sample
     keep_freed_memory()
     root = os.path.abspath(os.path.join(scratch, "data"))
     paths = sorted(os.path.join(folder, name) for folder in ("negative", "positive")
@@ -128,19 +128,21 @@ def measure_parts(scratch: str) -> None:
 
 def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, folder: str) -> Sequence[float]:
     """A column of that table."""
-    from pipeline.messages import ArraySpec, Job
-    from workers import generators, images
-    from workers.cache import Cache
+    from stoker.pipeline.arrays import ArraySpec
+    from stoker.pipeline.protocol.messages import Job
+    from stoker.pipeline.storage.folder import resolve
+    from stoker.workers.generators import pictures
+    from stoker.workers.cache import Cache
     job = Job("image", (ArraySpec("images", "uint8", (size, size, 3)), ArraySpec("labels", "int32", (1,))), 32, 0,
               "fastest", root)
 
     def produce() -> None:
-        for _ in generators.image(iter(leases), job):
+        for _ in pictures.image(iter(leases), job):
             pass
 
-    generators.cache = None
+    pictures.cache = None
     decoded_us = _us(produce, len(paths))
-    generators.cache = cache = Cache(folder, 8.0, lambda text, error: None)
+    pictures.cache = cache = Cache(folder, 8.0, lambda text, error: None)
     cache.use(job)
     writer, spent_s = cache._writer, []
     store = writer._store  # type: ignore[union-attr]
@@ -156,7 +158,7 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     cache.close()
     cache.use(job)
     batch_us = min(_us(produce, len(paths)) for _ in range(5))
-    places, pixels = [images.resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
+    places, pixels = [resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
 
     def look_up() -> None:
         for place in places:

@@ -14,8 +14,8 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
+from stoker.pipeline.coordinator.buffers import BufferPool
 from benchmarks.table import Goal, Say, Table, main, spread
-from pipeline.buffers import BufferPool
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

@@ -9,15 +9,15 @@ import tempfile
 import time
 from typing import Any, Dict, List, Set, Tuple
 
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.local_workers import LocalWorkers
 from benchmarks.table import Goal, Say, Table, main, spread
 from benchmarks.wire import quiet, worker_python
-from pipeline import sample_data
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.coordinator import Batch
-from pipeline.dataset import scan_folder
-from pipeline.plan import Plan
-from pipeline.stream import BatchStream
-from trainer.local import LocalWorkers
 
 PICTURES = 400
 SIDES = (64, 224)
@@ -63,7 +63,7 @@ class EitherWay(BatchStream):
 
 def first_batch_s(folder: str, python: str) -> float:
     """From ``open_stream`` to the first batch, scan of the folder and start of two workers included."""
-    from trainer.feed import open_stream
+    from stoker.trainer.feed import open_stream
     start = time.monotonic()
     with open_stream(folder, image_size=64, batch_size=32, workers=2, worker_python=python) as stream:
         next(stream)

@@ -18,35 +18,37 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 import numpy as np
 import zmq
 
-from pipeline import codec
-from pipeline.keys import from_environment
-from pipeline.messages import Hello, Job, Lease, Timings
-from workers import generators, worker
-from workers.session import End, Say, Work, WorkerSession
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Timings
+from stoker.pipeline.transport.keys import from_environment
+from stoker.workers import process
+from stoker.workers.generators import registry
+from stoker.workers.generators.output import Output
+from stoker.workers.session import End, Say, Work, WorkerSession
 
 HWM = 64     # messages that wait at a bare socket: as many as Stoker's own lets wait
 
 
-def ready(leases: Iterable[Lease], job: Job) -> Iterator[generators.Output]:
+def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """Hands out the same arrays again and again."""
     arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     for lease in leases:
         count = len(lease.samples)
-        yield generators.Output(tuple(array[:count] for array in arrays))
+        yield Output(tuple(array[:count] for array in arrays))
 
 
 def be_worker(address: str) -> int:
     """A worker as the supervisor starts it, but for what it calls ``image``. As a built-in generator's, its arrays are
     sent as they are; a user's would be copied before."""
-    generators.BUILT_IN["image"] = ready
+    registry.BUILT_IN["image"] = ready
     read_fd, write_fd = os.pipe()        # to whom it says that it started; nobody reads it here
-    return worker.main(["--connect", address, "--name", "ready:%d" % os.getpid(), "--parent", str(os.getppid()),
+    return process.main(["--connect", address, "--name", "ready:%d" % os.getpid(), "--parent", str(os.getppid()),
                         "--status-fd", str(write_fd), "--once", "--quiet"])
 
 
 def send_bare(kind: str, address: str, size: int) -> int:
     """Sends one message again and again, without copying it, until it is killed."""
-    worker.die_with_parent()
+    process.die_with_parent()
     socket = zmq.Context().socket(getattr(zmq, kind))
     socket.setsockopt(zmq.SNDHWM, HWM)
     socket.setsockopt(zmq.LINGER, 0)
@@ -135,7 +137,7 @@ def main(arguments: List[str]) -> int:
         return be_worker(arguments[1])
     if arguments[0] == "bare":
         return send_bare(arguments[1], arguments[2], int(arguments[3]))
-    worker.die_with_parent()
+    process.die_with_parent()
     _Sleepers(arguments[1], int(arguments[2]), float(arguments[3])).run()
     return 0
 

@@ -12,14 +12,14 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.records import generated
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.feed import open_stream
 from benchmarks.table import Goal, Say, Table, main, spread
 from benchmarks.wire import cpu_s, programs, quiet, worker_python
-from pipeline import sample_data
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.dataset import generated
-from pipeline.plan import Plan
-from pipeline.stream import BatchStream
-from trainer.feed import open_stream
 
 PICTURES = 400
 SLEEPERS = ((1, 0.5), (10, 0.5), (100, 0.5), (1000, 0.5), (100, 0.05), (1000, 0.1))   # workers, seconds a batch

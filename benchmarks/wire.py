@@ -16,14 +16,14 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 import zmq
 
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.records import generated
+from stoker.pipeline.stream import BatchStream
+from stoker.pipeline.transport import keys
+from stoker.pipeline.transport.keys import TrainerKeys, WorkerKeys
 from benchmarks.ready import HWM
 from benchmarks.table import Goal, Say, Table, main, spread
-from pipeline import keys
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.dataset import generated
-from pipeline.keys import TrainerKeys, WorkerKeys
-from pipeline.plan import Plan
-from pipeline.stream import BatchStream
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIDES = (64, 224)            # of the pictures, in pixels

@@ -19,8 +19,8 @@ from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from pipeline.config import JobOptions, check_whole
-from pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import JobOptions, check_whole
 
 Key = Union[int, str]
 
@@ -58,7 +58,7 @@ class PlannedBatch:
     epoch: int
     training: bool
     indices: Tuple[int, ...]  # into the training or the validation dataset
-    spares: Tuple[int, ...]   # may stand in for bad ones, in this order; none in an evaluation: they would count twice
+    replacements: Tuple[int, ...]   # may stand in for bad ones, in this order; none in an evaluation: they would count twice
 
 
 class Plan:
@@ -109,7 +109,7 @@ class Plan:
         epoch, offset = divmod(step, self.steps_per_epoch)
         return self.at(epoch * self._per_epoch + offset).indices
 
-    def at(self, position: int, spares: bool = True) -> PlannedBatch:
+    def at(self, position: int, replacements: bool = True) -> PlannedBatch:
         """The batch at ``position``. Costs one shuffle at the first look into an epoch, a slice after that. ``spares``:
         False for those that need none."""
         if not 0 <= position < self.positions:
@@ -119,15 +119,15 @@ class Plan:
         if training:
             start = offset * self.batch_size
             indices = self._epoch_order(epoch)[start:start + self.batch_size].tolist()
-            stand_ins = self._spares(epoch, start) if spares else ()
+            replacements = self._replacements(epoch, start) if replacements else ()
         else:
             start = (offset - self.steps_per_epoch) * self.batch_size
             indices = range(start, min(start + self.batch_size, self.validation_size))
-            stand_ins = ()
+            replacements = ()
         step = epoch * self.steps_per_epoch + min(offset, self.steps_per_epoch)
-        return PlannedBatch(position, step, epoch, training, tuple(indices), stand_ins)
+        return PlannedBatch(position, step, epoch, training, tuple(indices), replacements)
 
-    def _spares(self, epoch: int, start: int) -> Tuple[int, ...]:
+    def _replacements(self, epoch: int, start: int) -> Tuple[int, ...]:
         """A batch's worth of samples from half an epoch further on, wrapping around, without the batch's own."""
         places = (start + self.train_size // 2 + np.arange(min(self.batch_size, self.train_size))) % self.train_size
         others = places[(places < start) | (places >= start + self.batch_size)]
@@ -140,7 +140,7 @@ class Plan:
         return self._shuffled[1]
 
 
-def held(indices: Sequence[int], spares: Sequence[int], bad: Iterable[int], count: int) -> Optional[Tuple[int, ...]]:
+def produced_indices(indices: Sequence[int], replacements: Sequence[int], bad: Iterable[int], count: int) -> Optional[Tuple[int, ...]]:
     """The samples that a batch of ``count`` holds, in order, when ``bad`` ones were found; None if there is no such.
 
     Each bad one of ``indices`` is replaced, in its own place, by the next spare that is not bad itself, for as long as
@@ -149,8 +149,8 @@ def held(indices: Sequence[int], spares: Sequence[int], bad: Iterable[int], coun
     without = set(bad)
     if not without:                  # nearly always
         return tuple(indices) if count == len(indices) else None
-    stand_ins = iter([spare for spare in spares if spare not in without])
-    filled = [next(stand_ins, None) if index in without else index for index in indices]
+    replacements = iter([replacement for replacement in replacements if replacement not in without])
+    filled = [next(replacements, None) if index in without else index for index in indices]
     used = tuple(index for index in filled if index is not None)
     return used if count == len(used) else None
 

@@ -17,19 +17,20 @@ import threading
 import time
 from typing import Any, Dict, Iterator, List, Optional
 
-from pipeline.audit import Audit
-from pipeline.bad_samples import BadSamples
-from pipeline.bottleneck import WINDOW_S, Meter, Sums, Taken, Verdict, Watch, verdict
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.coordinator import Batch, Coordinator
-from pipeline.dataset import Dataset
-from pipeline.errors import RunFailed, StokerError
-from pipeline.messages import printable
-from pipeline.plan import Plan
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.coordinator.thread import Coordinator
+from stoker.pipeline.errors import RunFailed, StokerError
+from stoker.pipeline.monitoring.audit import Audit
+from stoker.pipeline.monitoring.bad_samples import BadSamples
+from stoker.pipeline.monitoring.throughput import WINDOW_S, ThroughputMeter, Window, BatchTimings, Verdict, Watch, verdict
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.sources.dataset import Dataset
 
 log = logging.getLogger("stoker")
 
-LOOK_S = 0.5           # between two looks at what holds the run up
+REPORT_INTERVAL_S = 0.5           # between two looks at what holds the run up
 POLL_S = 0.2           # how often a waiting consumer looks after the attached workers
 BAD_SHOWN = 10         # bad files that are named at once; all of them are in ``BatchStream.skipped``
 
@@ -52,12 +53,12 @@ class BatchStream:
         self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
-        self._sources: List[Any] = []
+        self._worker_groups: List[Any] = []
         self.waited_s = 0.0           # all the time that the consumer waited for batches
         self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
-        self._meter = Meter(options.prefetch_of(job))
+        self._meter = ThroughputMeter(options.prefetch_of(job))
         self._watch = Watch()
-        self._handed_s = self._looked_s = time.monotonic()   # when a batch was handed out; when it was looked
+        self._handed_s = self._reported_s = time.monotonic()   # when a batch was handed out; when it was looked
         self.skipped: Dict[str, str] = {}  # path -> reason, of the bad files met so far, whatever became of them
         self._audit: Optional[Audit] = None
         self._bad_samples: Optional[BadSamples] = None
@@ -100,11 +101,11 @@ class BatchStream:
         """How many bad files were met: with a list of them (``StreamOptions.bad_samples``), before a resume too."""
         return len(self.skipped if self._bad_samples is None else self._bad_samples)
 
-    def attach(self, source: Any) -> None:
+    def attach(self, group: Any) -> None:
         """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
         more, or None; ``source.adjust(sums, fleet)`` may change their number, and says whether it did;
         ``source.stop()`` ends them within two seconds."""
-        self._sources.append(source)
+        self._worker_groups.append(group)
 
     def __enter__(self) -> "BatchStream":
         return self
@@ -124,12 +125,12 @@ class BatchStream:
         batch = self._wait_for(self._position)
         if batch is None:
             raise StopIteration
-        self._meter.add(Taken(self.waited_s - waited_before_s, asked_s - self._handed_s, batch.produce_s,
+        self._meter.add(BatchTimings(self.waited_s - waited_before_s, asked_s - self._handed_s, batch.produce_s,
                               *batch.timings[:3], batch.wire_s))
         self._handed_s = time.monotonic()
-        if self._handed_s >= self._looked_s + LOOK_S:
-            self._looked_s = self._handed_s
-            self._look()
+        if self._handed_s >= self._reported_s + REPORT_INTERVAL_S:
+            self._reported_s = self._handed_s
+            self._report()
         if batch.skipped:
             self._note_bad(batch)
         if self._audit is not None and batch.training:
@@ -146,19 +147,19 @@ class BatchStream:
         """What held the run up in the last so many seconds, and how many workers it needs; None: too early to tell."""
         return self._found(self._meter.sums(last_s))
 
-    def _found(self, sums: Sums) -> Optional[Verdict]:
+    def _found(self, sums: Window) -> Optional[Verdict]:
         fleet = self._coordinator.fleet
         return verdict(sums, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(sums) else None
 
-    def _look(self) -> None:
+    def _report(self) -> None:
         sums = self._meter.sums(WINDOW_S)
         found = self._found(sums)
         if found is None:
             return
         if self._watch.is_news(found.name, self._handed_s):
             log.info("bottleneck: %s", found.sentence)
-        for source in self._sources:
-            if source.adjust(sums, self._coordinator.fleet):
+        for group in self._worker_groups:
+            if group.adjust(sums, self._coordinator.fleet):
                 self._meter.clear()
 
     def _note_bad(self, batch: Batch) -> None:
@@ -193,8 +194,8 @@ class BatchStream:
             done = self._position >= self.plan.positions
             self._coordinator.stop("all steps are done" if done else "the trainer closed the stream", done)
         finally:
-            for source in self._sources:
-                source.stop()
+            for group in self._worker_groups:
+                group.stop()
             self._close_files()
 
     def _files(self) -> List[Any]:
@@ -232,28 +233,28 @@ class BatchStream:
                 if error is not None:
                     raise error
                 now = time.monotonic()
-                self._look_after_workers(now - start)
+                self._check_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
                     limit_s = (self._options.worker_timeout_s if self._coordinator.without_workers_s()
                                else self._options.batch_timeout_s)
-                    log.warning("%s", self._coordinator.story(now - start, limit_s))
+                    log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
             return None
         finally:
             self.waited_s += time.monotonic() - start
 
-    def _look_after_workers(self, waited_s: float) -> None:
-        for source in self._sources:
-            trouble = source.trouble()
+    def _check_workers(self, waited_s: float) -> None:
+        for group in self._worker_groups:
+            trouble = group.trouble()
             if trouble:
                 raise RunFailed(trouble)
         if waited_s > self._options.batch_timeout_s:
-            raise RunFailed("%s; its samples: %s" % (self._coordinator.story(waited_s, self._options.batch_timeout_s),
+            raise RunFailed("%s; its samples: %s" % (self._coordinator.stall_report(waited_s, self._options.batch_timeout_s),
                                                      ", ".join(self._next_paths())))
         limit_s = self._options.worker_timeout_s
         if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
             raise RunFailed("%s; start workers with: %s"
-                            % (self._coordinator.story(waited_s, limit_s), self.worker_command))
+                            % (self._coordinator.stall_report(waited_s, limit_s), self.worker_command))
 
     def _next_paths(self) -> List[str]:
         planned = self.plan.at(self._position)

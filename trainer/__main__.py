@@ -47,9 +47,9 @@ def _run() -> int:
     signal.set_wakeup_fd(write_fd)
     threading.Thread(target=_watch, args=(read_fd,), name="stoker-ctrl-c", daemon=True).start()
     try:
-        from pipeline.errors import StokerError
+        from stoker.pipeline.errors import StokerError
         try:
-            from trainer import cli
+            from stoker.trainer import cli
             return cli.run()
         except StokerError as error:
             print("stoker-train: error: %s" % error, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from typing import Any, Dict, IO
 
 import tensorflow as tf
 
-from pipeline.errors import CheckpointMismatch, ConfigError
+from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 
 RECORD = "stoker.json"
 LOCK = "stoker.lock"

@@ -11,11 +11,11 @@ from typing import Any, Optional, Sequence, Tuple, Union
 
 import configargparse
 
-from pipeline.config import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamOptions
-from pipeline.errors import ConfigError
-from pipeline.plan import Plan, fingerprint
-from pipeline.stream import BatchStream
-from trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan, fingerprint
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -128,7 +128,7 @@ def _parser() -> configargparse.ArgumentParser:
                        help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt; "
                             "and used, the samples that were used, where those are not all of indices")
     group.add_argument("--health-file", metavar="FILE",
-                       help="touch this file once a second while the stream lives: python -m pipeline.health FILE, for "
+                       help="touch this file once a second while the stream lives: python -m stoker.pipeline.monitoring.health FILE, for "
                             "the health check of a container, says whether that is so")
     return parser
 
@@ -162,7 +162,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     checkpoint_dir = args.checkpoint_dir or os.path.join(
         "runs", os.path.basename(dataset.root) if dataset.root else args.generator)
     tf = _import_tensorflow()
-    from trainer import checkpoint, model, train
+    from stoker.trainer import checkpoint, model, train
     tf.set_random_seed(args.seed)
     held = checkpoint.lock(checkpoint_dir)
     start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))

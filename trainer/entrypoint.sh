@@ -15,12 +15,12 @@ if [ -e /keys/trainer.key_secret ] && [ ! -r /keys/trainer.key_secret ]; then
     exit 2
 fi
 if [ "${1:-}" = keys ]; then
-    python -m pipeline.keys /keys "$2" >&2
+    python -m stoker.pipeline.transport.keys /keys "$2" >&2
     exec tar -C "/keys/workers/$2" -cf - .
 fi
 
 [ -e /keys/trainer.key_secret ] || say "first start: making keys for the trainer and its workers"
-python -m pipeline.keys /keys worker >/dev/null
+python -m stoker.pipeline.transport.keys /keys worker >/dev/null
 found=$(ls /data) || { say "error: DATA (${DATA:-./data}) cannot be read by user $(id -u): chmod it, or say STOKER_USER"; exit 2; }
 data=/data
 name=$(basename "${DATA:-data}")
@@ -28,7 +28,7 @@ if [ "${STOKER_GENERATOR:-}" = numerical ]; then
     data='' name=numerical
 elif [ -z "$found" ] && [ "${DATA:-./data}" = ./data ]; then
     say "no pictures in ./data: training on sample pictures"
-    python -m pipeline.sample_data /sample/pictures
+    python -m stoker.pipeline.sources.sample_data /sample/pictures
     data=/sample/pictures name=sample-pictures
 fi
 case $name in

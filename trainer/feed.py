@@ -8,16 +8,19 @@ import os
 from dataclasses import replace
 from typing import Any, Dict, Optional, Tuple, Union
 
-from pipeline.config import GENERATORS, JobOptions, StreamOptions, check_whole
-from pipeline.crew import Crew
-from pipeline.dataset import Dataset, generated, scan_folder
-from pipeline.errors import ConfigError
-from pipeline.plan import Plan
-from pipeline.stream import Batch, BatchStream
-from trainer.local import LocalWorkers
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import GENERATORS, JobOptions, StreamOptions, check_whole
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.records import generated
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.local_workers import LocalWorkers
 
 AUTO = "auto"     # as a number of workers
-DEFAULT_CACHE_GB, MOST_CACHE_GB = 10.0, 1000      # as of stoker-worker
+DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000      # as of stoker-worker
 
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
@@ -66,9 +69,9 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
                  worker_python: Optional[str] = None, cache: Optional[str] = None,
                  cache_gb: float = DEFAULT_CACHE_GB) -> BatchStream:
     """The stream of ``plan`` with its local workers. Raises ConfigError."""
-    crew = Crew(len(os.sched_getaffinity(0))) if workers in (None, AUTO) else None
-    processes = crew.wanted if crew else _check_workers(workers)
-    if crew and options.prefetch == StreamOptions.prefetch:      # nobody chose it: each of them is to hold two leases
+    autoscaler = Autoscaler(len(os.sched_getaffinity(0))) if workers in (None, AUTO) else None
+    processes = autoscaler.wanted if autoscaler else _check_workers(workers)
+    if autoscaler and options.prefetch == StreamOptions.prefetch:      # nobody chose it: each of them is to hold two leases
         options = replace(options, prefetch=max(options.prefetch, 2 * processes))
     if cache is not None:
         _check_cache(cache, cache_gb, job.generator, processes)
@@ -77,7 +80,7 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
         if processes:
             own = [] if job.generator in GENERATORS else [job.generator]
             stream.attach(LocalWorkers(stream.address, processes, worker_python, own, job.follow_links,
-                                       stream.local_keys, crew, cache, cache_gb))
+                                       stream.local_keys, autoscaler, cache, cache_gb))
     except BaseException:
         stream.close()
         raise
@@ -94,8 +97,8 @@ def _check_workers(workers: Any) -> int:
 def _check_cache(cache: str, gb: float, generator: str, processes: int) -> None:
     if not cache:
         raise ConfigError("cache must name a folder on a disk of this host, not ''")
-    if isinstance(gb, bool) or not isinstance(gb, (int, float)) or not 0 < gb <= MOST_CACHE_GB:
-        raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MOST_CACHE_GB, gb))
+    if isinstance(gb, bool) or not isinstance(gb, (int, float)) or not 0 < gb <= MAX_CACHE_GB:
+        raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MAX_CACHE_GB, gb))
     if generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
     if not processes:

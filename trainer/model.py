@@ -4,8 +4,8 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 
-from pipeline.messages import ArraySpec
-from trainer.staging import Stage, stage
+from stoker.pipeline.arrays import ArraySpec
+from stoker.trainer.staging import Stage, stage
 
 LEARNING_RATE = 0.001
 

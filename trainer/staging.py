@@ -13,8 +13,8 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 # not tf.contrib.staging, where the same class is: tf.contrib takes a second to import
 from tensorflow.python.ops.data_flow_ops import StagingArea
 
-from pipeline.stream import Batch
-from trainer.feed import feed_dict
+from stoker.pipeline.batch import Batch
+from stoker.trainer.feed import feed_dict
 
 
 class Stage(NamedTuple):
@@ -25,7 +25,7 @@ class Stage(NamedTuple):
     put: Any           # op
 
 
-class Turn(NamedTuple):
+class StepInput(NamedTuple):
     """What the loop is to do next, in one call: train or evaluate on ``batch`` (None: neither) with ``feed``, and run
     ``put``, if any."""
 
@@ -49,11 +49,11 @@ class Direct:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def turns(self, batch: Batch) -> Iterator[Turn]:
+    def turns(self, batch: Batch) -> Iterator[StepInput]:
         """What ``batch``, the next of the stream, leads to."""
-        yield Turn(batch, feed_dict(batch, self._model.inputs, self._model.labels))
+        yield StepInput(batch, feed_dict(batch, self._model.inputs, self._model.labels))
 
-    def last(self) -> Iterator[Turn]:
+    def last(self) -> Iterator[StepInput]:
         """What there is to do when the stream has ended."""
         return iter(())
 
@@ -65,16 +65,16 @@ class Staged(Direct):
         super().__init__(model)
         self._staged: Optional[Batch] = None      # put, and not yet trained on
 
-    def turns(self, batch: Batch) -> Iterator[Turn]:
+    def turns(self, batch: Batch) -> Iterator[StepInput]:
         if not batch.training or not len(batch):
             yield from self.last()
             yield from super().turns(batch)
             return
         before, self._staged = self._staged, batch
         stage_ = self._model.stage
-        yield Turn(before, feed_dict(batch, stage_.inputs, stage_.labels), stage_.put)
+        yield StepInput(before, feed_dict(batch, stage_.inputs, stage_.labels), stage_.put)
 
-    def last(self) -> Iterator[Turn]:
+    def last(self) -> Iterator[StepInput]:
         before, self._staged = self._staged, None
         if before is not None:
-            yield Turn(before, {})
+            yield StepInput(before, {})

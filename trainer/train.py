@@ -8,10 +8,11 @@ from typing import Any, Iterator, NamedTuple, Optional
 import tensorflow as tf
 from tqdm import tqdm
 
-from pipeline.errors import DatasetError
-from pipeline.stream import Batch, BatchStream
-from trainer.model import Model
-from trainer.staging import Direct, Staged, Turn
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.model import Model
+from stoker.trainer.staging import Direct, Staged, StepInput
 
 log = logging.getLogger("stoker")
 
@@ -117,16 +118,16 @@ class Loop:
         return Result(self._steps, self._images, time.monotonic() - start, self._stream.waited_s - waited_before,
                       self._accuracy, self._stream.interrupted)
 
-    def _turns(self) -> Iterator[Turn]:
+    def _turns(self) -> Iterator[StepInput]:
         for batch in self._stream:
             yield from self._feed.turns(batch)
         yield from self._feed.last()
 
-    def _put(self, session: Any, turn: Turn) -> None:
+    def _put(self, session: Any, turn: StepInput) -> None:
         # without the session's hooks: it is no training step
         session.run_step_fn(lambda step_context: step_context.session.run(turn.put, turn.feed))
 
-    def _train(self, session: Any, batch: Batch, turn: Turn, writer: Any) -> None:
+    def _train(self, session: Any, batch: Batch, turn: StepInput, writer: Any) -> None:
         if self._bar is None or self._bar.stoker_epoch != batch.epoch:
             self._open_bar(batch)
         model = self._model
@@ -152,7 +153,7 @@ class Loop:
         self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
         self._bar.update(len(batch.indices))
 
-    def _evaluate(self, session: Any, batch: Batch, turn: Turn, writer: Any) -> None:
+    def _evaluate(self, session: Any, batch: Batch, turn: StepInput, writer: Any) -> None:
         evaluation = self._evaluation = self._evaluation or _Evaluation()
         model = self._model
         if len(batch):

@@ -8,11 +8,11 @@ from typing import Callable, Optional, Sequence
 try:
     import configargparse
 
-    from pipeline.config import check_address
-    from pipeline.errors import ConfigError
-    from pipeline.keys import advice, load_worker
-    from workers.cache_folder import DEFAULT_GB, check, reason
-    from workers.supervisor import cores, supervise
+    from stoker.pipeline.options import check_address
+    from stoker.pipeline.errors import ConfigError
+    from stoker.pipeline.transport.keys import advice, load_worker
+    from stoker.workers.cache_folder import DEFAULT_GB, check, reason
+    from stoker.workers.supervisor import cores, supervise
 except ImportError as error:   # usually the wrong interpreter: say so, where a traceback would not
     sys.exit("stoker-worker: error: %s cannot run workers (%s): pip install Stoker there, or name another interpreter"
              % (sys.executable, error))
@@ -46,7 +46,7 @@ def _parser() -> configargparse.ArgumentParser:
     parser.add_argument("--cache-gb", type=float, default=DEFAULT_GB, metavar="N",
                         help="most that the cache may grow to, in 2**30 bytes (default: %(default)g)")
     parser.add_argument("--health-file", metavar="FILE",
-                        help="touch this file once a second while a trainer is connected: python -m pipeline.health "
+                        help="touch this file once a second while a trainer is connected: python -m stoker.pipeline.monitoring.health "
                              "FILE, for the health check of a container, says whether that is so")
     parser.add_argument("--once", action="store_true", help="end with the run instead of waiting for the next trainer")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")

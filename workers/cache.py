@@ -35,13 +35,14 @@ from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
-from pipeline.messages import Job
-from workers import images, jpeg
-from workers.cache_folder import Folder, import_error, reason, trial
-from workers.stopwatch import timed
+from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.storage.folder import SamplePath, within
+from stoker.workers import images, jpeg
+from stoker.workers.cache_folder import Folder, import_error, reason, trial
+from stoker.workers.stopwatch import timed
 
 FORMAT = 1                   # raised with every change of what an entry is
-MAP_SPARE_BYTES = 1 << 30    # of address space, beyond four times the limit: it is not what bounds the file
+EXTRA_MAP_BYTES = 1 << 30    # of address space, beyond four times the limit: it is not what bounds the file
 BATCH_BYTES = 4 << 20        # of one transaction
 PENDING_BYTES = 32 << 20     # not yet written, from which on no more is taken
 WRITE_AFTER_S = 0.5          # what is no whole batch waits no longer
@@ -111,7 +112,7 @@ class Cache:
         return self._file is not None and self._fault is None
 
     @timed("storage")
-    def get(self, place: images.Place, out: np.ndarray) -> bool:
+    def get(self, place: SamplePath, out: np.ndarray) -> bool:
         """Copies the sample into ``out``, uint8 [height, width, 3] and C-contiguous, if it is there; else ``out`` may
         hold anything."""
         self.misses += 1
@@ -120,7 +121,7 @@ class Cache:
         except OSError:
             return False                                        # whoever reads it is going to say what is wrong
         try:
-            if place.root and not images.within(place, fd):
+            if place.root and not within(place, fd):
                 return False
             head = _head(place, os.fstat(fd))
         finally:
@@ -145,8 +146,8 @@ class Cache:
         self.misses -= 1
         return True
 
-    def put(self, place: images.Place, status: Optional[os.stat_result], pixels: bytes, index: int) -> None:
-        """Keeps ``pixels``, to which the file of ``status`` (``images.read``; None: not to be relied on) was decoded.
+    def put(self, place: SamplePath, status: Optional[os.stat_result], pixels: bytes, index: int) -> None:
+        """Keeps ``pixels``, to which the file of ``status`` (``folder.read``; None: not to be relied on) was decoded.
         ``index``: the sample's in its dataset."""
         self._most_index = max(self._most_index, index)
         if status is None or self._writer is None:
@@ -195,7 +196,7 @@ class Cache:
         if self._crashed and os.path.exists(trial(path)):      # else it was killed from outside
             raise _Damaged("a worker died while it looked through it")
         # mode: nobody else may see the pictures here who may not see them there
-        env = self._lmdb.open(os.fsencode(path), subdir=False, map_size=4 * self._limit + MAP_SPARE_BYTES,
+        env = self._lmdb.open(os.fsencode(path), subdir=False, map_size=4 * self._limit + EXTRA_MAP_BYTES,
                               metasync=False, mode=0o600, max_readers=1000)
         try:
             wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
@@ -396,7 +397,7 @@ def _decoder() -> bytes:
     return digest.digest()
 
 
-def _head(place: images.Place, status: os.stat_result) -> bytes:
+def _head(place: SamplePath, status: os.stat_result) -> bytes:
     key = hashlib.blake2b(place, digest_size=_KEY_BYTES).digest()
     mtime, ctime = (ns & (1 << 64) - 1 for ns in (status.st_mtime_ns, status.st_ctime_ns))   # beyond 1970..2262
     return _HEAD.pack(key, status.st_size, mtime, ctime, status.st_ino, status.st_dev)

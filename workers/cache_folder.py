@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Iterator
 
-from pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError
 
 DEFAULT_GB = 10.0
 MOST_GB = 1000

@@ -8,34 +8,19 @@ fails and is tried again, perhaps elsewhere.
 Sizes are (height, width), as arrays have them; PIL's own are (width, height).
 """
 
-import errno
-import functools
 import io
-import os
 import random
-import re
-import socket
-import stat
-import time
 import warnings
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Tuple, Union
 
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import ConfigError, ProtocolError
-from workers import jpeg
-from workers.stopwatch import timed
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.storage import folder
+from stoker.pipeline.storage.folder import BadFile
+from stoker.workers import jpeg
+from stoker.workers.stopwatch import timed
 
-#: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
-_BAD_PATH = {
-    errno.ENOENT: "no such file",
-    errno.ENOTDIR: "a part of the path is no directory",
-    errno.EISDIR: "is a directory",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.ELOOP: "too many levels of symbolic links",
-    errno.ENAMETOOLONG: "name too long",
-}
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
 
@@ -43,8 +28,6 @@ _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are 
 #: gap is Pillow's own ``reducing_gap``. Measured against 'exact' with the same filter in benchmarks/quality.py.
 _SCALED = {"fast": (2.0, _FILTERS.BICUBIC), "fastest": (1.0, _FILTERS.BILINEAR), "sampled": (0.7, _FILTERS.NEAREST)}
 
-#: The largest file that is read: more than the largest picture that PIL decodes takes, uncompressed.
-MAX_FILE_BYTES = 1 << 30
 
 #: EXIF's orientation -> what makes such a picture upright, as in PIL's ``ImageOps.exif_transpose``.
 _TRANSPOSE: Any = getattr(Image, "Transpose", Image)    # where they are since Pillow 9, and before
@@ -55,69 +38,8 @@ _SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 #: PIL's names of what is opened, the most frequent first; MPO comes as JPEG.
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
-_REASON_CHARS = 200
 
-#: A file changed so lately may change again without another time to show for it.
-_RACY_S = 2.0
-
-#: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
-may_follow_links = False
-
-
-class BadImage(Exception):
-    """This file will never be a picture: skip the sample. ``str(error)`` is a one-line reason.
-
-    The reason holds no path, address or state of a decoder: the same file gives the same reason on every host.
-    """
-
-    def __init__(self, kind: str, fact: str = "") -> None:
-        fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
-        super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:_REASON_CHARS])
-
-
-class Place(bytes):
-    """The path of a sample's file, and the folder that it may not lead out of, if any."""
-
-    root = b""
-
-
-def resolve(root: str, path: str, follow_links: bool = False) -> Place:
-    """The place of a sample's file: ``path`` ('/' between its parts) below ``root``.
-
-    As bytes, for on Python 3.6 under ``LANG=C`` a str with other than ASCII letters opens nothing. Undecodable
-    names travel as surrogate escapes (PEP 383). ``load`` follows a link within the root, and one that leads out of
-    it with ``follow_links`` alone, which is the job's wish.
-
-    Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
-    nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
-    every file in it would else be taken for one that is gone; or if this worker's own command line does not permit
-    to follow links.
-    """
-    if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
-    try:
-        folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise ProtocolError("a lease names the file %r under %r: that is no file name" % (path, root)) from error
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
-                          "is with the worker's --data" % (root, socket.gethostname()))
-    place = Place(os.path.join(folder, name))
-    if follow_links and not may_follow_links:
-        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
-                          "--follow-links" % (root, socket.gethostname()))
-    if not follow_links:
-        place.root = folder
-    return place
-
-
-def check_root(root: str, probes: Sequence[str]) -> None:
-    """Raises ConfigError if there is none of ``probes``, some paths of the dataset, below ``root``: every file would
-    be taken for one that is gone."""
-    if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
-        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, there "
-                          "is none; say where it is with the worker's --data"
-                          % (root, socket.gethostname(), len(probes), probes[0]))
+read = timed("storage")(folder.read)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
@@ -142,41 +64,6 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str, exif_rotat
     return decoded(read(path)[0], size, decode, exif_rotate)
 
 
-@timed("storage")
-def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
-    """The content of the file, and its status: None if it changed meanwhile or just before, when another content may
-    have the same. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or leads out of the
-    root of a Place."""
-    # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe by now? without waiting
-        try:
-            if isinstance(path, Place) and path.root and not within(path, fd):
-                raise BadImage("a link that leads out of the data folder")
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImage("not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise BadImage("a file of more than %d bytes" % MAX_FILE_BYTES)
-            settled = time.time() - status.st_ctime > _RACY_S
-            data = os.read(fd, status.st_size + 1)
-            if len(data) != status.st_size:     # more than one call reads, or its size is changing
-                with open(fd, "rb", 0, closefd=False) as file:
-                    data += file.read()
-            return data, status if settled and _version(os.fstat(fd)) == _version(status) else None
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if error.errno not in _BAD_PATH:
-            raise
-        raise BadImage(type(error).__name__, _BAD_PATH[error.errno]) from error
-
-
 @timed("decode")
 def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
     """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if there is no such ``decode``."""
@@ -188,16 +75,16 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
         warnings.simplefilter("ignore")
         try:
             return _decode(data, size, decode, exif_rotate)
-        except (BadImage, MemoryError, ImportError):
+        except (BadFile, MemoryError, ImportError):
             raise
         except OSError as error:
             if error.errno is not None:  # not of the content, which is in memory: PIL wanted something of the host
                 raise
             if "out of memory" in str(error).lower():
                 raise MemoryError(str(error)) from error
-            raise BadImage(type(error).__name__, str(error)) from error
+            raise BadFile(type(error).__name__, str(error)) from error
         except Exception as error:  # PIL raises nearly anything on bad content, down to KeyError and struct.error
-            raise BadImage(type(error).__name__, str(error)) from error
+            raise BadFile(type(error).__name__, str(error)) from error
 
 
 @timed("augment")
@@ -217,27 +104,6 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     image = ImageEnhance.Brightness(image).enhance(brightness)
     image = ImageEnhance.Contrast(image).enhance(contrast)
     return ImageOps.mirror(image) if flipped else image
-
-
-def _version(status: os.stat_result) -> Tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def within(place: Place, fd: int) -> bool:
-    """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
-    try:
-        real = os.readlink(b"/proc/self/fd/%d" % fd)
-    except OSError:                     # no /proc here
-        real = os.path.realpath(bytes(place))
-    if real.startswith(_real(place.root)):
-        return True
-    _real.cache_clear()                 # the root may be a link itself, to another folder by now
-    return real.startswith(_real(place.root))
-
-
-@functools.lru_cache(maxsize=16)
-def _real(folder: bytes) -> bytes:
-    return os.path.join(os.path.realpath(folder), b"")
 
 
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:

@@ -14,7 +14,7 @@ _SEGMENT = struct.Struct(">BBH")           # 0xff, what it is, its length
 _FRAME = struct.Struct(">BHHB")            # of a frame's segment: bits, height, width, components
 _FRAMES = (0xC0, 0xC1, 0xC2)               # baseline, extended, progressive; the rest is rare
 _BEFORE = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE)) | frozenset(range(0xE0, 0xF0))   # what may stand before it
-_PIXELS_MOST = 1 << 26                     # beyond, PIL may think it a decompression bomb
+_MAX_PIXELS = 1 << 26                     # beyond, PIL may think it a decompression bomb
 
 Box = Tuple[float, float, float, float]
 
@@ -30,7 +30,7 @@ def size_of(data: bytes) -> Optional[Tuple[int, int]]:
             return None
         if kind in _FRAMES:
             bits, height, width, components = _FRAME.unpack_from(data, place + 4)
-            plain = bits == 8 and components == 3 and 0 < width * height <= _PIXELS_MOST
+            plain = bits == 8 and components == 3 and 0 < width * height <= _MAX_PIXELS
             return (width, height) if plain else None
         if kind not in _BEFORE or length < 2:
             return None

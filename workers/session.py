@@ -14,8 +14,8 @@ What the generator finishes for a run that is over is dropped.
 from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple
 
-from pipeline.messages import (Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Stop,
-                               Timings, Welcome, sendable)
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Returned
+from stoker.pipeline.protocol.messages import Revoked, Stop, Timings, Welcome, sendable
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception

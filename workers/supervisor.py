@@ -26,29 +26,29 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
+from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
 
 START_FAILURES = 5     # deaths in a row before "started", after which the place is given up
 BACKOFF_S = 0.1        # after a death soon after the start; doubles up to BACKOFF_MOST_S
-BACKOFF_MOST_S = 1.0   # whoever waits for the steps of a worker that is killed again and again waits no longer
+MAX_BACKOFF_S = 1.0   # whoever waits for the steps of a worker that is killed again and again waits no longer
 SOON_S = 1.0
 PR_SET_PDEATHSIG = 1
 STARTED, ENDED = b"started\n", b"ended\n"   # what a worker says
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")   # how ``explain_exit`` begins when a library failed
-LOOK_S = 1.0           # how often to look whether the parent is still there
+PARENT_CHECK_INTERVAL_S = 1.0           # how often to look whether the parent is still there
 
 
 class Spawn(NamedTuple):
     """Start a process in this place; ``last_exit`` tells how its predecessor ended."""
 
-    place: int
+    slot: int
     last_exit: str
 
 
 class Signal(NamedTuple):
     """Send this signal to the process in this place."""
 
-    place: int
+    slot: int
     signum: int
 
 
@@ -58,7 +58,7 @@ class Note(NamedTuple):
     text: str
 
 
-class _Place:
+class _Slot:
     def __init__(self) -> None:
         self.state = "WAITING"      # STARTING, RUNNING, WAITING or DONE
         self.due_s = 0.0            # WAITING: when to start
@@ -103,7 +103,7 @@ class Supervisor:
 
     def __init__(self, processes: int, once: bool, drain_s: float) -> None:
         self._processes = processes     # places beyond it are to leave, or have left
-        self._places = [_Place() for _ in range(processes)]
+        self._slots = [_Slot() for _ in range(processes)]
         self._once, self._drain_s = once, drain_s
         self._signals = 0
         self._kill_at: Optional[float] = None
@@ -112,8 +112,8 @@ class Supervisor:
 
     def next_deadline(self, now: float) -> Optional[float]:
         """When ``tick`` wants to be called, at the latest; None: only events matter."""
-        times = [place.due_s for place in self._places if place.state == "WAITING"]
-        times += [place.kill_at for place in self._places if place.kill_at is not None]
+        times = [slot.due_s for slot in self._slots if slot.state == "WAITING"]
+        times += [slot.kill_at for slot in self._slots if slot.kill_at is not None]
         if self._kill_at is not None:
             times.append(self._kill_at)
         return min(times) if times else None
@@ -121,12 +121,12 @@ class Supervisor:
     def tick(self, now: float) -> List[Any]:
         """Starts what is due; kills what does not drain."""
         effects: List[Any] = []
-        for number, place in enumerate(self._places):
-            if place.state == "WAITING" and now >= place.due_s:
-                place.state, place.since_s = "STARTING", now
-                effects.append(Spawn(number, place.last_exit))
-            if place.kill_at is not None and now >= place.kill_at:
-                place.kill_at = None
+        for number, slot in enumerate(self._slots):
+            if slot.state == "WAITING" and now >= slot.due_s:
+                slot.state, slot.since_s = "STARTING", now
+                effects.append(Spawn(number, slot.last_exit))
+            if slot.kill_at is not None and now >= slot.kill_at:
+                slot.kill_at = None
                 effects += [Note("worker %d is still busy after %.0f s of draining: killed" % (number, self._drain_s)),
                             Signal(number, signal.SIGKILL)]
         if self._kill_at is not None and now >= self._kill_at:
@@ -140,59 +140,59 @@ class Supervisor:
         if self._signals:
             return []
         self._processes = processes
-        self._places += [_Place() for _ in range(processes - len(self._places))]
-        for number, place in enumerate(self._places):
-            if place.state in ("WAITING", "DONE"):
-                place.state = "WAITING" if number < processes else "DONE"
-        leave = [signal_ for signal_ in self._to_all(signal.SIGTERM) if signal_.place >= processes]
+        self._slots += [_Slot() for _ in range(processes - len(self._slots))]
+        for number, slot in enumerate(self._slots):
+            if slot.state in ("WAITING", "DONE"):
+                slot.state = "WAITING" if number < processes else "DONE"
+        leave = [signal_ for signal_ in self._to_all(signal.SIGTERM) if signal_.slot >= processes]
         for signal_ in leave:
-            self._places[signal_.place].kill_at = now + self._drain_s
+            self._slots[signal_.slot].kill_at = now + self._drain_s
         return leave
 
     def started(self, number: int, now: float) -> None:
         """The process in this place works."""
-        place = self._places[number]
-        if place.state == "STARTING":
-            place.state, place.since_s, place.unstarted = "RUNNING", now, 0
+        slot = self._slots[number]
+        if slot.state == "STARTING":
+            slot.state, slot.since_s, slot.unstarted = "RUNNING", now, 0
 
     def exited(self, number: int, returncode: int, ended: bool, now: float) -> List[Any]:
         """The process in this place is dead. ``ended``: it had said so."""
-        place = self._places[number]
-        unstarted, place.last_exit = place.state == "STARTING", explain_exit(returncode)
-        asked, place.kill_at = place.kill_at is not None, None
+        slot = self._slots[number]
+        unstarted, slot.last_exit = slot.state == "STARTING", explain_exit(returncode)
+        asked, slot.kill_at = slot.kill_at is not None, None
         if ended and returncode == EXIT_DRAINED:
-            place.last_exit += " (asked to leave)"
+            slot.last_exit += " (asked to leave)"
         if self._signals:
-            place.state = "DONE"
+            slot.state = "DONE"
             return self._maybe_over()
         if ended and returncode == EXIT_ENDED and self._once:
             # over for those, too, that just restarted and never heard of it
-            place.state = "DONE"
+            slot.state = "DONE"
             return self._stop_all(EXIT_ENDED, now) + self._maybe_over()
         if ended and returncode in (EXIT_REFUSED, EXIT_CONFIG):
-            place.state = "DONE"
+            slot.state = "DONE"
             return self._stop_all(returncode, now) + self._maybe_over()
         if number >= self._processes:
-            place.state, place.last_exit = "DONE", ""
+            slot.state, slot.last_exit = "DONE", ""
             return []
         if asked:                               # and is wanted again meanwhile
-            place.state, place.due_s, place.last_exit = "WAITING", now, ""
+            slot.state, slot.due_s, slot.last_exit = "WAITING", now, ""
             return []
-        place.unstarted = place.unstarted + 1 if unstarted else 0
-        if place.unstarted >= START_FAILURES:
-            place.state = "DONE"
+        slot.unstarted = slot.unstarted + 1 if unstarted else 0
+        if slot.unstarted >= START_FAILURES:
+            slot.state = "DONE"
             return ([Note("worker %d ended %d times before it had started, last with %s: giving up; what it printed "
-                          "stands above" % (number, START_FAILURES, place.last_exit))]
+                          "stands above" % (number, START_FAILURES, slot.last_exit))]
                     + self._stop_all(EXIT_FAILED, now) + self._maybe_over())
-        place.soon = place.soon + 1 if now - place.since_s < SOON_S or unstarted else 0
-        place.restarts += 1
-        place.state = "WAITING"
+        slot.soon = slot.soon + 1 if now - slot.since_s < SOON_S or unstarted else 0
+        slot.restarts += 1
+        slot.state = "WAITING"
         # the first death costs no pause: whoever waits for its steps waits for the new process
-        place.due_s = now + (min(BACKOFF_MOST_S, BACKOFF_S * 2 ** min(place.soon - 2, 16)) if place.soon > 1 else 0.0)
-        place.last_exit += ", restart %d" % place.restarts
+        slot.due_s = now + (min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(slot.soon - 2, 16)) if slot.soon > 1 else 0.0)
+        slot.last_exit += ", restart %d" % slot.restarts
         if ended and returncode == EXIT_DRAINED:
             return []
-        return [Note("worker %d ended with %s" % (number, place.last_exit))]
+        return [Note("worker %d ended with %s" % (number, slot.last_exit))]
 
     def asked_to_stop(self, now: float) -> List[Any]:
         """SIGTERM or Ctrl-C: the first drains, the second kills."""
@@ -201,19 +201,19 @@ class Supervisor:
     def _stop_all(self, end_with: int, now: float) -> List[Any]:
         self._signals += 1
         self._end_with = self._end_with or end_with
-        for place in self._places:
-            if place.state == "WAITING":
-                place.state = "DONE"
+        for slot in self._slots:
+            if slot.state == "WAITING":
+                slot.state = "DONE"
         if self._signals == 1:
             self._kill_at = now + self._drain_s
         return self._to_all(signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
 
     def _to_all(self, signum: int) -> List[Any]:
-        return [Signal(number, signum) for number, place in enumerate(self._places)
-                if place.state in ("STARTING", "RUNNING")]
+        return [Signal(number, signum) for number, slot in enumerate(self._slots)
+                if slot.state in ("STARTING", "RUNNING")]
 
     def _maybe_over(self) -> List[Any]:
-        if all(place.state == "DONE" for place in self._places):
+        if all(slot.state == "DONE" for slot in self._slots):
             self.exit_code = self._end_with
         return []
 
@@ -252,7 +252,7 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
             if isinstance(effect, Spawn):
                 status_read, status_write = os.pipe()
                 os.set_blocking(status_read, False)
-                command = [sys.executable, "-m", "workers.worker", "--name", "%s/%d" % (name, effect.place),
+                command = [sys.executable, "-m", "stoker.workers.process", "--name", "%s/%d" % (name, effect.slot),
                            "--parent", str(os.getpid()), "--status-fd", str(status_write),
                            "--last-exit", effect.last_exit] + list(worker_args)
                 # a session of its own: the terminal's Ctrl-C comes here alone. It dies with this process from its first
@@ -262,11 +262,11 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                                                start_new_session=True, preexec_fn=die_with_parent)
                 finally:
                     os.close(status_write)
-                children[effect.place] = _Child(process, status_read)
-                said[effect.place] = b""
+                children[effect.slot] = _Child(process, status_read)
+                said[effect.slot] = b""
             elif isinstance(effect, Signal):
-                if effect.place in children:
-                    children[effect.place].process.send_signal(effect.signum)
+                if effect.slot in children:
+                    children[effect.slot].process.send_signal(effect.signum)
             else:
                 note(effect.text)
 
@@ -274,8 +274,8 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
         while supervisor.exit_code is None:
             carry_out(supervisor.tick(time.monotonic()))
             deadline = supervisor.next_deadline(time.monotonic())
-            timeout_s = min(LOOK_S, LOOK_S if deadline is None else max(0.0, deadline - time.monotonic()))
-            fds = {child.status_fd: place for place, child in children.items()}
+            timeout_s = min(PARENT_CHECK_INTERVAL_S, PARENT_CHECK_INTERVAL_S if deadline is None else max(0.0, deadline - time.monotonic()))
+            fds = {child.status_fd: slot for slot, child in children.items()}
             readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(fds), [], [], timeout_s)[0]
             now = time.monotonic()
             if lifeline and os.getppid() != parent:
@@ -294,13 +294,13 @@ def supervise(processes: int, worker_args: Sequence[str], once: bool, drain_s: f
                 for number in wake_read.recv(4096):
                     if number in (signal.SIGTERM, signal.SIGINT):
                         carry_out(supervisor.asked_to_stop(now))
-            for place, child in list(children.items()):
+            for slot, child in list(children.items()):
                 returncode = child.process.poll()
                 if returncode is not None:
-                    said[place] += _read(child.status_fd)
+                    said[slot] += _read(child.status_fd)
                     os.close(child.status_fd)
-                    del children[place]
-                    carry_out(supervisor.exited(place, returncode, said.pop(place).endswith(ENDED), now))
+                    del children[slot]
+                    carry_out(supervisor.exited(slot, returncode, said.pop(slot).endswith(ENDED), now))
         return supervisor.exit_code
     except (OSError, ValueError) as error:       # ValueError: select's limit of about a thousand
         note("cannot run %d processes: %s (see ulimit -n and ulimit -u)" % (processes, error))

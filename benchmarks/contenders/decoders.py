@@ -15,8 +15,8 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 from PIL import Image
 
+from stoker.workers import images
 from benchmarks.contenders.protocol import files_of
-from workers import images
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where they are since Pillow 9.1, and before
 BICUBIC, BILINEAR = _FILTERS.BICUBIC, _FILTERS.BILINEAR

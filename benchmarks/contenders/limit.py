@@ -18,8 +18,8 @@ from benchmarks.contenders.protocol import BATCH, arguments, serve_with, shuffle
 
 def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
     if way != "libjpeg":
-        from pipeline.buffers import keep_freed_memory
-        from workers import images
+        from stoker.pipeline.arrays import keep_freed_memory
+        from stoker.workers import images
         keep_freed_memory()
         return lambda path: np.asarray(images.load(path, (size, size), way))
     import cv2

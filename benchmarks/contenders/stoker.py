@@ -7,10 +7,10 @@ from __future__ import generator_stop
 
 from typing import Iterator
 
+from stoker.pipeline.options import StreamOptions
+from stoker.trainer.feed import open_stream
 from benchmarks.contenders.protocol import BATCH, arguments, serve
 from benchmarks.contenders.trainer_1_9 import fed
-from pipeline.config import StreamOptions
-from trainer.feed import open_stream
 
 PREFETCH = StreamOptions().prefetch
 

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from pipeline import sample_data
+from stoker.pipeline.sources import sample_data
 from tests.compose.project import Project, compose_command, docker, images_of, tracked_files
 
 ROWS = []

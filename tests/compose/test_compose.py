@@ -73,7 +73,7 @@ def test_health(project):
     for container in (trainer, worker):
         wait_for(lambda: health(container) == "healthy", "a healthy container")  # noqa: B023
     docker("kill", trainer)
-    assert docker("exec", worker, "python", "-m", "pipeline.health", "/tmp/alive") == "well"     # for ten seconds more
+    assert docker("exec", worker, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive") == "well"     # for ten seconds more
     wait_for(lambda: health(worker) == "unhealthy", "an unhealthy worker")
     assert "no sign of life for" in docker("inspect", "--format", "{{json .State.Health.Log}}", worker)
 
@@ -221,7 +221,7 @@ def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path
             pass                                         # it is still trying
         said = docker("logs", stranger)
         assert "the trainer does not let this worker in" in said and "connected to" not in said
-        assert "not connected yet" in docker("exec", stranger, "python", "-m", "pipeline.health", "/tmp/alive",
+        assert "not connected yet" in docker("exec", stranger, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive",
                                              check=False)
         project.wait_for_end()
         assert re.search("a handshake with .* failed", project.log())

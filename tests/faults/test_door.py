@@ -13,12 +13,13 @@ import time
 import pytest
 import zmq
 
-from pipeline import keys
-from pipeline.codec import encode
-from pipeline.errors import ConfigError
-from pipeline.guard import Limits
-from pipeline.messages import Alive, Hello
-from pipeline.transport import Listener, Waker
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.protocol.codec import encode
+from stoker.pipeline.protocol.messages import Alive, Hello
+from stoker.pipeline.transport import keys
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
 from tests.support.processes import (command_line, consumer_program, free_port, opened, wait_for, worker_pids,
                                      workers_program)

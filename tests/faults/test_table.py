@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from pipeline.errors import RunFailed
+from stoker.pipeline.errors import RunFailed
 from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened, wait_for,
                                      worker_pids, workers_program)
 

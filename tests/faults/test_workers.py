@@ -10,9 +10,9 @@ import msgpack
 import pytest
 import zmq
 
-from pipeline.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
-from pipeline.messages import (PROTOCOL_VERSION, Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped,
-                               Welcome)
+from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
+from stoker.pipeline.protocol.messages import PROTOCOL_VERSION, Alive, Failed, Hello, Lease, Leaving, Produced, Refused
+from stoker.pipeline.protocol.messages import Skipped, Welcome
 from tests.support.processes import diary, kill, opened, wait_for, worker_pids
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictures: 15 steps an epoch

@@ -16,20 +16,20 @@ from dataclasses import replace
 
 import msgpack
 
-from pipeline.errors import ProtocolError
+from stoker.pipeline.errors import ProtocolError
 from tests.fuzz.mutation import Mutator
 from tests.support.memory import rss_kb
 
 CHUNK = 50000          # messages of one seed
-GROWTH_MOST_KB = 8192  # of a process, from the end of its first chunk on: what an allocator may still do
+MAX_GROWTH_KB = 8192  # of a process, from the end of its first chunk on: what an allocator may still do
 JOB = INDICES = codec = Produced = None   # set by load()
 
 
 def load():
     """Imports the codec, which ``--guided`` must do under atheris' eyes. Returns the corpus."""
     global JOB, INDICES, codec, Produced
-    from pipeline import codec
-    from pipeline.messages import Produced
+    from stoker.pipeline.protocol import codec
+    from stoker.pipeline.protocol.messages import Produced
     from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER, INDICES, JOB
     return [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
 
@@ -104,8 +104,8 @@ def plain(runs, seed):
     growth = [samples[-1] - samples[0] for samples in memory.values()]
     for samples in memory.values():
         print("  RSS %d KB after the first chunk, %d KB at the end of %d" % (samples[0], samples[-1], len(samples)))
-    if max(growth) > GROWTH_MOST_KB:
-        print("stoker: fuzz_codec: a process grew by %d KB (limit %d)" % (max(growth), GROWTH_MOST_KB))
+    if max(growth) > MAX_GROWTH_KB:
+        print("stoker: fuzz_codec: a process grew by %d KB (limit %d)" % (max(growth), MAX_GROWTH_KB))
         return 1
     return 0
 

@@ -14,11 +14,13 @@ import traceback
 
 import numpy as np
 
-from pipeline import codec, coordinator
-from pipeline.dataset import Dataset
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped, Welcome
-from pipeline.plan import Plan
+from stoker.pipeline.coordinator import thread as coordinator
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped
+from stoker.pipeline.protocol.messages import Welcome
+from stoker.pipeline.sources.dataset import Dataset
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
 from tests.support.memory import rss_kb
@@ -29,8 +31,8 @@ JOB = JobOptions(image_size=(2, 3), batch_size=2)
 OPTIONS = StreamOptions(prefetch=6, lease_s=2.0)
 STEPS = 24
 MESSAGES = 400          # of a session, before the honest worker comes
-TABLE_MOST = 1000       # entries of any table of coordinator and scheduler, tables within tables included
-GROWTH_MOST_KB = 8192   # of this process, after the first tenth
+MAX_TABLE = 1000       # entries of any table of coordinator and scheduler, tables within tables included
+MAX_GROWTH_KB = 8192   # of this process, after the first tenth
 DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(2 * STEPS)), (0, 1) * STEPS, ())
 CORPUS = [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
 
@@ -198,7 +200,7 @@ class Session:
         check_invariants(self.coordinator._scheduler)
         for owner in (self.coordinator, self.coordinator._scheduler):
             for name, table in vars(owner).items():
-                assert _entries(table) <= TABLE_MOST, "%s of %s has %d entries" % (name, owner, _entries(table))
+                assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))
 
 
 def _batch(run, lease):
@@ -244,8 +246,8 @@ def main():
     print("coordinator: %d messages in %d runs (%d of which would have ended by what members said) in %.1f s: %.0f/s; "
           "RSS %d KB after a tenth, %d KB at the end"
           % (sent, seed - args.seed, aborted, seconds, sent / seconds, first_kb, last_kb))
-    if last_kb - first_kb > GROWTH_MOST_KB:
-        print("stoker: fuzz_coordinator: grew by %d KB (limit %d)" % (last_kb - first_kb, GROWTH_MOST_KB))
+    if last_kb - first_kb > MAX_GROWTH_KB:
+        print("stoker: fuzz_coordinator: grew by %d KB (limit %d)" % (last_kb - first_kb, MAX_GROWTH_KB))
         return 1
     return 0
 

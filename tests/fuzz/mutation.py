@@ -22,7 +22,7 @@ class Mutator:
     def __init__(self, seed, corpus):
         self._random = random.Random(seed)
         self._draw = self._random.random
-        from pipeline import codec           # not above: fuzz_codec.py imports it under atheris' eyes
+        from stoker.pipeline.protocol import codec  # not above: fuzz_codec.py imports it under atheris' eyes
         self._unpack = codec._unpack         # which, unlike msgpack 1.0.5, leaks nothing
         self._corpus = [[bytes(frame) for frame in frames] for frames in corpus]
 

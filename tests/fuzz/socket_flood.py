@@ -14,9 +14,9 @@ from dataclasses import replace
 
 import zmq
 
-from pipeline import codec
-from pipeline.errors import ProtocolError
-from pipeline.messages import Refused, Welcome
+from stoker.pipeline.errors import ProtocolError
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Refused, Welcome
 from tests.fuzz.mutation import Mutator
 from tests.integration.conftest import draw
 from tests.soak.soak import fitted
@@ -27,7 +27,7 @@ from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
 PEERS = 4
 LIFE = 5000             # messages of a connection, at most
 SEND_S = 5.0            # a connection that takes nothing for so long is given up for a new one
-GROWTH_MOST_KB = 8192   # of the trainer, by the line through its samples after a tenth of the flood
+MAX_GROWTH_KB = 8192   # of the trainer, by the line through its samples after a tenth of the flood
 STUCK_S = 120.0
 
 #: Iterates until the file ``stop`` is there, or for ``steps``; then says how many steps that were.
@@ -166,9 +166,9 @@ def flood(runs, seed):
         same = code == 0 and content(os.path.join(folder, "flooded")) == content(os.path.join(folder, "peace"))
         print("  training: %d steps, %.0f batches/s beside the flood, %.0f in peace; the audits are %s"
               % (steps, steps / seconds, steps / peace_s, "the same" if same else "NOT THE SAME"))
-        if growth_kb > GROWTH_MOST_KB:
-            print("stoker: socket_flood: the trainer grew by %d KB (limit %d)" % (growth_kb, GROWTH_MOST_KB))
-        return 0 if same and growth_kb <= GROWTH_MOST_KB else 1
+        if growth_kb > MAX_GROWTH_KB:
+            print("stoker: socket_flood: the trainer grew by %d KB (limit %d)" % (growth_kb, MAX_GROWTH_KB))
+        return 0 if same and growth_kb <= MAX_GROWTH_KB else 1
 
 
 def main():

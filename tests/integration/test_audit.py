@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.dataset import scan_folder
-from pipeline.plan import Plan
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.folder import scan_folder
 from tests.support.processes import free_port, kill, opened, worker_pids, workers_program
 
 BATCH = 16

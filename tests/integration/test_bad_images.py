@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from pipeline.bad_samples import escaped
-from pipeline.dataset import scan_folder
-from pipeline.errors import RunFailed
-from pipeline.plan import Plan
+from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.monitoring.bad_samples import escaped
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.folder import scan_folder
 from tests.support.bad_pictures import BAD, LATE, ODD, Folder, photo
 from tests.support.processes import interpreter, opened, workers_program
 from tests.support.training import Finished, Trainer, audit, finished
@@ -122,11 +122,11 @@ def test_replace_keeps_each_batch_of_training_whole(runs):
         assert not bad & set(used)
         kept = [(place, index) for place, index in enumerate(line["indices"]) if index not in bad]
         assert [(place, used[place]) for place, _ in kept] == kept         # each in its own place
-        spares = [batch.spares for batch in map(plan.at, range(plan.positions))
+        replacements = [batch.replacements for batch in map(plan.at, range(plan.positions))
                   if batch.training and batch.step == line["step"]][0]
-        good = [index for index in spares if index not in bad]
-        stand_ins = [index for index in used if index not in line["indices"]]
-        assert stand_ins == good[:len(line["indices"]) - len(kept)]
+        good = [index for index in replacements if index not in bad]
+        replacements = [index for index in used if index not in line["indices"]]
+        assert replacements == good[:len(line["indices"]) - len(kept)]
     # evaluation shrinks: no sample may count twice
     held_out = len([path for path in run.dataset.split(SPLIT, SEED)[1].paths if path not in run.folder.bad])
     assert run.ended.stdout.count("(%d samples)" % held_out) == EPOCHS, run.ended

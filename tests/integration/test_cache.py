@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from pipeline.dataset import scan_folder
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.workers.cache import Cache
+from stoker.workers.generators import pictures
 from tests.support.caching import batch, entries, job, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
-from workers import generators
-from workers.cache import Cache
 
 OPTIONS = {"image_size": (48, 64), "decode": "fast", "batch_size": 16, "epochs": 2, "seed": 5}
 COUNT = 120
@@ -36,14 +36,14 @@ def run_of(data, path, workers=1, **options):
 
 def kept(folder, root):
     """(pixels by path, how many of them were copied) by a worker in this process."""
-    generators.cache = Cache(str(folder), 1.0, lambda text, error: None)
+    pictures.cache = Cache(str(folder), 1.0, lambda text, error: None)
     try:
         names = list(scan_folder(root).paths)
         pixels, _ = batch(root, names, size=OPTIONS["image_size"])
-        return pixels, generators.cache.hits
+        return pixels, pictures.cache.hits
     finally:
-        generators.cache.close()
-        generators.cache = None
+        pictures.cache.close()
+        pictures.cache = None
 
 
 @pytest.mark.parametrize("generator", ["image", "augmented"])

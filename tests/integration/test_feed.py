@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.buffers import ALIGNMENT, RECYCLE_FROM_BYTES
+from stoker.pipeline.coordinator.buffers import ALIGNMENT, RECYCLE_FROM_BYTES
 from tests.support.processes import ROOT, interpreter
 
 tf = pytest.importorskip("tensorflow")
 
-from trainer.feed import feed_dict, open_stream  # noqa: E402
+from stoker.trainer.feed import feed_dict, open_stream  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # TensorFlow's own, in tf.contrib
 

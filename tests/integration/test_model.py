@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.config import JobOptions
+from stoker.pipeline.options import JobOptions
 
 tf = pytest.importorskip("tensorflow")
 
-from trainer import model  # noqa: E402
+from stoker.trainer import model  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

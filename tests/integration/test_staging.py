@@ -8,16 +8,16 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from pipeline import sample_data
-from pipeline.buffers import RECYCLE_FROM_BYTES
-from pipeline.dataset import scan_folder
-from pipeline.plan import Plan
+from stoker.pipeline.coordinator.buffers import RECYCLE_FROM_BYTES
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.folder import scan_folder
 from tests.support.processes import interpreter
 from tests.support.training import Trainer, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
 
-from trainer.staging import Direct, Staged  # noqa: E402
+from stoker.trainer.staging import Direct, Staged  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # TensorFlow's own, in tf.contrib
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import sample_data
+from stoker.pipeline.sources import sample_data
 from tests.support.processes import interpreter, workers_program
 from tests.support.training import Trainer, audit, consumed, finished
 

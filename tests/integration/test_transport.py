@@ -7,8 +7,10 @@ import time
 import pytest
 import zmq
 
-from pipeline.guard import Limits
-from pipeline.transport import COPY_BELOW_BYTES, Connection, Listener, Waker
+from stoker.pipeline.transport.connection import Connection
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.sockets import COPY_BELOW_BYTES, Waker
 
 LIMIT_S = 30.0     # there to fail
 

@@ -12,11 +12,11 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, RunFailed
-from pipeline.messages import PROTOCOL_VERSION
+from stoker.pipeline.errors import ConfigError, RunFailed
+from stoker.pipeline.protocol.messages import PROTOCOL_VERSION
+from stoker.trainer.feed import open_stream
 from tests.support.processes import (ROOT, Program, alive, consumer_program, diary, free_port, kill, opened, suspended,
                                      wait_for, worker_pids, workers_program)
-from trainer.feed import open_stream
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 16}     # 120 pictures: 8 steps
 
@@ -105,7 +105,7 @@ def test_sigterm_drains_and_loses_no_work(pictures, tmp_path, own_generators):
 
 
 def test_the_second_sigterm_kills(pictures, own_generators):
-    from workers.__main__ import DRAIN_S
+    from stoker.workers.__main__ import DRAIN_S
     with open_stream(pictures, generator="user_generators:endless", workers=0, **OPTIONS) as stream, \
             workers_program(stream.address, "--processes", "2",
                             "--allow-generator", "user_generators:endless") as workers:
@@ -133,7 +133,7 @@ def test_workers_die_with_their_supervisor(pictures, own_generators):
 def test_a_worker_that_is_suspended_while_it_starts_dies_with_its_supervisor(pictures, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import os, signal\n"
                                                "with open('/proc/self/cmdline') as line:\n"
-                                               "    if 'workers.worker' in line.read():\n"
+                                               "    if 'stoker.workers.process' in line.read():\n"
                                                "        os.kill(os.getpid(), signal.SIGSTOP)\n")
     with workers_program("tcp://127.0.0.1:%d" % free_port(), "--processes", "2",
                          PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])) as workers:

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from pipeline.coordinator import SPARE_BUFFERS
+from stoker.pipeline.coordinator.thread import EXTRA_BUFFERS
 from tests.integration.conftest import draw
 from tests.support.memory import open_files, rss_kb, threads
 from tests.support.processes import Program, descendants, interpreter, worker_pids
@@ -159,7 +159,7 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
     for (kind, pid), taken in samples.items():
         if len(taken.kb) > 1:
             grows |= taken.report("%s %d" % (kind, pid), WARM_UP * batches, growth_kb)
-    peak_kb, most_kb = max(samples[("trainer", trainer.pid)].kb), (PREFETCH + SPARE_BUFFERS) * BATCH_BYTES // 1024
+    peak_kb, most_kb = max(samples[("trainer", trainer.pid)].kb), (PREFETCH + EXTRA_BUFFERS) * BATCH_BYTES // 1024
     beyond_kb = peak_kb - base_kb - most_kb
     print("  trainer: peak %d KB = base %d KB + prefetch * batch bytes %d KB + %d KB (limit %d)"
           % (peak_kb, base_kb, most_kb, beyond_kb, BEYOND_BASE_KB))

@@ -182,7 +182,7 @@ class Folder:
     def __init__(self, parent):
         self.root = os.path.join(str(parent), "pictures")
         self.bad = {}
-        self._late = []
+        self._stragglers = []
         kinds = sorted(list(ODD) + list(BAD) + list(LATE))
         random.Random(3).shuffle(kinds)
         for name in ("left", "right", "left/folder.jpg"):
@@ -202,10 +202,10 @@ class Folder:
                 write(place)
             else:
                 photo(number).save(place)
-                self._late.append((path, LATE[kind]))
+                self._stragglers.append((path, LATE[kind]))
 
     def after_the_scan(self):
         """What happens to the files behind the trainer's back."""
-        for path, (change, reason) in self._late:
+        for path, (change, reason) in self._stragglers:
             change(os.path.join(self.root, path))
             self.bad[path] = reason

@@ -6,9 +6,11 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from pipeline.messages import ArraySpec, Job, Lease, Sample
-from workers import generators, images
-from workers.cache import Cache
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.protocol.messages import Job, Lease, Sample
+from stoker.pipeline.storage import folder as storage
+from stoker.workers.cache import Cache
+from stoker.workers.generators import pictures
 
 SIZE = (24, 32)
 
@@ -51,7 +53,7 @@ def batch(root, names=None, epoch=0, **options):
     names = sorted(os.listdir(str(root))) if names is None else names
     a_job = job(root, **options)
     samples = tuple(Sample(index, name, 0) for index, name in enumerate(names))
-    output, = getattr(generators, a_job.generator)(iter([Lease(1, 0, epoch, True, samples)]), a_job)
+    output, = getattr(pictures, a_job.generator)(iter([Lease(1, 0, epoch, True, samples)]), a_job)
     bad = {names[each.index]: each.reason for each in output.skipped}
     return dict(zip([name for name in names if name not in bad], output.arrays[0])), bad
 
@@ -66,11 +68,11 @@ def digest(pixels):
 
 def play_worker(folder, root, crashed):
     """A worker in a process of its own: says the samples that it copied, and what all of them are."""
-    images._RACY_S = 0.0
-    generators.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
+    storage._RACY_S = 0.0
+    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
     pixels, _ = batch(root)
-    hits = generators.cache.hits
-    generators.cache.close()
+    hits = pictures.cache.hits
+    pictures.cache.close()
     print(hits)
     print(digest(pixels).decode())
 

@@ -15,7 +15,7 @@ import sys
 import time
 import zlib
 
-from trainer.feed import open_stream
+from stoker.trainer.feed import open_stream
 
 
 def read_checkpoint(path):

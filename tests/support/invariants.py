@@ -4,20 +4,20 @@
 def check_invariants(scheduler):
     """Raises AssertionError where its tables contradict each other or the rules at the top of pipeline/leases.py."""
     window = range(scheduler._head, min(scheduler._end, scheduler._head + scheduler._prefetch))
-    assert scheduler._head <= scheduler._fresh <= max(scheduler._head, window.stop)
-    assert set(scheduler._open) | scheduler._ready == set(range(scheduler._head, scheduler._fresh))
+    assert scheduler._head <= scheduler._next_ungranted <= max(scheduler._head, window.stop)
+    assert set(scheduler._open) | scheduler._ready == set(range(scheduler._head, scheduler._next_ungranted))
     assert not set(scheduler._open) & scheduler._ready
-    for position, spot in scheduler._open.items():
-        assert spot.live <= set(spot.issued)
-        assert bool(spot.live) != (position in scheduler._again), "position %d" % position
-        assert all(scheduler._leases[lease].position == position for lease in spot.live)
-    assert sum(len(spot.live) for spot in scheduler._open.values()) == len(scheduler._leases)
+    for position, entry in scheduler._open.items():
+        assert entry.live <= set(entry.issued)
+        assert bool(entry.live) != (position in scheduler._unassigned), "position %d" % position
+        assert all(scheduler._leases[lease].position == position for lease in entry.live)
+    assert sum(len(entry.live) for entry in scheduler._open.values()) == len(scheduler._leases)
     for key, worker in scheduler._workers.items():
-        assert len(worker.leases) <= worker.capacity and not worker.leases & worker.owed
-        assert len(worker.owed) <= worker.capacity
+        assert len(worker.leases) <= worker.capacity and not worker.leases & worker.unacknowledged
+        assert len(worker.unacknowledged) <= worker.capacity
         assert all(scheduler._leases[lease].worker == key for lease in worker.leases)
         assert not (worker.silent and worker.leases)
         assert worker.waits or not scheduler._has_room(worker)
         assert not worker.waits or key in scheduler._waiting
     assert sum(len(worker.leases) for worker in scheduler._workers.values()) == len(scheduler._leases)
-    assert all(scheduler._open[position].live for position in scheduler._late)
+    assert all(scheduler._open[position].live for position in scheduler._stragglers)

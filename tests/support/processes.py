@@ -15,7 +15,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from trainer.feed import open_stream
+from stoker.trainer.feed import open_stream
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT_S = 60.0
@@ -158,7 +158,7 @@ def descendants(pid):
 def worker_pids(pid=None):
     """The worker processes below a process (by default this one), without their supervisors."""
     return sorted(child for child in descendants(os.getpid() if pid is None else pid)
-                  if b"workers.worker" in _proc(child, "cmdline").split(b"\0"))
+                  if b"stoker.workers.process" in _proc(child, "cmdline").split(b"\0"))
 
 
 def alive(pid):

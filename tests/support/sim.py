@@ -12,14 +12,15 @@ from collections import deque
 
 import numpy as np
 
-from pipeline import codec
-from pipeline.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
-from pipeline.leases import LeaseScheduler
-from pipeline.messages import (Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked,
-                               Sample, Timings, Welcome)
-from pipeline.plan import Plan
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
+from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked
+from stoker.pipeline.protocol.messages import Sample, Timings, Welcome
+from stoker.workers.session import End, Say, Work, WorkerSession
 from tests.support.invariants import check_invariants
-from workers.session import End, Say, Work, WorkerSession
 
 RUN = "5eed"
 BATCH = 2

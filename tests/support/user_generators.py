@@ -12,7 +12,8 @@ import sys
 import time
 from dataclasses import replace
 
-from workers import generators
+from stoker.workers.generators import pictures
+from stoker.workers.generators.output import Output
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -41,33 +42,33 @@ def _slowly(generator, leases, job, seconds):
 
 def slow(leases, job):
     """``image``, with a twentieth of a second more for each batch."""
-    yield from _slowly(generators.image, leases, job, 0.05)
+    yield from _slowly(pictures.image, leases, job, 0.05)
 
 
 def slow_augmented(leases, job):
     """``augmented``, slowed down likewise."""
-    yield from _slowly(generators.augmented, leases, job, 0.05)
+    yield from _slowly(pictures.augmented, leases, job, 0.05)
 
 
 def slower(leases, job):
     """``image``, with half a second more for each batch."""
-    yield from _slowly(generators.image, leases, job, 0.5)
+    yield from _slowly(pictures.image, leases, job, 0.5)
 
 
 def reusing(leases, job):
     """``image`` in one array that is filled again and again, as "it may keep what it likes between leases" allows."""
     kept = None
-    for output in generators.image(leases, job):
+    for output in pictures.image(leases, job):
         images, labels = output.arrays
         if kept is None:
             kept = images.copy()
         kept[:len(images)] = images
-        yield generators.Output((kept[:len(images)], labels))
+        yield Output((kept[:len(images)], labels))
 
 
 def endless(leases, job):
     """Never done with its first batch."""
-    yield from _slowly(generators.image, leases, job, 3600)
+    yield from _slowly(pictures.image, leases, job, 3600)
 
 
 def broken(leases, job):
@@ -75,7 +76,7 @@ def broken(leases, job):
     for lease in leases:
         if lease.position == 2:
             raise ValueError("the label file is empty")
-        yield from generators.image(iter([lease]), job)
+        yield from pictures.image(iter([lease]), job)
 
 
 def broken_once(leases, job):
@@ -88,7 +89,7 @@ def broken_once(leases, job):
                 pass
             else:
                 raise ValueError("the label file is empty")
-        yield from generators.image(iter([lease]), job)
+        yield from pictures.image(iter([lease]), job)
 
 
 def yields_nothing(leases, job):
@@ -100,14 +101,14 @@ def yields_nothing(leases, job):
 def yields_twice(leases, job):
     """Two batches for each lease."""
     for lease in leases:
-        yield from generators.image(iter([lease]), job)
-        yield from generators.image(iter([lease]), job)
+        yield from pictures.image(iter([lease]), job)
+        yield from pictures.image(iter([lease]), job)
 
 
 def wrong_shape(leases, job):
     """One row too few."""
-    for output in generators.image(leases, job):
-        yield generators.Output((output.arrays[0][:, 1:], output.arrays[1]), output.skipped)
+    for output in pictures.image(leases, job):
+        yield Output((output.arrays[0][:, 1:], output.arrays[1]), output.skipped)
 
 
 def plain_function(leases, job):
@@ -122,7 +123,7 @@ def _dies(leases, job, die):
                 die()
             yield sample
     for lease in leases:
-        yield from generators.image(iter([replace(lease, samples=tuple(opened(lease.samples)))]), job)
+        yield from pictures.image(iter([replace(lease, samples=tuple(opened(lease.samples)))]), job)
 
 
 def killed_by_a_file(leases, job):
@@ -147,7 +148,7 @@ def one_is_slow(leases, job):
         seconds = 0.5
     except FileExistsError:
         seconds = 0.05
-    yield from _slowly(generators.image, leases, job, seconds)
+    yield from _slowly(pictures.image, leases, job, seconds)
 
 
 def one_hangs(leases, job):
@@ -157,4 +158,4 @@ def one_hangs(leases, job):
         seconds = 3600
     except FileExistsError:
         seconds = 0.05
-    yield from _slowly(generators.image, leases, job, seconds)
+    yield from _slowly(pictures.image, leases, job, seconds)

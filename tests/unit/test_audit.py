@@ -4,9 +4,9 @@ import zlib
 import numpy as np
 import pytest
 
-from pipeline.audit import Audit, crc32
-from pipeline.errors import ConfigError
-from pipeline.messages import Skipped
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring.audit import Audit, crc32
+from stoker.pipeline.protocol.messages import Skipped
 
 
 def begun(*args):
@@ -21,7 +21,7 @@ class Handed:
 
     def __init__(self, step, worker="host/0"):
         self.step, self.epoch, self.indices, self.worker, self.attempt = step, 0, (2 * step, 2 * step + 1), worker, 1
-        self.skipped, self.sources = (Skipped(2 * step, "broken"),), (2 * step + 1,)
+        self.skipped, self.used_indices = (Skipped(2 * step, "broken"),), (2 * step + 1,)
         self.arrays = (np.arange(step, step + 6, dtype=np.uint8).reshape(1, 6), np.array([[step]], np.int32))
 
 

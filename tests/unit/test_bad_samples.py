@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bad_samples import HEADER, BadSamples, escaped
-from pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring.bad_samples import HEADER, BadSamples, escaped
 
 
 def begun(*args):

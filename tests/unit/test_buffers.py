@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.buffers import ALIGNMENT, RECYCLE_FROM_BYTES, BufferPool
+from stoker.pipeline.coordinator.buffers import ALIGNMENT, RECYCLE_FROM_BYTES, BufferPool
 
 LARGE = (2, RECYCLE_FROM_BYTES)
 

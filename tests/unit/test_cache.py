@@ -14,11 +14,13 @@ import time
 
 import pytest
 
-from pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.storage import folder as storage
+from stoker.workers import cache_folder, images
+from stoker.workers.cache import CLOSE_S, Cache
+from stoker.workers.generators import pictures
 from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, job, same
 from tests.support.processes import LIMIT_S, ROOT, wait_for
-from workers import cache_folder, generators, images
-from workers.cache import CLOSE_S, Cache
 
 COUNT = 20
 
@@ -33,13 +35,13 @@ class Host:
     def worker(self, gb=1.0, **options):
         """The next one; the last one has left in good order."""
         self.end()
-        generators.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), **options)
-        return generators.cache
+        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), **options)
+        return pictures.cache
 
     def end(self):
-        if generators.cache is not None:
-            generators.cache.close()
-            generators.cache = None
+        if pictures.cache is not None:
+            pictures.cache.close()
+            pictures.cache = None
 
     def batch(self, root, names=None, **options):
         """(pixels by name, samples that were copied) by a fresh worker; what it decoded is stored."""
@@ -67,7 +69,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_RACY_S", 0.0)       # the files of a test are made the moment before
+    monkeypatch.setattr(storage, "_RACY_S", 0.0)       # the files of a test are made the moment before
     host = Host(tmp_path / "cache")
     yield host
     host.end()
@@ -179,7 +181,7 @@ def test_other_sizes_ways_and_folders_are_apart(host, photos, tmp_path):
 
 def test_another_decoder_has_another_file(photos, host, monkeypatch):
     from PIL import features
-    from workers import cache as module
+    from stoker.workers import cache as module
     name = module._name(SIZE, "fast", False)
     real = features.version
     monkeypatch.setattr(features, "version", lambda feature: "0.1" if feature == "jpg" else real(feature))
@@ -205,11 +207,11 @@ def test_file_changed_just_now_is_not_kept(photos, tmp_path):
 
 
 def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_RACY_S", -1e9)
+    monkeypatch.setattr(storage, "_RACY_S", -1e9)
     path = str(tmp_path / "growing")
     with open(path, "wb") as file:
         file.write(bytes(64 << 20))
-    assert images.read(path)[1] is not None
+    assert storage.read(path)[1] is not None
     ended = threading.Event()
 
     def change():
@@ -221,7 +223,7 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
     thread.start()
     try:
         # nearly always; but on a busy machine a read may find the other thread asleep
-        assert None in [images.read(path)[1] for _ in range(10)]
+        assert None in [storage.read(path)[1] for _ in range(10)]
     finally:
         ended.set()
         thread.join()
@@ -242,7 +244,7 @@ def test_file_of_any_time(host, photos, year, seconds):
 @pytest.fixture
 def linked(photos, tmp_path, monkeypatch):
     """The photos, and beside them links: to one of them, and out of the folder."""
-    monkeypatch.setattr(images, "may_follow_links", True)
+    monkeypatch.setattr(storage, "may_follow_links", True)
     (tmp_path / "elsewhere").mkdir()
     draw(tmp_path / "elsewhere" / "secret.png", 99)
     os.symlink("00.png", str(photos / "within.png"))
@@ -537,7 +539,7 @@ def test_without_lmdb_the_error_names_the_command(tmp_path):
 
 
 def test_without_the_option_lmdb_is_not_imported():
-    script = "import sys, workers.worker, workers.__main__\nassert 'lmdb' not in sys.modules"
+    script = "import sys, stoker.workers.process, stoker.workers.__main__\nassert 'lmdb' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=LIMIT_S)
 
 

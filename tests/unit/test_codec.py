@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import codec
-from pipeline.errors import ProtocolError, VersionMismatch
-from pipeline.messages import (ITEM_BYTES, MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, ArraySpec, Failed, Hello, Job,
-                               Lease, Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings,
-                               Welcome)
+from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec
+from stoker.pipeline.errors import ProtocolError, VersionMismatch
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed, Hello, Job, Lease
+from stoker.pipeline.protocol.messages import Leaving, Produced, Refused, Returned, Revoked, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Welcome
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -383,7 +384,7 @@ def test_a_batch_may_hold_spares(skipped, count):
 
 
 @pytest.mark.parametrize("skipped, count, sentence", [
-    ((), 1, "count is 1 with 0 skipped: the lease holds 2 samples and 2 spares"),
+    ((), 1, "count is 1 with 0 skipped: the lease holds 2 samples and 2 replacements"),
     ((1,), 1, "count is 1 with 1 skipped"), ((5,), 1, "count is 1 with 1 skipped"),
     ((5, 1, 2), 2, "count is 2 with 3 skipped"),
     ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not hold"),
@@ -421,10 +422,10 @@ def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
 def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
     most = "\U0001f600"
     failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT)
-    assert codec.decode_from_worker(codec.encode(failed), codec.most_header_bytes(1)) == failed
+    assert codec.decode_from_worker(codec.encode(failed), codec.max_header_bytes(1)) == failed
     produced = Produced("r" * 64, 1 << 62, 1 << 62, 0,
                         tuple(Skipped((1 << 62) + number, most * MAX_REASON) for number in range(1000)), 0.1, ())
-    assert codec.decode_from_worker(codec.encode(produced), codec.most_header_bytes(1000)) == produced
+    assert codec.decode_from_worker(codec.encode(produced), codec.max_header_bytes(1000)) == produced
     with pytest.raises(ProtocolError, match="limit 1048576"):
         codec.decode_from_worker([bytes((1 << 20) + 1)], 1 << 20)
 

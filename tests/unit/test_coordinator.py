@@ -7,12 +7,14 @@ import msgpack
 import numpy as np
 import pytest
 
-from pipeline import codec, peers
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.coordinator import Coordinator
-from pipeline.dataset import Dataset
-from pipeline.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped, Timings, Welcome
-from pipeline.plan import Plan
+from stoker.pipeline.coordinator import bans
+from stoker.pipeline.coordinator.thread import Coordinator
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped, Timings
+from stoker.pipeline.protocol.messages import Welcome
+from stoker.pipeline.sources.dataset import Dataset
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 HELLO = Hello("host:1/0", 1, "python 3.13.0, pillow 13.0.0", 2, "")
@@ -99,9 +101,9 @@ def test_leases_have_spares_only_to_replace_with_and_only_in_training():
         say(coordinator, b"a", replace(HELLO, capacity=9))
         assert coordinator._listener.to(b"a", Welcome)[0].job.exif_rotate
         for lease in coordinator._listener.to(b"a", Lease):
-            spares = tuple(sample.index for sample in lease.spares)
-            assert spares == (coordinator._plan.at(lease.position).spares if policy == "replace" else ())
-            assert bool(spares) == (policy == "replace" and lease.training)
+            replacements = tuple(sample.index for sample in lease.replacements)
+            assert replacements == (coordinator._plan.at(lease.position).replacements if policy == "replace" else ())
+            assert bool(replacements) == (policy == "replace" and lease.training)
 
 
 def test_a_batch_says_which_samples_it_holds():
@@ -109,11 +111,11 @@ def test_a_batch_says_which_samples_it_holds():
     say(coordinator, b"a", HELLO)
     first, second = coordinator._listener.to(b"a", Lease)
     planned = coordinator._plan.at(0)
-    bad = (Skipped(planned.indices[0], "bad"), Skipped(planned.spares[0], "bad"))
+    bad = (Skipped(planned.indices[0], "bad"), Skipped(planned.replacements[0], "bad"))
     say(coordinator, b"a", replace(batch(coordinator, first), skipped=bad))
     say(coordinator, b"a", batch(coordinator, second))
-    assert coordinator.batches[0].sources == (planned.spares[1], planned.indices[1])
-    assert coordinator.batches[1].sources == coordinator.batches[1].indices
+    assert coordinator.batches[0].used_indices == (planned.replacements[1], planned.indices[1])
+    assert coordinator.batches[1].used_indices == coordinator.batches[1].indices
 
 
 def test_words_of_a_broken_connection_make_no_member(coordinator):
@@ -156,7 +158,7 @@ def test_the_last_words_of_a_drained_worker_count(coordinator, caplog):
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     say(coordinator, b"b", HELLO)
     assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [2, 3]
-    assert not any(spot.deaths for spot in coordinator._scheduler._open.values())
+    assert not any(entry.deaths for entry in coordinator._scheduler._open.values())
 
 
 @pytest.mark.parametrize("spoil", [
@@ -209,7 +211,7 @@ def test_whoever_talks_nonsense_is_cut_off_and_not_heard_again(coordinator):
     for _ in range(50):
         coordinator._receive(b"b", [b"nonsense"])
     assert coordinator._listener.gone == {b"b"}
-    assert len(coordinator._listener.to(b"b", Refused)) == peers.NONSENSE_MOST
+    assert len(coordinator._listener.to(b"b", Refused)) == bans.MAX_MALFORMED
     say(coordinator, b"b", HELLO)
     assert len(coordinator._listener.to(b"b", Welcome)) == 1 and b"b" not in coordinator._members
     assert b"a" in coordinator._members

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset import (DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NOTHING_IN_IT, Dataset, generated,
-                              scan_folder)
-from pipeline.errors import ConfigError, DatasetError
-from pipeline.messages import Sample
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.protocol.messages import Sample
+from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NOTHING_IN_IT
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.records import generated
 
 
 def tree(root, *paths):

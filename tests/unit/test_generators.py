@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import ConfigError, ProtocolError
-from pipeline.messages import ArraySpec, Job, Lease, Sample, Skipped
-from pipeline.plan import held, sample_seed
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.plan import produced_indices, sample_seed
+from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
+from stoker.workers import images
+from stoker.workers.generators import example, numerical, pictures
+from stoker.workers.generators.output import batch_of
+from stoker.workers.generators.output import Output, check
+from stoker.workers.generators.registry import find
 from tests.support import bad_pictures
-from workers import example, generators, images
-from workers.generators import Output, check, find
 
 HEIGHT, WIDTH = 12, 20
 IMAGES = (ArraySpec("images", "uint8", (HEIGHT, WIDTH, 3)), ArraySpec("labels", "int32", (1,)))
@@ -60,7 +64,7 @@ def photos(tmp_path):
 @pytest.mark.parametrize("decode", ["exact", "fast"])
 def test_image_yields_pictures_and_labels_in_the_leases_order(photos, tmp_path, decode):
     chosen = [photos[i] for i in (7, 2, 9, 0)]
-    output = one(generators.image, lease(chosen), job(root=tmp_path, decode=decode))
+    output = one(pictures.image, lease(chosen), job(root=tmp_path, decode=decode))
     pixels, labels = output.arrays
     assert pixels.dtype == np.uint8 and pixels.shape == (4, HEIGHT, WIDTH, 3) and pixels.flags.c_contiguous
     assert labels.dtype == np.int32 and labels.tolist() == [[1], [2], [0], [0]]
@@ -71,7 +75,7 @@ def test_image_yields_pictures_and_labels_in_the_leases_order(photos, tmp_path, 
 
 def test_bad_files_are_left_out_and_named(photos, tmp_path):
     chosen = [photos[i] for i in (10, 3, 11, 12, 5)]
-    output = one(generators.image, lease(chosen), job(root=tmp_path))
+    output = one(pictures.image, lease(chosen), job(root=tmp_path))
     pixels, labels = output.arrays
     assert pixels.shape == (2, HEIGHT, WIDTH, 3) and pixels.flags.c_contiguous
     assert labels.tolist() == [[0], [2]]
@@ -81,7 +85,7 @@ def test_bad_files_are_left_out_and_named(photos, tmp_path):
                               Skipped(12, "FileNotFoundError: no such file"))
 
 
-@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
+@pytest.mark.parametrize("generator", [pictures.image, pictures.augmented, example.grayscale])
 def test_a_batch_of_nothing_but_bad_files_is_empty_and_of_the_right_shape(photos, tmp_path, generator):
     output = one(generator, lease(photos[10:]), job(root=tmp_path))
     assert [(array.dtype.name, array.shape) for array in output.arrays] == [
@@ -89,31 +93,31 @@ def test_a_batch_of_nothing_but_bad_files_is_empty_and_of_the_right_shape(photos
     assert [item.index for item in output.skipped] == [10, 11, 12]
 
 
-@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
-@pytest.mark.parametrize("own, spares, bad, used", [
+@pytest.mark.parametrize("generator", [pictures.image, pictures.augmented, example.grayscale])
+@pytest.mark.parametrize("own, replacements, bad, used", [
     ((10, 3, 11, 5), (1, 12, 2, 4), (10, 11, 12), (1, 3, 2, 5)),
     ((0, 1, 2, 3), (10, 4), (), (0, 1, 2, 3)),
     ((10, 3, 11, 12), (1,), (10, 11, 12), (1, 3)),
     ((10, 3), (11, 12), (10, 11, 12), (3,)),
     ((10, 11), (12, 9), (10, 11, 12), (9,)),
 ])
-def test_bad_files_are_replaced_in_their_place(photos, tmp_path, generator, own, spares, bad, used):
+def test_bad_files_are_replaced_in_their_place(photos, tmp_path, generator, own, replacements, bad, used):
     a_job = job("augmented", tmp_path)
-    a_lease = replace(lease([photos[i] for i in own], epoch=2), spares=tuple(photos[i] for i in spares))
+    a_lease = replace(lease([photos[i] for i in own], epoch=2), replacements=tuple(photos[i] for i in replacements))
     output = one(generator, a_lease, a_job)
     assert tuple(item.index for item in output.skipped) == bad
-    assert held(own, spares, bad, len(output.arrays[0])) == used
+    assert produced_indices(own, replacements, bad, len(output.arrays[0])) == used
     alone = one(generator, lease([photos[i] for i in used], epoch=2), a_job)      # augmented by its own index
     assert content(alone)[0] == content(output)[0]
 
 
 def test_a_generator_must_put_spares_in_the_place_of_bad_samples():
     pixels, labels = arrays(3)
-    a_lease = replace(lease(THREE), spares=(Sample(8, "d", 0),))
+    a_lease = replace(lease(THREE), replacements=(Sample(8, "d", 0),))
     check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job())
     check(Output((pixels[:2], labels[:2]), (Skipped(5, "bad"), Skipped(8, "bad"))), a_lease, job())
     for count, bad in ((2, (5,)), (3, (5, 6))):
-        with pytest.raises(ValueError, match=r"for so many are in the lease \(with 1 spares in place of bad ones: "
+        with pytest.raises(ValueError, match=r"for so many are in the lease \(with 1 replacements in place of bad ones: "
                                              "generators.batch_of"):
             check(Output((pixels[:count], labels[:count]), tuple(Skipped(one, "bad") for one in bad)), a_lease, job())
 
@@ -124,7 +128,7 @@ def test_a_generator_must_put_spares_in_the_place_of_bad_samples():
 ])
 def test_batch_of_takes_no_row_that_the_job_does_not_want(photos, row, error):
     with pytest.raises((ValueError, TypeError), match=error):
-        generators.batch_of(lease(photos[:1]), job(), lambda sample: (row, [sample.label]))
+        batch_of(lease(photos[:1]), job(), lambda sample: (row, [sample.label]))
 
 
 def test_pictures_are_turned_if_the_job_says_so(tmp_path):
@@ -132,19 +136,19 @@ def test_pictures_are_turned_if_the_job_says_so(tmp_path):
     a_lease = lease([Sample(0, "turned.jpg", 0)])
     for exif_rotate in (False, True):
         a_job = replace(job(root=tmp_path), exif_rotate=exif_rotate)
-        pixels = one(generators.image, a_lease, a_job).arrays[0][0]
+        pixels = one(pictures.image, a_lease, a_job).arrays[0][0]
         assert np.array_equal(pixels, images.load(str(tmp_path / "turned.jpg"), (HEIGHT, WIDTH), "exact", exif_rotate))
 
 
 def test_a_short_last_batch(photos, tmp_path):
     leases = [lease(photos[0:4]), lease(photos[4:8], 1), lease(photos[8:10], 2)]
-    outputs = list(generators.image(iter(leases), job(root=tmp_path)))
+    outputs = list(pictures.image(iter(leases), job(root=tmp_path)))
     assert [len(output.arrays[0]) for output in outputs] == [4, 4, 2]
 
 
 def test_generators_ask_for_a_lease_only_when_they_have_delivered_the_last(photos, tmp_path):
     """One Output for each lease, in order: the worker relies on it for who gets which."""
-    for generator, a_job in ((generators.image, job(root=tmp_path)), (generators.augmented, job(root=tmp_path)),
+    for generator, a_job in ((pictures.image, job(root=tmp_path)), (pictures.augmented, job(root=tmp_path)),
                              (example.grayscale, job(root=tmp_path))):
         taken = []
         leases = (taken.append(i) or lease(photos[i:i + 1], i) for i in range(3))
@@ -155,7 +159,7 @@ def test_generators_ask_for_a_lease_only_when_they_have_delivered_the_last(photo
 
 def test_a_lease_that_names_a_file_outside_of_the_root_fails(tmp_path):
     with pytest.raises(ProtocolError):
-        one(generators.image, lease([Sample(0, "../x.png", 0)]), job(root=tmp_path))
+        one(pictures.image, lease([Sample(0, "../x.png", 0)]), job(root=tmp_path))
 
 
 def test_trouble_of_the_host_is_not_skipped(photos, tmp_path, monkeypatch):
@@ -164,16 +168,16 @@ def test_trouble_of_the_host_is_not_skipped(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(images, "load", no_memory)
     with pytest.raises(MemoryError):
-        one(generators.image, lease(photos[:2]), job(root=tmp_path))
+        one(pictures.image, lease(photos[:2]), job(root=tmp_path))
 
 
 # -------------------------------------------------------------------------------------- augmentation
 
 def test_augmented_is_image_with_augment_seeded_by_seed_epoch_and_index(photos, tmp_path):
     a_job = job("augmented", tmp_path)
-    plain = one(generators.image, lease(photos[:10]), a_job).arrays[0]
+    plain = one(pictures.image, lease(photos[:10]), a_job).arrays[0]
     for epoch in (0, 1):
-        varied = one(generators.augmented, lease(photos[:10], epoch=epoch), a_job).arrays[0]
+        varied = one(pictures.augmented, lease(photos[:10], epoch=epoch), a_job).arrays[0]
         for index, row in enumerate(varied):
             chance = random.Random(sample_seed(a_job.seed, epoch, index))
             assert np.array_equal(row, images.augment(Image.fromarray(plain[index]), chance))
@@ -182,7 +186,7 @@ def test_augmented_is_image_with_augment_seeded_by_seed_epoch_and_index(photos, 
 def test_augmented_differs_by_epoch_and_seed_and_not_by_anything_else(photos, tmp_path):
     def pixels(epoch=0, seed=11, position=0, samples=photos[:10]):
         a_job = job("augmented", tmp_path, seed=seed)
-        return one(generators.augmented, lease(samples, position, epoch), a_job).arrays[0]
+        return one(pictures.augmented, lease(samples, position, epoch), a_job).arrays[0]
 
     first = pixels()
     assert not np.array_equal(first, pixels(epoch=1))
@@ -194,11 +198,11 @@ def test_augmented_differs_by_epoch_and_seed_and_not_by_anything_else(photos, tm
 def test_evaluation_is_never_augmented(photos, tmp_path):
     a_job = job("augmented", tmp_path)
     evaluation = lease(photos[:10], training=False)
-    plain = one(generators.image, evaluation, a_job)
-    assert content(one(generators.augmented, evaluation, a_job)) == content(plain)
+    plain = one(pictures.image, evaluation, a_job)
+    assert content(one(pictures.augmented, evaluation, a_job)) == content(plain)
 
 
-@pytest.mark.parametrize("generator", [generators.image, generators.augmented, example.grayscale])
+@pytest.mark.parametrize("generator", [pictures.image, pictures.augmented, example.grayscale])
 def test_the_same_lease_gives_the_same_bytes_whatever_was_in_between(photos, tmp_path, generator):
     a_job = job(root=tmp_path, decode="fast")
     wanted = lease(photos[2:6] + photos[11:12], 3, epoch=2)
@@ -215,7 +219,7 @@ def test_the_same_lease_gives_the_same_bytes_whatever_was_in_between(photos, tmp
 
 def records(numbers, seed=11, epoch=0, training=True):
     samples = [Sample(index, str(number), 0) for index, number in enumerate(numbers)]
-    return one(generators.numerical, lease(samples, epoch=epoch, training=training),
+    return one(numerical.numerical, lease(samples, epoch=epoch, training=training),
                job("numerical", arrays=NUMBERS, seed=seed)).arrays
 
 
@@ -268,7 +272,7 @@ def test_numerical_takes_an_empty_lease():
 # ------------------------------------------------------------------------------------------ example
 
 def test_the_example_yields_grey_crops_that_vary_in_training_only(photos, tmp_path):
-    a_job = job("workers.example:grayscale", tmp_path)
+    a_job = job("stoker.workers.generators.example:grayscale", tmp_path)
     training, evaluation = lease(photos[:10]), lease(photos[:10], training=False)
     pixels, labels = one(example.grayscale, training, a_job).arrays
     assert np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
@@ -281,7 +285,7 @@ def test_the_example_yields_grey_crops_that_vary_in_training_only(photos, tmp_pa
 
 
 def test_the_example_is_found_when_allowed():
-    name = "workers.example:grayscale"
+    name = "stoker.workers.generators.example:grayscale"
     assert find(name, [name]) is example.grayscale
 
 
@@ -289,7 +293,7 @@ def test_the_example_is_found_when_allowed():
 
 def test_the_three_are_found_by_name():
     assert [find(name, []) for name in ("numerical", "image", "augmented")] == [
-        generators.numerical, generators.image, generators.augmented]
+        numerical.numerical, pictures.image, pictures.augmented]
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.health import BEAT_S, STALE_S, HealthFile, main, trouble
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring.health import BEAT_S, STALE_S, HealthFile, main, trouble
 
 
 def touched(path):
@@ -62,4 +62,4 @@ def test_the_command(tmp_path, capsys):
     assert main([path]) == 1 and "has not begun" in capsys.readouterr().out
     HealthFile(path).beat(0.0)
     assert main([path]) == 0 and capsys.readouterr().out == "well\n"
-    assert main([]) == main(["--help"]) == 2 and "usage: python -m pipeline.health FILE" in capsys.readouterr().err
+    assert main([]) == main(["--help"]) == 2 and "usage: python -m stoker.pipeline.monitoring.health FILE" in capsys.readouterr().err

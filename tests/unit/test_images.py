@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.storage import folder
+from stoker.workers import images, jpeg
 from tests.support import bad_pictures
-from workers import images, jpeg
 
 HEIGHT, WIDTH = 97, 161  # no multiples of anything
 SCALED = ("fast", "fastest", "sampled")
@@ -273,7 +274,7 @@ def test_a_bad_file_is_a_bad_image_with_a_short_stable_reason(tmp_path, kind):
     path = tmp_path / "bad.jpg"
     BAD[kind](path, tmp_path)
     for decode in ("exact",) + SCALED:
-        with pytest.raises(images.BadImage) as caught:
+        with pytest.raises(folder.BadFile) as caught:
             images.load(str(path), (20, 30), decode)
         reason = str(caught.value)
         assert reason == REASONS.get(kind, reason)
@@ -287,7 +288,7 @@ def test_truncated_png_and_broken_pixels(tmp_path):
     whole = path.read_bytes()
     for content in (whole[:len(whole) // 2], whole[:200] + b"\xff" * 400 + whole[600:], whole[:20]):
         path.write_bytes(content)
-        with pytest.raises(images.BadImage):
+        with pytest.raises(folder.BadFile):
             images.load(str(path), (20, 30), "exact")
 
 
@@ -306,16 +307,16 @@ def test_whatever_content_pil_is_given_it_is_a_picture_or_a_bad_image(tmp_path):
             path.write_bytes(bytes(content))
             try:
                 images.load(str(path), (8, 12), "exact")
-            except images.BadImage:
+            except folder.BadFile:
                 bad += 1
     assert bad > 10  # else the files were not really damaged
 
 
 def test_a_name_too_long_and_a_file_for_a_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(images.BadImage, match="^OSError: name too long$"):
+    with pytest.raises(folder.BadFile, match="^OSError: name too long$"):
         images.load(str(tmp_path / ("x" * 300)), (8, 8), "fast")
-    with pytest.raises(images.BadImage, match="^NotADirectoryError: "):
+    with pytest.raises(folder.BadFile, match="^NotADirectoryError: "):
         images.load(str(tmp_path / "file" / "x.jpg"), (8, 8), "fast")
 
 
@@ -327,7 +328,7 @@ def test_a_file_that_may_not_be_read_is_bad(tmp_path):
     if user == 0:  # nothing is forbidden to root: be nobody for a moment
         os.seteuid(65534)
     try:
-        with pytest.raises(images.BadImage, match="^PermissionError: permission denied$"):
+        with pytest.raises(folder.BadFile, match="^PermissionError: permission denied$"):
             images.load(str(path), (8, 8), "fast")
     finally:
         os.seteuid(user)
@@ -390,7 +391,7 @@ def test_a_decompression_bomb_is_bad_and_a_merely_large_picture_is_not(tmp_path,
     images.load(path, (8, 8), "exact")
     assert not recwarn.list
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
-    with pytest.raises(images.BadImage, match="^DecompressionBombError: "):
+    with pytest.raises(folder.BadFile, match="^DecompressionBombError: "):
         images.load(path, (8, 8), "exact")
 
 
@@ -402,7 +403,7 @@ def test_no_file_stays_open(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         kept.append(images.load(str(good), (8, 8), "fast"))
-        with pytest.raises(images.BadImage) as caught:
+        with pytest.raises(folder.BadFile) as caught:
             images.load(str(bad), (8, 8), "exact")
         kept.append(caught)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -414,26 +415,26 @@ def test_resolve_joins_root_and_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("photos")
     root = os.path.join(str(tmp_path), "photos")
-    assert images.resolve(root, "cats/1.jpg") == os.fsencode(root) + b"/cats/1.jpg"
-    assert images.resolve("photos", "caf\u00e9/\udcff.jpg") == b"photos/caf\xc3\xa9/\xff.jpg"
-    assert images.resolve("photos", "..a/b..jpg/...") == b"photos/..a/b..jpg/..."
+    assert folder.resolve(root, "cats/1.jpg") == os.fsencode(root) + b"/cats/1.jpg"
+    assert folder.resolve("photos", "caf\u00e9/\udcff.jpg") == b"photos/caf\xc3\xa9/\xff.jpg"
+    assert folder.resolve("photos", "..a/b..jpg/...") == b"photos/..a/b..jpg/..."
 
 
 def test_a_host_without_the_dataset_is_no_host_without_its_files(tmp_path):
     with pytest.raises(ConfigError, match="nowhere is not there on .*--data"):
-        images.resolve(str(tmp_path / "nowhere"), "a.jpg")
+        folder.resolve(str(tmp_path / "nowhere"), "a.jpg")
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "//etc/passwd", "..", "../x.jpg", "a/../../x.jpg", "a/..",
                                   "a\0.jpg", "\ud800.jpg"])
 def test_resolve_refuses_what_is_not_below_the_root(path):
     with pytest.raises(ProtocolError, match="a lease names the file"):
-        images.resolve("/data", path)
+        folder.resolve("/data", path)
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9.jpg", "\u732b.jpg", "\udcff\udcfe.jpg"])
 def test_undecodable_and_foreign_names_open(tmp_path, name):
-    path = images.resolve(str(tmp_path), name)
+    path = folder.resolve(str(tmp_path), name)
     FILES["rgb.jpg"](str(tmp_path / "x.jpg"))
     os.rename(str(tmp_path / "x.jpg").encode(), path)
     assert images.load(path, (8, 12), "fast").size == (12, 8)
@@ -442,10 +443,10 @@ def test_undecodable_and_foreign_names_open(tmp_path, name):
 def test_foreign_names_open_in_the_c_locale(tmp_path):
     """On Python 3.6, LANG=C means ASCII: opening the str would fail there."""
     FILES["rgb.jpg"](str(tmp_path / "x.jpg"))
-    os.rename(str(tmp_path / "x.jpg").encode(), images.resolve(str(tmp_path), "caf\u00e9.jpg"))
-    code = ("import sys; from workers import images; "
-            "print(images.load(images.resolve(sys.argv[1], 'caf\\u00e9.jpg'), (8, 12), 'exact').size)")
-    root = os.path.dirname(os.path.dirname(images.__file__))
+    os.rename(str(tmp_path / "x.jpg").encode(), folder.resolve(str(tmp_path), "caf\u00e9.jpg"))
+    code = ("import sys; from stoker.workers import images; from stoker.pipeline.storage import folder; "
+            "print(images.load(folder.resolve(sys.argv[1], 'caf\\u00e9.jpg'), (8, 12), 'exact').size)")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(images.__file__)))
     environment = dict(os.environ, LC_ALL="C", PYTHONPATH=root, PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
     output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=root)
     assert output.decode().strip() == "(12, 8)"
@@ -538,19 +539,19 @@ def test_bad_files_have_a_reason(tmp_path, kind):
     bad_pictures.photo().save(str(tmp_path / "outside.jpg"))
     write(str(root / kind))
     for decode in ("exact",) + SCALED:
-        with pytest.raises(images.BadImage, match="^(%s)" % reason):
-            images.load(images.resolve(str(root), kind), (8, 8), decode)
+        with pytest.raises(folder.BadFile, match="^(%s)" % reason):
+            images.load(folder.resolve(str(root), kind), (8, 8), decode)
 
 
 @pytest.mark.parametrize("kind", sorted(bad_pictures.LATE))
 def test_files_that_become_bad_have_a_reason(tmp_path, kind):
     path = str(tmp_path / kind)
     bad_pictures.photo().save(path)
-    images.load(images.resolve(str(tmp_path), kind), (8, 8), "fast")
+    images.load(folder.resolve(str(tmp_path), kind), (8, 8), "fast")
     change, reason = bad_pictures.LATE[kind]
     change(path)
-    with pytest.raises(images.BadImage, match="^(%s)$" % reason):
-        images.load(images.resolve(str(tmp_path), kind), (8, 8), "fast")
+    with pytest.raises(folder.BadFile, match="^(%s)$" % reason):
+        images.load(folder.resolve(str(tmp_path), kind), (8, 8), "fast")
 
 
 def test_a_bomb_takes_no_memory(tmp_path):
@@ -558,14 +559,14 @@ def test_a_bomb_takes_no_memory(tmp_path):
     (tmp_path / "bomb.png").write_bytes(bad_pictures.png(30000, 30000))
     (tmp_path / "text.png").write_bytes(bad_pictures.png(8, 8, *[bad_pictures.text_chunk(16 << 20)] * 4))
     bad_pictures.photo().save(str(tmp_path / "small.jpg"))
-    code = ("import resource, sys; from workers import images\n"
+    code = ("import resource, sys; from stoker.workers import images\n"
             "def peak():\n return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
             "images.load(sys.argv[1] + '/small.jpg', (8, 8), 'fast'); before = peak()\n"
             "for name in ('/bomb.png', '/text.png'):\n"
             " for decode in ('fast', 'fastest', 'sampled', 'exact'):\n"
             "  try: images.load(sys.argv[1] + name, (8, 8), decode)\n"
-            "  except images.BadImage: print(peak() - before)")
-    root = os.path.dirname(os.path.dirname(images.__file__))
+            "  except images.BadFile: print(peak() - before)")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(images.__file__)))
     output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], cwd=root)
     mebibytes = [int(word) for word in output.split()]
     assert len(mebibytes) == 8 and max(mebibytes) < 40      # of 900 and 64
@@ -574,8 +575,8 @@ def test_a_bomb_takes_no_memory(tmp_path):
 def test_a_file_of_absurd_size_is_not_read(tmp_path):
     path = tmp_path / "huge.jpg"
     bad_pictures.photo().save(str(path))
-    os.truncate(str(path), images.MAX_FILE_BYTES + 1)        # all but its beginning is a hole
-    with pytest.raises(images.BadImage, match="^a file of more than 1073741824 bytes$"):
+    os.truncate(str(path), folder.MAX_FILE_BYTES + 1)        # all but its beginning is a hole
+    with pytest.raises(folder.BadFile, match="^a file of more than 1073741824 bytes$"):
         images.load(str(path), (8, 8), "fast")
 
 
@@ -630,7 +631,7 @@ def test_the_pixels_of_a_truncated_picture_are_still_missed(tmp_path):
     photo().save(str(path), exif=bad_pictures.exif(6))
     path.write_bytes(path.read_bytes()[:2000])
     for decode in ("exact",) + SCALED:
-        with pytest.raises(images.BadImage, match="truncated|broken PNG file"):
+        with pytest.raises(folder.BadFile, match="truncated|broken PNG file"):
             images.load(str(path), (8, 8), decode, True)
 
 
@@ -640,8 +641,8 @@ def test_the_pixels_of_a_truncated_picture_are_still_missed(tmp_path):
 def linked(tmp_path):
     """A folder of links; what is beside it, may not be opened by their help."""
     root, outside = tmp_path / "root", tmp_path / "root-beside"      # its name begins like the root's
-    for folder in (root, outside, root / "class"):
-        folder.mkdir()
+    for each in (root, outside, root / "class"):
+        each.mkdir()
     for place in (root / "inside.jpg", outside / "outside.jpg"):
         photo().save(str(place))
     (root / "class" / "within.jpg").symlink_to("../inside.jpg")
@@ -654,8 +655,8 @@ def linked(tmp_path):
 
 def opens(root, path, follow_links=False):
     try:
-        return bool(images.load(images.resolve(str(root), path, follow_links), (8, 8), "fast"))
-    except images.BadImage as error:
+        return bool(images.load(folder.resolve(str(root), path, follow_links), (8, 8), "fast"))
+    except folder.BadFile as error:
         assert str(error) == "a link that leads out of the data folder"
         return False
 
@@ -671,16 +672,16 @@ def test_a_link_that_leads_out_is_not_followed(linked):
 def test_unless_the_job_wants_it_and_this_process_may(linked, monkeypatch):
     with pytest.raises(ConfigError, match="this worker on .* may not: start it with --follow-links"):
         opens(linked, OUT[0], follow_links=True)
-    monkeypatch.setattr(images, "may_follow_links", True)
+    monkeypatch.setattr(folder, "may_follow_links", True)
     assert [path for path in OUT if opens(linked, path)] == []
     assert [path for path in OUT if opens(linked, path, follow_links=True)] == OUT
 
 
 def test_another_folder_is_not_taken_for_one_whose_files_are_gone(linked, tmp_path):
-    images.check_root(str(linked), ("gone.jpg", "inside.jpg"))
-    images.check_root(str(linked), ())
+    folder.check_root(str(linked), ("gone.jpg", "inside.jpg"))
+    folder.check_root(str(linked), ())
     with pytest.raises(ConfigError, match="is not the dataset's folder: of 2 files .* such as 'gone.jpg', there is"):
-        images.check_root(str(tmp_path), ("gone.jpg", "too.jpg"))
+        folder.check_root(str(tmp_path), ("gone.jpg", "too.jpg"))
 
 
 def test_what_newer_pillows_read_from_xmp_turns_nothing(tmp_path):
@@ -718,7 +719,7 @@ def test_containment_without_proc(linked, monkeypatch):
         raise FileNotFoundError(errno.ENOENT, "no /proc")
 
     real = os.readlink
-    monkeypatch.setattr(images.os, "readlink",
+    monkeypatch.setattr(folder.os, "readlink",
                         lambda path, **more: readlink(path) if b"/proc/" in os.fsencode(path) else real(path, **more))
     assert opens(linked, "class/within.jpg")
     assert [path for path in OUT if opens(linked, path)] == []

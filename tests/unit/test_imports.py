@@ -1,4 +1,4 @@
-"""Who may import what, read from the source: the borders between the packages, and what the pure modules do without."""
+"""Who may import what, read from the source: the borders between the rooms, and what the pure modules do without."""
 
 import ast
 import functools
@@ -8,15 +8,37 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGES = ("pipeline", "workers", "trainer")
-PURE = ("pipeline/effects.py", "pipeline/leases.py", "pipeline/plan.py", "pipeline/codec.py", "pipeline/messages.py",
-        "pipeline/peers.py", "pipeline/bottleneck.py", "pipeline/crew.py")
-GENERATORS = ("workers/generators.py", "workers/example.py")
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local.py")
-# who alone may import it; None: nobody
+
+#: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import, besides
+#: itself. A name that ends with a dot stands for all below it.
+SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan")
+BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
+ROOMS = {
+    "pipeline/errors.py": (),
+    "pipeline/arrays.py": ("pipeline.errors",),
+    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
+    "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
+    "pipeline/batch.py": BOTH_SIDES,
+    "pipeline/stream.py": ("pipeline.",),
+    "pipeline/protocol/": SHARED,
+    "pipeline/transport/": SHARED,
+    "pipeline/storage/": SHARED,
+    "pipeline/sources/": SHARED + ("pipeline.protocol.", "pipeline.storage."),
+    "pipeline/monitoring/health.py": ("pipeline.errors",),
+    "pipeline/monitoring/": SHARED + ("pipeline.batch",),
+    "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.sources.", "pipeline.monitoring."),
+    "workers/": BOTH_SIDES + ("pipeline.monitoring.health",),
+    "trainer/": ("pipeline.",),
+}
+PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
+        "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py")
+GENERATORS = ("workers/generators/",)
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local_workers.py", "trainer/autoscaler.py")
+# where alone it may be imported
 ONLY = {
-    "zmq": ("pipeline/transport.py", "pipeline/keys.py"),
-    "lmdb": ("workers/cache.py",),
-    "PIL": ("workers/", "pipeline/sample_data.py"),
+    "zmq": ("pipeline/transport/",),
+    "lmdb": ("workers/cache",),
+    "PIL": ("workers/", "pipeline/sources/sample_data.py"),
     "tensorflow": ("trainer/",),
     "subprocess": ("workers/", "trainer/"),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
@@ -25,10 +47,11 @@ NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "
                "sys", "secrets", "uuid", "warnings")
 
 
-def source_files():
-    return sorted(os.path.relpath(os.path.join(folder, name), ROOT).replace(os.sep, "/")
-                  for package in PACKAGES for folder, _, names in os.walk(os.path.join(ROOT, package))
-                  for name in names if name.endswith(".py"))
+def source_files(*beginnings):
+    found = sorted(os.path.relpath(os.path.join(folder, name), ROOT).replace(os.sep, "/")
+                   for package in PACKAGES for folder, _, names in os.walk(os.path.join(ROOT, package))
+                   for name in names if name.endswith(".py"))
+    return [path for path in found if path.startswith(beginnings or ("",)) and not path.endswith("/__init__.py")]
 
 
 @functools.lru_cache(maxsize=None)
@@ -59,33 +82,46 @@ def tops(path):
     return {name.split(".")[0] for name in imported(tree_of(path))}
 
 
+def modules_of_stoker(path):
+    """The modules of Stoker that ``path`` imports, without 'stoker.' before them."""
+    for name in imported(tree_of(path)):
+        if name.startswith("stoker."):
+            parts = name.split(".")[1:]
+            while parts and not os.path.exists(os.path.join(ROOT, *parts) + ".py"):
+                parts = parts[:-1]         # a name inside the module, or a package
+            if parts:
+                yield ".".join(parts)
+
+
 @pytest.mark.parametrize("path", source_files())
 def test_imports_stay_within_the_borders(path):
-    package = path.split("/")[0]
-    for other in PACKAGES:
-        if other not in (package, "pipeline"):
-            assert other not in tops(path), "%s must not import %s" % (path, other)
-    assert "tests" not in tops(path)
+    room = max((room for room in ROOMS if path.startswith(room)), key=len)
+    own = room[:-len(".py")] if room.endswith(".py") else room
+    for module in modules_of_stoker(path):
+        assert (module + ".").startswith(own.replace("/", ".")) or any(
+            module == may or (may.endswith(".") and module.startswith(may)) for may in ROOMS[room]), (
+                "%s must not import %s" % (path, module))
+    assert not tops(path) & (set(PACKAGES) | {"tests"}), "inside the house, modules are stoker.something"
     for module, homes in ONLY.items():
-        if not any(path == home or (home.endswith("/") and path.startswith(home)) for home in homes):
+        if not any(path.startswith(home) for home in homes):
             assert module not in tops(path), "%s must not import %s" % (path, module)
 
 
 @pytest.mark.parametrize("path", WITHOUT_TENSORFLOW)
 def test_the_feed_is_usable_without_tensorflow(path):
     assert "tensorflow" not in tops(path)
-    assert not any(name.split(".")[0] == "trainer" and name not in ("trainer", "trainer.feed", "trainer.local")
-                   and not name.startswith(("trainer.feed.", "trainer.local.")) for name in imported(tree_of(path)))
+    assert {module.replace(".", "/") + ".py" for module in modules_of_stoker(path)
+            if module.startswith("trainer.")} <= set(WITHOUT_TENSORFLOW)
 
 
-@pytest.mark.parametrize("path", PURE)
+@pytest.mark.parametrize("path", source_files(*PURE))
 def test_pure_modules_have_no_clock_thread_log_or_socket(path):
     assert not tops(path) & set(NOT_IN_PURE)
-    for name in imported(tree_of(path)):
-        assert name not in ("pipeline.transport", "pipeline.stream"), name
+    for module in modules_of_stoker(path):
+        assert not module.startswith("pipeline.transport.") and module != "pipeline.stream", module
 
 
-@pytest.mark.parametrize("path", PURE + ("workers/session.py", "workers/images.py") + GENERATORS)
+@pytest.mark.parametrize("path", source_files(*PURE + ("workers/session.py", "workers/images.py") + GENERATORS))
 def test_nothing_draws_from_a_global_generator(path):
     """``random`` and ``numpy.random`` are used for their classes only, which are seeded where they are made."""
     tree = tree_of(path)
@@ -108,12 +144,11 @@ def test_nothing_draws_from_a_global_generator(path):
                 assert node.attr in ("Random", "RandomState"), "line %d: random.%s" % (node.lineno, node.attr)
 
 
-@pytest.mark.parametrize("path", GENERATORS)
+@pytest.mark.parametrize("path", source_files(*GENERATORS))
 def test_generator_modules_do_not_end_by_a_stray_stop_iteration(path):
     assert "__future__.generator_stop" in imported(tree_of(path))
 
 
 def test_the_rules_speak_of_files_that_exist():
-    missing = [path for path in PURE + GENERATORS + WITHOUT_TENSORFLOW + ONLY["zmq"]
-               if not os.path.exists(os.path.join(ROOT, path))]
-    assert not missing
+    for path in PURE + GENERATORS + WITHOUT_TENSORFLOW + tuple(ROOMS) + sum(ONLY.values(), ()):
+        assert source_files(path), path

@@ -9,8 +9,8 @@ import sys
 import pytest
 import zmq
 
-from pipeline import keys
-from pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.transport import keys
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_trainer_s_own_workers(folder):
 
 def advised(**environment):
     """What a fresh process says, with ``environment`` on top of this one's."""
-    return subprocess.check_output([sys.executable, "-c", "from pipeline import keys; print(keys.advice(), end='')"],
+    return subprocess.check_output([sys.executable, "-c", "from stoker.pipeline.transport import keys; print(keys.advice(), end='')"],
                                    env=dict(os.environ, **environment), universal_newlines=True)
 
 

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from pipeline.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown
-from pipeline.leases import CAREFUL_DEATHS, DURATIONS_LEAST, LATE_LEAST_S, LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Leaving, Produced, Returned, Stop
+from stoker.pipeline.coordinator.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown
+from stoker.pipeline.coordinator.leases import ISOLATION_DEATHS, MIN_DURATIONS, MIN_STRAGGLER_S, LeaseScheduler
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned, Stop
 from tests.support.invariants import check_invariants
 
 LEASE_S = 4.0
@@ -253,7 +253,7 @@ def at_pace(fleet, pace_s=0.1):
     """Worker ``quick`` delivers until the scheduler knows the fleet's pace; ``stuck`` holds position 0."""
     assert grants(fleet.hello("stuck")) == [("stuck", 1, 0)]
     (_, lease, position), = grants(fleet.hello("quick"))
-    for _ in range(DURATIONS_LEAST):
+    for _ in range(MIN_DURATIONS):
         fleet.pass_time(pace_s, alive=["stuck"])
         (_, lease, position), = grants(fleet.batch("quick", lease, position))
     return lease, position
@@ -262,7 +262,7 @@ def at_pace(fleet, pace_s=0.1):
 def test_a_late_position_is_granted_once_more_to_another_worker():
     fleet = Fleet(prefetch=50)
     lease, position = at_pace(fleet)
-    fleet.pass_time(LATE_LEAST_S + 0.1, alive=["stuck", "quick"])
+    fleet.pass_time(MIN_STRAGGLER_S + 0.1, alive=["stuck", "quick"])
     assert grants(fleet.batch("quick", lease, position)) == [("quick", 11, 0)]
     assert fleet.scheduler.backups == 1
     assert [place for _, _, place in grants(fleet.hello("third", 2))] == [10, 11]    # nobody gets a third lease on it
@@ -283,7 +283,7 @@ def test_each_further_backup_waits_twice_as_long():
 
 
 def test_who_is_idle_takes_what_is_late_sooner():
-    fleet = Fleet(steps=DURATIONS_LEAST + 2, prefetch=50)
+    fleet = Fleet(steps=MIN_DURATIONS + 2, prefetch=50)
     lease, position = at_pace(fleet, pace_s=0.02)       # not long enough for what is late otherwise
     assert fleet.scheduler.backups == 0
     fleet.batch("quick", lease, position)               # the last one: there is nothing else to do
@@ -316,7 +316,7 @@ def test_what_takes_longer_than_a_lease_is_late_even_then(fleet):
 
 
 def test_the_late_worker_itself_is_no_backup():
-    fleet = Fleet(steps=DURATIONS_LEAST + 2, prefetch=50)
+    fleet = Fleet(steps=MIN_DURATIONS + 2, prefetch=50)
     lease, position = at_pace(fleet)
     fleet.leave("quick", lease)
     fleet.batch("quick", lease, position)
@@ -353,7 +353,7 @@ def test_a_lost_backup_leaves_the_first_lease_and_may_be_followed_by_another():
 def test_after_two_deaths_the_lease_is_careful(fleet):
     for number, worker in enumerate("abc"):
         grant, = fleet.hello(worker)
-        assert grant == Grant(worker, number + 1, 0, number + 1, number >= CAREFUL_DEATHS)
+        assert grant == Grant(worker, number + 1, 0, number + 1, number >= ISOLATION_DEATHS)
         fleet.lost(worker)
 
 
@@ -392,7 +392,7 @@ def test_who_sends_nonsense_does_not_get_the_position_again_and_again(fleet):
     fleet.hello("b")
     tried = [0]
     for _ in range(20):                                         # far more often than a step may fail
-        effects = fleet.scheduler.misbehaved("liar", fleet.now, "sent nonsense") + fleet.hello("liar")
+        effects = fleet.scheduler.protocol_violation("liar", fleet.now, "sent nonsense") + fleet.hello("liar")
         assert not any(isinstance(one, Abort) for one in effects)
         tried += [position for _, _, position in grants(effects)]
     assert tried == [0, 2, 3, 4, 5, 6, 7]                       # each once, as far as the window goes
@@ -404,7 +404,7 @@ def test_a_liar_that_is_alone_ends_the_run(fleet):
     for _ in range(10):
         assert not said
         fleet.hello("liar")
-        said += fleet.scheduler.misbehaved("liar", fleet.now, "sent nonsense")
+        said += fleet.scheduler.protocol_violation("liar", fleet.now, "sent nonsense")
         said = [effect for effect in said if isinstance(effect, Abort)]
     assert said == [Abort(0, "sent nonsense", "")]
 
@@ -508,12 +508,12 @@ def test_nobody_expires_because_the_caller_was_absent(fleet, absence_s):
 def test_nothing_is_late_because_the_caller_was_absent():
     fleet = Fleet(prefetch=50)
     assert grants(fleet.hello("quick")) == [("quick", 1, 0)]
-    for lease in range(1, DURATIONS_LEAST + 2):
+    for lease in range(1, MIN_DURATIONS + 2):
         fleet.pass_time(0.1)
         fleet.batch("quick", lease, lease - 1)
     fleet.now += 1000.0
     fleet.scheduler.tick(fleet.now)
-    assert [position for _, _, position in grants(fleet.hello("b"))] == [DURATIONS_LEAST + 2]
+    assert [position for _, _, position in grants(fleet.hello("b"))] == [MIN_DURATIONS + 2]
 
 
 def test_a_tick_at_the_deadline_moves_the_deadline():

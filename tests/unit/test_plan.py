@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError
-from pipeline.plan import Plan, held, random_state, sample_random, sample_seed
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.plan import Plan, produced_indices, random_state, sample_random, sample_seed
 
 SIZES = {"train_size": st.integers(1, 60), "batch_size": st.integers(1, 70), "epochs": st.integers(1, 4),
          "seed": st.integers(-(1 << 62), 1 << 62), "validation_size": st.integers(0, 30)}
@@ -134,32 +134,32 @@ def test_indices_are_plain_integers():
 def test_spares_are_other_samples_of_the_same_epoch(**sizes):
     plan = Plan(**sizes)
     for batch in batches(plan):
-        assert len(set(batch.spares)) == len(batch.spares) <= plan.batch_size
-        assert set(batch.spares) <= set(range(plan.train_size)) - set(batch.indices)
-        assert all(type(index) is int for index in batch.spares)
+        assert len(set(batch.replacements)) == len(batch.replacements) <= plan.batch_size
+        assert set(batch.replacements) <= set(range(plan.train_size)) - set(batch.indices)
+        assert all(type(index) is int for index in batch.replacements)
         if not batch.training:
-            assert batch.spares == ()
+            assert batch.replacements == ()
         elif plan.train_size >= 2 * plan.batch_size:
-            assert len(batch.spares) == plan.batch_size
+            assert len(batch.replacements) == plan.batch_size
         elif plan.steps_per_epoch > 1:
-            assert batch.spares
+            assert batch.replacements
 
 
 def test_spares_come_from_half_an_epoch_further_on():
     plan = Plan(12, 3, 2, 7)
     order = sum((plan.at(position).indices for position in range(4)), ())
-    assert [plan.at(position).spares for position in range(4)] == [order[6:9], order[9:], order[:3], order[3:6]]
-    assert plan.at(4).spares != plan.at(0).spares
+    assert [plan.at(position).replacements for position in range(4)] == [order[6:9], order[9:], order[:3], order[3:6]]
+    assert plan.at(4).replacements != plan.at(0).replacements
 
 
 def test_who_needs_no_spares_gets_the_same_batch_without():
     plan = Plan(10, 4, 2, 7, 3)
     for batch in batches(plan):
-        assert plan.at(batch.position, spares=False) == replace(batch, spares=())
+        assert plan.at(batch.position, replacements=False) == replace(batch, replacements=())
 
 
 def test_golden_spares():
-    assert [batch.spares for batch in batches(Plan(10, 4, 1, 7))] == [(2, 6, 1, 3), (5, 7, 9, 8), (4, 0, 2, 6)]
+    assert [batch.replacements for batch in batches(Plan(10, 4, 1, 7))] == [(2, 6, 1, 3), (5, 7, 9, 8), (4, 0, 2, 6)]
 
 
 @pytest.mark.parametrize("bad, count, used", [
@@ -169,12 +169,12 @@ def test_golden_spares():
     ((), 2, None), ((2,), 1, None), ((1, 2), 2, None), ((1, 2, 7, 8), 3, None), ((), 4, None),
 ])
 def test_what_a_batch_holds(bad, count, used):
-    assert held((1, 2, 3), (7, 8, 9), bad, count) == used
+    assert produced_indices((1, 2, 3), (7, 8, 9), bad, count) == used
 
 
 def test_what_a_batch_holds_without_spares():
-    assert held((1, 2, 3), (), (2,), 2) == (1, 3)
-    assert held((1, 2, 3), (), (2,), 3) is None
+    assert produced_indices((1, 2, 3), (), (2,), 2) == (1, 3)
+    assert produced_indices((1, 2, 3), (), (2,), 3) is None
 
 
 # ---------------------------------------------------------------------------------------------------------- errors

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import sample_data
-from pipeline.dataset import scan_folder
-from pipeline.errors import ConfigError
-from pipeline.sample_data import CLASSES, MARKER, main, picture, write
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.sample_data import CLASSES, MARKER, main, picture, write
 
 
 def contents(folder):

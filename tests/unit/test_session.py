@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.codec import encode
-from pipeline.messages import (MAX_TEXT, Alive, ArraySpec, Failed, Hello, Job, Lease, Leaving, Produced, Refused,
-                               Returned, Revoked, Stop, Timings, Welcome)
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.protocol.codec import encode
+from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused
+from stoker.pipeline.protocol.messages import Returned, Revoked, Stop, Timings, Welcome
+from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note
+from stoker.workers.session import Say, Work, WorkerSession
 from tests.unit.test_codec import ANY_FROM_TRAINER
-from workers.session import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_S, LOST_HEARTBEATS, REPORT_S, End, Note,
-                             Say, Work, WorkerSession)
 
 HELLO = Hello("host/0", 1, "python 3.13.0", 2, "")
 JOB = Job("image", (ArraySpec("images", "uint8", (64, 48, 3)),), 8, 0, "fast", "/data")

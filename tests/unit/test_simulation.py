@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.effects import Accept, Duplicate, Gone, Grant, Unknown
-from pipeline.leases import LeaseScheduler
-from pipeline.messages import Alive, Failed, Hello, Leaving, Produced
+from stoker.pipeline.coordinator.effects import Accept, Duplicate, Gone, Grant, Unknown
+from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced
 from tests.conftest import EFFORT
 from tests.support.invariants import check_invariants
 from tests.support.sim import Simulation

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
-from workers.supervisor import (BACKOFF_MOST_S, BACKOFF_S, SOON_S, START_FAILURES, Note, Signal, Spawn, Supervisor,
-                                explain_exit)
+from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
+from stoker.workers.supervisor import MAX_BACKOFF_S, BACKOFF_S, SOON_S, START_FAILURES, Note, Signal, Spawn, Supervisor
+from stoker.workers.supervisor import explain_exit
 
 DRAIN_S = 30.0
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -85,7 +85,7 @@ def test_deaths_soon_after_the_start_wait_longer_and_longer():
         host.started()
         host.now += SOON_S / 2
     assert pauses[:4] == [0, 0, BACKOFF_S, 2 * BACKOFF_S]
-    assert pauses[-1] == BACKOFF_MOST_S == max(pauses)
+    assert pauses[-1] == MAX_BACKOFF_S == max(pauses)
     host.now += SOON_S
     host.exited(-9)
     assert host.pause_s == 0                 # it had worked for a while
@@ -109,7 +109,7 @@ def test_the_pause_stays_bounded_for_ever():
     host = running()
     for _ in range(1500):
         host.exited(-9)
-        assert host.pause_s <= BACKOFF_MOST_S
+        assert host.pause_s <= MAX_BACKOFF_S
         host.now += host.pause_s
         host.tick()
         host.started()
@@ -271,7 +271,7 @@ def test_the_last_places_drain_and_stay_empty():
     assert host.exited(EXIT_DRAINED, 2) == [] and host.exited(-signal.SIGKILL, 1, ended=False) == []
     assert host.tick() == [] and host.pause_s is None and host.supervisor.exit_code is None
     host.exited(1, 0)
-    assert [effect.place for effect in host.tick()] == [0]      # who is to be there is restarted as ever
+    assert [effect.slot for effect in host.tick()] == [0]      # who is to be there is restarted as ever
 
 
 def test_a_place_that_is_to_start_does_not_when_it_is_one_too_many():
@@ -294,7 +294,7 @@ def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has()
     host.supervisor.resize(1, host.now)
     assert host.supervisor.resize(2, host.now) == []
     assert host.exited(EXIT_DRAINED, 1) == []
-    assert [effect.place for effect in host.tick()] == [1]
+    assert [effect.slot for effect in host.tick()] == [1]
 
 
 def test_a_place_that_does_not_leave_is_killed():

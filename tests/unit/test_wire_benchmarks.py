@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.records import generated
 from benchmarks import feed, latency, ready, scale, table, wire
-from pipeline.config import JobOptions, StreamOptions
-from pipeline.coordinator import Batch
-from pipeline.dataset import generated
-from pipeline.plan import Plan
 
 
 @pytest.mark.parametrize("name", ["feed", "wire", "scale", "latency"])
@@ -70,7 +70,7 @@ def test_either_way_hands_out_each_batch_once_and_moves_the_window_with_the_firs
 
 
 def test_a_ready_batch_is_as_large_as_its_lease():
-    from pipeline.messages import Job, Lease, Sample
+    from stoker.pipeline.protocol.messages import Job, Lease, Sample
     job = Job("image", JobOptions("image", (4, 4), 3).arrays, 3, 0, "fast", "")
     leases = [Lease(1, 0, 0, True, (Sample(0, "0", 0),) * 3), Lease(2, 1, 0, True, (Sample(0, "0", 0),) * 2)]
     assert [[array.shape for array in output.arrays] for output in ready.ready(leases, job)] == [

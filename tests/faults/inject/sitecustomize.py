@@ -72,7 +72,7 @@ def _around(owner, name):
 
 def starting():
     """The socket is there, "started" was not yet written."""
-    from pipeline.transport import Connection
+    from stoker.pipeline.transport.connection import Connection
 
     @_around(Connection, "__init__")
     def connect(original, *args):
@@ -83,8 +83,8 @@ def starting():
 
 def handshake():
     """The trainer's Welcome has come, and was not yet read. The other workers start later, so this one got leases."""
-    from pipeline.messages import Welcome
-    from workers.session import WorkerSession
+    from stoker.pipeline.protocol.messages import Welcome
+    from stoker.workers.session import WorkerSession
 
     if not NAME.endswith("/0"):
         _wait_until(_struck)
@@ -98,11 +98,12 @@ def handshake():
 
 def loading():
     """In the generator, at the fourth picture of the step."""
-    from workers import generators, images
+    from stoker.workers import images
+    from stoker.workers.generators import pictures as module
 
     at = []                    # position, pictures begun
 
-    @_around(generators, "_pictures")
+    @_around(module, "_pictures")
     def pictures(original, lease, *args, **kwargs):
         at[:] = lease.position, 0
         return original(lease, *args, **kwargs)
@@ -123,8 +124,8 @@ def pushing():
     """
     import zmq
 
-    from pipeline.transport import Connection
-    from workers.session import WorkerSession
+    from stoker.pipeline.transport.connection import Connection
+    from stoker.workers.session import WorkerSession
 
     armed = threading.Event()
 
@@ -149,7 +150,7 @@ def pushing():
 
 def idle():
     """Holds no lease, and has not for a while."""
-    from workers.session import WorkerSession
+    from stoker.workers.session import WorkerSession
 
     since = [None]
 
@@ -166,8 +167,8 @@ def idle():
 
 def draining():
     """SIGTERM has come and the trainer was told; the generator is at the step."""
-    from workers import generators
-    from workers.session import WorkerSession
+    from stoker.workers.generators import pictures as module
+    from stoker.workers.session import WorkerSession
 
     sessions = []
 
@@ -176,7 +177,7 @@ def draining():
         original(session, *args)
         sessions.append(session)
 
-    @_around(generators, "_pictures")
+    @_around(module, "_pictures")
     def pictures(original, lease, *args, **kwargs):
         if lease.position == STEP and not _struck():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -234,7 +235,7 @@ def _arguments():
         return line.read().decode("utf-8", "replace").split("\0")
 
 
-if "workers.worker" in _arguments():
+if "stoker.workers.process" in _arguments():
     NAME = _arguments()[_arguments().index("--name") + 1]
     HOW, FOLDER, STEP = os.environ["FAULT_HOW"], os.environ["FAULT_FOLDER"], int(os.environ["FAULT_STEP"])
     globals()[os.environ["FAULT_WHERE"]]()

@@ -16,8 +16,8 @@ def _later(function):
 
 def storage():
     """Each file that is opened."""
-    from workers import images
-    images.within = _later(images.within)
+    from stoker.pipeline.storage import folder
+    folder.within = _later(folder.within)
 
 
 def augment():
@@ -27,5 +27,5 @@ def augment():
 
 
 with open("/proc/self/cmdline", "rb") as line:
-    if b"workers.worker" in line.read().split(b"\0"):
+    if b"stoker.workers.process" in line.read().split(b"\0"):
         globals()[os.environ["SLOW_WHERE"]]()

@@ -1,0 +1,52 @@
+"""Batch memory: 64-byte aligned, writable, used again when its last reference is gone.
+
+TensorFlow 1.9 takes a fed array without copying if it is aligned to EIGEN_MAX_ALIGN_BYTES (64) and writable; it then
+keeps the array alive, and reads it, for as long as any queue or running op holds the tensor, which may be long after
+``session.run``. So nobody can say when to free a buffer but its reference count.
+"""
+
+import sys
+from itertools import chain
+from typing import List, Tuple
+
+import numpy as np
+
+ALIGNMENT = 64
+RECYCLE_FROM_BYTES = 1 << 16  # below, malloc is quicker than looking for a block
+WARM_BLOCKS = 8               # looked at first: as long as one of them is free, the processor's cache knows the memory
+
+
+class BufferPool:
+    """Arrays on recycled memory. For one thread: only references may travel."""
+
+    def __init__(self, keep: int) -> None:
+        """``keep``: the most free buffers to hold on to."""
+        self._keep = keep
+        self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
+        self._found = 0        # where the last free one was: what was handed out first is mostly free first
+
+    def empty(self, shape: Tuple[int, ...], dtype: "np.dtype") -> "np.ndarray":
+        """An aligned, writable, C-contiguous array with arbitrary content."""
+        dtype = np.dtype(dtype)
+        nbytes = dtype.itemsize
+        for side in shape:
+            nbytes *= side
+        block = self._block(nbytes) if nbytes >= RECYCLE_FROM_BYTES else np.empty(nbytes + ALIGNMENT, np.uint8)
+        start = -block.__array_interface__["data"][0] % ALIGNMENT
+        # every view's base is the block itself, however it is sliced further, so the block's count tells of them all
+        return block[start:start + nbytes].view(dtype).reshape(shape)
+
+    def _block(self, nbytes: int) -> "np.ndarray":
+        blocks, count = self._blocks, len(self._blocks)
+        warm = min(WARM_BLOCKS, count)
+        found = min(max(self._found, warm), count)
+        for place in chain(range(warm), range(found, count), range(warm, found)):
+            # 2: the list's own reference and getrefcount's argument
+            if sys.getrefcount(blocks[place]) == 2 and blocks[place].size == nbytes + ALIGNMENT:
+                self._found = place
+                return blocks[place]
+        block = np.empty(nbytes + ALIGNMENT, np.uint8)
+        blocks.append(block)
+        if len(blocks) > self._keep:
+            del blocks[0]  # whoever uses it goes on doing so; it is merely not recycled
+        return block

@@ -1,0 +1,168 @@
+"""The options of a stream: frozen, and checked when they are made.
+
+``JobOptions`` decide what the batches are; they belong to a checkpoint. ``StreamOptions`` decide how they get here;
+changing them changes no byte.
+"""
+
+import ipaddress
+import operator
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.errors import ConfigError
+
+GENERATORS = ("numerical", "image", "augmented")
+DECODERS = ("exact", "fast", "fastest", "sampled")     # what they are: workers/images.py
+BAD_IMAGE = ("skip", "replace", "raise")
+FEATURES = 10  # of a numerical record
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """``value`` as an int, numpy's included. Raises ConfigError unless it is one in ``least``..``most``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value <= most:
+        raise ConfigError("%s must be a whole number from %d to %d, not %r" % (name, least, most, value))
+    return operator.index(value)
+
+
+def _seconds(name: str, value: Any, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+        raise ConfigError("%s must be at least %g seconds, not %r" % (name, least, value))
+
+
+def check_address(name: str, value: Any, free_port: bool = False) -> None:
+    """Raises ConfigError unless ``value`` is an address like tcp://HOST:5555; ``free_port``: or one with port *."""
+    match = re.match(r"tcp://[^/\s]+:(\*|\d{1,5})$", value) if isinstance(value, str) else None
+    port = match.group(1) if match else ""
+    if not (free_port and port == "*") and not (port.isdigit() and 1 <= int(port) <= 65535):
+        raise ConfigError("%s must look like tcp://%s:5555, with a port from 1 to 65535%s, not %r"
+                          % (name, "0.0.0.0" if free_port else "HOST", " or *" * free_port, value))
+
+
+def is_loopback(address: str) -> bool:
+    """Only this host reaches the valid address tcp://HOST:PORT."""
+    host = address[len("tcp://"):].rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:      # a name, an interface, or *
+        return False
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What the batches of a run are.
+
+    ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
+    ``decode``: 'exact' (to the last bit what ``Image.open(f).resize(size).convert('RGB')`` gives), or JPEGs are decoded
+    at reduced scale: 'fast' (to at least twice the size), 'fastest' (at least the size), 'sampled' (no antialiasing).
+    ``on_bad_image``: what becomes of a file that is no picture: 'skip' (its batch is smaller), 'replace' (in training,
+    another sample of the epoch takes its place), or 'raise' (the run ends at it). ``exif_rotate``: pictures are turned
+    upright as their EXIF data says. ``follow_links``: what links in the folder lead to outside of it is a sample too.
+    Raises ConfigError.
+    """
+
+    generator: str = "image"
+    image_size: Tuple[int, int] = (64, 64)
+    batch_size: int = 32
+    seed: int = 0
+    decode: str = "fastest"
+    on_bad_image: str = "skip"
+    exif_rotate: bool = False
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        module, colon, function = self.generator.partition(":") if isinstance(self.generator, str) else ("", "", "")
+        if self.generator not in GENERATORS and not (module and colon and function):
+            raise ConfigError("generator must be one of %s, or your own as module:function, not %r"
+                              % (", ".join(GENERATORS), self.generator))
+        if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
+            raise ConfigError("image_size must be (height, width), not %r" % (self.image_size,))
+        size = tuple(check_whole(name, side, 1, 1 << 14)
+                     for name, side in zip(("image height", "image width"), self.image_size))
+        object.__setattr__(self, "image_size", size)    # how a frozen dataclass sets its own fields
+        object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
+        object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
+        if self.decode not in DECODERS:
+            raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), self.decode))
+        if self.on_bad_image not in BAD_IMAGE:
+            raise ConfigError("on_bad_image must be one of %s, not %r" % (", ".join(BAD_IMAGE), self.on_bad_image))
+        for name in ("exif_rotate", "follow_links"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
+
+    @property
+    def arrays(self) -> Tuple[ArraySpec, ...]:
+        """Of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
+        labels = ArraySpec("labels", "int32", (1,))
+        if self.generator == "numerical":
+            return ArraySpec("features", "float32", (FEATURES,)), labels
+        return ArraySpec("images", "uint8", tuple(self.image_size) + (3,)), labels
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How the batches get here; all times in seconds. Raises ConfigError.
+
+    ``bind``: the trainer's ZeroMQ address; port ``*`` takes a free one. ``prefetch``: the most steps that are leased
+    or buffered at once; ``prefetch_mb``: the same in 2**20 bytes, for large batches. ``lease_s``: a worker silent for
+    so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
+    ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
+    this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
+    that gets one line per bad file (``pipeline/bad_samples.py``). ``health_file``: touched once a second while the
+    stream lives (``pipeline/health.py``). ``keys``: the folder that ``stoker-keys`` made:
+    only its workers are let in, encrypted. ``insecure``: anybody who reaches ``bind`` is, though others than this host
+    do.
+    """
+
+    bind: str = "tcp://127.0.0.1:*"
+    prefetch: int = 32
+    prefetch_mb: float = 1024.0
+    lease_s: float = 5.0
+    worker_timeout_s: float = 120.0
+    batch_timeout_s: float = 900.0
+    stall_s: float = 10.0
+    audit: Optional[str] = None
+    bad_samples: Optional[str] = None
+    health_file: Optional[str] = None
+    keys: Optional[str] = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        check_address("bind", self.bind, free_port=True)
+        if self.keys is not None and (not isinstance(self.keys, (str, os.PathLike)) or not os.fspath(self.keys)):
+            raise ConfigError("keys must be the folder that stoker-keys made, not %r" % (self.keys,))
+        if self.keys is not None and self.insecure:
+            raise ConfigError("keys and insecure exclude each other: with keys, nobody else is let in")
+        if self.keys is None and not self.insecure and not is_loopback(self.bind):
+            raise ConfigError("bind %s is open to other hosts, and without keys anybody there can be a worker: make "
+                              "keys (stoker-keys DIR) and give --keys DIR, or say --insecure on a network that you "
+                              "trust" % self.bind)
+        object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
+        if isinstance(self.prefetch_mb, bool) or not isinstance(self.prefetch_mb, (int, float)) or (
+                not 0 < self.prefetch_mb < float("inf")):
+            raise ConfigError("prefetch_mb must be a number of megabytes above 0, not %r" % (self.prefetch_mb,))
+        _seconds("lease_s", self.lease_s, 0.1)
+        _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
+        _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
+        _seconds("stall_s", self.stall_s, 0.1)
+        for name in ("audit", "bad_samples", "health_file"):
+            path = getattr(self, name)
+            folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
+            if not os.path.isdir(folder):
+                raise ConfigError("%s: there is no folder %r to write %r in" % (name, folder, path))
+
+    def prefetch_of(self, job: JobOptions) -> int:
+        """The most steps at once, by number and by memory. Raises ConfigError if not even one has room."""
+        batch_bytes = job.batch_size * sum(spec.sample_bytes for spec in job.arrays)
+        fits = int(self.prefetch_mb * 2**20 // batch_bytes)
+        if fits < 1:
+            raise ConfigError("prefetch_mb %g is too small: one batch takes %.3g MB, and two per worker should fit"
+                              % (self.prefetch_mb, batch_bytes / 2**20))
+        return min(self.prefetch, fits)
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How often both sides say that they are alive: a killed worker is noticed in half a second."""
+        return min(0.5, self.lease_s / 4)

@@ -1,0 +1,113 @@
+"""Dataset: samples in a fixed order, the same on every host: a run's plan numbers them by their place in it.
+
+Only the trainer has one: workers get the few samples of a step with its lease.
+"""
+
+import hashlib
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.plan import random_state
+from stoker.pipeline.protocol.messages import Sample, samples_of
+
+LeftOut = Tuple[str, str]  # (path below the root, why)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
+
+    root: str                              # absolute folder; '' for generated records
+    classes: Tuple[str, ...]
+    paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
+    labels: Tuple[int, ...]
+    left_out: Tuple[LeftOut, ...]          # whatever a scan passed over
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def sample(self, index: int) -> Sample:
+        """The sample with this number. Raises IndexError outside 0 .. len - 1."""
+        if index < 0:
+            raise IndexError("sample %d of %d" % (index, len(self)))
+        return Sample(index, self.paths[index], self.labels[index])
+
+    def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
+        """The samples with these numbers. Raises IndexError as ``sample`` does."""
+        if indices and min(indices) < 0:
+            raise IndexError("sample %d of %d" % (min(indices), len(self)))
+        return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
+
+    def split(self, fraction: float, seed: int) -> Tuple["Dataset", "Dataset"]:
+        """(training, validation): disjoint, complete, in this order of paths, each numbered from 0.
+
+        ``fraction`` of every class, rounded, goes to validation; with a fraction above 0 each class of two samples
+        or more has at least one on either side. Which ones depends on paths, labels, fraction and seed alone.
+        Raises ConfigError unless 0 <= fraction < 1.
+        """
+        if not 0.0 <= fraction < 1.0:
+            raise ConfigError("the validation fraction must be at least 0 and below 1, not %r" % fraction)
+        validates = np.zeros(len(self), bool)
+        if fraction:
+            labels = np.array(self.labels, np.int32)
+            by_class = np.argsort(labels, kind="mergesort")  # stable: each class keeps the order of its paths
+            ends = np.searchsorted(labels[by_class], np.arange(len(self.classes)), side="right")
+            for number, members in enumerate(np.split(by_class, ends[:-1])):
+                wanted = int(fraction * len(members) + 0.5)
+                wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
+                order = random_state("split", seed, number).permutation(len(members))
+                validates[members[order[:wanted]]] = True
+        return self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates))
+
+    def _only(self, indices: "np.ndarray") -> "Dataset":
+        chosen = indices.tolist()
+        return Dataset(self.root, self.classes, tuple(self.paths[i] for i in chosen),
+                       tuple(self.labels[i] for i in chosen), ())
+
+    def fingerprint(self) -> str:
+        """16 hex digits over classes, paths and labels: the same data has the same ones wherever it lies."""
+        digest = hashlib.blake2b(digest_size=8)
+        for names in (self.classes, self.paths):
+            # no name holds a NUL, so none can pass for two
+            digest.update(os.fsencode("%d\0%s\0" % (len(names), "\0".join(names))))
+        digest.update(np.array(self.labels, "<i4").tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """What the user should see before training starts: a few lines, whatever the number of classes."""
+        if not self.root:
+            return "%s generated records" % format(len(self), ",")
+        lines = ["%s: %s images in %s classes"
+                 % (_shown(self.root), format(len(self), ","), format(len(self.classes), ","))]
+        counts = Counter(self.labels)
+        ranked = sorted(range(len(self.classes)), key=lambda number: -counts[number])
+        rows = [(_shown(self.classes[number]), format(counts[number], ",")) for number in ranked]
+        if len(rows) > 10:
+            rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
+        width = max(len(name) for name, _ in rows)
+        lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
+        if self.left_out:
+            lines.append("left out: %s" % format(len(self.left_out), ","))
+            lines += ["  %s" % line for line in _reasons(self.left_out)]
+        return "\n".join(lines)
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> List[str]:
+    """A line for each reason, the most frequent first: how often it was met, and where first."""
+    first: Dict[str, str] = {}
+    for path, why in left_out:
+        first.setdefault(why, path)
+    return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", _shown(first[why]))
+            for why, count in Counter(why for _, why in left_out).most_common()]
+
+
+def _shown(name: str) -> str:
+    """A name as it can be printed: file names may hold any byte."""
+    text = os.fsencode(name).decode(sys.getfilesystemencoding(), "backslashreplace")
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,0 +1,274 @@
+"""run_generators: whatever a generator does, every lease is answered once, and nobody waits for ever."""
+
+import queue
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.protocol.codec import decode_from_worker, encode
+from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings
+from stoker.pipeline.protocol.messages import Welcome
+from stoker.workers.generators.output import Output
+from stoker.workers.process import _SocketThread
+from stoker.workers.quarantine import Quarantined
+from stoker.workers.runner import Finished, run_generators
+from stoker.workers.session import EXIT_ENDED, WorkerSession
+from stoker.workers.stopwatch import timed
+
+JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
+OTHER_JOB = replace(JOB, seed=1)
+
+
+def output(lease):
+    return Output((np.array([[sample.index] for sample in lease.samples], np.int32),))
+
+
+def good(leases, job):
+    for lease in leases:
+        yield output(lease)
+
+
+def fails_at_every_second(leases, job):
+    for number, lease in enumerate(leases):
+        if number % 2:
+            raise ValueError("odd")
+        yield output(lease)
+
+
+def one_shot(leases, job):
+    yield output(next(leases))
+
+
+def ends_before_the_batch(leases, job):
+    next(leases)
+    return
+    yield
+
+
+def asks_twice(leases, job):
+    for lease in leases:
+        next(leases)
+        yield output(lease)
+
+
+def yields_twice(leases, job):
+    for lease in leases:
+        yield output(lease)
+        yield output(lease)
+
+
+def yields_nonsense(leases, job):
+    for _ in leases:
+        yield "batch"
+
+
+def breaks_when_the_leases_end(leases, job):
+    for lease in leases:
+        yield output(lease)
+    raise ValueError("at the end")
+
+
+def yields_more_when_the_leases_end(leases, job):
+    for lease in leases:
+        last = lease
+        yield output(lease)
+    yield output(last)
+
+
+def no_trial(job, lease):
+    raise AssertionError("nothing died of this lease")
+
+
+def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: None):
+    """(position, error or None) of every answer, for one lease a job."""
+    items, answers = queue.Queue(), []
+    for position, job in enumerate(jobs):
+        items.put((job, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (),
+                              isolated)))
+    items.put(None)
+
+    def find(name):
+        return generator
+
+    def finish(done):
+        seen(done)
+        if done.output is not None and not done.output.skipped:
+            assert done.output.arrays[0].tolist() == [[done.lease.position]]
+        answers.append((done.lease.position, done.error or None))
+        assert len(answers) <= len(jobs), "a lease was answered twice"
+
+    items_get = items.get
+    items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
+    run_generators(items, finish, find, isolate)
+    return answers
+
+
+@pytest.mark.parametrize("generator", [
+    good, fails_at_every_second, one_shot, ends_before_the_batch, asks_twice, yields_twice, yields_nonsense,
+    breaks_when_the_leases_end, yields_more_when_the_leases_end], ids=lambda generator: generator.__name__)
+@pytest.mark.parametrize("jobs", [[JOB], [JOB] * 5, [JOB, OTHER_JOB], [JOB, JOB, OTHER_JOB, OTHER_JOB, JOB]],
+                         ids=["one", "five", "two jobs", "three jobs"])
+def test_every_lease_is_answered_once(generator, jobs):
+    assert [position for position, _ in play(generator, jobs)] == list(range(len(jobs)))
+
+
+def test_a_good_generator_fails_nothing():
+    assert [error for _, error in play(good, [JOB, JOB, OTHER_JOB, JOB])] == [None] * 4
+
+
+def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
+    assert play(fails_at_every_second, [JOB] * 4) == [(0, None), (1, "ValueError: odd"), (2, None),
+                                                      (3, "ValueError: odd")]
+
+
+def has_no_memory(leases, job):
+    for _ in leases:
+        raise MemoryError
+
+
+def test_a_batch_tells_where_its_time_went(monkeypatch):
+    clock, seen = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def take(seconds):
+        clock[0] += seconds
+    read, decode = timed("storage")(take), timed("decode")(take)
+
+    def works(leases, job):
+        for number, lease in enumerate(leases):
+            read(2.0)
+            decode(0.5)
+            read(1.0)
+            take(8.0)                  # the generator's own
+            if number == 1:
+                raise ValueError("what that took counts for nobody")
+            yield output(lease)
+    play(works, [JOB] * 4, seen=seen.append)
+    assert [done.timings for done in seen if done.output] == [Timings(3.0, 0.5)] * 2
+
+
+def test_an_exception_without_words_is_told_by_its_name():
+    assert play(has_no_memory, [JOB]) == [(0, "MemoryError")]
+
+
+@pytest.mark.parametrize("generator, sentence", [
+    (one_shot, "ended without a batch for its lease"), (ends_before_the_batch, "ended without a batch for its lease"),
+    (asks_twice, "asked for another lease before it yielded the batch of the first"),
+    (yields_twice, "yielded more than one batch for a lease")], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
+    errors = [error for _, error in play(generator, [JOB] * 2) if error]
+    assert errors and all(sentence in error for error in errors)
+
+
+def test_what_fails_at_the_end_of_a_job_is_not_put_down_to_the_next():
+    for generator in (breaks_when_the_leases_end, yields_more_when_the_leases_end):
+        assert play(generator, [JOB, OTHER_JOB, JOB]) == [(0, None), (1, None), (2, None)]
+
+
+def test_a_failure_names_the_sample_that_was_taken_up_last():
+    def raises_at_its_sample(leases, job):
+        for lease in leases:
+            for _ in lease.samples:
+                raise ValueError("no")
+        yield
+
+    names = []
+    play(raises_at_its_sample, [JOB] * 2, seen=lambda done: names.append(done.sample))
+    assert names == ["0.jpg", "1.jpg"]
+
+
+def test_what_a_trial_finds_is_left_out_and_told():
+    def trial(job, lease):
+        assert lease.isolated
+        if lease.position == 1:
+            return Quarantined(replace(lease, samples=()), (Skipped(1, "kills"),))
+        return Quarantined(lease, ())
+
+    def as_many_as_there_are(leases, job):
+        for lease in leases:
+            yield Output((np.array([[sample.index] for sample in lease.samples], np.int32).reshape(-1, 1),))
+
+    answers = []
+    assert play(as_many_as_there_are, [JOB] * 3, trial, True, answers.append) == [(0, None), (1, None), (2, None)]
+    assert [done.output.skipped for done in answers] == [(), (Skipped(1, "kills"),), ()]
+
+
+def test_a_trial_that_fails_fails_its_lease():
+    def trial(job, lease):
+        raise RuntimeError("cannot be started")
+
+    assert play(good, [JOB] * 2, trial, True) == [(0, "RuntimeError: cannot be started"),
+                                                  (1, "RuntimeError: cannot be started")]
+
+
+# ----------------------------------------------------------------------------- what the generator's thread sends itself
+
+class Ends:
+    """Connection and waker: what was sent, what waits to be received, and how often the other thread was woken."""
+
+    def __init__(self):
+        self.lock, self.sent, self.waiting, self.wakes = threading.RLock(), [], [], 0
+
+    def send(self, frames):
+        self.sent.append(decode_from_worker(frames))
+        return True
+
+    def receive(self):
+        return encode(self.waiting.pop(0)) if self.waiting else None
+
+    def wake(self):
+        self.wakes += 1
+
+
+def lease(number):
+    return Lease(number, number, 0, True, (Sample(number, "%d" % number, 0),))
+
+
+def socket_thread(once=False):
+    """Not started; two leases came, the first of which is in work."""
+    ends, items = Ends(), queue.Queue()
+    session = WorkerSession(Hello("host/0", 1, "python 3.13.0", 2, ""), once, time.monotonic())
+    thread = _SocketThread(ends, ends, session, None, items, 0, lambda: None, lambda *texts: None)
+    ends.waiting = [Welcome("run1", JOB, 0.5), lease(1), lease(2)]
+    thread._receive(time.monotonic())
+    return thread, ends, items
+
+
+def finished(one):
+    return Finished(one, output(one), "", "", "", 0.1)
+
+
+def test_a_batch_is_sent_and_the_next_lease_taken_without_the_other_thread():
+    thread, ends, items = socket_thread()
+    assert items.get_nowait()[1] == lease(1) and items.empty()
+    ends.waiting = [lease(3)]
+    thread.finish(finished(lease(1)))
+    assert isinstance(ends.sent[-1], Produced) and ends.sent[-1].lease == 1
+    assert items.get_nowait()[1] == lease(2) and not ends.waiting and not ends.wakes
+    thread.finish(Finished(lease(2), None, "ValueError: bad", "", "", 0.0))
+    assert isinstance(ends.sent[-1], Failed) and items.get_nowait()[1] == lease(3)
+
+
+def test_a_run_that_ends_meanwhile_is_left_at_once():
+    thread, ends, items = socket_thread()
+    ends.waiting = [Stop("done")]
+    thread.finish(finished(lease(1)))
+    assert ends.wakes and thread.code is None      # to say Hello to the next trainer
+    thread, ends, items = socket_thread(once=True)
+    ends.waiting = [Stop("done")]
+    thread.finish(finished(lease(1)))
+    assert ends.wakes and thread.code == EXIT_ENDED
+    sent = len(ends.sent)
+    thread.finish(finished(lease(2)))              # the socket may be closed by now
+    assert len(ends.sent) == sent
+
+
+def test_a_bug_in_sending_is_not_the_generator_s(capsys):
+    thread, ends, items = socket_thread()
+    ends.send = lambda frames: 1 / 0
+    thread.finish(finished(lease(1)))
+    assert thread.code == 1 and ends.wakes and "ZeroDivisionError" in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""Output: the batch of one lease, made sample by sample and checked against the job.
+"""
+
+from __future__ import generator_stop
+
+from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from stoker.pipeline.options import GENERATORS
+from stoker.pipeline.plan import produced_indices
+from stoker.pipeline.protocol.messages import MAX_REASON, Job, Lease, Sample, Skipped, sendable
+from stoker.pipeline.storage.folder import BadFile
+
+
+
+class Output(NamedTuple):
+    """The batch of one lease."""
+
+    arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
+    skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and the spares that were tried and are bad too
+
+
+def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
+    """The batch of ``lease``; ``make(sample)`` gives the sample's own row for each of ``job.arrays``.
+
+    A sample for which it raises BadImage is skipped, or replaced by the next of the lease's spares that is none.
+    Raises ValueError if there are not as many rows, or one has not the shape or range that the job says; TypeError if
+    its type does not fit at all, as floats for integers.
+    """
+    def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
+        made = make(sample)
+        if len(made) != len(rows):
+            raise ValueError("generator %r, sample %r: %d rows, must be %d: %s" % (
+                job.generator, sample.path, len(made), len(rows), ", ".join(spec.name for spec in job.arrays)))
+        for row, value, spec in zip(rows, made, job.arrays):
+            if np.shape(value) != tuple(spec.shape):
+                raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s" % (
+                    job.generator, sample.path, spec.name, list(np.shape(value)), list(spec.shape)))
+            np.copyto(row, value, casting="same_kind")
+            if getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu" and (row != value).any():
+                raise ValueError("generator %r, sample %r: %r has values beyond %s"
+                                 % (job.generator, sample.path, spec.name, spec.dtype))
+    return fill_batch(lease, job, put)
+
+
+def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
+    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadImage."""
+    arrays = tuple(np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    skipped: List[Skipped] = []
+
+    def is_put(place: int, sample: Sample) -> bool:
+        try:
+            put([array[place, ...] for array in arrays], sample)     # views also of what is a single number
+        except BadFile as error:
+            skipped.append(Skipped(sample.index, str(error)))
+            return False
+        return True
+
+    missing = [place for place, sample in enumerate(lease.samples) if not is_put(place, sample)]
+    replacements = iter(lease.replacements)
+    missing = [place for place in missing if not any(is_put(place, replacement) for replacement in replacements)]
+    if missing:
+        arrays = tuple(np.delete(array, missing, axis=0) for array in arrays)
+    return Output(arrays, tuple(skipped))
+
+
+def check(output: Output, lease: Lease, job: Job) -> Output:
+    """``output`` with arrays that are C-contiguous and nobody else's, if it is the batch of ``lease``.
+
+    Raises ValueError with what is wrong if it is not.
+    """
+    subject = "generator %r, batch at position %d: " % (job.generator, lease.position)
+    if not isinstance(output, Output):
+        raise ValueError(subject + "yielded a %s, must be an Output(arrays, skipped)" % type(output).__name__)
+    if not isinstance(output.arrays, (tuple, list)) or len(output.arrays) != len(job.arrays):
+        count = len(output.arrays) if isinstance(output.arrays, (tuple, list)) else type(output.arrays).__name__
+        raise ValueError(subject + "arrays are %s, must be a tuple of %d: %s"
+                         % (count, len(job.arrays), ", ".join(spec.name for spec in job.arrays)))
+    counts = set()
+    for array, spec in zip(output.arrays, job.arrays):
+        name = subject + "%r " % spec.name
+        if not isinstance(array, np.ndarray):
+            raise ValueError(name + "is a %s, must be a numpy array" % type(array).__name__)
+        if array.dtype != np.dtype(spec.dtype):
+            raise ValueError(name + "is of dtype %s, must be %s" % (array.dtype, spec.dtype))
+        if array.ndim == 0 or array.shape[1:] != tuple(spec.shape):
+            raise ValueError(name + "is of shape %s, must be [%s]"
+                             % (list(array.shape), ", ".join(map(str, ("n",) + tuple(spec.shape)))))
+        counts.add(len(array))
+    if len(counts) > 1:
+        raise ValueError(subject + "the arrays are of different lengths: %s"
+                         % ", ".join("%r %d" % (spec.name, len(array))
+                                     for array, spec in zip(output.arrays, job.arrays)))
+    _check_skipped(output.skipped, lease, subject)
+    count, = counts
+    own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
+    if produced_indices(own, replacements, [item.index for item in output.skipped], count) is None:
+        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease%s"
+                         % (count, len(output.skipped), len(own), replacements and " (with %d replacements in place of bad ones: "
+                            "generators.batch_of sees to that)" % len(replacements) or ""))
+    # copied: ZeroMQ sends them later, and a user's generator may fill the same array again by then
+    return Output(tuple(np.array(array, order="C", copy=job.generator not in GENERATORS or not array.flags.c_contiguous)
+                        for array in output.arrays),
+                  tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))
+
+
+def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:
+    if not isinstance(skipped, (tuple, list)):
+        raise ValueError(subject + "skipped is a %s, must be a tuple of Skipped" % type(skipped).__name__)
+    left = {sample.index for sample in lease.samples + lease.replacements}
+    for item in skipped:
+        if not (isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)):
+            raise ValueError(subject + "skipped holds %r, must be Skipped(sample.index, 'why')" % (item,))
+        if item.index not in left:
+            raise ValueError(subject + "skipped the sample %d, which is not in the lease or was skipped before"
+                             % item.index)
+        left.remove(item.index)
