@@ -8,8 +8,9 @@ from tests.support.processes import Program
 #: has looked after its connections.
 LISTENER = """
 import time
-from pipeline.guard import Limits
-from pipeline.transport import Listener, Waker
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.sockets import Waker
 waker = Waker()
 listener = Listener("tcp://127.0.0.1:*", waker, Limits(1 << 20, 1 << 20, 4))
 print("address", listener.address, flush=True)

@@ -86,7 +86,8 @@ while True:
 """
 SEEK = """
 import socket, sys, threading, time
-from pipeline.transport import Connection, Waker
+from stoker.pipeline.transport.connection import Connection
+from stoker.pipeline.transport.sockets import Waker
 
 def plain():
     socket.create_connection((sys.argv[1], 5555), 60)

@@ -33,7 +33,7 @@ STUCK_S = 120.0
 #: Iterates until the file ``stop`` is there, or for ``steps``; then says how many steps that were.
 TRAINER = """
 import json, os, sys
-from trainer.feed import open_stream
+from stoker.trainer.feed import open_stream
 options = json.loads(sys.argv[1])
 with open_stream(**options["stream"]) as stream:
     print("address", stream.address, flush=True)

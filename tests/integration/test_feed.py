@@ -62,7 +62,7 @@ MEASURE = """
 import sys
 import numpy as np
 import tensorflow as tf
-from pipeline.buffers import BufferPool
+from stoker.pipeline.coordinator.buffers import BufferPool
 
 NBYTES, kind = 96 << 20, sys.argv[1]
 

@@ -179,7 +179,7 @@ def test_an_exception_in_the_loop_ends_the_workers(pictures, own_generators):
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
 def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path, quiet):
     # imported at the start of each interpreter, before any of Stoker's own modules
-    (tmp_path / "sitecustomize.py").write_text("import pipeline.messages\npipeline.messages.PROTOCOL_VERSION = 99\n")
+    (tmp_path / "sitecustomize.py").write_text("import stoker.pipeline.protocol.messages as messages\nmessages.PROTOCOL_VERSION = 99\n")
     path = os.pathsep.join([str(tmp_path), ROOT])
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run, \
             workers_program(run.stream.address, "--processes", "2", *quiet, PYTHONPATH=path) as other, \
@@ -250,7 +250,7 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     with open_stream(pictures, workers=1, worker_python="/bin/false", **OPTIONS) as stream:
         with pytest.raises(RunFailed) as caught:
             next(stream)
-    assert "/bin/false -m workers) ended with exit code 1" in str(caught.value)
+    assert "/bin/false -m stoker.workers) ended with exit code 1" in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------ the users' generators

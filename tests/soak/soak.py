@@ -30,7 +30,7 @@ GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak,
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
 TRAINER = """
 import json, os, random, sys, time
-from trainer.feed import open_stream
+from stoker.trainer.feed import open_stream
 from tests.support.memory import rss_kb
 options = json.loads(sys.argv[1])
 batches, pause_s, leak, chance = options["batches"], options["pause_s"], options["leak"], random.Random(options["seed"])

@@ -24,7 +24,7 @@ caching.play_worker(*sys.argv[1:])
 #: Opens the file of the cache as a worker does, and stops amid a transaction.
 IN_TRANSACTION = """
 import os, sys, time
-from workers.cache import Cache
+from stoker.workers.cache import Cache
 from tests.support.caching import job
 cache = Cache(sys.argv[1], 1.0, lambda text, error: print(text, flush=True))
 assert cache.use(job(sys.argv[2]))

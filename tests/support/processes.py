@@ -23,7 +23,7 @@ LIMIT_S = 60.0
 #: A program that does what users do: its argument is open_stream's arguments as JSON.
 CONSUMER = """
 import json, sys
-from trainer.feed import open_stream
+from stoker.trainer.feed import open_stream
 with open_stream(**json.loads(sys.argv[1])) as stream:
     print("address", stream.address, flush=True)
     for batch in stream:

@@ -531,7 +531,7 @@ def test_process_suspended_amid_a_transaction_holds_up_nobody(host, photos):
 
 
 def test_without_lmdb_the_error_names_the_command(tmp_path):
-    script = ("import sys; sys.modules['lmdb'] = None\nfrom workers.__main__ import main\n"
+    script = ("import sys; sys.modules['lmdb'] = None\nfrom stoker.workers.__main__ import main\n"
               "main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r])" % str(tmp_path / "cache"))
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, timeout=LIMIT_S)
     assert run.returncode == 2 and b"%s -m pip install lmdb" % sys.executable.encode() in run.stderr
