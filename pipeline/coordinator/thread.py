@@ -29,7 +29,7 @@ from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked
 from stoker.pipeline.protocol.messages import Stop
 from stoker.pipeline.protocol.messages import Welcome, printable
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.transport.keys import TrainerKeys, WorkerKeys, advice, load_trainer, make_local
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
@@ -51,15 +51,15 @@ class Coordinator(threading.Thread):
     """Hands every batch of ``plan`` from ``start`` on to ``deliver(position, batch)``, in any order and from this
     thread; what ends the run goes to ``fail``. Raises ConfigError if the address cannot be bound."""
 
-    def __init__(self, start: int, plan: Plan, datasets: Dict[bool, Optional[Dataset]], job: JobOptions,
+    def __init__(self, start: int, plan: Plan, datasets: Splits, job: JobOptions,
                  options: StreamOptions, deliver: Callable[[int, Batch], None],
                  fail: Callable[[StokerError], None]) -> None:
         super().__init__(name="stoker-coordinator", daemon=True)
-        training = datasets[True]
-        assert training is not None
+        training = datasets.training
         self._job = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root,
                         job.exif_rotate, job.follow_links,
-                        training.paths[::-(-len(training) // PROBES)] if training.root else ())
+                        tuple(sample.path for sample in training.samples(
+                            range(0, len(training), -(-len(training) // PROBES)))) if training.root else ())
         self._replace = job.on_bad_image == "replace"
         self._plan, self._datasets, self._options = plan, datasets, options
         self._deliver, self._fail = deliver, fail
@@ -339,8 +339,7 @@ class Coordinator(threading.Thread):
     def _grant(self, effect: Grant) -> None:
         planned = self._planned.get(effect.position) or self._plan.at(effect.position, self._replace)
         self._planned[effect.position] = planned
-        dataset = self._datasets[planned.training]
-        assert dataset is not None
+        dataset = self._datasets.of(planned.training)
         self._send(effect.worker, codec.encode(Lease(effect.lease, effect.position, planned.epoch, planned.training,
                                                      dataset.samples(planned.indices), dataset.samples(planned.replacements),
                                                      effect.isolated)))
@@ -391,9 +390,7 @@ class Coordinator(threading.Thread):
 
     def _aborted(self, effect: Abort) -> RunFailed:
         planned = self._planned.get(effect.position) or self._plan.at(effect.position)
-        dataset = self._datasets[planned.training]
-        assert dataset is not None
-        paths = [dataset.sample(index).path for index in planned.indices]
+        paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
         return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
             planned.step, planned.epoch + 1, effect.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
             effect.traceback and "\n" + effect.traceback.rstrip()))
