@@ -205,9 +205,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="stoker-keys", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Makes the keys of a trainer and of its workers. With keys, the trainer lets in only these workers,\n"
-                    "and everything that travels is encrypted. Existing keys are not changed: run it again to add\n"
-                    "workers.",
+        description="Makes the keys of a trainer and of its workers. With keys, the trainer lets in only these\n"
+                    "workers, and everything that travels is encrypted. Existing keys are not changed: run it\n"
+                    "again to add workers.",
         epilog="example:\n"
                "  stoker-keys keys alpha beta                                       once, on the trainer's host\n"
                "  stoker-train photos/ --keys keys --bind tcp://0.0.0.0:5555        there\n"

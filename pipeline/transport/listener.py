@@ -121,8 +121,8 @@ class Listener(Socket):
             fd = last.get(zmq.SRCFD)
         except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which has no quota
             return False
-        if not self._quota.knows(fd):
-            self._read_events()               # the message came before the event that the connection was accepted
+        if not self._quota.is_open(fd):
+            self._read_events()               # the message may come before the event that its connection was accepted
         return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer))
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:

@@ -89,9 +89,10 @@ class ByteQuota:
         connection.heard_since_check = connection.was_heard = True
         return not connection.is_shut
 
-    def knows(self, fd: int) -> bool:
-        """The connection was accepted and has not closed."""
-        return fd in self._connections
+    def is_open(self, fd: int) -> bool:
+        """Whether the connection was accepted and has not ended, as far as is known from the calls so far."""
+        connection = self._connections.get(fd)
+        return connection is not None and not connection.is_shut
 
     def admit(self, peer: bytes, capacity: int) -> None:
         """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""

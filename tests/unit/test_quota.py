@@ -80,6 +80,7 @@ def test_a_member_may_have_its_leases_and_two_more_batches_pending(side, capacit
 
 def test_delivered_messages_are_not_pending(side):
     side.connect(3)
+    assert side.quota.is_open(3)
     for _ in range(50):
         side.receive(3, BATCH)
         assert side.deliver(3, BATCH)
@@ -167,6 +168,7 @@ def test_a_connection_that_was_cut_off_counts_no_more(side):
     side.receive(3, 100 * BATCH)
     assert side.check() == ["host-3"]
     assert not side.deliver(3), "its messages must not be read"
+    assert not side.quota.is_open(3), "a new connection may have its descriptor by now"
     assert side.check() == []
     assert len(side.kernel.resets) == 1
 
@@ -189,7 +191,7 @@ def test_one_connection_too_many():
 
 
 def test_a_connection_that_was_gone_when_it_was_accepted(side):
-    assert side.quota.accepted(3) == "" and not side.quota.knows(3)
+    assert side.quota.accepted(3) == "" and not side.quota.is_open(3)
     assert side.quota.closed(3) == "a host that was gone at once"
     assert side.deliver(3), "its last message is read"
 
@@ -203,7 +205,7 @@ def test_a_connection_that_closed_before_it_sent_a_message_has_its_host_named(si
         side.receive(3, STRANGER + 1)
         side.check()
     assert side.quota.closed(3) == host
-    assert not side.quota.knows(3)
+    assert not side.quota.is_open(3)
 
 
 def test_a_closed_connection_s_peer_is_forgotten(side):
