@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Set
 import numpy as np
 
 from stoker.pipeline.protocol.messages import Job
-from stoker.pipeline.storage.folder import SamplePath, within
+from stoker.pipeline.storage.folder import SamplePath, is_within_root
 from stoker.workers.cache_entry import decoder_digest, file_name, head_of
 from stoker.workers.cache_folder import CacheFolder, import_error, reason
 from stoker.workers.stopwatch import timed
@@ -36,10 +36,12 @@ class Cache:
     """The cache as the main thread of a worker process uses it: ``use`` for each batch, then ``get`` and ``put``.
 
     ``folder`` may grow to ``gb`` times 2**30 bytes. ``note(text, is_error)`` gets the lines for the user; only the
-    ``first`` process of a host logs what concerns all of them. Raises ConfigError if the package lmdb is missing.
+    ``first`` process of a host logs what concerns all of them. ``distrusted``: the process before this one crashed,
+    perhaps because of a damaged file, so the file is begun anew. Raises ConfigError if the package lmdb is missing.
     """
 
-    def __init__(self, folder: str, gb: float, note: Callable[[str, bool], None], first: bool = True) -> None:
+    def __init__(self, folder: str, gb: float, note: Callable[[str, bool], None], first: bool = True,
+                 distrusted: bool = False) -> None:
         try:
             from stoker.workers.cache_writer import open_writer
         except ImportError as error:
@@ -51,14 +53,10 @@ class Cache:
         self._reported: Set[str] = set()
         self._name = ""                         # of the file in use, or to be opened
         self._open_at_s = 0.0                   # not before that
-        self._distrusted = False
+        self._distrusted = distrusted
         self._writer: Optional[CacheWriter] = None     # of the open file
         self._ending: List[CacheWriter] = []    # writers that may still have their files open
         self.hits = self.misses = 0
-
-    def distrust_file(self) -> None:
-        """Begins the file anew when it is next opened: it may be why the process before this one crashed."""
-        self._distrusted = True
 
     def use(self, job: Job) -> bool:
         """Whether samples of ``job`` can be served and kept now."""
@@ -91,9 +89,9 @@ class Cache:
         except OSError:
             return False                                        # reading it gives the reason
         try:
-            if path.root and not within(path, fd):
+            if not is_within_root(path, fd):
                 return False
-            head = head_of(path, os.fstat(fd))
+            head = head_of(path.path, os.fstat(fd))
         finally:
             os.close(fd)
         if not self._writer.file.copy(head, out):
@@ -103,10 +101,10 @@ class Cache:
         return True
 
     def put(self, path: SamplePath, status: Optional[os.stat_result], pixels: bytes, index: int) -> None:
-        """Keeps ``pixels``, decoded from the file with this ``status`` (of ``storage.folder.read``; None: the file may
-        have changed). ``index`` is the sample's index in the dataset."""
+        """Keeps ``pixels``, which were decoded from the file. ``status`` is that of ``storage.folder.read_file`` (None:
+        the file may have changed), ``index`` the sample's index in the dataset."""
         if self._writer is not None and status is not None:
-            self._writer.add(head_of(path, status), pixels, index)
+            self._writer.add(head_of(path.path, status), pixels, index)
 
     def close(self) -> None:
         """Writes pending entries, if that takes no longer than CLOSE_S, and closes the file."""

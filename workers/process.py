@@ -192,9 +192,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         connection = Connection(args.connect, waker, MAX_HEADER_BYTES, keys)
         health = None if args.health_file is None else HealthFile(args.health_file)
         if args.cache is not None:
-            pictures.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"))
-            if (args.last_exit or "").startswith(CRASHES):
-                pictures.cache.distrust_file()
+            pictures.cache = Cache(args.cache, args.cache_gb, note, args.name.endswith("/0"),
+                                     (args.last_exit or "").startswith(CRASHES))
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)

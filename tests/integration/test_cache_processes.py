@@ -57,7 +57,7 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
     path = str(tmp_path / "growing")
     with open(path, "wb") as file:
         file.write(bytes(64 << 20))
-    assert storage.read(path)[1] is not None
+    assert storage.read_file(path)[1] is not None
     ended = threading.Event()
 
     def change():
@@ -69,7 +69,7 @@ def test_file_that_changes_while_it_is_read_is_not_relied_on(tmp_path, monkeypat
     thread.start()
     try:
         # nearly always; but on a busy machine a read may find the other thread asleep
-        assert None in [storage.read(path)[1] for _ in range(10)]
+        assert None in [storage.read_file(path)[1] for _ in range(10)]
     finally:
         ended.set()
         thread.join()

@@ -80,9 +80,7 @@ def play_worker(folder, root, crashed):
     """One batch of one worker: prints the number of samples that were copied, and the digest of all pixels.
     ``crashed``: not '' if the worker before it has crashed."""
     storage._RACY_S = 0.0
-    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text))
-    if crashed:
-        pictures.cache.distrust_file()
+    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), distrusted=bool(crashed))
     pixels, _ = batch(root)
     hits = pictures.cache.hits
     pictures.cache.close()
@@ -101,14 +99,14 @@ class Host:
         self.folder = str(folder)
         self.notes = []
 
-    def worker(self, gb=1.0):
+    def worker(self, gb=1.0, distrusted=False):
         """The cache of the next worker; the worker before it has ended in good order."""
         self.end()
         for thread in threading.enumerate():
             if thread.name == "stoker-cache":      # ends with its process, but here the process goes on
                 thread.join(60)
                 assert not thread.is_alive()
-        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text))
+        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
         return pictures.cache
 
     def end(self):

@@ -323,8 +323,7 @@ def test_no_file_is_opened_while_a_writer_may_have_it_open(host, photos, monkeyp
 
 def test_after_a_crash_the_file_is_begun_anew(host, photos):
     wanted, _ = host.batch(photos)
-    cache = host.worker()
-    cache.distrust_file()
+    cache = host.worker(distrusted=True)
     for hits in (0, COUNT):
         assert same(batch(photos)[0], wanted) and cache.hits == hits
         cache.close()
