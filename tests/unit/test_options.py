@@ -69,7 +69,8 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"worker_timeout_s": True}, "worker_timeout_s must be at least 0.1 seconds, not True"),
     ({"stall_s": "10"}, "stall_s must be at least 0.1 seconds, not '10'"),
     ({"audit": "no/such/folder/audit"}, "audit: cannot write 'no/such/folder/audit': there is no folder %r" % NOWHERE),
-    ({"bad_samples": "no/such/folder/bad"}, "bad_samples: cannot write 'no/such/folder/bad': there is no folder %r" % NOWHERE),
+    ({"bad_samples": "no/such/folder/bad"}, "bad_samples: cannot write 'no/such/folder/bad': there is no folder %r"
+                                          % NOWHERE),
 ])
 def test_what_a_stream_cannot_be(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):
