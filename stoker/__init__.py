@@ -6,11 +6,11 @@
         for batch in batches:
             session.run(train_op, {images: batch.images, labels: batch.labels})
 
-The code lies in ``stoker.pipeline`` (both sides), ``stoker.workers`` and ``stoker.trainer``. In the repository these three are
-links to the folders beside this one. Names that are not in ``__all__`` may change in any release.
+The code lies in ``stoker.pipeline`` (for both sides), ``stoker.workers`` and ``stoker.trainer``. In the repository these
+three are links to the folders beside this one. Names that are not in ``__all__`` may change in any release.
 
-``import stoker`` loads none of the three: each public name is loaded when it is first used. So a generator module can import
-stoker where there is no TensorFlow, and a trainer does not load PIL.
+``import stoker`` loads none of the three: each public name is loaded when it is first used. So a worker that imports
+stoker does not load the trainer's code, and a trainer does not load PIL.
 """
 
 import importlib
@@ -36,9 +36,11 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
 
 __all__ = [
     # a stream: open it, and what it takes and gives
-    "open_stream", "feed_dict", "scan_folder", "Batch", "BatchStream", "Dataset", "JobOptions", "Skipped", "StreamOptions",
+    "open_stream", "feed_dict", "scan_folder", "Batch", "BatchStream", "Dataset", "JobOptions", "Skipped",
+    "StreamOptions",
     # a generator of your own: stoker/workers/generators/example.py
-    "ArraySpec", "BadFile", "Job", "Lease", "Output", "Sample", "batch_of", "check_root", "load", "resolve", "sample_random",
+    "ArraySpec", "BadFile", "Job", "Lease", "Output", "Sample", "batch_of", "check_root", "load", "resolve",
+    "sample_random",
     # errors
     "CheckpointMismatch", "ConfigError", "DatasetError", "ProtocolError", "RunFailed", "StokerError", "VersionMismatch",
 ]
