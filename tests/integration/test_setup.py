@@ -1,4 +1,5 @@
-"""How `make train` gets CPython 3.6 where the machine has none: with the first of pyenv, micromamba, mamba and conda that works.
+"""How `make train` gets CPython 3.6 where the machine has none: with the first of pyenv, micromamba, mamba and conda
+that works.
 
 The tools are scripts that write down how they were called. The interpreter that they install only tells its version: to
 make an environment with it fails, which ends environment.sh.

@@ -38,7 +38,7 @@ def interpreter(variable):
     return os.path.abspath(os.environ[variable]) if os.environ.get(variable) else None
 
 
-def wait_for(condition, what, limit_s=LIMIT_S):
+def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
     """The first true value of ``condition()``."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -46,7 +46,7 @@ def wait_for(condition, what, limit_s=LIMIT_S):
         if value:
             return value
         assert time.monotonic() < deadline, "waited %g s in vain for %s" % (limit_s, what)
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def free_port():
