@@ -18,6 +18,8 @@ GENERATORS = ("numerical", "image", "augmented")
 DECODERS = ("exact", "fast", "fastest", "sampled")     # what they are: workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
 FEATURES = 10  # of a numerical record
+AUTO = "auto"                             # as a number of local workers: Stoker chooses it
+DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000.0     # how large a cache of decoded samples may grow, in 2**30 bytes
 
 
 def check_whole(name: str, value: Any, least: int, most: int) -> int:
