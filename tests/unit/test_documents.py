@@ -54,8 +54,9 @@ def test_files_and_modules_of_the_documents_exist(path):
         assert glob.glob(os.path.join(ROOT, name)) or glob.glob(os.path.join(ROOT, name + ".*")), name
     for name in re.findall(r"(?<![\w-])(?:stoker\.(?:pipeline|workers|trainer)|tests)\.[\w.]*\w", text):
         parts = name.replace("stoker.", "").split(".")
-        assert any(os.path.exists(os.path.join(ROOT, *parts[:length]) + end) for length in (len(parts), len(parts) - 1)
-                   for end in (".py", "/__init__.py")), name
+        module = os.path.join(ROOT, *parts)
+        assert (os.path.exists(module + ".py") or os.path.exists(module + "/__init__.py")
+                or os.path.exists(os.path.dirname(module) + ".py")), name          # the last: a name in that module
 
 
 @pytest.mark.parametrize("path", documents())
