@@ -15,7 +15,8 @@ import os
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-paths = [os.path.join(folder, name) for folder, _, names in os.walk("photos") for name in names if name.endswith(".jpg")]
+paths = [os.path.join(folder, name) for folder, _, names in os.walk("photos") for name in names
+         if name.endswith(".jpg")]
 images = tf.placeholder(tf.%s, [None, 64, 64, 3])
 labels = tf.placeholder(tf.int32, [None, 1])
 logits = tf.layers.dense(tf.layers.flatten(tf.to_float(images) / %s), 1)
@@ -39,15 +40,16 @@ tf.Session.run = counting
 def folder(tmp_path_factory):
     """A folder with 100 sample pictures in photos/."""
     folder = tmp_path_factory.mktemp("program")
-    subprocess.run([sys.executable, "-m", "stoker.pipeline.sources.sample_data", str(folder / "photos"), "--count", "100"],
-                   check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "stoker.pipeline.sources.sample_data", str(folder / "photos"),
+                    "--count", "100"], check=True, cwd=ROOT)
     return folder
 
 
 def python(folder, *arguments, **environment):
     """Runs Python in ``folder``; returns its standard output."""
-    done = subprocess.run((sys.executable,) + arguments, cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=dict(os.environ, PYTHONPATH=ROOT, **environment), universal_newlines=True, timeout=120)
+    done = subprocess.run((sys.executable,) + arguments, cwd=str(folder), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=ROOT, **environment),
+                          universal_newlines=True, timeout=120)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     return done.stdout
 

@@ -15,16 +15,19 @@ from stoker.workers import __main__ as workers
 
 HEAD = """# Options
 
-Made from the command lines by `python -m tests.support.options_page > docs/OPTIONS.md`; a test checks that it is up to date.
+Made from the command lines by `python -m tests.support.options_page > docs/OPTIONS.md`; a test checks that it is up to
+date.
 
-Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line overrides the
-variable. Variables of the trainer do not reach the workers that it starts itself.
+Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
+overrides the variable. Variables of the trainer do not reach the workers that it starts itself.
 """
 
 OPEN_STREAM = """
 ## open_stream
 
-`stoker.open_stream(data, ...)` takes these keyword arguments. Those with the name of an option of the trainer mean the same.
+`stoker.open_stream(data, ...)` takes these keyword arguments. One with the name of an option of the trainer means the
+same, but some defaults differ. `start_step` is the `global_step` to resume from. `stall_s` is the length of a wait for a
+batch after which the log gets a line. `bad_samples` is a file that gets one line per bad file.
 
 | argument | default |
 |---|---|
