@@ -26,8 +26,8 @@ OPEN_STREAM = """
 ## open_stream
 
 `stoker.open_stream(data, ...)` takes these keyword arguments. One with the name of an option of the trainer means the
-same, but some defaults differ. `start_step` is the `global_step` to resume from. `stall_s` is the length of a wait for a
-batch after which the log gets a line. `bad_samples` is a file that gets one line per bad file.
+same, but some defaults differ. `start_step` is the `global_step` to resume from. After a wait of `stall_s` for a batch,
+the log gets a line. `bad_samples` is a file that gets one line per bad file.
 
 | argument | default |
 |---|---|
