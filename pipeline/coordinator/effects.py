@@ -15,8 +15,6 @@ from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Ref
 WorkerKey = bytes  # names one connection of one worker
 
 
-# ------------------------------------------------------------------------------------------------- of the scheduler
-
 @dataclass(frozen=True)
 class Grant:
     """Send the worker a lease for this position. ``attempt`` counts the position's leases from 1. ``isolated``:
@@ -84,11 +82,9 @@ class Abort:
 SchedulerEffect = Union[Grant, Revoke, Accept, Duplicate, Unknown, Gone, Abort]
 
 
-# ------------------------------------------------------------------------------------------------- of the session
-
 class Invite(NamedTuple):
-    """Send ``welcome``. If it can be sent, call ``session.joined(peer, hello, now)``, else ``session.lost(peer, now)``:
-    a connection that broke leaves its messages behind, and must not become a member by them."""
+    """Send ``welcome``. If it can be sent, admit the peer and call ``session.joined(peer, hello, now)``, else
+    ``session.lost(peer, now)``: a connection that broke leaves its messages behind, and is no member by them."""
 
     peer: WorkerKey
     hello: Hello
@@ -114,13 +110,6 @@ class Deliver(NamedTuple):
     wire_s: float
 
 
-class Admit(NamedTuple):
-    """The peer is a member now, with so many leases at most: more bytes of it may be under way."""
-
-    peer: WorkerKey
-    capacity: int
-
-
 class Shut(NamedTuple):
     """Disconnect the peer."""
 
@@ -140,4 +129,4 @@ class Fail(NamedTuple):
     error: StokerError
 
 
-Effect = Union[Invite, Send, Deliver, Admit, Shut, Log, Fail]
+Effect = Union[Invite, Send, Deliver, Shut, Log, Fail]
