@@ -10,7 +10,8 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import GENERATORS, JobOptions, StreamOptions, check_whole
+from stoker.pipeline.options import DEFAULT_CACHE_GB, GENERATORS, MAX_CACHE_GB, JobOptions, StreamOptions
+from stoker.pipeline.options import WorkerOptions, check_whole
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.folder import scan_folder
@@ -20,7 +21,6 @@ from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
 
 AUTO = "auto"     # as a number of workers
-DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000      # as of stoker-worker
 
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
@@ -78,9 +78,11 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
     stream = BatchStream(plan, training, validation, job, options, start_step)
     try:
         if processes:
-            own = [] if job.generator in GENERATORS else [job.generator]
-            stream.attach(LocalWorkers(stream.address, processes, worker_python, own, job.follow_links,
-                                       stream.local_keys, autoscaler, cache, cache_gb))
+            own = () if job.generator in GENERATORS else (job.generator,)
+            worker_options = WorkerOptions(stream.address, None, None, own, job.follow_links,
+                                           None if cache is None else os.path.abspath(cache), cache_gb,
+                                           once=True, quiet=True)
+            stream.attach(LocalWorkers(worker_options, processes, worker_python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()
         raise

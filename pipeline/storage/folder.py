@@ -32,8 +32,6 @@ MAX_FILE_BYTES = 1 << 30
 _REASON_CHARS = 200
 #: A file changed so lately may change again without another time to show for it.
 _RACY_S = 2.0
-#: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
-may_follow_links = False
 
 
 class BadFile(Exception):
@@ -62,8 +60,7 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
     Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
     nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
-    every file in it would else be taken for one that is gone; or if this worker's own command line does not permit
-    to follow links.
+    every file in it would else be taken for one that is gone.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
@@ -75,9 +72,6 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
     place = SamplePath(os.path.join(folder, name))
-    if follow_links and not may_follow_links:
-        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
-                          "--follow-links" % (root, socket.gethostname()))
     if not follow_links:
         place.root = folder
     return place

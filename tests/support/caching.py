@@ -1,6 +1,7 @@
 """What the tests of the cache share: batches of a generator, and programs that use a cache as a worker does."""
 
 import os
+import types
 import zlib
 
 import numpy as np
@@ -13,6 +14,9 @@ from stoker.workers.cache import Cache
 from stoker.workers.generators import pictures
 
 SIZE = (24, 32)
+
+#: ``cache``: the one that ``batch`` uses, or None
+in_use = types.SimpleNamespace(cache=None)
 
 #: A worker of its own: what it copies or decodes, and a line for each thing that it notes.
 WORKER = """
@@ -51,7 +55,7 @@ def job(root, generator="image", size=SIZE, **options):
 def batch(root, names=None, epoch=0, **options):
     """(pixels by name, reasons of those skipped) of a lease with these files; by default all below the root."""
     names = sorted(os.listdir(str(root))) if names is None else names
-    a_job = job(root, **options)
+    a_job = pictures.with_cache(job(root, **options), in_use.cache)
     samples = tuple(Sample(index, name, 0) for index, name in enumerate(names))
     output, = getattr(pictures, a_job.generator)(iter([Lease(1, 0, epoch, True, samples)]), a_job)
     bad = {names[each.index]: each.reason for each in output.skipped}
@@ -69,10 +73,10 @@ def digest(pixels):
 def play_worker(folder, root, crashed):
     """A worker in a process of its own: says the samples that it copied, and what all of them are."""
     storage._RACY_S = 0.0
-    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
+    in_use.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
     pixels, _ = batch(root)
-    hits = pictures.cache.hits
-    pictures.cache.close()
+    hits = in_use.cache.hits
+    in_use.cache.close()
     print(hits)
     print(digest(pixels).decode())
 

@@ -18,8 +18,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder as storage
 from stoker.workers import cache_folder, images
 from stoker.workers.cache import CLOSE_S, Cache
-from stoker.workers.generators import pictures
-from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, job, same
+from tests.support.caching import IN_TRANSACTION, SIZE, WORKER, batch, digest, draw, entries, in_use, job, same
 from tests.support.processes import LIMIT_S, ROOT, wait_for
 
 COUNT = 20
@@ -35,13 +34,13 @@ class Host:
     def worker(self, gb=1.0, **options):
         """The next one; the last one has left in good order."""
         self.end()
-        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), **options)
-        return pictures.cache
+        in_use.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), **options)
+        return in_use.cache
 
     def end(self):
-        if pictures.cache is not None:
-            pictures.cache.close()
-            pictures.cache = None
+        if in_use.cache is not None:
+            in_use.cache.close()
+            in_use.cache = None
 
     def batch(self, root, names=None, **options):
         """(pixels by name, samples that were copied) by a fresh worker; what it decoded is stored."""
@@ -242,9 +241,8 @@ def test_file_of_any_time(host, photos, year, seconds):
 # ------------------------------------------------------------------------------------------------------------- links
 
 @pytest.fixture
-def linked(photos, tmp_path, monkeypatch):
+def linked(photos, tmp_path):
     """The photos, and beside them links: to one of them, and out of the folder."""
-    monkeypatch.setattr(storage, "may_follow_links", True)
     (tmp_path / "elsewhere").mkdir()
     draw(tmp_path / "elsewhere" / "secret.png", 99)
     os.symlink("00.png", str(photos / "within.png"))
@@ -532,7 +530,7 @@ def test_process_suspended_amid_a_transaction_holds_up_nobody(host, photos):
 
 def test_without_lmdb_the_error_names_the_command(tmp_path):
     script = ("import sys; sys.modules['lmdb'] = None\nfrom stoker.workers.__main__ import main\n"
-              "main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r])" % str(tmp_path / "cache"))
+              "sys.exit(main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r]))" % str(tmp_path / "cache"))
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, timeout=LIMIT_S)
     assert run.returncode == 2 and b"%s -m pip install lmdb" % sys.executable.encode() in run.stderr
     assert b"Traceback" not in run.stderr
