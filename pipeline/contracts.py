@@ -17,8 +17,13 @@ else:
 class Source(Protocol):
     """Samples, numbered from 0 in an order that is the same on every host."""
 
-    root: str                     # the folder below which their files lie; '' if they have none
-    classes: Tuple[str, ...]
+    @property
+    def root(self) -> str:
+        """The absolute folder below which the samples' files are; '' if they have no files."""
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """Names of the classes; a sample's label is an index into it."""
 
     def __len__(self) -> int:
         """How many there are."""

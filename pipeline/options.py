@@ -19,7 +19,8 @@ GENERATORS = ("numerical", "image", "augmented")
 DECODERS = ("exact", "fast", "fastest", "sampled")     # what they are: workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
 FEATURES = 10  # of a numerical record
-DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000   # size limit of a cache folder, in 2**30 bytes
+AUTO = "auto"                             # as a number of local workers: Stoker chooses it
+DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000.0     # how large a cache of decoded samples may grow, in 2**30 bytes
 PROGRAM_PATH = "STOKER_PROGRAM_PATH"   # environment variable with the trainer's import path, for its own workers
 
 

@@ -26,7 +26,7 @@ from stoker.pipeline.monitoring.throughput import WINDOW_S, ThroughputMeter, Win
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Splits
 
 log = logging.getLogger("stoker")
 
@@ -42,10 +42,10 @@ class BatchStream:
     next batch any more. Iterate from one thread.
     """
 
-    def __init__(self, plan: Plan, training: Dataset, validation: Optional[Dataset], job: JobOptions,
-                 options: StreamOptions, start_step: int = 0) -> None:
+    def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
+                 start_step: int = 0) -> None:
         self.plan, self._options = plan, options
-        self._datasets = {True: training, False: validation}
+        self._datasets = datasets
         self._raises = job.on_bad_image == "raise"
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
@@ -163,10 +163,9 @@ class BatchStream:
                 self._meter.clear()
 
     def _note_bad(self, batch: Batch) -> None:
-        dataset = self._datasets[batch.training]
-        assert dataset is not None
+        dataset = self._datasets.of(batch.training)
         for skip in batch.skipped:
-            sample = dataset.sample(skip.index)
+            sample, = dataset.samples((skip.index,))
             if sample.path not in self.skipped and len(self.skipped) < BAD_SHOWN and not self._raises:
                 log.warning("bad file %r: %s%s", sample.path, printable(skip.reason),
                             "" if len(self.skipped) + 1 < BAD_SHOWN else "; further ones are only counted")
@@ -178,7 +177,7 @@ class BatchStream:
             where = ("step %d of epoch %d" if batch.training else
                      "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch + 1)
             raise RunFailed("%r, in %s, is a bad file: %s%s; put a good one in its place, or go on with --on-bad-image "
-                            "skip" % (dataset.sample(first.index).path, where, printable(first.reason),
+                            "skip" % (dataset.samples((first.index,))[0].path, where, printable(first.reason),
                                       " (and %d more of the batch)" % more if more else ""))
 
     def interrupt(self) -> None:
@@ -258,6 +257,4 @@ class BatchStream:
 
     def _next_paths(self) -> List[str]:
         planned = self.plan.at(self._position)
-        dataset = self._datasets[planned.training]
-        assert dataset is not None
-        return [dataset.sample(index).path for index in planned.indices]
+        return [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]

@@ -12,10 +12,10 @@ from typing import Any, Optional, Sequence, Tuple, Union
 import configargparse
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
+from stoker.trainer.feed import open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -155,7 +155,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)
     print(dataset.summary(), flush=True)
-    training, validation = dataset.split(args.validation_split, args.seed)
+    datasets = dataset.split(args.validation_split, args.seed)
+    training, validation = datasets
     plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         len(training), len(validation), plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
@@ -176,7 +177,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
-    with start_stream(plan, training, validation, job, options, start_step, args.workers,
+    with start_stream(plan, datasets, job, options, start_step, args.workers,
                       args.worker_python, args.cache or None, args.cache_gb) as stream:
         _on_sigterm(stream)
         if args.workers == 0:

@@ -14,8 +14,9 @@ import enum
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Returned
-from stoker.pipeline.protocol.messages import Revoked, Skipped, Stop, Timings, Welcome, sendable
+from stoker.pipeline.protocol.messages import (Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving,
+                                               Produced, Refused, Returned, Revoked, Skipped, Stop, Timings, Welcome,
+                                               sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -26,9 +27,6 @@ EXIT_DRAINED = 4   # asked to leave; finished its step first
 HELLO_INTERVAL_S = 0.25
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
 LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
-
-ToTrainer = Union[Hello, Produced, Failed, Returned, Alive, Leaving]
-FromTrainer = Union[Welcome, Refused, Lease, Revoked, Alive, Stop]
 
 
 class SessionState(enum.Enum):
@@ -43,7 +41,7 @@ class SessionState(enum.Enum):
 class Say(NamedTuple):
     """Send this message."""
 
-    message: ToTrainer
+    message: FromWorker
 
 
 class Work(NamedTuple):
@@ -183,7 +181,7 @@ class WorkerSession:
         """Removes and returns the time at which the lease in work came; ``now`` if it is unknown."""
         return self._arrived_s.pop((self._work[0] if self._work else "", lease.lease), now)
 
-    def _finished(self, now: float, message_for: Callable[[str], ToTrainer]) -> List[Effect]:
+    def _finished(self, now: float, message_for: Callable[[str], FromWorker]) -> List[Effect]:
         run = self._work[0] if self._work else ""
         self._work = None
         effects: List[Effect] = []

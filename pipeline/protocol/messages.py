@@ -8,7 +8,7 @@ The trainer answers Welcome, Refused, Lease, Revoked, Alive, Stop.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Iterable, NamedTuple, Tuple
+from typing import Any, Iterable, NamedTuple, Tuple, Union
 
 from stoker.pipeline.arrays import ArraySpec
 
@@ -197,3 +197,7 @@ class Stop:
     """The run is over."""
 
     reason: str
+
+
+FromWorker = Union[Hello, Produced, Failed, Returned, Leaving, Alive]
+FromTrainer = Union[Welcome, Refused, Lease, Revoked, Alive, Stop]

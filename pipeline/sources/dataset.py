@@ -8,10 +8,11 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
@@ -44,8 +45,8 @@ class Dataset:
             raise IndexError("sample %d of %d" % (min(indices), len(self)))
         return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
 
-    def split(self, fraction: float, seed: int) -> Tuple["Dataset", "Dataset"]:
-        """(training, validation): disjoint, complete, in this order of paths, each numbered from 0.
+    def split(self, fraction: float, seed: int) -> "Splits":
+        """Two datasets: disjoint, complete, in this order of paths, each numbered from 0.
 
         ``fraction`` of every class, rounded, goes to validation; with a fraction above 0 each class of two samples
         or more has at least one on either side. Which ones depends on paths, labels, fraction and seed alone.
@@ -63,7 +64,7 @@ class Dataset:
                 wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
                 order = random_state("split", seed, number).permutation(len(members))
                 validates[members[order[:wanted]]] = True
-        return self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates))
+        return Splits(self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates)))
 
     def _only(self, indices: "np.ndarray") -> "Dataset":
         chosen = indices.tolist()
@@ -96,6 +97,17 @@ class Dataset:
             lines.append("left out: %s" % format(len(self.left_out), ","))
             lines += ["  %s" % line for line in _reasons(self.left_out)]
         return "\n".join(lines)
+
+
+class Splits(NamedTuple):
+    """The data of a run: what it trains on, and what it evaluates on after each epoch (by default nothing)."""
+
+    training: Source
+    validation: Source = Dataset("", (), (), (), ())
+
+    def of(self, training: bool) -> Source:
+        """The source whose samples a training batch, or an evaluation batch, is made of."""
+        return self.training if training else self.validation
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> List[str]:

@@ -20,7 +20,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped
 from stoker.pipeline.protocol.messages import Welcome
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
 from tests.support.memory import rss_kb
@@ -83,7 +83,7 @@ class Session:
         self.clock, self.mutator = clock, Mutator(seed, CORPUS)
         self.batches, self.errors, self.peers, self.honest = {}, [], {}, Peer()
         self.sent = self.delivered = self.names = self.taken = 0
-        self.coordinator = coordinator.Coordinator(0, Plan(2 * STEPS - 1, 2, 1, seed), {True: DATASET, False: None},
+        self.coordinator = coordinator.Coordinator(0, Plan(2 * STEPS - 1, 2, 1, seed), Splits(DATASET),
                                                    JOB, OPTIONS, self._deliver, self.errors.append)
         self.coordinator.abandon()         # of the socket; the thread is never started
         self.wire = self.coordinator._listener = SilentWire()

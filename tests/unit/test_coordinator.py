@@ -14,7 +14,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped, Timings
 from stoker.pipeline.protocol.messages import Welcome
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Dataset, Splits
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 HELLO = Hello("host:1/0", 1, "python 3.13.0, pillow 13.0.0", 2, "")
@@ -51,7 +51,7 @@ def made_for(job, validation=None):
     batches, errors = {}, []
     dataset = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
     plan = Plan(8, 2, 1, 0, len(validation or ()))
-    made = Coordinator(0, plan, {True: dataset, False: validation}, job, StreamOptions(),
+    made = Coordinator(0, plan, Splits(dataset, validation or dataset), job, StreamOptions(),
                        batches.__setitem__, errors.append)
     made.abandon()                      # of the socket; the thread was never started
     made._listener = Wire()

@@ -24,7 +24,7 @@ ROOMS = {
     "pipeline/protocol/": SHARED,
     "pipeline/transport/": SHARED,
     "pipeline/storage/": SHARED,
-    "pipeline/sources/": SHARED + ("pipeline.protocol.", "pipeline.storage."),
+    "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
     "pipeline/monitoring/health.py": ("pipeline.errors",),
     "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts"),
     "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.", "pipeline.monitoring."),
