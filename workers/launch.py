@@ -32,7 +32,9 @@ def repair_path() -> None:
 def _import_stoker() -> None:
     """Imports the package ``stoker`` that this file belongs to. The folder around it, perhaps site-packages of another
     Python, does not get into ``sys.path``."""
-    import importlib.util               # after ``repair_path``
+    if "stoker" in sys.modules:         # a sitecustomize.py has imported it
+        return
+    import importlib.util               # not before ``repair_path``
     package = os.path.dirname(os.path.dirname(LAUNCH))
     if os.path.isfile(os.path.join(package, "stoker", "__init__.py")):     # a checkout: stoker/workers is a link
         package = os.path.join(package, "stoker")

@@ -38,6 +38,16 @@ def interpreter(variable):
     return os.path.abspath(os.environ[variable]) if os.environ.get(variable) else None
 
 
+def python_with_path(folder, path, python=None):
+    """A script in ``folder``, for ``worker_python``: runs ``python`` (None: this interpreter) with ``path`` on its
+    PYTHONPATH, from which it imports sitecustomize.py and other modules. Workers do not get the trainer's PYTHONPATH."""
+    script = os.path.join(str(folder), "python-with-path")
+    with open(script, "w") as file:
+        file.write('#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' % (_with_root(str(path)), python or sys.executable))
+    os.chmod(script, 0o755)
+    return script
+
+
 def wait_for(condition, what, limit_s=LIMIT_S):
     """The first true value of ``condition()``."""
     deadline = time.monotonic() + limit_s
