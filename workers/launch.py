@@ -62,10 +62,10 @@ def _program_folders() -> List[str]:
 def main(argv: Sequence[str]) -> int:
     """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
     repair_path()
-    _import_stoker()
     import importlib
-    sys.path += [folder for folder in _program_folders() if folder not in sys.path]
     try:
+        _import_stoker()
+        sys.path += [folder for folder in _program_folders() if folder not in sys.path]
         module = importlib.import_module(argv[0])
     except ImportError as error:
         sys.exit("stoker-worker: error: %s cannot run workers (%s: %s): install what is missing there, or name "
