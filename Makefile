@@ -70,6 +70,7 @@ setup:
 setup-test:
 	@sh .setup/environment.sh trainer tests
 	@sh .setup/environment.sh workers tests
+	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow
 
 clean:

@@ -87,8 +87,9 @@ class _Children:
             except BrokenPipeError:          # it died between two samples
                 answer = None
             if answer is not None:
-                skipped = decode_from_worker([answer]).skipped
-                return skipped[0].reason if skipped else None
+                message = decode_from_worker([answer])
+                assert isinstance(message, Produced)
+                return message.skipped[0].reason if message.skipped else None
             death = explain_exit(self._end(EXIT_WITHIN_S))
         self.deadly += 1
         return sendable("kills the process that opens it: " + death, MAX_REASON)
@@ -144,9 +145,12 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer
     _write(answers, Alive(_RUN))
-    job = decode_from_trainer([_read(leases)]).job
-    for frame in iter(lambda: _read(leases), None):
+    welcome = decode_from_trainer([_read(leases) or b""])
+    assert isinstance(welcome, Welcome)
+    job = welcome.job
+    for frame in iter(lambda: _read(leases) or b"", b""):
         lease = decode_from_trainer([frame])
+        assert isinstance(lease, Lease)
         skipped: Tuple[Skipped, ...] = ()
         try:
             registry.check_links(job, options.follow_links)

@@ -32,6 +32,7 @@ from stoker.pipeline.protocol.messages import (
 from stoker.pipeline.sources.dataset import Splits
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
+STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
 PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
 
 Effects = List[Effect]
@@ -104,7 +105,9 @@ class CoordinatorSession:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
-        if self._unreachable or self.state is State.STOPPING:
+        if self.state is not State.RUNNING:
+            return self._pinged_s + STOP_POLL_S
+        if self._unreachable:
             return 0.0
         return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
 
@@ -200,7 +203,7 @@ class CoordinatorSession:
         what it has not read when its connection breaks, so if this end closed at once, a worker could miss the end of
         the run and, with ``--once``, wait for ever."""
         self.state, self._stop_at_s = State.STOPPING, now + limit_s
-        self._unread = set(self._members)
+        self._unread, self._pinged_s = set(self._members), now
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
@@ -253,6 +256,9 @@ class CoordinatorSession:
         if not self._unread or now >= self._stop_at_s:
             self.state = State.OVER
             return []
+        if now < self.next_deadline():
+            return []
+        self._pinged_s = now
         return [Send(tuple(self._unread), Alive(self.run))]      # fails where the peer hung up
 
     # ------------------------------------------------------------------------------- what the scheduler decided

@@ -35,7 +35,6 @@ log = logging.getLogger("stoker")
 MAX_DRAIN = 10000      # messages read in one turn: a flood must not starve the clock
 STOP_S = 0.4           # how long the end of a run waits for workers that do not read Stop ...
 STOP_DONE_S = 1.5      # ... when all steps are done, and the user does not wait for this process to end
-STOP_POLL_S = 0.01     # between two looks at these workers
 CLOSE_S = 3.0          # the thread ends within this, or is left to die with the process
 EXTRA_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
@@ -156,14 +155,12 @@ class Coordinator(threading.Thread):
             self._listener.close()
 
     def _wait(self) -> None:
-        if self._session.state is not State.RUNNING:
-            self._listener.wait(STOP_POLL_S)
-            return
-        deadline = min(self._session.next_deadline(), self._listener.next_deadline())
+        session = self._session
+        deadline = min(session.next_deadline(), self._listener.next_deadline())
         # in this order: a batch that the consumer takes from here on either is seen at once, or wakes
-        self._is_waited_for = self._session.has_room
-        taken = self._is_waited_for and self._taken > self._session.head
-        self._listener.wait(0.0 if taken or self._stopping is not None else deadline - time.monotonic())
+        self._is_waited_for = session.has_room
+        taken = self._is_waited_for and self._taken > session.head and session.state is State.RUNNING
+        self._listener.wait(0.0 if taken else deadline - time.monotonic())
 
     def _turn(self) -> None:
         session, listener = self._session, self._listener

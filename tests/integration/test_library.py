@@ -19,8 +19,8 @@ def program(name):
 
 @pytest.mark.parametrize("name", ["before", "after"])
 def test_program_of_the_readme_trains(name, tmp_path):
-    subprocess.run([sys.executable, "-m", "stoker.pipeline.sources.sample_data", str(tmp_path / "photos"), "--count", "100"],
-                   check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "stoker.pipeline.sources.sample_data", str(tmp_path / "photos"),
+                    "--count", "100"], check=True, cwd=ROOT)
     count = "\nprint('steps', session_runs)"
     counted = ("import tensorflow as tf\nsession_runs = 0\nrun = tf.Session.run\n"
                "def counting(*args, **kwargs):\n"
