@@ -8,7 +8,7 @@ import pytest
 
 import stoker
 from stoker.trainer import cli
-from stoker.workers import __main__ as workers
+from stoker.workers import cli as workers
 from tests.support import options_page
 from tests.support.documents import ROOT, documents, read
 
