@@ -114,7 +114,7 @@ class Listener(Socket):
                 return True
         return False
 
-    def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:   # Any: Frame.get has no exact type
+    def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:   # Any: untyped options
         """Counts a message as delivered; returns whether it may be read. ``last``: its last part, which knows its
         connection; the first part is the ROUTER's own."""
         try:
