@@ -57,7 +57,7 @@ def images(clone):
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """A folder of pictures in two classes, which nobody but their owner can write to."""
+    """A folder of pictures in two classes, which only their owner can write to."""
     folder = str(tmp_path_factory.mktemp("pictures") / "photos")
     sample_data.write(folder, PICTURES)
     for where, _, _ in os.walk(os.path.dirname(folder)):
