@@ -26,7 +26,7 @@ ROOMS = {
     "pipeline/storage/": SHARED,
     "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
     "pipeline/monitoring/health.py": ("pipeline.errors",),
-    "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts"),
+    "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages"),
     "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.", "pipeline.monitoring."),
     "workers/": BOTH_SIDES + ("pipeline.monitoring.health",),
     "trainer/": ("pipeline.",),
