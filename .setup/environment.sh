@@ -84,7 +84,8 @@ install_python36() { # with the first of these tools that is there and can do it
                 set -- "$@" python=3.6
                 ;;
         esac
-        say "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with \`$tool $*\` (takes some minutes) ..."
+        say "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with \`$tool $*\` (this takes" \
+            "some minutes) ..."
         if "$tool" "$@" >"$log" 2>&1 </dev/null && [ -n "$(find_python36)" ]; then
             return
         fi
@@ -97,8 +98,8 @@ make_trainer() {
     [ -z "${PYTHON36:-}" ] || [ -n "$(find_python36)" ] || die "PYTHON36=$PYTHON36 is not a CPython 3.6 that runs."
     [ -n "$(find_python36)" ] || install_python36 ||
         die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for newer ones. Install it" \
-            "with \`pyenv install 3.6.15\` or \`conda create -n py36 python=3.6\`, or use Docker's python:3.6-slim. If" \
-            "make does not find it then, set PYTHON36=/path/to/python3.6."
+            "with \`pyenv install 3.6.15\` or \`conda create -n py36 python=3.6\`, or use Docker's python:3.6-slim." \
+            "If make does not find it then, set PYTHON36=/path/to/python3.6."
     found=$(find_python36)
     create "${found%% *}" "${found#* }" || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
 }
@@ -159,7 +160,8 @@ make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPyth
         *) range="11 99" ;;
     esac
     sh .setup/find-python.sh $range | create_with_newest ||
-        missing "$env cannot be made: no CPython from 3.${range% *} to 3.${range#* } here has what .setup/$name.txt pins"
+        missing "cannot make $env: .setup/$name.txt cannot be installed for any CPython 3.${range% *} to" \
+            "3.${range#* } of this machine"
 }
 
 missing() { # fails with this sentence, which benchmarks that need this environment print again

@@ -1,6 +1,6 @@
 # Replaces the libsodium of an environment with pyzmq before 27.3 by that of the 27.3 wheel: in older wheels it is
-# compiled without optimization, and encryption takes ten times as long. If the newer one cannot be downloaded or loaded, nothing
-# changes.
+# compiled without optimization, and encryption takes ten times as long. If the newer one cannot be downloaded or
+# loaded, nothing changes.
 # usage: sh .setup/libsodium.sh PYTHON
 set -eu
 
