@@ -67,7 +67,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def project(clone, images, pictures, tmp_path):
-    """A project of its own, not yet started, that trains on ``pictures`` and writes an audit. All of it is taken away
+    """A project of its own, not yet started, that trains on ``pictures`` and writes an audit. All of it is removed
     afterwards."""
     made = Project(clone, images, str(tmp_path), DATA=pictures, **OPTIONS)
     yield made
@@ -76,7 +76,7 @@ def project(clone, images, pictures, tmp_path):
 
 @pytest.fixture(scope="session")
 def undisturbed(clone, images, pictures, tmp_path_factory):
-    """The audit of a run of ``project`` that nothing happened to."""
+    """The audit of an undisturbed run of ``project``."""
     made = Project(clone, images, str(tmp_path_factory.mktemp("undisturbed")), DATA=pictures, **OPTIONS)
     try:
         made.up("-d")
