@@ -145,7 +145,8 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     pictures.cache = cache = Cache(folder, 8.0, lambda text, error: None)
     cache.use(job)
     writer, spent_s = cache._writer, []
-    store = writer._store  # type: ignore[union-attr]
+    assert writer is not None
+    store = writer._store
 
     def timed(entries: Any) -> bool:
         begun_s = time.perf_counter()
@@ -153,7 +154,7 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
         spent_s.append(time.perf_counter() - begun_s)
         return done
 
-    writer._store = timed  # type: ignore[union-attr]
+    writer._store = timed  # type: ignore[method-assign]
     produce()
     cache.close()
     cache.use(job)

@@ -12,6 +12,8 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+import psutil
+
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
@@ -42,8 +44,7 @@ class Served(NamedTuple):
 
 
 def memory_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(psutil.Process().memory_info().rss) / 1e6
 
 
 def served(counts: Sequence[int], seconds: float, cpu: float) -> Served:

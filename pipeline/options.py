@@ -15,7 +15,7 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
 
 GENERATORS = ("numerical", "image", "augmented")
-DECODERS = ("exact", "fast", "fastest", "sampled")     # explained in workers/images.py
+DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
 FEATURES = 10            # of a numerical record
 AUTO = "auto"            # as the number of local workers: Stoker chooses it

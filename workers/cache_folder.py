@@ -1,7 +1,7 @@
-"""The folder of a cache: whose turn it is to change it, how much is in it, and whether it can be one at all.
+"""The folder of a cache: its lock, its size, removing files from it, and whether it is fit to be one.
 
-Every process that uses the folder opens a file with its lock held and marks it as in use (flock); so what is not in
-use can be removed. The locks are the kernel's: they end with who holds them.
+A process that opens a file holds the folder's lock meanwhile and marks the file as in use (flock). So a file without
+the mark can be removed under the folder's lock. The kernel releases both locks when a process dies.
 """
 
 import fcntl
@@ -11,69 +11,67 @@ import re
 import sys
 import time
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from stoker.pipeline.errors import ConfigError
 
 DEFAULT_GB = 10.0
-MOST_GB = 1000
+MAX_GB = 1000
 LOCK_S = 2.0      # how long to try for the folder's lock; a transaction takes some 10 ms
 
-#: What the files here are called, and what belongs to them. The folder may hold others', which are not ours to remove.
+#: The names of the cache's files. The folder may hold other files too, which are never removed.
 _OWN = re.compile(r"\d+x\d+-[a-z]+(-rotated)?-[0-9a-f]{16}\.lmdb")
-_BESIDE = ("-lock", "-trial")
 
-#: What keeps its files where the mappings of two processes need not show the same bytes.
+#: Filesystems on which the mappings of two processes need not show the same bytes.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2",
             "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.ceph", "fuse.gcsfuse", "fuse.juicefs")
 
 
-class Folder:
-    """Where the files are. All but ``path`` and ``locked`` wants its lock."""
+class CacheFolder:
+    """The folder at ``path``. Every method but ``locked`` needs the folder's lock."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def path(self, name: str) -> str:
-        return os.path.join(self.name, name)
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     @contextmanager
-    def locked(self, within_s: float = LOCK_S) -> Iterator[None]:
-        """Raises BlockingIOError if others hold the lock for so long. Who dies lets go of it."""
-        os.makedirs(self.name, 0o700, exist_ok=True)
-        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def locked(self, timeout_s: float = LOCK_S) -> Iterator[None]:
+        """Makes the folder if necessary, and holds its lock. Raises BlockingIOError after ``timeout_s``."""
+        os.makedirs(self.path, 0o700, exist_ok=True)
+        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + within_s
+            deadline = time.monotonic() + timeout_s
             while True:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
-                        raise BlockingIOError(error.errno, "another process holds its lock for more than %g s"
-                                              % within_s) from None
+                        raise BlockingIOError(error.errno, "another process has held the folder's lock for more than "
+                                              "%g s" % timeout_s) from None
                     time.sleep(0.005)
             yield
         finally:
             os.close(fd)
 
-    def bytes(self) -> int:
-        """Of all the cache's files together."""
-        with os.scandir(self.name) as found:
+    def used_bytes(self) -> int:
+        """The size of all the cache's files together."""
+        with os.scandir(self.path) as found:
             return sum(entry.stat(follow_symlinks=False).st_size for entry in found
                        if _OWN.match(entry.name) and not entry.is_dir(follow_symlinks=False))
 
     def remove(self, path: str) -> None:
-        for each in [path] + [path + more for more in _BESIDE]:    # names, not bytes: others may have it mapped
+        """Removes a file of the cache. Processes that have it open can go on using it."""
+        for each in (path, path + "-lock"):
             try:
                 os.remove(each)
             except FileNotFoundError:
                 pass
 
-    def remove_oldest(self, own: str) -> bool:
-        """Removes the file that was not used for longest, if there is another than ``own`` that nobody uses."""
-        others = [self.path(name) for name in os.listdir(self.name) if _OWN.fullmatch(name)]
-        for path in sorted((path for path in others if path != own), key=os.path.getmtime):
+    def remove_least_recently_used(self, except_path: str) -> bool:
+        """Removes the file that was opened the longest time ago, of those that no process has open. False if there is
+        none but ``except_path``."""
+        others = [os.path.join(self.path, name) for name in os.listdir(self.path) if _OWN.fullmatch(name)]
+        for path in sorted((path for path in others if path != except_path), key=os.path.getmtime):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,27 +85,27 @@ class Folder:
 
 
 def check(folder: str, gb: float) -> None:
-    """Raises ConfigError if there can be no cache in ``folder`` with this interpreter; OSError if not now, or not for
-    this user."""
+    """Raises ConfigError if ``folder`` can never be a cache of ``gb`` with this interpreter; OSError if it cannot be
+    one now, or not for this user (BlockingIOError: another process holds its lock)."""
     if not folder:
         raise ConfigError("--cache must name a folder, not ''")
     if importlib.util.find_spec("lmdb") is None:
         raise import_error("not installed")
-    if not 0 < gb <= MOST_GB:
-        raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MOST_GB, gb))
-    there = os.path.abspath(folder)
-    while not os.path.exists(there):
-        there = os.path.dirname(there)
-    filesystem = _filesystem(there)
+    if not 0 < gb <= MAX_GB:
+        raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MAX_GB, gb))
+    existing = os.path.abspath(folder)
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    filesystem = _filesystem(existing)
     if filesystem in NETWORK:
         raise ConfigError("--cache %s is on a network filesystem (%s), where LMDB's file is not safe: name a folder on "
                           "a disk of this host" % (folder, filesystem))
-    with Folder(folder).locked():
+    with CacheFolder(folder).locked():
         pass
 
 
 def _filesystem(folder: str) -> str:
-    """Its kind, '' if that cannot be told."""
+    """The type of the folder's filesystem, '' if that cannot be found out."""
     device = os.stat(folder).st_dev
     wanted = "%d:%d" % (os.major(device), os.minor(device))
     try:
@@ -119,13 +117,9 @@ def _filesystem(folder: str) -> str:
 
 
 def import_error(why: Any) -> ConfigError:
-    return ConfigError("--cache wants the package lmdb (%s): %s -m pip install lmdb" % (why, sys.executable))
+    return ConfigError("--cache needs the package lmdb (%s): %s -m pip install lmdb" % (why, sys.executable))
 
 
-def trial(path: str) -> str:
-    """What is there while it is looked through, and thereafter if a process dies of it."""
-    return path + "-trial"
-
-
-def reason(error: Exception) -> str:
+def reason(error: Optional[Exception]) -> str:
+    """The error's text, without the number and the path of an OSError."""
     return getattr(error, "strerror", None) or str(error)

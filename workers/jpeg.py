@@ -1,8 +1,8 @@
-"""JPEGs by the short way: what PIL's plugin learns from a file's head, in Python and anew for each file (tables,
-profiles, EXIF), takes a tenth of the time that a small picture costs, and scaled decoding needs two numbers of it.
+"""A faster way to decode ordinary JPEGs at reduced size. PIL's plugin reads a file's whole header in Python (tables,
+profiles, EXIF), which takes a tenth of the time of a small picture; scaled decoding needs two numbers from it.
 
-Only for plain ones: three components of eight bits, as nearly all are. Anything else, and whatever does not decode
-without complaint, is the plugin's business, which also knows what to say about it.
+Only for ordinary files: three components of eight bits, as in nearly all JPEGs. The plugin decodes all others, and
+those that fail here, so that the errors are its own.
 """
 
 import struct
@@ -10,47 +10,47 @@ from typing import Optional, Tuple
 
 from PIL import Image
 
-_SEGMENT = struct.Struct(">BBH")           # 0xff, what it is, its length
-_FRAME = struct.Struct(">BHHB")            # of a frame's segment: bits, height, width, components
-_FRAMES = (0xC0, 0xC1, 0xC2)               # baseline, extended, progressive; the rest is rare
-_BEFORE = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE)) | frozenset(range(0xE0, 0xF0))   # what may stand before it
-_MAX_PIXELS = 1 << 26                     # beyond, PIL may think it a decompression bomb
+_SEGMENT = struct.Struct(">BBH")           # 0xff, kind, length
+_FRAME = struct.Struct(">BHHB")            # a frame's bits, height, width, components
+_FRAMES = (0xC0, 0xC1, 0xC2)               # kinds of frames: baseline, extended, progressive; others are rare
+_BEFORE = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE)) | frozenset(range(0xE0, 0xF0))   # kinds that may precede a frame
+_MAX_PIXELS = 1 << 26                      # a larger picture may be a decompression bomb for PIL
 
 Box = Tuple[float, float, float, float]
 
 
 def size_of(data: bytes) -> Optional[Tuple[int, int]]:
-    """(width, height) of a plain JPEG; None if ``data`` is something else."""
+    """(width, height) of an ordinary JPEG; None if ``data`` is anything else."""
     if data[:2] != b"\xff\xd8":
         return None
-    place, end = 2, len(data) - 10
-    while place < end:
-        mark, kind, length = _SEGMENT.unpack_from(data, place)
+    offset, end = 2, len(data) - 10
+    while offset < end:
+        mark, kind, length = _SEGMENT.unpack_from(data, offset)
         if mark != 0xFF:
             return None
         if kind in _FRAMES:
-            bits, height, width, components = _FRAME.unpack_from(data, place + 4)
-            plain = bits == 8 and components == 3 and 0 < width * height <= _MAX_PIXELS
-            return (width, height) if plain else None
+            bits, height, width, components = _FRAME.unpack_from(data, offset + 4)
+            ordinary = bits == 8 and components == 3 and 0 < width * height <= _MAX_PIXELS
+            return (width, height) if ordinary else None
         if kind not in _BEFORE or length < 2:
             return None
-        place += 2 + length
+        offset += 2 + length
     return None
 
 
 def reduced(data: bytes, wanted: Tuple[int, int]) -> Optional[Tuple[Image.Image, Box]]:
-    """The picture, RGB, decoded at 1/8, 1/4, 1/2 or all of its size, to no less than ``wanted`` (width, height), and
-    the part of it that is picture, in fractions of a pixel: as after ``Image.draft(None, wanted)``, to the last bit.
-    None if this is no plain JPEG, or does not decode."""
+    """The RGB picture, decoded at 1/8, 1/4, 1/2 or all of its size but no smaller than ``wanted`` (width, height), and
+    the part of it that is picture, in fractions of a pixel. To the last bit the same as after ``Image.draft(None,
+    wanted)``. None if this is not an ordinary JPEG, or cannot be decoded."""
     size = size_of(data)
     if size is None:
         return None
     most = min(size[0] // wanted[0], size[1] // wanted[1])
     scale = 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
     rounded = (size[0] + scale - 1) // scale, (size[1] + scale - 1) // scale
-    image = Image.new("RGB", rounded, None)      # not filled: all of it is written
+    image = Image.new("RGB", rounded, None)      # not filled: every pixel is written
     try:
-        # the decoder's own arguments: how pixels are packed, in which colours (as they come), scale, no hasty DCT
+        # the decoder's arguments: packing of the pixels, colours (as in the file), scale, and no faster, less exact DCT
         image.frombytes(data, "jpeg", ("RGB", "", scale, 0))
     except (ValueError, OSError):
         return None

@@ -1,13 +1,11 @@
-"""A small set of pictures to try Stoker with, drawn on the spot, so that the first run needs no data of one's own.
+"""A small set of pictures to try Stoker with, drawn by this module: the first run needs no data of your own.
 
     python -m stoker.pipeline.sources.sample_data sample-data [--count 2000] [--seed 0]
 
-Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/``
-its stripes run across the body, in ``negative/`` along it. A mirror image or another brightness changes nothing
-about that, so the set also suits the ``augmented`` generator; colours, place, size and the number of stripes say
-nothing about the class. A network has to learn the direction of stripes, which a small one does in a few epochs.
-
-This is the one module of ``pipeline/`` that uses PIL (to write JPEG files), and only while it writes a set.
+Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/`` its
+stripes run across the body, in ``negative/`` along it. Mirroring or another brightness does not change that, so the set
+also suits the generator ``augmented``. Colours, position, size and the number of stripes do not depend on the class. A
+network must learn the direction of stripes, which a small one does in a few epochs.
 """
 
 import argparse
@@ -17,7 +15,7 @@ import math
 import os
 import sys
 import tempfile
-from typing import Any, Iterable, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -25,14 +23,14 @@ from stoker.pipeline.errors import ConfigError, StokerError
 from stoker.pipeline.plan import random_state
 
 CLASSES = ("negative", "positive")
-MARKER = ".sample-data.json"  # in the finished set; hidden, so that no scan takes it for a sample
-RECIPE = 1                    # raised whenever the same count and seed give other pictures
+MARKER = ".sample-data.json"  # in the finished set; hidden, so that a scan does not take it for a sample
+RECIPE = 1                    # increase it with every change of the pictures
 
 
 def picture(index: int, seed: int) -> "np.ndarray":
     """Draw picture ``index`` of the set ``seed``: uint8 [height, width, 3], sides of 80 to 200 pixels.
 
-    Its class is ``CLASSES[index % 2]``. It depends on nothing but the arguments.
+    Its class is ``CLASSES[index % 2]``. It depends on the arguments alone.
     """
     random = random_state("sample-data", seed, index)
     width = random.randint(80, 201)
@@ -53,17 +51,17 @@ def picture(index: int, seed: int) -> "np.ndarray":
 
 
 class _Scene:
-    """A picture in the making. Lengths are in units of its shorter side, colours are RGB from 0 to 1."""
+    """An unfinished picture. Lengths are in units of its shorter side, colours are RGB from 0 to 1."""
 
     def __init__(self, random: Any, width: int, height: int) -> None:
         self.random = random
         self.unit = float(min(width, height))
         self.x_end, self.y_end = width / self.unit, height / self.unit
-        # float32 and Python's floats throughout: twice as quick, and mixed with numpy's scalars they would promote
-        # differently before and after numpy 2
+        # only float32 and Python's floats: twice as fast, and with numpy's scalars the types of results would depend on
+        # the version of numpy
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) / self.unit)[None, :]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5) / self.unit)[:, None]
-        self.planes = np.empty((3, height, width), np.float32)  # a colour after the other: numpy's quick way round
+        self.planes = np.empty((3, height, width), np.float32)  # one plane per colour: faster in numpy
 
     def water(self) -> None:
         """Two colours from top to bottom, with slow waves of light."""
@@ -101,7 +99,7 @@ class _Scene:
         self._paint(rows, columns, 0.012 - np.abs(distance - radius), _rgb(0.9, 0.97, 1.0), 0.6)
 
     def fish(self, length: float, stripes: Optional[str] = None) -> None:
-        """A fish of this length somewhere in the picture, plain or striped as its class has it."""
+        """A fish of this length anywhere in the picture; ``stripes``: of this class, None for a plain one."""
         random = self.random
         half = length / 2.0
         x = random.uniform(half * 0.9, self.x_end - half * 0.9)
@@ -113,7 +111,7 @@ class _Scene:
         dark = _colour(hue + random.uniform(0.2, 0.8), random.uniform(0.4, 1.0), random.uniform(0.1, 0.45))
         rows, columns = self._around(x, y, half * 1.1)
         dx, dy = self.x[:, columns] - x, self.y[rows] - y
-        # the fish's own axes: along it, from -1 at the tail's end to 1 at the mouth, and down its side
+        # the fish's own axes: along it, from -1 at the tail to 1 at the mouth, and down its side
         along = facing * (dx * math.cos(tilt) + dy * math.sin(tilt)) / half
         down = (dy * math.cos(tilt) - dx * math.sin(tilt)) / half
         fat = random.uniform(0.5, 0.7)
@@ -130,7 +128,7 @@ class _Scene:
         self._paint(rows, columns, (0.07 - eye) * half, _rgb(0.05, 0.05, 0.1))
 
     def _around(self, x: float, y: float, reach: float) -> Tuple[slice, slice]:
-        """The rows and the columns of the square around a point, as far as it is in the picture."""
+        """The rows and columns of the square around a point, cut off at the edges of the picture."""
         return self._span(y, reach, len(self.y)), self._span(x, reach, self.x.shape[1])
 
     def _span(self, middle: float, reach: float, size: int) -> slice:
@@ -152,13 +150,12 @@ def _rgb(red: float, green: float, blue: float) -> Any:
 
 
 def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
-    """Make ``folder`` the set of ``count`` pictures of ``seed``; False if it was there already.
+    """Draws the set of ``count`` pictures of ``seed`` into ``folder``; False if it is there already.
 
-    The set appears as a whole or not at all. Raises ConfigError if the folder holds anything else: nothing that
-    exists is ever changed.
+    The set appears complete or not at all. Raises ConfigError if the folder has other contents, which stay as they are.
     """
     if count < 2:
-        raise ConfigError("count must be at least 2, a picture for each class, not %r" % count)
+        raise ConfigError("count must be at least 2, one picture for each class, not %r" % count)
     folder = os.path.abspath(folder)
     wanted = {"recipe": RECIPE, "count": count, "seed": seed}
     if _present(folder, wanted):
@@ -166,16 +163,15 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ConfigError("pictures are written with Pillow, which %s does not have (%s): pip install pillow"
+        raise ConfigError("%s does not have Pillow, which writes the pictures (%s): pip install pillow"
                           % (sys.executable, error)) from error
-
     parent = os.path.dirname(folder)
     os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sample-data-", dir=parent) as workshop:
-        unfinished = os.path.join(workshop, "set")  # within, for the workshop itself is private to this user
+    with tempfile.TemporaryDirectory(prefix=".sample-data-", dir=parent) as private:
+        unfinished = os.path.join(private, "set")   # a folder below, because only this user can open ``private``
         for name in CLASSES:
             os.makedirs(os.path.join(unfinished, name))
-        for index in _with_progress(range(count)):
+        for index in _with_progress(count):
             path = os.path.join(unfinished, CLASSES[index % 2], "%06d.jpg" % index)
             Image.fromarray(picture(index, seed)).save(path, quality=88)
         with open(os.path.join(unfinished, MARKER), "w") as marker:
@@ -183,13 +179,13 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
         try:
             os.rename(unfinished, folder)
         except OSError:
-            if not _present(folder, wanted):  # it is, if somebody else made the same set in the meantime
+            if not _present(folder, wanted):  # another process has made the same set meanwhile
                 raise
     return True
 
 
 def _present(folder: str, wanted: Any) -> bool:
-    """Whether the wanted set is there. Raises ConfigError if something else is."""
+    """Whether the wanted set is in ``folder``. Raises ConfigError if anything else is."""
     if not os.path.lexists(folder):
         return False
     if not os.path.isdir(folder):
@@ -200,17 +196,12 @@ def _present(folder: str, wanted: Any) -> bool:
         with open(os.path.join(folder, MARKER)) as marker:
             found = json.load(marker)
     except (OSError, ValueError) as error:
-        raise ConfigError("%s holds other files, which stay untouched: name a folder that is empty or does not "
-                          "exist yet" % folder) from error
+        raise ConfigError("%s holds other files, which stay as they are: name a folder that is empty or does not exist "
+                          "yet" % folder) from error
     if found != wanted:
         raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
                           % (folder, _named(found), _named(wanted)))
-    pictures = 0
-    for name in CLASSES:
-        try:
-            pictures += len(os.listdir(os.path.join(folder, name)))
-        except OSError:
-            pass  # counts as none, and is reported with the sum
+    pictures = sum(len(names) for name in CLASSES for _, _, names in os.walk(os.path.join(folder, name)))
     if pictures != wanted["count"]:
         raise ConfigError("%s should hold %d pictures and holds %d: remove it and run this again"
                           % (folder, wanted["count"], pictures))
@@ -223,32 +214,23 @@ def _named(marker: Any) -> str:
     return ", ".join("%s %s" % item for item in sorted(marker.items()))
 
 
-def _with_progress(items: Any) -> Iterable[int]:
-    """The items, with a bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        return items
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return _counted(items)
-    return tqdm(items, desc="drawing", unit="picture")
-
-
-def _counted(items: Any) -> Iterable[int]:
-    for done, item in enumerate(items):
-        if done % 50 == 0:
-            sys.stderr.write("\rdrawing picture %d of %d" % (done, len(items)))
-        yield item
-    sys.stderr.write("\r\033[K")
+def _with_progress(count: int) -> Iterator[int]:
+    """0 to ``count`` - 1, with a counter on stderr if that is a terminal."""
+    for index in range(count):
+        if sys.stderr.isatty() and index % 50 == 0:
+            sys.stderr.write("\rdrawing picture %d of %d" % (index, count))
+        yield index
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m stoker.pipeline.sources.sample_data",
-                                     description="Draw a small set of pictures in two classes to try Stoker with.")
-    parser.add_argument("folder", metavar="DIR", help="the folder to make; left alone if it holds anything else")
-    parser.add_argument("--count", type=int, default=2000, help="pictures, half of them in each class (2000)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other pictures (0)")
+                                     description="Draw a small set of pictures in two classes, to try Stoker with.")
+    parser.add_argument("folder", metavar="DIR", help="the folder to make; nothing is written if it has other contents")
+    parser.add_argument("--count", type=int, default=2000, help="number of pictures, half of them in each class (2000)")
+    parser.add_argument("--seed", type=int, default=0, help="each seed gives other pictures (0)")
     options = parser.parse_args(arguments)
     try:
         drawn = write(options.folder, options.count, options.seed)

@@ -1,8 +1,8 @@
-"""Files below the data root: resolve a sample's path, read it whole, and never leave the root.
+"""A dataset's files in a folder of this host: find the file of a sample, read it, and never leave the data folder.
 
-The content of a batch must depend on nothing but the job, or a run is not repeatable and two workers disagree. So
-``BadFile`` means that the *file* is bad, now, later and on every host. Trouble of the moment (no file handles left, a
-disk that fails, no memory) is raised as it is: the step fails and is tried again, perhaps elsewhere.
+The content of a batch depends on nothing but the job. So BadFile means that the *file* is bad: now, later and on every
+host. A problem of this host or this moment (no file handles left, a failing disk, no memory) is raised as it is: the
+step fails and is tried again, perhaps by another worker.
 """
 
 import errno
@@ -12,12 +12,12 @@ import re
 import socket
 import stat
 import time
-from typing import Optional, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
 
 
-#: What the operating system says about a path that is no readable file, wherever and whenever it is tried.
+#: Errors of the operating system that mean a bad path, on any host and at any time.
 _BAD_PATH = {
     errno.ENOENT: "no such file",
     errno.ENOTDIR: "a part of the path is no directory",
@@ -27,43 +27,49 @@ _BAD_PATH = {
     errno.ELOOP: "too many levels of symbolic links",
     errno.ENAMETOOLONG: "name too long",
 }
-#: The largest file that is read: more than the largest picture that PIL decodes takes, uncompressed.
+#: The largest file that is read; the largest picture that PIL decodes takes less, even uncompressed.
 MAX_FILE_BYTES = 1 << 30
-_REASON_CHARS = 200
-#: A file changed so lately may change again without another time to show for it.
+MAX_REASON_CHARS = 200
+#: A file changed in the last seconds may change again without getting other times.
 _RACY_S = 2.0
-#: Whether a job may have links followed that lead out of the data folder: this process's own command line says so.
+#: Whether jobs may follow links that lead out of the data folder; set from this process's own command line.
 may_follow_links = False
 
 
 class BadFile(Exception):
-    """This file will never be a picture: skip the sample. ``str(error)`` is a one-line reason.
+    """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line.
 
-    The reason holds no path, address or state of a decoder: the same file gives the same reason on every host.
+    The reason contains no path, address or decoder's state: the same file gives the same reason on every host.
     """
 
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
-        super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:_REASON_CHARS])
+        super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:MAX_REASON_CHARS])
 
 
-class SamplePath(bytes):
-    """The path of a sample's file, and the folder that it may not lead out of, if any."""
+class SamplePath(NamedTuple):
+    """The path of a sample's file, for ``open`` and all functions that take a path.
 
-    root = b""
+    ``path`` is bytes: on Python 3.6 under ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is
+    the folder that the file must be in when it is read; None if links may lead out of it.
+    """
+
+    path: bytes
+    root: Optional[bytes] = None
+
+    def __fspath__(self) -> bytes:
+        return self.path
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
-    """The place of a sample's file: ``path`` ('/' between its parts) below ``root``.
+    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``.
 
-    As bytes, for on Python 3.6 under ``LANG=C`` a str with other than ASCII letters opens nothing. Undecodable
-    names travel as surrogate escapes (PEP 383). ``load`` follows a link within the root, and one that leads out of
-    it with ``follow_links`` alone, which is the job's wish.
+    Links within the root are always followed, links that lead out of it only with ``follow_links``, the job's option.
+    Names that are not UTF-8 come as surrogate escapes (PEP 383).
 
-    Raises ProtocolError if ``path`` is empty, absolute, holds a '..' or is no file name at all: a worker opens
-    nothing but files below its data root, whatever a lease says. Raises ConfigError if this host has no such root:
-    every file in it would else be taken for one that is gone; or if this worker's own command line does not permit
-    to follow links.
+    Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
+    below its data folder, whatever a lease says. Raises ConfigError if this host has no such root, or every file in it
+    would count as missing; or if this worker's own command line does not permit to follow links.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
@@ -74,38 +80,38 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
-    place = SamplePath(os.path.join(folder, name))
     if follow_links and not may_follow_links:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (root, socket.gethostname()))
-    if not follow_links:
-        place.root = folder
-    return place
+    return SamplePath(os.path.join(folder, name), None if follow_links else folder)
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
-    """Raises ConfigError if there is none of ``probes``, some paths of the dataset, below ``root``: every file would
-    be taken for one that is gone."""
+    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``: every file would count
+    as missing."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, there "
                           "is none; say where it is with the worker's --data"
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
 
-def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
-    """The content of the file, and its status: None if it changed meanwhile or just before, when another content may
-    have the same. Raises as ``load`` does: BadImage also for what is no regular file, is too large, or leads out of the
-    root of a Place."""
-    # The whole file at once: a failing read can then not be taken for bad content, and no handle outlives this.
+def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.stat_result]]:
+    """The content of the file and its status. The status is None if the file may have other content soon with the same
+    status: if it changed in the last seconds, or while it was read.
+
+    Raises BadFile if the file is missing, unreadable, not a regular file, too large or outside of the path's root;
+    OSError or MemoryError if this host or this moment is at fault.
+    """
+    # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "")
         if not stat.S_ISREG(status.st_mode):
-            raise BadFile("not a regular file")  # opening a pipe would wait for ever, and a device may do anything
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe by now? without waiting
+            raise BadFile("not a regular file")  # opening a pipe would wait for ever, a device may do anything
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
         try:
-            if isinstance(path, SamplePath) and path.root and not within(path, fd):
+            if isinstance(path, SamplePath) and not is_within_root(path, fd):
                 raise BadFile("a link that leads out of the data folder")
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -114,7 +120,7 @@ def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
                 raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
             data = os.read(fd, status.st_size + 1)
-            if len(data) != status.st_size:     # more than one call reads, or its size is changing
+            if len(data) != status.st_size:     # a large file, or its size is changing
                 with open(fd, "rb", 0, closefd=False) as file:
                     data += file.read()
             return data, status if settled and _version(os.fstat(fd)) == _version(status) else None
@@ -130,16 +136,18 @@ def _version(status: os.stat_result) -> Tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def within(place: SamplePath, fd: int) -> bool:
-    """Whether the open file lies below the root: looked at when it is open, for a link can change in between."""
+def is_within_root(path: SamplePath, fd: int) -> bool:
+    """Whether the open file ``fd`` is in the path's root. It must be open, for a link can change before that."""
+    if path.root is None:
+        return True
     try:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
-        real = os.path.realpath(bytes(place))
-    if real.startswith(_real(place.root)):
+        real = os.path.realpath(path.path)
+    if real.startswith(_real(path.root)):
         return True
-    _real.cache_clear()                 # the root may be a link itself, to another folder by now
-    return real.startswith(_real(place.root))
+    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
+    return real.startswith(_real(path.root))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,6 +1,8 @@
-"""What the tests of the cache share: batches of a generator, and programs that use a cache as a worker does."""
+"""The shared parts of the tests of the cache: batches of a generator, programs that use a cache as a worker does."""
 
+import glob
 import os
+import threading
 import zlib
 
 import numpy as np
@@ -14,24 +16,24 @@ from stoker.workers.generators import pictures
 
 SIZE = (24, 32)
 
-#: A worker of its own: what it copies or decodes, and a line for each thing that it notes.
+#: A worker process: prints the lines that it logs, and the arguments of ``play_worker`` are its own.
 WORKER = """
 import sys
 from tests.support import caching
 caching.play_worker(*sys.argv[1:])
 """
 
-#: Opens the file of the cache as a worker does, and stops amid a transaction.
+#: Opens the cache's file as a worker does, and stops in the middle of a transaction.
 IN_TRANSACTION = """
 import os, sys, time
 from stoker.workers.cache import Cache
 from tests.support.caching import job
 cache = Cache(sys.argv[1], 1.0, lambda text, error: print(text, flush=True))
 assert cache.use(job(sys.argv[2]))
-with cache._folder.locked(), cache._file.env.begin(write=True) as transaction:
+with cache._folder.locked(), cache._writer.file.env.begin(write=True) as transaction:
     for number in range(200):
         transaction.put(b"%d" % number, bytes(20000))
-    reader = cache._file.env.begin()
+    reader = cache._writer.file.env.begin()
     print("amid", flush=True)
     time.sleep(600)
 """
@@ -41,6 +43,14 @@ def draw(path, seed):
     """A PNG without compression: of one size in bytes, whatever it shows."""
     pixels = np.random.RandomState(seed).randint(0, 256, (60, 80, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(str(path), "PNG", compress_level=0)
+
+
+def draw_photos(root, count):
+    """Makes the folder ``root`` with so many pictures."""
+    root.mkdir()
+    for number in range(count):
+        draw(root / ("%02d.png" % number), number)
+    return root
 
 
 def job(root, generator="image", size=SIZE, **options):
@@ -67,9 +77,10 @@ def digest(pixels):
 
 
 def play_worker(folder, root, crashed):
-    """A worker in a process of its own: says the samples that it copied, and what all of them are."""
+    """One batch of one worker: prints the number of samples that were copied, and the digest of all pixels.
+    ``crashed``: not '' if the worker before it has crashed."""
     storage._RACY_S = 0.0
-    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), crashed=bool(crashed))
+    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), distrusted=bool(crashed))
     pixels, _ = batch(root)
     hits = pictures.cache.hits
     pictures.cache.close()
@@ -78,4 +89,50 @@ def play_worker(folder, root, crashed):
 
 
 def entries(cache):
-    return cache._file.env.stat()["entries"] if cache._file is not None else 0
+    return cache._writer.file.env.stat()["entries"] if cache._writer is not None else 0
+
+
+class Host:
+    """One worker after the other, with one folder for their cache. Each is a new ``Cache`` in this process."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.notes = []
+
+    def worker(self, gb=1.0, distrusted=False):
+        """The cache of the next worker; the worker before it has ended in good order."""
+        self.end()
+        for thread in threading.enumerate():
+            if thread.name == "stoker-cache":      # ends with its process, but here the process goes on
+                thread.join(60)
+                assert not thread.is_alive()
+        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
+        return pictures.cache
+
+    def end(self):
+        if pictures.cache is not None:
+            pictures.cache.close()
+            pictures.cache = None
+
+    def batch(self, root, names=None, **options):
+        """(pixels by name, number of samples that were copied) by a fresh worker. What it decodes is stored."""
+        cache = self.worker(options.pop("gb", 1.0))
+        found, bad = batch(root, names, **options)
+        return found, cache.hits
+
+    def decoded(self, root, names=None, **options):
+        """The pixels by name, without a cache."""
+        self.end()
+        return batch(root, names, **options)[0]
+
+    @property
+    def file(self):
+        path, = glob.glob(os.path.join(self.folder, "*.lmdb"))
+        return path
+
+    @property
+    def bytes(self):
+        return sum(os.path.getsize(os.path.join(self.folder, name)) for name in os.listdir(self.folder))
+
+    def logged(self, text):
+        return [note for note in self.notes if text in note]

@@ -17,7 +17,7 @@ def _later(function):
 def storage():
     """Each file that is opened."""
     from stoker.pipeline.storage import folder
-    folder.within = _later(folder.within)
+    folder.is_within_root = _later(folder.is_within_root)
 
 
 def augment():

@@ -1,0 +1,70 @@
+"""The format of a cache entry, and the name of the file that holds the entries of one kind.
+
+An entry is a head, a checksum and the pixels. The head holds a hash of the sample's path, which is the entry's key, and
+identifies the file that was decoded. An entry counts only while the file at that path still has the same head: whoever
+changes a file also changes its ctime, which cannot be set. The checksum covers head and pixels.
+"""
+
+import functools
+import hashlib
+import os
+import struct
+import zlib
+from typing import Any, Tuple
+
+import numpy as np
+
+from stoker.workers import images, jpeg
+
+FORMAT = 1           # increase it with every change of an entry's format
+KEY_BYTES = 16
+_HEAD = struct.Struct("<%dsQQQQQ" % KEY_BYTES)   # key; size, mtime_ns, ctime_ns, inode and device of the decoded file
+_CHECKSUM = struct.Struct("<Q")                  # crc32 of head and pixels
+_PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
+
+
+def head_of(path: bytes, status: os.stat_result) -> bytes:
+    """The head of the entry for the file at ``path``. Its first KEY_BYTES are the key."""
+    key = hashlib.blake2b(path, digest_size=KEY_BYTES).digest()
+    mtime, ctime = (ns & (1 << 64) - 1 for ns in (status.st_mtime_ns, status.st_ctime_ns))   # they may be negative
+    return _HEAD.pack(key, status.st_size, mtime, ctime, status.st_ino, status.st_dev)
+
+
+def encode(head: bytes, pixels: bytes) -> bytes:
+    return b"".join((head, _CHECKSUM.pack(zlib.crc32(pixels, zlib.crc32(head))), pixels))
+
+
+def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
+    """Copies the pixels of ``entry`` (bytes or a buffer) into ``out``, uint8 and C-contiguous; False if its head or its
+    size is another. Raises ValueError if its checksum is wrong; ``out`` then holds arbitrary bytes."""
+    if len(entry) != _PIXELS_BEGIN + out.nbytes or entry[:_HEAD.size] != head:
+        return False
+    checksum, = _CHECKSUM.unpack_from(entry, _HEAD.size)
+    out.reshape(-1)[:] = np.frombuffer(entry, np.uint8, offset=_PIXELS_BEGIN)
+    if zlib.crc32(out, zlib.crc32(head)) != checksum:
+        raise ValueError("an entry is damaged; its sample is decoded again")
+    return True
+
+
+@functools.lru_cache(maxsize=4)
+def file_name(size: Tuple[int, int], decode: str, exif_rotate: bool) -> str:
+    """The name of the file for pictures of ``size`` (height, width), decoded in this way. Raises OSError if the code
+    that decodes cannot be read."""
+    kind = repr((FORMAT, size, decode, exif_rotate)).encode()
+    digest = hashlib.blake2b(kind + decoder_digest(), digest_size=8).hexdigest()
+    return "%dx%d-%s%s-%s.lmdb" % (size[0], size[1], decode, "-rotated" * exif_rotate, digest)
+
+
+@functools.lru_cache(maxsize=1)
+def decoder_digest() -> bytes:
+    """A hash of all that pixels depend on besides the job: Stoker's code, Pillow's (pillow-simd's differs) and the
+    libraries in it. LMDB's version is in it because one version may not read the file of another."""
+    import lmdb
+    from PIL import _imaging, features
+    digest = hashlib.blake2b()
+    for path in (images.__file__, jpeg.__file__, _imaging.__file__):
+        with open(path, "rb") as code:
+            digest.update(code.read())
+    libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")
+    digest.update(repr([features.version(name) for name in libraries] + [lmdb.version()]).encode())
+    return digest.digest()
