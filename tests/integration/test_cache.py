@@ -1,8 +1,9 @@
-"""A run consumes the same bytes without a cache, with one that fills, and with a warm one, whoever is killed."""
+"""A run consumes the same bytes without a cache, with an empty one and with a warm one, even if workers are killed."""
 
 import glob
 import os
 import random
+import signal
 import time
 
 import pytest
@@ -79,6 +80,19 @@ def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_
     assert copied > COUNT // 4, "next to nothing was stored: this proves nothing"
 
 
+def test_a_worker_whose_predecessor_crashed_does_not_use_its_file(settled, tmp_path):
+    """The file may be damaged and the reason for the crash. Without this, each worker might crash in turn."""
+    wanted = run_of(settled, tmp_path / "without", cache=tmp_path / "cache", cache_gb=0.1)
+    address = "tcp://127.0.0.1:%d" % free_port()
+    with opened(settled, tmp_path / "audit", workers=0, bind=address, prefetch=2, **OPTIONS) as run, \
+            workers_program(address, "--processes", "1", "--cache", str(tmp_path / "cache")) as host:
+        run.take(2)
+        os.kill(worker_pids(host.pid)[0], signal.SIGSEGV)
+        run.take_all()
+        host.wait_for_line("may be damaged: a worker that used it has crashed")
+    assert run.content() == wanted
+
+
 def test_two_supervisors_share_a_folder(settled, tmp_path):
     wanted = run_of(settled, tmp_path / "without")
     for state in ("cold", "warm"):
@@ -98,7 +112,7 @@ def test_two_supervisors_share_a_folder(settled, tmp_path):
         assert not [each for each in program.lines if "samples copied" in each and not each.endswith(", 0 decoded")]
 
 
-def test_folder_that_cannot_be_made_is_said_once_and_the_run_goes_on(settled, tmp_path):
+def test_folder_that_cannot_be_made_is_logged_once_and_the_run_continues(settled, tmp_path):
     (tmp_path / "file").write_text("")
     wanted = run_of(settled, tmp_path / "without")
     address = "tcp://127.0.0.1:%d" % free_port()

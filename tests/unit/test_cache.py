@@ -9,12 +9,13 @@ import shutil
 import threading
 import time
 
+import lmdb
 import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder as storage
 from stoker.workers import cache as cache_module, cache_entry, cache_folder, images
-from stoker.workers.cache_writer import CacheFile, DamagedFile
+from stoker.workers.cache_writer import CacheFile
 from tests.support.caching import SIZE, Host, batch, draw, draw_photos, job, same
 
 COUNT = 20
@@ -287,8 +288,8 @@ def test_files_of_the_cache_that_cannot_be_used_leave_no_descriptor(host, photos
         assert len(os.listdir("/proc/self/fd")) <= before + 1       # lmdb's own table of processes
 
 
-@pytest.mark.parametrize("fault, reopened", [(FileNotFoundError("removed"), True), (DamagedFile("test"), False)])
-def test_file_with_a_fault_is_opened_anew(host, photos, fault, reopened):
+@pytest.mark.parametrize("fault, reopened", [(FileNotFoundError("test"), True), (lmdb.CorruptedError("test"), False)])
+def test_file_with_a_fault_is_opened_again(host, photos, fault, reopened):
     """At once if another process has removed it; later if it is damaged, for the disk may be failing."""
     wanted, _ = host.batch(photos)
     cache = host.worker()
@@ -321,13 +322,13 @@ def test_no_file_is_opened_while_a_writer_may_have_it_open(host, photos, monkeyp
     assert cache.use(job(photos)) and len(host.notes) == 2      # the note of each opening
 
 
-def test_after_a_crash_the_file_is_begun_anew(host, photos):
+def test_after_a_crash_a_new_file_replaces_the_old_one(host, photos):
     wanted, _ = host.batch(photos)
     cache = host.worker(distrusted=True)
     for hits in (0, COUNT):
         assert same(batch(photos)[0], wanted) and cache.hits == hits
         cache.close()
-    assert len(host.logged("removed the damaged file")) == 1
+    assert len(host.logged("which may be damaged: a worker that used it has crashed")) == 1
 
 
 def test_folder_that_cannot_be_written(host, photos, tmp_path):
