@@ -5,7 +5,7 @@
 ## make fuzz          broken messages for codec, coordinator and a training's port, about a minute; RUNS=10000000
 ## make soak          100,000 batches, and whether memory or open files grow; BATCHES=100000 SEED=0
 ## make cycles        1,000 trainings that are killed at any moment, and what they leave; CYCLES=1000 SEED=0
-## make compose-test  docker-compose against the Docker engine that is there: README's commands, faults; ARGS="-k name"
+## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, on a real Docker engine; ARGS="-k name"
 ## make bench         every benchmark against the peers, within half an hour: docs/BENCHMARKS.md; QUICK=1: in 3 minutes
 ## make pillow-simd   .venv/workers-simd: workers with pillow-simd, which resizes faster; name it in STOKER_WORKER_PYTHON
 ## make lint          ruff, mypy, hadolint and shellcheck
@@ -70,6 +70,7 @@ setup:
 setup-test:
 	@sh .setup/environment.sh trainer tests
 	@sh .setup/environment.sh workers tests
+	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow
 
 clean:

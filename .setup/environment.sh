@@ -1,16 +1,16 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
-# NAME: trainer, workers, same-pillow, workers-simd, or a bench-* that has its pins beside this file
+# NAME: trainer, workers, build, same-pillow, workers-simd, or a bench-*; its pins are in the file NAME.txt beside this one
 #
-# The stamp of an environment is .installed/, a copy of every pin file that is in it. It is written last, and taken
-# away while something is added: an installation that failed or was interrupted is made anew.
+# The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and removed
+# while something is added. So an installation that failed or was interrupted is made again from the start.
 set -eu
 
 name=$1
 shift
 env=.venv/$name
 log=.venv/$name.log
-case $name in # whose pins it is made of besides its own
+case $name in # the environment whose pins it shares
     workers-simd) base=workers ;;
     bench-tensorpack) base=trainer ;;
     *) base=$name ;;
@@ -31,7 +31,7 @@ pip() { "$env/bin/python" -I -m pip "$@" >>"$log" 2>&1 </dev/null; }
 # --no-deps and then `pip check`: a dependency that is not pinned is an error, never whatever is newest today.
 install() { pip install --no-deps "$@" && pip check; }
 
-create() { # VERSION PYTHON: an environment with the pins of this name, or a failure with its story in $log
+create() { # VERSION PYTHON: makes the environment with its pins. If that fails, $log has the output of pip
     say "creating $env with CPython $1 ..."
     rm -rf "$env"
     "$2" -I -m venv "$env" >"$log" 2>&1 </dev/null || return 1
@@ -61,7 +61,7 @@ stamp() {
     mv "$env/.installed.new" "$env/.installed"
 }
 
-create_with_newest() { # lines of "VERSION PYTHON" on stdin: the first that can be made; fails if none can
+create_with_newest() { # reads lines of "VERSION PYTHON": makes the environment with the first that works; fails if none does
     while read -r version python; do
         if create "$version" "$python"; then
             return 0
@@ -71,14 +71,34 @@ create_with_newest() { # lines of "VERSION PYTHON" on stdin: the first that can 
     return 1
 }
 
+find_python36() { sh .setup/find-python.sh 6 6 "${PYTHON36:-}" | head -n 1; }
+
+install_python36() { # with the first of these tools that is there and can do it; fails if none can
+    for tool in pyenv micromamba mamba conda; do
+        command -v $tool >/dev/null || continue
+        case $tool in
+            pyenv) set -- install -s 3.6.15 ;;
+            *)
+                rm -rf .venv/python36 # left by an interrupted installation
+                set -- create --yes --prefix "$PWD/.venv/python36" --override-channels --channel conda-forge python=3.6
+                ;;
+        esac
+        say "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with \`$tool $*\` (takes some minutes) ..."
+        if "$tool" "$@" >"$log" 2>&1 </dev/null && [ -n "$(find_python36)" ]; then
+            return
+        fi
+        say "$tool could not install CPython 3.6: $(tail -n 1 "$log")"
+    done
+    return 1
+}
+
 make_trainer() {
-    found=$(sh .setup/find-python.sh 6 6 "${PYTHON36:-}" | head -n 1)
-    if [ -z "$found" ]; then
-        [ -z "${PYTHON36:-}" ] || die "PYTHON36=$PYTHON36 is not a CPython 3.6 that runs."
-        die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for anything newer; get it with" \
-            "\`pyenv install 3.6.15\`, \`conda create -n py36 python=3.6\` or Docker's python:3.6-slim, and if make does" \
-            "not find it then, say PYTHON36=/path/to/python3.6."
-    fi
+    [ -z "${PYTHON36:-}" ] || [ -n "$(find_python36)" ] || die "PYTHON36=$PYTHON36 is not a CPython 3.6 that runs."
+    [ -n "$(find_python36)" ] || install_python36 ||
+        die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for newer ones. Install it with" \
+            "\`pyenv install 3.6.15\` or \`conda create -n py36 python=3.6\`, or use Docker's python:3.6-slim. If make does" \
+            "not find it then, set PYTHON36=/path/to/python3.6."
+    found=$(find_python36)
     create "${found%% *}" "${found#* }" || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
 }
 
@@ -93,15 +113,19 @@ make_workers() {
         cat "$log" >&2
         die "creating $env with WORKER_PYTHON=$WORKER_PYTHON failed: see pip's output above."
     fi
-    say "the workers use the trainer's environment: no usable CPython newer than 3.6, which would decode 2-3x faster" \
-        "(to look for one again: rm .venv/workers)"
+    say "found no usable CPython newer than 3.6, which would decode 2 to 3 times faster: the workers use the trainer's" \
+        "environment (after installing one: rm .venv/workers)"
     rm -rf "$env"
     ln -s trainer "$env"
     cp .setup/workers.txt "$env/.installed/"
 }
 
+make_build() { # of the trainer's Python: TensorFlow 1.9 allows no setuptools in its own environment that builds Stoker
+    create 3.6 .venv/trainer/bin/python || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
+}
+
 make_same_pillow() {
-    none=.venv/no-same-pillow # so that the search for such a Python is not repeated with every `make test`
+    none=.venv/no-same-pillow # so that not every `make test` searches for such a Python again
     ! cmp -s .setup/same-pillow.txt $none || exit 0
     if ! sh .setup/find-python.sh 7 10 | create_with_newest; then
         say "no usable CPython 3.7 to 3.10: tests that need two Pythons with the same Pillow are skipped"
@@ -111,7 +135,7 @@ make_same_pillow() {
 }
 
 make_workers_simd() {
-    simd=-mavx2 # for this machine: elsewhere it may stop with "illegal instruction", so it is built on each
+    simd=-mavx2 # built on each machine for its own CPU: on another one it may stop with "illegal instruction"
     grep -qw avx2 /proc/cpuinfo || simd=-msse4
     headers='#include <stdio.h>\n#include <jpeglib.h>\n#include <zlib.h>\n'
     apt="apt-get install -y gcc libc6-dev libjpeg62-turbo-dev zlib1g-dev"
@@ -123,11 +147,11 @@ make_workers_simd() {
         missing "pillow-simd is built from its sources, for which this machine lacks a compiler or headers: $apt"
     found=$(sh .setup/find-python.sh 10 99 "${WORKER_PYTHON:-}")
     [ -n "$found" ] ||
-        missing "pillow-simd wants a CPython from 3.10 on, and none was found${WORKER_PYTHON:+ as $WORKER_PYTHON}"
-    echo "$found" | create_with_newest || missing "pillow-simd could not be built: $log has the story"
+        missing "pillow-simd needs CPython 3.10 or newer, and none was found${WORKER_PYTHON:+ as $WORKER_PYTHON}"
+    echo "$found" | create_with_newest || missing "pillow-simd could not be built: see $log"
 }
 
-make_bench() { # tensorpack's on CPython 3.6, the others on the newest that their pins have wheels for
+make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
     case $name in
         bench-tensorpack) range="6 6" ;;
         *) range="11 99" ;;
@@ -136,13 +160,13 @@ make_bench() { # tensorpack's on CPython 3.6, the others on the newest that thei
         missing "$env cannot be made: no CPython from 3.${range% *} to 3.${range#* } here has what .setup/$name.txt pins"
 }
 
-missing() { # what needs this environment is left out, and says this sentence
+missing() { # fails with this sentence, which benchmarks that need this environment print again
     rm -rf "$env"
     echo "$*" >"$env.missing"
     die "$@"
 }
 
-other_python_asked() { # WORKER_PYTHON= or PYTHON36= names another interpreter than the one that is installed
+other_python_asked() { # WORKER_PYTHON or PYTHON36 names another interpreter than the one of this environment
     case $name in
         trainer) asked=${PYTHON36:-} range="6 6" ;;
         workers) asked=${WORKER_PYTHON:-} range="6 99" ;;
@@ -157,6 +181,7 @@ rm -f "$env.missing"
 if ! installed "$name" || ! installed "$base" || other_python_asked; then
     case $name in
         trainer) make_trainer ;;
+        build) make_build ;;
         workers) make_workers ;;
         same-pillow) make_same_pillow ;;
         workers-simd) make_workers_simd ;;

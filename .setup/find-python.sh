@@ -1,11 +1,11 @@
-# Prints the CPythons of this machine that are in a range of versions, newest first, as "VERSION PATH" lines.
-# usage: sh .setup/find-python.sh LOWEST HIGHEST [PYTHON]     minor versions, e.g. 7 13; PYTHON: look at this one only
+# Prints the CPythons of this machine that are in a range of versions, newest first, as lines of "VERSION PATH".
+# usage: sh .setup/find-python.sh LOWEST HIGHEST [PYTHON]     minor versions, such as 7 13; PYTHON: checks only this one
 set -eu
 
 lowest=$1 highest=$2 given=${3:-}
 HOME=${HOME:-/nonexistent}
 
-# A name is no proof: a pyenv shim called python3.6 may refuse to run, and `python` may be anything.
+# The name is not enough: a pyenv shim called python3.6 may refuse to run, and `python` may be any version.
 probe='
 import os, platform, sys
 v = sys.version_info
@@ -16,6 +16,7 @@ if platform.python_implementation() == "CPython" and v[0] == 3 and v[3] == "fina
 
 folders() {
     echo "$PATH" | tr : '\n'
+    echo .venv/python36/bin # where environment.sh lets conda install CPython 3.6
     echo /usr/bin
     echo /usr/local/bin
     for root in "${PYENV_ROOT:-}" "$(pyenv root 2>/dev/null || true)" "$HOME/.pyenv"; do

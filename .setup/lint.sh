@@ -1,4 +1,4 @@
-# Runs ruff and mypy, and, where there are wheels of them, hadolint and shellcheck, from the workers' environment.
+# Runs ruff and mypy in the workers' environment; also hadolint and shellcheck where they have wheels.
 # usage: sh .setup/lint.sh      from the repository's root
 set -eu
 
@@ -9,9 +9,10 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 1
 fi
 sh .setup/environment.sh workers lint
-"$python" -m ruff check --output-format concise pipeline workers trainer benchmarks tests
+"$python" -m ruff check --output-format concise stoker/__init__.py pipeline workers trainer benchmarks tests
 bin=.venv/workers/bin
 [ ! -x $bin/hadolint ] || $bin/hadolint trainer/Dockerfile trainer/gpu.Dockerfile workers/Dockerfile
-# words of an unquoted command are what environment.sh wants there
+# SC2046: environment.sh wants the words of an unquoted command as separate arguments
 [ ! -x $bin/shellcheck ] || $bin/shellcheck --shell sh --severity warning --exclude SC2046 .setup/*.sh */entrypoint.sh
-exec "$python" -m mypy pipeline workers trainer benchmarks
+"$python" -m mypy --strict -m stoker -p stoker.pipeline -p stoker.workers
+exec "$python" -m mypy -p stoker.trainer -p benchmarks

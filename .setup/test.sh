@@ -8,9 +8,10 @@ failed=0
 ran=0
 
 export STOKER_TEST_PYTHON36=.venv/trainer/bin/python STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python
+export STOKER_TEST_BUILD_PYTHON=.venv/build/bin/python
 [ ! -x .venv/same-pillow/bin/python ] || export STOKER_TEST_SAME_PILLOW_PYTHON=.venv/same-pillow/bin/python
 
-run() { # ENVIRONMENT TITLE PYTEST-ARGUMENT...: a failure is remembered, the other runs still happen
+run() { # ENVIRONMENT TITLE PYTEST-ARGUMENT...: remembers a failure, so that the other runs still happen
     python=.venv/$1/bin/python
     echo "stoker: $2 with $("$python" -V) ..." >&2
     shift 2

@@ -14,6 +14,8 @@ import time
 import uuid
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+import psutil
+
 from benchmarks.contenders.protocol import ANSWERS, MARK, marked
 from benchmarks.table import Say, Spread, spread
 
@@ -172,9 +174,8 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
 
 def _busy_s() -> float:
     """CPU seconds that all processes of this machine have used, waiting for the disk left out."""
-    with open("/proc/stat") as file:
-        user, nice, system = (int(word) for word in file.readline().split()[1:4])
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def _try(name: str, programs: Dict[str, Program], results: Dict[str, Result], do: Any, say: Say) -> Any:

@@ -13,6 +13,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.local_workers import LocalWorkers
@@ -74,7 +75,7 @@ def rates(folder: str, side: int, turns: int) -> Tuple[float, float]:
     """Batches a second (in order, as they come), each over so many turns."""
     dataset = scan_folder(folder)
     job = JobOptions("image", (side, side), 32)
-    stream = EitherWay(Plan(len(dataset), 32, 1000000, 0), dataset, None, job, StreamOptions())
+    stream = EitherWay(Plan(len(dataset), 32, 1000000, 0), Splits(dataset), job, StreamOptions())
     with stream:
         stream.attach(LocalWorkers(stream.address, len(os.sched_getaffinity(0)), worker_python()))
         for _ in range(20):

@@ -7,6 +7,8 @@ import re
 import subprocess
 from typing import List, Tuple
 
+import psutil
+
 #: CPU features that decoders and resizers have code for.
 FLAGS = ("sse4_1", "avx2", "avx512f", "avx512bw")
 #: environment -> the packages whose versions matter to its figures
@@ -22,7 +24,7 @@ def facts() -> List[Tuple[str, str]]:
     """Pairs of a name and what is found."""
     model = _of("/proc/cpuinfo", r"model name\s*: (.*)")
     found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (model, len(os.sched_getaffinity(0)), _flags(),
-                                                                  _memory_gb())),
+                                                                  psutil.virtual_memory().total / 2**30)),
              ("system", "%s, Linux %s" % (_of("/etc/os-release", r'PRETTY_NAME="(.*)"'), platform.release()))]
     found += [(".venv/" + name, versions) for name, packages in PACKAGES for versions in [_versions(name, packages)]
               if versions]
@@ -60,14 +62,10 @@ def _flags() -> str:
     return " ".join(flag for flag in FLAGS if flag in flags) or "no SIMD that is known here"
 
 
-def _memory_gb() -> float:
-    return int(_of("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) / 2**20
-
-
 def _of(path: str, pattern: str) -> str:
     try:
         with open(path) as file:
             match = re.search(pattern, file.read())
     except OSError:
         match = None
-    return match.group(1).strip() if match else "0" if "\\d" in pattern else "unknown"
+    return match.group(1).strip() if match else "unknown"

@@ -12,9 +12,12 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
+import psutil
+
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import open_stream
@@ -41,8 +44,7 @@ class Served(NamedTuple):
 
 
 def memory_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(psutil.Process().memory_info().rss) / 1e6
 
 
 def served(counts: Sequence[int], seconds: float, cpu: float) -> Served:
@@ -56,7 +58,7 @@ def sleepers(workers: int, sleep_s: float, seconds: float) -> Served:
     """``workers`` of them for ``seconds``, counted from when all have delivered."""
     samples = generated(1000 * SAMPLES)
     options = StreamOptions(prefetch=2 * workers + 32)
-    stream = BatchStream(Plan(len(samples), SAMPLES, 1000000, 0), samples, None,
+    stream = BatchStream(Plan(len(samples), SAMPLES, 1000000, 0), Splits(samples),
                          JobOptions("image", (SIDE, SIDE), SAMPLES), options)
     with stream, ExitStack() as processes:
         for first in range(0, workers, A_PROCESS):

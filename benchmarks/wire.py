@@ -18,6 +18,7 @@ import zmq
 
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.transport import keys
@@ -96,7 +97,7 @@ def ready_stream(side: int, **options: Any) -> Iterator[BatchStream]:
     """A stream of pictures that nobody decodes, longer than anybody iterates."""
     samples = generated(1000 * BATCH_SIZE)
     plan = Plan(len(samples), BATCH_SIZE, 1000000, 0)
-    stream = BatchStream(plan, samples, None, JobOptions("image", (side, side), BATCH_SIZE), StreamOptions(**options))
+    stream = BatchStream(plan, Splits(samples), JobOptions("image", (side, side), BATCH_SIZE), StreamOptions(**options))
     with stream:
         yield stream
 

@@ -1,14 +1,16 @@
-"""What batches are made of: arrays' element types and shapes; and how malloc treats memory of that size."""
+"""The arrays of a batch: element types and shapes; and how malloc treats memory of that size."""
 
 import ctypes
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Tuple, Union
 
-#: The element types that travel, by numpy's name, and their bytes.
+#: A frame of a message: the header, or the bytes of one array.
+Buffer = Union[bytes, bytearray, memoryview]
+#: The element types that arrays may have, by numpy's name, and their size in bytes.
 ITEM_BYTES = {"uint8": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # of glibc's mallopt
-HEAP_BYTES = 32 << 20    # smaller pieces come from the heap; the most that glibc takes
-KEEP_BYTES = 256 << 20   # free at the heap's end before any is given back: some batches, and all they take
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3    # parameters of glibc's mallopt
+HEAP_BYTES = 32 << 20    # smaller pieces come from the heap; glibc's maximum
+KEEP_BYTES = 256 << 20   # free bytes that stay at the heap's end: enough for some batches and their intermediate arrays
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,11 @@ class ArraySpec:
 
 
 def keep_freed_memory() -> None:
-    """Lets malloc use the memory of one picture or message for the next, where it would give large pieces back to the
-    kernel and pay a page fault for every 4 KB of the next one: at 224 pixels up to a fifth of a worker's time, and a
-    tenth of the trainer's. For the whole process; glibc only."""
+    """Lets malloc keep the memory of one image or message for the next one, in the whole process; glibc only.
+
+    By default malloc returns large pieces to the kernel, and every 4 KB of the next one costs a page fault: with images
+    of 224 x 224 pixels up to a fifth of a worker's time and a tenth of the trainer's.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

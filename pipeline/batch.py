@@ -1,36 +1,34 @@
-"""Batch: what users get for a step."""
+"""Batch: the data of one step, as users get it."""
 
 from dataclasses import dataclass
 from typing import Tuple
 
 import numpy as np
 
-from stoker.pipeline.protocol.messages import Skipped
-from stoker.pipeline.protocol.messages import Timings
-
+from stoker.pipeline.protocol.messages import Skipped, Timings
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, as it is fed.
+    """One batch, ready to be fed.
 
     ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical), ``labels``: int32 [n, 1];
-    64-byte aligned, writable, yours for as long as you hold them. n may be smaller than the batch size, down to 0,
-    where samples were skipped or the epoch ends.
+    64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the batch size,
+    down to 0, if samples were skipped or the epoch ends.
     """
 
-    step: int                       # training: its number, the global_step before it is trained on
+    step: int                       # training: the global_step before this batch is trained on
     epoch: int
     training: bool                  # False: part of the evaluation after the epoch
-    indices: Tuple[int, ...]        # the planned samples, skipped ones included, in order
+    indices: Tuple[int, ...]        # the planned samples, including skipped ones, in order
     arrays: Tuple[np.ndarray, ...]
     skipped: Tuple[Skipped, ...]
     worker: str
-    attempt: int                    # which lease for this step it came from, from 1
-    produce_s: float                # that the worker's generator took for it
-    used_indices: Tuple[int, ...] = ()   # the samples that are in the arrays, in order: without bad ones, with stand-ins
-    timings: Timings = Timings()    # where it went
-    wire_s: float = 0.0             # that lease and batch were under way; 0 where that is not known
+    attempt: int                    # 1: produced under the first lease for this position, 2: under the second ...
+    produce_s: float                # the worker's generator took so long
+    used_indices: Tuple[int, ...] = ()   # the samples in the arrays, in order: no bad ones, replacements included
+    timings: Timings = Timings()    # the parts of produce_s
+    wire_s: float = 0.0             # lease and batch travelled for so long; 0 if unknown
 
     @property
     def images(self) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""Every error that Stoker raises on purpose: whose fault it is, what happened, and what to do.
+"""Every error that Stoker raises on purpose. Its message says what happened and what to do.
 
     StokerError
-      ConfigError         the caller asked for something that cannot be (exit code 2)
+      ConfigError         the options ask for something impossible      (exit code 2)
       DatasetError        the data is not what the run needs                (exit code 2)
       CheckpointMismatch  the checkpoint belongs to another configuration   (exit code 2)
-      ProtocolError       the peer sent something that is no valid message
-        VersionMismatch   the peer speaks another version of the protocol
-      RunFailed           the run cannot go on (no workers, a step that fails every time)
+      ProtocolError       the peer sent an invalid message
+        VersionMismatch   the peer uses another version of the protocol
+      RunFailed           the run cannot continue (no workers, a step that always fails)
 
-The command lines print the sentence without a traceback; everything else is a bug and keeps its own.
+The command lines print only the message of these errors. Any other exception is a bug and is shown with its traceback.
 """
 
 
@@ -19,7 +19,7 @@ class StokerError(Exception):
 
 
 class ConfigError(StokerError):
-    """An option, or a combination of options, that cannot be carried out."""
+    """An option, or a combination of options, is not possible."""
 
     exit_code = 2
 
@@ -37,11 +37,11 @@ class CheckpointMismatch(StokerError):
 
 
 class ProtocolError(StokerError):
-    """A peer sent something that is no valid message. It is the peer's fault: count it, drop it, go on."""
+    """A peer sent an invalid message. The receiver counts it, drops it, and continues."""
 
 
 class VersionMismatch(ProtocolError):
-    """A peer speaks another version of the protocol."""
+    """A peer uses another version of the protocol."""
 
     def __init__(self, theirs: object, ours: int) -> None:
         super().__init__("the peer speaks protocol version %r, this side speaks %d: install the same "
@@ -50,4 +50,4 @@ class VersionMismatch(ProtocolError):
 
 
 class RunFailed(StokerError):
-    """The run cannot go on: nothing produces its batches, or one step fails every time it is tried."""
+    """The run cannot continue: there is no worker, or one step fails every time that it is tried."""

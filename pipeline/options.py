@@ -1,7 +1,7 @@
-"""The options of a stream: frozen, and checked when they are made.
+"""The options of a stream, with their defaults: frozen, and checked when they are made.
 
-``JobOptions`` decide what the batches are; they belong to a checkpoint. ``StreamOptions`` decide how they get here;
-changing them changes no byte.
+``JobOptions`` decide the content of the batches, so a checkpoint is tied to them. ``StreamOptions`` decide how the
+batches are transported; they do not change a byte of a batch.
 """
 
 import ipaddress
@@ -9,7 +9,7 @@ import operator
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
@@ -17,23 +17,30 @@ from stoker.pipeline.errors import ConfigError
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
-FEATURES = 10  # of a numerical record
+FEATURES = 10            # of a numerical record
+AUTO = "auto"            # as the number of local workers: Stoker chooses it
+DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
+MAX_CACHE_GB = 1000.0    # the largest such limit
 
 
-def check_whole(name: str, value: Any, least: int, most: int) -> int:
-    """``value`` as an int, numpy's included. Raises ConfigError unless it is one in ``least``..``most``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value <= most:
+def check_whole(name: str, value: object, least: int, most: int) -> int:
+    """``value`` as an int; it may be one of numpy's. Raises ConfigError unless it is in ``least``..``most``."""
+    try:
+        number = operator.index(value)     # type: ignore[arg-type]  # anything else is a TypeError
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number <= most:
         raise ConfigError("%s must be a whole number from %d to %d, not %r" % (name, least, most, value))
-    return operator.index(value)
+    return number
 
 
-def _seconds(name: str, value: Any, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-        raise ConfigError("%s must be at least %g seconds, not %r" % (name, least, value))
+def is_number(value: object) -> bool:
+    """Whether ``value`` is an int or a float. True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def check_address(name: str, value: Any, free_port: bool = False) -> None:
-    """Raises ConfigError unless ``value`` is an address like tcp://HOST:5555; ``free_port``: or one with port *."""
+def check_address(name: str, value: object, free_port: bool = False) -> None:
+    """Raises ConfigError unless ``value`` is like tcp://HOST:5555. ``free_port``: the port may also be *."""
     match = re.match(r"tcp://[^/\s]+:(\*|\d{1,5})$", value) if isinstance(value, str) else None
     port = match.group(1) if match else ""
     if not (free_port and port == "*") and not (port.isdigit() and 1 <= int(port) <= 65535):
@@ -42,7 +49,7 @@ def check_address(name: str, value: Any, free_port: bool = False) -> None:
 
 
 def is_loopback(address: str) -> bool:
-    """Only this host reaches the valid address tcp://HOST:PORT."""
+    """Whether only this host can reach the valid address tcp://HOST:PORT."""
     host = address[len("tcp://"):].rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -52,15 +59,15 @@ def is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What the batches of a run are.
+    """The content of the batches of a run. Raises ConfigError.
 
     ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
-    ``decode``: 'exact' (to the last bit what ``Image.open(f).resize(size).convert('RGB')`` gives), or JPEGs are decoded
-    at reduced scale: 'fast' (to at least twice the size), 'fastest' (at least the size), 'sampled' (no antialiasing).
-    ``on_bad_image``: what becomes of a file that is no picture: 'skip' (its batch is smaller), 'replace' (in training,
-    another sample of the epoch takes its place), or 'raise' (the run ends at it). ``exif_rotate``: pictures are turned
-    upright as their EXIF data says. ``follow_links``: what links in the folder lead to outside of it is a sample too.
-    Raises ConfigError.
+    ``decode``: 'exact' gives the same bits as ``Image.open(f).resize(size).convert('RGB')``. The others decode JPEGs at
+    a reduced scale: 'fast' at twice the size or more, 'fastest' at the size or more, 'sampled' without antialiasing.
+    ``on_bad_image``: how to treat a file that cannot be decoded: 'skip' (its batch is smaller), 'replace' (in training,
+    another sample of the epoch is used instead), or 'raise' (the run ends). ``exif_rotate``: pictures are turned
+    upright according to their EXIF data. ``follow_links``: files outside the folder to which its links lead are samples
+    too.
     """
 
     generator: str = "image"
@@ -81,7 +88,7 @@ class JobOptions:
             raise ConfigError("image_size must be (height, width), not %r" % (self.image_size,))
         size = tuple(check_whole(name, side, 1, 1 << 14)
                      for name, side in zip(("image height", "image width"), self.image_size))
-        object.__setattr__(self, "image_size", size)    # how a frozen dataclass sets its own fields
+        object.__setattr__(self, "image_size", size)    # the way to set a field of a frozen dataclass
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         if self.decode not in DECODERS:
@@ -103,17 +110,17 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches get here; all times in seconds. Raises ConfigError.
+    """How the batches of a run are transported. All times are in seconds. Raises ConfigError.
 
-    ``bind``: the trainer's ZeroMQ address; port ``*`` takes a free one. ``prefetch``: the most steps that are leased
-    or buffered at once; ``prefetch_mb``: the same in 2**20 bytes, for large batches. ``lease_s``: a worker silent for
-    so long loses its leases. ``worker_timeout_s``: with no worker at all for so long, the run ends.
-    ``batch_timeout_s``: so it does if the next batch takes longer than this, whoever is there. ``stall_s``: a wait of
-    this length is reported. ``audit``: file that gets one JSON line per training step handed out. ``bad_samples``: file
-    that gets one line per bad file (``pipeline/bad_samples.py``). ``health_file``: touched once a second while the
-    stream lives (``pipeline/health.py``). ``keys``: the folder that ``stoker-keys`` made:
-    only its workers are let in, encrypted. ``insecure``: anybody who reaches ``bind`` is, though others than this host
-    do.
+    ``bind``: the trainer's ZeroMQ address; with port ``*``, a free port is chosen. ``prefetch``: at most so many steps
+    are leased or buffered at once; ``prefetch_mb``: at most so many times 2**20 bytes, for large batches. ``lease_s``:
+    a worker that is silent for so long loses its leases. ``worker_timeout_s``: the run ends if there is no worker for
+    so long. ``batch_timeout_s``: the run ends if the next batch takes longer, even if there are workers. ``stall_s``: a
+    wait of this length is reported. ``audit``: this file gets one JSON line per training step handed out.
+    ``bad_samples``: this file gets one line per bad file (see ``pipeline/monitoring/bad_samples.py``). ``health_file``:
+    this file is touched once a second while the stream lives (see ``pipeline/monitoring/health.py``). ``keys``: the
+    folder that ``stoker-keys`` made: only workers with its keys may connect, and the traffic is encrypted.
+    ``insecure``: every host that can reach ``bind`` may connect, without keys.
     """
 
     bind: str = "tcp://127.0.0.1:*"
@@ -134,27 +141,26 @@ class StreamOptions:
         if self.keys is not None and (not isinstance(self.keys, (str, os.PathLike)) or not os.fspath(self.keys)):
             raise ConfigError("keys must be the folder that stoker-keys made, not %r" % (self.keys,))
         if self.keys is not None and self.insecure:
-            raise ConfigError("keys and insecure exclude each other: with keys, nobody else is let in")
+            raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
-            raise ConfigError("bind %s is open to other hosts, and without keys anybody there can be a worker: make "
-                              "keys (stoker-keys DIR) and give --keys DIR, or say --insecure on a network that you "
-                              "trust" % self.bind)
+            raise ConfigError("bind %s is open to other hosts, and without keys any program there can be a worker: "
+                              "make keys (stoker-keys DIR) and use --keys DIR, or use --insecure on a network that "
+                              "you trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
-        if isinstance(self.prefetch_mb, bool) or not isinstance(self.prefetch_mb, (int, float)) or (
-                not 0 < self.prefetch_mb < float("inf")):
+        if not is_number(self.prefetch_mb) or not 0 < self.prefetch_mb < float("inf"):
             raise ConfigError("prefetch_mb must be a number of megabytes above 0, not %r" % (self.prefetch_mb,))
-        _seconds("lease_s", self.lease_s, 0.1)
-        _seconds("worker_timeout_s", self.worker_timeout_s, 0.1)
-        _seconds("batch_timeout_s", self.batch_timeout_s, 0.1)
-        _seconds("stall_s", self.stall_s, 0.1)
+        for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
+            seconds = getattr(self, name)
+            if not is_number(seconds) or not seconds >= 0.1:
+                raise ConfigError("%s must be at least 0.1 seconds, not %r" % (name, seconds))
         for name in ("audit", "bad_samples", "health_file"):
             path = getattr(self, name)
             folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
             if not os.path.isdir(folder):
-                raise ConfigError("%s: there is no folder %r to write %r in" % (name, folder, path))
+                raise ConfigError("%s: cannot write %r: there is no folder %r" % (name, path, folder))
 
     def prefetch_of(self, job: JobOptions) -> int:
-        """The most steps at once, by number and by memory. Raises ConfigError if not even one has room."""
+        """The most steps at once, by ``prefetch`` and ``prefetch_mb``. Raises ConfigError if that is less than one."""
         batch_bytes = job.batch_size * sum(spec.sample_bytes for spec in job.arrays)
         fits = int(self.prefetch_mb * 2**20 // batch_bytes)
         if fits < 1:
@@ -164,5 +170,5 @@ class StreamOptions:
 
     @property
     def heartbeat_s(self) -> float:
-        """How often both sides say that they are alive: a killed worker is noticed in half a second."""
+        """The interval at which both sides say that they are alive, so that a killed worker is noticed within 0.5 s."""
         return min(0.5, self.lease_s / 4)

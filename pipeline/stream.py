@@ -1,11 +1,11 @@
-"""BatchStream, which users iterate: ordered batches, bounded memory, closed on exit.
+"""BatchStream, which users iterate: batches in order, in bounded memory, closed when the ``with`` block ends.
 
-The coordinator's thread puts finished batches into a table under one lock; the consumer takes them in order and wakes
-the coordinator, which grants what the moved window allows. Nothing else is shared.
+The coordinator's thread puts finished batches into a table under one lock. The consumer takes them out in order and
+then tells the coordinator its new position, which lets the coordinator grant the next leases. The two threads share
+nothing else.
 
-Shutdown order: the coordinator tells every worker Stop and closes the socket (so the words still leave), then the
-attached worker processes are stopped, then the audit and the list of bad files are closed. ``close`` does all of it
-whatever fails in between.
+``close`` works in this order, and does all of it even if a part fails: the coordinator tells every worker to stop and
+closes the socket, the attached worker processes are stopped, the audit and the list of bad files are closed.
 """
 
 import logging
@@ -15,102 +15,137 @@ import re
 import socket
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from contextlib import ExitStack
+from typing import Callable, Dict, Iterator, List, Optional
 
 from stoker.pipeline.batch import Batch
+from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.audit import Audit
-from stoker.pipeline.monitoring.bad_samples import BadSamples
-from stoker.pipeline.monitoring.throughput import WINDOW_S, ThroughputMeter, Window, BatchTimings, Verdict, Watch, verdict
+from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
+from stoker.pipeline.monitoring.pace import Pace
+from stoker.pipeline.monitoring.step_log import StepLog
+from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Splits
 
 log = logging.getLogger("stoker")
 
-REPORT_INTERVAL_S = 0.5           # between two looks at what holds the run up
-POLL_S = 0.2           # how often a waiting consumer looks after the attached workers
-BAD_SHOWN = 10         # bad files that are named at once; all of them are in ``BatchStream.skipped``
+CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so often
+
+
+class Clock:
+    """Time, as a stream sees it."""
+
+    def now(self) -> float:
+        """Seconds of a monotonic clock."""
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, limit_s: float) -> None:
+        """Waits for a notification of ``condition``, which is held, for at most ``limit_s``."""
+        condition.wait(limit_s)
 
 
 class BatchStream:
-    """The batches of a plan, in order, each once, whoever produces them. A context manager and its own iterator.
+    """The batches of a plan, each exactly once and in order. A context manager and its own iterator.
 
-    Raises ConfigError at once if the address cannot be bound; while iterating, RunFailed when nothing can produce the
-    next batch any more. Iterate from one thread.
+    Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
+    cannot be produced any more. Iterate from one thread only.
     """
 
-    def __init__(self, plan: Plan, training: Dataset, validation: Optional[Dataset], job: JobOptions,
-                 options: StreamOptions, start_step: int = 0) -> None:
-        self.plan, self._options = plan, options
-        self._datasets = {True: training, False: validation}
-        self._raises = job.on_bad_image == "raise"
+    def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
+                 coordinator: Callable[..., Coordinator] = Coordinator, clock: Clock = Clock()) -> None:  # noqa: B008
+        """``coordinator`` and ``clock`` are replaced in tests only."""
+        self.plan = plan
+        self.interrupted = False      # ``interrupt`` was called: the iteration ends
+        self.waited_s = 0.0           # the consumer waited for batches, in all
+        self.produced_s = 0.0         # workers took for the batches consumed so far, in all
+        self._datasets, self._options, self._clock = datasets, options, clock
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
         self._ready: Dict[int, Batch] = {}           # under the condition
         self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
-        self.interrupted = False      # ``interrupt`` was called: the iteration ends
-        self._worker_groups: List[Any] = []
-        self.waited_s = 0.0           # all the time that the consumer waited for batches
-        self.produced_s = 0.0         # all the time that workers took for the batches consumed so far
-        self._meter = ThroughputMeter(options.prefetch_of(job))
-        self._watch = Watch()
-        self._handed_s = self._reported_s = time.monotonic()   # when a batch was handed out; when it was looked
-        self.skipped: Dict[str, str] = {}  # path -> reason, of the bad files met so far, whatever became of them
+        self._worker_groups: List[WorkerGroup] = []
+        self._pace = Pace(options.prefetch_of(job), self._worker_groups, clock.now())
         self._audit: Optional[Audit] = None
-        self._bad_samples: Optional[BadSamples] = None
-        try:
-            # read before the port is bound, for workers wait from then on; and changed only once it is
+        self._files: List[StepLog] = []
+        listing: Optional[BadSamples] = None
+        with ExitStack() as undo:
+            # The files are read before the port is bound, because workers connect from then on, and changed only
+            # after it is bound, because it may be in use.
             if options.audit is not None:
                 self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._files.append(self._audit)
+                undo.callback(self._audit.close)
             if options.bad_samples is not None:
-                self._bad_samples = BadSamples(options.bad_samples, start_step)
-            self._coordinator = Coordinator(self._position, plan, self._datasets, job, options, self._deliver,
-                                            self._fail)
-        except BaseException:
-            self._close_files()
-            raise
-        try:
-            for file in self._files():
+                listing = BadSamples(options.bad_samples, start_step)
+                self._files.append(listing)
+                undo.callback(listing.close)
+            self._coordinator = coordinator(self._position, plan, datasets, job, options, self._deliver, self._fail)
+            undo.callback(self._coordinator.abandon)
+            for file in self._files:
                 file.begin()
-        except BaseException:
-            self._coordinator.abandon()
-            self._close_files()
-            raise
+            undo.pop_all()
+        self._bad_files = BadFiles(listing, job.on_bad_image == "raise")
         self.address = self._coordinator.address
-        self.local_keys = self._coordinator.local_keys     # for attached workers, where the stream wants keys
+        self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
 
     @property
     def connect_address(self) -> str:
-        """What workers on other hosts connect to: the bound address, with this host's name if it is bound to all."""
+        """The address for workers on other hosts: the bound one, with this host's name if it is bound to all."""
         return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
 
     @property
     def worker_command(self) -> str:
-        """What to say on other hosts."""
+        """The command that starts workers on another host."""
         keys = self._options.keys
         return "python -m workers --connect %s%s" % (self.connect_address, "" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 
     @property
-    def bad_files(self) -> int:
-        """How many bad files were met: with a list of them (``StreamOptions.bad_samples``), before a resume too."""
-        return len(self.skipped if self._bad_samples is None else self._bad_samples)
+    def skipped(self) -> Dict[str, str]:
+        """The bad files so far: path -> why it is bad."""
+        return self._bad_files.reasons
 
-    def attach(self, group: Any) -> None:
-        """Worker processes that end with this stream. ``source.trouble()`` says why no batch can come from them any
-        more, or None; ``source.adjust(sums, fleet)`` may change their number, and says whether it did;
-        ``source.stop()`` ends them within two seconds."""
+    @property
+    def bad_files(self) -> int:
+        """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
+        return self._bad_files.count
+
+    def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
+        """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell."""
+        return self._pace.verdict(self._coordinator.fleet, last_s)
+
+    def attach(self, group: WorkerGroup) -> None:
+        """Makes ``group`` end with this stream, which also checks it while waiting and lets it adjust its size."""
         self._worker_groups.append(group)
+
+    def interrupt(self) -> None:
+        """Ends the iteration at the next step. For signal handlers: takes no lock."""
+        self.interrupted = True
+
+    def close(self) -> None:
+        """Stops the workers and frees the port, in about two seconds at most. A second call does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        done = self._position >= self.plan.positions
+        with ExitStack() as last_first:
+            for file in self._files:
+                last_first.callback(file.close)
+            for group in self._worker_groups:
+                last_first.callback(group.stop)
+            last_first.callback(self._coordinator.stop, "all steps are done" if done else
+                                "the trainer closed the stream", done)
 
     def __enter__(self) -> "BatchStream":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -121,89 +156,23 @@ class BatchStream:
             raise RuntimeError("the stream is closed")
         if self._position >= self.plan.positions:
             raise StopIteration
-        asked_s, waited_before_s = time.monotonic(), self.waited_s
+        asked_s, waited_before_s = self._clock.now(), self.waited_s
         batch = self._wait_for(self._position)
         if batch is None:
             raise StopIteration
-        self._meter.add(BatchTimings(self.waited_s - waited_before_s, asked_s - self._handed_s, batch.produce_s,
-                              *batch.timings[:3], batch.wire_s))
-        self._handed_s = time.monotonic()
-        if self._handed_s >= self._reported_s + REPORT_INTERVAL_S:
-            self._reported_s = self._handed_s
-            self._report()
+        self._pace.handed_out(batch, asked_s, self.waited_s - waited_before_s, self._coordinator.fleet,
+                              self._clock.now())
         if batch.skipped:
-            self._note_bad(batch)
+            self._bad_files.note(batch, self._datasets.of(batch.training))
         if self._audit is not None and batch.training:
             self._audit.write(batch)
-        # last, so that an interrupt before it leaves the batch to be handed out again
+        # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
             self._position += 1
             self.produced_s += batch.produce_s
             self._ready.pop(self._position - 1)
         self._coordinator.take_up_to(self._position)
         return batch
-
-    def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
-        """What held the run up in the last so many seconds, and how many workers it needs; None: too early to tell."""
-        return self._found(self._meter.sums(last_s))
-
-    def _found(self, sums: Window) -> Optional[Verdict]:
-        fleet = self._coordinator.fleet
-        return verdict(sums, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(sums) else None
-
-    def _report(self) -> None:
-        sums = self._meter.sums(WINDOW_S)
-        found = self._found(sums)
-        if found is None:
-            return
-        if self._watch.is_news(found.name, self._handed_s):
-            log.info("bottleneck: %s", found.sentence)
-        for group in self._worker_groups:
-            if group.adjust(sums, self._coordinator.fleet):
-                self._meter.clear()
-
-    def _note_bad(self, batch: Batch) -> None:
-        dataset = self._datasets[batch.training]
-        assert dataset is not None
-        for skip in batch.skipped:
-            sample = dataset.sample(skip.index)
-            if sample.path not in self.skipped and len(self.skipped) < BAD_SHOWN and not self._raises:
-                log.warning("bad file %r: %s%s", sample.path, printable(skip.reason),
-                            "" if len(self.skipped) + 1 < BAD_SHOWN else "; further ones are only counted")
-            self.skipped[sample.path] = skip.reason
-            if self._bad_samples is not None:
-                self._bad_samples.add(sample.path, dataset.classes[sample.label], skip.reason, batch.step)
-        if self._raises:
-            first, more = batch.skipped[0], len(batch.skipped) - 1
-            where = ("step %d of epoch %d" if batch.training else
-                     "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch + 1)
-            raise RunFailed("%r, in %s, is a bad file: %s%s; put a good one in its place, or go on with --on-bad-image "
-                            "skip" % (dataset.sample(first.index).path, where, printable(first.reason),
-                                      " (and %d more of the batch)" % more if more else ""))
-
-    def interrupt(self) -> None:
-        """Ends the iteration at the next step. For signal handlers: takes no lock."""
-        self.interrupted = True
-
-    def close(self) -> None:
-        """Stops the workers and frees the port. Takes about two seconds at most; once more does no harm."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            done = self._position >= self.plan.positions
-            self._coordinator.stop("all steps are done" if done else "the trainer closed the stream", done)
-        finally:
-            for group in self._worker_groups:
-                group.stop()
-            self._close_files()
-
-    def _files(self) -> List[Any]:
-        return [file for file in (self._audit, self._bad_samples) if file is not None]
-
-    def _close_files(self) -> None:
-        for file in self._files():
-            file.close()
 
     # ------------------------------------------------------------------------- between the coordinator and consumer
 
@@ -219,20 +188,20 @@ class BatchStream:
             self._condition.notify()
 
     def _wait_for(self, position: int) -> Optional[Batch]:
-        start = reported = time.monotonic()
+        start = reported = self._clock.now()
         try:
             while not self.interrupted:
                 batch, error = self._ready.get(position), self._error
                 if batch is None and error is None:
                     with self._condition:
                         if position not in self._ready and self._error is None:
-                            self._condition.wait(POLL_S)
+                            self._clock.wait(self._condition, CHECK_INTERVAL_S)
                         batch, error = self._ready.get(position), self._error
                 if batch is not None:
                     return batch
                 if error is not None:
                     raise error
-                now = time.monotonic()
+                now = self._clock.now()
                 self._check_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
@@ -241,23 +210,20 @@ class BatchStream:
                     log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
             return None
         finally:
-            self.waited_s += time.monotonic() - start
+            self.waited_s += self._clock.now() - start
 
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:
             trouble = group.trouble()
             if trouble:
                 raise RunFailed(trouble)
-        if waited_s > self._options.batch_timeout_s:
-            raise RunFailed("%s; its samples: %s" % (self._coordinator.stall_report(waited_s, self._options.batch_timeout_s),
-                                                     ", ".join(self._next_paths())))
+        limit_s = self._options.batch_timeout_s
+        if waited_s > limit_s:
+            planned = self.plan.at(self._position)
+            samples = self._datasets.of(planned.training).samples(planned.indices)
+            raise RunFailed("%s; its samples: %s" % (self._coordinator.stall_report(waited_s, limit_s),
+                                                     ", ".join(sample.path for sample in samples)))
         limit_s = self._options.worker_timeout_s
         if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
             raise RunFailed("%s; start workers with: %s"
                             % (self._coordinator.stall_report(waited_s, limit_s), self.worker_command))
-
-    def _next_paths(self) -> List[str]:
-        planned = self.plan.at(self._position)
-        dataset = self._datasets[planned.training]
-        assert dataset is not None
-        return [dataset.sample(index).path for index in planned.indices]

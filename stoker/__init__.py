@@ -1,0 +1,82 @@
+"""Stoker feeds TensorFlow 1.9 with batches that worker processes produce. This is its public name.
+
+    import stoker
+
+    with stoker.open_stream("photos", image_size=64, batch_size=32, epochs=2) as batches:
+        for batch in batches:
+            session.run(train_op, {images: batch.images, labels: batch.labels})
+
+The code lies in ``stoker.pipeline`` (for both sides), ``stoker.workers`` and ``stoker.trainer``. In the repository
+these three are links to the folders beside this one. Names that are not in ``__all__`` may change in any release.
+
+``import stoker`` loads none of the three: each public name is loaded when it is first used. So a worker that imports
+stoker does not load the trainer's code, and a trainer does not load PIL.
+"""
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any, List
+
+if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
+    from stoker.pipeline.arrays import ArraySpec
+    from stoker.pipeline.batch import Batch
+    from stoker.pipeline.errors import (CheckpointMismatch, ConfigError, DatasetError, ProtocolError, RunFailed,
+                                        StokerError, VersionMismatch)
+    from stoker.pipeline.options import JobOptions, StreamOptions
+    from stoker.pipeline.plan import sample_random
+    from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
+    from stoker.pipeline.sources.dataset import Dataset
+    from stoker.pipeline.sources.folder import scan_folder
+    from stoker.pipeline.storage.folder import BadFile, check_root, resolve
+    from stoker.pipeline.stream import BatchStream
+    from stoker.trainer.feed import feed_dict, open_stream
+    from stoker.workers.generators.output import Output, batch_of
+    from stoker.workers.images import load
+
+__all__ = [
+    # a stream: open it, and what it takes and gives
+    "open_stream", "feed_dict", "scan_folder", "Batch", "BatchStream", "Dataset", "JobOptions", "Skipped",
+    "StreamOptions",
+    # a generator of your own: stoker/workers/generators/example.py
+    "ArraySpec", "BadFile", "Job", "Lease", "Output", "Sample", "batch_of", "check_root", "load", "resolve",
+    "sample_random",
+    # errors
+    "CheckpointMismatch", "ConfigError", "DatasetError", "ProtocolError", "RunFailed", "StokerError", "VersionMismatch",
+]
+
+#: Where each public name is defined.
+_HOMES = {
+    "stoker.pipeline.arrays": ("ArraySpec",),
+    "stoker.pipeline.batch": ("Batch",),
+    "stoker.pipeline.errors": ("CheckpointMismatch", "ConfigError", "DatasetError", "ProtocolError", "RunFailed",
+                               "StokerError", "VersionMismatch"),
+    "stoker.pipeline.options": ("JobOptions", "StreamOptions"),
+    "stoker.pipeline.plan": ("sample_random",),
+    "stoker.pipeline.protocol.messages": ("Job", "Lease", "Sample", "Skipped"),
+    "stoker.pipeline.sources.dataset": ("Dataset",),
+    "stoker.pipeline.sources.folder": ("scan_folder",),
+    "stoker.pipeline.storage.folder": ("BadFile", "check_root", "resolve"),
+    "stoker.pipeline.stream": ("BatchStream",),
+    "stoker.trainer.feed": ("feed_dict", "open_stream"),
+    "stoker.workers.generators.output": ("Output", "batch_of"),
+    "stoker.workers.images": ("load",),
+}
+
+
+class _Lazy(types.ModuleType):
+    """This module's class. Python 3.6 does not call a ``__getattr__`` that a module defines (PEP 562, Python 3.7)."""
+
+    def __getattr__(self, name: str) -> Any:
+        for home, names in _HOMES.items():
+            if name in names:
+                value = getattr(importlib.import_module(home), name)
+                setattr(self, name, value)        # from now on found without this method
+                return value
+        raise AttributeError("module 'stoker' has no attribute %r" % name)
+
+    def __dir__(self) -> List[str]:
+        return sorted(set(super().__dir__()) | set(__all__))
+
+
+sys.modules[__name__].__class__ = _Lazy

@@ -12,10 +12,10 @@ from typing import Any, Optional, Sequence, Tuple, Union
 import configargparse
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import BAD_IMAGE, DECODERS, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.feed import AUTO, DEFAULT_CACHE_GB, open_dataset, start_stream
+from stoker.trainer.feed import open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -44,92 +44,95 @@ def number_of_workers(text: str) -> Union[int, str]:
 def _parser() -> configargparse.ArgumentParser:
     parser = configargparse.ArgumentParser(
         prog="stoker-train", auto_env_var_prefix="STOKER_", formatter_class=_Formatter,
-        description="Trains TensorFlow 1.9 on images that worker processes decode: every sample of an epoch once,\n"
-                    "in an order that depends on nothing but the options below.",
+        description="Trains TensorFlow 1.9 on images that worker processes decode. Every sample is used exactly once\n"
+                    "per epoch, in an order that depends only on the data and the options below.",
         epilog="examples:\n"
                "  stoker-train photos/ --epochs 3\n"
                "  stoker-train photos/ --image-size 48x64 --generator augmented --workers 4 --audit audit.jsonl\n"
                "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers elsewhere: "
                "stoker-worker)\n"
-               "Started again with the same options it goes on from the last checkpoint. Ctrl-C stops it at once,\n"
+               "Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,\n"
                "SIGTERM after a checkpoint.")
     group = parser.add_argument_group("data")
     group.add_argument("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
     group.add_argument("--label-word", metavar="WORD",
-                       help="the tutorial's rule instead: label 1 if WORD is in the path below DATA, else 0")
+                       help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
     group.add_argument("--generator", default="image", metavar="NAME",
-                       help="%s, or your own as module:function" % ", ".join(GENERATORS))
+                       help="one of %s, or your own as module:function" % ", ".join(GENERATORS))
     group.add_argument("--image-size", type=image_size, default=(64, 64), metavar="H[xW]",
                        help="height and width in pixels to which images are resized (default: 64)")
     group.add_argument("--decode", choices=DECODERS, default=JobOptions.decode,
-                       help="exact: to the last bit what Image.open(f).resize(size).convert('RGB') gives; otherwise "
-                            "JPEGs are decoded at reduced scale, fast: to twice the size or more, fastest: to the size "
-                            "or more, then bilinear, sampled: not antialiased, as tf.image.resize_bilinear does it")
-    group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright as their EXIF data says")
+                       help="exact: bit for bit what Image.open(f).resize(size).convert('RGB') gives. The others "
+                            "decode JPEGs at reduced scale. fast: to at least twice the size, then bicubic. fastest: "
+                            "to at least the size, then bilinear. sampled: to at least 0.7 of it, without antialiasing")
+    group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
     group.add_argument("--on-bad-image", choices=BAD_IMAGE, default="skip",
-                       help="what becomes of a file that is no picture: skip: its batch is smaller; replace: in "
-                            "training, another sample of the epoch takes its place; raise: the run ends at it")
-    group.add_argument("--samples", type=int, default=10000, metavar="N", help="records of the numerical generator")
+                       help="a file that is no picture: skip makes its batch smaller; replace uses another sample of "
+                            "the epoch in its place, in training; raise ends the run")
+    group.add_argument("--samples", type=int, default=10000, metavar="N",
+                       help="number of records that the generator numerical makes")
     group.add_argument("--validation-split", type=float, default=0.2, metavar="SHARE",
-                       help="share of each class that is held out and evaluated after each epoch")
+                       help="share of each class that is held out for the evaluation after each epoch")
 
     group = parser.add_argument_group("training")
     group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
-    group.add_argument("--epochs", type=int, default=5, metavar="N", help="in all, those before a checkpoint included")
+    group.add_argument("--epochs", type=int, default=5, metavar="N",
+                       help="total number of epochs, including those before a checkpoint")
     group.add_argument("--feed", choices=("direct", "staged"), default="direct",
-                       help="staged: while a step is computed, the batch of the next one is already brought to the "
-                            "device, which hides the copy to a GPU, and costs one batch of its memory; results are the "
-                            "same to the bit")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of shuffling, augmentation, initial weights")
+                       help="staged copies the next batch to the device while a step is computed. That hides the copy "
+                            "to a GPU and needs memory for one more batch there; results are the same bit for bit")
+    group.add_argument("--seed", type=int, default=0, metavar="N",
+                       help="seed of shuffling, augmentation and initial weights")
 
     group = parser.add_argument_group("workers")
     group.add_argument("--workers", type=number_of_workers, default=AUTO, metavar="N",
-                       help="worker processes on this host; auto: as many as keep the training from waiting for more "
-                            "than 1%% of the time, at most one per core; 0: only workers started elsewhere. How many "
-                            "the steps need, the closing line says: what a worker takes for a batch, by what a step "
-                            "takes")
+                       help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, "
+                            "such that the training waits at most 1%% of its time. 0: only workers that you start "
+                            "elsewhere. The closing line tells how many are needed: time per batch / time per step")
     group.add_argument("--worker-python", metavar="FILE",
-                       help="interpreter that runs them; a newer Python brings a quicker Pillow (default: this one)")
+                       help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's "
+                            "own)")
     group.add_argument("--follow-links", action="store_true",
-                       help="links in DATA that lead out of it are samples, too; workers elsewhere must permit it with "
-                            "their own --follow-links")
+                       help="also use files outside of DATA that links in DATA lead to; workers that you start "
+                            "elsewhere must permit it with their own --follow-links")
     group.add_argument("--cache", metavar="DIR",
-                       help="the local workers keep decoded samples in this folder, on a disk of this host: from the "
-                            "second epoch on, in this run and in later ones, nothing that fits is decoded. For the "
-                            "generators image and augmented, and your own that call them; wants the package lmdb in "
-                            "the workers' interpreter")
+                       help="the local workers keep decoded images in this folder, on a local disk: from the second "
+                            "epoch on, in this run and in later ones, they are not decoded again. For the generators "
+                            "image and augmented, and your own that call them; needs the package lmdb in the workers' "
+                            "interpreter")
     group.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
-                       help="most that the cache may grow to, in 2**30 bytes")
+                       help="size limit of the cache folder, in 2**30 bytes")
     group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
-                       help="where workers connect; port * takes a free one. Beyond loopback it wants --keys")
+                       help="address to which workers connect; port * chooses a free one. An address that other hosts "
+                            "can reach needs --keys")
     group.add_argument("--keys", metavar="DIR",
-                       help="keys of the trainer and its workers, made by stoker-keys: nobody else is let in, and all "
-                            "that travels is encrypted")
+                       help="folder of keys that stoker-keys made: only workers with one of these keys can connect, "
+                            "and all traffic is encrypted")
     group.add_argument("--insecure", action="store_true",
-                       help="beyond loopback without keys: anybody who reaches --bind can be a worker and sees the "
-                            "pictures; only on a network that you trust")
+                       help="permit an address that other hosts can reach, without keys: every host that reaches it "
+                            "can be a worker and see the pictures. Only for a network that you trust")
     group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
-                       help="most steps under way or buffered at once; at least two per worker process")
+                       help="most steps that are leased or buffered at once; at least two per worker process")
     group.add_argument("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
-                       help="most memory for these; large batches lower --prefetch by it")
+                       help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
     group.add_argument("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
-                       help="a worker silent for so long loses its steps to others")
+                       help="seconds without a sign of life after which a worker loses its steps to others")
     group.add_argument("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
-                       help="give up when there is no worker for so long")
+                       help="seconds without any worker after which the run ends")
     group.add_argument("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
-                       help="give up when the next batch takes longer than this")
+                       help="seconds of waiting for the next batch after which the run ends")
 
     group = parser.add_argument_group("output")
     group.add_argument("--checkpoint-dir", metavar="DIR",
-                       help="checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
+                       help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
     group.add_argument("--checkpoint-secs", type=float, default=30.0, metavar="S",
-                       help="seconds between checkpoints; there is one after each epoch besides")
+                       help="seconds between checkpoints; each epoch ends with one as well")
     group.add_argument("--audit", metavar="FILE",
-                       help="one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt; "
-                            "and used, the samples that were used, where those are not all of indices")
+                       help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, "
+                            "worker, attempt, and used (the samples in the batch, if they are not all of indices)")
     group.add_argument("--health-file", metavar="FILE",
-                       help="touch this file once a second while the stream lives: python -m stoker.pipeline.monitoring.health FILE, for "
-                            "the health check of a container, says whether that is so")
+                       help="touch this file once a second while the stream lives. For the health check of a "
+                            "container: python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
     return parser
 
 
@@ -155,7 +158,8 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)
     print(dataset.summary(), flush=True)
-    training, validation = dataset.split(args.validation_split, args.seed)
+    datasets = dataset.split(args.validation_split, args.seed)
+    training, validation = datasets
     plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         len(training), len(validation), plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
@@ -176,7 +180,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
-    with start_stream(plan, training, validation, job, options, start_step, args.workers,
+    with start_stream(plan, datasets, job, options, start_step, args.workers,
                       args.worker_python, args.cache or None, args.cache_gb) as stream:
         _on_sigterm(stream)
         if args.workers == 0:

@@ -10,17 +10,15 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import GENERATORS, JobOptions, StreamOptions, check_whole
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, GENERATORS, MAX_CACHE_GB, JobOptions, StreamOptions,
+                                     check_whole)
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
-
-AUTO = "auto"     # as a number of workers
-DEFAULT_CACHE_GB, MAX_CACHE_GB = 10.0, 1000      # as of stoker-worker
 
 
 def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator: str = "image",
@@ -46,9 +44,9 @@ def open_stream(data: Union[str, "os.PathLike[str]", int, Dataset], *, generator
     job = JobOptions(generator, tuple(size), batch_size, seed, decode, on_bad_image,  # type: ignore[arg-type]
                      exif_rotate, follow_links)
     dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word, follow_links)
-    training, validation = dataset.split(validation_split, seed)
-    plan = Plan(len(training), batch_size, epochs, seed, len(validation))
-    return start_stream(plan, training, validation, job, StreamOptions(**stream_options), start_step, workers,
+    datasets = dataset.split(validation_split, seed)
+    plan = Plan(len(datasets.training), batch_size, epochs, seed, len(datasets.validation))
+    return start_stream(plan, datasets, job, StreamOptions(**stream_options), start_step, workers,
                         worker_python, None if cache is None else os.fspath(cache), cache_gb)
 
 
@@ -64,7 +62,7 @@ def open_dataset(data: Union[str, "os.PathLike[str]", int], generator: str,
     return scan_folder(os.fspath(data), label_word, follow_links)
 
 
-def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOptions, options: StreamOptions,
+def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  start_step: int = 0, workers: Union[int, str, None] = None,
                  worker_python: Optional[str] = None, cache: Optional[str] = None,
                  cache_gb: float = DEFAULT_CACHE_GB) -> BatchStream:
@@ -75,7 +73,7 @@ def start_stream(plan: Plan, training: Dataset, validation: Dataset, job: JobOpt
         options = replace(options, prefetch=max(options.prefetch, 2 * processes))
     if cache is not None:
         _check_cache(cache, cache_gb, job.generator, processes)
-    stream = BatchStream(plan, training, validation, job, options, start_step)
+    stream = BatchStream(plan, datasets, job, options, start_step)
     try:
         if processes:
             own = [] if job.generator in GENERATORS else [job.generator]

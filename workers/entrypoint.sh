@@ -24,7 +24,7 @@ until [ -r "$keys/worker.key_secret" ]; do
     [ $limit_s != 300 ] || say "waiting for the keys that the trainer makes at its first start"
     if [ $limit_s = 0 ]; then
         say "error: no keys in $keys after 300 s: is the trainer there, and on this host? If it is on another one, bring" \
-            "its keys here: README, 'On several hosts'"
+            "its keys here: docs/DOCKER.md, 'On several hosts'"
         exit 2
     fi
     limit_s=$((limit_s - 1))

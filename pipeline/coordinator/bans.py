@@ -1,21 +1,23 @@
-"""How long the patience with a peer lasts: pure, with time as an argument.
+"""PeerLimits: when a peer that breaks the protocol is banned. Pure: time comes in.
 
-A connection that talks nonsense, or says Hello without end, is out: it is disconnected, and what is left of its words
-is not read. Being out costs an honest worker one new connection, so there is no need to be lenient. All tables are
-bounded, whoever knocks.
+A connection that sends malformed messages, or Hello without end, is banned: it is disconnected, and what is left of its
+messages is not read. A ban costs an honest worker one new connection, so the limits need not be lenient. All tables are
+bounded, however many peers there are.
 """
 
 from collections import Counter, OrderedDict
-from typing import Any, Dict, List
+from typing import Dict
 
-MAX_MALFORMED = 10     # messages of one connection that are none; a worker that is no enemy sends not one
-MAX_HELLOS = 60       # at once: what a trainer finds that was away for 15 s
-HELLOS_A_SECOND = 8    # in the long run; a worker says 4
-GRACE_S = 5.0          # after an absence, until all that was said meanwhile is read
-MAX_PEERS = 5000      # remembered, more than there are connections; the one that was quiet longest is forgotten
+from stoker.pipeline.coordinator.effects import WorkerKey
 
-#: Everything that is counted -> its words in the closing line, behind the number, and the warning about its first
-#: time, with the peer's name; '' where nobody has to do anything.
+MAX_MALFORMED = 10     # messages of one connection; an honest worker sends none
+MAX_HELLOS = 60        # at once: what waits for a trainer that was absent for 15 s
+HELLOS_A_SECOND = 8    # in the long run; a worker sends 4
+GRACE_S = 5.0          # after an absence of the trainer, until all that came meanwhile is read
+MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
+
+#: Everything that is counted -> its words in the closing line, behind the number; and the warning about the first case,
+#: with the peer's name. No warning where there is nothing to do about it.
 KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
@@ -26,65 +28,64 @@ KINDS = {
     "silent": ("connections closed before any handshake", ""),
     "memory": ("connections cut off for sending more than a worker can have to send",
                "cut off %s: it sent more than a worker can have to send. No Stoker worker does that"),
-    "connections": ("connections cut off that were too many",
+    "connections": ("connections cut off because there were too many",
                     "cut off %s: there are as many connections as this trainer serves at once (see ulimit -n)"),
-    "talker": ("connections cut off for nonsense",
-               "cut off %%s: it sent %d messages of nonsense. Is it a Stoker worker?" % MAX_MALFORMED),
-    "hellos": ("connections cut off for Hellos without end",
-               "cut off %s: it said Hello without end. No Stoker worker does that"),
-    "nonsense": ("messages of nonsense dropped", ""),
+    "malformed": ("connections cut off for malformed messages",
+                  "cut off %%s: it sent %d malformed messages. Is it a Stoker worker?" % MAX_MALFORMED),
+    "hellos": ("connections cut off for too many Hellos",
+               "cut off %s: it sends Hello too often. No Stoker worker does that"),
+    "dropped": ("malformed messages dropped", ""),
     "older": ("messages of older runs answered", ""),
 }
 
 
 class _Peer:
     def __init__(self, now: float) -> None:
-        self.nonsense = 0
-        self.hellos = float(MAX_HELLOS)   # that it may still say
-        self.counted_s = now               # when that was so
+        self.malformed = 0
+        self.hellos = float(MAX_HELLOS)   # that it may still send
+        self.counted_s = now              # when that was so
 
 
 class PeerLimits:
-    """The patience with every peer of a run. ``counts``: of each kind of KINDS. Times in seconds."""
+    """The limits of every peer of a run. ``counts``: of each kind of KINDS. Times in seconds."""
 
     def __init__(self) -> None:
         self.counts: Dict[str, int] = Counter()
-        self._peers: "OrderedDict[Any, _Peer]" = OrderedDict()   # last heard of: at the end
-        self._out: "OrderedDict[Any, None]" = OrderedDict()
+        self._peers: "OrderedDict[WorkerKey, _Peer]" = OrderedDict()   # the last one heard is at the end
+        self._banned: "OrderedDict[WorkerKey, None]" = OrderedDict()
         self._grace, self._grace_ends_s = 0.0, 0.0
 
-    def is_out(self, key: Any) -> bool:
-        """Nothing that it says is read any more."""
-        return key in self._out
+    def is_banned(self, key: WorkerKey) -> bool:
+        """No message of it is read any more."""
+        return key in self._banned
 
-    def hello(self, key: Any, now: float) -> bool:
-        """It said Hello. True: it is out from now on."""
+    def hello(self, key: WorkerKey, now: float) -> bool:
+        """It sent Hello. True: it is banned from now on."""
         peer = self._peer(key, now)
         if peer.hellos < MAX_HELLOS:
             peer.hellos = min(float(MAX_HELLOS), peer.hellos + (now - peer.counted_s) * HELLOS_A_SECOND)
         peer.hellos -= 1
         peer.counted_s = now
-        return peer.hellos < 0 and self._cast_out(key, "hellos")
+        return peer.hellos < 0 and self._ban(key, "hellos")
 
-    def suspended_for(self, seconds: float, now: float) -> None:
-        """Nobody was heard for so long, which is nobody's fault: the Hellos of that time come all at once."""
-        self._grace, self._grace_ends_s = seconds * HELLOS_A_SECOND, now + GRACE_S
+    def malformed(self, key: WorkerKey, now: float) -> bool:
+        """It sent a malformed message. True: it is banned from now on."""
+        self.counts["dropped"] += 1
+        peer = self._peer(key, now)
+        peer.malformed += 1
+        return peer.malformed >= MAX_MALFORMED and self._ban(key, "malformed")
+
+    def suspended_for(self, gap_s: float, now: float) -> None:
+        """The trainer was absent for so long: the Hellos of that time come all at once, which is no peer's fault."""
+        self._grace, self._grace_ends_s = gap_s * HELLOS_A_SECOND, now + GRACE_S
         for peer in self._peers.values():
             peer.hellos += self._grace
 
-    def nonsense(self, key: Any, now: float) -> bool:
-        """It said something that is no message. True: it is out from now on."""
-        self.counts["nonsense"] += 1
-        peer = self._peer(key, now)
-        peer.nonsense += 1
-        return peer.nonsense >= MAX_MALFORMED and self._cast_out(key, "talker")
-
     def summary(self) -> str:
-        """The counts that are not zero, as the closing line says them; '' if there are none."""
-        said: List[str] = ["%d %s" % (self.counts[kind], KINDS[kind][0]) for kind in KINDS if self.counts[kind]]
-        return ", ".join(said)
+        """The counts that are not zero, for the closing line; '' if there are none."""
+        return ", ".join("%d %s" % (self.counts[kind], KINDS[kind][0]) for kind in KINDS if self.counts[kind])
 
-    def _peer(self, key: Any, now: float) -> _Peer:
+    def _peer(self, key: WorkerKey, now: float) -> _Peer:
         if key not in self._peers:
             self._peers[key] = peer = _Peer(now)
             peer.hellos += self._grace * (now < self._grace_ends_s)
@@ -93,10 +94,10 @@ class PeerLimits:
         self._peers.move_to_end(key)
         return self._peers[key]
 
-    def _cast_out(self, key: Any, kind: str) -> bool:
+    def _ban(self, key: WorkerKey, kind: str) -> bool:
         self.counts[kind] += 1
         del self._peers[key]
-        self._out[key] = None
-        if len(self._out) > MAX_PEERS:
-            self._out.popitem(last=False)
+        self._banned[key] = None
+        if len(self._banned) > MAX_PEERS:
+            self._banned.popitem(last=False)
         return True

@@ -1,15 +1,26 @@
-"""What the LeaseScheduler asks its caller to do, or to know. Carried out in the order in which they are returned."""
+"""What the pure parts of the trainer's end ask their caller to do. Effects are carried out in the order returned.
+
+``SchedulerEffect``: what the LeaseScheduler tells the session. ``Effect``: what the session tells the thread.
+"""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple, Tuple, Union
 
-WorkerKey = Any  # hashable; names one connection of one worker
+import numpy as np
 
+from stoker.pipeline.errors import StokerError
+from stoker.pipeline.plan import PlannedBatch
+from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Refused, Revoked, Stop, Welcome
+
+WorkerKey = bytes  # names one connection of one worker
+
+
+# ------------------------------------------------------------------------------------------------- of the scheduler
 
 @dataclass(frozen=True)
 class Grant:
-    """Send the worker a lease for this position; ``attempt`` counts the position's leases from 1. ``careful``: workers
-    died of it."""
+    """Send the worker a lease for this position. ``attempt`` counts the position's leases from 1. ``isolated``:
+    workers died at this position, so the worker first tries each sample in a process of its own."""
 
     worker: WorkerKey
     lease: int
@@ -46,7 +57,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Unknown:
-    """The message was dropped: this worker is no member, or speaks of a lease that never was. It may say Hello."""
+    """The message was dropped: this worker is no member, or names a lease that never was. It may say Hello."""
 
     worker: WorkerKey
     what: str
@@ -54,7 +65,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Gone:
-    """The worker is no member any more, or silent; its open positions go elsewhere."""
+    """The worker is no member any more, or silent. Its open positions are reassigned."""
 
     worker: WorkerKey
     why: str
@@ -68,3 +79,65 @@ class Abort:
     position: int
     error: str
     traceback: str
+
+
+SchedulerEffect = Union[Grant, Revoke, Accept, Duplicate, Unknown, Gone, Abort]
+
+
+# ------------------------------------------------------------------------------------------------- of the session
+
+class Invite(NamedTuple):
+    """Send ``welcome``. If it can be sent, call ``session.joined(peer, hello, now)``, else ``session.lost(peer, now)``:
+    a connection that broke leaves its messages behind, and must not become a member by them."""
+
+    peer: WorkerKey
+    hello: Hello
+    welcome: Welcome
+
+
+class Send(NamedTuple):
+    """Send ``message`` to each of ``peers``; tell ``session.unreachable`` about those to which it cannot be sent."""
+
+    peers: Tuple[WorkerKey, ...]
+    message: Union[Lease, Revoked, Refused, Alive, Stop]
+
+
+class Deliver(NamedTuple):
+    """Copy ``views`` into memory of the trainer's own, and hand the batch of ``planned`` to the consumer."""
+
+    planned: PlannedBatch
+    message: Produced
+    views: Tuple["np.ndarray", ...]     # on the frames that came; checked against the job
+    used_indices: Tuple[int, ...]
+    worker: str
+    attempt: int
+    wire_s: float
+
+
+class Admit(NamedTuple):
+    """The peer is a member now, with so many leases at most: more bytes of it may be under way."""
+
+    peer: WorkerKey
+    capacity: int
+
+
+class Shut(NamedTuple):
+    """Disconnect the peer."""
+
+    peer: WorkerKey
+
+
+class Log(NamedTuple):
+    """Write a line to the log."""
+
+    text: str
+    is_warning: bool = False
+
+
+class Fail(NamedTuple):
+    """End the run with this error."""
+
+    error: StokerError
+
+
+Effect = Union[Invite, Send, Deliver, Admit, Shut, Log, Fail]

@@ -1,6 +1,8 @@
-"""Health checks: a file that a process touches while it does what it is for, and the command that looks at it.
+"""Health checks: a process touches a file while it does its work, and a command checks when the file was touched.
 
-    python -m stoker.pipeline.monitoring.health FILE      exit code 0: touched within the last 10 seconds; 1, and a sentence: not
+    python -m stoker.pipeline.monitoring.health FILE
+
+Exit code 0: the file was touched within the last 10 seconds. Exit code 1: it was not, and a sentence says why.
 """
 
 import os
@@ -10,15 +12,15 @@ from typing import List, Optional
 
 from stoker.pipeline.errors import ConfigError
 
-BEAT_S = 1.0
+BEAT_INTERVAL_S = 1.0
 STALE_S = 10.0
 
 
 class HealthFile:
-    """``path`` is touched by ``beat``. One file may have several writers: it is fresh while any of them is well."""
+    """Touches ``path`` at each ``beat``. Several processes may share a file: it is fresh while one of them works."""
 
     def __init__(self, path: str) -> None:
-        """Raises ConfigError if the file cannot be written. It is not fresh before the first ``beat``."""
+        """Raises ConfigError if the file cannot be written. The file is not fresh before the first ``beat``."""
         self._path = path
         self._next_s = 0.0
         try:
@@ -26,27 +28,27 @@ class HealthFile:
                 with open(path, "x"):
                     pass
                 os.utime(path, (0, 0))
-            except FileExistsError:          # of another worker process, which may be well
+            except FileExistsError:          # another worker process has made it, and may be working
                 with open(path, "a"):
                     pass
         except OSError as error:
             raise ConfigError("health_file %r cannot be written: %s" % (path, error.strerror)) from error
 
     def beat(self, now: float) -> None:
-        """All is well at ``now``, seconds of a monotonic clock. As often as you like: it costs little."""
+        """The process works at ``now``, seconds of a monotonic clock. Cheap: it may be called very often."""
         if now < self._next_s:
             return
-        self._next_s = now + BEAT_S
+        self._next_s = now + BEAT_INTERVAL_S
         try:
-            with open(self._path, "a"):      # once more, if somebody removed it
+            with open(self._path, "a"):      # makes it again if it was removed
                 pass
             os.utime(self._path)
-        except OSError:                      # a full disk is no reason to end a training
+        except OSError:                      # a full disk must not end a training run
             pass
 
 
 def trouble(path: str, now: float) -> Optional[str]:
-    """What is wrong, in a sentence, at ``now``, seconds since 1970; None: all is well."""
+    """What is wrong at ``now`` (seconds since 1970), in a sentence. None: the process works."""
     try:
         touched = os.stat(path).st_mtime
     except OSError as error:
@@ -62,8 +64,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m stoker.pipeline.monitoring.health FILE    (the --health-file of a trainer or of workers)",
-              file=sys.stderr)
+        print("usage: python -m stoker.pipeline.monitoring.health FILE    (the --health-file of a trainer or of "
+              "workers)", file=sys.stderr)
         return 2
     found = trouble(arguments[0], time.time())
     print(found or "well")

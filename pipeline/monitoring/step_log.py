@@ -1,7 +1,7 @@
-"""A file of lines that one trainer writes while it trains, and goes on with after a resume.
+"""A log file of one trainer, which a resumed run continues.
 
-What the lines before the resumed step are is the subclass's business (``_kept``); lines beyond them count as never
-written. Every line is with the operating system before its step is trained on.
+The subclass decides which of the existing lines belong to steps before the resumed one (``_bytes_to_keep``); the rest
+is removed. Every line is written to the operating system before its step is trained on.
 """
 
 import fcntl
@@ -10,49 +10,49 @@ from stoker.pipeline.errors import ConfigError, RunFailed
 
 
 class StepLog:
-    """Opened and read when it is made, changed from ``begin`` on. ``name``: what errors call it."""
+    """The constructor opens and reads the file; ``begin`` is the first to change it. ``name``: used in errors."""
 
     name = ""
 
     def __init__(self, path: str) -> None:
-        """Raises ConfigError if the file cannot be written, or another trainer writes it, or ``_kept`` does."""
+        """Raises ConfigError if the file cannot be written, is in use by another trainer, or has another format."""
         self._path = path
         try:
             self._file = open(path, "ab", 0)
         except OSError as error:
-            raise ConfigError(self._trouble(error)) from error
+            raise ConfigError(self._problem(error)) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._keep = self._kept()
+            self._keep = self._bytes_to_keep()
         except OSError as error:
             self._file.close()
-            raise ConfigError(self._trouble(error)) from error
+            raise ConfigError(self._problem(error)) from error
         except ConfigError:
             self._file.close()
             raise
 
-    def _kept(self) -> int:
-        """How many bytes of the file at ``_path`` count."""
+    def _bytes_to_keep(self) -> int:
+        """How many bytes at the beginning of the file stay. Raises ConfigError if the file has another format."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Removes what does not count. Raises ConfigError."""
+        """Removes the lines that do not stay. Raises ConfigError."""
         try:
             self._file.truncate(self._keep)
         except OSError as error:
-            raise ConfigError(self._trouble(error)) from error
+            raise ConfigError(self._problem(error)) from error
 
-    def _append(self, left: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         try:
-            while left:
-                left = left[self._file.write(left):]
+            while data:
+                data = data[self._file.write(data):]
         except OSError as error:
-            raise RunFailed(self._trouble(error)) from error
+            raise RunFailed(self._problem(error)) from error
 
-    def _trouble(self, error: OSError) -> str:
+    def _problem(self, error: OSError) -> str:
         return "%s: cannot write %r: %s" % (self.name, self._path, "another trainer writes it"
                                             if isinstance(error, BlockingIOError) else error.strerror)
 
     def close(self) -> None:
-        """Once more does no harm."""
+        """A second call does no harm."""
         self._file.close()

@@ -1,6 +1,6 @@
-"""Dataset: samples in a fixed order, the same on every host: a run's plan numbers them by their place in it.
+"""Dataset: samples in a fixed order that is the same on every host, because the plan of a run numbers them.
 
-Only the trainer has one: workers get the few samples of a step with its lease.
+Only the trainer has the dataset: workers get the samples of a step with its lease.
 """
 
 import hashlib
@@ -8,15 +8,16 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
 
-LeftOut = Tuple[str, str]  # (path below the root, why)
+LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 
 @dataclass(frozen=True)
@@ -27,28 +28,22 @@ class Dataset:
     classes: Tuple[str, ...]
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
     labels: Tuple[int, ...]
-    left_out: Tuple[LeftOut, ...]          # whatever a scan passed over
+    left_out: Tuple[LeftOut, ...]          # files and folders that a scan did not take
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def sample(self, index: int) -> Sample:
-        """The sample with this number. Raises IndexError outside 0 .. len - 1."""
-        if index < 0:
-            raise IndexError("sample %d of %d" % (index, len(self)))
-        return Sample(index, self.paths[index], self.labels[index])
-
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
-        """The samples with these numbers. Raises IndexError as ``sample`` does."""
+        """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
         if indices and min(indices) < 0:
             raise IndexError("sample %d of %d" % (min(indices), len(self)))
         return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
 
-    def split(self, fraction: float, seed: int) -> Tuple["Dataset", "Dataset"]:
-        """(training, validation): disjoint, complete, in this order of paths, each numbered from 0.
+    def split(self, fraction: float, seed: int) -> "Splits":
+        """Divides the samples into two datasets, each in the same order of paths and numbered from 0.
 
-        ``fraction`` of every class, rounded, goes to validation; with a fraction above 0 each class of two samples
-        or more has at least one on either side. Which ones depends on paths, labels, fraction and seed alone.
+        ``fraction`` of every class, rounded, goes to validation. With a fraction above 0, a class of two samples or
+        more has at least one in each part. The choice depends only on the labels in order, the fraction and the seed.
         Raises ConfigError unless 0 <= fraction < 1.
         """
         if not 0.0 <= fraction < 1.0:
@@ -63,7 +58,7 @@ class Dataset:
                 wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
                 order = random_state("split", seed, number).permutation(len(members))
                 validates[members[order[:wanted]]] = True
-        return self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates))
+        return Splits(self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates)))
 
     def _only(self, indices: "np.ndarray") -> "Dataset":
         chosen = indices.tolist()
@@ -71,16 +66,16 @@ class Dataset:
                        tuple(self.labels[i] for i in chosen), ())
 
     def fingerprint(self) -> str:
-        """16 hex digits over classes, paths and labels: the same data has the same ones wherever it lies."""
+        """16 hex digits, a hash of classes, paths and labels. The dataset's folder has no influence."""
         digest = hashlib.blake2b(digest_size=8)
         for names in (self.classes, self.paths):
-            # no name holds a NUL, so none can pass for two
+            # no name contains a NUL, so it separates them
             digest.update(os.fsencode("%d\0%s\0" % (len(names), "\0".join(names))))
         digest.update(np.array(self.labels, "<i4").tobytes())
         return digest.hexdigest()
 
     def summary(self) -> str:
-        """What the user should see before training starts: a few lines, whatever the number of classes."""
+        """A few lines for the user, to be shown before training starts."""
         if not self.root:
             return "%s generated records" % format(len(self), ",")
         lines = ["%s: %s images in %s classes"
@@ -98,8 +93,19 @@ class Dataset:
         return "\n".join(lines)
 
 
+class Splits(NamedTuple):
+    """The data of a run: what it trains on, and what it evaluates on after each epoch (by default nothing)."""
+
+    training: Source
+    validation: Source = Dataset("", (), (), (), ())
+
+    def of(self, training: bool) -> Source:
+        """The source whose samples a training batch, or an evaluation batch, is made of."""
+        return self.training if training else self.validation
+
+
 def _reasons(left_out: Sequence[LeftOut]) -> List[str]:
-    """A line for each reason, the most frequent first: how often it was met, and where first."""
+    """A line for each reason, the most frequent first, with its number and an example."""
     first: Dict[str, str] = {}
     for path, why in left_out:
         first.setdefault(why, path)
@@ -108,6 +114,6 @@ def _reasons(left_out: Sequence[LeftOut]) -> List[str]:
 
 
 def _shown(name: str) -> str:
-    """A name as it can be printed: file names may hold any byte."""
+    """A printable form of a file name, which may contain any byte."""
     text = os.fsencode(name).decode(sys.getfilesystemencoding(), "backslashreplace")
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,8 +1,6 @@
-"""Where samples come from: a folder of pictures, or records that a generator makes up.
+"""The dataset of a folder of pictures.
 
-A dataset is a list of (path, label) in an order that is the same on every host, because the plan of a run numbers
-its samples by their place in it. Only the trainer has one: workers get the few samples of a step with its lease.
-Scanning looks at names alone and opens no file; whether a picture can be decoded shows when a worker decodes it.
+The scan reads names only and opens no file. A file that cannot be decoded is found later, when a worker decodes it.
 """
 
 import os
@@ -14,27 +12,27 @@ from stoker.pipeline.sources.dataset import Dataset, LeftOut, _reasons, _shown
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-HIDDEN = "hidden by a dot before its name"
-NO_IMAGE = "no image by its suffix"
-NO_CLASS = "image outside any class's folder"
-NOTHING_IN_IT = "folder without any image"
-LOOP = "link to a folder that it is in itself"
-NO_FILE = "neither file nor folder"
-DANGLING = "link to nothing"
-LINK_OUT = "link that leads out of the folder (--follow-links follows it)"
+HIDDEN = "hidden: its name begins with a dot"
+NO_IMAGE = "not an image: its name has another suffix"
+NO_CLASS = "image in no class folder"
+NO_IMAGES = "folder without images"
+LOOP = "link to a folder that contains it"
+NO_FILE = "neither a file nor a folder"
+DANGLING = "broken link"
+LINK_OUT = "link that leads out of the dataset (--follow-links follows it)"
 
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths.
 
-    Each folder directly below root is a class, with all that is in it at any depth; classes are numbered in order
-    of their names' bytes. With ``label_word`` the folders mean nothing: label 1 is any path below root with the
-    word in it, be it in the file's own name, and label 0 any other. Links are followed within root, those
-    that lead out of it with ``follow_links``: workers have the same rule. Raises DatasetError if there is no folder to
-    read, no image in it, or one class only.
+    Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
+    the order of their names' bytes. With ``label_word``, folders have no meaning: a path below root that contains the
+    word (in a folder's or in the file's name) has label 1, any other label 0. Links within root are followed, links
+    that lead out of it only with ``follow_links``; workers have the same rule. Raises DatasetError if the folder cannot
+    be read, or has no image, or a single class.
     """
     if label_word == "":
-        raise ConfigError("the label word is empty, so it is in every path: give the word that marks class 1")
+        raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
     root = os.path.abspath(root)
@@ -60,14 +58,14 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
 
 
 def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
-    """Paths below ``root`` of all that looks like an image, and (path, why) of all that does not; in no order."""
+    """The paths below ``root`` of images, and (path, reason) of everything else, in no particular order."""
     real_root = os.path.join(os.path.realpath(root), "")
     images: List[str] = []
     left_out: List[LeftOut] = []
     empty: List[str] = []
-    holding = {""}  # folders with an image at any depth, and the root
-    # Folders to look into, as paths with a final '/', each with the identities of those above it: a link that
-    # leads to one of them is a loop. What two links lead to counts twice, as the user asked for it.
+    with_images = {""}  # folders with an image at any depth, and the root
+    # Folders to scan, as paths with a final '/', each with the identities of the folders above it: a link to one of
+    # those is a loop. A folder to which two links lead counts twice, because the user asked for it.
     folders: List[Tuple[str, FrozenSet[Tuple[int, int]]]] = [("", frozenset())]
     while folders:
         folder, above = folders.pop()
@@ -105,17 +103,17 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
                     images.append(path)
                 else:
                     left_out.append((path, NO_FILE))
-            except OSError as error:  # only a link needs a look beyond its name, and that can fail
+            except OSError as error:  # only links need more than the directory entry, which may fail
                 left_out.append((path, "cannot be read: %s" % error.strerror))
         if len(images) == before:
             empty.append(folder)
         else:
-            while folder not in holding:
-                holding.add(folder)
+            while folder not in with_images:
+                with_images.add(folder)
                 folder = _parent(folder)
-    # of folders within each other, the outermost says it all
-    left_out += [(folder[:-1], NOTHING_IN_IT) for folder in empty
-                 if folder not in holding and _parent(folder) in holding]
+    # of empty folders within each other, only the outermost is reported
+    left_out += [(folder[:-1], NO_IMAGES) for folder in empty
+                 if folder not in with_images and _parent(folder) in with_images]
     return images, left_out
 
 
@@ -127,41 +125,39 @@ def _check_classes(dataset: Dataset, label_word: Optional[str]) -> None:
     counts = Counter(dataset.labels)
     if len(counts) > 1:
         return
-    root, images, apart = _shown(dataset.root), format(len(dataset), ","), _besides(dataset.left_out)
+    root, images, left_out = _shown(dataset.root), format(len(dataset), ","), _left_out(dataset.left_out)
     if label_word is not None:
         raise DatasetError("the label word '%s' is in %s of the %s paths below %s: training needs images of both "
-                           "kinds, so give a word that only some paths have"
+                           "classes, so give a word that only some paths contain"
                            % (_shown(label_word), "all" if counts[1] else "none", images, root))
     raise DatasetError("dataset folder %s has a single class, '%s' with %s images, and training needs two%s: put "
                        "the images of each class into a folder of their own directly below it, or label them by a "
                        "word in their paths (--label-word WORD)"
-                       % (root, _shown(dataset.classes[0]), images, apart))
+                       % (root, _shown(dataset.classes[0]), images, left_out))
 
 
 def _no_image(left_out: Sequence[LeftOut]) -> str:
-    """The rest of the sentence that starts with the folder's name."""
+    """The rest of a sentence that begins with the folder's name."""
     if any(why == NO_CLASS for _, why in left_out):
         return ("has its images directly in it%s: put those of each class into a folder of their own, or label "
-                "them by a word in their paths (--label-word WORD)" % _besides(left_out))
+                "them by a word in their paths (--label-word WORD)" % _left_out(left_out))
     if not left_out:
-        return "is empty: it should hold a folder of images for each class"
-    return ("has no image in it%s: it should hold a folder for each class, of files whose names end in %s"
-            % (_besides(left_out), " ".join(IMAGE_SUFFIXES)))
+        return "is empty: it should contain a folder of images for each class"
+    return ("has no image in it%s: it should contain a folder for each class, with files whose names end in %s"
+            % (_left_out(left_out), " ".join(IMAGE_SUFFIXES)))
 
 
 def _unreadable(root: str, error: OSError) -> str:
-    """The rest of the sentence that starts with the folder's name."""
+    """The rest of a sentence that begins with the folder's name."""
     if isinstance(error, FileNotFoundError):
         above = root
         while not os.path.isdir(above):
             above = os.path.dirname(above)
-        return "does not exist (%s does): check its name, or whether its disk is mounted" % _shown(above)
+        return "does not exist (%s does): check its name, and whether its disk is mounted" % _shown(above)
     if isinstance(error, NotADirectoryError):
-        return "is no folder: give the folder that holds a folder of images for each class"
-    return "cannot be read (%s): give this user the right to read and to enter it" % error.strerror
+        return "is no folder: give the folder that contains a folder of images for each class"
+    return "cannot be read (%s): give this user the permission to read and enter it" % error.strerror
 
 
-def _besides(left_out: Sequence[LeftOut]) -> str:
+def _left_out(left_out: Sequence[LeftOut]) -> str:
     return " (left out: %s)" % "; ".join(_reasons(left_out)) if left_out else ""
-
-

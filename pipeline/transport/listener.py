@@ -1,56 +1,61 @@
-"""The sockets: one ROUTER at the trainer, one DEALER a worker. All of zmq is here, but for the keys' files.
+"""The trainer's end of the wire: one ROUTER socket. It never waits for a peer, and bounds what it holds for each.
 
-A peer is known by the routing id that its connection got, never by a name it gave itself, so a new connection is a
-new worker and nobody can speak for another. Dead peers are noticed twice: the kernel closes the connection of a dead
-process at once, and that of a dead host after ``PEER_SILENT_S`` or when TCP gives up (a worker's end notices by ZMTP
-heartbeats); either way the next ``send`` to it says so.
-
-With keys (CURVE), the worker checks that the trainer is its own, and the trainer who the worker is: libzmq asks for
-every connection (ZAP, ZeroMQ RFC 27), and the Listener answers. It never waits for a peer, and what it holds for one
-is bounded in both directions.
+With keys (CURVE), a worker checks the trainer's key and the trainer checks the worker's: for every connection libzmq
+asks a ZAP handler (ZeroMQ RFC 27), which the Listener is.
 """
 
 import errno
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import zmq
 from zmq.utils import z85
 
+from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.transport.keys import TrainerKeys
 from stoker.pipeline.transport.quota import ByteQuota, Limits
-from stoker.pipeline.transport.sockets import FAILED, PEER_SILENT_S, Waker, _NOBLOCK, _Socket
+from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TIMEOUT_S, Socket, Waker
+from stoker.pipeline.transport.tcp import TcpConnections
 
-MAX_FRAMES = 17         # of a message: a header and an array each
-MAX_SKIPPED_FRAMES = 10000        # further frames that are thrown away in one turn
-EXTRA_ANSWERS = 64       # messages to a worker besides a lease and its end for each step that it may hold
+MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
+MAX_SKIPPED_FRAMES = 10000   # that one call of ``receive`` drops of a longer message
+EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
+EVENTS = (zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+          | HANDSHAKE_FAILED)
 
 
-class Listener(_Socket):
-    """The trainer's end. ``keys``: whom to let in; None: everybody. Raises ConfigError where ``bind`` cannot be bound.
+class Incident(NamedTuple):
+    """A connection that was refused or cut off."""
 
-    ``incidents``: (kind of pipeline.peers.KINDS, host) of what went wrong at the door, for the caller to take out.
+    kind: str   # "key": unknown; "handshake": it failed; "silent": closed before the handshake; "memory": over its
+                # quota; "connections": one too many
+    host: str
+
+
+class Listener(Socket):
+    """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
+
+    ``incidents``: what happened since the caller last emptied the list.
     """
 
     def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None) -> None:
         super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
-        self.incidents: List[Tuple[str, str]] = []
+        self.incidents: List[Incident] = []
         self._keys = keys
-        self._skipping = False      # the frames that come are the rest of a message that is not read
-        self._failed = False        # the next connection that closes is the one whose handshake just failed
-        self._shaking = 0           # connections amid their handshake
-        self._make(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
-                   | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
+        self._is_skipping = False        # the next frames belong to a message that is too long to be read
+        self._has_just_failed = False    # the next connection that closes is the one whose handshake failed
+        self._handshakes = 0             # connections that have not finished theirs
+        self._open_socket(EVENTS)
         set_option = self._socket.setsockopt
-        set_option(zmq.ROUTER_MANDATORY, 1)   # sending to a peer that is gone is an error ...
-        set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and so it is to one that does not read
-        set_option(zmq.RCVHWM, 64)            # messages of one peer that wait here; then its TCP does
+        set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
+        set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
+        set_option(zmq.RCVHWM, 64)            # messages of one peer that wait here; the others wait in TCP's buffers
         # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while
-        # RCVHWM held it up (its issue 4767 is a sister), so any peer could. The kernel looks after dead hosts instead;
-        # TCP_MAXRT, for words that nobody acknowledges, is not in every build of 4.3.4: there TCP gives up later.
-        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_SILENT_S) // 2),
-                              (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_SILENT_S) // 2),
-                              (zmq.TCP_MAXRT, int(PEER_SILENT_S * 1000))):
+        # RCVHWM held it up (its issue 4767 is similar), so any peer could end the trainer. The kernel finds dead hosts
+        # instead. Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
+        for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_TIMEOUT_S) // 2),
+                              (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_TIMEOUT_S) // 2),
+                              (zmq.TCP_MAXRT, int(PEER_TIMEOUT_S * 1000))):
             set_option(option, value)
         self._zap = self._context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
@@ -60,66 +65,68 @@ class Listener(_Socket):
             set_option(zmq.CURVE_SERVER, 1)
             set_option(zmq.CURVE_SECRETKEY, keys.secret)
             set_option(zmq.ZAP_DOMAIN, b"stoker")
-            set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer nobody is let in
+            set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer no peer is let in
         try:
             self._socket.setsockopt(zmq.IPV6, int("[" in bind))
-            self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq binds no names
+            self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq does not resolve names here
         except zmq.ZMQError as error:
             self.close(0)
             code = error.errno or 0
-            what = {errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
-                                      "port (port * takes a free one)",
-                    errno.ENODEV: "this machine has no such address"}.get(code, zmq.strerror(code))
-            raise ConfigError("cannot bind %s: %s" % (bind, what)) from error
+            reason = {errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
+                                        "port (port * takes a free one)",
+                      errno.ENODEV: "this machine has no such address"}.get(code, zmq.strerror(code))
+            raise ConfigError("cannot bind %s: %s" % (bind, reason)) from error
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
-        self._quota = ByteQuota(limits, int(self.address.rpartition(":")[2]))
+        self._quota = ByteQuota(limits, TcpConnections(int(self.address.rpartition(":")[2])))
 
     def next_deadline(self) -> float:
-        """When ``look`` wants to be called, at the latest."""
+        """The latest time for the next call of ``poll``."""
         return self._quota.next_deadline()
 
     def poll(self, now: float) -> None:
-        """Answers who knocks, and shuts out who takes too much. To be called when all waiting messages are read."""
-        self._answer()
-        self._follow()
-        self.incidents += [("memory", host) for host in self._quota.check(now)]
+        """Answers new connections and disconnects the peers that are over their quota. Call it after ``receive``
+        returned None: messages that still wait count as pending."""
+        self._answer_key_requests()
+        self._read_events()
+        self.incidents += [Incident("memory", host) for host in self._quota.check(now)]
 
-    def receive(self) -> Optional[Tuple[bytes, List[Any]]]:
+    def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
         """(peer, frames as flat memoryviews), or None if no message waits."""
         while True:
             try:
-                if self._skipping and not self._skip():
+                if self._is_skipping and not self._skip():
                     return None
-                parts = [self._socket.recv(_NOBLOCK, copy=False)]
+                parts = [self._socket.recv(NOBLOCK, copy=False)]
             except zmq.Again:
                 return None
             while parts[-1].more and len(parts) <= MAX_FRAMES + 1:
-                parts.append(self._socket.recv(_NOBLOCK, copy=False))
-            self._skipping = parts[-1].more
+                parts.append(self._socket.recv(NOBLOCK, copy=False))
+            self._is_skipping = parts[-1].more
             peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
-            if self._is_heard(parts[-1], peer, frames):
+            if self._is_accepted(parts[-1], peer, frames):
                 return peer, frames
 
     def _skip(self) -> bool:
-        """Throws the rest of an endless message away. False: there is still more of it."""
+        """Drops the rest of a message that is too long. False: there is more of it."""
         for _ in range(MAX_SKIPPED_FRAMES):
             if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._skipping = False
+                self._is_skipping = False
                 return True
         return False
 
-    def _is_heard(self, last: Any, peer: bytes, frames: List[Any]) -> bool:
-        """The message counts as delivered, and is to be read. ``last``: its last part."""
+    def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:
+        """Counts a message as delivered; returns whether it may be read. ``last``: its last part, which knows its
+        connection; the first part is the ROUTER's own."""
         try:
-            fd = last.get(zmq.SRCFD)          # not of the first one, which is the ROUTER's own
-        except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which cannot be watched
+            fd = last.get(zmq.SRCFD)
+        except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which has no quota
             return False
-        if not self._quota.knows(fd):
-            self._follow()                    # it was quicker than the news of it
+        if not self._quota.is_open(fd):
+            self._read_events()               # the message may come before the event that its connection was accepted
         return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer))
 
-    def send(self, peer: bytes, frames: Sequence[Any]) -> bool:
-        """False: the peer is gone, or does not read."""
+    def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
+        """Sends a message without waiting. False: the peer is gone, or does not read."""
         try:
             self._send([peer] + list(frames))
         except zmq.ZMQError as error:
@@ -129,7 +136,7 @@ class Listener(_Socket):
         return True
 
     def admit(self, peer: bytes, capacity: int) -> None:
-        """The peer is a worker that may hold so many leases, and have their batches under way."""
+        """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
         self._quota.admit(peer, capacity)
 
     def shut(self, peer: bytes) -> None:
@@ -137,42 +144,43 @@ class Listener(_Socket):
         self._quota.shut(peer)
 
     def close(self, linger: Optional[int] = None) -> None:
-        self._drop(linger)
+        """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees port, sockets and threads."""
+        self._close_socket(linger)
         self._zap.close()
         self._context.term()
 
-    def _follow(self) -> None:
-        """Keeps the guard's list of connections."""
+    def _read_events(self) -> None:
+        """Tells the quota which connections opened and closed; notes those that ended before their handshake."""
         for event, value in self._events():
-            if event & (FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED):     # says not whose, but a failed one is closed next
-                self._shaking = max(0, self._shaking - 1)
-                self._failed = bool(event & FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+            if event & (HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED):   # of which one, libzmq does not say; but it
+                self._handshakes = max(0, self._handshakes - 1)              # closes one that failed next
+                self._has_just_failed = bool(event & HANDSHAKE_FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
             elif event == zmq.EVENT_ACCEPTED:
-                refused = self._quota.accepted(value)
-                self._shaking += not refused
-                if refused:
-                    self.incidents.append(("connections", refused))
+                refused_host = self._quota.accepted(value)
+                if refused_host:
+                    self.incidents.append(Incident("connections", refused_host))
+                else:
+                    self._handshakes += 1
             else:
                 host = self._quota.closed(value)
-                if host and self._failed:
-                    self.incidents.append(("handshake", host))
-                elif host and self._shaking:         # what is no ZeroMQ has no handshake that could fail
-                    self._shaking -= 1
-                    self.incidents.append(("silent", host))
-                self._failed = False
+                if host and self._has_just_failed:
+                    self.incidents.append(Incident("handshake", host))
+                elif host and self._handshakes:      # it never spoke ZMTP, so there is no handshake that could fail
+                    self._handshakes -= 1
+                    self.incidents.append(Incident("silent", host))
+                self._has_just_failed = False
 
-    def _answer(self) -> None:
-        """Says who is let in, in the words of RFC 27."""
+    def _answer_key_requests(self) -> None:
+        """Tells libzmq which keys are known, in the format of RFC 27."""
         while self._keys is not None:
             try:
                 request = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            known = (len(request) == 7 and request[0] == b"1.0" and request[5] == b"CURVE" and len(request[6]) == 32
-                     and z85.encode(request[6]) in self._keys.workers)
-            if not known:
-                self.incidents.append(("key", request[3].decode("ascii", "replace") if len(request) > 3 else "?"))
-            self._zap.send_multipart([b"1.0", request[1] if len(request) > 1 else b"",
-                                      b"200" if known else b"400", b"OK" if known else b"unknown key", b"", b""])
-
-
+            is_known = (len(request) == 7 and request[0] == b"1.0" and request[5] == b"CURVE"
+                        and len(request[6]) == 32 and z85.encode(request[6]) in self._keys.workers)
+            if not is_known:
+                host = request[3].decode("ascii", "replace") if len(request) > 3 else "?"
+                self.incidents.append(Incident("key", host))
+            self._zap.send_multipart([b"1.0", request[1] if len(request) > 1 else b"", b"200" if is_known else b"400",
+                                      b"OK" if is_known else b"unknown key", b"", b""])

@@ -1,110 +1,106 @@
-"""Watches what every connection has under way, because libzmq does not.
+"""Limits the bytes that each peer may have on their way to the trainer, because libzmq does not.
 
-ZeroMQ hands over whole messages and counts none before: one that never ends is piled up without any limit. The guard
-compares the bytes that the kernel received on a connection (TCP_INFO, Linux 4.6 or newer) with those of the messages
-that were delivered from it, and shuts the connection down when an honest worker could not have as much to send.
+libzmq hands over whole messages only: the frames of a message that never ends pile up in its memory without limit. So
+``ByteQuota`` compares the bytes that the kernel received on a connection with the bytes of the messages that libzmq
+handed over from it. It disconnects the peer when the difference is more than a correct worker can cause.
 
-It knows connections by libzmq's own file descriptors, and only reads them, so that they close when libzmq closes them.
+Here are the decisions; the kernel is asked by ``tcp.py``.
 """
 
-import resource
-import socket
-import struct
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
-CHECK_S = 0.05               # between two looks at all connections ...
-CHECK_EACH_S = 0.00005       # ... and so much more for each: 4096 of them are looked at 5 times a second
-MAX_CONNECTIONS = 4096      # at once; fewer where the process may have few files
-HEADROOM_BYTES = 1 << 20     # on top of messages: handshake, and what says little
-EXTRA_TOTAL_BYTES = 64 << 20   # on top of what all honest workers together have under way
-FRAME_OVERHEAD_BYTES = 128   # more than a frame's header, encryption and its share of pings take on the wire
-MIN_SEGMENT_BYTES = 536    # of TCP's payload where a message fills it ...
-EXTRA_SEGMENTS = 1000        # ... but for so many: each may hold a buffer of 8 KB in libzmq
+from stoker.pipeline.transport.tcp import Address, TcpConnections
+
+CHECK_INTERVAL_S = 0.05             # between two checks of all connections ...
+CHECK_INTERVAL_EACH_S = 0.00005     # ... plus this for each connection: 4096 connections are checked 5 times a second
+HEADROOM_BYTES = 1 << 20        # of a connection besides batches: the handshake, and small messages
+TOTAL_HEADROOM_BYTES = 64 << 20   # of all connections, besides what correct workers have under way together
+FRAME_OVERHEAD_BYTES = 128      # more than a frame's header, encryption and share of pings take on the wire
+MIN_SEGMENT_BYTES = 536         # of TCP's payload in a segment that a long message fills ...
+EXTRA_SEGMENTS = 1000           # ... so many may be shorter: each segment may occupy a buffer of 8 KB in libzmq
 
 
 class Limits(NamedTuple):
-    """What a job makes of the door."""
+    """The sizes that follow from a job."""
 
     frame_bytes: int    # the largest frame: header or array
     batch_bytes: int    # the largest message: a header and all arrays of a batch
-    steps: int          # that are leased or buffered at once
+    steps: int          # most steps that are leased or buffered at once
 
 
 class _Connection:
-    def __init__(self, fd: int, address: Tuple[Any, ...], allowed: int) -> None:
-        self.fd, self.address, self.allowed = fd, address, allowed
-        self.peer: Optional[bytes] = None
-        self.member = False
-        self.delivered = 0       # never more than was received: nobody saves up for later
-        self.spoke = False       # a message arrived since the last look
-        self.silent = True       # none ever did
-        self.segments = 0        # that had come when it last spoke
-        self.waiting = 0
-        self.shut = False
+    def __init__(self, fd: int, address: Address, allowed_bytes: int) -> None:
+        self.fd, self.address, self.allowed_bytes = fd, address, allowed_bytes
+        self.peer: Optional[bytes] = None    # its routing id, from its first message on
+        self.is_member = False
+        self.is_shut = False
+        self.delivered_bytes = 0         # estimated from above; each check lowers it to what was received at most
+        self.pending_bytes = 0           # received, but not delivered, at the last check
+        self.was_heard = False           # a message arrived at any time
+        self.heard_since_check = False
+        self.segments = 0                # that were received when a check last found heard_since_check
 
 
 class ByteQuota:
-    """The connections of one listening socket on ``port``, by libzmq's descriptors. Times in seconds."""
+    """The quota of every connection of one listening socket. Times are in seconds."""
 
-    def __init__(self, limits: Limits, port: int) -> None:
-        self._limits, self._port = limits, port
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 2)
-        self._connections: Dict[int, _Connection] = {}
+    def __init__(self, limits: Limits, tcp: TcpConnections) -> None:
+        self._limits, self._tcp = limits, tcp
+        self._connections: Dict[int, _Connection] = {}      # by file descriptor
         self._of_peer: Dict[bytes, _Connection] = {}
-        self._next_s = 0.0
+        self._next_check_s = 0.0
 
     def next_deadline(self) -> float:
-        """When ``check`` wants to be called, at the latest."""
-        return self._next_s if self._connections else float("inf")
+        """The latest time for the next call of ``check``."""
+        return self._next_check_s if self._connections else float("inf")
 
     def accepted(self, fd: int) -> str:
-        """libzmq accepted a connection. Returns its host if it is one too many, and is shut down."""
+        """libzmq accepted a connection. Returns '', or the peer's host if this is one connection too many: it is
+        disconnected."""
         self.closed(fd)
-        address = _address(fd, self._port)
-        if address is None:          # gone again, and the descriptor is perhaps another's
+        address = self._tcp.address(fd)
+        if address is None:          # it ended already, and the descriptor may belong to another file
             return ""
         connection = _Connection(fd, address, self._limits.batch_bytes + HEADROOM_BYTES)
         self._connections[fd] = connection
-        if len(self._connections) <= self._most:
+        if len(self._connections) <= self._tcp.max_connections:
             return ""
         self._shut(connection)
         return str(address[0])
 
     def closed(self, fd: int) -> str:
-        """libzmq closed it. Returns its host if it never said a word, though it could."""
+        """libzmq closed a connection. Returns the peer's host if no message came from it before it closed by itself."""
         connection = self._connections.pop(fd, None)
-        if connection is None:       # it was closed before the news that it was accepted was read
+        if connection is None:       # it ended before ``accepted`` could ask for its address
             return "a host that was gone at once"
-        if connection.peer is not None and self._of_peer.get(connection.peer) is connection:
-            del self._of_peer[connection.peer]
-        return str(connection.address[0]) if connection.silent and not connection.shut else ""
+        self._forget_peer(connection)
+        return "" if connection.was_heard or connection.is_shut else str(connection.address[0])
 
-    def delivered(self, fd: int, peer: bytes, frames: int, size: int) -> bool:
-        """A message of ``frames`` frames, ``size`` bytes in all, arrived. False: not to be read."""
+    def delivered(self, fd: int, peer: bytes, frames: int, size_bytes: int) -> bool:
+        """A message of ``frames`` frames, ``size_bytes`` in all, arrived. False: it must not be read."""
         connection = self._connections.get(fd)
-        if connection is None:       # last words
+        if connection is None:       # the last message of a connection that closed
             return True
-        if connection.peer != peer:      # the descriptor may have been another's, whose end is news yet to come
-            if connection.peer is not None and self._of_peer.get(connection.peer) is connection:
-                del self._of_peer[connection.peer]
+        if connection.peer != peer:  # its first message; or the event that says that fd is a new connection is to come
+            self._forget_peer(connection)
             connection.peer = peer
             self._of_peer[peer] = connection
-        connection.delivered += size + (frames + 1) * FRAME_OVERHEAD_BYTES
-        connection.spoke, connection.silent = True, False
-        return not connection.shut
+        connection.delivered_bytes += size_bytes + (frames + 1) * FRAME_OVERHEAD_BYTES
+        connection.heard_since_check = connection.was_heard = True
+        return not connection.is_shut
 
-    def knows(self, fd: int) -> bool:
-        """The connection was accepted, and not closed since."""
-        return fd in self._connections
+    def is_open(self, fd: int) -> bool:
+        """Whether the connection was accepted and has not ended, as far as is known from the calls so far."""
+        connection = self._connections.get(fd)
+        return connection is not None and not connection.is_shut
 
     def admit(self, peer: bytes, capacity: int) -> None:
-        """The peer is a worker that may hold ``capacity`` leases, and have a batch of each under way."""
+        """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
         connection = self._of_peer.get(peer)
         if connection is not None:
-            connection.member = True
-            connection.allowed = ((min(capacity, self._limits.steps) + 2) * self._limits.batch_bytes + HEADROOM_BYTES)
+            connection.is_member = True
+            batches = min(capacity, self._limits.steps) + 2
+            connection.allowed_bytes = batches * self._limits.batch_bytes + HEADROOM_BYTES
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
@@ -113,78 +109,49 @@ class ByteQuota:
             self._shut(connection)
 
     def check(self, now: float) -> List[str]:
-        """Shuts down whoever has more under way than it may; returns their hosts."""
-        if now < self._next_s:
+        """Disconnects the peers that have more bytes pending than they may; returns their hosts."""
+        if now < self._next_check_s:
             return []
-        self._next_s = now + max(CHECK_S, len(self._connections) * CHECK_EACH_S)
-        total, offenders = 0, []
+        self._next_check_s = now + max(CHECK_INTERVAL_S, len(self._connections) * CHECK_INTERVAL_EACH_S)
+        total_bytes, offenders = 0, []
         for connection in self._connections.values():
-            received = None if connection.shut else _received(connection.fd)
+            received = None if connection.is_shut else self._tcp.received(connection.fd)
             if received is None:
-                connection.waiting = 0
+                connection.pending_bytes = 0
                 continue
-            size, segments = received
-            connection.delivered = min(connection.delivered, size)
-            connection.waiting = size - connection.delivered
-            if connection.spoke:
-                connection.spoke, connection.segments = False, segments
-            total += connection.waiting
-            if (connection.waiting > connection.allowed or segments - connection.segments
-                    > connection.allowed // MIN_SEGMENT_BYTES + EXTRA_SEGMENTS):
+            received_bytes, segments = received
+            connection.delivered_bytes = min(connection.delivered_bytes, received_bytes)
+            connection.pending_bytes = received_bytes - connection.delivered_bytes
+            if connection.heard_since_check:
+                connection.heard_since_check, connection.segments = False, segments
+            max_segments = connection.allowed_bytes // MIN_SEGMENT_BYTES + EXTRA_SEGMENTS
+            if connection.pending_bytes > connection.allowed_bytes or segments - connection.segments > max_segments:
                 offenders.append(connection)
-                total -= connection.waiting
-        limits = self._limits
-        members = sum(connection.member for connection in self._connections.values())
-        most = (2 * limits.steps + members) * limits.batch_bytes + EXTRA_TOTAL_BYTES   # at most two leases on a step
-        if total > most:                     # strangers first, then whoever has most
-            for connection in sorted(self._connections.values(), key=lambda one: (one.member, -one.waiting)):
-                if total > most and connection.waiting and connection not in offenders:
-                    total -= connection.waiting
-                    offenders.append(connection)
+            else:
+                total_bytes += connection.pending_bytes
+        offenders += self._over_the_total(total_bytes, offenders)
         for connection in offenders:
             self._shut(connection)
         return [str(connection.address[0]) for connection in offenders]
 
+    def _over_the_total(self, total_bytes: int, others: List[_Connection]) -> List[_Connection]:
+        """The connections, besides ``others``, that must end until the rest of ``total_bytes`` is within the limit:
+        strangers first, then the members with the most bytes."""
+        limits = self._limits
+        members = sum(connection.is_member for connection in self._connections.values())
+        limit_bytes = (2 * limits.steps + members) * limits.batch_bytes + TOTAL_HEADROOM_BYTES   # two leases a step
+        found: List[_Connection] = []
+        if total_bytes > limit_bytes:
+            for connection in sorted(self._connections.values(), key=lambda one: (one.is_member, -one.pending_bytes)):
+                if total_bytes > limit_bytes and connection.pending_bytes and connection not in others:
+                    total_bytes -= connection.pending_bytes
+                    found.append(connection)
+        return found
+
+    def _forget_peer(self, connection: _Connection) -> None:
+        if connection.peer is not None and self._of_peer.get(connection.peer) is connection:
+            del self._of_peer[connection.peer]
+
     def _shut(self, connection: _Connection) -> None:
-        connection.shut = True
-        if _address(connection.fd, self._port) == connection.address:
-            try:
-                with _borrowed(connection.fd) as borrowed:   # reset, or a peer amid a long send waits for room
-                    borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    borrowed.shutdown(socket.SHUT_RDWR)
-            except OSError:                  # its other end was faster
-                pass
-
-
-@contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """libzmq's descriptor as a socket, which stays libzmq's. Raises OSError if it is none (any more)."""
-    borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
-    try:
-        yield borrowed
-    finally:
-        borrowed.detach()
-
-
-def _address(fd: int, port: int) -> Optional[Tuple[Any, ...]]:
-    """Of the other end; None if this is no connection to our ``port`` (any more)."""
-    try:
-        with _borrowed(fd) as borrowed:
-            return tuple(borrowed.getpeername()) if borrowed.getsockname()[1] == port else None
-    except (OSError, IndexError, TypeError):     # closed, or another kind of file by now
-        return None
-
-
-def _received(fd: int) -> Optional[Tuple[int, int]]:
-    """(bytes, segments with data) that the kernel received on a connection, or None if it does not tell."""
-    try:                                         # not _borrowed: that costs more than the question
-        borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
-        try:
-            info = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
-        finally:
-            borrowed.detach()
-    except (OSError, AttributeError):            # closed by now; or not Linux
-        return None
-    if len(info) < 156:                          # a kernel before 4.6
-        return None
-    return struct.unpack_from("=Q", info, 128)[0], struct.unpack_from("=I", info, 152)[0]
+        connection.is_shut = True
+        self._tcp.reset(connection.fd, connection.address)

@@ -1,7 +1,6 @@
 """The Docker engine of the compose tests, their pictures, the undisturbed run, and the table of cases at the end."""
 
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -9,7 +8,8 @@ import uuid
 import pytest
 
 from stoker.pipeline.sources import sample_data
-from tests.compose.project import Project, compose_command, docker, images_of, tracked_files
+from tests.compose.project import Project, compose_command, docker, images_of
+from tests.support import checkout
 
 ROWS = []
 EPOCHS, PICTURES = 24, 480      # 48 steps of 8 in each: quick steps, and enough of them to be disturbed
@@ -41,12 +41,8 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory):
-    """What a stranger has after `git clone`: the files that git knows or would take, and nothing else."""
-    folder = str(tmp_path_factory.mktemp("clone") / "stoker")
-    for path in tracked_files():
-        os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-        shutil.copy2(path, os.path.join(folder, path))
-    return folder
+    """A folder as after `git clone`: the files that git tracks or would add, and nothing else."""
+    return checkout.clone(str(tmp_path_factory.mktemp("clone") / "stoker"))
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import uuid
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIMIT_S = 180.0      # of any wait: there to fail a broken program
+from tests.support import processes
+from tests.support.checkout import ROOT  # noqa: F401
+
+LIMIT_S = 180.0      # of each wait, so that a broken program fails the test
 
 
 def compose_command():
@@ -31,23 +32,9 @@ def images_of(prefix):
     return prefix + "-trainer", prefix + "-worker"
 
 
-def tracked_files():
-    """What git knows of this checkout or would take, as paths."""
-    # whoever runs this, the checkout may be another user's
-    said = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
-                          cwd=ROOT, check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
-    return [path for path in said.splitlines() if os.path.isfile(os.path.join(ROOT, path))]
-
-
 def wait_for(condition, what, limit_s=LIMIT_S):
-    """The first true value of ``condition()``."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "waited %g s in vain for %s" % (limit_s, what)
-        time.sleep(0.2)
+    """The first true value of ``condition()``, which asks Docker and so is asked less often."""
+    return processes.wait_for(condition, what, limit_s, every_s=0.2)
 
 
 def state(container):

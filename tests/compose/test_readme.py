@@ -1,4 +1,4 @@
-"""The README's commands for Docker, word for word but for the names of the host, of the folder and of the Swarm."""
+"""The commands of README.md and docs/DOCKER.md, word for word but for the names of host, folder and Swarm."""
 
 import os
 import re
@@ -6,17 +6,14 @@ import subprocess
 
 import pytest
 
-from tests.compose.project import ROOT, Project, compose_command, docker, images_of, state, wait_for
+from tests.compose.project import Project, compose_command, docker, images_of, state, wait_for
+from tests.support.documents import block
 
-
-def commands(name):
-    """The block of the README behind the comment ``compose: NAME``."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        return re.search(r"<!-- compose: %s -->\n```sh\n(.*?)```" % name, file.read(), re.DOTALL).group(1)
+README, GUIDE = "README.md", "docs/DOCKER.md"
 
 
 class Shell:
-    """Runs blocks in one folder, as somebody would type them; `docker-compose` is what this machine has for it."""
+    """Runs blocks of commands in one folder, as a user types them; `docker-compose` is this machine's Compose."""
 
     def __init__(self, folder, environment, bin_folder):
         self._folder = folder
@@ -27,18 +24,18 @@ class Shell:
         os.chmod(path, 0o755)
         self.environment = dict(environment, PATH=bin_folder + ":" + os.environ["PATH"])
 
-    def run(self, block, **environment):
-        done = subprocess.run(["sh", "-e", "-c", block], cwd=self._folder, stdout=subprocess.PIPE, timeout=580,
+    def run(self, commands, **environment):
+        done = subprocess.run(["sh", "-e", "-c", commands], cwd=self._folder, stdout=subprocess.PIPE, timeout=580,
                               env=dict(self.environment, **environment), stderr=subprocess.STDOUT,
                               universal_newlines=True)
         print(done.stdout)
-        assert done.returncode == 0, "exit code %d: %s" % (done.returncode, block)
+        assert done.returncode == 0, "exit code %d: %s" % (done.returncode, commands)
         return done.stdout
 
 
 @pytest.fixture
 def typed(project, tmp_path):
-    """(the project, a shell in its clone). Unlike other tests, RUNS and DATA are what they are by default."""
+    """(the project, a shell in its clone). Unlike in other tests, RUNS and DATA have their defaults."""
     for name in ("RUNS", "DATA", "STOKER_AUDIT"):
         del project.environment[name]
     return project, Shell(project.clone, project.environment, str(tmp_path / "bin"))
@@ -47,26 +44,25 @@ def typed(project, tmp_path):
 def test_one_command(typed):
     """README: one command trains on sample pictures to the end, and again from the checkpoint"""
     project, shell = typed
-    said = shell.run(commands("one command"), STOKER_EPOCHS="1")
+    said = shell.run(block(README, "compose: one command"), STOKER_EPOCHS="1")
     for line in (r"first start: making keys", r"no pictures in ./data", r"2,000 images in 2 classes",
                  r"epoch 1/1: 100%.*images/s", r"done after step 200:"):
         assert re.search(line, said), line
     assert len(re.findall(" joined ", said)) == 2
     assert state(project.trainer)["ExitCode"] == 0
     assert not project.containers("trainer") and not project.containers("worker")
-    said = shell.run(commands("one command"), STOKER_EPOCHS="2")
+    said = shell.run(block(README, "compose: one command"), STOKER_EPOCHS="2")
     assert "going on from step 200 of 400" in said and "done after step 400:" in said and "making keys" not in said
-    said = shell.run(commands("one command"), STOKER_EPOCHS="2")
+    said = shell.run(block(README, "compose: one command"), STOKER_EPOCHS="2")
     assert "nothing left to train" in said
     assert not os.listdir(os.path.join(project.clone, "data")) or os.listdir(
         os.path.join(project.clone, "data")) == [".gitignore"]
 
 
 def test_in_the_background(typed, pictures):
-    """README: in the background, scaled, and its checkpoints taken out"""
+    """docs/DOCKER.md: in the background, scaled, and its checkpoints taken out"""
     project, shell = typed
-    block = commands("in the background").replace("/mnt/photos", pictures)
-    said = shell.run(block, STOKER_EPOCHS="8")
+    said = shell.run(block(GUIDE, "compose: in the background").replace("/mnt/photos", pictures), STOKER_EPOCHS="8")
     assert "done after step 384" in said and len(re.findall(" joined ", said)) >= 2
     found = os.listdir(os.path.join(project.clone, "runs", "photos"))
     assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
@@ -76,11 +72,11 @@ def test_in_the_background(typed, pictures):
 
 
 def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
-    """README: workers on another host (another project of the same engine), with the keys brought there"""
+    """docs/DOCKER.md: workers on another host (another project of the same engine), with the keys brought there"""
     project, shell = typed
     options = dict(DATA=pictures, WORKERS="0", PUBLISH="0",     # on any free port
                    **dict(zip(("TRAINER_IMAGE", "WORKER_IMAGE"), images_of("stoker-test-not-yet-built"))))
-    shell.run(commands("trainer host"), **options)
+    shell.run(block(GUIDE, "compose: trainer host"), **options)
     gateway = docker("network", "inspect", project.name + "_default", "--format",
                      "{{(index .IPAM.Config 0).Gateway}}")       # an address of this host
     published = docker("port", project.trainer, "5555").split()[0].rpartition(":")[2]
@@ -88,7 +84,7 @@ def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
     del other.environment["RUNS"]
     try:
         Shell(clone, other.environment, str(tmp_path / "bin")).run(
-            commands("worker host").replace("/mnt/photos", pictures).replace("gpu-host:5555", "%s:%s"
+            block(GUIDE, "compose: worker host").replace("/mnt/photos", pictures).replace("gpu-host:5555", "%s:%s"
                                                                              % (gateway, published)))
         other.wait_for_log("connected to run", "worker")
         project.wait_for_end()
@@ -100,7 +96,7 @@ def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
 
 
 def test_tensorboard(project):
-    """README: TensorBoard beside the training"""
+    """docs/DOCKER.md: TensorBoard beside the training"""
     files = ["-f", "docker-compose.yml", "-f", "docker-compose.tensorboard.yml"]
     project.compose(*(files + ["up", "-d"]), TENSORBOARD_PORT="0")
     try:
@@ -115,7 +111,7 @@ def test_tensorboard(project):
 
 
 def test_swarm(typed, pictures):
-    """README: a Swarm of one node, the workers' keys as secrets"""
+    """docs/DOCKER.md: a Swarm of one node, the workers' keys as secrets"""
     if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
         pytest.skip("this engine is part of a Swarm already")
     if not os.environ.get("STOKER_THROW_AWAY_ENGINE"):
@@ -124,9 +120,9 @@ def test_swarm(typed, pictures):
     stack = project.name
     docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
-        block = re.sub(r"(-p )stoker\b|( )stoker$|( )stoker(?=_worker)", r"\1\2\3" + stack, commands("swarm"),
-                       flags=re.MULTILINE)
-        shell.run(block, DATA=pictures)
+        commands = re.sub(r"(-p )stoker\b|( )stoker$|( )stoker(?=_worker)", r"\1\2\3" + stack,
+                          block(GUIDE, "compose: swarm"), flags=re.MULTILINE)
+        shell.run(commands, DATA=pictures)
         service = stack + "_trainer"
         wait_for(lambda: docker("service", "ls", "--format", "{{.Replicas}}", "--filter",
                                 "name=%s_worker" % stack) == "6/6", "six healthy workers")

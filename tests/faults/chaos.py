@@ -110,7 +110,7 @@ def read_audit(path):
         return [json.loads(line) for line in lines]
 
 
-class SamplePath:
+class Place:
     """Where there is to be a supervisor with its workers, whatever happens. ``host``: None for the trainer's."""
 
     def __init__(self, name, host, python, processes, temporary=False):
@@ -200,7 +200,8 @@ class Chaos:
             with open(os.path.join(data, name), "wb") as file:
                 file.write(b"\x89PNG\r\n\x1a\n" * (name == "left/broken.png"))
         shutil.copy(GENERATORS, self._path("user_generators.py"))
-        subprocess.check_call([sys.executable, "-m", "stoker.pipeline.transport.keys", self._path("keys")], stdout=subprocess.DEVNULL)
+        subprocess.check_call([sys.executable, "-m", "stoker.pipeline.transport.keys", self._path("keys")],
+                              stdout=subprocess.DEVNULL)
 
     def _train(self):
         self._prepare()
@@ -221,7 +222,7 @@ class Chaos:
         for python, processes in ((self._workers_python, 2), (self._workers_python, 2), (sys.executable, 1)):
             host = network.add_host()
             places.append(("host %d" % len(network.hosts), host, python, processes))
-        self._places = [SamplePath(*place) for place in places]
+        self._places = [Place(*place) for place in places]
         begun_s = reported_s = stepped_s = time.monotonic()
         step = 0
         while not self._ended:
@@ -482,7 +483,7 @@ class Chaos:
                 self._end_place(guests[0], "leave", now)
                 self._counts["leave supervisor"] += 1
             return False                              # when it is gone
-        self._places.append(SamplePath("guest", self._pick(fault, [None] + self._network.hosts), self._workers_python, 1,
+        self._places.append(Place("guest", self._pick(fault, [None] + self._network.hosts), self._workers_python, 1,
                                   temporary=True))
         return True
 

@@ -1,8 +1,8 @@
-"""The fault table: where one of two workers is hit x how -> what the user sees, and what the audit shows.
+"""The fault table: one of two workers is hit, and CASES says what the user sees and what becomes of the worker.
 
-After loky's ``crash_cases``. Each case is a run with real processes in which ``inject/sitecustomize.py`` hits one
-worker once. Workers of the trainer's Python and of the newest take turns over the table like the colours of a
-chessboard. The rows are printed, in markdown, at the end of the tests.
+In the manner of loky's ``crash_cases``. Each case is a run with real processes in which ``inject/sitecustomize.py``
+hits one worker once. The workers' Python is in turns the trainer's and the newest. A table of what happened is printed,
+in markdown, at the end of the tests.
 """
 
 import os
@@ -15,47 +15,86 @@ import time
 import pytest
 
 from stoker.pipeline.errors import RunFailed
-from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened, wait_for,
-                                     worker_pids, workers_program)
+from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened, suspended,
+                                     wait_for, worker_pids, workers_program)
 
 INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
 STEPS = 15
-STEP = 4                # is hit; so early that nobody is late yet, and an undisturbed step has one attempt
+STEP = 4                # the step that is hit: so early that no step counts as late yet
 LEASE_S = 1.0
 
-WHERE = ("starting", "handshake", "loading", "pushing", "idle", "draining")
-HOW = ("exception", "os._exit", "SIGKILL", "SIGSTOP", "SIGSTOP, SIGCONT", "SIGTERM", "memory")
+# Lines that the user sees, as regular expressions. In the handshake, SIGTERM comes before or after Welcome was read.
+# The leases of a silent worker may have been late before: then other workers have them already.
+LOST = r"lost the connection; its (\d+ steps go|step goes) to others"
+LOST_IDLE = r"lost the connection$"
+SILENT = r"was silent for \d\.\d s(; its (\d+ steps go|step goes) to others)?$"
+SILENT_IDLE = r"was silent for \d\.\d s$"
+SILENT_OR_DRAINED = SILENT + "|drained$"
+LEAVES = r"worker \d ?(drained|asked to stop|lost the connection)"
+INJECTED = "RuntimeError: injected"
+NO_MEMORY = "MemoryError"
 
-EXITS = {"exception": "exit code 1", "os._exit": "exit code 7", "SIGTERM": "SIGTERM", "memory": "exit code 1",
-         "SIGKILL": r"SIGKILL \(killed by hand or, if memory ran out, by the kernel\)"}
-RAISED = {"exception": "RuntimeError: injected", "memory": "MemoryError"}
+# How the supervisor describes the end of the worker.
+KILLED = r"SIGKILL \(killed by hand or, if memory ran out, by the kernel\)"
 DRAINED = r"exit code 4 \(asked to leave\)"
 
+#: Where and how the worker is hit. The lines that the user sees, in any order. What the worker does then: it "dies",
+#: "leaves", "stays", "hangs" or "wakes". How it ends, if it does. The attempt by which its step is done;
+#: None if it had no step.
+CASES = [
+    ("starting", "exception", [INJECTED], "dies", "exit code 1", None),
+    ("starting", "os._exit", [], "dies", "exit code 7", None),
+    ("starting", "SIGKILL", [], "dies", KILLED, None),
+    ("starting", "SIGSTOP", [], "hangs", None, None),
+    ("starting", "SIGSTOP, SIGCONT", [], "wakes", None, None),
+    ("starting", "SIGTERM", [], "dies", "SIGTERM", None),
+    ("starting", "memory", [NO_MEMORY], "dies", "exit code 1", None),
 
-def expected(where, how):
-    """(lines that the user sees, in any order; what becomes of the worker; the attempt by which its step is done).
+    ("handshake", "exception", [LOST, INJECTED], "dies", "exit code 1", 2),
+    ("handshake", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("handshake", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("handshake", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("handshake", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("handshake", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
+    ("handshake", "memory", [LOST, NO_MEMORY], "dies", "exit code 1", 2),
 
-    The worker 'dies', 'leaves', 'stays' or 'hangs'. Attempt None: it held no step.
-    """
-    stops = how.startswith("SIGSTOP")
-    holds = where not in ("starting", "idle")
-    lost = [r"lost the connection; its (\d+ steps go|step goes) to others"] if holds else [r"lost the connection$"]
-    # what it held may have been late before it was silent: then others have it already, and it has left if it drains
-    silent = [r"was silent for \d\.\d s" + (r"(; its (\d+ steps go|step goes) to others)?$" if holds else "$")
-              + "|drained$" * (where == "draining")]
-    if where == "starting":                                   # nobody but the supervisor knows of it
-        return [] if stops else [RAISED.get(how, "")], ("hangs" if stops else "dies"), None
-    if stops:
-        return silent, "hangs", 2 if holds else None
-    if how == "SIGTERM":                                      # a second one, to the worker that drains, changes nothing
-        # in the handshake: before or after it had read Welcome
-        return ([r"worker \d ?(drained|asked to stop|lost the connection)"], "leaves",
-                {"handshake": None, "idle": None}.get(where, 1))
-    if how in RAISED and where in ("loading", "draining"):    # the generator's thread: the worker lives on
-        at = " at 'left/004.jpg'" if where == "loading" else ""      # in draining, all pictures were opened by then
-        return [r"failed%s: %s" % (at, RAISED[how])], ("leaves" if where == "draining" else "stays"), 2
-    return lost + [RAISED.get(how, "")], "dies", 2 if holds else None
+    ("loading", "exception", ["failed at 'left/004.jpg': " + INJECTED], "stays", None, 2),
+    ("loading", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("loading", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("loading", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("loading", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("loading", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
+    ("loading", "memory", ["failed at 'left/004.jpg': " + NO_MEMORY], "stays", None, 2),
+
+    ("pushing", "exception", [LOST, INJECTED], "dies", "exit code 1", 2),
+    ("pushing", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("pushing", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("pushing", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("pushing", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("pushing", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
+    ("pushing", "memory", [LOST, NO_MEMORY], "dies", "exit code 1", 2),
+
+    ("idle", "exception", [LOST_IDLE, INJECTED], "dies", "exit code 1", None),
+    ("idle", "os._exit", [LOST_IDLE], "dies", "exit code 7", None),
+    ("idle", "SIGKILL", [LOST_IDLE], "dies", KILLED, None),
+    ("idle", "SIGSTOP", [SILENT_IDLE], "hangs", None, None),
+    ("idle", "SIGSTOP, SIGCONT", [SILENT_IDLE], "wakes", None, None),
+    ("idle", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
+    ("idle", "memory", [LOST_IDLE, NO_MEMORY], "dies", "exit code 1", None),
+
+    ("draining", "exception", ["failed: " + INJECTED], "leaves", DRAINED, 2),
+    ("draining", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("draining", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("draining", "SIGSTOP", [SILENT_OR_DRAINED], "hangs", None, 2),
+    ("draining", "SIGSTOP, SIGCONT", [SILENT_OR_DRAINED], "wakes, leaves", DRAINED, 2),
+    ("draining", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
+    ("draining", "memory", ["failed: " + NO_MEMORY], "leaves", DRAINED, 2),
+
+    ("loading", "OOM kill", [LOST], "dies", KILLED, 2),
+]
+#: The most steps that a worker can have held when it was hit there.
+HELD = {"starting": 0, "handshake": 2, "loading": 2, "pushing": 2, "idle": 0, "draining": 2}
 
 
 @pytest.fixture(scope="module")
@@ -99,25 +138,21 @@ class Case:
             raise AssertionError("%s in\n%s" % (error, "\n".join(self.lines()))) from None
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("where", WHERE)
-def test_one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, worker_python):
-    python = worker_python if (WHERE.index(where) + HOW.index(how)) % 2 else sys.executable
-    _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, python)
+@pytest.fixture
+def memory_group(monkeypatch):
+    """A function that makes a memory cgroup of 32 MiB. The worker joins it when it is hit, and the kernel kills it."""
+    made = []
 
-
-def test_one_worker_and_the_kernels_memory_killer(reference, pictures, tmp_path, monkeypatch, table):
-    group = _memory_group()
-    try:
-        monkeypatch.setenv("FAULT_CGROUP", group)
-        _one_worker("loading", "OOM kill", reference, pictures, tmp_path, monkeypatch, table, sys.executable)
-    finally:
+    def make():
+        made.append(_memory_group())
+        monkeypatch.setenv("FAULT_CGROUP", made[0])
+    yield make
+    for group in made:
         os.rmdir(group)
 
 
 def _memory_group():
-    """A memory cgroup of 32 MiB, which needs root and a writable hierarchy. What a process had before it joins stays
-    counted where it was."""
+    """Its path. Needs root and a writable hierarchy. Memory that a process has before it joins is not counted there."""
     for parent, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
         group = os.path.join(parent, "stoker-test-%d" % os.getpid())
         if os.path.exists(os.path.join(parent, "cgroup.procs")) and os.access(parent, os.W_OK):
@@ -130,73 +165,70 @@ def _memory_group():
     return pytest.skip("no memory cgroup can be made here: needs root")
 
 
-def _one_worker(where, how, reference, pictures, tmp_path, monkeypatch, table, python):
+@pytest.mark.parametrize("number, where, how, seen, fate, ends, attempt", [
+    pytest.param(number, *case, id="%s-%s" % case[:2]) for number, case in enumerate(CASES)])
+def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pictures, tmp_path, monkeypatch, table,
+                    worker_python, memory_group):
     began = time.monotonic()
-    woken = how.endswith("SIGCONT")
-    same_as = "SIGKILL" if how == "OOM kill" else how
-    seen, fate, attempt = expected(where, same_as)
+    python = worker_python if number % 2 else sys.executable
     folder = tmp_path / "fault"
     folder.mkdir()
     for name, value in (("PYTHONPATH", INJECT), ("PYTHONDONTWRITEBYTECODE", "1"), ("FAULT_WHERE", where),
                         ("FAULT_HOW", how.partition(",")[0]), ("FAULT_STEP", str(STEP)), ("FAULT_FOLDER", str(folder))):
         monkeypatch.setenv(name, value)
-    epochs = 2 if woken else 1                       # room for the woken worker to show that it works
+    if how == "OOM kill":
+        memory_group()
+    wakes = fate.startswith("wakes")
+    epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
     with opened(pictures, tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=python,
                 **OPTIONS) as run:
         case = Case(run, folder)
         if where in ("loading", "pushing", "draining"):
-            run.joined(2)                            # somebody else is there to go on
+            run.joined(2)                            # the other worker is there to go on
             run.take(STEP)
         elif where == "idle":
             run.take(1)
         pid, name = wait_for(case.struck, "the fault", 20)
-        told = [case.see(pattern) for pattern in seen if pattern]
-        if fate == "hangs":
-            wait_for(lambda: _state(pid) == "T", "its suspension")
-        if woken:
-            run.take(STEP + 3)                       # its own step among them, which somebody else has done
+        told = [case.see(pattern) for pattern in seen]
+        if fate == "hangs" or wakes:
+            wait_for(lambda: suspended(pid), "its suspension")
+        if wakes:
+            run.take(STEP + 3)                       # its own step among them, which the other worker has done
             os.kill(pid, signal.SIGCONT)
-            assert wait_for(lambda: _state(pid) != "T", "its waking")
-        if fate in ("dies", "leaves") or (woken and where == "draining"):
-            exits = DRAINED if fate != "dies" else EXITS[same_as]
+            wait_for(lambda: not suspended(pid), "its waking")
+        if ends is not None:
             if fate == "dies":
-                told.append(case.see(r"worker \d ended with %s, restart 1$" % exits))
-            case.see(r" joined .*; its predecessor ended with %s.*, restart 1$" % exits)
+                told.append(case.see(r"worker \d ended with %s, restart 1$" % ends))
+            case.see(r" joined .*; its predecessor ended with %s.*, restart 1$" % ends)
             assert pid not in worker_pids()
-        elif woken:
+        elif wakes:
             while name not in {entry["worker"] for entry in run.entries()[-1:]}:
                 assert len(run.batches) < epochs * STEPS - 1, "it did not work again"
                 run.take(1)
                 time.sleep(0.1)                      # a trainer that trains
         run.take_all()
-        assert (pid in worker_pids()) == (fate in ("stays", "hangs") and not (woken and where == "draining"))
+        assert (pid in worker_pids()) == (ends is None)
     assert not alive(pid)
     assert run.content() == reference(python)[:epochs * STEPS]
     lines = case.lines()
-    assert bool([line for line in lines if "its predecessor ended with" in line]) == (
-        fate in ("dies", "leaves") or (woken and where == "draining"))
-    assert bool([line for line in lines if line.startswith("Traceback")]) == (how in RAISED)
+    assert bool([line for line in lines if "its predecessor ended with" in line]) == (ends is not None)
+    assert bool([line for line in lines if line.startswith("Traceback")]) == (how in ("exception", "memory"))
     entries = run.entries()
     redone = [entry for entry in entries if entry["attempt"] != 1]
     if where in ("loading", "pushing", "draining"):
         assert entries[STEP]["attempt"] == attempt
-        if attempt == 1 or fate in ("stays", "hangs"):         # else a successor of its name may have done it
+        if attempt == 1 or fate not in ("dies", "leaves"):     # else a successor of its name may have done it
             assert (entries[STEP]["worker"] == name) == (attempt == 1)
     elif attempt:                                    # in the handshake: the first steps, whichever it got
         assert [entry["step"] for entry in redone if entry["step"] < OPTIONS["prefetch"]]
-    # no more than it can have held; on a slow machine others are late, which the log says
+    # no more than it can have held; on a slow machine other steps are late, which the log says
     late = re.search(r"came to nothing, (\d+) late steps", "\n".join(lines))
-    most = (0 if where in ("starting", "idle") else 2) + (int(late.group(1)) if late else 0)
-    assert len(redone) <= most and {entry["attempt"] for entry in redone} <= {2}
-    if not woken and fate == "hangs":
+    assert len(redone) <= HELD[where] + (int(late.group(1)) if late else 0)
+    assert {entry["attempt"] for entry in redone} <= {2}
+    if fate == "hangs":
         assert name not in {entry["worker"] for entry in entries[STEP + 1:]}
     table(where, how, "; ".join(told) or "nothing: the other worker does it all", _shown(redone, name, fate),
           time.monotonic() - began)
-
-
-def _state(pid):
-    with open("/proc/%d/stat" % pid) as stat:
-        return stat.read().rpartition(")")[2].split()[0]
 
 
 def _shown(redone, name, fate):
@@ -253,8 +285,7 @@ def test_no_worker_can_start(pictures, tmp_path, monkeypatch, table):
             run.take_all()
     line, = re.findall(r"worker \d ended 5 times before it had started.*", run.printed())
     assert "ImportError: msgpack is broken here" in run.printed()
-    assert re.match(r"the local workers \(.* -m workers\) ended with exit code 1; what they said stands above",
-                    str(caught.value))
+    assert re.match(r"the local workers \(.* -m stoker\.workers\) ended with exit code 1; .* above", str(caught.value))
     assert run.entries() == []
     table("starting", "exception, in every worker", "%s; %s" % (line, _short(caught.value)), "no step",
           time.monotonic() - began)
@@ -271,7 +302,7 @@ def test_the_supervisor_is_killed(pictures, tmp_path, own_generators, table):
             run.take_all()
         wait_for(lambda: not any(alive(pid) for pid in pids), "the workers' end")
     assert len(pids) == 2
-    assert re.match(r"the local workers \(.* -m workers\) ended with SIGKILL", str(caught.value))
+    assert re.match(r"the local workers \(.* -m stoker\.workers\) ended with SIGKILL", str(caught.value))
     entries = run.entries()
     assert [entry["step"] for entry in entries] == list(range(len(entries))) and STEP <= len(entries) < STEPS
     table("supervisor", "SIGKILL", _short(caught.value), "steps 0 to %d" % (len(entries) - 1),

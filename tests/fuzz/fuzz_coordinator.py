@@ -1,8 +1,8 @@
-"""The coordinator against any peers: several say whatever they like, and then one honest worker finishes the run.
+"""The trainer's session against any peers: several send whatever they like, and then one honest worker finishes the run.
 
-The real Coordinator without socket and thread, on virtual time. A session is a story of one seed: strangers and
-members, valid messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's
-invariants hold, the tables stay small, and the honest worker finishes all that is left of the run.
+The real session without socket and thread, on virtual time. A story follows from one seed: strangers and members, valid
+messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's invariants hold,
+the tables stay small, and the honest worker finishes all that is left of the run.
 """
 
 import argparse
@@ -12,53 +12,26 @@ import sys
 import time
 import traceback
 
-import numpy as np
-
-from stoker.pipeline.coordinator import thread as coordinator
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped
-from stoker.pipeline.protocol.messages import Welcome
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.protocol.messages import (
+    Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped, Welcome)
+from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
 from tests.support.memory import rss_kb
+from tests.support.trainer import SilentTrainer, batch
 from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
-from tests.unit.test_coordinator import Wire
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 OPTIONS = StreamOptions(prefetch=6, lease_s=2.0)
 STEPS = 24
-MESSAGES = 400          # of a session, before the honest worker comes
-MAX_TABLE = 1000       # entries of any table of coordinator and scheduler, tables within tables included
-MAX_GROWTH_KB = 8192   # of this process, after the first tenth
+MESSAGES = 400          # of a story, before the honest worker comes
+MAX_TABLE = 1000        # entries of any table of session and scheduler, tables within tables included
+MAX_GROWTH_KB = 8192    # of this process, after the first tenth
 DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(2 * STEPS)), (0, 1) * STEPS, ())
 CORPUS = [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
-
-
-class Clock:
-    """Stands for the module ``time`` in pipeline/coordinator.py."""
-
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def monotonic(self):
-        return self.now_s
-
-
-class SilentWire(Wire):
-    """A wire on which nothing waits."""
-
-    def __init__(self):
-        super().__init__()
-        self.incidents = []
-
-    def receive(self):
-        return None
-
-    def look(self, now):
-        pass
 
 
 class Peer:
@@ -76,24 +49,22 @@ class Peer:
             self.leases.pop(message.lease, None)
 
 
-class Session:
-    """One seed's story. ``play`` raises for a broken promise; ``sent`` counts messages."""
+class Story(SilentTrainer):
+    """One seed's story. ``play`` raises for a broken promise; ``messages`` counts what peers sent."""
 
-    def __init__(self, seed, clock):
-        self.clock, self.mutator = clock, Mutator(seed, CORPUS)
-        self.batches, self.errors, self.peers, self.honest = {}, [], {}, Peer()
-        self.sent = self.delivered = self.names = self.taken = 0
-        self.coordinator = coordinator.Coordinator(0, Plan(2 * STEPS - 1, 2, 1, seed), {True: DATASET, False: None},
-                                                   JOB, OPTIONS, self._deliver, self.errors.append)
-        self.coordinator.abandon()         # of the socket; the thread is never started
-        self.wire = self.coordinator._listener = SilentWire()
+    def __init__(self, seed):
+        super().__init__(JOB, Splits(DATASET), OPTIONS, Plan(2 * STEPS - 1, 2, 1, seed), 1000.0)
+        self.mutator = Mutator(seed, CORPUS)
+        self.peers, self.honest = {}, Peer()
+        self.messages = self.names = 0
         if seed % 2:                       # else most runs end early, by workers that deliver and then fail
-            self.coordinator._scheduler._max_failures = self.coordinator._scheduler._max_deaths = 1 << 30
+            scheduler = self.session._scheduler
+            scheduler._max_failures = scheduler._max_deaths = 1 << 30
 
-    def _deliver(self, position, batch):
-        assert position not in self.batches and 0 <= position < STEPS
-        assert len(batch) + len(batch.skipped) == len(batch.indices) and batch.images.shape[1:] == (2, 3, 3)
-        self.batches[position] = batch
+    def deliver(self, effect):
+        super().deliver(effect)
+        assert 0 <= effect.planned.position < STEPS and effect.views[0].shape[1:] == (2, 3, 3)
+        assert len(effect.views[1]) + len(effect.message.skipped) == len(effect.planned.indices)
 
     def play(self):
         """The whole story."""
@@ -103,7 +74,7 @@ class Session:
                 self.check()
         going_on = self.mutator.below(3)   # what the others do meanwhile: vanish, keep silent, go on for a while
         if going_on == 0:
-            self.wire.gone.update(self.peers)
+            self.gone.update(self.peers)
         for number in range(20000):
             if len(self.batches) == STEPS or self.errors:
                 break
@@ -119,18 +90,18 @@ class Session:
     def _one(self):
         """One message of a peer, or something else that happens."""
         mutator, what = self.mutator, self.mutator.below(100)
-        self.clock.now_s += 0.01 * mutator.below(4)
+        self.now += 0.01 * mutator.below(4)
         if what < 3 or len(self.peers) < 4:
             self.names += 1
             self.peers[b"peer %d" % self.names] = Peer()
         key = mutator.pick(list(self.peers))
         if what > 95:
-            self.wire.gone.add(key)        # the next word to it shows it
+            self.gone.add(key)        # the next word to it shows it
             del self.peers[key]
         elif what > 90:
-            self._turn()
+            self._one_turn()
         if what == 90:
-            self.clock.now_s += 3.0
+            self.now += 3.0
         if key in self.peers:
             self._say(key, self._frames(self.peers[key]))
 
@@ -151,7 +122,7 @@ class Session:
         if what < 5:
             return Hello("liar", 1, "none", 1 + mutator.below(4), "")
         if what < 9:
-            return _batch(peer.run, lease)
+            return batch(lease, peer.run)
         if what == 9:
             return Failed(peer.run, lease.lease, lease.position, "no", "", "")
         if what == 10:
@@ -165,48 +136,40 @@ class Session:
 
     def _work_honestly(self):
         """A turn of the worker that does what it should."""
-        self.clock.now_s += 0.05
+        self.now += 0.05
         honest = self.honest
-        if self.coordinator._run != honest.run or not self.coordinator._scheduler.is_member(b"honest"):
+        if self.session.run != honest.run or not self.session._scheduler.is_member(b"honest"):
             self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
         elif honest.leases:
-            self._say(b"honest", codec.encode(_batch(honest.run, honest.leases.pop(min(honest.leases)))))
+            self._say(b"honest", codec.encode(batch(honest.leases.pop(min(honest.leases)), honest.run)))
         else:
             self._say(b"honest", codec.encode(Alive(honest.run)))
-        self._turn()
+        self._one_turn()
 
     def _say(self, key, frames):
-        self.sent += 1
-        self.coordinator._receive(key, [memoryview(bytes(frame)) for frame in frames])
+        self.messages += 1
+        self.receive(key, frames)
         self._hear()
 
-    def _turn(self):
-        while self.taken in self.batches:
-            self.taken += 1
-        self.coordinator.take_up_to(self.taken)
-        self.coordinator._turn()
+    def _one_turn(self):
+        self.tick()
         self._hear()
 
     def _hear(self):
-        for key, message in self.wire.sent:
+        for key, message in self.sent:
             if key == b"honest":
                 self.honest.heard(message)
             elif key in self.peers:
                 self.peers[key].heard(message)
-        del self.wire.sent[:]
+        del self.sent[:]
+        del self.admitted[:]
 
     def check(self):
         """Between two messages."""
-        check_invariants(self.coordinator._scheduler)
-        for owner in (self.coordinator, self.coordinator._scheduler):
+        check_invariants(self.session._scheduler)
+        for owner in (self.session, self.session._scheduler, self.session._limits, self.session._notices):
             for name, table in vars(owner).items():
                 assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))
-
-
-def _batch(run, lease):
-    count = len(lease.samples)
-    return Produced(run, lease.lease, lease.position, count, (), 0.1,
-                    (np.full((count, 2, 3, 3), 7, np.uint8), np.ones((count, 1), np.int32)))
 
 
 def _entries(table):
@@ -215,7 +178,7 @@ def _entries(table):
         return sum(1 + _entries(item) for item in table.values())
     if isinstance(table, (set, frozenset)) or type(table).__name__ == "deque":
         return len(table)
-    if hasattr(table, "__dict__") and type(table).__module__ == "pipeline.leases":
+    if hasattr(table, "__dict__") and type(table).__module__ == "stoker.pipeline.coordinator.tables":
         return sum(_entries(item) for item in vars(table).values())
     return 0
 
@@ -228,18 +191,17 @@ def main():
     args = parser.parse_args()
     from tqdm import tqdm
     logging.getLogger("stoker").setLevel(logging.CRITICAL)
-    clock = coordinator.time = Clock()
     start, sent, aborted, seed, first_kb = time.monotonic(), 0, 0, args.seed, 0
     with tqdm(total=args.runs, unit="msg", disable=None) as bar:
         while sent < args.runs:
-            session = Session(seed, clock)
+            story = Story(seed)
             try:
-                session.play()
+                story.play()
             except Exception:
                 print("stoker: fuzz_coordinator: --seed %d --runs 1\n%s" % (seed, traceback.format_exc()))
                 return 1
-            seed, sent, aborted = seed + 1, sent + session.sent, aborted + bool(session.errors)
-            bar.update(session.sent)
+            seed, sent, aborted = seed + 1, sent + story.messages, aborted + bool(story.errors)
+            bar.update(story.messages)
             if not first_kb and sent >= args.runs / 10:
                 first_kb = rss_kb(os.getpid())
     seconds, last_kb = time.monotonic() - start, rss_kb(os.getpid())

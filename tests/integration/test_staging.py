@@ -36,7 +36,7 @@ def photos(tmp_path_factory):
     assert plan.steps_per_epoch == STEPS and len(training) % BATCH_SIZE
     for step in EMPTY:
         for index in plan.at(plan.position_of(step)).indices:
-            with open(os.path.join(folder, training.sample(index).path), "wb") as file:
+            with open(os.path.join(folder, training.paths[index]), "wb") as file:
                 file.write(b"no picture")
     return folder
 

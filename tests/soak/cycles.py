@@ -14,6 +14,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+import psutil
+
 from tests.integration.conftest import draw
 from tests.support.processes import (CONSUMER, ROOT, command_line, descendants, free_port, interpreter, kill,
                                      with_environment, worker_pids)
@@ -29,14 +31,9 @@ ENDS = (("SIGKILL", "trainer", 3), ("SIGTERM", "trainer", 2), ("SIGINT", "traine
 
 
 def listens(port):
-    """Somebody on this host listens on this TCP port."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(table) as lines:
-            for line in list(lines)[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    return True
-    return False
+    """A process of this host listens on this TCP port."""
+    return any(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+               for connection in psutil.net_connections("tcp"))
 
 
 def cycle(seed, pictures, program=CONSUMER):

@@ -1,30 +1,25 @@
-"""What a process holds, read from /proc: memory, open files, threads."""
+"""What a process holds: memory, open files, threads. All are 0 for a process that is gone."""
 
-import os
+import psutil
 
 
 def rss_kb(pid):
-    """Resident memory of a process in KB, 0 if it is gone."""
-    return _status(pid).get("VmRSS", 0)
+    """Resident memory of a process in KB."""
+    return _of(pid, lambda process: process.memory_info().rss // 1024)
 
 
 def threads(pid):
-    """How many threads a process has, 0 if it is gone."""
-    return _status(pid).get("Threads", 0)
+    """How many threads a process has."""
+    return _of(pid, psutil.Process.num_threads)
 
 
 def open_files(pid):
-    """How many files, pipes and sockets a process has open, 0 if it is gone."""
+    """How many files, pipes and sockets a process has open."""
+    return _of(pid, psutil.Process.num_fds)
+
+
+def _of(pid, count):
     try:
-        return len(os.listdir("/proc/%d/fd" % pid))
-    except OSError:
+        return count(psutil.Process(pid))
+    except psutil.NoSuchProcess:
         return 0
-
-
-def _status(pid):
-    try:
-        with open("/proc/%d/status" % pid) as lines:
-            fields = (line.split() for line in lines)
-            return {words[0][:-1]: int(words[1]) for words in fields if words[0] in ("VmRSS:", "Threads:")}
-    except OSError:
-        return {}

@@ -15,6 +15,8 @@ import threading
 import time
 from contextlib import contextmanager
 
+import psutil
+
 from stoker.trainer.feed import open_stream
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -38,7 +40,7 @@ def interpreter(variable):
     return os.path.abspath(os.environ[variable]) if os.environ.get(variable) else None
 
 
-def wait_for(condition, what, limit_s=LIMIT_S):
+def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
     """The first true value of ``condition()``."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -46,7 +48,7 @@ def wait_for(condition, what, limit_s=LIMIT_S):
         if value:
             return value
         assert time.monotonic() < deadline, "waited %g s in vain for %s" % (limit_s, what)
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def free_port():
@@ -134,75 +136,68 @@ def consumer_program(**arguments):
 
 # ------------------------------------------------------------------------------------------- what runs, what is left
 
-def _proc(pid, name):
+def _status(pid):
+    """psutil's name of the state that the process is in; None if it is gone."""
     try:
-        with open("/proc/%s/%s" % (pid, name), "rb") as file:
-            return file.read()
-    except OSError:    # it ended in the meantime, or belongs to somebody else
-        return b""
+        return psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def descendants(pid):
     """Children, grandchildren and so on of a process, as pids; without those that ended and wait to be collected."""
-    children = {}
-    for entry in os.listdir("/proc"):
-        state = _proc(entry, "stat").rpartition(b")")[2].split() if entry.isdigit() else []
-        if state and state[0] != b"Z":
-            children.setdefault(int(state[1]), []).append(int(entry))
-    found = list(children.get(pid, []))
-    for child in found:         # grows while it is read
-        found += children.get(child, [])
-    return found
+    try:
+        found = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+    return [child for child in found if alive(child)]
 
 
 def worker_pids(pid=None):
     """The worker processes below a process (by default this one), without their supervisors."""
     return sorted(child for child in descendants(os.getpid() if pid is None else pid)
-                  if b"stoker.workers.process" in _proc(child, "cmdline").split(b"\0"))
+                  if "stoker.workers.process" in _arguments(child))
 
 
 def alive(pid):
     """The process runs, or is suspended; a dead one that waits to be collected is not alive."""
-    state = _proc(pid, "stat").rpartition(b")")[2].split()
-    return bool(state) and state[0] != b"Z"
+    return _status(pid) not in (None, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 def suspended(pid):
     """SIGSTOP has reached it."""
-    return _proc(pid, "stat").rpartition(b")")[2].split()[:1] == [b"T"]
+    return _status(pid) == psutil.STATUS_STOPPED
 
 
 def with_environment(entry):
     """Pids of all processes but this one that were started with ``entry`` ('NAME=value') in their environment."""
-    wanted = entry.encode()
-    return sorted(int(pid) for pid in os.listdir("/proc")
-                  if pid.isdigit() and int(pid) != os.getpid() and wanted in _proc(pid, "environ").split(b"\0"))
+    name, _, value = entry.partition("=")
+    return sorted(pid for pid in psutil.pids() if pid != os.getpid() and _environment(pid).get(name) == value)
+
+
+def _environment(pid):
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):     # it has ended, or belongs to another user
+        return {}
 
 
 def listening():
-    """Inodes of the TCP sockets on which this process listens."""
-    inodes = set()
-    for table in ("net/tcp", "net/tcp6"):
-        for line in _proc("self", table).decode().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                inodes.add("socket:[%s]" % fields[9])
-    return inodes & _own_sockets()
+    """Addresses and file descriptors of the TCP sockets on which this process listens."""
+    return {(connection.laddr, connection.fd) for connection in psutil.Process().net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN}
 
 
-def _own_sockets():
-    targets = set()
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            targets.add(os.readlink("/proc/self/fd/" + fd))
-        except OSError:
-            pass
-    return targets
+def _arguments(pid):
+    try:
+        return psutil.Process(pid).cmdline()
+    except (psutil.Error, OSError):
+        return []
 
 
 def command_line(pid):
     """For messages."""
-    return _proc(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace")
+    return " ".join(_arguments(pid))
 
 
 # ------------------------------------------------------------------------------------------------------------ streams

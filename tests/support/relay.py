@@ -1,4 +1,7 @@
-"""A slow line: a relay between workers and a trainer on this host that hands on so many bytes a second."""
+"""A TCP relay between workers and a trainer on this host: slow, or with a look at the bytes that pass.
+
+It runs in the process that makes it. Also workers make one: tests/faults/inject/sitecustomize.py.
+"""
 
 import socket
 import threading
@@ -8,11 +11,17 @@ CHUNK_BYTES = 4096
 
 
 class Relay:
-    """``address``: to connect to instead of ``address``. On leaving the ``with``, all connections are closed."""
+    """Forwards connections to ``address`` (tcp://HOST:PORT); ``self.address`` is its own.
 
-    def __init__(self, address, bytes_per_s):
+    ``bytes_per_s``: how fast it forwards in each direction; None: as fast as it can. ``seen``: the bytes of both
+    directions so far. ``forward(data, sink, outward)``: called with each piece instead of ``sink.sendall(data)``;
+    ``outward``: on the way to ``address``. On leaving the ``with``, all connections are closed.
+    """
+
+    def __init__(self, address, bytes_per_s=None, forward=None):
         host, _, port = address.rpartition("//")[2].rpartition(":")
-        self._far, self._rate = (host, int(port)), bytes_per_s
+        self._far, self._rate, self._forward = (host, int(port)), bytes_per_s, forward or self._send
+        self.seen = bytearray()
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(8)
@@ -30,20 +39,26 @@ class Relay:
             far = socket.create_connection(self._far)
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
-                self._threads.append(threading.Thread(target=self._forward, args=(source, sink), daemon=True))
+                self._threads.append(threading.Thread(target=self._carry, args=(source, sink, sink is far), daemon=True))
                 self._threads[-1].start()
 
-    def _forward(self, source, sink):
+    def _carry(self, source, sink, outward):
         data = b"more"
         while data:
             try:
                 data = source.recv(CHUNK_BYTES)
-                time.sleep(len(data) / self._rate)
-                sink.sendall(data)
+                self.seen += data
+                if self._rate is not None:
+                    time.sleep(len(data) / self._rate)
+                self._forward(data, sink, outward)
             except OSError:
                 data = b""
         for end in (source, sink):
             _shut(end)
+
+    @staticmethod
+    def _send(data, sink, outward):
+        sink.sendall(data)
 
     def __enter__(self):
         return self

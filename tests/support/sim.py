@@ -1,8 +1,9 @@
 """A trainer, its workers and the network between them, on virtual time and in one thread.
 
-The real LeaseScheduler and real WorkerSessions, and between them links that delay but keep the order. Whatever
-happens is an event on one heap, every choice comes from one seeded generator: a seed is a whole story, and can be told
-again. Faults are methods. After every event the promises of ``pipeline/leases.py`` are checked.
+The real CoordinatorSession and real WorkerSessions, every message through the real codec, and between them links that
+delay but keep the order. Whatever happens is an event on one heap, every choice comes from one seeded generator: a seed is
+a whole story, and can be told again. Faults are methods. After every event the promises of
+``pipeline/coordinator/leases.py`` are checked.
 """
 
 import heapq
@@ -12,19 +13,19 @@ from collections import deque
 
 import numpy as np
 
-from stoker.pipeline.arrays import ArraySpec
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, Unknown
-from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.coordinator.effects import Log
+from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.thread import carry_out
+from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused, Revoked
-from stoker.pipeline.protocol.messages import Sample, Timings, Welcome
+from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
+from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.workers.session import End, Say, Work, WorkerSession
 from tests.support.invariants import check_invariants
 
-RUN = "5eed"
 BATCH = 2
-JOB = Job("image", (ArraySpec("indices", "int64", (1,)),), BATCH, 0, "fast", "")
+JOB = JobOptions(image_size=(1, 1), batch_size=BATCH)
 
 
 class Node:
@@ -41,36 +42,36 @@ class Node:
 
 
 class Simulation:
-    """``run`` plays until all steps were consumed. Raises AssertionError for a broken promise.
+    """``run`` plays until all steps were consumed, ``end`` until every worker knows that the run is over. Both raise
+    AssertionError for a broken promise.
 
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
-    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step. ``wire``: whether
-    messages go through the codec.
+    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, fail=0.0, repeat=0.0, wire=False):
+                 slow=0, stuck=0, fail=0.0, repeat=0.0):
         self.random = random.Random(seed)
-        self.plan = Plan(steps * BATCH - 1, BATCH, 1, seed)
-        self.scheduler = LeaseScheduler(0, steps, prefetch, lease_s)
-        self.steps, self.prefetch, self.heartbeat_s = steps, prefetch, min(0.5, lease_s / 4)
+        samples = steps * BATCH - 1
+        self.plan = Plan(samples, BATCH, 1, seed)
+        dataset = Dataset("/data", ("a",), tuple("%d.jpg" % number for number in range(samples)), (0,) * samples, ())
+        self.now = 0.0
+        self.session = CoordinatorSession("5eed", 0, self.plan, Splits(dataset), JOB,
+                                          StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now)
+        self.scheduler = self.session._scheduler      # for the invariants
+        self.steps, self.prefetch = steps, prefetch
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
         self.stuck = stuck
-        self.slow, self.fail, self.repeat, self.wire = slow, fail, repeat, wire
-        self.now = 0.0
+        self.slow, self.fail, self.repeat = slow, fail, repeat
         self.events, self.ticket = [], itertools.count()
         self.alarms = {}                      # actor -> when its next turn is due
-        self.touched = False                  # the scheduler, since it was last checked
         self.nodes, self.owner = [], {}       # owner: connection -> Node
         self.arrived = {}                     # (connection, direction) -> when its last message arrives
-        self.inbox = deque()                  # of the trainer: (connection, message)
+        self.inbox = deque()                  # of the trainer: (connection, frames)
         self.suspended = False                # the trainer
         self.gone = set()                     # connections that the trainer knows to be gone
-        self.pinged_s = 0.0
-        self.taken = 0                        # that the consumer took and the scheduler has not heard of
         self.consuming = False                # the consumer is busy with a batch, or writes a checkpoint
         self.last_lease = 0
-        self.held = {}                        # position -> leases live on it, from the effects alone
         self.ready, self.delivered = {}, []
         self.failures = {}                    # position -> how often it failed
         self.expiries = self.grants = 0
@@ -86,24 +87,22 @@ class Simulation:
 
     def run(self, limit_s=600.0):
         """Plays on until the run is complete, which must be so by ``limit_s``."""
-        while self.scheduler.head < self.steps:
+        self.play(lambda: self.session.head == self.steps, limit_s)
+        assert self.delivered == [self.plan.at(position).indices for position in range(self.steps)]
+
+    def end(self, limit_s=2.0):
+        """The run is over: plays on until the session has nothing left to say."""
+        self.do_trainer(self.session.stop("all steps are done", self.now, limit_s))
+        self.alarm("trainer", self.trainer_turn, self.now)
+        self.play(lambda: self.session.state is State.OVER, self.now + limit_s + 60.0)
+
+    def play(self, done, limit_s):
+        while not done():
             self.now, _, do, args = heapq.heappop(self.events)
             assert self.now < limit_s, "no progress: " + self.scheduler.describe(self.now)
             do(*args)
-            if self.touched:
-                self.check()
-        assert self.delivered == [self.plan.at(position).indices for position in range(self.steps)]
-
-    def check(self):
-        self.touched = False
-        check_invariants(self.scheduler)
-        buffered = self.scheduler._open.keys() | self.scheduler._ready
-        assert len(buffered) <= self.prefetch, "%d steps are open or ready" % len(buffered)
-        assert set(self.ready) <= self.scheduler._ready
-        live = {}
-        for lease, entry in self.scheduler._leases.items():
-            live.setdefault(entry.position, set()).add(lease)
-        assert live == {position: set(held) for position, held in self.held.items() if held}, "effects tell otherwise"
+            check_invariants(self.scheduler)
+            assert set(self.ready) <= self.scheduler._ready
 
     def alarm(self, actor, turn, deadline_s):
         """``turn`` will happen by ``deadline_s``."""
@@ -118,105 +117,73 @@ class Simulation:
 
     # ------------------------------------------------------------------------------------------------ the network
 
-    def transmit(self, key, direction, message):
+    def transmit(self, key, direction, frames):
         """A message travels: late, but never before one that was sent earlier."""
-        if self.wire:
-            message = [bytes(frame) for frame in codec.encode(message)]
         arrival = max(self.now + self.random.expovariate(1 / self.delay_s), self.arrived.get((key, direction), 0.0))
         self.arrived[key, direction] = arrival
-        self.after(arrival - self.now, self.arrive, key, direction, message)
+        self.after(arrival - self.now, self.arrive, key, direction, [bytes(frame) for frame in frames])
 
-    def arrive(self, key, direction, message):
+    def arrive(self, key, direction, frames):
         if key not in self.owner:             # the connection broke while it travelled
             return
         if direction == "up":
-            self.inbox.append((key, codec.decode_from_worker(message) if self.wire else message))
+            self.inbox.append((key, frames))
             self.trainer_turn()
         elif self.owner[key].key == key:
             node = self.owner[key]
-            node.inbox.append(codec.decode_from_trainer(message) if self.wire else message)
+            node.inbox.append(codec.decode_from_trainer(frames))
             self.node_turn(node)
 
-    # ------------------------------------------------------------------- the trainer, as pipeline/coordinator.py is
+    # ------------------------------------------- the trainer, as pipeline/coordinator/thread.py is; also its Wire
 
     def trainer_turn(self):
         if self.suspended:
             return
+        self.session.wake(self.now)
         while self.inbox:
-            self.hear(*self.inbox.popleft())
-        while self.taken:
-            self.taken -= 1
-            self.carry_out(self.scheduler.take(self.now))
-        self.carry_out(self.scheduler.tick(self.now))
-        if self.now >= self.pinged_s + self.heartbeat_s:
-            self.pinged_s = self.now
-            for key in list(self.scheduler._workers):
-                self.tell(key, Alive(RUN))
+            key, frames = self.inbox.popleft()
+            self.do_trainer(self.session.receive(key, frames, self.now))
+        self.do_trainer(self.session.tick(self.now, len(self.delivered)))
         self.consume()
-        self.alarm("trainer", self.trainer_turn, min(self.scheduler.next_deadline(),
-                                                     self.pinged_s + self.heartbeat_s))
+        self.alarm("trainer", self.trainer_turn, max(self.now, self.session.next_deadline()))
 
-    def tell(self, key, message):
-        if key in self.gone:
-            self.carry_out(self.scheduler.lost(key, self.now))
-        elif key in self.owner:
-            self.transmit(key, "down", message)
+    def do_trainer(self, effects):
+        self.expiries += sum(isinstance(effect, Log) and "was silent" in effect.text for effect in effects)
+        carry_out(effects, self.now, self.session, self, self.accept, self.give_up)
 
-    def hear(self, key, message):
-        if isinstance(message, Hello):
-            self.tell(key, Welcome(RUN, JOB, self.heartbeat_s))
-            if key in self.gone:              # a Hello from the grave is no member's
-                return
-        if isinstance(message, Failed):
-            self.end(lambda lease, holder: (lease, holder) == (message.lease, key))
-        elif isinstance(message, Leaving):
-            self.end(lambda lease, holder: holder == key and lease != message.lease)
-        self.carry_out(self.scheduler.receive(key, message, self.now), message)
+    def send(self, peer, frames):
+        message = codec.decode_from_trainer(frames)
+        if isinstance(message, Lease):
+            assert message.lease > self.last_lease, "lease ids must grow"
+            assert len(self.delivered) <= message.position < self.steps and message.position not in self.ready
+            assert tuple(sample.index for sample in message.samples) == self.plan.at(message.position).indices
+            self.last_lease, self.grants = message.lease, self.grants + 1
+        if peer in self.gone:
+            return False
+        if peer in self.owner:
+            self.transmit(peer, "down", frames)
+        return True
 
-    def end(self, which):
-        """These leases are over."""
-        for held in self.held.values():
-            for lease in [lease for lease, holder in held.items() if which(lease, holder)]:
-                del held[lease]
+    def admit(self, peer, capacity):
+        pass
 
-    def carry_out(self, effects, message=None):
-        self.touched = True
-        for effect in effects:                # all are noted before any is sent: sending may have effects of its own
-            if isinstance(effect, Gone):
-                self.expiries += "silent" in effect.why
-                self.end(lambda lease, holder, gone=effect.worker: holder == gone)
-            elif isinstance(effect, Accept):
-                self.accept(effect.position, message, effects)
-            elif isinstance(effect, Grant):
-                held = self.held.setdefault(effect.position, {})
-                assert effect.lease > self.last_lease, "lease ids must grow"
-                assert effect.worker not in held.values()
-                assert len(self.delivered) <= effect.position < self.steps and effect.position not in self.ready
-                self.last_lease, self.grants = effect.lease, self.grants + 1
-                held[effect.lease] = effect.worker
-            elif isinstance(effect, Abort):
-                raise AssertionError("aborted: %r" % (effect,))
-        for effect in effects:
-            if isinstance(effect, Grant):
-                samples = tuple(Sample(index, "%d" % index, 0) for index in self.plan.at(effect.position).indices)
-                self.tell(effect.worker, Lease(effect.lease, effect.position, 0, True, samples))
-            elif isinstance(effect, Revoke):
-                self.tell(effect.worker, Revoked(effect.lease))
-            elif isinstance(effect, Unknown) and effect.worker not in self.gone:
-                self.tell(effect.worker, Refused(effect.what, False))
+    def shut(self, peer):
+        raise AssertionError("an honest worker was cut off")
 
-    def accept(self, position, message, effects):
-        assert position == message.position and len(self.delivered) <= position and position not in self.ready
-        arrays = codec.check_arrays(message, JOB, self.plan.at(position).indices) if self.wire else message.arrays
-        self.ready[position] = tuple(arrays[0].reshape(-1).tolist())
-        others = set(self.held.pop(position, {})) - {message.lease}
-        assert others == {effect.lease for effect in effects if isinstance(effect, Revoke)}
+    def accept(self, effect):
+        position = effect.planned.position
+        assert len(self.delivered) <= position and position not in self.ready
+        labels = tuple(effect.views[1].reshape(-1).tolist())
+        assert labels == effect.used_indices
+        self.ready[position] = labels
+
+    def give_up(self, error):
+        raise AssertionError("the run ended: %s" % error)
 
     def consume(self):
         """The consumer takes what is due, and is busy with it for a while."""
         if not self.consuming and len(self.delivered) in self.ready and not self.suspended:
             self.delivered.append(self.ready.pop(len(self.delivered)))
-            self.taken += 1
             self.rest(self.random.expovariate(1 / self.consume_s))
             self.after(0.0, self.trainer_turn)
 
@@ -228,7 +195,7 @@ class Simulation:
         self.consuming = False
         self.consume()
 
-    # ---------------------------------------------------------------------------- a worker, as workers/worker.py is
+    # ---------------------------------------------------------------------------- a worker, as workers/process.py is
 
     def node_turn(self, node):
         if not node.alive or node.frozen:
@@ -249,7 +216,7 @@ class Simulation:
                 else:
                     for _ in range(1 + (isinstance(effect.message, Produced)
                                         and self.random.random() < self.repeat)):
-                        self.transmit(node.key, "up", effect.message)
+                        self.transmit(node.key, "up", codec.encode(effect.message))
             elif isinstance(effect, Work) and not node.stuck:
                 self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.lease)
             elif isinstance(effect, End):
@@ -267,8 +234,9 @@ class Simulation:
             self.failures[lease.position] = failed + 1
             self.do(node, node.session.failed(lease, "ValueError: no", "traceback", "", self.now))
         else:
-            indices = np.array([[sample.index] for sample in lease.samples], np.int64)
-            self.do(node, node.session.produced(lease, len(indices), (), (indices,), 0.0, Timings(), self.now))
+            indices = np.array([[sample.index] for sample in lease.samples], np.int32)
+            arrays = np.zeros((len(indices), 1, 1, 3), np.uint8), indices
+            self.do(node, node.session.produced(lease, len(indices), (), arrays, 0.0, Timings(), self.now))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 
@@ -283,7 +251,7 @@ class Simulation:
 
     def connect(self, node):
         if node.alive:
-            node.key = next(self.ticket)
+            node.key = b"%d" % next(self.ticket)
             self.owner[node.key] = node
             self.node_turn(node)
 

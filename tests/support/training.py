@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+from tests.support import memory
 from tests.support.processes import LIMIT_S, ROOT, wait_for, with_environment
 
 
@@ -78,14 +79,12 @@ class Trainer:
 
     def has_mapped(self, library):
         """Whether a file with ``library`` in its name is mapped into its memory."""
+        # not by psutil, which also reads how much of each file is in memory: too slow to meet the moment of an import
         return library in _content("/proc/%d/maps" % self.pid).decode("utf-8", "replace")
 
     def threads(self):
-        """How many it has; a dead process has none."""
-        for line in _content("/proc/%d/status" % self.pid).decode("utf-8", "replace").splitlines():
-            if line.startswith("Threads:"):
-                return int(line.split()[1])
-        return 0
+        """How many it has; a process that is gone has none."""
+        return memory.threads(self.pid)
 
     def __enter__(self):
         return self

@@ -1,4 +1,4 @@
-"""How many workers are found right: the crew over a simulated trainer and its workers, on virtual time."""
+"""How many workers are found right: the autoscaler over a simulated trainer and its workers, on virtual time."""
 
 import random
 
@@ -8,7 +8,7 @@ from stoker.pipeline.monitoring.throughput import WAITING, WINDOW_S, ThroughputM
 from stoker.trainer.autoscaler import Autoscaler
 
 PREFETCH = 32
-LOOK_S = 0.5
+VERDICT_INTERVAL_S = 0.5
 START_S = 0.5      # from the decision until a new worker works
 
 
@@ -21,7 +21,7 @@ class Run:
     ``besides_s`` for what nobody measures: to send it, and for the next lease to come."""
 
     def __init__(self, cores, step_s, produce_s, others=0, besides_s=0.0):
-        self.crew, self.meter = Autoscaler(cores), ThroughputMeter(PREFETCH)
+        self.autoscaler, self.meter = Autoscaler(cores), ThroughputMeter(PREFETCH)
         self._step_s, self._produce_s, self._others, self._besides_s = step_s, produce_s, others, besides_s
         self.now = self._asked_s = self._looked_s = 0.0
         self._free_s = [0.0] * (cores + others)     # when each worker is done with what it is at
@@ -48,14 +48,14 @@ class Run:
         self.meter.add(BatchTimings(self.now - asked_s, before_s, produce_s, 0.0, produce_s, 0.0, 0.0))
         self._taken_s.append(self.now)
         self._asked_s = self.now + self._step_s(step)
-        if self.now >= self._looked_s + LOOK_S:
+        if self.now >= self._looked_s + VERDICT_INTERVAL_S:
             self._looked_s = self.now
             self._look()
 
     def _look(self):
-        sums = self.meter.sums(WINDOW_S)
+        window = self.meter.window(WINDOW_S)
         own = sum(free_s < float("inf") for free_s in self._free_s) - self._others
-        decision = self.crew.decide(sums, own, self._others) if self.meter.is_known(sums) else None
+        decision = self.autoscaler.decide(window, own, self._others) if self.meter.is_known(window) else None
         if decision is None:
             return
         self.said.append(decision.sentence)
@@ -75,8 +75,8 @@ class Run:
                                                            (0.03, 0.03, (16, 16))])
 def test_what_nobody_measures_counts_where_the_trainer_waits(produce_s, besides_s, workers):
     run = Run(16, always(0.002), always(produce_s), besides_s=besides_s).go(60)
-    assert workers[0] <= run.crew.wanted <= workers[1], run.said
-    if run.crew.wanted < 16:
+    assert workers[0] <= run.autoscaler.wanted <= workers[1], run.said
+    if run.autoscaler.wanted < 16:
         assert run.share(run.now - 20) < 2 * WAITING, run.said
     settled = len(run.changes)
     assert len(run.go(60).changes) == settled
@@ -90,9 +90,9 @@ def test_what_nobody_measures_counts_where_the_trainer_waits(produce_s, besides_
 ])
 def test_it_comes_to_rest_at_the_right_number(cores, step_s, produce_s, workers):
     run = Run(cores, always(step_s), always(produce_s)).go(30)
-    assert workers[0] <= run.crew.wanted <= workers[1]
+    assert workers[0] <= run.autoscaler.wanted <= workers[1]
     assert len(run.changes) <= 1
-    assert run.crew.wanted == cores or run.share(0.0) < WAITING + produce_s / 30
+    assert run.autoscaler.wanted == cores or run.share(0.0) < WAITING + produce_s / 30
 
 
 @pytest.mark.parametrize("cores, step_s, produce_s", [
@@ -105,19 +105,19 @@ def test_it_does_not_flap_where_everything_varies(cores, step_s, produce_s, seed
     assert len(run.changes) <= 3
     assert [change for change in run.changes if change[0] > 50] == []
     needed = produce_s / step_s
-    assert min(cores, needed) <= run.crew.wanted <= max(1, min(cores, needed * 1.2 * 1.2 + 1))
+    assert min(cores, needed) <= run.autoscaler.wanted <= max(1, min(cores, needed * 1.2 * 1.2 + 1))
     assert needed > cores or run.share(50) < 2 * WAITING
 
 
 def test_a_trainer_that_pauses_for_checkpoints_gets_no_other_number():
     plain = Run(8, always(0.012), always(0.032)).go(200)
     pausing = Run(8, lambda step: 3.0 if step % 100 == 50 else 0.012, always(0.032)).go(200)
-    assert pausing.crew.wanted == plain.crew.wanted and len(pausing.changes) == len(plain.changes) == 1
+    assert pausing.autoscaler.wanted == plain.autoscaler.wanted and len(pausing.changes) == len(plain.changes) == 1
 
 
 def test_first_steps_that_take_their_time_do_not_count():
     run = Run(8, lambda step: 20.0 if step == 0 else 2.0 if step < 4 else 0.01, always(0.06)).go(60)
-    assert run.crew.wanted in (7, 8) and len(run.changes) <= 1
+    assert run.autoscaler.wanted in (7, 8) and len(run.changes) <= 1
 
 
 def test_a_worker_that_is_lost_adds_none():
@@ -128,13 +128,13 @@ def test_a_worker_that_is_lost_adds_none():
 def test_a_quicker_trainer_gets_what_it_needs_soon_and_keeps_it():
     pace = [0.1]
     run = Run(16, lambda step: pace[0], always(0.1)).go(30)
-    assert run.crew.wanted in (1, 2)
+    assert run.autoscaler.wanted in (1, 2)
     pace[0] = 0.01
     run.go(30)
     grown_s = [now for now, _ in run.changes if now > 30]
     assert grown_s and grown_s[0] < 34 and grown_s[-1] < 38
     for _ in range(5):
-        assert run.crew.wanted in (10, 11, 12)
+        assert run.autoscaler.wanted in (10, 11, 12)
         pace[0] = 0.1 if pace[0] == 0.01 else 0.01
         run.go(30)
     assert run.share(40.0) < WAITING and len(grown_s) == len(run.changes) - 1
@@ -142,8 +142,8 @@ def test_a_quicker_trainer_gets_what_it_needs_soon_and_keeps_it():
 
 def test_workers_of_other_hosts_count():
     run = Run(8, always(0.01), always(0.06), others=4).go(30)
-    assert run.crew.wanted in (2, 3, 4)
-    assert Run(8, always(0.01), always(0.06), others=9).go(30).crew.wanted == 1
+    assert run.autoscaler.wanted in (2, 3, 4)
+    assert Run(8, always(0.01), always(0.06), others=9).go(30).autoscaler.wanted == 1
 
 
 def test_it_says_what_it_found():
@@ -158,8 +158,8 @@ def test_it_says_what_it_found():
 
 
 def test_nothing_is_decided_while_workers_are_on_their_way():
-    crew = Autoscaler(8)
+    autoscaler = Autoscaler(8)
     idle = Window(1000, 0.0, 10.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-    assert [crew.decide(idle, own, 0) for own in (0, 7, 9) * 5] == [None] * 15
-    assert crew.decide(idle, 8, 0) is None                # once is no proof
-    assert crew.decide(idle, 8, 0).workers == 1
+    assert [autoscaler.decide(idle, own, 0) for own in (0, 7, 9) * 5] == [None] * 15
+    assert autoscaler.decide(idle, 8, 0) is None                # once is no proof
+    assert autoscaler.decide(idle, 8, 0).workers == 1

@@ -163,7 +163,7 @@ def test_samples_checked_by_columns_are_those_checked_one_by_one(value, place):
     bad[place] = value
     for rows in ([good, bad], [bad], [bad, good], [good, bad[:place] + bad[place + 1:]], [good, good + [value]],
                  [good, value], value, []):
-        assert outcome(codec._samples, rows) == outcome(codec._each_sample, rows)
+        assert outcome(codec._samples, rows) == outcome(codec._samples_one_by_one, rows)
     assert [type(sample) for sample in codec._samples([good, good])] == [Sample, Sample]
 
 
@@ -179,46 +179,46 @@ def test_a_batch_without_samples_survives_the_trip():
 # --------------------------------------------------------------------------------------------- what is no message
 
 @pytest.mark.parametrize("frames, sentence", [
-    ([], "an empty message"),
-    ([b""], "a header that is no msgpack"),
-    ([b"\xc1"], "a header that is no msgpack"),
-    ([b"\x93\x02"], "a header that is no msgpack"),
-    ([header(V, "alive", ["r"]) + b"\0"], "a header that is no msgpack"),
-    ([b"\xdd\xff\xff\xff\xff"], "a header that is no msgpack"),              # a list of 4 billion
-    ([b"\xdb\xff\xff\xff\xff" + b"x" * 20], "a header that is no msgpack"),  # a text of 4 GB
-    ([b"\xc7\x04\xff1234"], "a header that is no"),                          # a broken timestamp
-    ([b"\x91" * 100000], "a header that is no msgpack"),
-    ([header("alive")], "a header that is no \\[version, kind, fields\\]"),
-    ([header(V, 2, [])], "a header that is no \\[version"),
-    ([header(V, b"alive", ["r"])], "a header that is no \\[version"),
-    ([header(V, "alive", {"run": "r"})], "a header that is no \\[version"),
-    ([msgpack.packb({"a": 1})], "a header that is no \\[version"),
-    ([header(V, "explode", [])], "a message of unknown kind 'explode'"),
-    ([header(V, "alive", [])], "alive: 0 fields instead of 1"),
-    ([header(V, "alive", ["r", "s"])], "alive: 2 fields instead of 1"),
-    ([header(V, "alive", ["r"]), b""], "alive: 1 frames behind the header, wants none"),
-    ([header(V, "alive", [""])], "alive.run wants a text of 1 to 64 characters, not ''"),
-    ([header(V, "alive", ["r" * 65])], "alive.run wants a text of 1 to 64 characters"),
-    ([header(V, "alive", [b"r"])], "alive.run wants a text"),
-    ([header(V, "alive", [None])], "alive.run wants a text .*, not None"),
-    ([header(V, "hello", ["h", 1, "", 0, "", 1])], "hello.capacity wants an integer in 1..1024, not 0"),
-    ([header(V, "hello", ["h", True, "", 1, "", 1])], "hello.pid wants an integer in .*, not True"),
-    ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid wants an integer in .*, not 1.0"),
-    ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores wants an integer in 1..65536, not 0"),
-    ([header(V, "leaving", ["r", -2, ""])], "leaving.lease wants an integer in -1.."),
-    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease wants an integer in 0..92233720"),
-    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error wants a text of 0 to 65536 characters"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES])], "produced.produce_s wants seconds, not nan"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES])], "produced.produce_s wants seconds, not inf"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES])], "produced.produce_s wants seconds, not 1"),
+    ([], "the message is empty"),
+    ([b""], "the header is not valid msgpack"),
+    ([b"\xc1"], "the header is not valid msgpack"),
+    ([b"\x93\x02"], "the header is not valid msgpack"),
+    ([header(V, "alive", ["r"]) + b"\0"], "the header is not valid msgpack"),
+    ([b"\xdd\xff\xff\xff\xff"], "the header is not valid msgpack"),              # a list of 4 billion
+    ([b"\xdb\xff\xff\xff\xff" + b"x" * 20], "the header is not valid msgpack"),  # a text of 4 GB
+    ([b"\xc7\x04\xff1234"], "the header is not"),                          # a broken timestamp
+    ([b"\x91" * 100000], "the header is not valid msgpack"),
+    ([header("alive")], "the header is not \\[version, kind, fields\\]"),
+    ([header(V, 2, [])], "the header is not \\[version"),
+    ([header(V, b"alive", ["r"])], "the header is not \\[version"),
+    ([header(V, "alive", {"run": "r"})], "the header is not \\[version"),
+    ([msgpack.packb({"a": 1})], "the header is not \\[version"),
+    ([header(V, "explode", [])], "the message is of unknown kind 'explode'"),
+    ([header(V, "alive", [])], "alive has 0 fields instead of 1"),
+    ([header(V, "alive", ["r", "s"])], "alive has 2 fields instead of 1"),
+    ([header(V, "alive", ["r"]), b""], "alive has 1 frames behind the header instead of none"),
+    ([header(V, "alive", [""])], "alive.run must be a text of 1 to 64 characters, not ''"),
+    ([header(V, "alive", ["r" * 65])], "alive.run must be a text of 1 to 64 characters"),
+    ([header(V, "alive", [b"r"])], "alive.run must be a text"),
+    ([header(V, "alive", [None])], "alive.run must be a text .*, not None"),
+    ([header(V, "hello", ["h", 1, "", 0, "", 1])], "hello.capacity must be an integer in 1..1024, not 0"),
+    ([header(V, "hello", ["h", True, "", 1, "", 1])], "hello.pid must be an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid must be an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores must be an integer in 1..65536, not 0"),
+    ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
+    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease must be an integer in 0..92233720"),
+    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error must be a text of 0 to 65536 characters"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES])], "produced.produce_s must be seconds, not nan"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES])], "produced.produce_s must be seconds, not inf"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES])], "produced.produce_s must be seconds, not 1"),
     ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0, 0.0, -1.0, 0.0]])],
-     "produced.timings wants seconds, not -1.0"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0]])], "produced.timings wants a list of 4 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES])], "produced.skipped wants a list of at most"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES])], "produced.skipped wants a list of 2 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0, TIMES])], "produced.skipped wants a text"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0, TIMES])], "wants a text of 0 to 300"),
-    ([header(V, "welcome", ["r", [], 0.5])], "a message of unknown kind 'welcome'"),     # the other side's
+     "produced.timings must be seconds, not -1.0"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0]])], "produced.timings must be a list of 4 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES])], "produced.skipped must be a list of at most"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES])], "produced.skipped must be a list of 2 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0, TIMES])], "produced.skipped must be a text"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0, TIMES])], "must be a text of 0 to 300"),
+    ([header(V, "welcome", ["r", [], 0.5])], "the message is of unknown kind 'welcome'"),     # the other side's
 ])
 def test_nonsense_of_a_worker(frames, sentence):
     with pytest.raises(ProtocolError, match=sentence) as caught:
@@ -231,7 +231,7 @@ def test_nonsense_of_a_worker(frames, sentence):
     ["image", [["a", "uint8", [0]]], 4, 0, "fast", ""], ["image", [["a", "uint8", [1] * 9]], 4, 0, "fast", ""],
     ["image", [["a", ["uint8"], [1]]], 4, 0, "fast", ""], ["image", [], 0, 0, "fast", ""], {}, None])
 def test_nonsense_of_the_trainer(job):
-    with pytest.raises(ProtocolError, match="welcome.job wants "):
+    with pytest.raises(ProtocolError, match="welcome.job must be "):
         codec.decode_from_trainer([header(V, "welcome", ["r", job, 0.5])])
 
 
@@ -273,7 +273,7 @@ def test_what_only_looks_like_a_timestamp_is_read():
 
 
 def test_a_header_beyond_the_limit_is_not_even_read():
-    with pytest.raises(ProtocolError, match="a header of 16777217 bytes"):
+    with pytest.raises(ProtocolError, match="the header has 16777217 bytes"):
         codec.decode_from_worker([memoryview(bytes(codec.MAX_HEADER_BYTES + 1))])
 
 
@@ -352,23 +352,23 @@ def received(count=2, skipped=((6, "bad"),), frames=None):
 
 
 @pytest.mark.parametrize("wrong, sentence", [
-    ({"count": 3}, "produced.count is 3 with 1 skipped: the lease holds 3 samples"),
+    ({"count": 3}, "produced.count is 3 with 1 skipped: the lease has 3 samples"),
     ({"count": 1}, "produced.count is 1 with 1 skipped"),
     ({"count": 0}, "produced.count is 0 with 1 skipped"),
     ({"skipped": ()}, "produced.count is 2 with 0 skipped"),
-    ({"skipped": ((6, ""), (6, "")), "count": 1}, "names samples that the lease does not hold, or one twice"),
-    ({"skipped": ((7, ""),)}, "names samples that the lease does not hold"),
+    ({"skipped": ((6, ""), (6, "")), "count": 1}, "names samples that the lease does not have, or one of them twice"),
+    ({"skipped": ((7, ""),)}, "names samples that the lease does not have"),
     ({"frames": []}, "produced has 0 arrays, the job 2"),
     ({"frames": [bytes(24)]}, "produced has 1 arrays, the job 2"),
     ({"frames": [bytes(24), bytes(8), b""]}, "produced has 3 arrays, the job 2"),
-    ({"frames": [bytes(23), bytes(8)]}, "produced.images has 23 bytes, the job wants 24"),
-    ({"frames": [bytes(25), bytes(8)]}, "produced.images has 25 bytes, the job wants 24"),
-    ({"frames": [bytes(36), bytes(8)]}, "produced.images has 36 bytes, the job wants 24"),
-    ({"frames": [bytes(24), bytes(12)]}, "produced.labels has 12 bytes, the job wants 8"),
-    ({"frames": [bytes(24), b""]}, "produced.labels has 0 bytes, the job wants 8"),
-    ({"frames": [bytes(8), bytes(24)]}, "produced.images has 8 bytes, the job wants 24"),
+    ({"frames": [bytes(23), bytes(8)]}, "produced.images has 23 bytes instead of 24"),
+    ({"frames": [bytes(25), bytes(8)]}, "produced.images has 25 bytes instead of 24"),
+    ({"frames": [bytes(36), bytes(8)]}, "produced.images has 36 bytes instead of 24"),
+    ({"frames": [bytes(24), bytes(12)]}, "produced.labels has 12 bytes instead of 8"),
+    ({"frames": [bytes(24), b""]}, "produced.labels has 0 bytes instead of 8"),
+    ({"frames": [bytes(8), bytes(24)]}, "produced.images has 8 bytes instead of 24"),
     ({"count": 0, "skipped": ((5, ""), (6, ""), (9, "")), "frames": [b"", b"x"]},
-     "produced.labels has 1 bytes, the job wants 0"),
+     "produced.labels has 1 bytes instead of 0"),
 ])
 def test_a_batch_that_is_not_the_lease_s(wrong, sentence):
     codec.check_arrays(received(), JOB, INDICES)
@@ -384,11 +384,11 @@ def test_a_batch_may_hold_spares(skipped, count):
 
 
 @pytest.mark.parametrize("skipped, count, sentence", [
-    ((), 1, "count is 1 with 0 skipped: the lease holds 2 samples and 2 replacements"),
+    ((), 1, "count is 1 with 0 skipped: the lease has 2 samples and 2 replacements"),
     ((1,), 1, "count is 1 with 1 skipped"), ((5,), 1, "count is 1 with 1 skipped"),
     ((5, 1, 2), 2, "count is 2 with 3 skipped"),
-    ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not hold"),
-    ((1, 1), 2, "or one twice"),
+    ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not have"),
+    ((1, 1), 2, "or one of them twice"),
 ])
 def test_a_batch_of_spares_that_does_not_add_up(skipped, count, sentence):
     frames = [array[:count].tobytes() for array in ARRAYS]

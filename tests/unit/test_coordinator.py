@@ -1,270 +1,383 @@
-"""The coordinator's decisions about peers, turn by turn: the real one, on a wire that is a list."""
+"""What the trainer's session decides about peers, message by message."""
 
-import time
 from dataclasses import replace
 
 import msgpack
 import numpy as np
 import pytest
 
-from stoker.pipeline.coordinator import bans
-from stoker.pipeline.coordinator.thread import Coordinator
+from stoker.pipeline.coordinator import bans, notices
+from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
-from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Refused, Skipped, Timings
-from stoker.pipeline.protocol.messages import Welcome
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.protocol.messages import (
+    Alive, Failed, Hello, Lease, Leaving, Refused, Revoked, Skipped, Stop, Timings, Welcome)
+from stoker.pipeline.sources.dataset import Dataset, Splits
+from tests.support.trainer import DATASET, SilentTrainer, batch
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 HELLO = Hello("host:1/0", 1, "python 3.13.0, pillow 13.0.0", 2, "")
 
 
-class Wire:
-    """Stands for the ROUTER: what was sent to whom, and who is gone."""
-
-    def __init__(self):
-        self.sent, self.gone = [], set()
-
-    def send(self, peer, frames):
-        if peer in self.gone:
-            return False
-        self.sent.append((peer, codec.decode_from_trainer(frames)))
-        return True
-
-    def to(self, peer, kind):
-        return [message for receiver, message in self.sent if receiver == peer and isinstance(message, kind)]
-
-    def admit(self, peer, capacity):
-        pass
-
-    def shut(self, peer):
-        self.gone.add(peer)
-
-
 @pytest.fixture
-def coordinator():
-    return made_for(JOB)
+def trainer():
+    return SilentTrainer(JOB)
 
 
-def made_for(job, validation=None):
-    batches, errors = {}, []
-    dataset = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
-    plan = Plan(8, 2, 1, 0, len(validation or ()))
-    made = Coordinator(0, plan, {True: dataset, False: validation}, job, StreamOptions(),
-                       batches.__setitem__, errors.append)
-    made.abandon()                      # of the socket; the thread was never started
-    made._listener = Wire()
-    made.batches, made.errors = batches, errors
-    return made
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
-def say(coordinator, peer, message):
-    coordinator._receive(peer, [bytes(frame) for frame in codec.encode(message)])
+# --------------------------------------------------------------------------------------------------------- batches
+
+def test_a_welcome_brings_the_job_and_leases_follow_in_order(trainer):
+    trainer.say(b"a", HELLO)
+    assert [type(message) for _, message in trainer.sent] == [Welcome, Lease, Lease]
+    assert trainer.admitted == [(b"a", 2)]
+    welcome, = trainer.to(b"a", Welcome)
+    assert welcome.job.arrays == JOB.arrays and welcome.run == trainer.session.run
+    assert welcome.job.probes == DATASET.paths
+    first, second = trainer.to(b"a", Lease)
+    assert [sample.index for sample in first.samples] == list(trainer.plan.at(0).indices)
+    assert (first.position, second.position) == (0, 1)
 
 
-def batch(coordinator, lease, count=2, run=None, value=7):
-    arrays = (np.full((count, 2, 3, 3), value, np.uint8), np.ones((count, 1), np.int32))
-    return Produced(run or coordinator._run, lease.lease, lease.position, count, (), 0.1, arrays)
+def test_a_batch_is_delivered_as_views_on_what_came(trainer):
+    trainer.say(b"a", HELLO)
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"a", batch(lease))
+    delivered = trainer.batches[lease.position]
+    assert [view.shape for view in delivered.views] == [(2, 2, 3, 3), (2, 1)]
+    assert (delivered.views[0] == 7).all() and (delivered.views[1] == 1).all()
+    assert (delivered.worker, delivered.attempt, delivered.planned.indices) == (
+        "host:1/0", 1, trainer.plan.at(0).indices)
 
 
-def test_a_batch_arrives_whole_and_its_memory_is_its_own(coordinator):
-    say(coordinator, b"a", HELLO)
-    welcome, = coordinator._listener.to(b"a", Welcome)
-    assert welcome.job.arrays == JOB.arrays
-    first, second = coordinator._listener.to(b"a", Lease)
-    assert [sample.index for sample in first.samples] == list(coordinator._plan.at(0).indices)
-    say(coordinator, b"a", batch(coordinator, first))
-    delivered = coordinator.batches[first.position]
-    assert delivered.images.flags.writeable and delivered.images.ctypes.data % 64 == 0
-    assert (delivered.images == 7).all() and (delivered.labels == 1).all()
-    assert (delivered.worker, delivered.attempt, delivered.step) == ("host:1/0", 1, 0)
+def test_a_second_batch_for_a_position_is_dropped(trainer):
+    trainer.say(b"a", HELLO)
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"a", batch(lease))
+    trainer.say(b"a", batch(lease, value=8))         # SilentTrainer.deliver fails at a second one
+    assert (trainer.batches[0].views[0] == 7).all() and not trainer.to(b"a", Refused)
 
 
-def test_a_batch_tells_where_its_time_went(coordinator, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    say(coordinator, b"a", HELLO)
-    first, second = coordinator._listener.to(b"a", Lease)
-    now[0] += 3.0
+def test_a_batch_tells_where_its_time_went(trainer):
+    trainer.say(b"a", HELLO)
+    first, second = trainer.to(b"a", Lease)
+    trainer.now += 3.0
     timings = Timings(0.25, 0.5, 0.125, 2.0)
-    say(coordinator, b"a", replace(batch(coordinator, first), timings=timings))
-    say(coordinator, b"a", replace(batch(coordinator, second), timings=timings._replace(held_s=4.0)))   # by its clock
-    assert [coordinator.batches[lease.position].wire_s for lease in (first, second)] == [1.0, 0.0]
-    assert coordinator.batches[first.position].timings == timings
+    trainer.say(b"a", replace(batch(first), timings=timings))
+    trainer.say(b"a", replace(batch(second), timings=timings._replace(held_s=4.0)))   # by the worker's own clock
+    assert [trainer.batches[lease.position].wire_s for lease in (first, second)] == [1.0, 0.0]
+    assert trainer.batches[first.position].message.timings == timings
 
 
-def test_leases_have_spares_only_to_replace_with_and_only_in_training():
+def test_leases_have_replacements_only_with_that_option_and_only_in_training():
     validation = Dataset("/data", ("a", "b"), ("8.jpg", "9.jpg"), (0, 1), ())
     for policy in ("skip", "replace", "raise"):
-        coordinator = made_for(replace(JOB, on_bad_image=policy, exif_rotate=True), validation)
-        say(coordinator, b"a", replace(HELLO, capacity=9))
-        assert coordinator._listener.to(b"a", Welcome)[0].job.exif_rotate
-        for lease in coordinator._listener.to(b"a", Lease):
+        trainer = SilentTrainer(replace(JOB, on_bad_image=policy, exif_rotate=True), Splits(DATASET, validation))
+        trainer.say(b"a", replace(HELLO, capacity=9))
+        assert trainer.to(b"a", Welcome)[0].job.exif_rotate
+        leases = trainer.to(b"a", Lease)
+        assert [lease.training for lease in leases] == [True] * 4 + [False]
+        for lease in leases:
             replacements = tuple(sample.index for sample in lease.replacements)
-            assert replacements == (coordinator._plan.at(lease.position).replacements if policy == "replace" else ())
+            assert replacements == (trainer.plan.at(lease.position).replacements if policy == "replace" else ())
             assert bool(replacements) == (policy == "replace" and lease.training)
 
 
 def test_a_batch_says_which_samples_it_holds():
-    coordinator = made_for(replace(JOB, on_bad_image="replace"))
-    say(coordinator, b"a", HELLO)
-    first, second = coordinator._listener.to(b"a", Lease)
-    planned = coordinator._plan.at(0)
+    trainer = SilentTrainer(replace(JOB, on_bad_image="replace"))
+    trainer.say(b"a", HELLO)
+    first, second = trainer.to(b"a", Lease)
+    planned = trainer.plan.at(0)
     bad = (Skipped(planned.indices[0], "bad"), Skipped(planned.replacements[0], "bad"))
-    say(coordinator, b"a", replace(batch(coordinator, first), skipped=bad))
-    say(coordinator, b"a", batch(coordinator, second))
-    assert coordinator.batches[0].used_indices == (planned.replacements[1], planned.indices[1])
-    assert coordinator.batches[1].used_indices == coordinator.batches[1].indices
+    trainer.say(b"a", replace(batch(first), skipped=bad))
+    trainer.say(b"a", batch(second))
+    assert trainer.batches[0].used_indices == (planned.replacements[1], planned.indices[1])
+    assert trainer.batches[1].used_indices == trainer.batches[1].planned.indices
 
 
-def test_words_of_a_broken_connection_make_no_member(coordinator):
-    coordinator._listener.gone.add(b"a")
+def test_the_window_moves_with_what_the_consumer_took():
+    trainer = SilentTrainer(JOB, options=StreamOptions(prefetch=2))
+    trainer.say(b"a", replace(HELLO, capacity=4))
+    assert [lease.position for lease in trainer.to(b"a", Lease)] == [0, 1] and trainer.session.has_room
+    trainer.say(b"a", batch(trainer.to(b"a", Lease)[0]))
+    assert [lease.position for lease in trainer.to(b"a", Lease)] == [0, 1]
+    trainer.tick()
+    assert [lease.position for lease in trainer.to(b"a", Lease)] == [0, 1, 2] and trainer.session.head == 1
+
+
+# ------------------------------------------------------------------------------------------------------- members
+
+def test_messages_of_a_broken_connection_make_no_member(trainer):
+    trainer.gone.add(b"a")
     for _ in range(20):                 # as many as a suspended trainer may find waiting
-        say(coordinator, b"a", HELLO)
-    assert not coordinator._members and not coordinator._scheduler.workers
-    assert not coordinator.errors       # and are no deaths of workers at a step
+        trainer.say(b"a", HELLO)
+    assert not trainer.admitted and not trainer.members()
+    assert not trainer.errors           # and are no deaths of workers at a step
 
 
-def test_hello_again_of_a_member_that_is_gone(coordinator):
-    say(coordinator, b"a", HELLO)
-    coordinator._listener.gone.add(b"a")
-    say(coordinator, b"a", HELLO)
-    assert not coordinator._members and not coordinator._scheduler.workers
-    say(coordinator, b"b", HELLO)       # and its positions go out again
-    assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [0, 1]
+def test_hello_again_of_a_member_that_is_gone(trainer):
+    trainer.say(b"a", HELLO)
+    trainer.gone.add(b"a")
+    trainer.say(b"a", HELLO)
+    assert not trainer.members()
+    trainer.say(b"b", HELLO)            # and its positions are reassigned
+    assert [lease.position for lease in trainer.to(b"b", Lease)] == [0, 1]
 
 
-@pytest.mark.parametrize("capacity, words", [(1, "its step goes to others"), (2, "its 2 steps go to others")])
-def test_what_a_lost_worker_held_goes_to_others(coordinator, caplog, capacity, words):
-    say(coordinator, b"a", replace(HELLO, capacity=capacity))
-    coordinator._listener.gone.add(b"a")
-    coordinator._send(b"a", [])
-    assert not caplog.text
-    coordinator._lose_the_unreachable()
-    assert words in caplog.text
+@pytest.mark.parametrize("capacity, words", [(1, "its step is reassigned"), (2, "its 2 steps are reassigned")])
+def test_what_a_lost_worker_held_is_reassigned(trainer, caplog, capacity, words):
+    trainer.say(b"a", replace(HELLO, capacity=capacity))
+    trainer.gone.add(b"a")
+    trainer.tick(1.0)                   # the heartbeat cannot be sent
+    assert not warnings(caplog) and trainer.session.next_deadline() <= trainer.now
+    trainer.tick()
+    assert words in warnings(caplog)[0] and "lost the connection" in warnings(caplog)[0]
 
 
-def test_the_last_words_of_a_drained_worker_count(coordinator, caplog):
-    """It says all of it and hangs up while the trainer is busy: then the answer to the first fails."""
-    say(coordinator, b"a", HELLO)
-    first, second = coordinator._listener.to(b"a", Lease)
-    coordinator._listener.gone.add(b"a")
-    for message in (batch(coordinator, first), Leaving(coordinator._run, second.lease, "asked to stop"),
-                    batch(coordinator, second)):
-        say(coordinator, b"a", message)
-    coordinator._lose_the_unreachable()
-    assert sorted(coordinator.batches) == [0, 1] and not coordinator._members
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]
-    say(coordinator, b"b", HELLO)
-    assert [lease.position for lease in coordinator._listener.to(b"b", Lease)] == [2, 3]
-    assert not any(entry.deaths for entry in coordinator._scheduler._open.values())
+def test_the_last_messages_of_a_drained_worker_count(trainer, caplog):
+    """It sends all of it and hangs up while the trainer is busy: then the answer to the first fails."""
+    trainer.say(b"a", HELLO)
+    first, second = trainer.to(b"a", Lease)
+    trainer.gone.add(b"a")
+    for message in (batch(first), Leaving(trainer.session.run, second.lease, "asked to stop"), batch(second)):
+        trainer.say(b"a", message)
+    trainer.tick()
+    assert sorted(trainer.batches) == [0, 1] and not trainer.members() and not warnings(caplog)
+    trainer.say(b"b", HELLO)
+    assert [lease.position for lease in trainer.to(b"b", Lease)] == [2, 3]
+    assert not any(lease.isolated for lease in trainer.to(b"b", Lease))     # leaving is no death
+
+
+def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(trainer, caplog):
+    trainer.say(b"a", HELLO)
+    for _ in range(8):
+        trainer.tick(1.0)
+    assert "was silent for" in warnings(caplog)[0] and len(trainer.to(b"a", Revoked)) == 2
+    assert trainer.members() == {b"a"} and trainer.session.fleet.workers == 0
+    trainer.say(b"a", Alive(trainer.session.run))
+    trainer.tick(1.0)
+    assert trainer.session.fleet.workers == 1
+
+
+def test_an_absence_of_the_trainer_costs_no_worker_its_leases(trainer, caplog):
+    trainer.say(b"a", HELLO)
+    trainer.tick(1.0)
+    trainer.tick(3600.0)
+    assert not warnings(caplog) and not trainer.to(b"a", Revoked)
+    for _ in range(400):                # what the worker and others sent meanwhile
+        trainer.say(b"seeks", HELLO)
+    assert b"seeks" in trainer.members()
+
+
+def test_how_long_there_has_been_no_worker(trainer):
+    assert trainer.session.without_workers_s(trainer.now + 3.0) == 3.0
+    trainer.say(b"a", HELLO)
+    trainer.tick()
+    assert trainer.session.without_workers_s(trainer.now + 3.0) == 0.0
+    trainer.gone.add(b"a")
+    trainer.tick(1.0)
+    trainer.tick()
+    assert trainer.session.without_workers_s(trainer.now + 3.0) == 3.0
+
+
+def test_the_fleet_by_host_and_supervisor(trainer):
+    for peer, name in ((b"a", "one:7/0"), (b"b", "one:7/1"), (b"c", "two:9/0")):
+        trainer.say(peer, replace(HELLO, worker=name, cores=4))
+    trainer.tick(1.0)
+    fleet = trainer.session.fleet
+    assert (fleet.workers, fleet.cores, dict(fleet.by_supervisor)) == (3, 8, {"one:7": 2, "two:9": 1})
+    assert "3 of 3 connected workers alive" in trainer.session.status_line
+    assert "one:7/0 has worked on the next step for 1.0 s" in trainer.session.status_line
+
+
+def test_more_workers_than_prefetch_keeps_busy_are_noticed_once(caplog):
+    trainer = SilentTrainer(JOB, options=StreamOptions(prefetch=3))
+    for peer in (b"a", b"b", b"c"):
+        trainer.say(peer, HELLO)
+    assert [line for line in warnings(caplog) if "raise --prefetch" in line] == [
+        "2 workers could hold 4 steps, but at most 3 are leased or buffered at once: raise --prefetch"]
+
+
+# ------------------------------------------------------------------------------------------------------- failures
+
+def test_a_failure_is_logged_with_its_traceback_and_another_worker_tries(trainer, caplog):
+    trainer.say(b"a", HELLO)
+    trainer.say(b"b", HELLO)
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "ValueError: no", "a traceback", "x.jpg"))
+    assert any("failed at 'x.jpg': ValueError: no" in line and "a traceback" in line for line in warnings(caplog))
+    assert "ValueError: no" in trainer.session.last_problem
+    assert not trainer.errors
+
+
+def test_a_step_that_fails_every_time_ends_the_run_with_its_samples(trainer):
+    trainer.say(b"a", HELLO)
+    for attempt in range(3):
+        lease = [lease for lease in trainer.to(b"a", Lease) if lease.position == 0][attempt]
+        trainer.say(b"a", Failed(trainer.session.run, lease.lease, 0, "ValueError: no", "a traceback", ""))
+    error, = trainer.errors
+    paths = [DATASET.paths[index] for index in trainer.plan.at(0).indices]
+    assert "step 0 of epoch 1 failed every time it was tried: ValueError: no" in str(error)
+    assert all(path in str(error) for path in paths) and "a traceback" in str(error)
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda coordinator, lease: batch(coordinator, lease, run="another"),
-    lambda coordinator, lease: batch(coordinator, lease, count=1),
-    lambda coordinator, lease: replace(batch(coordinator, lease), arrays=(np.zeros((2, 1), np.int32),)),
+    lambda lease: batch(lease, run="another"),
+    lambda lease: batch(lease, count=1),
+    lambda lease: replace(batch(lease), arrays=(np.zeros((2, 1), np.int32),)),
 ], ids=["another run", "a sample missing", "an array missing"])
-def test_nonsense_costs_the_membership_and_the_step_is_done_by_another(coordinator, spoil):
-    say(coordinator, b"a", HELLO)
-    lease = coordinator._listener.to(b"a", Lease)[0]
-    say(coordinator, b"b", HELLO)
-    say(coordinator, b"a", spoil(coordinator, lease))
-    assert not coordinator.batches and b"a" not in coordinator._members
-    refused, = coordinator._listener.to(b"a", Refused)
+def test_a_malformed_message_ends_the_membership_and_another_worker_does_the_step(trainer, spoil):
+    trainer.say(b"a", HELLO)
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"b", replace(HELLO, capacity=9))
+    trainer.say(b"a", spoil(lease))
+    assert not trainer.batches and trainer.members() == {b"b"}
+    refused, = trainer.to(b"a", Refused)
     assert not refused.final            # it may begin again
+    assert lease.position in [other.position for other in trainer.to(b"b", Lease)]
 
 
-def test_a_stranger_is_told_to_say_hello(coordinator):
-    say(coordinator, b"a", Alive(coordinator._run))
-    refused, = coordinator._listener.to(b"a", Refused)
+# ------------------------------------------------------------------------------------------------------ strangers
+
+def test_a_stranger_is_told_to_say_hello(trainer):
+    trainer.say(b"a", Alive(trainer.session.run))
+    refused, = trainer.to(b"a", Refused)
     assert not refused.final and "Hello" in refused.reason
 
 
-def test_peers_with_ever_other_libraries_cost_no_memory_and_one_warning(coordinator, caplog):
+def test_peers_with_ever_other_libraries_cost_no_memory_and_one_warning(trainer, caplog):
     for number in range(50):
-        say(coordinator, b"%d" % number, replace(HELLO, versions="python 3.13.0, pillow %d" % number))
-    assert len(coordinator._decoders) == 2
-    assert len([line for line in caplog.messages if "different libraries" in line]) == 1
+        trainer.say(b"%d" % number, replace(HELLO, versions="python 3.13.0, pillow %d" % number))
+    lines = [line for line in warnings(caplog) if "different libraries" in line]
+    assert len(lines) == 1 and "pillow 0 and pillow 1" in lines[0]
 
 
-def test_another_version_is_refused_for_good(coordinator):
-    coordinator._receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
-    refused, = coordinator._listener.to(b"a", Refused)
+def test_another_version_is_refused_for_good(trainer):
+    trainer.receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
+    refused, = trainer.to(b"a", Refused)
     assert refused.final and "99" in refused.reason
 
 
-def test_a_worker_that_outlived_another_trainer_is_no_offender(coordinator, caplog):
+def test_a_worker_that_outlived_another_trainer_did_nothing_wrong(trainer, caplog):
     for _ in range(50):                     # far more than it has under way
-        say(coordinator, b"a", Alive("another"))
-    assert not any(refused.final for refused in coordinator._listener.to(b"a", Refused))
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]
-    say(coordinator, b"a", HELLO)
-    assert coordinator._listener.to(b"a", Welcome)
-    assert coordinator._peers.summary() == "50 messages of older runs answered"
+        trainer.say(b"a", Alive("another"))
+    assert len(trainer.to(b"a", Refused)) == 50 and not any(refused.final for refused in trainer.to(b"a", Refused))
+    assert not warnings(caplog)
+    trainer.say(b"a", HELLO)
+    assert trainer.to(b"a", Welcome)
+    assert trainer.summary() == "rejected connections: 50 messages of older runs answered"
 
 
-def test_whoever_talks_nonsense_is_cut_off_and_not_heard_again(coordinator):
-    say(coordinator, b"a", HELLO)
-    say(coordinator, b"b", HELLO)
+def test_a_peer_that_sends_malformed_messages_is_cut_off_and_not_read_again(trainer):
+    trainer.say(b"a", HELLO)
+    trainer.say(b"b", HELLO)
     for _ in range(50):
-        coordinator._receive(b"b", [b"nonsense"])
-    assert coordinator._listener.gone == {b"b"}
-    assert len(coordinator._listener.to(b"b", Refused)) == bans.MAX_MALFORMED
-    say(coordinator, b"b", HELLO)
-    assert len(coordinator._listener.to(b"b", Welcome)) == 1 and b"b" not in coordinator._members
-    assert b"a" in coordinator._members
+        trainer.receive(b"b", [b"nonsense"])
+    assert trainer.gone == {b"b"}
+    assert len(trainer.to(b"b", Refused)) == bans.MAX_MALFORMED
+    trainer.gone.clear()
+    trainer.say(b"b", HELLO)
+    assert len(trainer.to(b"b", Welcome)) == 1 and trainer.members() == {b"a"}
 
 
-def test_hello_without_end(coordinator):
+def test_hello_without_end(trainer):
     for _ in range(200):
-        say(coordinator, b"a", HELLO)
-    assert coordinator._listener.gone == {b"a"} and not coordinator._scheduler.workers
+        trainer.say(b"a", HELLO)
+    assert trainer.gone == {b"a"} and not trainer.members()
+    assert len(trainer.to(b"a", Welcome)) == bans.MAX_HELLOS
 
 
-def test_a_header_is_no_longer_than_the_job_needs(coordinator):
-    coordinator._receive(b"a", [bytes(2 << 20)])
-    refused, = coordinator._listener.to(b"a", Refused)
+def test_a_header_is_no_longer_than_the_job_needs(trainer):
+    trainer.receive(b"a", [bytes(2 << 20)])
+    refused, = trainer.to(b"a", Refused)
     assert "limit 1053776" in refused.reason
 
 
 @pytest.mark.parametrize("flood", [
-    lambda coordinator, number: say(coordinator, b"a", Alive("another")),
-    lambda coordinator, number: coordinator._receive(b"a", [msgpack.packb([100 + number, "hello", []])]),
+    lambda trainer, number: trainer.say(b"a", Alive("another")),
+    lambda trainer, number: trainer.receive(b"a", [msgpack.packb([100 + number, "hello", []])]),
 ], ids=["of another run", "of other versions"])
-def test_no_flood_goes_on_for_ever(coordinator, flood):
+def test_no_flood_goes_on_for_ever(trainer, flood):
     for number in range(1000):
-        flood(coordinator, number)
-    assert coordinator._listener.gone == {b"a"} and coordinator._peers.summary()
+        flood(trainer, number)
+    assert trainer.gone == {b"a"} and "connections cut off" in trainer.summary()
 
 
-def test_strangers_leave_room_in_the_log_for_the_workers_own_trouble(coordinator, caplog):
+def test_strangers_leave_room_in_the_log_for_the_workers_own_trouble(trainer, caplog):
     for number in range(1000):
-        coordinator._receive(b"%d" % number, [msgpack.packb([1, "hello %d" % number, []])])
-    say(coordinator, b"a", HELLO)
-    lease = coordinator._listener.to(b"a", Lease)[0]
-    say(coordinator, b"a", Failed(coordinator._run, lease.lease, lease.position, "ValueError: no", "a traceback", "x"))
-    assert any("failed at 'x': ValueError: no" in line and "a traceback" in line for line in caplog.messages)
+        trainer.receive(b"%d" % number, [msgpack.packb([1000 + number, "hello", []])])
+    assert len(set(warnings(caplog))) == len(warnings(caplog)) == notices.MAX_WARNINGS // 2
+    trainer.say(b"a", HELLO)
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "ValueError: no", "a traceback", "x"))
+    assert "failed at 'x': ValueError: no" in warnings(caplog)[-1] and "a traceback" in warnings(caplog)[-1]
 
 
-def test_nobody_writes_lines_or_colours_into_the_log(coordinator, caplog):
+def test_no_peer_writes_lines_or_colours_into_the_log(trainer, caplog):
     caplog.set_level("INFO")
-    say(coordinator, b"a", replace(HELLO, worker="a\nstoker: done", versions="python \x1b[31m"))
-    lease = coordinator._listener.to(b"a", Lease)[0]
-    say(coordinator, b"a", Failed(coordinator._run, lease.lease, lease.position, "E\x1b[0m\nx", "line\n\x07line", ""))
+    trainer.say(b"a", replace(HELLO, worker="a\nstoker: done", versions="python \x1b[31m"))
+    lease = trainer.to(b"a", Lease)[0]
+    trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "E\x1b[0m\nx", "line\n\x07line", ""))
     said = "".join(caplog.messages)
     assert "\x1b" not in said and "\x07" not in said
     assert "a\\nstoker: done joined" in said and "line\n\\x07line" in said
 
 
-def test_the_consumer_wakes_the_coordinator_only_where_somebody_waits_for_it(coordinator):
-    wakes = []
-    coordinator._waker = type("Counted", (), {"wake": lambda self: wakes.append(1)})()
-    coordinator._hungry = False          # everybody is at work: the next batch wakes it anyway
-    coordinator.take_up_to(1)
-    assert not wakes and coordinator._taken == 1
-    coordinator._hungry = True
-    coordinator.take_up_to(2)
-    coordinator.take_up_to(3)
-    assert len(wakes) == 1 and coordinator._taken == 3
+def test_an_incident_of_the_socket_is_counted_and_warned_about_once(trainer, caplog):
+    for kind in ("key", "key", "silent"):
+        trainer.do(trainer.session.incident(kind, "10.0.0.7"))
+    assert len(warnings(caplog)) == 1 and "10.0.0.7" in warnings(caplog)[0]
+    assert trainer.summary() == ("rejected connections: 2 connections with an unknown key refused, "
+                                 "1 connections closed before any handshake")
+
+
+# ------------------------------------------------------------------------------------------------------- the end
+
+def test_the_end_waits_until_every_member_has_read_stop(trainer):
+    for peer in (b"a", b"b", b"c"):
+        trainer.say(peer, HELLO)
+    trainer.do(trainer.session.stop("all steps are done", trainer.now, 1.0))
+    assert [len(trainer.to(peer, Stop)) for peer in (b"a", b"b", b"c")] == [1, 1, 1]
+    trainer.say(b"a", HELLO)                  # it seeks the next trainer
+    trainer.tick(0.1)
+    assert trainer.session.state is State.STOPPING
+    trainer.gone.add(b"b")                    # it hung up, which the next message shows
+    trainer.tick(0.1)
+    assert trainer.session.state is State.STOPPING
+    trainer.say(b"c", Alive(trainer.session.run))      # sent before it read Stop
+    trainer.tick(0.1)
+    assert trainer.session.state is State.STOPPING
+    trainer.say(b"c", HELLO)
+    trainer.tick(0.1)
+    assert trainer.session.state is State.OVER and len(trainer.to(b"c", Welcome)) == 1
+
+
+@pytest.mark.parametrize("flooded", [False, True])
+def test_the_end_does_not_wait_longer_than_its_limit(trainer, flooded):
+    trainer.say(b"a", HELLO)
+    trainer.do(trainer.session.stop("the trainer closed the stream", trainer.now, 0.4))
+    trainer.tick(0.3)
+    assert trainer.session.state is State.STOPPING
+    trainer.now += 0.2
+    if flooded:
+        trainer.receive(b"flood", [b"nonsense"])
+    else:
+        trainer.tick()
+    assert trainer.session.state is State.OVER
+
+
+def test_a_run_without_workers_ends_at_once(trainer):
+    trainer.do(trainer.session.stop("the trainer closed the stream", trainer.now, 0.4))
+    trainer.tick(0.01)
+    assert trainer.session.state is State.OVER
+
+
+def test_the_closing_lines_count_what_was_done_twice(trainer):
+    trainer.say(b"a", HELLO)
+    trainer.gone.add(b"a")
+    trainer.tick(1.0)
+    trainer.tick()
+    trainer.say(b"b", HELLO)
+    assert "2 steps reassigned after a lost lease" in trainer.summary()

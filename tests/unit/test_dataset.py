@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NOTHING_IN_IT
+from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
 
@@ -69,21 +69,21 @@ def test_each_folder_is_a_class(tmp_path):
                            ("ant/deep/er/x.jpeg", "ant/z.gif", "bee/1.WebP", "cat/a.PNG", "cat/b.jpg"),
                            (0, 0, 1, 2, 2), ())
     assert len(data) == 5
-    assert data.sample(3) == Sample(3, "cat/a.PNG", 2)
+    assert data.samples((3,)) == (Sample(3, "cat/a.PNG", 2),)
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_no_sample_outside_the_dataset(tmp_path, index):
     data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg"))
     with pytest.raises(IndexError):
-        data.sample(index)
+        data.samples((index,))
     with pytest.raises(IndexError):
         data.samples((0, index))
 
 
-def test_samples_are_each_sample(tmp_path):
+def test_samples_come_in_the_order_of_their_indices(tmp_path):
     data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg"))
-    assert data.samples((2, 0, 1)) == tuple(map(data.sample, (2, 0, 1)))
+    assert data.samples((2, 0, 1)) == (Sample(2, "b/2.jpg", 1), Sample(0, "a/1.jpg", 0), Sample(1, "b/1.jpg", 1))
     assert data.samples(()) == () and type(data.samples((1,))[0]) is Sample
 
 
@@ -134,8 +134,8 @@ def test_what_is_left_out_and_why(tmp_path):
     assert reasons.pop("b/self.jpg") == DANGLING
     assert reasons == {
         "loose.jpg": NO_CLASS, "read.me": NO_IMAGE, ".DS_Store": HIDDEN, "a/.hidden.jpg": HIDDEN, "a/.git": HIDDEN,
-        "a/notes.txt": NO_IMAGE, "a/noise.jpg.part": NO_IMAGE, "jpg": NO_IMAGE, "void": NOTHING_IN_IT,
-        "b/empty": NOTHING_IN_IT, "a/pipe.jpg": NO_FILE, "a/broken.jpg": DANGLING}
+        "a/notes.txt": NO_IMAGE, "a/noise.jpg.part": NO_IMAGE, "jpg": NO_IMAGE, "void": NO_IMAGES,
+        "b/empty": NO_IMAGES, "a/pipe.jpg": NO_FILE, "a/broken.jpg": DANGLING}
 
 
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
@@ -235,7 +235,7 @@ def test_images_in_no_folder_mention_the_label_word(tmp_path):
 def test_a_single_class(tmp_path):
     sentence = error_of(tree(tmp_path, "cat/1.jpg", "cat/2.jpg", "dog/1.heic"))
     assert "'cat' with 2 images" in sentence and "--label-word" in sentence
-    assert "%s: dog" % NOTHING_IN_IT in sentence
+    assert "%s: dog" % NO_IMAGES in sentence
 
 
 # --------------------------------------------------------------------------------------------- split
@@ -255,7 +255,7 @@ def test_split_is_disjoint_complete_ordered_and_stratified(labels, fraction, see
         assert list(part.paths) == sorted(part.paths)
         assert all(labels[int(path[:5])] == label for path, label in zip(part.paths, part.labels))
         assert (part.root, part.classes) == (data.root, data.classes)
-        assert [part.sample(i).index for i in range(len(part))] == list(range(len(part)))
+        assert [sample.index for sample in part.samples(range(len(part)))] == list(range(len(part)))
     for label in range(3):
         size, chosen = labels.count(label), validation.labels.count(label)
         if fraction == 0 or size < 2:
@@ -291,7 +291,7 @@ def test_split_never_changes():
 def test_split_of_generated_records():
     training, validation = generated(100).split(0.1, 0)
     assert (len(training), len(validation)) == (90, 10)
-    assert training.sample(5).index == 5
+    assert training.samples((5,))[0].index == 5
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
@@ -305,7 +305,7 @@ def test_split_refuses_other_fractions(fraction):
 def test_generated_records():
     data = generated(12)
     assert (data.root, data.classes, len(data)) == ("", ("0", "1"), 12)
-    assert data.sample(11) == Sample(11, "11", 0)
+    assert data.samples((11,)) == (Sample(11, "11", 0),)
     assert data.summary() == "12 generated records"
 
 

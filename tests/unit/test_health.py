@@ -3,7 +3,7 @@ import os
 import pytest
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.monitoring.health import BEAT_S, STALE_S, HealthFile, main, trouble
+from stoker.pipeline.monitoring.health import BEAT_INTERVAL_S, STALE_S, HealthFile, main, trouble
 
 
 def touched(path):
@@ -26,9 +26,9 @@ def test_beats_as_often_as_one_likes_cost_one_touch_a_second(tmp_path):
     file = HealthFile(path)
     file.beat(100.0)
     os.utime(path, (1, 1))
-    file.beat(100.0 + 0.9 * BEAT_S)
+    file.beat(100.0 + 0.9 * BEAT_INTERVAL_S)
     assert touched(path) == 1
-    file.beat(100.0 + BEAT_S)
+    file.beat(100.0 + BEAT_INTERVAL_S)
     assert touched(path) > 1
 
 

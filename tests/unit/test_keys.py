@@ -1,10 +1,8 @@
-import ctypes
-import glob
+"""The key files: what is made, what is loaded, and the errors."""
+
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import zmq
@@ -38,7 +36,7 @@ def test_trainer_and_workers_know_each_other(folder):
         assert zmq.curve_public(pair.secret) == pair.public
 
 
-def test_nobody_else_can_read_them_whatever_the_mask(tmp_path):
+def test_other_users_cannot_read_the_files_whatever_the_umask(tmp_path):
     mask = os.umask(0)
     try:
         keys.make(str(tmp_path / "keys"))
@@ -51,7 +49,7 @@ def test_nobody_else_can_read_them_whatever_the_mask(tmp_path):
                                            worker + "/worker.key", worker + "/worker.key_secret")})
 
 
-def test_made_again_it_adds_and_changes_nothing(folder):
+def test_a_second_run_adds_keys_and_changes_none(folder):
     before = content(folder)
     assert keys.make(str(folder)) == []
     assert keys.make(str(folder), ["alpha", "gamma"]) == [str(folder / "workers" / "gamma")]
@@ -60,23 +58,23 @@ def test_made_again_it_adds_and_changes_nothing(folder):
     assert sorted(keys.load_trainer(str(folder)).workers.values()) == ["alpha", "beta", "gamma"]
 
 
-def test_a_worker_of_another_trainer_is_not_taken_for_its_own(folder, tmp_path):
+def test_the_folder_of_another_trainer_s_worker_is_an_error(folder, tmp_path):
     keys.make(str(tmp_path / "others"), ["alpha"])
     shutil.rmtree(str(folder / "workers" / "alpha"))
     shutil.copytree(str(tmp_path / "others" / "workers" / "alpha"), str(folder / "workers" / "alpha"))
-    with pytest.raises(ConfigError, match="workers/alpha' is of another trainer than .*keys'.*remove it"):
+    with pytest.raises(ConfigError, match="workers/alpha' belongs to another trainer than .*keys'.*remove it"):
         keys.make(str(folder), ["alpha"])
     keys.make(str(folder), ["beta", "gamma"])
 
 
-def test_a_worker_whose_folder_is_removed_is_let_in_no_more(folder):
+def test_a_worker_whose_folder_is_removed_is_locked_out(folder):
     alpha = keys.load_worker(str(folder / "workers" / "alpha"))
     shutil.rmtree(str(folder / "workers" / "alpha"))
     assert alpha.public not in keys.load_trainer(str(folder)).workers
 
 
 @pytest.mark.parametrize("load, place, sentence", [
-    (keys.load_trainer, "workers/alpha", "is the folder of a worker: the trainer wants the one that holds"),
+    (keys.load_trainer, "workers/alpha", "is the folder of a worker: the trainer needs the one that contains"),
     (keys.load_trainer, "nowhere", "make the keys with: stoker-keys"),
     (keys.load_worker, ".", "workers/alpha, "),
     (keys.load_worker, "workers", "copy the folder workers/NAME that stoker-keys made"),
@@ -104,13 +102,13 @@ def test_a_file_that_is_missing(folder):
 
 
 @pytest.mark.parametrize("name", ["", ".", "../alpha", "a/b", "-x", "a b", "a" * 65])
-def test_what_a_worker_cannot_be_called(tmp_path, name):
+def test_names_that_a_worker_cannot_have(tmp_path, name):
     with pytest.raises(ConfigError, match="a worker's name"):
         keys.make(str(tmp_path / "keys"), [name])
     assert not (tmp_path / "keys").exists()
 
 
-def test_keys_are_not_made_inside_those_of_a_worker(folder):
+def test_keys_are_not_made_inside_the_folder_of_a_worker(folder):
     with pytest.raises(ConfigError, match="is the folder of a worker"):
         keys.make(str(folder / "workers" / "alpha"))
 
@@ -133,23 +131,6 @@ def test_the_trainer_s_own_workers(folder):
         keys.from_environment({"STOKER_LOCAL_KEYS": "x"})
 
 
-def advised(**environment):
-    """What a fresh process says, with ``environment`` on top of this one's."""
-    return subprocess.check_output([sys.executable, "-c", "from stoker.pipeline.transport import keys; print(keys.advice(), end='')"],
-                                   env=dict(os.environ, **environment), universal_newlines=True)
-
-
-def test_who_has_the_slow_libsodium_is_told_what_helps():
-    bundled = glob.glob(os.path.join(os.path.dirname(zmq.__file__), os.pardir, "pyzmq.libs", "libsodium*"))
-    slow = any(not os.path.islink(path) for path in bundled) and zmq.pyzmq_version_info()[:2] < keys.FAST_SINCE
-    assert ("LD_PRELOAD=libsodium.so.23" in advised(LD_PRELOAD="")) == slow
-    try:
-        ctypes.CDLL("libsodium.so.23")
-    except OSError:
-        pytest.skip("this machine has no libsodium of its own")
-    assert advised(LD_PRELOAD="libsodium.so.23") == ""
-
-
 def test_secrets_are_not_printed(folder):
     trainer, alpha = keys.load_trainer(str(folder)), keys.load_worker(str(folder / "workers" / "alpha"))
     assert alpha.secret.decode() not in repr(alpha) and trainer.secret.decode() not in repr(trainer)
@@ -158,9 +139,9 @@ def test_secrets_are_not_printed(folder):
 def test_the_command_line(tmp_path, capsys):
     folder = str(tmp_path / "keys")
     assert keys.main([folder, "alpha"]) == 0
-    said = capsys.readouterr().out
-    assert "made %s" % os.path.join(folder, "workers", "alpha") in said
-    assert "--keys %s\n" % folder in said and "--keys %s/workers/alpha\n" % folder in said
+    printed = capsys.readouterr().out
+    assert "made %s" % os.path.join(folder, "workers", "alpha") in printed
+    assert "--keys %s\n" % folder in printed and "--keys %s/workers/alpha\n" % folder in printed
     assert keys.main([folder]) == 0
     assert "nothing to make" in capsys.readouterr().out
     assert keys.main([os.path.join(folder, "workers", "alpha")]) == 2

@@ -5,7 +5,9 @@ import copy
 import pytest
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, Unknown
-from stoker.pipeline.coordinator.leases import ISOLATION_DEATHS, MIN_DURATIONS, MIN_STRAGGLER_S, LeaseScheduler
+from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.coordinator.stragglers import MIN_DURATIONS, MIN_STRAGGLER_S
+from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned, Stop
 from tests.support.invariants import check_invariants
 
@@ -59,6 +61,7 @@ class Fleet:
     def tables(self):
         """All that the scheduler knows, but for who was heard when."""
         tables = copy.deepcopy(self.scheduler.__dict__)
+        tables["_rule"] = vars(tables["_rule"])
         for worker in tables["_workers"].values():
             worker.heard_s = 0.0
         return tables
@@ -164,7 +167,7 @@ def test_a_lost_worker_s_positions_go_out_again_before_anything_fresh(fleet):
     assert grants(fleet.batch("b", 3, 2)) == [("b", 4, 0)]
     assert grants(fleet.batch("b", 4, 0)) == [("b", 5, 1)]
     assert grants(fleet.batch("b", 5, 1)) == [("b", 6, 3)]
-    assert fleet.scheduler.redone == 2
+    assert fleet.scheduler.reassigned == 2
 
 
 def test_attempts_are_counted_for_each_position(fleet):
@@ -321,7 +324,7 @@ def test_the_late_worker_itself_is_no_backup():
     fleet.leave("quick", lease)
     fleet.batch("quick", lease, position)
     fleet.say("stuck", Hello("stuck", 1, "", 3, ""))    # holds 0 again, and has room
-    assert fleet.scheduler.redone == 1
+    assert fleet.scheduler.reassigned == 1
     effects = fleet.pass_time(2.0, alive=["stuck"])
     assert grants(effects) == [] and fleet.scheduler.backups == 0
 
@@ -500,6 +503,7 @@ def test_nobody_expires_because_the_caller_was_absent(fleet, absence_s):
     fleet.hello("a")
     fleet.pass_time(LEASE_S - 0.2)                  # nearly silent already
     fleet.now += absence_s
+    fleet.scheduler.suspended_for(absence_s, fleet.now)
     assert fleet.scheduler.tick(fleet.now) == []
     assert fleet.pass_time(0.1) == []
     assert [type(one) for one in fleet.pass_time(0.5)] == [Gone, Revoke]    # but the clock goes on for it
@@ -512,6 +516,7 @@ def test_nothing_is_late_because_the_caller_was_absent():
         fleet.pass_time(0.1)
         fleet.batch("quick", lease, lease - 1)
     fleet.now += 1000.0
+    fleet.scheduler.suspended_for(1000.0, fleet.now)
     fleet.scheduler.tick(fleet.now)
     assert [position for _, _, position in grants(fleet.hello("b"))] == [MIN_DURATIONS + 2]
 
@@ -583,9 +588,9 @@ def test_the_situation_in_a_clause(fleet):
 # ---------------------------------------------------------------------------------------------- what the caller may ask
 
 def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
-    assert not fleet.scheduler.has_workers and not fleet.scheduler.has_room
+    assert not fleet.scheduler.workers and not fleet.scheduler.has_room
     fleet.hello("a", 7)
-    assert fleet.scheduler.has_workers and not fleet.scheduler.has_room      # 7 of 8 positions are its own
+    assert fleet.scheduler.workers and not fleet.scheduler.has_room      # 7 of 8 positions are its own
     fleet.hello("b", 2)
     assert fleet.scheduler.has_room                                         # b got one
     fleet.batch("b", 8, 7)
@@ -600,6 +605,6 @@ def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
 def test_silent_workers_are_none(fleet):
     fleet.hello("a")
     fleet.pass_time(2 * LEASE_S)
-    assert not fleet.scheduler.has_workers and not fleet.scheduler.workers
+    assert not fleet.scheduler.workers
     fleet.say("a", Alive("run"))
-    assert fleet.scheduler.has_workers
+    assert fleet.scheduler.workers

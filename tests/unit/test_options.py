@@ -1,3 +1,4 @@
+import os
 import re
 
 import numpy as np
@@ -7,6 +8,8 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import JobOptions, StreamOptions, check_address
 from stoker.pipeline.plan import fingerprint
+
+NOWHERE = os.path.abspath("no/such/folder")
 
 
 def test_the_defaults_are_valid():
@@ -49,8 +52,8 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"bind": 5555}, "not 5555"),
     ({"prefetch_mb": 0}, "prefetch_mb must be a number of megabytes above 0, not 0"),
     ({"prefetch_mb": float("nan")}, "prefetch_mb must be a number of megabytes above 0, not nan"),
-    ({"bind": "tcp://*:5555"}, "bind tcp://*:5555 is open to other hosts, and without keys anybody there can be a "
-                               "worker: make keys (stoker-keys DIR) and give --keys DIR, or say --insecure on a "
+    ({"bind": "tcp://*:5555"}, "bind tcp://*:5555 is open to other hosts, and without keys any program there can be "
+                               "a worker: make keys (stoker-keys DIR) and use --keys DIR, or use --insecure on a "
                                "network that you trust"),
     ({"bind": "tcp://0.0.0.0:5555"}, "on a network that you trust"),
     ({"bind": "tcp://[::]:5555"}, "on a network that you trust"),
@@ -58,14 +61,16 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"bind": "tcp://127.0.0.1.example.org:5555"}, "on a network that you trust"),
     ({"keys": ""}, "keys must be the folder that stoker-keys made, not ''"),
     ({"keys": 5}, "keys must be the folder that stoker-keys made, not 5"),
-    ({"keys": "keys", "insecure": True}, "keys and insecure exclude each other: with keys, nobody else is let in"),
+    ({"keys": "keys", "insecure": True}, "keys and insecure exclude each other: with keys, only workers that have "
+                                         "one may connect"),
     ({"prefetch": 0}, "prefetch must be a whole number from 1 to 65536, not 0"),
     ({"lease_s": 0.05}, "lease_s must be at least 0.1 seconds, not 0.05"),
     ({"lease_s": float("nan")}, "lease_s must be at least 0.1 seconds, not nan"),
     ({"worker_timeout_s": True}, "worker_timeout_s must be at least 0.1 seconds, not True"),
     ({"stall_s": "10"}, "stall_s must be at least 0.1 seconds, not '10'"),
-    ({"audit": "no/such/folder/audit"}, "to write 'no/such/folder/audit' in"),
-    ({"bad_samples": "no/such/folder/bad"}, "to write 'no/such/folder/bad' in"),
+    ({"audit": "no/such/folder/audit"}, "audit: cannot write 'no/such/folder/audit': there is no folder %r" % NOWHERE),
+    ({"bad_samples": "no/such/folder/bad"}, "bad_samples: cannot write 'no/such/folder/bad': there is no folder %r"
+                                          % NOWHERE),
 ])
 def test_what_a_stream_cannot_be(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):

@@ -152,10 +152,10 @@ def test_spares_come_from_half_an_epoch_further_on():
     assert plan.at(4).replacements != plan.at(0).replacements
 
 
-def test_who_needs_no_spares_gets_the_same_batch_without():
+def test_a_batch_without_replacements_is_otherwise_the_same():
     plan = Plan(10, 4, 2, 7, 3)
     for batch in batches(plan):
-        assert plan.at(batch.position, replacements=False) == replace(batch, replacements=())
+        assert plan.at(batch.position, with_replacements=False) == replace(batch, replacements=())
 
 
 def test_golden_spares():

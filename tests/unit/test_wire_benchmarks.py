@@ -10,6 +10,7 @@ import pytest
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.records import generated
 from benchmarks import feed, latency, ready, scale, table, wire
 
@@ -54,7 +55,8 @@ def test_what_a_message_takes():
 
 def test_either_way_hands_out_each_batch_once_and_moves_the_window_with_the_first_gap():
     samples = generated(8)
-    stream = latency.EitherWay(Plan(8, 1, 1, 0), samples, None, JobOptions("numerical", batch_size=1), StreamOptions())
+    stream = latency.EitherWay(Plan(8, 1, 1, 0), Splits(samples), JobOptions("numerical", batch_size=1),
+                               StreamOptions())
     with stream:
         def come(position):
             stream._deliver(position, Batch(position, 0, True, (), (np.ones(1),), (), "w", 1, 0.0))

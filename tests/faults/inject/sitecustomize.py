@@ -8,10 +8,11 @@ Where no step is named, the worker in place 0 is hit.
 
 import os
 import signal
-import socket
+import sys
 import threading
 import time
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 EXIT = 7                       # of the how 'os._exit': none of Stoker's own
 FORWARDED = 8000               # bytes of a batch that are on the wire when 'pushing' is hit: the header, some pixels
 IDLE_S = 0.3                   # without a lease for so long: the window is full
@@ -186,48 +187,25 @@ def draining():
         return original(lease, *args, **kwargs)
 
 
-# --------------------------------------------------------------------------------------------------------------- relay
-
 def _relay(address, armed):
-    """An address at which this process listens and hands all on to ``address``. Once ``armed``, it strikes when it has
-    forwarded FORWARDED bytes more."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(8)
+    """The address of a relay to ``address`` in this process. Once ``armed``, it strikes when it has forwarded FORWARDED
+    bytes more."""
+    left = [FORWARDED]
 
-    def forward(source, sink, watched):
-        left = FORWARDED
-        while True:
-            try:
-                data = source.recv(4096)
-                if watched and armed.is_set():
-                    sink.sendall(data[:left])
-                    rest, left = data[left:], max(0, left - len(data))
-                    if left == 0:
-                        strike()
-                    sink.sendall(rest)
-                else:
-                    sink.sendall(data)
-            except OSError:
-                data = b""
-            if not data:
-                for end in (source, sink):
-                    try:
-                        end.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass
-                return
+    def forward(data, sink, outward):
+        before = len(data)
+        if outward and armed.is_set():
+            before = min(before, left[0])
+            left[0] -= before
+        sink.sendall(data[:before])
+        if left[0] == 0:
+            strike()
+        sink.sendall(data[before:])
 
-    def accept():
-        while True:
-            near, _ = listener.accept()
-            far = socket.create_connection((host, int(port)))
-            for source, sink, watched in ((near, far, True), (far, near, False)):
-                threading.Thread(target=forward, args=(source, sink, watched), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return "tcp://127.0.0.1:%d" % listener.getsockname()[1]
+    sys.path.append(ROOT)
+    from tests.support.relay import Relay
+    sys.path.remove(ROOT)
+    return Relay(address, forward=forward).address
 
 
 def _arguments():

@@ -1,4 +1,5 @@
-"""Who gets in, with keys and without, and what a peer can do that is in: nothing to the run, little to its memory."""
+"""Which peers are let in, with keys and without. A peer that is let in cannot change the run, and cannot use much of
+the trainer's memory."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import zmq
@@ -16,8 +18,8 @@ import zmq
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import Alive, Hello
-from stoker.pipeline.transport import keys
-from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport import keys, tcp
+from stoker.pipeline.transport.listener import Incident, Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
@@ -28,6 +30,7 @@ OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictur
 SLOW = "user_generators:slow"
 ALLOW = ("--allow-generator", SLOW, "--processes", "1")
 MB = 1 << 20
+REJECTED = "rejected connections: "    # begins the line of the log that counts rejected connections
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,9 @@ def folder(tmp_path):
     return tmp_path / "keys"
 
 
-# ------------------------------------------------------------------------------------------------------- who gets in
+# ---------------------------------------------------------------------------------------------------------- access
 
-def test_with_keys_a_run_is_what_it_is_without(reference, pictures, tmp_path, folder, own_generators):
+def test_a_run_with_keys_equals_one_without(reference, pictures, tmp_path, folder, own_generators):
     with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder),
                 **OPTIONS) as run, workers_program(run.stream.address, "--keys", str(folder / "workers" / "alpha"),
                                                    *ALLOW):
@@ -57,12 +60,12 @@ def test_with_keys_a_run_is_what_it_is_without(reference, pictures, tmp_path, fo
         run.take_all()
     assert run.content() == reference[:30]
     assert len({entry["worker"] for entry in run.entries()}) == 2
-    assert not run.log.having("at the door")
-    assert os.listdir(str(folder / "workers")) == ["alpha"]         # the local worker's keys never were in a file
+    assert not run.log.having(REJECTED)
+    assert os.listdir(str(folder / "workers")) == ["alpha"]         # the local worker's keys are not in a file
 
 
 def strangers(folder, tmp_path):
-    """Options of workers that the trainer of ``folder`` must not let in."""
+    """Options of workers that the trainer with ``folder`` must not let in."""
     other = tmp_path / "other"
     keys.make(str(other), ["alpha"])
     for name in ("unknown", "misled"):
@@ -74,32 +77,32 @@ def strangers(folder, tmp_path):
             "no keys": []}
 
 
-@pytest.mark.parametrize("who, says, counted", [
+@pytest.mark.parametrize("stranger, reports, counted", [
     ("unknown key", "does not know this worker's key", "connections with an unknown key refused"),
     ("wrong trainer", "is not the trainer whose trainer.key this worker has", "handshakes failed"),
-    ("no keys", "it may want keys", "handshakes failed"),
+    ("no keys", "it may require keys", "handshakes failed"),
 ])
-def test_a_worker_with_wrong_keys_gets_nowhere(reference, pictures, tmp_path, folder, own_generators, who, says,
-                                               counted):
+def test_a_worker_with_wrong_keys_gets_nowhere(reference, pictures, tmp_path, folder, own_generators,
+                                               stranger, reports, counted):
     with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder), **OPTIONS) as run:
-        with workers_program(run.stream.address, *ALLOW + tuple(strangers(folder, tmp_path)[who])) as program:
-            program.wait_for_line(re.escape(says))
+        with workers_program(run.stream.address, *ALLOW + tuple(strangers(folder, tmp_path)[stranger])) as program:
+            program.wait_for_line(re.escape(reports))
             run.take_all()
             assert program.running() and "Traceback" not in program.text and "restart" not in program.text
     assert run.content() == reference[:30]
     assert len(run.log.having(" joined (")) == 1
-    assert counted in run.log.having("at the door")[0]
+    assert counted in run.log.having(REJECTED)[0]
     assert len([line for line in run.log.lines if "127.0.0.1" in line and "key" in line]) <= 2     # not once per try
 
 
-def test_a_worker_gets_in_when_a_trainer_comes_that_wants_it(pictures, tmp_path, folder, own_generators):
+def test_a_worker_is_let_in_by_the_first_trainer_that_accepts_it(pictures, tmp_path, folder, own_generators):
     port = free_port()
     bind = "tcp://127.0.0.1:%d" % port
     options = dict(OPTIONS, workers=0, bind=bind)
     with workers_program(bind, *ALLOW) as plain, \
             workers_program(bind, "--keys", str(folder / "workers" / "alpha"), *ALLOW) as keyed:
         with opened(pictures, tmp_path / "audit-1", keys=str(folder), **options) as run:
-            plain.wait_for_line("it may want keys")
+            plain.wait_for_line("it may require keys")
             run.take(3)
         with opened(pictures, tmp_path / "audit-2", **options) as run:
             keyed.wait_for_line("it has no keys")
@@ -120,19 +123,19 @@ def test_strangers_without_zeromq_at_a_trainer_with_keys(reference, pictures, tm
             run.take_all()
     assert run.content() == reference[:15]
     assert len(run.log.having(" joined (")) == 1
-    assert "handshakes failed" in run.log.having("at the door")[0]
+    assert "handshakes failed" in run.log.having(REJECTED)[0]
 
 
-def test_where_keys_cannot_be_had(pictures, tmp_path, folder):
+def test_folders_without_the_trainer_s_keys(pictures, tmp_path, folder):
     for where in (folder / "workers" / "alpha", tmp_path / "nowhere"):
         with pytest.raises(ConfigError, match="keys: "):
             opened(pictures, tmp_path / "audit", workers=1, keys=str(where), **OPTIONS).__enter__()
 
 
-# ------------------------------------------------------------------------------------------------------ what is seen
+# --------------------------------------------------------------------------------------------------- eavesdropping
 
 class Relay(threading.Thread):
-    """Passes one connection after the other on to ``address``, and keeps all bytes of both directions."""
+    """Forwards all connections to ``address`` and records the bytes of both directions."""
 
     def __init__(self, address):
         super().__init__(daemon=True)
@@ -177,7 +180,7 @@ class Relay(threading.Thread):
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["with keys", "without"])
-def test_what_a_listener_on_the_wire_reads(pictures, tmp_path, folder, keyed):
+def test_an_eavesdropper_reads_nothing_with_keys(pictures, tmp_path, folder, keyed):
     options = ["--processes", "1"] + ["--keys", str(folder / "workers" / "alpha")] * keyed
     with opened(pictures, tmp_path / "audit", workers=0, keys=str(folder) if keyed else None, **OPTIONS) as run, \
             Relay(run.stream.address) as relay, workers_program(relay.address, *options):
@@ -208,7 +211,7 @@ def connected(address):
 
 
 def shaken(address):
-    """A connection that has come to terms: whoever speaks sooner is hung up on."""
+    """A connection after its handshake: libzmq disconnects a peer that sends a message before."""
     peer = connected(address)
     peer.sendall(GREETING + ready())
     heard = b""
@@ -218,7 +221,7 @@ def shaken(address):
 
 
 def ended(peer):
-    """The other end hung up."""
+    """Whether the other end closed the connection."""
     try:
         return bool(select.select([peer], [], [], 0)[0]) and not peer.recv(1 << 16)
     except OSError:
@@ -230,11 +233,11 @@ def resident(pid, line="VmRSS"):
         return int(re.search(line + r":\s+(\d+) kB", status.read()).group(1)) * 1024
 
 
-def send_until_cut(peer, data, most):
-    """Bytes that were sent of ``data`` again and again, until the other end hung up."""
+def send_until_cut(peer, data, limit):
+    """Sends ``data`` again and again until the other end closes the connection; returns the bytes sent."""
     sent = 0
     try:
-        while sent < most:
+        while sent < limit:
             peer.sendall(data)
             sent += len(data)
     except OSError:
@@ -290,78 +293,88 @@ def test_a_worker_with_a_key_that_sends_more_than_it_may(reference, pictures, tm
 
 
 @pytest.mark.parametrize("words, counted", [
-    (encode(Hello("liar", 1, "none", 2, "")), "cut off for Hellos without end"),
-    ([b"nonsense"], "cut off for nonsense"),
-    ([b""] * 1000, "cut off for nonsense"),
+    (encode(Hello("liar", 1, "none", 2, "")), "cut off for too many Hellos"),
+    ([b"nonsense"], "cut off for malformed messages"),
+    ([b""] * 1000, "cut off for malformed messages"),
     (encode(Alive("an old run")), "messages of older runs answered"),
-], ids=["hello", "nonsense", "frames", "older"])
+], ids=["hello", "malformed", "frames", "older"])
 def test_floods(reference, pictures, tmp_path, own_generators, words, counted):
     flood = b"".join(frame(word, more=number < len(words) - 1) for number, word in enumerate(words)) * 100
     with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=4, prefetch=4, **OPTIONS) as run:
         run.joined(1)
         for _ in range(3):
-            with shaken(run.stream.address) as peer:             # which never reads, besides
+            with shaken(run.stream.address) as peer:             # it never reads
                 send_until_cut(peer, flood, 4 * MB)
             run.take(2)
         run.take_all()
     assert run.content() == reference[:60]
-    assert counted in run.log.having("at the door")[0]
+    assert counted in run.log.having(REJECTED)[0]
     assert len([line for line in run.log.lines if line.startswith("cut off")]) <= 2   # as a member, and as a stranger
 
 
-@pytest.fixture
-def listener():
+@contextmanager
+def listening():
     waker = Waker()
-    made = Listener("tcp://127.0.0.1:*", waker, Limits(MB, 4 * MB, 32))
-    yield made
-    made.close()
+    listener = Listener("tcp://127.0.0.1:*", waker, Limits(MB, 4 * MB, 32))
+    yield listener
+    listener.close()
     waker.close()
 
 
-def test_answers_to_a_peer_that_does_not_read_do_not_pile_up(listener):
-    with shaken(listener.address) as peer:
-        peer.sendall(frame(b"here"))
-        key, _ = wait_for(listener.receive, "its message")
-        sent = 0
-        while listener.send(key, [bytes(10000)]):
-            sent += 1
-            assert sent < 20000
-    with shaken(listener.address) as peer:                       # others are served
-        peer.sendall(frame(b"there"))
-        key, frames = wait_for(listener.receive, "its message")
-        assert bytes(frames[0]) == b"there"
-        assert listener.send(key, [b"welcome"])
+def test_answers_to_a_peer_that_does_not_read_do_not_pile_up():
+    with listening() as listener:
+        with shaken(listener.address) as peer:
+            peer.sendall(frame(b"here"))
+            key, _ = wait_for(listener.receive, "its message")
+            sent = 0
+            while listener.send(key, [bytes(10000)]):
+                sent += 1
+                assert sent < 20000
+        with shaken(listener.address) as peer:                   # others are served
+            peer.sendall(frame(b"there"))
+            key, frames = wait_for(listener.receive, "its message")
+            assert bytes(frames[0]) == b"there"
+            assert listener.send(key, [b"welcome"])
 
 
-def test_no_more_connections_than_are_served(listener):
-    listener._guard._most = 5
-    peers = []
-    for _ in range(5):
-        peers.append(shaken(listener.address))
-        peers[-1].sendall(frame(b"in"))
-        wait_for(listener.receive, "its message")
-    for _ in range(3):
-        late = connected(listener.address)
-        peers.append(late)
-        wait_for(lambda late=late: listener.look(time.monotonic()) or ended(late), "the end of the connection")
-    assert not any(ended(peer) for peer in peers[:5])
-    assert {kind for kind, _ in listener.incidents} == {"connections"}
-    peers.pop(0).close()
-    wait_for(lambda: listener.look(time.monotonic()) or len(listener._guard._connections) < 5, "its end")
-    peers.append(shaken(listener.address))                       # there is room again
-    peers[-1].sendall(frame(b"in"))
-    wait_for(listener.receive, "its message")
-    for peer in peers:
-        peer.close()
+def test_a_connection_beyond_the_limit_is_closed(monkeypatch):
+    monkeypatch.setattr(tcp, "MAX_CONNECTIONS", 5)
+    with listening() as listener:
+        peers = []
+
+        def is_served():
+            """Opens one more connection, and sends messages until one arrives or it ends; whether it stays open."""
+            peer, text = shaken(listener.address), b"%d" % len(peers)
+            peers.append(peer)
+
+            def is_decided():
+                try:
+                    peer.sendall(frame(text))
+                except OSError:
+                    return True
+                listener.poll(time.monotonic())
+                received = listener.receive()
+                return ended(peer) or received is not None and bytes(received[1][0]) == text
+
+            wait_for(is_decided, "its message, or its end")
+            return not ended(peer)
+
+        assert [is_served() for _ in range(8)] == [True] * 5 + [False] * 3
+        assert not any(ended(peer) for peer in peers[:5])
+        assert {incident.kind for incident in listener.incidents} == {"connections"}
+        peers[0].close()
+        wait_for(is_served, "room for another connection")
+        for peer in peers:
+            peer.close()
 
 
-def test_a_peer_that_trickles_holds_few_of_libzmq_s_buffers(listener):
-    with shaken(listener.address) as peer:
+def test_a_peer_that_sends_short_segments_occupies_few_of_libzmq_s_buffers():
+    with listening() as listener, shaken(listener.address) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sent = 0
         while not ended(peer):
-            peer.sendall(frame(bytes(40), more=True))            # each may keep 8 KB busy
+            peer.sendall(frame(bytes(40), more=True))            # each may occupy 8 KB
             sent += 1
-            listener.look(time.monotonic())
+            listener.poll(time.monotonic())
             assert sent < 100000
-    assert listener.incidents == [("memory", "127.0.0.1")]
+        assert listener.incidents == [Incident("memory", "127.0.0.1")]

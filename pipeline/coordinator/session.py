@@ -1,0 +1,353 @@
+"""CoordinatorSession: all that the trainer's end of the wire decides. Pure: frames and time come in, effects go out.
+
+            stop()                   every member has read Stop, or the time is over
+    RUNNING ───────────> STOPPING ──────────────────────────────────────────────────> OVER
+
+It knows the members and what they may still send, checks every message against the job, holds the LeaseScheduler and the
+limits of peers, and says what to tell to which peer. ``thread.py`` holds socket, clock and the one copy, as
+``workers/process.py`` does for ``workers/session.py``.
+
+A turn of the caller: ``wake``, ``receive`` for every waiting message, ``incident`` for what the socket noticed, ``tick``.
+"""
+
+from collections import Counter
+from enum import Enum
+from typing import Any, Dict, List, Sequence, Set, Tuple
+
+import numpy as np
+
+from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
+from stoker.pipeline.coordinator.effects import (
+    Abort, Accept, Admit, Deliver, Effect, Fail, Gone, Grant, Invite, Log, Revoke, SchedulerEffect, Send, Shut, Unknown,
+    WorkerKey)
+from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.coordinator.notices import Notices
+from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
+from stoker.pipeline.monitoring.throughput import Fleet
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import (
+    Alive, Failed, FromWorker, Hello, Job, Lease, Produced, Refused, Revoked, Stop, Welcome, printable)
+from stoker.pipeline.sources.dataset import Splits
+
+ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
+STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
+PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
+
+Effects = List[Effect]
+
+
+class State(Enum):
+    """What the session is doing."""
+
+    RUNNING = "running"        # it welcomes workers and grants leases
+    STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
+    OVER = "over"              # nothing is left to say
+
+
+def job_message(job: JobOptions, datasets: Splits) -> Job:
+    """All that a worker must know of ``job``."""
+    training = datasets.training
+    probes: Tuple[str, ...] = ()
+    if training.root:
+        probes = tuple(sample.path for sample in training.samples(
+            range(0, len(training), -(-len(training) // PROBES))))
+    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
+               job.follow_links, probes)
+
+
+class CoordinatorSession:
+    """The trainer's side of the conversation with all workers of a run, named ``run``, from position ``start`` on.
+
+    All times are seconds of one monotonic clock. ``fleet``, ``status_line`` and ``last_problem`` may be read by other
+    threads: they are replaced, never changed.
+    """
+
+    def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
+                 now: float) -> None:
+        self.run, self.state = run, State.RUNNING
+        self._plan, self._datasets, self._options = plan, datasets, options
+        self._job = job_message(job, datasets)
+        self._replaces = job.on_bad_image == "replace"
+        self._prefetch = options.prefetch_of(job)
+        self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
+        self._limits = PeerLimits()
+        self._header_bytes = codec.max_header_bytes(job.batch_size)
+        self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
+        self._planned: Dict[int, PlannedBatch] = {}      # of the open positions
+        self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
+        self._unread: Set[WorkerKey] = set()             # STOPPING: members that may not have read Stop yet
+        self._stop_at_s = 0.0
+        self._pinged_s = 0.0
+        self._called_s = now
+        self._none_since_s: float = now                  # since when no worker is alive; inf while one is
+        self._notices = Notices(
+            self._prefetch, "--prefetch" if self._prefetch == options.prefetch else "--prefetch-mb",
+            bool(self._job.data_root))
+        self.fleet = Fleet(0, 0, {})
+        self.status_line = "no worker yet"
+        self.last_problem = ""
+
+    @property
+    def head(self) -> int:
+        """The next position that the consumer takes."""
+        return self._scheduler.head
+
+    @property
+    def has_room(self) -> bool:
+        """Some worker waits for the window to move."""
+        return self._scheduler.has_room
+
+    def without_workers_s(self, now: float) -> float:
+        """For how long no worker has been alive."""
+        return max(0.0, now - self._none_since_s)
+
+    def next_deadline(self) -> float:
+        """When ``tick`` wants to be called, at the latest."""
+        if self.state is not State.RUNNING:
+            return self._pinged_s + STOP_POLL_S
+        if self._unreachable:
+            return 0.0
+        return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
+
+    # --------------------------------------------------------------------------------------------- what happens
+
+    def wake(self, now: float) -> None:
+        """The caller begins a turn. A long time since the last call means that it was absent (a suspended process, or one
+        that was busy): that is no worker's fault, so it counts neither for leases nor as a flood of Hellos."""
+        gap_s, self._called_s = now - self._called_s, now
+        if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
+            self._limits.suspended_for(gap_s, now)
+            self._scheduler.suspended_for(gap_s, now)
+
+    def receive(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
+        """A message arrived. ``frames``: bytes-like objects, header first."""
+        if self._limits.is_banned(peer):
+            return []
+        if self.state is not State.RUNNING:
+            return self._receive_while_stopping(peer, frames, now)
+        try:
+            message = codec.decode_from_worker(frames, self._header_bytes)
+            if getattr(message, "run", self.run) != self.run:
+                if peer not in self._members:
+                    return self._answer_older_run(peer, message, now)
+                raise ProtocolError("it names the run %.20r" % getattr(message, "run"))
+            views = self._check(message) if isinstance(message, Produced) else ()
+        except VersionMismatch as error:
+            refused = Refused("the trainer and this worker differ: %s" % error, True)
+            return (self._complain(peer, "refused", error) + [Send((peer,), refused)]
+                    + self._count_malformed(peer, now))
+        except ProtocolError as error:
+            effects = self._complain(peer, "dropped a message", error)
+            if peer in self._members:     # what it holds cannot be told from such messages: it starts again
+                effects += self._carry_out(self._scheduler.protocol_violation(
+                    peer, now, "broke the protocol (%s)" % error))
+            return effects + [Send((peer,), Refused(str(error), False))] + self._count_malformed(peer, now)
+        if isinstance(message, Hello):
+            return self._hello(peer, message, now)
+        if isinstance(message, Failed) and peer in self._members:
+            return self._failed(peer, message, now)
+        return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+
+    def joined(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
+        """Welcome was sent to the peer."""
+        effects: Effects = [Admit(peer, hello.capacity)]
+        if peer not in self._members:
+            self._members[peer] = hello
+            effects += self._notices.joined(hello, len(self._members))
+            if hello.last_exit:
+                self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
+        return effects + self._carry_out(self._scheduler.receive(peer, hello, now))
+
+    def lost(self, peer: WorkerKey, now: float) -> Effects:
+        """The connection of the peer is gone, and all that it sent was read."""
+        return self._carry_out(self._scheduler.lost(peer, now))
+
+    def unreachable(self, peer: WorkerKey) -> None:
+        """Nothing can be sent to the peer. What it sent before counts: it is lost in the next ``tick``."""
+        self._unread.discard(peer)
+        if peer in self._members and self.state is State.RUNNING:
+            self._unreachable.add(peer)
+
+    def incident(self, kind: str, host: str) -> Effects:
+        """The socket refused or cut off a connection of ``host``; ``kind`` of bans.KINDS."""
+        self._limits.counts[kind] += 1
+        warning = KINDS[kind][1]
+        return [*self._notices.warn_once(warning % host, stranger=True)] if warning else []
+
+    def tick(self, now: float, taken: int) -> Effects:
+        """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
+        if self.state is not State.RUNNING:
+            return self._tick_while_stopping(now)
+        self.wake(now)
+        effects: Effects = []
+        unreachable, self._unreachable = self._unreachable, set()
+        for peer in unreachable:
+            effects += self.lost(peer, now)
+        while self._scheduler.head < taken:
+            effects += self._carry_out(self._scheduler.take(now))
+        effects += self._carry_out(self._scheduler.tick(now))
+        if now >= self._pinged_s + self._options.heartbeat_s:
+            self._pinged_s = now
+            self._look_around(now)
+            effects.append(Send(tuple(self._members), Alive(self.run)))
+        if self._scheduler.workers:
+            self._none_since_s = float("inf")
+        elif self._none_since_s > now:
+            self._none_since_s = now
+        return effects
+
+    def stop(self, reason: str, now: float, limit_s: float) -> Effects:
+        """The run ends. Every member is told, and asked until it has read it or ``limit_s`` is over: a worker's socket drops
+        what it has not read when its connection breaks, so if this end closed at once, a worker could miss the end of
+        the run and, with ``--once``, wait for ever."""
+        self.state, self._stop_at_s = State.STOPPING, now + limit_s
+        self._unread, self._pinged_s = set(self._members), now
+        return [Send(tuple(self._members), Stop(reason))]
+
+    def summary(self) -> Effects:
+        """The closing lines of the log."""
+        scheduler = self._scheduler
+        effects: Effects = []
+        if scheduler.reassigned or scheduler.backups:
+            effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
+                               "worker, %d second batches dropped"
+                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates)))
+        if self._limits.summary():
+            effects.append(Log("rejected connections: %s" % self._limits.summary()))
+        return effects
+
+    # ------------------------------------------------------------------------------------------------ messages
+
+    def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
+        if self._limits.hello(peer, now):
+            return self._ban(peer, "hellos", now)
+        hello = Hello(printable(hello.worker), hello.pid, printable(hello.versions), hello.capacity,
+                      printable(hello.last_exit), hello.cores)
+        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))]
+
+    def _answer_older_run(self, peer: WorkerKey, message: FromWorker, now: float) -> Effects:
+        """A worker that outlived another trainer, and does not know it yet."""
+        self._limits.counts["older"] += 1
+        if self._limits.hello(peer, now):
+            return self._ban(peer, "hellos", now)
+        return [Send((peer,), Refused("run %.20s is over" % getattr(message, "run"), False))]
+
+    def _check(self, message: Produced) -> Tuple["np.ndarray", ...]:
+        """Views on the frames of a batch that may be accepted; () for one that comes too late."""
+        if not self._scheduler.is_open(message.position):
+            return ()
+        planned = self._planned[message.position]
+        return codec.check_arrays(message, self._job, planned.indices, planned.replacements)
+
+    def _receive_while_stopping(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
+        if now >= self._stop_at_s:            # even amid a flood
+            self.state = State.OVER
+            return []
+        try:
+            if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
+                self._unread.discard(peer)
+        except ProtocolError:                 # of no interest to a run that is over
+            pass
+        return []
+
+    def _tick_while_stopping(self, now: float) -> Effects:
+        if not self._unread or now >= self._stop_at_s:
+            self.state = State.OVER
+            return []
+        if now < self.next_deadline():
+            return []
+        self._pinged_s = now
+        return [Send(tuple(self._unread), Alive(self.run))]      # fails where the peer hung up
+
+    # ------------------------------------------------------------------------------- what the scheduler decided
+
+    def _carry_out(self, decided: Sequence[SchedulerEffect], message: Any = None,
+                   views: Tuple["np.ndarray", ...] = ()) -> Effects:
+        """``decided`` in the words of the wire; ``message`` and ``views``: the batch that an Accept is about."""
+        effects: Effects = []
+        for effect in decided:
+            if isinstance(effect, Grant):
+                effects.append(Send((effect.worker,), self._lease(effect)))
+            elif isinstance(effect, Accept):
+                effects.append(self._deliver(effect, message, views))
+            elif isinstance(effect, Revoke):
+                effects.append(Send((effect.worker,), Revoked(effect.lease)))
+            elif isinstance(effect, Gone):
+                effects.append(self._gone(effect))
+            elif isinstance(effect, Unknown):
+                effects.append(Send((effect.worker,), Refused(effect.what, False)))
+            elif isinstance(effect, Abort):
+                effects.append(Fail(self._aborted(effect)))
+        return effects
+
+    def _lease(self, grant: Grant) -> Lease:
+        planned = self._planned.get(grant.position) or self._plan.at(grant.position, self._replaces)
+        self._planned[grant.position] = planned
+        source = self._datasets.of(planned.training)
+        return Lease(grant.lease, grant.position, planned.epoch, planned.training, source.samples(planned.indices),
+                     source.samples(planned.replacements), grant.isolated)
+
+    def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
+        planned = self._planned.pop(accept.position)
+        used = produced_indices(planned.indices, planned.replacements, [skip.index for skip in message.skipped],
+                                message.count)
+        assert used is not None          # the codec checked it
+        return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
+                       max(0.0, accept.took_s - message.timings.held_s))
+
+    def _gone(self, gone: Gone) -> Log:
+        """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
+        text = "%s %s" % (self._name(gone.worker), gone.why)
+        if not self._scheduler.is_member(gone.worker):
+            del self._members[gone.worker]
+        if not gone.positions:
+            return Log(text)
+        self.last_problem = text
+        steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
+        return Log("%s; its %s reassigned" % (text, steps), True)
+
+    def _aborted(self, abort: Abort) -> RunFailed:
+        planned = self._planned.get(abort.position) or self._plan.at(abort.position)
+        paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
+            planned.step, planned.epoch + 1, abort.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
+            abort.traceback and "\n" + abort.traceback.rstrip()))
+
+    # ---------------------------------------------------------------------------------------------- peers, log
+
+    def _count_malformed(self, peer: WorkerKey, now: float) -> Effects:
+        return self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else []
+
+    def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
+        """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
+        effects: Effects = [*self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)]
+        if peer in self._members:
+            effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
+        return effects + [Shut(peer)]
+
+    def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:
+        failed = Failed(failed.run, failed.lease, failed.position, printable(failed.error),
+                        printable(failed.traceback, True), failed.sample)
+        self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
+                                                 failed.error)
+        effects: Effects = [*self._notices.warn_once(self.last_problem, "\n" + failed.traceback)]
+        return effects + self._carry_out(self._scheduler.receive(peer, failed, now))
+
+    def _look_around(self, now: float) -> None:
+        """Notes the state of the workers for other threads."""
+        self.status_line = self._scheduler.describe(now) + "".join(
+            "; %s has worked on the next step for %.1f s" % (self._name(peer), seconds)
+            for peer, seconds in self._scheduler.holders(now))
+        heard = [hello for peer, hello in self._members.items() if self._scheduler.is_heard(peer)]
+        hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
+        self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
+            hello.worker.rpartition("/")[0] for hello in heard))
+
+    def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
+        text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
+        return [*self._notices.warn_once(text, stranger=True)]
+
+    def _name(self, peer: WorkerKey) -> str:
+        return self._members[peer].worker if peer in self._members else "an unknown peer"

@@ -1,0 +1,100 @@
+"""The rows of the LeaseScheduler's tables: an open position, a live lease, a worker; and what can be read off them."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Mapping, Set
+
+from stoker.pipeline.coordinator.effects import WorkerKey
+
+ISOLATION_DEATHS = 2          # of workers at a position, from which on its leases are isolated: one may be chance
+ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
+
+
+@dataclass
+class OpenPosition:
+    """A position that was granted and has no batch yet."""
+
+    issued: Dict[int, int] = field(default_factory=dict)   # every lease that was granted for it -> attempt
+    live: Set[int] = field(default_factory=set)            # those that a worker holds now
+    failures: int = 0
+    proven_failures: int = 0                               # those of workers that had delivered a batch before
+    aborted: bool = False
+    failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
+    violations: int = 0                                    # members that broke the protocol while they held it
+    deaths: int = 0                                        # connections that were lost while they held it
+    isolated_deaths: int = 0                               # those under isolated leases
+
+    def fails(self, key: WorkerKey, proven: bool, max_failures: int, others_may_try: bool) -> bool:
+        """A worker failed at it. True: the run is to be aborted. A host on which every step fails says little about
+        this step: only failures of workers that delivered before count while another worker may try."""
+        self.failures += 1
+        self.proven_failures += proven
+        self.failed.add(key)
+        self.aborted = self.proven_failures >= max_failures or (self.failures >= max_failures and not others_may_try)
+        return self.aborted
+
+    def dies(self, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
+        """A worker died while it held a lease on it. True: the run is to be aborted."""
+        self.deaths += 1
+        self.isolated_deaths += isolated
+        return self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths or (
+            self.deaths >= max_deaths and not others_may_try)
+
+
+@dataclass
+class LiveLease:
+    """A live lease. It stands in ``OpenPosition.live`` of its position and in ``Worker.leases`` of its worker."""
+
+    worker: WorkerKey
+    position: int
+    granted_s: float
+    isolated: bool
+
+
+@dataclass
+class Worker:
+    """A member as the scheduler sees it."""
+
+    capacity: int
+    heard_s: float
+    leases: Set[int] = field(default_factory=set)
+    unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
+    silent: bool = False       # lost its leases to the clock; gets no new ones until it is heard again
+    leaving: bool = False      # gets no new ones any more
+    waits: bool = False        # stands in the queue for grants, once
+    proven: bool = False       # delivered a batch
+
+    @property
+    def has_room(self) -> bool:
+        """It may be granted another lease."""
+        return not self.silent and not self.leaving and len(self.leases) + len(self.unacknowledged) < self.capacity
+
+
+def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
+    """The worker may be granted the position. One that failed at it leaves it to workers that did not, while there are
+    any: its host may be at fault. A position for which the run was aborted is not tried again."""
+    if may_still_produce(workers[key], entry) or entry.aborted:
+        return False
+    return key not in entry.failed or not others_may_try(key, entry, workers)
+
+
+def others_may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
+    """Another worker is alive that has not failed at the position."""
+    return any(other != key and other not in entry.failed and not worker.silent and not worker.leaving
+               for other, worker in workers.items())
+
+
+def may_still_produce(worker: Worker, entry: OpenPosition) -> bool:
+    """It holds a lease on the position, or has not acknowledged the end of one: its batch would be accepted."""
+    return any(lease in worker.leases or lease in worker.unacknowledged for lease in entry.issued)
+
+
+def describe(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease], now: float) -> str:
+    """The state of all workers in one clause, for errors and warnings."""
+    if not workers:
+        return "no worker is connected"
+    text = "%d of %d connected workers alive, %d leases open" % (
+        sum(not worker.silent for worker in workers.values()), len(workers), len(leases))
+    holders = {lease.worker for lease in leases.values()}
+    if holders:
+        text += ", oldest renewed %.1f s ago" % max(0.0, now - min(workers[key].heard_s for key in holders))
+    return text

@@ -1,0 +1,52 @@
+"""The pace of a run: measures it, reports the bottleneck, and lets worker groups change their number."""
+
+import logging
+import math
+from typing import List, Optional
+
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.contracts import WorkerGroup
+from stoker.pipeline.monitoring.throughput import (WINDOW_S, BatchTimings, Fleet, ThroughputMeter, Verdict, Watch,
+                                                   Window, verdict)
+
+log = logging.getLogger("stoker")
+
+VERDICT_INTERVAL_S = 0.5      # between two verdicts about the run
+
+
+class Pace:
+    """Takes the timings of each batch as the consumer takes the batch. Times are seconds of a monotonic clock."""
+
+    def __init__(self, prefetch: int, groups: List[WorkerGroup], now: float) -> None:
+        """``groups``: the stream's list, to which it may add later."""
+        self._groups = groups
+        self._meter = ThroughputMeter(prefetch)
+        self._watch = Watch()
+        self._handed_out_s = self._judged_s = now
+
+    def handed_out(self, batch: Batch, asked_s: float, waited_s: float, fleet: Fleet, now: float) -> None:
+        """The consumer asked at ``asked_s`` for ``batch``, waited, and gets it ``now``."""
+        self._meter.add(BatchTimings(waited_s, asked_s - self._handed_out_s, batch.produce_s, batch.timings.storage_s,
+                                     batch.timings.decode_s, batch.timings.augment_s, batch.wire_s))
+        self._handed_out_s = now
+        if now >= self._judged_s + VERDICT_INTERVAL_S:
+            self._judged_s = now
+            self._judge(fleet)
+
+    def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
+        """The bottleneck of the last ``last_s`` seconds. None: too early to tell, or no worker is alive."""
+        return self._verdict(self._meter.window(last_s), fleet)
+
+    def _verdict(self, window: Window, fleet: Fleet) -> Optional[Verdict]:
+        return verdict(window, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(window) else None
+
+    def _judge(self, fleet: Fleet) -> None:
+        window = self._meter.window(WINDOW_S)
+        found = self._verdict(window, fleet)
+        if found is None:
+            return
+        if self._watch.is_news(found.name, self._handed_out_s):
+            log.info("bottleneck: %s", found.sentence)
+        for group in self._groups:
+            if group.adjust(window, fleet):
+                self._meter.clear()

@@ -1,0 +1,120 @@
+"""How `make train` gets CPython 3.6 where the machine has none: with the first of pyenv, micromamba, mamba and conda
+that works.
+
+The tools are scripts that write down how they were called. The interpreter that they install only tells its version: to
+make an environment with it fails, which ends environment.sh.
+"""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+INTERPRETER = """\
+case "$2" in
+    -c) echo "3.6.15 $0" ;;
+    *) echo "error: the interpreter of the test makes no environment" >&2; exit 1 ;;
+esac
+"""
+#: Installs INTERPRETER where pyenv and conda would.
+INSTALL = """\
+echo "$(basename "$0") $*" >> "$CALLS"
+case "$1" in
+    root) echo "$HOME/pyenv" ;;
+    install) folder=$HOME/pyenv/versions/$3/bin ;;
+    create) folder=$4/bin ;;
+    *) exit 1 ;;
+esac
+[ -z "${folder:-}" ] || { mkdir -p "$folder"; cp "$INTERPRETER" "$folder/python3.6"; }
+"""
+BROKEN = """\
+echo "$(basename "$0") $*" >> "$CALLS"
+[ "$1" != create ] || mkdir -p "$4/conda-meta"
+echo "no network" >&2
+exit 1
+"""
+
+
+class Machine:
+    """A copy of .setup/ on a machine without CPython 3.6. ``tools``: name -> what the script of this name does."""
+
+    def __init__(self, folder, **tools):
+        self.folder, self._calls = folder, folder / "calls"
+        shutil.copytree(os.path.join(ROOT, ".setup"), str(folder / ".setup"))
+        bin_folder = folder / "bin"
+        for name, text in dict(tools, interpreter=INTERPRETER).items():
+            _script(bin_folder / name, text)
+        self._environment = {"PATH": "%s:/usr/bin:/bin" % bin_folder, "HOME": str(folder), "CALLS": str(self._calls),
+                             "INTERPRETER": str(bin_folder / "interpreter")}
+
+    def make_trainer(self):
+        """What `make setup` says while it makes the trainer's environment, on one line."""
+        if self._run("find-python.sh", "6", "6").stdout:
+            pytest.skip("this machine has a CPython 3.6 in a folder of the system")
+        done = self._run("environment.sh", "trainer")
+        assert done.returncode == 1
+        return " ".join(done.stderr.split())
+
+    def calls(self):
+        """The installations that were asked for."""
+        lines = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return [line for line in lines if line.split()[1] in ("install", "create")]
+
+    def _run(self, script, *arguments):
+        return subprocess.run(["sh", ".setup/" + script] + list(arguments), cwd=str(self.folder), env=self._environment,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+
+
+def _script(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+
+
+def conda_call(tool, machine):
+    return "%s create --yes --prefix %s/.venv/python36 --override-channels --channel conda-forge python=3.6" % (
+        tool, machine.folder)
+
+
+def test_pyenv_installs_it(tmp_path):
+    machine = Machine(tmp_path / "machine", pyenv=INSTALL, conda=INSTALL)
+    said = machine.make_trainer()
+    assert "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with `pyenv install -s 3.6.15`" in said
+    assert "creating .venv/trainer with CPython 3.6.15" in said
+    assert machine.calls() == ["pyenv install -s 3.6.15"]
+
+
+@pytest.mark.parametrize("tool", ["conda", "mamba", "micromamba"])
+def test_conda_installs_it_into_the_projects_folder(tool, tmp_path):
+    machine = Machine(tmp_path / "machine", **{tool: INSTALL})
+    said = machine.make_trainer()
+    assert "installing it with `%s`" % conda_call(tool, machine) in said
+    assert "creating .venv/trainer with CPython 3.6.15" in said
+    assert machine.calls() == [conda_call(tool, machine)]
+
+
+def test_the_next_tool_is_tried_where_one_fails(tmp_path):
+    machine = Machine(tmp_path / "machine", pyenv=BROKEN, micromamba=BROKEN, conda=INSTALL)
+    said = machine.make_trainer()
+    assert "pyenv could not install CPython 3.6: no network" in said
+    assert "micromamba could not install CPython 3.6: no network" in said
+    assert "creating .venv/trainer with CPython 3.6.15" in said
+    assert [call.split()[0] for call in machine.calls()] == ["pyenv", "micromamba", "conda"]
+    assert not (machine.folder / ".venv" / "python36" / "conda-meta").exists()
+
+
+def test_without_a_tool_a_sentence_says_how_to_get_it(tmp_path):
+    machine = Machine(tmp_path / "machine")
+    assert "CPython 3.6 is needed, and none was found" in machine.make_trainer()
+    assert machine.calls() == []
+
+
+def test_a_python36_of_the_users_own_is_never_replaced(tmp_path):
+    machine = Machine(tmp_path / "machine", pyenv=INSTALL)
+    machine._environment["PYTHON36"] = "/no/such/python"
+    assert "PYTHON36=/no/such/python is not a CPython 3.6 that runs." in machine.make_trainer()
+    assert machine.calls() == []

@@ -1,0 +1,81 @@
+"""docs/OPTIONS.md, made from the parsers of the trainer and of the workers and from the arguments of ``open_stream``.
+
+    .venv/trainer/bin/python -m tests.support.options_page > docs/OPTIONS.md
+"""
+
+import argparse
+import dataclasses
+import inspect
+import sys
+
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.trainer import cli
+from stoker.trainer.feed import open_stream
+from stoker.workers import __main__ as workers
+
+HEAD = """# Options
+
+Made from the command lines by `python -m tests.support.options_page > docs/OPTIONS.md`; a test checks that it is up to
+date.
+
+Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
+overrides the variable. Variables of the trainer do not reach the workers that it starts itself.
+"""
+
+OPEN_STREAM = """
+## open_stream
+
+`stoker.open_stream(data, ...)` takes these keyword arguments. One with the name of an option of the trainer means the
+same, but some defaults differ. `start_step` is the `global_step` to resume from. After a wait of `stall_s` for a batch,
+the log gets a line. `bad_samples` is a file that gets one line per bad file.
+
+| argument | default |
+|---|---|
+"""
+
+
+def _default(action):
+    """The default as a reader types it, or the words of the help text for it; '' if there is none."""
+    if "default:" in action.help:
+        words = action.help.partition("(default: ")[2].rpartition(")")[0].replace(", here %(default)s", "")
+        if "%(default)" not in words:
+            return words
+    if action.default is None or action.default == [] or isinstance(action.default, bool):
+        return ""
+    return "`%s`" % ("%g" % action.default if isinstance(action.default, float) else action.default)
+
+
+def _row(action):
+    name = action.option_strings[-1] if action.option_strings else action.dest.upper()
+    value = action.metavar or ("|".join(action.choices) if action.choices else "")
+    if action.option_strings and action.nargs != 0 and value:
+        name += " " + value
+    meaning = " ".join(action.help.split()).partition(" (default: ")[0] % {"default": action.default}
+    return "| `%s` | %s | %s |\n" % tuple(text.replace("|", "\\|") for text in (name, _default(action), meaning))
+
+
+def _table(parser):
+    """Markdown: one row for each option of ``parser``, in the order of its help."""
+    actions = [action for group in parser._action_groups for action in group._group_actions
+               if not isinstance(action, argparse._HelpAction)]
+    return "| option | default | meaning |\n|---|---|---|\n" + "".join(map(_row, actions))
+
+
+def _arguments():
+    rows = [(parameter.name, parameter.default) for parameter in inspect.signature(open_stream).parameters.values()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    taken = {name for name, _ in rows}
+    rows += [(field.name, field.default) for field in dataclasses.fields(StreamOptions) if field.name not in taken]
+    assert taken >= {field.name for field in dataclasses.fields(JobOptions)}
+    return "".join("| `%s` | `%r` |\n" % row for row in rows)
+
+
+def page():
+    """The whole document."""
+    return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
+           "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s%s%s" % (
+               HEAD, _table(cli._parser()), _table(workers._parser()), OPEN_STREAM, _arguments())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,88 @@
+"""The documents: their length, their links, and that their options, files and defaults are those of the code."""
+
+import glob
+import os
+import re
+
+import pytest
+
+from stoker.trainer import cli
+from stoker.workers import __main__ as workers
+from tests.support import options_page
+from tests.support.documents import ROOT, documents, read
+
+#: Options in the documents that belong to other programs than Stoker's.
+OF_OTHERS = {
+    "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
+    "--help", "--strict", "--seconds", "--runs", "--guided",                            # all; mypy; the tests' programs
+}
+
+
+def options_of(parser):
+    return {name for action in parser._actions for name in action.option_strings}
+
+
+def anchors(path):
+    """The anchors that GitHub gives to the headings of a document."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", read(path), re.MULTILINE)}
+
+
+def test_the_page_of_options_is_up_to_date():
+    assert read("docs/OPTIONS.md") == options_page.page(), "run: python -m tests.support.options_page > docs/OPTIONS.md"
+
+
+@pytest.mark.parametrize("path, words, lines", [("README.md", 900, 120), ("ARCHITECTURE.md", 10000, 150)])
+def test_documents_are_short(path, words, lines):
+    assert len(read(path).split()) <= words and len(read(path).splitlines()) <= lines
+
+
+@pytest.mark.parametrize("path", documents())
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", read(path)):
+        file, _, anchor = target.partition("#")
+        to = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
+        assert os.path.exists(os.path.join(ROOT, to)), target
+        assert not anchor or anchor in anchors(to), target
+
+
+@pytest.mark.parametrize("path", documents())
+def test_files_and_modules_of_the_documents_exist(path):
+    text = read(path)
+    for name in re.findall(r"`((?:pipeline|workers|trainer|tests|benchmarks|stoker)/[\w/.*-]*)`", text):
+        assert glob.glob(os.path.join(ROOT, name)) or glob.glob(os.path.join(ROOT, name + ".*")), name
+    for name in re.findall(r"(?<![\w-])(?:stoker\.(?:pipeline|workers|trainer)|tests)\.[\w.]*\w", text):
+        parts = name.replace("stoker.", "").split(".")
+        module = os.path.join(ROOT, *parts)
+        assert (os.path.exists(module + ".py") or os.path.exists(module + "/__init__.py")
+                or os.path.exists(os.path.dirname(module) + ".py")), name          # the last: a name in that module
+
+
+@pytest.mark.parametrize("path", documents())
+def test_options_of_the_documents_exist(path):
+    known = options_of(cli._parser()) | options_of(workers._parser()) | OF_OTHERS
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
+
+
+@pytest.mark.parametrize("path", [path for path in documents() if path != "docs/BENCHMARKS.md"] + [".env"])
+def test_the_language_is_plain(path):
+    assert not re.findall(r"(?i)\b(?:nobody|somebody|whoever)\b", read(path))
+
+
+def test_env_has_every_setting_of_the_compose_files_with_its_default():
+    settings = dict(re.findall(r"^#(\w+)=(.*)$", read(".env"), re.MULTILINE))
+    for path in glob.glob(os.path.join(ROOT, "docker-compose*.yml")):
+        for name, default in re.findall(r"\$\{(\w+)(?::-([^}]*))?", re.sub(r"(^|\s)#.*", "", read(path))):
+            assert name in settings, (path, name)
+            assert not default or settings[name] == default, (path, name)
+
+
+def test_env_has_the_defaults_of_the_trainer():
+    defaults = {"STOKER_" + name[2:].upper().replace("-", "_"): action.default
+                for action in cli._parser()._actions for name in action.option_strings}
+    settings = re.findall(r"^#(STOKER_\w+)=(.*)$", read(".env"), re.MULTILINE)
+    for name, value in settings:
+        if name != "STOKER_USER" and defaults[name] is not None:
+            default = defaults[name][0] if isinstance(defaults[name], tuple) else defaults[name]
+            assert value == ("%g" % default if isinstance(default, float) else str(default)), name
+    assert len(settings) > 10
