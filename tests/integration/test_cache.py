@@ -21,7 +21,7 @@ COUNT = 120
 
 @pytest.fixture(scope="session")
 def settled(pictures):
-    """The pictures, old enough to be kept."""
+    """The pictures, old enough to be stored."""
     newest = max(os.stat(path).st_ctime for path in glob.glob(os.path.join(pictures, "*", "*")))
     wait_for(lambda: time.time() > newest + 2.5, "the pictures' age")
     return pictures
@@ -36,7 +36,7 @@ def run_of(data, path, workers=1, **options):
 
 
 def kept(folder, root):
-    """(pixels by path, how many of them were copied) by a worker in this process."""
+    """(pixels by path, number of samples that were copied) by a worker in this process."""
     pictures.cache = Cache(str(folder), 1.0, lambda text, error: None)
     try:
         names = list(scan_folder(root).paths)
@@ -125,7 +125,7 @@ def test_folder_that_cannot_be_made_is_logged_once_and_the_run_continues(settled
     assert len([line for line in host.lines if "no cache: " in line and "Not a directory" in line]) == 1
 
 
-def test_folder_removed_amid_the_run(settled, tmp_path):
+def test_folder_removed_during_the_run(settled, tmp_path):
     wanted = run_of(settled, tmp_path / "without")
     folder = tmp_path / "cache"
     with opened(settled, tmp_path / "audit", workers=2, prefetch=4, cache=folder, cache_gb=0.1,

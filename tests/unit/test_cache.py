@@ -273,7 +273,7 @@ def test_other_files_in_the_folder_stay(host, photos):
     assert host.logged("cannot write") == []
 
 
-# ------------------------------------------------------------------------------------------------------------ trouble
+# ----------------------------------------------------------------------------------------------------------- problems
 
 def test_files_of_the_cache_that_cannot_be_used_leave_no_descriptor(host, photos):
     host.batch(photos)
