@@ -172,7 +172,7 @@ def test_garbage_before_hello(reference, pictures, tmp_path, own_generators):
     assert run.content() == reference[:15]
     assert run.redone == 0                                                # not a single lease was disturbed
     assert 3 < len(run.log.having("dropped a message of an unknown peer")) < 200
-    assert "messages of older runs answered" in run.log.having("at the door")[0]
+    assert "messages of older runs answered" in run.log.having("rejected connections")[0]
     assert not run.log.having("an old run")                               # which deserves no warning
 
 

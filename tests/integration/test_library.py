@@ -80,7 +80,7 @@ def test_resume(folder):
 def test_own_generator(folder):
     """The generator of docs/OWN_CODE.md inverts the pictures, and its command trains."""
     (folder / "inverted.py").write_text(block("docs/OWN_CODE.md", "program: generator"))
-    python(folder, "-c", "from stoker.trainer.feed import open_stream\n"
+    python(folder, "-c", "from stoker import open_stream\n"
                          "def first(generator):\n"
                          "    with open_stream('photos', generator=generator, workers=1) as batches:\n"
                          "        return next(iter(batches)).images\n"

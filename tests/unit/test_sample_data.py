@@ -29,7 +29,7 @@ def test_a_set_is_a_dataset_of_two_classes(tmp_path):
     assert write(folder, count=7, seed=3)
     data = scan_folder(folder)
     assert data.classes == CLASSES and data.labels == (0, 0, 0, 0, 1, 1, 1)
-    assert data.left_out == ((MARKER, "hidden by a dot before its name"),)
+    assert data.left_out == ((MARKER, "hidden: its name begins with a dot"),)
     assert os.listdir(str(tmp_path / "new")) == ["set"]
     sizes = set()
     for path in data.paths:
