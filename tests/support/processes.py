@@ -257,7 +257,7 @@ class Run:
     def redone(self):
         """Steps that were granted again because their lease ended without a batch. Those that were merely late, as on a
         slow machine any may be, and went to a second worker as well, are none."""
-        return self.stream._coordinator._scheduler.redone
+        return self.stream._coordinator._session._scheduler.reassigned
 
     def take(self, count):
         """The next ``count`` batches."""
