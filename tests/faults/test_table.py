@@ -322,7 +322,7 @@ def test_the_trainer_is_killed_while_workers_drain(pictures, own_generators, tab
         time.sleep(0.3)
         assert len(worker_pids(workers.pid)) == 2    # they finish what they do
         trainer.send_signal(signal.SIGKILL)
-        assert workers.wait() == 0                   # nobody wants it any more
+        assert workers.wait() == 0                   # there is no trainer any more
     assert "still busy" not in workers.text and "Traceback" not in workers.text
     table("trainer", "SIGKILL, while the workers drain", "the workers leave, with exit code 0", "no step",
           time.monotonic() - began)

@@ -150,7 +150,7 @@ def _stopped_amid_a_transaction(host, photos):
     raise AssertionError("it ended")
 
 
-def test_process_killed_amid_a_transaction(host, photos):
+def test_process_killed_in_a_transaction(host, photos):
     host.batch(photos, ["%02d.png" % number for number in range(10)])
     host.end()
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_process_killed_amid_a_transaction(host, photos):
     assert host.logged("damaged") == []
 
 
-def test_process_suspended_amid_a_transaction_does_not_hold_up_others(host, photos):
+def test_process_suspended_in_a_transaction_does_not_hold_up_others(host, photos):
     wanted = host.decoded(photos)
     host.batch(photos, ["%02d.png" % number for number in range(10)])
     cache = host.worker()
