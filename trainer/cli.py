@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import FrameType
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import configargparse
 
@@ -17,6 +17,8 @@ from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB,
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import LocalOptions, open_dataset, start_stream
+
+Options = TypeVar("Options", JobOptions, StreamOptions)
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -150,12 +152,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
-    job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode,
-                     args.on_bad_image, args.exif_rotate, args.follow_links)
-    options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
-                            worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
-                            audit=args.audit, health_file=args.health_file, keys=args.keys,
-                            insecure=args.insecure)
+    job, options = _options(JobOptions, args), _options(StreamOptions, args)
     local = LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
@@ -203,6 +200,11 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
           flush=True)
     lock.close()
     return EXIT_TERMINATED if result.stopped else 0
+
+
+def _options(cls: Type[Options], args: argparse.Namespace) -> Options:
+    """The options of ``cls`` that the command line has; the others keep their defaults."""
+    return cls(**{field.name: getattr(args, field.name) for field in fields(cls) if hasattr(args, field.name)})
 
 
 def _data(args: Any) -> Union[str, int]:

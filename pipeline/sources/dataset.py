@@ -22,7 +22,10 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
+    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``.
+
+    ``scan_folder("photos/").split(0.2, seed=0)`` gives two of them.
+    """
 
     root: str                              # absolute folder; '' for generated records
     classes: Tuple[str, ...]
