@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, GENERATORS, MAX_CACHE_GB, JobOptions, StreamOptions,
-                                     check_whole, is_number)
+                                     WorkerOptions, check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.folder import scan_folder
@@ -112,10 +112,11 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
         if processes:
-            own = [] if job.generator in GENERATORS else [job.generator]
-            cache = None if local.cache is None else os.fspath(local.cache)
-            stream.attach(LocalWorkers(stream.address, processes, local.python, own, job.follow_links,
-                                       stream.local_keys, autoscaler, cache, local.cache_gb))
+            own = () if job.generator in GENERATORS else (job.generator,)
+            cache = None if local.cache is None else os.path.abspath(os.fspath(local.cache))
+            worker_options = WorkerOptions(stream.address, None, None, own, job.follow_links, cache, local.cache_gb,
+                                           once=True, quiet=True)
+            stream.attach(LocalWorkers(worker_options, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()
         raise

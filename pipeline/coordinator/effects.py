@@ -15,13 +15,9 @@ from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Ref
 WorkerKey = bytes  # names one connection of one worker
 
 
-# ------------------------------------------------------------------------------------------------- of the scheduler
-
-@dataclass(frozen=True)
-class Grant:
+class Grant(NamedTuple):
     """Send the worker a lease for this position. ``attempt`` counts the position's leases from 1. ``isolated``:
     workers died at this position, so the worker first tries each sample in a process of its own."""
-
     worker: WorkerKey
     lease: int
     position: int
@@ -29,10 +25,8 @@ class Grant:
     isolated: bool = False
 
 
-@dataclass(frozen=True)
-class Revoke:
+class Revoke(NamedTuple):
     """Tell the worker that this lease is not needed any more."""
-
     worker: WorkerKey
     lease: int
 
@@ -40,42 +34,33 @@ class Revoke:
 @dataclass(frozen=True)
 class Accept:
     """Keep the batch that was just received: it is the first for its position."""
-
     worker: WorkerKey
     position: int
     attempt: int
     took_s: float = field(default=0.0, compare=False)    # since its lease was granted; 0 if that had ended before
 
 
-@dataclass(frozen=True)
-class Duplicate:
+class Duplicate(NamedTuple):
     """Drop the batch that was just received: its position had one already."""
-
     worker: WorkerKey
     position: int
 
 
-@dataclass(frozen=True)
-class Unknown:
+class Unknown(NamedTuple):
     """The message was dropped: this worker is no member, or names a lease that never was. It may say Hello."""
-
     worker: WorkerKey
     what: str
 
 
-@dataclass(frozen=True)
-class Gone:
+class Gone(NamedTuple):
     """The worker is no member any more, or silent. Its open positions are reassigned."""
-
     worker: WorkerKey
     why: str
     positions: int
 
 
-@dataclass(frozen=True)
-class Abort:
+class Abort(NamedTuple):
     """The run cannot be completed: ``position`` failed too often, last with ``error``."""
-
     position: int
     error: str
     traceback: str
@@ -84,12 +69,9 @@ class Abort:
 SchedulerEffect = Union[Grant, Revoke, Accept, Duplicate, Unknown, Gone, Abort]
 
 
-# ------------------------------------------------------------------------------------------------- of the session
-
 class Invite(NamedTuple):
-    """Send ``welcome``. If it can be sent, call ``session.joined(peer, hello, now)``, else ``session.lost(peer, now)``:
-    a connection that broke leaves its messages behind, and must not become a member by them."""
-
+    """Send ``welcome``. If it can be sent, admit the peer and call ``session.joined(peer, hello, now)``, else
+    ``session.lost(peer, now)``: a connection that broke leaves its messages behind, and is no member by them."""
     peer: WorkerKey
     hello: Hello
     welcome: Welcome
@@ -97,14 +79,12 @@ class Invite(NamedTuple):
 
 class Send(NamedTuple):
     """Send ``message`` to each of ``peers``; tell ``session.unreachable`` about those to which it cannot be sent."""
-
     peers: Tuple[WorkerKey, ...]
     message: Union[Lease, Revoked, Refused, Alive, Stop]
 
 
 class Deliver(NamedTuple):
     """Copy ``views`` into memory of the trainer's own, and hand the batch of ``planned`` to the consumer."""
-
     planned: PlannedBatch
     message: Produced
     views: Tuple["np.ndarray", ...]     # on the frames that came; checked against the job
@@ -114,30 +94,20 @@ class Deliver(NamedTuple):
     wire_s: float
 
 
-class Admit(NamedTuple):
-    """The peer is a member now, with so many leases at most: more bytes of it may be under way."""
-
-    peer: WorkerKey
-    capacity: int
-
-
 class Shut(NamedTuple):
     """Disconnect the peer."""
-
     peer: WorkerKey
 
 
 class Log(NamedTuple):
     """Write a line to the log."""
-
     text: str
     is_warning: bool = False
 
 
 class Fail(NamedTuple):
     """End the run with this error."""
-
     error: StokerError
 
 
-Effect = Union[Invite, Send, Deliver, Admit, Shut, Log, Fail]
+Effect = Union[Invite, Send, Deliver, Shut, Log, Fail]

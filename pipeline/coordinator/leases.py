@@ -1,31 +1,24 @@
 """LeaseScheduler: which worker produces which position. Pure: time comes in, effects go out.
 
-A position of the stream goes through
-
     ungranted ──grant──> open ──batch──> ready ──take──> taken
                          │  ▲
                          └──┘ its last lease ended without a batch: reassigned, before any new position is granted
 
-and only ``take`` moves the window [head, head + prefetch) in which positions may be open or ready: ``prefetch`` bounds
-the memory, whatever the workers do. A lease is live until
+Only ``take`` moves the window [head, head + prefetch) in which positions may be open or ready: that bounds the memory.
+A lease is live until
 
-    its batch arrives       receive() got the lease's id: the position is ready, other leases on it are revoked
+    its batch arrives       the position is ready, other leases on it are revoked
     its worker is lost      the connection is gone, or the worker said Hello again
     its worker is silent    not heard for ``lease_s``: a frozen or unreachable process
     its worker leaves       a worker that drains keeps only the lease that it is working on
-    it failed               the generator raised; another worker tries. After ``max_failures`` on one position, by workers
-                            that had delivered a batch before or with no other worker left to try, the run is aborted
-    its worker broke the protocol    it is no member any more; another worker tries
+    it failed               the generator raised; another worker tries (when the run is aborted: ``tables.py``)
+    its worker broke the protocol    and is no member any more; another worker tries
 
 A batch that arrives after its lease ended is still accepted while its position is open: the plan fixes what a position
-holds, so it does not matter which worker is late. When a position becomes a straggler: ``stragglers.py``.
-
-A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers: with the
-batch if it was working on it, else with Returned. Until then it counts against the worker's capacity, so a worker that
-hangs or is slow is given nothing on top.
-
-After ``ISOLATION_DEATHS`` workers died while they held a position, its leases are *isolated*: the next worker tries each
-sample in a process of its own, to find the file that kills.
+holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
+with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top.
+After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
+process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
 
 Rules for the caller: hand in every waiting message before ``tick``; call ``tick`` no later than ``next_deadline()``;
 after an absence (a suspended process) call ``suspended_for`` first, so that no lease expires because of it.
@@ -39,7 +32,7 @@ from stoker.pipeline.coordinator.effects import (
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import (
     ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, describe, may_still_produce, may_try, others_may_try)
-from stoker.pipeline.protocol.messages import Alive, Failed, FromWorker, Hello, Leaving, Produced, Returned
+from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Returned
 
 Effects = List[SchedulerEffect]
 
@@ -69,8 +62,6 @@ class LeaseScheduler:
         self.backups = 0                   # further leases for stragglers
         self.reassigned = 0                # positions that were granted again after a lost lease
 
-    # ------------------------------------------------------------------------------------- what the caller may ask
-
     @property
     def head(self) -> int:
         """The next position to be taken."""
@@ -95,7 +86,7 @@ class LeaseScheduler:
         return self._ticked_s + (MIN_IDLE_S if self._open and self._has_idle_worker() else self._interval_s)
 
     def describe(self, now: float) -> str:
-        """The state in one clause, for errors and warnings."""
+        """The state of all workers in one clause, for errors and warnings."""
         return describe(self._workers, self._leases, now)
 
     def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
@@ -114,13 +105,9 @@ class LeaseScheduler:
         """Members that are not silent."""
         return sum(not worker.silent for worker in self._workers.values())
 
-    # ------------------------------------------------------------------------------------------------ what happens
-
     def receive(self, key: WorkerKey, message: FromWorker, now: float) -> Effects:
         """A worker sent a message."""
         effects: Effects = []
-        if not isinstance(message, (Hello, Produced, Failed, Returned, Leaving, Alive)):
-            raise TypeError("%r is no message of a worker" % (message,))
         if isinstance(message, Hello):
             self._join(key, message.capacity, now, effects)
         elif key not in self._workers:
@@ -215,11 +202,11 @@ class LeaseScheduler:
         worker = self._workers[key]
         effects.append(Gone(key, why, len(worker.leases)))
         for lease in sorted(worker.leases):
-            position, entry = self._leases[lease].position, self._open[self._leases[lease].position]
-            if died and entry.dies(self._leases[lease].isolated, self._max_deaths,
-                                   others_may_try(key, entry, self._workers)):
-                effects.append(Abort(position, "%d workers died while they held it; the last %s" % (entry.deaths, why),
-                                     ""))
+            held = self._leases[lease]
+            entry = self._open[held.position]
+            if died and entry.dies(held.isolated, self._max_deaths, others_may_try(key, entry, self._workers)):
+                effects.append(Abort(held.position, "%d workers died while they held it; the last %s"
+                                     % (entry.deaths, why), ""))
                 entry.deaths = entry.isolated_deaths = 0      # one Abort is enough
         self._release(worker.leases)
         if worker.waits:
@@ -312,8 +299,6 @@ class LeaseScheduler:
                                  message.traceback))
         self._remove_if_drained(key, "drained", effects)
 
-    # ---------------------------------------------------------------------------------------------------- who next
-
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
@@ -333,7 +318,10 @@ class LeaseScheduler:
         return effects
 
     def _has_work(self) -> bool:
-        return bool(self._unassigned) or bool(self._stragglers) or self._next_ungranted < min(self._end, self._head + self._prefetch)
+        return bool(self._unassigned or self._stragglers) or self._next_ungranted < self._window_end()
+
+    def _window_end(self) -> int:
+        return min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
         """Unassigned positions first, then stragglers that another worker holds, then the next new one."""
@@ -346,7 +334,7 @@ class LeaseScheduler:
                 self._stragglers.remove(position)
                 self.backups += 1
                 return position
-        if self._next_ungranted < min(self._end, self._head + self._prefetch):
+        if self._next_ungranted < self._window_end():
             self._next_ungranted += 1
             return self._next_ungranted - 1
         return None
@@ -359,5 +347,5 @@ class LeaseScheduler:
 
     def _has_idle_worker(self) -> bool:
         """A worker has room, and every position in the window is assigned."""
-        return not self._unassigned and self._next_ungranted >= min(self._end, self._head + self._prefetch) and any(
+        return not self._unassigned and self._next_ungranted >= self._window_end() and any(
             self._workers[key].has_room for key in self._waiting)

@@ -33,14 +33,14 @@ class Notices:
         leases = members * hello.capacity
         if leases > self._prefetch and not self._said_narrow:
             self._said_narrow = True
-            lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s" % (
-                members, leases, self._prefetch, self._prefetch_option), True))
+            lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s"
+                             % (members, leases, self._prefetch, self._prefetch_option), True))
         decoder = hello.versions.partition(", ")[2]
         is_second = len(self.decoders) == 1 and decoder not in self.decoders
         if is_second or not self.decoders:
             self.decoders.add(decoder)
         if is_second and self._has_pictures:
-            lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its last bits "
-                             "between them; for a run that is repeatable to the byte, use one Pillow version"
+            lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its last "
+                             "bits between them; for a run that is repeatable to the byte, use one Pillow version"
                              % " and ".join(sorted(self.decoders)), True))
         return lines

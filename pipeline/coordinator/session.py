@@ -3,11 +3,10 @@
             stop()                   every member has read Stop, or the time is over
     RUNNING ───────────> STOPPING ──────────────────────────────────────────────────> OVER
 
-It knows the members and what they may still send, checks every message against the job, holds the LeaseScheduler and the
-limits of peers, and says what to tell to which peer. ``thread.py`` holds socket, clock and the one copy, as
-``workers/process.py`` does for ``workers/session.py``.
+It knows the members, checks every message against the job, holds the LeaseScheduler and the limits of peers, and says
+what to send to which peer. ``thread.py`` carries out, as ``workers/process.py`` does for ``workers/session.py``.
 
-A turn of the caller: ``wake``, ``receive`` for every waiting message, ``incident`` for what the socket noticed, ``tick``.
+A turn of the caller: ``wake``, ``receive`` for each message, ``incident`` for what the socket noticed, ``tick``.
 """
 
 from collections import Counter
@@ -18,7 +17,7 @@ import numpy as np
 
 from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
 from stoker.pipeline.coordinator.effects import (
-    Abort, Accept, Admit, Deliver, Effect, Fail, Gone, Grant, Invite, Log, Revoke, SchedulerEffect, Send, Shut, Unknown,
+    Abort, Accept, Deliver, Effect, Fail, Gone, Grant, Invite, Log, Revoke, SchedulerEffect, Send, Shut, Unknown,
     WorkerKey)
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
@@ -58,11 +57,8 @@ def job_message(job: JobOptions, datasets: Splits) -> Job:
 
 
 class CoordinatorSession:
-    """The trainer's side of the conversation with all workers of a run, named ``run``, from position ``start`` on.
-
-    All times are seconds of one monotonic clock. ``fleet``, ``status_line`` and ``last_problem`` may be read by other
-    threads: they are replaced, never changed.
-    """
+    """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
+    All times are seconds of one monotonic clock. Other threads may read fleet, status_line and last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float) -> None:
@@ -114,8 +110,8 @@ class CoordinatorSession:
     # --------------------------------------------------------------------------------------------- what happens
 
     def wake(self, now: float) -> None:
-        """The caller begins a turn. A long time since the last call means that it was absent (a suspended process, or one
-        that was busy): that is no worker's fault, so it counts neither for leases nor as a flood of Hellos."""
+        """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
+        fault, so the time counts neither for leases nor for the flood of Hellos that waits."""
         gap_s, self._called_s = now - self._called_s, now
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
@@ -152,7 +148,7 @@ class CoordinatorSession:
 
     def joined(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         """Welcome was sent to the peer."""
-        effects: Effects = [Admit(peer, hello.capacity)]
+        effects: Effects = []
         if peer not in self._members:
             self._members[peer] = hello
             effects += self._notices.joined(hello, len(self._members))
@@ -199,9 +195,8 @@ class CoordinatorSession:
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
-        """The run ends. Every member is told, and asked until it has read it or ``limit_s`` is over: a worker's socket drops
-        what it has not read when its connection breaks, so if this end closed at once, a worker could miss the end of
-        the run and, with ``--once``, wait for ever."""
+        """The run ends: members are told until each has read it, or ``limit_s`` is over. A worker's socket drops what
+        it has not read when its connection breaks: if this end closed at once, a worker could miss the end."""
         self.state, self._stop_at_s = State.STOPPING, now + limit_s
         self._unread, self._pinged_s = set(self._members), now
         return [Send(tuple(self._members), Stop(reason))]

@@ -1,4 +1,4 @@
-"""The rows of the LeaseScheduler's tables: an open position, a live lease, a worker; and what can be read off them."""
+"""The rows of the LeaseScheduler's tables: an open position, a live lease, a worker; and which worker may try what."""
 
 from dataclasses import dataclass, field
 from typing import Dict, Mapping, Set
@@ -29,8 +29,9 @@ class OpenPosition:
         self.failures += 1
         self.proven_failures += proven
         self.failed.add(key)
-        self.aborted = self.proven_failures >= max_failures or (self.failures >= max_failures and not others_may_try)
-        return self.aborted
+        too_often = self.proven_failures >= max_failures or (self.failures >= max_failures and not others_may_try)
+        self.aborted = self.aborted or too_often
+        return too_often
 
     def dies(self, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
         """A worker died while it held a lease on it. True: the run is to be aborted."""

@@ -16,7 +16,7 @@ from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Wire
 from stoker.pipeline.coordinator.buffers import BufferPool
-from stoker.pipeline.coordinator.effects import Admit, Deliver, Effect, Fail, Invite, Log, Send, Shut
+from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
@@ -53,11 +53,12 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
         elif isinstance(effect, Log):
             log.log(logging.WARNING if effect.is_warning else logging.INFO, "%s", effect.text)
         elif isinstance(effect, Invite):
-            sent = wire.send(effect.peer, codec.encode(effect.welcome))
-            carry_out(session.joined(effect.peer, effect.hello, now) if sent else session.lost(effect.peer, now),
-                      now, session, wire, deliver, fail)
-        elif isinstance(effect, Admit):
-            wire.admit(effect.peer, effect.capacity)
+            if wire.send(effect.peer, codec.encode(effect.welcome)):
+                wire.admit(effect.peer, effect.hello.capacity)
+                following = session.joined(effect.peer, effect.hello, now)
+            else:
+                following = session.lost(effect.peer, now)
+            carry_out(following, now, session, wire, deliver, fail)
         elif isinstance(effect, Shut):
             wire.shut(effect.peer)
         elif isinstance(effect, Fail):
@@ -65,8 +66,8 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
 
 
 class Coordinator(threading.Thread):
-    """Hands every batch of ``plan`` from position ``start`` on to ``deliver(position, batch)``, in any order and from this
-    thread; what ends the run goes to ``fail``. Raises ConfigError if the address cannot be bound."""
+    """Hands every batch of ``plan`` from position ``start`` on to ``deliver(position, batch)``, in any order and from
+    this thread; what ends the run goes to ``fail``. Raises ConfigError if the address cannot be bound."""
 
     def __init__(self, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  deliver: Callable[[int, Batch], None], fail: Callable[[StokerError], None]) -> None:

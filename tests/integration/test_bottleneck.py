@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.integration.conftest import draw
-from tests.support.processes import ROOT, opened, workers_program
+from tests.support.processes import ROOT, opened, python_with_path, workers_program
 from tests.support.relay import Relay
 from tests.support.training import finished
 
@@ -48,16 +48,17 @@ def first_named(run, step_s):
     raise AssertionError("the run ended before anything was named")
 
 
-def slow(monkeypatch, where, seconds):
-    monkeypatch.setenv("PYTHONPATH", SLOW)
+def slow(monkeypatch, folder, python, where, seconds):
+    """An interpreter for slow workers."""
     monkeypatch.setenv("SLOW_WHERE", where)
     monkeypatch.setenv("SLOW_S", str(seconds))
+    return python_with_path(folder, SLOW, python)
 
 
 @pytest.mark.parametrize("where", ["storage", "augment"])
 def test_a_slow_stage(pictures, tmp_path, worker_python, monkeypatch, where):
-    slow(monkeypatch, where, 0.02)
-    with opened(pictures, tmp_path / "audit", workers=CORES, generator="augmented", worker_python=worker_python,
+    python = slow(monkeypatch, tmp_path, worker_python, where, 0.02)
+    with opened(pictures, tmp_path / "audit", workers=CORES, generator="augmented", worker_python=python,
                 **OPTIONS) as run:
         assert first_named(run, 0.005).startswith("bottleneck: %s: the trainer waits " % where)
 

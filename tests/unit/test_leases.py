@@ -8,7 +8,7 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Duplicate, Gone, 
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.stragglers import MIN_DURATIONS, MIN_STRAGGLER_S
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned, Stop
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned
 from tests.support.invariants import check_invariants
 
 LEASE_S = 4.0
@@ -534,19 +534,6 @@ def test_ticks_before_the_deadline_do_nothing(fleet):
     deadline_s = fleet.scheduler.next_deadline()
     fleet.scheduler.tick(deadline_s - 0.01)
     assert fleet.scheduler.next_deadline() == deadline_s
-
-
-# ------------------------------------------------------------------------------------------------------- nonsense
-
-def test_a_message_that_no_worker_may_send_raises_and_changes_nothing(fleet):
-    fleet.hello("a", 2)
-    fleet.pass_time(LEASE_S + 1)
-    before = fleet.tables()
-    for message in (Stop("no"), None, "Hello"):
-        for worker in ("a", "a stranger"):
-            with pytest.raises(TypeError, match="is no message of a worker"):
-                fleet.say(worker, message)
-    assert fleet.tables() == before
 
 
 @pytest.mark.parametrize("message", [Alive("run"), Produced("run", 1, 0, 1, (), 0.1, ()), Leaving("run", -1, ""),

@@ -96,10 +96,11 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     count, = counts
     own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
     if produced_indices(own, replacements, [item.index for item in output.skipped], count) is None:
-        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease%s"
-                         % (count, len(output.skipped), len(own), replacements and " (with %d replacements in place of bad ones: "
-                            "generators.batch_of sees to that)" % len(replacements) or ""))
-    # copied: ZeroMQ sends them later, and a user's generator may fill the same array again by then
+        raise ValueError(subject + "%d samples and %d skipped, must be %d together, as many as are in the lease%s"
+                         % (count, len(output.skipped), len(own),
+                            " (it has %d replacements for bad samples: use generators.output.batch_of)"
+                            % len(replacements) if replacements else ""))
+    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in GENERATORS or not array.flags.c_contiguous)
                         for array in output.arrays),
                   tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))
