@@ -4,13 +4,13 @@ A worker that gets an *isolated* lease (other workers died of it) tests its samp
 generator runs there on leases of a single sample. A sample at which ``DEATHS`` children died, a fresh one each time, is
 bad: kills from outside do not hit the same sample so often. The other samples are produced in the worker as usual.
 
-Worker and child exchange messages of the protocol over the child's standard input and output.
+Worker and child exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
 """
 
 import os
-import struct
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -28,7 +28,6 @@ from stoker.workers.supervisor import explain_exit
 DEATHS = 3
 EXIT_WITHIN_S = 5.0          # for a child whose pipe has ended
 _RUN = "quarantine"
-_LENGTH = struct.Struct("<I")
 
 
 class Quarantined(NamedTuple):
@@ -85,8 +84,8 @@ class _Children:
                 _write(process.stdin, lease)
                 answer = _read(process.stdout)
             except BrokenPipeError:          # it died between two samples
-                answer = None
-            if answer is not None:
+                answer = b""
+            if answer:
                 message = decode_from_worker([answer])
                 assert isinstance(message, Produced)
                 return message.skipped[0].reason if message.skipped else None
@@ -96,7 +95,7 @@ class _Children:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._process = process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if _read(process.stdout) is None:
+        if not _read(process.stdout):
             raise RuntimeError("a process to test samples in cannot be started: it ended with %s"
                                % explain_exit(self._end(EXIT_WITHIN_S)))
         _write(process.stdin, Welcome(_RUN, self._job, 0.0))
@@ -121,18 +120,14 @@ class _Children:
 
 def _write(pipe: Any, message: Any) -> None:
     frame, = encode(message)
-    pipe.write(_LENGTH.pack(len(frame)) + frame)
+    pipe.write(b64encode(frame) + b"\n")
     pipe.flush()
 
 
-def _read(pipe: Any) -> Optional[bytes]:
-    """The next frame, None at the end."""
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    length, = _LENGTH.unpack(head)
-    frame = pipe.read(length)
-    return frame if len(frame) == length else None
+def _read(pipe: Any) -> bytes:
+    """The next frame; b'' at the end, also in the middle of a frame."""
+    line = pipe.readline()
+    return b64decode(line) if line.endswith(b"\n") else b""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -145,10 +140,10 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer
     _write(answers, Alive(_RUN))
-    welcome = decode_from_trainer([_read(leases) or b""])
+    welcome = decode_from_trainer([_read(leases)])
     assert isinstance(welcome, Welcome)
     job = welcome.job
-    for frame in iter(lambda: _read(leases) or b"", b""):
+    for frame in iter(lambda: _read(leases), b""):
         lease = decode_from_trainer([frame])
         assert isinstance(lease, Lease)
         skipped: Tuple[Skipped, ...] = ()

@@ -41,7 +41,7 @@ def test_the_step_of_a_killed_worker_is_redone_long_before_its_lease_ends(refere
     assert run.content() == reference[:15]
     assert (position, pid) not in diary(own_generators, "end")
     assert run.entries()[position]["attempt"] == 2
-    assert len(run.log.having("lost the connection; its")) == 1
+    assert len(run.log.having(" are reassigned")) == 1
 
 
 def test_all_workers_killed_again_and_again(reference, pictures, tmp_path, own_generators):

@@ -10,7 +10,6 @@ import pytest
 
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.workers.cache import Cache
-from stoker.workers.generators import pictures
 from tests.support.caching import batch, entries, in_use, job, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
