@@ -136,13 +136,12 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     job = Job("image", (ArraySpec("images", "uint8", (size, size, 3)), ArraySpec("labels", "int32", (1,))), 32, 0,
               "fastest", root)
 
-    def produce() -> None:
-        for _ in pictures.image(iter(leases), job):
+    def produce(cache: Optional[Cache] = None) -> None:
+        for _ in pictures.image(iter(leases), pictures.with_cache(job, cache)):
             pass
 
-    pictures.cache = None
     decoded_us = _us(produce, len(paths))
-    pictures.cache = cache = Cache(folder, 8.0, lambda text, error: None)
+    cache = Cache(folder, 8.0, lambda text, error: None)
     cache.use(job)
     writer, spent_s = cache._writer, []
     assert writer is not None
@@ -155,10 +154,10 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
         return done
 
     writer._store = timed  # type: ignore[method-assign]
-    produce()
+    produce(cache)
     cache.close()
     cache.use(job)
-    batch_us = min(_us(produce, len(paths)) for _ in range(5))
+    batch_us = min(_us(lambda: produce(cache), len(paths)) for _ in range(5))
     sample_paths, pixels = [resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
 
     def look_up() -> None:

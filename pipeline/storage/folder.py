@@ -31,8 +31,6 @@ MAX_FILE_BYTES = 1 << 30
 MAX_REASON_CHARS = 200
 #: A file changed in the last seconds may change again without getting other times.
 _RACY_S = 2.0
-#: Whether jobs may follow links that lead out of the data folder; set from this process's own command line.
-may_follow_links = False
 
 
 class BadFile(Exception):
@@ -66,7 +64,7 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
     below its data folder, whatever a lease says. Raises ConfigError if this host has no such root, or every file in it
-    would count as missing; or if this worker's own command line does not permit to follow links.
+    would count as missing.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
@@ -77,9 +75,6 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
-    if follow_links and not may_follow_links:
-        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
-                          "--follow-links" % (root, socket.gethostname()))
     return SamplePath(os.path.join(folder, name), None if follow_links else folder)
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.workers.cache import Cache
-from stoker.workers.generators import pictures
-from tests.support.caching import batch, entries, job, same
+from tests.support.caching import batch, entries, in_use, job, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
 
@@ -37,14 +36,14 @@ def run_of(data, path, workers=1, **options):
 
 def kept(folder, root):
     """(pixels by path, number of samples that were copied) by a worker in this process."""
-    pictures.cache = Cache(str(folder), 1.0, lambda text, error: None)
+    in_use.cache = Cache(str(folder), 1.0, lambda text, error: None)
     try:
         names = list(scan_folder(root).paths)
         pixels, _ = batch(root, names, size=OPTIONS["image_size"])
-        return pixels, pictures.cache.hits
+        return pixels, in_use.cache.hits
     finally:
-        pictures.cache.close()
-        pictures.cache = None
+        in_use.cache.close()
+        in_use.cache = None
 
 
 @pytest.mark.parametrize("generator", ["image", "augmented"])

@@ -193,7 +193,7 @@ def test_process_suspended_in_a_transaction_does_not_hold_up_others(host, photos
 
 def test_without_lmdb_the_error_names_the_command(tmp_path):
     script = ("import sys; sys.modules['lmdb'] = None\nfrom stoker.workers.__main__ import main\n"
-              "main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r])" % str(tmp_path / "cache"))
+              "sys.exit(main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r]))" % str(tmp_path / "cache"))
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, timeout=LIMIT_S)
     assert run.returncode == 2 and b"%s -m pip install lmdb" % sys.executable.encode() in run.stderr
     assert b"Traceback" not in run.stderr

@@ -148,9 +148,8 @@ def test_file_of_any_time(host, photos, year, seconds):
 # ------------------------------------------------------------------------------------------------------------- links
 
 @pytest.fixture
-def linked(photos, tmp_path, monkeypatch):
+def linked(photos, tmp_path):
     """The photos, and beside them links: to one of them, and out of the folder."""
-    monkeypatch.setattr(storage, "may_follow_links", True)
     (tmp_path / "elsewhere").mkdir()
     draw(tmp_path / "elsewhere" / "secret.png", 99)
     os.symlink("00.png", str(photos / "within.png"))
