@@ -42,7 +42,7 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
     checksum, = _CHECKSUM.unpack_from(entry, _HEAD.size)
     out.reshape(-1)[:] = np.frombuffer(entry, np.uint8, offset=_PIXELS_BEGIN)
     if zlib.crc32(out, zlib.crc32(head)) != checksum:
-        raise ValueError("an entry is damaged; its sample is decoded again")
+        raise ValueError("an entry has another checksum")
     return True
 
 

@@ -4,19 +4,18 @@ A process that opens a file holds the folder's lock meanwhile and marks the file
 the mark can be removed under the folder's lock. The kernel releases both locks when a process dies.
 """
 
+import contextlib
 import fcntl
-import importlib.util
 import os
 import re
 import sys
 import time
-from contextlib import contextmanager
-from typing import Any, Iterator, Optional
+from typing import Iterator
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import MAX_CACHE_GB
 
-LOCK_S = 2.0      # how long to try for the folder's lock; a transaction takes some 10 ms
+LOCK_S = 0.5      # how long to try for the folder's lock; a transaction takes some 10 ms
 
 #: The names of the cache's files. The folder may hold other files too, which are never removed.
 _OWN = re.compile(r"\d+x\d+-[a-z]+(-rotated)?-[0-9a-f]{16}\.lmdb")
@@ -32,13 +31,13 @@ class CacheFolder:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    @contextmanager
-    def locked(self, timeout_s: float = LOCK_S) -> Iterator[None]:
-        """Makes the folder if necessary, and holds its lock. Raises BlockingIOError after ``timeout_s``."""
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder if necessary, and holds its lock. Raises BlockingIOError after LOCK_S."""
         os.makedirs(self.path, 0o700, exist_ok=True)
         fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + timeout_s
+            deadline = time.monotonic() + LOCK_S
             while True:
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +45,7 @@ class CacheFolder:
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
                         raise BlockingIOError(error.errno, "another process has held the folder's lock for more than "
-                                              "%g s" % timeout_s) from None
+                                              "%g s" % LOCK_S) from None
                     time.sleep(0.005)
             yield
         finally:
@@ -55,16 +54,13 @@ class CacheFolder:
     def used_bytes(self) -> int:
         """The size of all the cache's files together."""
         with os.scandir(self.path) as found:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in found
-                       if _OWN.match(entry.name) and not entry.is_dir(follow_symlinks=False))
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in found if _OWN.match(entry.name))
 
     def remove(self, path: str) -> None:
         """Removes a file of the cache. Processes that have it open can go on using it."""
         for each in (path, path + "-lock"):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.remove(each)
-            except FileNotFoundError:
-                pass
 
     def remove_least_recently_used(self, except_path: str) -> bool:
         """Removes the file that was opened the longest time ago, of those that no process has open. False if there is
@@ -88,8 +84,11 @@ def check(folder: str, gb: float) -> None:
     one now, or not for this user (BlockingIOError: another process holds its lock)."""
     if not folder:
         raise ConfigError("--cache must name a folder, not ''")
-    if importlib.util.find_spec("lmdb") is None:
-        raise import_error("not installed")
+    try:
+        import lmdb  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--cache needs the package lmdb (%s): %s -m pip install lmdb"
+                          % (error, sys.executable)) from error
     if not 0 < gb <= MAX_CACHE_GB:
         raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MAX_CACHE_GB, gb))
     existing = os.path.abspath(folder)
@@ -104,21 +103,14 @@ def check(folder: str, gb: float) -> None:
 
 
 def _filesystem(folder: str) -> str:
-    """The type of the folder's filesystem, '' if that cannot be found out."""
+    """The type of the folder's filesystem, '' if it is not known."""
     device = os.stat(folder).st_dev
     wanted = "%d:%d" % (os.major(device), os.minor(device))
-    try:
-        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
-            fields = [line.split() for line in mounts]
-    except OSError:
-        return ""
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        fields = [line.split() for line in mounts]
     return next((line[line.index("-") + 1] for line in fields if line[2] == wanted), "")
 
 
-def import_error(why: Any) -> ConfigError:
-    return ConfigError("--cache needs the package lmdb (%s): %s -m pip install lmdb" % (why, sys.executable))
-
-
-def reason(error: Optional[Exception]) -> str:
+def reason(error: Exception) -> str:
     """The error's text, without the number and the path of an OSError."""
     return getattr(error, "strerror", None) or str(error)
