@@ -4,6 +4,7 @@ Only the trainer has the dataset: workers get the samples of a step with its lea
 """
 
 import hashlib
+import itertools
 import os
 import sys
 from collections import Counter
@@ -26,7 +27,6 @@ class Dataset:
 
     ``scan_folder("photos/").split(0.2, seed=0)`` gives two of them.
     """
-
     root: str                              # absolute folder; '' for generated records
     classes: Tuple[str, ...]
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
@@ -61,12 +61,8 @@ class Dataset:
                 wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
                 order = random_state("split", seed, number).permutation(len(members))
                 validates[members[order[:wanted]]] = True
-        return Splits(self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates)))
-
-    def _only(self, indices: "np.ndarray") -> "Dataset":
-        chosen = indices.tolist()
-        return Dataset(self.root, self.classes, tuple(self.paths[i] for i in chosen),
-                       tuple(self.labels[i] for i in chosen), ())
+        return Splits(*(Dataset(self.root, self.classes, tuple(itertools.compress(self.paths, part)),
+                                tuple(itertools.compress(self.labels, part)), ()) for part in (~validates, validates)))
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of classes, paths and labels. The dataset's folder has no influence."""
@@ -81,11 +77,9 @@ class Dataset:
         """A few lines for the user, to be shown before training starts."""
         if not self.root:
             return "%s generated records" % format(len(self), ",")
-        lines = ["%s: %s images in %s classes"
-                 % (printable_path(self.root), format(len(self), ","), format(len(self.classes), ","))]
-        counts = Counter(self.labels)
-        ranked = sorted(range(len(self.classes)), key=lambda number: -counts[number])
-        rows = [(printable_path(self.classes[number]), format(counts[number], ",")) for number in ranked]
+        lines = ["{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))]
+        rows = [(printable_path(self.classes[number]), format(count, ","))
+                for number, count in sorted(Counter(self.labels).items(), key=lambda item: (-item[1], item[0]))]
         if len(rows) > 10:
             rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
         width = max(len(name) for name, _ in rows)
@@ -98,7 +92,6 @@ class Dataset:
 
 class Splits(NamedTuple):
     """The data of a run: what it trains on, and what it evaluates on after each epoch (by default nothing)."""
-
     training: Source
     validation: Source = Dataset("", (), (), (), ())
 

@@ -26,11 +26,9 @@ _BAD_PATH = {
     errno.ELOOP: "too many levels of symbolic links",
     errno.ENAMETOOLONG: "name too long",
 }
-#: The largest file that is read; the largest picture that PIL decodes takes less, even uncompressed.
-MAX_FILE_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 30    # the largest picture that PIL decodes takes less, even uncompressed
 MAX_REASON_CHARS = 200
-#: A file changed in the last seconds may change again without getting other times.
-_RACY_S = 2.0
+_RACY_S = 2.0               # a file changed in the last seconds may change again without getting other times
 
 
 class BadFile(Exception):
@@ -48,7 +46,6 @@ class SamplePath(NamedTuple):
     ``path`` is bytes: on Python 3.6 under ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is
     the folder that the file must be in when it is read; None if links may lead out of it.
     """
-
     path: bytes
     root: Optional[bytes] = None
 
@@ -96,18 +93,13 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadFile("not a regular file")  # opening a pipe would wait for ever, a device may do anything
+        _check_regular(os.stat(path))       # a device may do anything when it is opened
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
         try:
             if isinstance(path, SamplePath) and not is_within_root(path, fd):
                 raise BadFile("a link that leads out of the data folder")
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadFile("not a regular file")
+            _check_regular(status)
             if status.st_size > MAX_FILE_BYTES:
                 raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
@@ -122,6 +114,13 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
         if error.errno not in _BAD_PATH:
             raise
         raise BadFile(type(error).__name__, _BAD_PATH[error.errno]) from error
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadFile("not a regular file")
 
 
 def _version(status: os.stat_result) -> Tuple[int, int, int]:

@@ -110,10 +110,10 @@ def test_other_files_stay_untouched(tmp_path):
     assert contents(tmp_path) == {"precious.txt": b"my data"}
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "set").write_text("my data")
-    with pytest.raises(ConfigError, match="is not a folder"):
-        write(str(tmp_path / "set"), count=2)
+    assert main([str(tmp_path / "set"), "--count", "2"]) == 1
+    assert "set: Not a directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count, seed", [(4, 1), (6, 0)])
@@ -121,7 +121,7 @@ def test_another_set_stays_untouched(tmp_path, count, seed):
     folder = str(tmp_path / "set")
     write(folder, count=4, seed=0)
     before = contents(folder)
-    with pytest.raises(ConfigError, match="another sample set.*count 4, .*seed 0, wanted count %d.*seed %d"
+    with pytest.raises(ConfigError, match="another sample set .*'count': 4, 'seed': 0}, wanted .*: %d, 'seed': %d}"
                        % (count, seed)):
         write(folder, count, seed)
     assert contents(folder) == before
