@@ -124,5 +124,5 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:
-    """``batch`` as the values of the placeholders ``inputs`` and ``labels``, without a copy."""
+    """``batch`` as the values of two placeholders, without a copy: ``session.run(train, feed_dict(batch, x, y))``."""
     return {inputs: batch.images, labels: batch.labels}
