@@ -1,13 +1,12 @@
 """The open file of a cache, and the thread that writes to it; needs the package lmdb.
 
 The main thread reads and this thread writes; neither waits for the other. The one that finds the file unusable sets
-``CacheFile.fault``, and the main thread then calls ``end``. The thread closes the file, as the last thing that it does:
-a write that hangs in the kernel holds up only this thread.
+``CacheFile.fault``, and the main thread then calls ``end``. Only this thread closes the file, so that a write that
+hangs in the kernel holds up nothing else.
 
-LMDB's write lock has no try-lock, so writers take the folder's lock first. A process that is killed amid a transaction
-leaves the last committed state and both locks free. A process that is suspended amid a transaction holds the folder's
-lock, for which others wait a limited time. Each transaction is synced except for its meta page: a power loss costs the
-last transactions and damages nothing.
+LMDB's write lock has no try-lock, so writers take the folder's lock first, for which they wait a limited time. A
+process that is killed amid a transaction leaves the last committed state and both locks free. Each transaction is
+synced except for its meta page: a power loss costs the last transactions and damages nothing.
 """
 
 import fcntl
@@ -22,7 +21,6 @@ import numpy as np
 from stoker.workers.cache_entry import KEY_BYTES, decode, encode
 from stoker.workers.cache_folder import CacheFolder, reason
 
-EXTRA_MAP_BYTES = 1 << 30       # of address space, beyond four times the limit: it is not what limits the file
 MAX_PENDING_BYTES = 32 << 20    # entries not yet written; beyond, new ones are dropped
 WRITE_INTERVAL_S = 0.25
 
@@ -45,9 +43,10 @@ class CacheFile(threading.Thread):
         self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries; all entries have the same size
         self._read_only = False         # the cache is full or cannot be written
         self._ending = threading.Event()
-        # mode: users who cannot see the pictures in the data folder must not see them here
-        self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + EXTRA_MAP_BYTES,
-                             metasync=False, mode=0o600, max_readers=1000)
+        # map_size: of address space; it is not what limits the file. mode: users who cannot see the pictures in the data
+        # folder must not see them here.
+        self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + (1 << 30), metasync=False,
+                             mode=0o600, max_readers=1000)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -56,8 +55,8 @@ class CacheFile(threading.Thread):
                 raise lmdb.CorruptedError("it names pages beyond the limit")
             if wanted > size:
                 os.truncate(path, wanted)   # reading beyond the end is a SIGBUS; zeros are found by LMDB or a checksum
-            self.summary = "%s samples of this kind, %s of %.4g GB used" % (
-                format(self.env.stat()["entries"], ","), _gb(folder.used_bytes()), limit_bytes / 2**30)
+            self.summary = "{:,} samples of this kind, {:.2f} of {:.4g} GB used".format(
+                self.env.stat()["entries"], folder.used_bytes() / 2**30, limit_bytes / 2**30)
         except BaseException:
             self._close()
             raise
@@ -95,7 +94,7 @@ class CacheFile(threading.Thread):
                     self._store()
             if isinstance(self.fault, DAMAGE):
                 with self._folder.locked():
-                    if self._is_current():
+                    if not self._is_removed():
                         _remove(self._folder, self._path, self.fault, self._report)
         except OSError as error:
             self._report(reason(error))
@@ -106,11 +105,11 @@ class CacheFile(threading.Thread):
         """Writes the pending entries; later, if the folder's lock is not free."""
         try:
             with self._folder.locked():
-                if self._is_current():
+                if self._is_removed():
+                    self.fault = FileNotFoundError(self._path)
+                else:
                     self.env.reader_check()     # readers that were killed would keep pages from being used again
                     self._write()
-                else:
-                    self.fault = FileNotFoundError("another process has removed the file")
         except BlockingIOError:
             pass
         except DAMAGE as error:
@@ -133,15 +132,11 @@ class CacheFile(threading.Thread):
         if fitting < count:
             self._read_only = True
             self._pending.clear()
-            self._report("full: %s samples take %s GB; no more are added (--cache-gb)"
-                         % (format(self.env.stat()["entries"], ","), _gb(os.path.getsize(self._path))))
+            self._report("full: {:,} samples take {:.2f} GB; no more are added (--cache-gb)".format(
+                self.env.stat()["entries"], os.path.getsize(self._path) / 2**30))
 
-    def _is_current(self) -> bool:
-        """False if another process has removed the file."""
-        try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
-        except FileNotFoundError:
-            return False
+    def _is_removed(self) -> bool:
+        return os.fstat(self._fd).st_nlink == 0
 
     def _close(self) -> None:
         self.env.close()
@@ -169,7 +164,3 @@ def open_file(folder: CacheFolder, name: str, limit_bytes: int, distrusted: bool
 def _remove(folder: CacheFolder, path: str, error: Exception, report: Report) -> None:
     folder.remove(path)
     report("removed %s, which may be damaged: %s" % (os.path.basename(path), reason(error)), any_process=True)
-
-
-def _gb(count: float) -> str:
-    return "%.2f" % (count / 2**30)

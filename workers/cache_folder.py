@@ -16,10 +16,8 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import MAX_CACHE_GB
 
 LOCK_S = 0.5      # how long to try for the folder's lock; a transaction takes some 10 ms
-
 #: The names of the cache's files. The folder may hold other files too, which are never removed.
 _OWN = re.compile(r"\d+x\d+-[a-z]+(-rotated)?-[0-9a-f]{16}\.lmdb")
-
 #: Filesystems on which the mappings of two processes need not show the same bytes.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2",
             "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.ceph", "fuse.gcsfuse", "fuse.juicefs")
@@ -44,8 +42,7 @@ class CacheFolder:
                     break
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
-                        raise BlockingIOError(error.errno, "another process has held the folder's lock for more than "
-                                              "%g s" % LOCK_S) from None
+                        raise BlockingIOError(error.errno, "another process holds the folder's lock") from None
                     time.sleep(0.005)
             yield
         finally:
@@ -63,25 +60,20 @@ class CacheFolder:
                 os.remove(each)
 
     def remove_least_recently_used(self, except_path: str) -> bool:
-        """Removes the file that was opened the longest time ago, of those that no process has open. False if there is
-        none but ``except_path``."""
+        """Of the files that no process has open, removes the one that was opened the longest time ago. False if there
+        is none but ``except_path``."""
         others = [os.path.join(self.path, name) for name in os.listdir(self.path) if _OWN.fullmatch(name)]
         for path in sorted((path for path in others if path != except_path), key=os.path.getmtime):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.remove(path)
                 return True
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(fd)
         return False
 
 
 def check(folder: str, gb: float) -> None:
     """Raises ConfigError if ``folder`` can never be a cache of ``gb`` with this interpreter; OSError if it cannot be
-    one now, or not for this user (BlockingIOError: another process holds its lock)."""
+    one now (BlockingIOError: another process holds its lock)."""
     if not folder:
         raise ConfigError("--cache must name a folder, not ''")
     try:

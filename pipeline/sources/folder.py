@@ -124,6 +124,6 @@ def _too_few_classes(data: Dataset, label_word: Optional[str]) -> str:
     if data.paths:
         found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
     left_out = " (left out: %s)" % "; ".join(reasons_of(data.left_out)) if data.left_out else ""
-    return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a folder "
-            "of their own directly below it, or label them by a word in their paths (--label-word WORD)"
+    return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
+            "folder of their own directly below it, or label them by a word in their paths (--label-word WORD)"
             % (folder, found, left_out, " ".join(IMAGE_SUFFIXES)))

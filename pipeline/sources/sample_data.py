@@ -3,8 +3,8 @@
     python -m stoker.pipeline.sources.sample_data sample-data [--count 2000] [--seed 0]
 
 Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/`` its
-stripes run across the body, in ``negative/`` along it. Nothing else depends on the class, and mirroring or another
-brightness does not change it. A small network learns the direction of stripes in a few epochs.
+stripes run across the body, in ``negative/`` along it. Nothing else depends on the class. A small network learns it in
+a few epochs.
 """
 
 import argparse
@@ -173,16 +173,12 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
             Image.fromarray(picture(index, seed)).save(path, quality=88)
         with open(os.path.join(unfinished, MARKER), "w") as marker:
             json.dump(wanted, marker)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not _present(folder, wanted):  # another process has made the same set meanwhile
-                raise
+        os.rename(unfinished, folder)               # fails if another process has made a set there meanwhile
     return True
 
 
 def _present(folder: str, wanted: Any) -> bool:
-    """Whether the wanted set is in ``folder``. Raises ConfigError if anything else is."""
+    """Whether the wanted set is in ``folder``. Raises ConfigError if it has other contents."""
     if not os.path.lexists(folder) or not os.listdir(folder):
         return False
     try:
@@ -193,10 +189,6 @@ def _present(folder: str, wanted: Any) -> bool:
     if found != wanted:
         raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
                           % (folder, found, wanted))
-    pictures = sum(len(names) for name in CLASSES for _, _, names in os.walk(os.path.join(folder, name)))
-    if pictures != wanted["count"]:
-        raise ConfigError("%s should hold %d pictures and holds %d: remove it and run this again"
-                          % (folder, wanted["count"], pictures))
     return True
 
 
@@ -210,12 +202,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     try:
         drawn = write(options.folder, options.count, options.seed)
-    except StokerError as error:
-        sys.stderr.write("error: %s\n" % error)
-        return error.exit_code
-    except OSError as error:
-        sys.stderr.write("error: cannot make %s: %s: %s\n" % (options.folder, error.filename, error.strerror))
-        return 1
+    except (StokerError, OSError) as error:
+        sys.stderr.write("error: %s was not made: %s\n" % (options.folder, error))
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: %s was not made\n" % options.folder)
         return 130

@@ -17,15 +17,9 @@ from typing import NamedTuple, Optional, Sequence, Tuple, Union
 from stoker.pipeline.errors import ConfigError, ProtocolError
 
 #: Errors of the operating system that mean a bad path, on any host and at any time.
-_BAD_PATH = {
-    errno.ENOENT: "no such file",
-    errno.ENOTDIR: "a part of the path is no directory",
-    errno.EISDIR: "is a directory",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.ELOOP: "too many levels of symbolic links",
-    errno.ENAMETOOLONG: "name too long",
-}
+_BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
+             errno.EISDIR: "is a directory", errno.EACCES: "permission denied", errno.EPERM: "operation not permitted",
+             errno.ELOOP: "too many levels of symbolic links", errno.ENAMETOOLONG: "name too long"}
 MAX_FILE_BYTES = 1 << 30    # the largest picture that PIL decodes takes less, even uncompressed
 MAX_REASON_CHARS = 200
 _RACY_S = 2.0               # a file changed in the last seconds may change again without getting other times
@@ -60,18 +54,17 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     Names that are not UTF-8 come as surrogate escapes (PEP 383).
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
-    below its data folder, whatever a lease says. Raises ConfigError if this host has no such root, or every file in it
-    would count as missing.
+    below its data folder, whatever a lease says. Raises ConfigError if this host has no such root.
     """
-    if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
     try:
         folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise ProtocolError("a lease names the file %r under %r: that is not a file name" % (path, root)) from error
+    except UnicodeEncodeError:
+        name = b""
+    if not name or name.startswith(b"/") or b".." in name.split(b"/") or b"\0" in name:
+        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % path)
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
-                          "is with the worker's --data" % (root, socket.gethostname()))
+        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
+                          "the worker's --data" % (root, socket.gethostname()))
     return SamplePath(os.path.join(folder, name), None if follow_links else folder)
 
 
