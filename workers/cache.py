@@ -1,16 +1,15 @@
 """The cache: each sample is decoded and resized once per host, and from then on copied out of a file.
 
 There is one LMDB file for each size and way of decoding, shared by the processes of a host through the page cache.
+LMDB maps it into memory: the folder must be on a disk of this host, not on a network filesystem.
 
 - *Never wrong.* An entry counts only while the sample's file is unchanged (``cache_entry``) and lies within the data
   folder, where the job wants that. A file changed so recently that its ctime may not show the next change is not stored
   (git has this rule for its index). A damaged file is removed, and a new one takes its place.
-- *Never in the way.* A thread of its own writes (``cache_file``). Samples that it has no time for are not stored. No
-  error of the cache fails a batch: it is logged once, and the samples are decoded.
-- *Within its limit.* A full cache removes files that no process uses, those not used for the longest time first; then
-  it adds nothing more. An epoch needs every sample once, so no sample is worth more than another.
-
-LMDB maps its file into memory: the folder must be on a disk of this host, not on a network filesystem.
+- *Never in the way.* A thread of its own writes (``cache_file``) as much as it has time for. No error of the cache
+  fails a batch: it is logged once, and the samples are decoded.
+- *Within its limit.* A full cache removes the least recently used of the files that no process uses; then it adds
+  nothing more. An epoch needs every sample once, so no sample is worth more than another.
 """
 
 import contextlib
@@ -88,8 +87,7 @@ class Cache:
         return found
 
     def put(self, path: SamplePath, status: Optional[os.stat_result], pixels: bytes) -> None:
-        """Keeps ``pixels``, which were decoded from the file. ``status`` is that of ``storage.folder.read_file`` (None:
-        the file may have changed)."""
+        """Keeps ``pixels``, which were decoded from the file; ``status`` is that of ``storage.folder.read_file``."""
         if self._file is not None and status is not None:
             self._file.add(head_of(path.path, status), pixels)
 

@@ -31,9 +31,9 @@ DAMAGE = (ValueError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundE
 
 
 class CacheFile(threading.Thread):
-    """A file of the cache, which is marked as in use (flock) while it is open.
+    """A file of the cache, which is marked as in use (flock) while it is open. Raises OSError or lmdb.Error.
 
-    ``fault``: why the file cannot be used any more, or None. Raises OSError or lmdb.Error.
+    ``fault``: why the file cannot be used any more, or None.
     """
 
     def __init__(self, folder: CacheFolder, path: str, limit_bytes: int, report: Report) -> None:
@@ -43,8 +43,7 @@ class CacheFile(threading.Thread):
         self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries; all entries have the same size
         self._read_only = False         # the cache is full or cannot be written
         self._ending = threading.Event()
-        # map_size: of address space; it is not what limits the file. mode: users who cannot see the pictures in the data
-        # folder must not see them here.
+        # map_size is address space, not what limits the file; mode: other users may not be allowed to see the pictures
         self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + (1 << 30), metasync=False,
                              mode=0o600, max_readers=1000)
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -80,8 +79,7 @@ class CacheFile(threading.Thread):
             self._pending.append((head[:KEY_BYTES], encode(head, pixels)))
 
     def end(self, timeout_s: float) -> None:
-        """Lets the thread write what is pending and close the file, which the caller must not use any more. Waits for
-        that until ``timeout_s``."""
+        """Lets the thread write what is pending and close the file; waits at most ``timeout_s`` for that."""
         self._ending.set()
         self.join(timeout_s)
 

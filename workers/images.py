@@ -1,7 +1,6 @@
 """One picture: load it in the wanted size, and augment it.
 
-Only a file that is bad on every host raises BadFile (see ``storage.folder``). Sizes are (height, width), as in arrays;
-PIL's own are (width, height).
+Sizes are (height, width), as in arrays; PIL's own are (width, height). ``storage.folder`` says when BadFile is raised.
 """
 
 import io
@@ -23,13 +22,12 @@ _TRANSPOSE: Any = getattr(Image, "Transpose", Image)    # where these constants 
 #: decode -> (the least size, in multiples of the target, to which a JPEG is reduced while it is decoded; the filter for
 #: the rest). The first is Pillow's ``reducing_gap``. benchmarks/quality.py compares each with 'exact'.
 _SCALED = {FAST: (2.0, _FILTERS.BICUBIC), FASTEST: (1.0, _FILTERS.BILINEAR), SAMPLED: (0.7, _FILTERS.NEAREST)}
-
 #: EXIF's orientation -> the transposition that makes the picture upright, as in PIL's ``ImageOps.exif_transpose``.
 _TRANSPOSITIONS = {2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM,
                    5: _TRANSPOSE.TRANSPOSE, 6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90}
 _SIDEWAYS = [_TRANSPOSITIONS[orientation] for orientation in (5, 6, 7, 8)]
-
-#: PIL's names of the formats that are opened, the most frequent first. MPO is opened as JPEG.
+#: The formats that pipeline/sources/folder.py looks for; MPO is opened as JPEG. The others differ between versions of
+#: Pillow, and some run programs of the host (EPS: Ghostscript).
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 read = timed("storage")(read_file)
@@ -49,9 +47,8 @@ def load(path: Union[str, bytes, SamplePath], size: Tuple[int, int], decode: str
     - 'sampled': a JPEG is reduced to at least 0.7 of ``size``, and single pixels of the result are picked: no
       antialiasing, as in TensorFlow's ``resize_bilinear``, and about as close to exact as that.
 
-    With ``exif_rotate`` the picture is made upright before it is resized, and 'exact' is the result of
-    ``ImageOps.exif_transpose(Image.open(path)).resize((width, height)).convert('RGB')``. Invalid EXIF data is ignored.
-    PIL itself makes a TIFF file upright in any case.
+    With ``exif_rotate`` the picture is made upright before it is resized, as by ``ImageOps.exif_transpose``; invalid
+    EXIF data is ignored. PIL itself makes a TIFF file upright in any case.
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
@@ -83,8 +80,7 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     """``image`` (RGB), varied in half of all cases: brightness and contrast each by a factor of 0.8 to 1.2, and half of
     the varied ones also flipped left to right.
 
-    Always draws four numbers, in this order: varied or not, brightness, contrast, flipped or not. All come from
-    ``random.random()``, the only method whose numbers are the same in every version of Python.
+    Always draws four numbers, with ``random.random()``, whose numbers are the same in every version of Python.
     """
     varied = random.random() < 0.5
     brightness = 0.8 + 0.4 * random.random()
@@ -128,8 +124,6 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
 
 
 def _opened(data: bytes) -> Image.Image:
-    # Only the formats that pipeline/sources/folder.py looks for: the others differ between versions of Pillow, and some
-    # run programs of the host (EPS: Ghostscript).
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:

@@ -38,9 +38,9 @@ def size_of(data: bytes) -> Optional[Tuple[int, int]]:
 
 
 def reduced(data: bytes, wanted: Tuple[int, int]) -> Optional[Tuple[Image.Image, Box]]:
-    """The RGB picture, decoded at 1/8, 1/4, 1/2 or all of its size but no smaller than ``wanted`` (width, height), and
-    the part of it that is picture, in fractions of a pixel. To the last bit the same as after ``Image.draft(None,
-    wanted)``. None if this is not an ordinary JPEG, or cannot be decoded."""
+    """To the last bit the same as after ``Image.draft(None, wanted)``: the RGB picture, decoded at 1/8, 1/4, 1/2 or all
+    of its size but no smaller than ``wanted`` (width, height), and the part of it that is picture, in fractions of a
+    pixel. None if this is not an ordinary JPEG, or cannot be decoded."""
     size = size_of(data)
     if size is None:
         return None

@@ -1,7 +1,4 @@
-"""The dataset of a folder of pictures.
-
-The scan reads names only and opens no file. A file that cannot be decoded is found later, when a worker decodes it.
-"""
+"""The dataset of a folder of pictures. The scan reads names only: workers find the files that cannot be decoded."""
 
 import os
 from typing import FrozenSet, List, Optional, Tuple
@@ -26,9 +23,8 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes. With ``label_word``, folders have no meaning: a path below root that contains the
-    word (in a folder's or in the file's name) has label 1, any other label 0. Links within root are followed, links
-    that lead out of it only with ``follow_links``; workers have the same rule. Raises DatasetError if the folder cannot
-    be read, or has no image, or a single class.
+    word has label 1, any other label 0. Links that lead out of root are followed only with ``follow_links``; workers
+    have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or a single class.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")

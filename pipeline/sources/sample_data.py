@@ -3,8 +3,7 @@
     python -m stoker.pipeline.sources.sample_data sample-data [--count 2000] [--seed 0]
 
 Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/`` its
-stripes run across the body, in ``negative/`` along it. Nothing else depends on the class. A small network learns it in
-a few epochs.
+stripes run across the body, in ``negative/`` along it; nothing else depends on the class.
 """
 
 import argparse
@@ -147,14 +146,20 @@ def _rgb(red: float, green: float, blue: float) -> Any:
 def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
     """Draws the set of ``count`` pictures of ``seed`` into ``folder``; False if it is there already.
 
-    The set appears complete or not at all. Raises ConfigError if the folder has other contents, which stay as they are;
-    OSError if it cannot be made.
+    The set appears complete or not at all. Raises ConfigError if the folder has other contents, else OSError.
     """
     if count < 2:
         raise ConfigError("count must be at least 2, one picture for each class, not %r" % count)
-    folder = os.path.abspath(folder)
-    wanted = {"recipe": RECIPE, "count": count, "seed": seed}
-    if _present(folder, wanted):
+    folder, wanted = os.path.abspath(folder), {"recipe": RECIPE, "count": count, "seed": seed}
+    if os.path.lexists(folder) and os.listdir(folder):
+        try:
+            with open(os.path.join(folder, MARKER)) as marker:
+                found = json.load(marker)
+        except (OSError, ValueError) as error:
+            raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
+        if found != wanted:
+            raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
+                              % (folder, found, wanted))
         return False
     try:
         from PIL import Image
@@ -174,21 +179,6 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
         with open(os.path.join(unfinished, MARKER), "w") as marker:
             json.dump(wanted, marker)
         os.rename(unfinished, folder)               # fails if another process has made a set there meanwhile
-    return True
-
-
-def _present(folder: str, wanted: Any) -> bool:
-    """Whether the wanted set is in ``folder``. Raises ConfigError if it has other contents."""
-    if not os.path.lexists(folder) or not os.listdir(folder):
-        return False
-    try:
-        with open(os.path.join(folder, MARKER)) as marker:
-            found = json.load(marker)
-    except (OSError, ValueError) as error:
-        raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
-    if found != wanted:
-        raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
-                          % (folder, found, wanted))
     return True
 
 

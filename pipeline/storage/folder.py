@@ -1,8 +1,7 @@
 """A dataset's files in a folder of this host: find the file of a sample, read it, and never leave the data folder.
 
 The content of a batch depends on nothing but the job. So BadFile means that the *file* is bad: now, later and on every
-host. A problem of this host or this moment (no file handles left, a failing disk, no memory) is raised as it is: the
-step fails and is tried again, perhaps by another worker.
+host. Any other problem (no file handles left, a failing disk, no memory) is raised as it is: the step is tried again.
 """
 
 import errno
@@ -48,10 +47,8 @@ class SamplePath(NamedTuple):
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
-    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``.
-
-    Links within the root are always followed, links that lead out of it only with ``follow_links``, the job's option.
-    Names that are not UTF-8 come as surrogate escapes (PEP 383).
+    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``. Only with ``follow_links``, links
+    may lead out of the root. Names that are not UTF-8 come as surrogate escapes (PEP 383).
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
     below its data folder, whatever a lease says. Raises ConfigError if this host has no such root.
@@ -69,10 +66,9 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
-    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``: every file would count
-    as missing."""
+    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
-        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, none "
+        raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
                           "exists; name the right folder with the worker's --data"
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
@@ -128,9 +124,8 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
         real = os.path.realpath(path.path)
-    if real.startswith(_real(path.root)):
-        return True
-    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
+    if not real.startswith(_real(path.root)):
+        _real.cache_clear()             # the root may be a link itself, which leads to another folder by now
     return real.startswith(_real(path.root))
 
 
