@@ -92,7 +92,7 @@ class CacheFile(threading.Thread):
                     self._store()
             if isinstance(self.fault, DAMAGE):
                 with self._folder.locked():
-                    if not self._is_removed():
+                    if os.fstat(self._fd).st_nlink:     # no other process has removed it
                         _remove(self._folder, self._path, self.fault, self._report)
         except OSError as error:
             self._report(reason(error))
@@ -103,11 +103,11 @@ class CacheFile(threading.Thread):
         """Writes the pending entries; later, if the folder's lock is not free."""
         try:
             with self._folder.locked():
-                if self._is_removed():
-                    self.fault = FileNotFoundError(self._path)
-                else:
+                if os.fstat(self._fd).st_nlink:
                     self.env.reader_check()     # readers that were killed would keep pages from being used again
                     self._write()
+                else:
+                    self.fault = FileNotFoundError("another process has removed the file")
         except BlockingIOError:
             pass
         except DAMAGE as error:
@@ -132,9 +132,6 @@ class CacheFile(threading.Thread):
             self._pending.clear()
             self._report("full: {:,} samples take {:.2f} GB; no more are added (--cache-gb)".format(
                 self.env.stat()["entries"], os.path.getsize(self._path) / 2**30))
-
-    def _is_removed(self) -> bool:
-        return os.fstat(self._fd).st_nlink == 0
 
     def _close(self) -> None:
         self.env.close()
