@@ -1,11 +1,9 @@
 """Message <-> ZeroMQ frames: a msgpack header, then the raw bytes of each array.
 
-The header is ``[PROTOCOL_VERSION, kind, [field, ...]]``. Only plain msgpack values travel, never pickle. The tables
-below list every field of every message with its check; nothing is built from a field that was not checked. Arrays stay
-frames until ``check_arrays`` has compared their number, type and length with the job. Text is UTF-8 with surrogate
-escapes, so that file names of any bytes can travel.
-
-A bad message raises ``ProtocolError``, with the names of the message and the field.
+The header is ``[PROTOCOL_VERSION, kind, [field, ...]]``, of plain msgpack values, never pickle. The tables below list
+every field of every message with its check: a bad one raises ``ProtocolError`` with the names of message and field.
+Arrays stay frames until ``check_arrays`` has compared them with the job. Text is UTF-8 with surrogate escapes, so that
+file names of any bytes can travel.
 """
 
 import re
@@ -22,16 +20,14 @@ from stoker.pipeline.protocol.messages import MAX_REASON, MAX_TEXT, PROTOCOL_VER
 from stoker.pipeline.protocol.messages import FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned
 from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Welcome, samples_of
 
-#: Of the trainer's messages. A header holds only texts and numbers: a lease of 1,000 long paths is far below the limit.
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number; and the longest header
 #: of a worker that msgpack's slower unpacker reads because of them.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _MAX_SLOW_BYTES = 1 << 20
-_INT64 = 1 << 63
-_LABELS = 1 << 31
+_INT64, _LABELS = 1 << 63, 1 << 31
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 T = TypeVar("T")
@@ -40,8 +36,7 @@ Check = Callable[[object], T]
 
 
 def max_header_bytes(batch_size: int) -> int:
-    """The limit for a worker's header: three texts, and a reason for each sample and each replacement, all of the
-    longest; and plenty besides."""
+    """The limit for a worker's header: three of the longest texts and reasons for all samples and replacements."""
     return (256 << 10) + 3 * 4 * MAX_TEXT + 2 * (4 * MAX_REASON + 100) * batch_size
 
 
@@ -96,15 +91,13 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
 
 
 _count = _int(0, MAX_SAMPLES)
-_lease_id = _int(0)
-_position = _int(0)
+_lease_id = _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
 _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
                _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16))
-_sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1))
-_samples_one_by_one = _list_of(_sample, MAX_SAMPLES)
-_skipped = _record(Skipped, _int(0), _text(MAX_REASON))
+_samples_one_by_one = _list_of(_record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1)), MAX_SAMPLES)
+_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON)), MAX_SAMPLES)
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
@@ -133,7 +126,7 @@ _FROM_WORKER: Dict[str, _Layout[FromWorker]] = {
     "hello": _Layout(Hello, worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
                      last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16)),
     "produced": _Layout(Produced, run=_run, lease=_lease_id, position=_position, count=_count,
-                        skipped=_list_of(_skipped, MAX_SAMPLES), produce_s=_seconds, timings=_timings),
+                        skipped=_skipped, produce_s=_seconds, timings=_timings),
     "failed": _Layout(Failed, run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                       traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT)),
     "returned": _Layout(Returned, run=_run, lease=_lease_id),
@@ -154,8 +147,7 @@ _FIELDS = {layout.make: (kind, [name for name, _ in layout.checks])
 
 
 def _plain(value: object) -> List[object]:
-    """The fields of a record, for msgpack, which asks here for every class that it does not know. Tuples, and so
-    Samples, are lists to it."""
+    """The fields of a record, for msgpack: called for every class that it does not know. Tuples are lists to it."""
     if isinstance(value, (ArraySpec, Job)):
         return [getattr(value, name) for name in value.__dataclass_fields__]
     raise TypeError("%r cannot be part of a message" % (value,))
@@ -183,11 +175,8 @@ def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
 
 
 def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes mean to msgpack
-    """The value of a header.
-
-    When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it never frees the lists inside
-    (its pull request 671). So nothing is built here before it is certain that unpacking cannot fail.
-    """
+    """The value of a header. When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it
+    never frees the lists inside (its pull request 671). So nothing is built here until unpacking is sure to succeed."""
     size = len(header) or 1
     unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size)
     unpacker.feed(header)
