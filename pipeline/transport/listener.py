@@ -26,7 +26,6 @@ EVENTS = (zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.E
 
 class Incident(NamedTuple):
     """A connection that was refused or cut off."""
-
     kind: str   # "key": unknown; "handshake": it failed; "silent": closed before the handshake; "memory": over its
                 # quota; "connections": one too many
     host: str
@@ -67,7 +66,7 @@ class Listener(Socket):
             set_option(zmq.ZAP_DOMAIN, b"stoker")
             set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer no peer is let in
         try:
-            self._socket.setsockopt(zmq.IPV6, int("[" in bind))
+            set_option(zmq.IPV6, int("[" in bind))
             self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq does not resolve names here
         except zmq.ZMQError as error:
             self.close(0)
@@ -127,13 +126,7 @@ class Listener(Socket):
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: the peer is gone, or does not read."""
-        try:
-            self._send([peer] + list(frames))
-        except zmq.ZMQError as error:
-            if error.errno in (errno.EHOSTUNREACH, errno.EAGAIN):
-                return False
-            raise
-        return True
+        return self._send([peer, *frames])
 
     def admit(self, peer: bytes, capacity: int) -> None:
         """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""

@@ -22,7 +22,6 @@ EXTRA_SEGMENTS = 1000           # ... so many may be shorter: each segment may o
 
 class Limits(NamedTuple):
     """The sizes that follow from a job."""
-
     frame_bytes: int    # the largest frame: header or array
     batch_bytes: int    # the largest message: a header and all arrays of a batch
     steps: int          # most steps that are leased or buffered at once

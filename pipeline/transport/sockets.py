@@ -6,6 +6,7 @@ connection of a dead process at once; the connection of a dead host ends after `
 (the worker's end uses ZMTP heartbeats). After either, ``send`` to that peer returns False.
 """
 
+import errno
 import os
 import select
 import struct
@@ -112,11 +113,18 @@ class Socket:
         while _can_be_read(self._monitor):      # this costs a third of a zmq.Again
             yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
 
-    def _send(self, frames: Sequence[Buffer]) -> None:
+    def _send(self, frames: Sequence[Buffer]) -> bool:
+        """Sends a message without waiting. False: there is no connection, or the peer does not read."""
         copy = all(len(frame) < COPY_BELOW_BYTES for frame in frames)
-        for frame in frames[:-1]:
-            self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
-        self._socket.send(frames[-1], NOBLOCK, copy=copy)
+        try:
+            for frame in frames[:-1]:
+                self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
+            self._socket.send(frames[-1], NOBLOCK, copy=copy)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
+                raise
+            return False
+        return True
 
     def _close_socket(self, linger: Optional[int] = None) -> None:
         self._socket.disable_monitor()
