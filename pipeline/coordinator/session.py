@@ -39,7 +39,6 @@ Effects = List[Effect]
 
 class State(Enum):
     """What the session is doing."""
-
     RUNNING = "running"        # it welcomes workers and grants leases
     STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
     OVER = "over"              # nothing is left to say

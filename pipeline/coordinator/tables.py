@@ -12,7 +12,6 @@ ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated l
 @dataclass
 class OpenPosition:
     """A position that was granted and has no batch yet."""
-
     issued: Dict[int, int] = field(default_factory=dict)   # every lease that was granted for it -> attempt
     live: Set[int] = field(default_factory=set)            # those that a worker holds now
     failures: int = 0
@@ -44,7 +43,6 @@ class OpenPosition:
 @dataclass
 class LiveLease:
     """A live lease. It stands in ``OpenPosition.live`` of its position and in ``Worker.leases`` of its worker."""
-
     worker: WorkerKey
     position: int
     granted_s: float
@@ -54,7 +52,6 @@ class LiveLease:
 @dataclass
 class Worker:
     """A member as the scheduler sees it."""
-
     capacity: int
     heard_s: float
     leases: Set[int] = field(default_factory=set)
