@@ -7,7 +7,7 @@ file names of any bytes can travel.
 """
 
 import re
-from typing import Any, Callable, Dict, Generic, List, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
 import msgpack
 import msgpack.fallback
@@ -114,36 +114,31 @@ def _samples(value: object) -> Tuple[Sample, ...]:
     return _samples_one_by_one(value)
 
 
-class _Layout(Generic[T]):
-    """A message's class, and its fields in order. The arrays of Produced are not fields, but frames of their own."""
-
-    def __init__(self, make: Type[T], **checks: Check[object]) -> None:
-        self.make, self.checks = make, tuple(checks.items())
-
-
-#: By their kind on the wire.
-_FROM_WORKER: Dict[str, _Layout[FromWorker]] = {
-    "hello": _Layout(Hello, worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                     last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16)),
-    "produced": _Layout(Produced, run=_run, lease=_lease_id, position=_position, count=_count,
-                        skipped=_skipped, produce_s=_seconds, timings=_timings),
-    "failed": _Layout(Failed, run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
-                      traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT)),
-    "returned": _Layout(Returned, run=_run, lease=_lease_id),
-    "leaving": _Layout(Leaving, run=_run, lease=_int(-1), reason=_text(MAX_TEXT)),
-    "alive": _Layout(Alive, run=_run),
+#: For each kind on the wire: the message's class, and its fields in order with their checks. The arrays of Produced are
+#: not fields, but frames of their own.
+_Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
+_FROM_WORKER: _Table[FromWorker] = {
+    "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+    "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
+                                produce_s=_seconds, timings=_timings)),
+    "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
+                            traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
+    "returned": (Returned, dict(run=_run, lease=_lease_id)),
+    "leaving": (Leaving, dict(run=_run, lease=_int(-1), reason=_text(MAX_TEXT))),
+    "alive": (Alive, dict(run=_run)),
 }
-_FROM_TRAINER: Dict[str, _Layout[FromTrainer]] = {
-    "welcome": _Layout(Welcome, run=_run, job=_job, heartbeat_s=_seconds),
-    "refused": _Layout(Refused, reason=_text(MAX_TEXT), final=_bool),
-    "lease": _Layout(Lease, lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
-                     replacements=_samples, isolated=_bool),
-    "revoked": _Layout(Revoked, lease=_lease_id),
-    "alive": _Layout(Alive, run=_run),
-    "stop": _Layout(Stop, reason=_text(MAX_TEXT)),
+_FROM_TRAINER: _Table[FromTrainer] = {
+    "welcome": (Welcome, dict(run=_run, job=_job, heartbeat_s=_seconds)),
+    "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
+    "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
+                          replacements=_samples, isolated=_bool)),
+    "revoked": (Revoked, dict(lease=_lease_id)),
+    "alive": (Alive, dict(run=_run)),
+    "stop": (Stop, dict(reason=_text(MAX_TEXT))),
 }
-_FIELDS = {layout.make: (kind, [name for name, _ in layout.checks])
-           for table in (_FROM_WORKER, _FROM_TRAINER) for kind, layout in table.items()}
+_FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)
+           for kind, (make, checks) in table.items()}
 
 
 def _plain(value: object) -> List[object]:
@@ -193,7 +188,7 @@ def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes
     return msgpack.fallback.unpackb(header, **options)     # slower, but frees everything
 
 
-def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit_bytes: int, max_slow_bytes: int) -> T:
+def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int, max_slow_bytes: int) -> T:
     if not frames:
         raise ProtocolError("the message is empty")
     if len(frames[0]) > header_limit_bytes:
@@ -209,11 +204,11 @@ def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit
         raise VersionMismatch(version if type(version) is int else "?", PROTOCOL_VERSION)
     if kind not in table:
         raise ProtocolError("the message is of unknown kind %.40r" % kind)
-    layout = table[kind]
-    if len(fields) != len(layout.checks):
-        raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(layout.checks)))
+    make, checks = table[kind]
+    if len(fields) != len(checks):
+        raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(checks)))
     values: List[object] = []
-    for (name, check), value in zip(layout.checks, fields):
+    for (name, check), value in zip(checks.items(), fields):
         try:
             values.append(check(value))
         except ValueError as error:
@@ -224,7 +219,7 @@ def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit
         values.insert(-1, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s has %d frames behind the header instead of none" % (kind, len(frames) - 1))
-    return layout.make(*values)
+    return make(*values)
 
 
 def check_arrays(produced: Produced, job: Job, samples: Sequence[int],

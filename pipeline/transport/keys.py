@@ -188,9 +188,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="stoker-keys",
-        description="Makes the keys of a trainer and its workers, and prints the commands that use them. With keys, the "
-                    "trainer lets in only these workers, and all traffic is encrypted. Existing keys are not changed: "
-                    "run it again to add workers. Many workers may share a name.",
+        description="Makes the keys of a trainer and its workers, and prints the commands that use them. With keys, "
+                    "the trainer lets in only these workers, and all traffic is encrypted. Existing keys are not "
+                    "changed: run it again to add workers. Many workers may share a name.",
         epilog="To lock a worker out, remove DIR/workers/NAME and restart the trainer.")
     parser.add_argument("folder", metavar="DIR", help="the folder for the keys")
     parser.add_argument("names", metavar="NAME", nargs="*", help="a worker, or a group of workers (default: worker)")

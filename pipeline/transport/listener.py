@@ -1,7 +1,7 @@
 """The trainer's end of the wire: one ROUTER socket. It never waits for a peer, and bounds what it holds for each.
 
-With keys (CURVE), a worker checks the trainer's key and the trainer checks the worker's: for every connection libzmq
-asks a ZAP handler (ZeroMQ RFC 27), which the Listener is.
+With keys (CURVE), both sides check each other's key. libzmq asks the Listener, a ZAP handler (ZeroMQ RFC 27), whether
+it knows the key of a worker.
 """
 
 import errno
@@ -20,14 +20,12 @@ from stoker.pipeline.transport.tcp import TcpConnections
 MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
 MAX_SKIPPED_FRAMES = 10000   # that one call of ``receive`` drops of a longer message
 EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
-EVENTS = (zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-          | HANDSHAKE_FAILED)
+HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
 class Incident(NamedTuple):
-    """A connection that was refused or cut off."""
-    kind: str   # "key": unknown; "handshake": it failed; "silent": closed before the handshake; "memory": over its
-                # quota; "connections": one too many
+    """A connection that was refused or cut off. ``kind``: see ``KINDS`` in ``coordinator/bans.py``."""
+    kind: str
     host: str
 
 
@@ -44,7 +42,7 @@ class Listener(Socket):
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
         self._has_just_failed = False    # the next connection that closes is the one whose handshake failed
         self._handshakes = 0             # connections that have not finished theirs
-        self._open_socket(EVENTS)
+        self._open_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | HANDSHAKE_ENDED)
         set_option = self._socket.setsockopt
         set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
@@ -139,8 +137,8 @@ class Listener(Socket):
     def _read_events(self) -> None:
         """Tells the quota which connections opened and closed; notes those that ended before their handshake."""
         for event, value in self._events():
-            if event & (HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED):   # of which one, libzmq does not say; but it
-                self._handshakes = max(0, self._handshakes - 1)              # closes one that failed next
+            if event & HANDSHAKE_ENDED:          # libzmq does not say of which one; it closes one that failed next
+                self._handshakes = max(0, self._handshakes - 1)
                 self._has_just_failed = bool(event & HANDSHAKE_FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
             elif event == zmq.EVENT_ACCEPTED:
                 refused_host = self._quota.accepted(value)
@@ -161,13 +159,11 @@ class Listener(Socket):
         """Tells libzmq which keys are known, in the format of RFC 27."""
         while self._keys is not None:
             try:
-                request = self._zap.recv_multipart(zmq.NOBLOCK)
+                _, request, _, host, _, mechanism, *credentials = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            is_known = (len(request) == 7 and request[0] == b"1.0" and request[5] == b"CURVE"
-                        and len(request[6]) == 32 and z85.encode(request[6]) in self._keys.workers)
+            is_known = mechanism == b"CURVE" and z85.encode(credentials[0]) in self._keys.workers
             if not is_known:
-                host = request[3].decode("ascii", "replace") if len(request) > 3 else "?"
-                self.incidents.append(Incident("key", host))
-            self._zap.send_multipart([b"1.0", request[1] if len(request) > 1 else b"", b"200" if is_known else b"400",
-                                      b"OK" if is_known else b"unknown key", b"", b""])
+                self.incidents.append(Incident("key", host.decode("ascii", "replace")))
+            status, text = (b"200", b"OK") if is_known else (b"400", b"unknown key")
+            self._zap.send_multipart([b"1.0", request, status, text, b"", b""])
