@@ -2,7 +2,7 @@
 
 TensorFlow 1.9 takes a fed array without copying if it is aligned to EIGEN_MAX_ALIGN_BYTES (64) and writable; it then
 keeps the array alive, and reads it, for as long as any queue or running op holds the tensor, which may be long after
-``session.run``. So nobody can say when to free a buffer but its reference count.
+``session.run``. Only the reference count of a buffer tells when it is free.
 """
 
 import sys
@@ -48,5 +48,5 @@ class BufferPool:
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         blocks.append(block)
         if len(blocks) > self._keep:
-            del blocks[0]  # whoever uses it goes on doing so; it is merely not recycled
+            del blocks[0]  # it is not recycled, and lives as long as it is used
         return block
