@@ -9,6 +9,7 @@ what the socket noticed, and ``tick``; it carries out what they return.
 """
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Dict, Sequence, Set, Tuple
@@ -222,11 +223,9 @@ class CoordinatorSession:
         return [Send((peer,), Refused("run %.20s is over" % run, False))]
 
     def _receive_while_stopping(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
-        try:
+        with suppress(ProtocolError):         # of no interest to a run that is over
             if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
                 self._unread.discard(peer)
-        except ProtocolError:                 # of no interest to a run that is over
-            pass
         if now >= self._stop_at_s:            # even amid a flood
             self.state = State.OVER
         return []

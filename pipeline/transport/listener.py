@@ -18,7 +18,7 @@ from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TI
 from stoker.pipeline.transport.tcp import TcpConnections
 
 MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
-MAX_SKIPPED_FRAMES = 10000   # that one call of ``receive`` drops of a longer message
+MAX_DROPPED = 10000          # messages, and frames of messages with more frames, that one call of ``receive`` drops
 EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
 HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
@@ -47,9 +47,8 @@ class Listener(Socket):
         set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
         set_option(zmq.RCVHWM, 64)            # messages of one peer that wait here; the others wait in TCP's buffers
-        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while
-        # RCVHWM held it up (its issue 4767 is similar), so any peer could end the trainer. The kernel finds dead hosts
-        # instead. Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
+        # Instead of ZMTP heartbeats, with which any peer could make libzmq 4.3.4 abort the process (its issue 4767 is
+        # similar). Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
         for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_TIMEOUT_S) // 2),
                               (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_TIMEOUT_S) // 2),
                               (zmq.TCP_MAXRT, int(PEER_TIMEOUT_S * 1000))):
@@ -88,28 +87,22 @@ class Listener(Socket):
         self.incidents += [Incident("memory", host) for host in self._quota.check(now)]
 
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
-        """(peer, frames as flat memoryviews), or None if no message waits."""
-        while True:
+        """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
+        for _ in range(MAX_DROPPED):
             try:
-                if self._is_skipping and not self._skip():
-                    return None
                 parts = [self._socket.recv(NOBLOCK, copy=False)]
             except zmq.Again:
                 return None
+            if self._is_skipping:
+                self._is_skipping = parts[0].more
+                continue
             while parts[-1].more and len(parts) <= MAX_FRAMES + 1:
                 parts.append(self._socket.recv(NOBLOCK, copy=False))
             self._is_skipping = parts[-1].more
             peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
             if self._is_accepted(parts[-1], peer, frames):
                 return peer, frames
-
-    def _skip(self) -> bool:
-        """Drops the rest of a message that is too long. False: there is more of it."""
-        for _ in range(MAX_SKIPPED_FRAMES):
-            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._is_skipping = False
-                return True
-        return False
+        return None
 
     def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:   # Any: untyped options
         """Counts a message as delivered; returns whether it may be read. ``last``: its last part, which knows its

@@ -1,15 +1,15 @@
-"""What both ends of the wire share: a ZeroMQ socket with its own poll over file descriptors, and a pipe that wakes it.
+"""The base of both ends of the wire: a ZeroMQ socket with its own poll over file descriptors, and a pipe that wakes it.
 
-A peer is known by the routing id that ZeroMQ gave to its connection, never by a name that it chose. So a new connection
-is a new worker, and no peer can send in the name of another. A dead peer is noticed in two ways: the kernel closes the
-connection of a dead process at once; the connection of a dead host ends after ``PEER_TIMEOUT_S``, or when TCP gives up
-(the worker's end uses ZMTP heartbeats). After either, ``send`` to that peer returns False.
+A peer is the routing id that ZeroMQ gave to its connection, so no peer can send in the name of another. The kernel
+closes the connection of a dead process at once; that of a dead host ends after ``PEER_TIMEOUT_S``, or when TCP gives up
+(the worker's end uses ZMTP heartbeats). From then on ``send`` to that peer returns False.
 """
 
 import errno
 import os
 import select
 import struct
+from contextlib import suppress
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import zmq
@@ -36,10 +36,8 @@ class Waker:
 
     def wake(self) -> None:
         """Safe from any thread and from signal handlers; does nothing once closed."""
-        try:
+        with suppress(OSError):     # the pipe is full, so the poll returns anyway; or it is closed
             os.write(self._write_fd, b"w")
-        except OSError:  # the pipe is full, so the poll returns anyway; or it is closed
-            pass
 
     def fileno(self) -> int:
         """The end to poll."""
@@ -47,10 +45,8 @@ class Waker:
 
     def clear(self) -> None:
         """Takes back the wakes so far; after thousands of them some are left, and the next ``wait`` returns at once."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self._read_fd, 4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Closes both ends. A second call does no harm."""

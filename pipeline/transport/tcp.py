@@ -7,7 +7,7 @@ another file, so every call checks what it is.
 import resource
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, Optional, Tuple
 
 MAX_CONNECTIONS = 4096      # at once; fewer where the process may have few files open
@@ -47,12 +47,9 @@ class TcpConnections:
     def reset(self, fd: int, address: Address) -> None:
         """Ends the connection with ``address``, unless ``fd`` is another one by now."""
         if self.address(fd) == address:
-            try:
-                with _borrowed(fd) as connection:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                    connection.shutdown(socket.SHUT_RDWR)
-            except OSError:                          # the peer closed it first
-                pass
+            with suppress(OSError), _borrowed(fd) as connection:     # an error: the peer closed it first
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
