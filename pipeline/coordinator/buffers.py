@@ -17,10 +17,9 @@ WARM_BLOCKS = 8               # looked at first: as long as one of them is free,
 
 
 class BufferPool:
-    """Arrays on recycled memory. For one thread: only references may travel."""
+    """Arrays on recycled memory, for one thread: only references may travel. ``keep``: most free buffers to hold."""
 
     def __init__(self, keep: int) -> None:
-        """``keep``: the most free buffers to hold on to."""
         self._keep = keep
         self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
         self._found = 0        # where the last free one was: what was handed out first is mostly free first

@@ -38,12 +38,6 @@ class Accept:
     took_s: float = field(default=0.0, compare=False)    # since its lease was granted; 0 if that had ended before
 
 
-class Duplicate(NamedTuple):
-    """Drop the batch that was just received: its position had one already."""
-    worker: WorkerKey
-    position: int
-
-
 class Unknown(NamedTuple):
     """The message was dropped: this worker is no member, or names a lease that never was. It may say Hello."""
     worker: WorkerKey
@@ -64,7 +58,7 @@ class Abort(NamedTuple):
     traceback: str
 
 
-SchedulerEffect = Union[Grant, Revoke, Accept, Duplicate, Unknown, Gone, Abort]
+SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort]
 
 
 class Invite(NamedTuple):

@@ -27,8 +27,7 @@ an absence (a suspended process) first ``suspended_for``, so that no lease expir
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Duplicate, Gone, Grant, Revoke, SchedulerEffect
-from stoker.pipeline.coordinator.effects import Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, SchedulerEffect, Unknown, WorkerKey
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
 from stoker.pipeline.coordinator.tables import may_try, others_may_try
@@ -224,8 +223,7 @@ class LeaseScheduler:
         entry = self._open.setdefault(position, OpenPosition())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
         self._unassigned.discard(position)
-        attempt = len(entry.issued) + 1
-        entry.issued[lease] = attempt
+        attempt = entry.issued[lease] = len(entry.issued) + 1
         entry.live.add(lease)
         isolated = entry.deaths >= ISOLATION_DEATHS
         self._leases[lease] = LiveLease(key, position, now, isolated)
@@ -256,7 +254,6 @@ class LeaseScheduler:
         entry = self._open.get(position)
         if entry is None:                   # every other lease of a received position was ended with it
             self.duplicates += 1
-            effects.append(Duplicate(key, position))
         elif lease not in entry.issued:
             effects.append(Unknown(key, "lease %d is of another position than %d" % (lease, position)))
             return

@@ -36,11 +36,10 @@ class Notices:
             lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s"
                              % (members, leases, self._prefetch, self._prefetch_option), True))
         decoder = hello.versions.partition(", ")[2]
-        is_second = len(self.decoders) == 1 and decoder not in self.decoders
-        if is_second or not self.decoders:
+        if len(self.decoders) < 2 and decoder not in self.decoders:
             self.decoders.add(decoder)
-        if is_second and self._has_pictures:
-            lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its last "
-                             "bits between them; for a run that is repeatable to the byte, use one Pillow version"
-                             % " and ".join(sorted(self.decoders)), True))
+            if len(self.decoders) == 2 and self._has_pictures:
+                lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its "
+                                 "last bits between them; for a run that is repeatable to the byte, use one Pillow "
+                                 "version" % " and ".join(sorted(self.decoders)), True))
         return lines

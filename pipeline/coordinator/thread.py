@@ -78,8 +78,7 @@ class Coordinator(threading.Thread):
         prefetch = options.prefetch_of(job)
         self._pool = BufferPool(len(job.arrays) * (prefetch + EXTRA_BUFFERS))
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
-        #: For workers that the trainer starts itself.
-        self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)
+        self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():
             log.info("%s", advice())
         header_bytes = codec.max_header_bytes(job.batch_size)

@@ -1,7 +1,4 @@
-"""The messages between trainer and workers, as frozen values; at the end a union for each direction.
-
-``codec.py`` turns them into ZeroMQ frames and back, and checks every field that it receives.
-"""
+"""The messages between trainer and workers, as frozen values. ``codec.py`` encodes them, decodes and checks them."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -23,8 +23,7 @@ class Connection(Socket):
     broke is dropped. Raises ConfigError if ``connect`` is not an address.
 
     Two threads may use it. Each holds ``lock`` for all calls except ``wait``. A thread that sent must call ``receive``
-    until it returns None before it releases the lock: see ``Socket._has_input``.
-    """
+    until it returns None before it releases the lock: see ``Socket._has_input``."""
 
     def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None) -> None:
         super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None)

@@ -5,7 +5,7 @@ it knows the key of a worker.
 """
 
 import errno
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import zmq
 from zmq.utils import z85
@@ -23,21 +23,14 @@ EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end
 HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
-class Incident(NamedTuple):
-    """A connection that was refused or cut off. ``kind``: see ``KINDS`` in ``coordinator/bans.py``."""
-    kind: str
-    host: str
-
-
 class Listener(Socket):
     """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
-
-    ``incidents``: what happened since the caller last emptied the list.
-    """
+    ``incidents``: (kind, host) of connections that were refused or cut off since the caller last emptied the list; the
+    kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
     def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None) -> None:
         super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
-        self.incidents: List[Incident] = []
+        self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
         self._has_just_failed = False    # the next connection that closes is the one whose handshake failed
@@ -84,7 +77,7 @@ class Listener(Socket):
         returned None: messages that still wait count as pending."""
         self._answer_key_requests()
         self._read_events()
-        self.incidents += [Incident("memory", host) for host in self._quota.check(now)]
+        self.incidents += [("memory", host) for host in self._quota.check(now)]
 
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
         """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
@@ -136,16 +129,16 @@ class Listener(Socket):
             elif event == zmq.EVENT_ACCEPTED:
                 refused_host = self._quota.accepted(value)
                 if refused_host:
-                    self.incidents.append(Incident("connections", refused_host))
+                    self.incidents.append(("connections", refused_host))
                 else:
                     self._handshakes += 1
             else:
                 host = self._quota.closed(value)
                 if host and self._has_just_failed:
-                    self.incidents.append(Incident("handshake", host))
+                    self.incidents.append(("handshake", host))
                 elif host and self._handshakes:      # it never spoke ZMTP, so there is no handshake that could fail
                     self._handshakes -= 1
-                    self.incidents.append(Incident("silent", host))
+                    self.incidents.append(("silent", host))
                 self._has_just_failed = False
 
     def _answer_key_requests(self) -> None:
@@ -157,6 +150,6 @@ class Listener(Socket):
                 return
             is_known = mechanism == b"CURVE" and z85.encode(credentials[0]) in self._keys.workers
             if not is_known:
-                self.incidents.append(Incident("key", host.decode("ascii", "replace")))
+                self.incidents.append(("key", host.decode("ascii", "replace")))
             status, text = (b"200", b"OK") if is_known else (b"400", b"unknown key")
             self._zap.send_multipart([b"1.0", request, status, text, b"", b""])

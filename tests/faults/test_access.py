@@ -19,7 +19,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import Alive, Hello
 from stoker.pipeline.transport import keys, tcp
-from stoker.pipeline.transport.listener import Incident, Listener
+from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
@@ -377,4 +377,4 @@ def test_a_peer_that_sends_short_segments_occupies_few_of_libzmq_s_buffers():
             sent += 1
             listener.poll(time.monotonic())
             assert sent < 100000
-        assert listener.incidents == [Incident("memory", "127.0.0.1")]
+        assert listener.incidents == [("memory", "127.0.0.1")]
