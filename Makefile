@@ -1,21 +1,21 @@
-## make train         train on the sample data (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
-## make test          every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
-## make unit          only the unit tests, on both Pythons; ARGS="-k name"
-## make faults        only the fault tests, and the table of what each fault comes to; ARGS="-k name"
-## make fuzz          broken messages for codec, coordinator and a training's port, about a minute; RUNS=10000000
-## make soak          100,000 batches, and whether memory or open files grow; BATCHES=100000 SEED=0
-## make cycles        1,000 trainings that are killed at any moment, and what they leave; CYCLES=1000 SEED=0
-## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, on a real Docker engine; ARGS="-k name"
-## make bench         every benchmark against the peers, within half an hour: docs/BENCHMARKS.md; QUICK=1: in 3 minutes
-## make pillow-simd   .venv/workers-simd: workers with pillow-simd, which resizes faster; name it in STOKER_WORKER_PYTHON
-## make lint          ruff, mypy, hadolint and shellcheck
-## make sample-data   the pictures that `make train` uses, in sample-data/
-## make setup         the environments of trainer and workers, in .venv/: all that `make train` needs
-## make setup-test    the same with the test tools: all that `make test` needs
+## make train         trains on sample pictures (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
+## make test          runs every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
+## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
+## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
+## make fuzz          sends broken messages to codec, coordinator and a training's port, for a minute; RUNS=10000000
+## make soak          runs 100,000 batches and checks that memory and open files do not grow; BATCHES=100000 SEED=0
+## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
+## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"
+## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 30 minutes; QUICK=1: 3 minutes
+## make pillow-simd   makes .venv/workers-simd, with pillow-simd, which resizes faster; STOKER_WORKER_PYTHON can name it
+## make lint          runs ruff, mypy, hadolint and shellcheck
+## make sample-data   makes the pictures that `make train` uses, in sample-data/
+## make setup         makes the environments of trainer and workers in .venv/: all that `make train` needs
+## make setup-test    makes the same with the test tools: all that `make test` needs
 ## make clean         removes environments and caches; keeps sample-data/ and runs/
 ##
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
-## (default: the newest that is found). ARGS goes to the trainer or to pytest as it is.
+## (default: the newest that is found). ARGS is passed on to the trainer or to pytest.
 
 .PHONY: help train test unit faults compose-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:

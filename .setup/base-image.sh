@@ -1,12 +1,12 @@
-# Prints the name of an image to build on: the given one, if the engine has it or can pull it; else, as root on Debian,
-# that of a stand-in for tests, which is made if need be: a minimal Debian with a CPython of this machine.
+# Prints the name of the base image for a build: the given image, if the engine has it or can pull it. Otherwise, as
+# root on Debian, it is a replacement for tests: a minimal Debian with a CPython of this machine, made if necessary.
 # usage: sh .setup/base-image.sh IMAGE      such as python:3.6-slim-bullseye
 set -eu
 
 image=$1
 minor=$(echo "$image" | sed -n 's/.*:3\.\([0-9]*\).*/\1/p')
-name=stoker-stand-in:3.$minor
-authorities=/etc/ssl/certs/ca-certificates.crt # of this machine: a mirror of PyPI may be known to it alone
+name=stoker-replacement:3.$minor
+authorities=/etc/ssl/certs/ca-certificates.crt # of this machine, which may have one for its own mirror of PyPI
 
 say() { echo "stoker: $*" >&2; }
 
@@ -18,10 +18,10 @@ if docker image inspect "$name" >/dev/null 2>&1; then
     echo "$name"
     exit
 fi
-say "no $image ($(echo "$refused" | tail -n 1)): making a stand-in for it ..."
+say "no $image ($(echo "$refused" | tail -n 1)): making a replacement for it ..."
 python=$(sh .setup/find-python.sh "$minor" "$minor" | head -n 1 | cut -d ' ' -f 2-)
 if [ "$(id -u)" != 0 ] || [ -z "$python" ] || ! command -v debootstrap >/dev/null; then
-    say "a stand-in for it wants root, debootstrap, and CPython 3.$minor on this machine"
+    say "the replacement needs root, debootstrap, and CPython 3.$minor on this machine"
     exit 1
 fi
 work=$(mktemp -d)

@@ -1,5 +1,5 @@
-# Tests `docker-compose` against a real engine: the one that is there, or, where STOKER_REQUIRE_DOCKER=1 demands it, a
-# throw-away one (docker-engine.sh). Without either it says so, and is skipped.
+# Tests `docker-compose` against a real engine: the running one, or, if STOKER_REQUIRE_DOCKER=1 is set, a temporary one
+# (docker-engine.sh). Without an engine the tests are skipped, with a line that says so.
 # usage: sh .setup/compose-test.sh [PYTEST ARGUMENT...]      from the repository's root
 set -eu
 
@@ -9,13 +9,13 @@ if ! docker version >/dev/null 2>&1; then
     if [ "${STOKER_REQUIRE_DOCKER:-}" = 1 ] && [ -z "${DOCKER_HOST:-}" ]; then
         exec sh .setup/docker-engine.sh sh .setup/compose-test.sh "$@"
     fi
-    say "SKIPPED: the compose tests want a Docker engine, and none answers${DOCKER_HOST:+ at $DOCKER_HOST}. Start one" \
-        "(systemctl start docker), or, as root on Debian, say STOKER_REQUIRE_DOCKER=1 for a throw-away one"
+    say "SKIPPED: the compose tests need a Docker engine, and none answers${DOCKER_HOST:+ at $DOCKER_HOST}. Start one" \
+        "(systemctl start docker), or, as root on Debian, set STOKER_REQUIRE_DOCKER=1 for a temporary one"
     [ "${STOKER_REQUIRE_DOCKER:-}" != 1 ] || exit 1
     exit 0
 fi
 if ! command -v docker-compose >/dev/null && ! docker compose version >/dev/null 2>&1; then
-    say "the compose tests want docker-compose 1.27 or newer, or the compose plugin of docker: neither is there"
+    say "the compose tests need docker-compose 1.27 or newer, or the compose plugin of docker: neither was found"
     exit 1
 fi
 sh .setup/environment.sh trainer tests

@@ -1,12 +1,12 @@
-# Runs a command with a throw-away Docker engine of its own, from Debian's packages, and takes away afterwards all but the
-# packages: its socket, data, networks and firewall rules. Only where no other engine runs.
+# Runs a command with a temporary Docker engine of its own, from Debian's packages. Afterwards it removes everything of
+# the engine (socket, data, networks, firewall rules) except the packages. Only where no other engine runs.
 # usage: sh .setup/docker-engine.sh COMMAND...      as root on Debian; in COMMAND, DOCKER_HOST names the engine
 #        sh .setup/docker-engine.sh --possible      exit code 0: it can be started on this machine
 set -eu
 
 say() { echo "stoker: $*" >&2; }
 
-possible() { # not whether it works: that is for whoever requires it
+possible() { # checks what the engine needs, not whether it then starts
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -w /sys/fs/cgroup ] &&
         ! pidof dockerd >/dev/null && ! ip link show docker0 >/dev/null 2>&1 &&
         unshare --mount --net sh -c "ip link add stoker0 type bridge && ip link add stoker1 type veth" 2>/dev/null
@@ -16,7 +16,10 @@ if [ "$1" = --possible ]; then
     possible || exit 1
     exit 0
 fi
-possible || { say "an engine of its own wants root, Debian's apt-get, the right to make namespaces, and no other engine"; exit 1; }
+possible || {
+    say "a temporary engine needs root, Debian's apt-get, the right to make namespaces, and no other engine"
+    exit 1
+}
 
 work=$(mktemp -d)
 
@@ -28,7 +31,7 @@ install_packages() {
     command -v iptables >/dev/null || set -- "$@" iptables
     [ $# != 0 ] || return 0
     say "installing $* ..."
-    policy=/usr/sbin/policy-rc.d # by which Debian asks whether a service that it has just installed may start
+    policy=/usr/sbin/policy-rc.d # Debian runs it to ask whether a service that it has just installed may start
     if [ ! -e $policy ]; then
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod +x $policy
@@ -48,7 +51,7 @@ forward=$(cat /proc/sys/net/ipv4/ip_forward)
 policy=$(iptables -S FORWARD | sed -n 's/^-P FORWARD //p')
 export DOCKER_HOST="unix://$work/docker.sock" STOKER_THROW_AWAY_ENGINE=1
 
-clean() { # whatever fails of it, the rest is done
+clean() { # where one step fails, the others are still done
     set +e
     trap '' HUP INT TERM
     docker swarm leave --force >/dev/null 2>&1
@@ -62,7 +65,7 @@ clean() { # whatever fails of it, the rest is done
     done
     [ ! -e "$work/dockerd.pid" ] || kill -9 "$pid"
     iptables -P FORWARD "${policy:-ACCEPT}"
-    for table in filter nat; do # what Docker made, by its names; the rules of others stay
+    for table in filter nat; do # rules with Docker's names; all others stay
         iptables -t $table -S | grep -E '^-A .*(DOCKER|docker|br-)' | sed 's/^-A/-D/' |
             while read -r rule; do eval "iptables -t $table $rule"; done
         chains=$(iptables -t $table -S | sed -n 's/^-N \(DOCKER.*\)/\1/p')
@@ -74,7 +77,7 @@ clean() { # whatever fails of it, the rest is done
     echo "$forward" >/proc/sys/net/ipv4/ip_forward
     awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r -n 1 umount
     if grep -q " $work/" /proc/self/mounts; then
-        say "left behind, for something in it is still mounted: $work"
+        say "cannot remove $work: something in it is still mounted"
     else
         rm -rf "$work"
     fi
@@ -84,7 +87,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# a session of its own: Ctrl-C is for the command, then for `clean`
+# in a session of its own: Ctrl-C must reach the command and then `clean`, not the engine
 setsid dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/dockerd.pid" --host "$DOCKER_HOST" \
     >"$work/dockerd.log" 2>&1 </dev/null &
 for attempt in $(seq 120); do
@@ -92,7 +95,7 @@ for attempt in $(seq 120); do
     [ "$attempt" != 120 ] || { tail -n 20 "$work/dockerd.log" >&2; say "the engine did not start in 60 s"; exit 1; }
     sleep 0.5
 done
-say "a Docker engine of its own runs: $(docker version --format '{{.Server.Version}}')"
+say "a temporary Docker engine runs: $(docker version --format '{{.Server.Version}}')"
 status=0
 "$@" || status=$?
 exit $status

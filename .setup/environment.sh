@@ -1,9 +1,9 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
-# NAME: trainer, workers, build, same-pillow, workers-simd, or a bench-*; its pins are in the file NAME.txt beside this one
+# NAME: trainer, workers, build, same-pillow, workers-simd, or a bench-*; its pins are in NAME.txt beside this file
 #
-# The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and removed
-# while something is added. So an installation that failed or was interrupted is made again from the start.
+# The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and moved
+# away while something is added. So an installation that failed or was interrupted is made again from the start.
 set -eu
 
 name=$1
@@ -61,7 +61,7 @@ stamp() {
     mv "$env/.installed.new" "$env/.installed"
 }
 
-create_with_newest() { # reads lines of "VERSION PYTHON": makes the environment with the first that works; fails if none does
+create_with_newest() { # reads lines of "VERSION PYTHON", makes the environment with the first that works; or fails
     while read -r version python; do
         if create "$version" "$python"; then
             return 0
@@ -80,10 +80,12 @@ install_python36() { # with the first of these tools that is there and can do it
             pyenv) set -- install -s 3.6.15 ;;
             *)
                 rm -rf .venv/python36 # left by an interrupted installation
-                set -- create --yes --prefix "$PWD/.venv/python36" --override-channels --channel conda-forge python=3.6
+                set -- create --yes --prefix "$PWD/.venv/python36" --override-channels --channel conda-forge
+                set -- "$@" python=3.6
                 ;;
         esac
-        say "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with \`$tool $*\` (takes some minutes) ..."
+        say "found no CPython 3.6, which TensorFlow 1.9.0 needs: installing it with \`$tool $*\` (this takes" \
+            "some minutes) ..."
         if "$tool" "$@" >"$log" 2>&1 </dev/null && [ -n "$(find_python36)" ]; then
             return
         fi
@@ -95,16 +97,17 @@ install_python36() { # with the first of these tools that is there and can do it
 make_trainer() {
     [ -z "${PYTHON36:-}" ] || [ -n "$(find_python36)" ] || die "PYTHON36=$PYTHON36 is not a CPython 3.6 that runs."
     [ -n "$(find_python36)" ] || install_python36 ||
-        die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for newer ones. Install it with" \
-            "\`pyenv install 3.6.15\` or \`conda create -n py36 python=3.6\`, or use Docker's python:3.6-slim. If make does" \
-            "not find it then, set PYTHON36=/path/to/python3.6."
+        die "CPython 3.6 is needed, and none was found: TensorFlow 1.9.0 has no wheels for newer ones. Install it" \
+            "with \`pyenv install 3.6.15\` or \`conda create -n py36 python=3.6\`, or use Docker's python:3.6-slim." \
+            "If make does not find it then, set PYTHON36=/path/to/python3.6."
     found=$(find_python36)
     create "${found%% *}" "${found#* }" || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
 }
 
 make_workers() {
     found=$(sh .setup/find-python.sh 6 99 "${WORKER_PYTHON:-}")
-    [ -n "$found" ] || [ -z "${WORKER_PYTHON:-}" ] || die "WORKER_PYTHON=$WORKER_PYTHON is not a CPython >= 3.6 that runs."
+    [ -n "$found" ] || [ -z "${WORKER_PYTHON:-}" ] ||
+        die "WORKER_PYTHON=$WORKER_PYTHON is not a CPython >= 3.6 that runs."
     newer=$(echo "$found" | grep -v '^3\.6\.' || true)
     if [ -n "$newer" ] && echo "$newer" | create_with_newest; then
         return
@@ -113,14 +116,14 @@ make_workers() {
         cat "$log" >&2
         die "creating $env with WORKER_PYTHON=$WORKER_PYTHON failed: see pip's output above."
     fi
-    say "found no usable CPython newer than 3.6, which would decode 2 to 3 times faster: the workers use the trainer's" \
-        "environment (after installing one: rm .venv/workers)"
+    say "found no usable CPython newer than 3.6, which would decode 2 to 3 times faster: the workers use the" \
+        "trainer's environment (after installing one: rm .venv/workers)"
     rm -rf "$env"
     ln -s trainer "$env"
     cp .setup/workers.txt "$env/.installed/"
 }
 
-make_build() { # of the trainer's Python: TensorFlow 1.9 allows no setuptools in its own environment that builds Stoker
+make_build() { # with the trainer's Python, whose own environment needs a setuptools that is too old to build Stoker
     create 3.6 .venv/trainer/bin/python || { cat "$log" >&2; die "creating $env failed: see pip's output above."; }
 }
 
@@ -157,7 +160,8 @@ make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPyth
         *) range="11 99" ;;
     esac
     sh .setup/find-python.sh $range | create_with_newest ||
-        missing "$env cannot be made: no CPython from 3.${range% *} to 3.${range#* } here has what .setup/$name.txt pins"
+        missing "cannot make $env: .setup/$name.txt cannot be installed for any CPython 3.${range% *} to" \
+            "3.${range#* } of this machine"
 }
 
 missing() { # fails with this sentence, which benchmarks that need this environment print again

@@ -1,4 +1,4 @@
-# Fuzzes codec, coordinator and the open port of a training. RUNS scales all of it.
+# Fuzzes the codec, the coordinator and the open port of a training. RUNS scales all three.
 # usage: sh .setup/fuzz.sh [RUNS]      from the repository's root; RUNS: messages for the codec, default 2,000,000
 set -eu
 
@@ -10,12 +10,12 @@ trainer=.venv/trainer/bin/python
 "$trainer" -m tests.fuzz.fuzz_codec --runs "$runs"
 if .venv/workers/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))'; then
     sh .setup/environment.sh workers fuzz
-    found=$(mktemp -d) # libFuzzer writes what failed into its working folder
+    found=$(mktemp -d) # where libFuzzer writes the inputs that fail
     .venv/workers/bin/python -m tests.fuzz.fuzz_codec --guided --runs "$guided" --found "$found/" ||
-        { echo "stoker: what failed lies in $found" >&2; exit 1; }
+        { echo "stoker: the inputs that fail are in $found" >&2; exit 1; }
     rmdir "$found"
 else
-    echo "stoker: no atheris for the workers' Python: fuzzing led by coverage is left out" >&2
+    echo "stoker: there is no atheris for the workers' Python: skipping the coverage-guided fuzzing" >&2
 fi
 "$trainer" -m tests.fuzz.fuzz_coordinator --runs $((runs / 20))
 exec "$trainer" -m tests.fuzz.socket_flood --runs $((runs / 10))

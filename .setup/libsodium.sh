@@ -1,5 +1,6 @@
-# Gives an environment with a pyzmq before 27.3 the libsodium of 27.3's wheel: its own is compiled without optimization,
-# and encryption takes ten times as long. Where the newer one cannot be had or loaded, all stays as it is.
+# Replaces the libsodium of an environment with pyzmq before 27.3 by that of the 27.3 wheel: in older wheels it is
+# compiled without optimization, and encryption takes ten times as long. If the newer one cannot be downloaded or
+# loaded, nothing changes.
 # usage: sh .setup/libsodium.sh PYTHON
 set -eu
 

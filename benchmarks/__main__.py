@@ -4,8 +4,8 @@
     make bench QUICK=1               the same in minutes, into the output folder: to see that it runs
 
 Each script is a module of this package with a ``run``, and also runs alone: python -m benchmarks.end_to_end --help.
-What a script prints comes through; its tables are kept as JSON in the output folder. A script that fails is said in the
-report, the others still run, and the exit code is 1. Ctrl-C stops everything.
+The output of a script is shown; its tables are kept as JSON in the output folder. If a script fails, the report says
+so, the others still run, and the exit code is 1. Ctrl-C stops everything.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from benchmarks.table import ends_in_order
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLOTTING = os.path.join(".venv", "bench-pictures", "bin", "python")
-RUN_MARK = "BENCHMARK_RUN"      # in the environment of all that a script starts
-LIMIT_S = 1500.0                # of one script: it hangs
+RUN_MARK = "BENCHMARK_RUN"      # in the environment of all processes that a script starts
+LIMIT_S = 1500.0                # for one script: after that it counts as hanging
 
 
 def scripts() -> List[str]:
-    """The names of the modules that are benchmark scripts: the one for everybody first."""
+    """The names of the modules that are benchmark scripts: the one that most readers want comes first."""
     found = []
     for name in sorted(os.listdir(HERE)):
         if name.endswith(".py"):
@@ -42,7 +42,7 @@ def scripts() -> List[str]:
 
 
 def run_script(name: str, quick: bool, out: str) -> Script:
-    """Runs one; nothing that it started is left afterwards, however it ends."""
+    """Runs one script. Afterwards no process of it is left, however it ends."""
     path = os.path.join(out, name + ".json")
     if os.path.exists(path):
         os.remove(path)

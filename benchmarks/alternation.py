@@ -1,8 +1,9 @@
 """Contenders that take turns on the same cores, in one run.
 
-A contender is one program that starts once (``benchmarks/contenders/protocol.py`` is what it says and hears). Whoever
-does not have its turn is suspended with all its processes: these are found by a mark in their environment, for whoever
-starts a session of its own leaves the process group, as Stoker's workers do. The end kills what has the mark.
+A contender is one program that starts once; ``benchmarks/contenders/protocol.py`` describes its messages. While it is
+not its turn, it is suspended with all its processes. They are found by a mark in their environment, since a process
+that starts a session of its own, as Stoker's workers do, leaves the process group. At the end all marked processes are
+killed.
 """
 
 import os
@@ -20,12 +21,12 @@ from benchmarks.contenders.protocol import ANSWERS, MARK, marked
 from benchmarks.table import Say, Spread, spread
 
 START_S = 90.0
-TURN_S = 30.0       # beyond the seconds that it is told to count
+TURN_S = 30.0       # in addition to the seconds that it counts
 END_S = 10.0
 
 
 class Failed(Exception):
-    """A contender ended, or does not answer: with the last that it said."""
+    """A contender ended, or does not answer. The text ends with its last output."""
 
 
 class Contender(NamedTuple):
@@ -33,8 +34,8 @@ class Contender(NamedTuple):
 
     name: str
     command: Sequence[str]          # python -m benchmarks.contenders..., from the repository's root
-    remark: str = ""                # the quality of what it makes: filter, antialiasing, scaled decode
-    environment: Dict[str, str] = {}    # what it needs in its environment beside the mark
+    remark: str = ""                # the quality of its pictures: filter, antialiasing, scaled decode
+    environment: Dict[str, str] = {}    # environment variables in addition to the mark
     missing: str = ""               # why it cannot run here
 
 
@@ -42,7 +43,7 @@ class Result(NamedTuple):
     rates: List[float]              # images/s of each round
     cpu: List[float]                # CPU seconds per second of each round: how many cores it kept busy
     error: str = ""
-    others: Sequence[float] = ()    # the same of whatever else ran on this machine: it should be nothing
+    others: Sequence[float] = ()    # the same for all other processes of this machine: should be 0
 
     @property
     def rate(self) -> Optional[Spread]:
@@ -59,7 +60,7 @@ class Program:
         self._heard = b""
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=os.getcwd(), **contender.environment)
         environment[MARK] = value
-        self._answers, answers = os.pipe()      # not its standard output, on which libraries print what they like
+        self._answers, answers = os.pipe()      # not its standard output, on which libraries print too
         environment[ANSWERS] = str(answers)
         try:
             self._process = subprocess.Popen(list(contender.command), stdin=subprocess.PIPE, stdout=self._said,
@@ -101,11 +102,11 @@ class Program:
         self._said.close()
         try:
             self._process.stdin.close()         # type: ignore[union-attr]
-        except OSError:             # what it was told last, and did not read
+        except OSError:             # it did not read the last message
             pass
 
     def _signal(self, signum: int) -> int:
-        """How many there were. Twice, for what was started between the look and the signal."""
+        """Returns the number of processes. Done twice, since processes may start between the search and the signal."""
         count = 0
         for _ in range(2):
             for pid in marked(self.mark):
@@ -154,7 +155,7 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
                     _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
         for number in range(rounds):
             say("round %d of %d, %d contenders" % (number + 1, rounds, len(programs)))
-            # another order each time: nobody always follows the same neighbour
+            # another order in each round: a contender does not always run after the same one
             names = list(programs)
             shift = number * 7 % max(1, len(names))
             for name in names[shift:] + names[:shift]:

@@ -2,9 +2,9 @@
 
 Same work for all: every file opened, decoded, resized to RGB of 64x64 or 224x224, in random order, in batches of 32,
 into a placeholder of TensorFlow 1.9 where the contender is one for TensorFlow 1.9, or else handed over as an array. One
-process or thread per core. What differs in quality is said beside each row. Contenders are suspended while it is not
-their turn, and count only what was produced during it (``benchmarks/contenders/protocol.py``). Rates compare within one
-run, not from one run to the next.
+process or thread per core. Each row of the tables states differences in quality. Contenders are suspended while it is
+not their turn, and count only the pictures produced during it (``benchmarks/contenders/protocol.py``). Rates compare
+within one run, not from one run to the next.
 """
 
 import functools
@@ -79,7 +79,7 @@ def few(pictures: str, size: int) -> List[Contender]:
     return found
 
 
-def everybody(pictures: str, size: int, ratio: int) -> List[Contender]:
+def all_contenders(pictures: str, size: int, ratio: int) -> List[Contender]:
     """``ratio``: by what decode_jpeg of TF 1.9 can reduce these pictures for this size."""
     make = functools.partial(contender, pictures=pictures, size=size)
     found = few(pictures, size)[:-3]
@@ -100,7 +100,7 @@ def everybody(pictures: str, size: int, ratio: int) -> List[Contender]:
     found += [make(limit(mode, environment), environment, "limit", mode, remark=MODES[mode])
               for mode, environment in LIMITED]
     libjpeg = make(LIBJPEG, "bench-limit", "limit", "libjpeg", remark="scaled decode to >= the size, then " + PLAIN)
-    # what ``keep_freed_memory`` does for the others: no page faults for each picture
+    # the same as ``keep_freed_memory`` does for the others: no page faults for each picture
     found.append(libjpeg._replace(environment=dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
                                                             str(1 << 25))))
     return found
@@ -113,20 +113,21 @@ def _stoker(make: Any, mode: str, environment: str) -> Contender:
 
 
 def groups(quick: bool) -> List[Group]:
-    if quick:       # everybody is there once, and every kind of picture
+    if quick:       # each contender and each kind of picture once
         some = (TUTORIAL, TFDATA, stoker("fastest"))
-        return [Group("64", "photos", 64, 1, 0.4, everybody("photos", 64, 4))] + [
+        return [Group("64", "photos", 64, 1, 0.4, all_contenders("photos", 64, 4))] + [
             Group(name, pictures, 224, 1, 0.4, [each for each in few(pictures, 224) if each.name in some])
             for name, pictures in (("224", "photos"), ("large", "large"), ("png", "png"))]
-    return [Group("64", "photos", 64, 5, 1.5, everybody("photos", 64, 4)),
-            Group("224", "photos", 224, 5, 1.5, everybody("photos", 224, 1)),
+    return [Group("64", "photos", 64, 5, 1.5, all_contenders("photos", 64, 4)),
+            Group("224", "photos", 224, 5, 1.5, all_contenders("photos", 224, 1)),
             Group("large", "large", 224, 3, 1.5, few("large", 224)), Group("png", "png", 224, 3, 1.0, few("png", 224))]
 
 
 # --------------------------------------------------------------------------------------------------------------- goals
 
 def goals_of(group: Group, rates: Dict[str, float]) -> List[Goal]:
-    """The claims on the group's median rates. What failed counts as not reached; what was not tried is left out."""
+    """The claims on the group's median rates. A failed one counts as not reached; one that was not tried is left
+    out."""
     if group.name not in ("64", "224"):
         return []
     names = [each.name for each in group.contenders]
@@ -169,10 +170,10 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
     notes = ["Medians of %d rounds of %g s, with the slowest and the fastest round; cores busy: CPU seconds of all "
              "processes per second." % (group.rounds, group.seconds)]
     if any(name.startswith("limit") for name in results):
-        notes.append("Limits have no pipeline: a process per core decodes its share, and nobody gets it.")
+        notes.append("Limits have no pipeline: a process per core decodes its share, and the pictures are dropped.")
     others = statistics.median([share for result in results.values() for share in result.others] or [0.0])
     if others > 0.1:
-        notes.append("DISTURBED: other work kept %.2f cores busy meanwhile, so these figures are no good." % others)
+        notes.append("DISTURBED: other work kept %.2f cores busy meanwhile, so these figures are not valid." % others)
     rates = {name: result.rate.median for name, result in results.items() if result.rate is not None}
     return Table("end-to-end-" + group.name, title, columns, rows,
                  notes, goals_of(group, rates), "bars", "images/s", ("least", "most"))
@@ -190,9 +191,9 @@ def run(quick: bool, say: Say) -> List[Table]:
 
 
 def pictures_made(say: Say) -> Dict[str, str]:
-    """Sees to the pictures; what each set is."""
+    """Makes the pictures if they are missing. Returns the description of each set."""
     python = os.path.join(".venv", "bench-pictures", "bin", "python")
-    say("looking after the pictures in %s" % FOLDER)
+    say("making the pictures in %s where they are missing" % FOLDER)
     subprocess.run([python, "-m", "benchmarks.pictures"], check=True)
     from benchmarks.pictures import facts
     return facts(FOLDER)

@@ -1,9 +1,10 @@
-"""What it costs to hand a batch to TensorFlow 1.9: milliseconds of a ``session.run`` that does nothing else, and how
+"""The cost of feeding a batch to TensorFlow 1.9: milliseconds of a ``session.run`` that does nothing else, and how
 many copies it makes, for each way of feeding and batches of 1 to 64 MB.
 
-A batch is the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64. Each is a new array,
-as a training loop has it: fresh memory of numpy's, float64 made of one array a picture as by the tutorial's generator;
-but for Stoker's way, where another thread fills some buffers of the stream's own pool ahead. To make it is not counted.
+A batch has the same pictures in every way: 1 MB of uint8 is 4 MB of float32 and 8 MB of float64. Each batch is a new
+array, as in a training loop: fresh memory of numpy, for float64 filled picture by picture as in the tutorial's
+generator. For Stoker's way, another thread fills buffers of the stream's own pool ahead. The time to make a batch is
+not counted.
 """
 
 import multiprocessing
@@ -19,7 +20,7 @@ from benchmarks.table import Goal, Say, Table, main, spread
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-ALIGNMENT = 64               # what TensorFlow takes as it is
+ALIGNMENT = 64               # of memory that TensorFlow uses without a copy
 AT_224 = 32 * 224 * 224 * 3
 SIZES = (1 << 20, AT_224, 1 << 24, 1 << 26)     # in bytes of uint8
 QUICK = (1 << 20, AT_224, 1 << 24)
@@ -68,7 +69,7 @@ def forget_peak() -> None:
 
 
 class Feed:
-    """A session that takes a batch and looks at nothing but its size."""
+    """A session that takes a batch and computes only its size."""
 
     def __init__(self) -> None:
         import tensorflow as tf

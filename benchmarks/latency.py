@@ -1,6 +1,8 @@
-"""What waiting costs: from ``open_stream`` to the first batch; and order, against taking whatever batch comes first.
+"""The time from ``open_stream`` to the first batch; and the cost of order, compared with taking the first batch to
+arrive.
 
-For the cost of order, one stream with the same workers is read in turns: in order for a while, then as it comes.
+For the cost of order, one stream with the same workers is read in turns: for a while in order, then in order of
+arrival.
 """
 
 import os
@@ -10,7 +12,7 @@ import time
 from typing import Any, Dict, List, Set, Tuple
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.options import JobOptions, StreamOptions, WorkerOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.dataset import Splits
@@ -27,11 +29,11 @@ MOST_COST = 0.03
 
 
 class EitherWay(BatchStream):
-    """A stream that hands out what is next, or what is there. Its memory is bounded in both ways: the window moves with
-    the first position that was not handed out."""
+    """A stream that returns the next batch, or any batch that is ready. Its memory is bounded in both cases: the window
+    moves with the first position that was not returned."""
 
     def __init__(self, *arguments: Any) -> None:
-        self._early: Set[int] = set()      # positions that were handed out before their turn
+        self._early: Set[int] = set()      # positions that were returned before their turn
         super().__init__(*arguments)
 
     def _deliver(self, position: int, batch: Batch) -> None:
@@ -41,7 +43,7 @@ class EitherWay(BatchStream):
 
     @property
     def waiting(self) -> int:
-        """Batches that came and were not handed out yet."""
+        """Batches that are ready and were not returned yet."""
         return len(self._ready)
 
     def take(self, in_order: bool) -> Batch:
@@ -77,7 +79,8 @@ def rates(folder: str, side: int, turns: int) -> Tuple[float, float]:
     job = JobOptions("image", (side, side), 32)
     stream = EitherWay(Plan(len(dataset), 32, 1000000, 0), Splits(dataset), job, StreamOptions())
     with stream:
-        stream.attach(LocalWorkers(stream.address, len(os.sched_getaffinity(0)), worker_python()))
+        options = WorkerOptions(stream.address, once=True, quiet=True)
+        stream.attach(LocalWorkers(options, len(os.sched_getaffinity(0)), worker_python()))
         for _ in range(20):
             stream.take(True)
         counts, took = {True: 0, False: 0}, {True: 0.0, False: 0.0}

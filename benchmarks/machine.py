@@ -1,4 +1,4 @@
-"""What a report says about the machine, the software and the source that its figures come from."""
+"""Facts for the report: the machine, the software and the commit that its figures come from."""
 
 import glob
 import os
@@ -21,7 +21,7 @@ PACKAGES = (("trainer", ("tensorflow", "numpy", "pillow", "pyzmq", "msgpack")),
 
 
 def facts() -> List[Tuple[str, str]]:
-    """Pairs of a name and what is found."""
+    """Pairs of a name and its value."""
     model = _of("/proc/cpuinfo", r"model name\s*: (.*)")
     found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (model, len(os.sched_getaffinity(0)), _flags(),
                                                                   psutil.virtual_memory().total / 2**30)),
@@ -32,7 +32,7 @@ def facts() -> List[Tuple[str, str]]:
 
 
 def commit() -> str:
-    """What is checked out, and whether it was changed."""
+    """The commit that is checked out, and whether files were changed since."""
     def git(*arguments: str) -> str:
         return subprocess.run(("git",) + arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               universal_newlines=True).stdout.strip()

@@ -4,8 +4,8 @@
 
 Three sets, each with its class folders positive/ and negative/, the same bytes with the same pins:
 
-- ``photos``: 1,920 JPEGs of 500x375 pixels and about 40 KB, what the datasets of photo sites are made of;
-- ``large``: 96 JPEGs of 2304x1728 (4 megapixels), laid together of crops at their own scale, for a photo blown up would
+- ``photos``: 1,920 JPEGs of 500x375 pixels and about 40 KB, as in datasets from photo sites;
+- ``large``: 96 JPEGs of 2304x1728 (4 megapixels), put together from crops at their own scale: an enlarged photo would
   have no detail, and be easier to decode than a real one;
 - ``png``: 256 PNGs of 500x375.
 
@@ -38,7 +38,7 @@ SMALL = (500, 375)
 
 
 def make(folder: str, say: Callable[[str], None]) -> None:
-    """Makes what is not there yet."""
+    """Makes the sets that are missing."""
     missing = [each for each in SETS if not _finished(folder, each)]
     if not missing:
         return
@@ -61,7 +61,7 @@ def make(folder: str, say: Callable[[str], None]) -> None:
 
 
 def facts(folder: str) -> Dict[str, str]:
-    """Of each set, what the report says about it."""
+    """The description of each set for the report."""
     found = {}
     for each in SETS:
         sizes = [os.path.getsize(os.path.join(path, name))

@@ -1,8 +1,8 @@
-"""How good the pictures are: each way to decode against the exact picture, in decibels (PSNR) and levels.
+"""The quality of the pictures: each way to decode compared with the exact picture, in decibels (PSNR) and levels.
 
 Against 'exact' with the same filter (what scaled decoding costs), and against the tutorial's own expression, which is
-bicubic. 40 dB is a mean error of about 2 levels of 255: not to be seen side by side. TensorFlow 1.9's own
-``resize_bilinear``, which has no antialiasing, stands beside them.
+bicubic. 40 dB is a mean error of about 2 levels of 255: not visible side by side. The table also has TensorFlow 1.9's
+own ``resize_bilinear``, which has no antialiasing.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""The other end of the wire, for the benchmarks: workers that have nothing to decode, and bare ZeroMQ senders.
+"""The senders of the wire benchmarks: workers that have nothing to decode, and bare ZeroMQ sockets.
 
 Programs of their own, started by wire.py, scale.py and latency.py with the workers' Python:
 
     python -m benchmarks.ready worker ADDRESS         one real worker process, whose generator has its batch ready
-    python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as it goes
-    python -m benchmarks.ready sleepers ADDRESS COUNT SECONDS   so many sessions and sockets in one process
+    python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as possible
+    python -m benchmarks.ready sleepers ADDRESS COUNT SECONDS   COUNT sessions and sockets in one process
 """
 
 from __future__ import generator_stop
@@ -26,11 +26,11 @@ from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
 from stoker.workers.session import End, Say, Work, WorkerSession
 
-HWM = 64     # messages that wait at a bare socket: as many as Stoker's own lets wait
+HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's own
 
 
 def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """Hands out the same arrays again and again."""
+    """A generator that yields the same arrays again and again."""
     arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     for lease in leases:
         count = len(lease.samples)
@@ -38,10 +38,10 @@ def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
 
 def be_worker(address: str) -> int:
-    """A worker as the supervisor starts it, but for what it calls ``image``. As a built-in generator's, its arrays are
-    sent as they are; a user's would be copied before."""
+    """A worker as the supervisor starts it, except that its generator ``image`` is ``ready``. Since that is the name of
+    a built-in generator, its arrays are sent without a copy; those of a user's generator would be copied first."""
     registry.BUILT_IN["image"] = ready
-    read_fd, write_fd = os.pipe()        # to whom it says that it started; nobody reads it here
+    read_fd, write_fd = os.pipe()        # the worker reports its start there; not read here
     return process.main(["--connect", address, "--name", "ready:%d" % os.getpid(), "--parent", str(os.getppid()),
                         "--status-fd", str(write_fd), "--once", "--quiet"])
 
@@ -64,7 +64,7 @@ def send_bare(kind: str, address: str, size: int) -> int:
 
 
 class _Sleepers:
-    """Workers that hold one lease each, sleep over it, and deliver zeros. One thread for all of them."""
+    """Workers that hold one lease each, wait some seconds, and deliver zeros. One thread runs all of them."""
 
     def __init__(self, address: str, count: int, seconds: float) -> None:
         self._seconds = seconds
@@ -132,7 +132,7 @@ class _Sleepers:
 
 
 def main(arguments: List[str]) -> int:
-    """The program; wire.py and scale.py know its arguments."""
+    """The program. wire.py and scale.py start it."""
     if arguments[0] == "worker":
         return be_worker(arguments[1])
     if arguments[0] == "bare":

@@ -1,4 +1,4 @@
-"""docs/BENCHMARKS.md from the JSON that the scripts wrote. Pure: what the machine is, ``benchmarks.machine`` says."""
+"""docs/BENCHMARKS.md from the JSON that the scripts wrote. Pure: ``benchmarks.machine`` describes the machine."""
 
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -6,7 +6,7 @@ from benchmarks.table import Goal, Table, as_sentence, shown
 
 
 class Script(NamedTuple):
-    """What came of one script."""
+    """The result of one script."""
 
     name: str
     seconds: float

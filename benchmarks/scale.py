@@ -1,8 +1,8 @@
-"""How far it goes: images a second with 1 to all cores of real workers; and sleeping workers, 1 to 1,000, which show
-where one trainer's control plane ends.
+"""Scaling: images a second with real workers on 1 to all cores; and 1 to 1,000 sleeping workers, which show the limit
+of one trainer's control plane.
 
 The sleepers are real sessions with a socket each, many in one process: they hold one lease, sleep, and deliver a small
-batch. So what they take off this machine is little, and what the trainer's end takes is seen.
+batch. So they cost this machine little, and the cost of the trainer's end can be measured.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What a benchmark script gives: tables with goals, printed on the terminal and kept as JSON for the report.
+"""The result of a benchmark script: tables with goals, printed on the terminal and kept as JSON for the report.
 
 A script is a module of this package with a ``run(quick, say) -> List[Table]`` and, at its end,
 ``if __name__ == "__main__": main(run, __doc__)``. It runs on the trainer's Python 3.6, from the repository's root.
@@ -90,8 +90,8 @@ def as_sentence(goal: Goal) -> str:
 
 
 def ends_in_order() -> None:
-    """Ctrl-C and SIGTERM become SystemExit, so that what was started is ended; in a background job, too, where the
-    shell has the first one ignored."""
+    """Ctrl-C and SIGTERM become SystemExit, so that all processes that were started end; also in a background job, for
+    which the shell ignores Ctrl-C."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda number, frame: sys.exit(128 + number))
 

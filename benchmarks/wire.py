@@ -1,5 +1,5 @@
 """The wire: bytes and batches a second from real worker processes, whose batches are ready, through coordinator and
-stream to who iterates it; beside bare ZeroMQ with messages of the same size, which is the limit.
+stream to the consumer; compared with bare ZeroMQ with messages of the same size, which is the limit.
 
 All over TCP on this host. A batch is 32 pictures of 64 x 64 or 224 x 224 pixels, and their labels.
 """
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 
 def quiet() -> None:
-    """Workers that come and are killed are no news here."""
+    """Logs only errors: workers that join or are killed are expected here."""
     logging.getLogger("stoker").setLevel(logging.ERROR)
 
 
@@ -78,7 +78,7 @@ def programs(count: int, arguments: List[str], python: Optional[str] = None,
 
 
 def paced(take: Callable[[], Any], pids: List[int], seconds: float) -> Measured:
-    """How fast ``take`` gives one batch after the other, and what it costs here and in the processes ``pids``."""
+    """The rate at which ``take`` returns batches, and the CPU time of it here and in the processes ``pids``."""
     take()
     warm = time.monotonic() + WARM_UP_S
     for _ in range(WARM_UP):
@@ -94,7 +94,7 @@ def paced(take: Callable[[], Any], pids: List[int], seconds: float) -> Measured:
 
 @contextmanager
 def ready_stream(side: int, **options: Any) -> Iterator[BatchStream]:
-    """A stream of pictures that nobody decodes, longer than anybody iterates."""
+    """A stream of pictures that are never decoded, longer than any benchmark iterates."""
     samples = generated(1000 * BATCH_SIZE)
     plan = Plan(len(samples), BATCH_SIZE, 1000000, 0)
     stream = BatchStream(plan, Splits(samples), JobOptions("image", (side, side), BATCH_SIZE), StreamOptions(**options))

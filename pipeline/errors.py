@@ -13,7 +13,11 @@ The command lines print only the message of these errors. Any other exception is
 
 
 class StokerError(Exception):
-    """Base of the errors that Stoker raises on purpose. ``str(error)`` is one sentence for the user."""
+    """Base of the errors that Stoker raises on purpose. ``str(error)`` is one sentence for the user.
+
+        except StokerError as error:
+            sys.exit("error: %s" % error)
+    """
 
     exit_code = 1
 

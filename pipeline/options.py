@@ -5,10 +5,11 @@ batches are transported; they do not change a byte of a batch.
 """
 
 import ipaddress
+import json
 import operator
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Optional, Tuple
 
 from stoker.pipeline.arrays import ArraySpec
@@ -21,6 +22,7 @@ FEATURES = 10            # of a numerical record
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+PROGRAM_PATH = "STOKER_PROGRAM_PATH"   # environment variable with the trainer's import path, for its own workers
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
@@ -59,15 +61,10 @@ def is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The content of the batches of a run. Raises ConfigError.
+    """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
-    ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
-    ``decode``: 'exact' gives the same bits as ``Image.open(f).resize(size).convert('RGB')``. The others decode JPEGs at
-    a reduced scale: 'fast' at twice the size or more, 'fastest' at the size or more, 'sampled' without antialiasing.
-    ``on_bad_image``: how to treat a file that cannot be decoded: 'skip' (its batch is smaller), 'replace' (in training,
-    another sample of the epoch is used instead), or 'raise' (the run ends). ``exif_rotate``: pictures are turned
-    upright according to their EXIF data. ``follow_links``: files outside the folder to which its links lead are samples
-    too.
+    ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them.
     """
 
     generator: str = "image"
@@ -110,17 +107,11 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported. All times are in seconds. Raises ConfigError.
+    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
 
-    ``bind``: the trainer's ZeroMQ address; with port ``*``, a free port is chosen. ``prefetch``: at most so many steps
-    are leased or buffered at once; ``prefetch_mb``: at most so many times 2**20 bytes, for large batches. ``lease_s``:
-    a worker that is silent for so long loses its leases. ``worker_timeout_s``: the run ends if there is no worker for
-    so long. ``batch_timeout_s``: the run ends if the next batch takes longer, even if there are workers. ``stall_s``: a
-    wait of this length is reported. ``audit``: this file gets one JSON line per training step handed out.
-    ``bad_samples``: this file gets one line per bad file (see ``pipeline/monitoring/bad_samples.py``). ``health_file``:
-    this file is touched once a second while the stream lives (see ``pipeline/monitoring/health.py``). ``keys``: the
-    folder that ``stoker-keys`` made: only workers with its keys may connect, and the traffic is encrypted.
-    ``insecure``: every host that can reach ``bind`` may connect, without keys.
+    Names that end in ``_s`` are seconds, ``prefetch_mb`` counts 2**20 bytes. After a wait of ``stall_s`` for a batch,
+    the log gets a line. ``bad_samples`` is a file that gets one line per bad file: see
+    ``pipeline/monitoring/bad_samples.py``. ``stoker-train --help`` explains the other fields.
     """
 
     bind: str = "tcp://127.0.0.1:*"
@@ -172,3 +163,55 @@ class StreamOptions:
     def heartbeat_s(self) -> float:
         """The interval at which both sides say that they are alive, so that a killed worker is noticed within 0.5 s."""
         return min(0.5, self.lease_s / 4)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The options of worker processes, from the command line or the trainer to each process. Raises ConfigError.
+
+    ``connect``: the trainer's address. ``keys``: the folder with this worker's keys. ``data``: the dataset's folder on
+    this host, if the trainer names another. ``allow_generators``: the user's own generators that the trainer may ask
+    for. ``follow_links``: permits jobs that follow links out of the data folder. ``cache``: folder of the cache, which
+    holds at most ``cache_gb`` times 2**30 bytes. ``health_file``: touched once a second while a trainer is connected.
+    ``once``: end with the first run. ``quiet``: print errors only. All paths are absolute.
+    """
+
+    connect: str
+    keys: Optional[str] = None
+    data: Optional[str] = None
+    allow_generators: Tuple[str, ...] = ()
+    follow_links: bool = False
+    cache: Optional[str] = None
+    cache_gb: float = DEFAULT_CACHE_GB
+    health_file: Optional[str] = None
+    once: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_address("--connect", self.connect)
+        for name in ("keys", "data", "cache", "health_file"):
+            path = getattr(self, name)
+            if path is not None and not (isinstance(path, str) and os.path.isabs(path)):
+                raise ConfigError("%s must be an absolute path, not %r" % (name, path))
+        for name in ("follow_links", "once", "quiet"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
+        if not isinstance(self.allow_generators, tuple) or not all(isinstance(one, str) for one in
+                                                                   self.allow_generators):
+            raise ConfigError("allow_generators must be names of generators, not %r" % (self.allow_generators,))
+        if isinstance(self.cache_gb, bool) or not isinstance(self.cache_gb, (int, float)):
+            raise ConfigError("cache_gb must be a number, not %r" % (self.cache_gb,))
+
+    def to_json(self) -> str:
+        """One line of ASCII, for the command line of a process. Holds no secret."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "WorkerOptions":
+        """The options that ``to_json`` made ``text`` of. Raises ConfigError if it did not."""
+        try:
+            fields = json.loads(text)
+            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError("the options of a worker process are damaged: %s: %s" % (type(error).__name__, error)
+                              ) from error

@@ -1,4 +1,4 @@
-"""What all tests share: how hard Hypothesis and the simulation try.
+"""For all tests: the effort of Hypothesis and of the simulation.
 
 The suite is the same every time. ``STOKER_TEST_EFFORT=20`` makes twenty times as many examples and simulated runs,
 and Hypothesis draws others each time.

@@ -1,7 +1,7 @@
 #!/bin/sh
-# In the trainer's container: makes what is missing, keys and sample pictures, and becomes the trainer.
+# In the trainer's container: makes keys and sample pictures where they are missing, and starts the trainer.
 # usage: entrypoint.sh [TRAINER ARGUMENT...]
-#        entrypoint.sh keys NAME      writes the keys of the workers NAME, made if need be, as a tar to standard output
+#        entrypoint.sh keys NAME      writes the keys of the workers NAME as a tar to standard output; makes them first
 set -eu
 
 say() { echo "stoker-train: $*" >&2; }
@@ -10,8 +10,8 @@ case ${1:-} in
     -h | --help) exec python -m trainer --help ;;
 esac
 if [ -e /keys/trainer.key_secret ] && [ ! -r /keys/trainer.key_secret ]; then
-    say "error: the keys belong to another user than $(id -u): go back to the STOKER_USER of the first start, or begin anew" \
-        "with docker-compose down --volumes, which takes checkpoints along"
+    say "error: user $(id -u) cannot read the keys: set STOKER_USER as it was at the first start, or start again" \
+        "from zero with docker-compose down --volumes, which also deletes the checkpoints"
     exit 2
 fi
 if [ "${1:-}" = keys ]; then
@@ -21,7 +21,10 @@ fi
 
 [ -e /keys/trainer.key_secret ] || say "first start: making keys for the trainer and its workers"
 python -m stoker.pipeline.transport.keys /keys worker >/dev/null
-found=$(ls /data) || { say "error: DATA (${DATA:-./data}) cannot be read by user $(id -u): chmod it, or say STOKER_USER"; exit 2; }
+found=$(ls /data) || {
+    say "error: user $(id -u) cannot read DATA (${DATA:-./data}): change its permissions, or set STOKER_USER"
+    exit 2
+}
 data=/data
 name=$(basename "${DATA:-data}")
 if [ "${STOKER_GENERATOR:-}" = numerical ]; then

@@ -1,5 +1,5 @@
-# The trainer's image with TensorFlow for GPUs: on top of the trainer's own, the libraries of CUDA 9.0 and cuDNN 7 that
-# TF 1.9 was built for. NOT TESTED on a GPU. docker-compose.gpu.yml says how it is built.
+# The trainer's image with TensorFlow for GPUs: the trainer's own image, and the libraries of CUDA 9.0 and cuDNN 7 that
+# TF 1.9 was built for. NOT TESTED on a GPU. docker-compose.gpu.yml says how to build it.
 ARG TRAINER_IMAGE=stoker-trainer
 ARG CUDA_IMAGE=nvidia/cuda:9.0-cudnn7-runtime-ubuntu16.04
 

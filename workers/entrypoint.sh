@@ -1,7 +1,7 @@
 #!/bin/sh
-# In a worker's container: waits for the keys that the trainer makes when it is first started, and becomes the workers.
+# In a worker's container: waits for the keys that the trainer makes at its first start, and starts the workers.
 # usage: entrypoint.sh [WORKER ARGUMENT...]
-#        entrypoint.sh keys           takes in the keys that the trainer's `keys NAME` wrote, from standard input
+#        entrypoint.sh keys           reads the keys that the trainer's `keys NAME` wrote, from standard input
 set -eu
 
 say() { echo "stoker-worker: $*" >&2; }
@@ -18,13 +18,13 @@ esac
 limit_s=300
 until [ -r "$keys/worker.key_secret" ]; do
     if [ -d "$keys" ] && { [ ! -x "$keys" ] || [ -e "$keys/worker.key_secret" ]; }; then
-        say "error: the keys belong to another user than $(id -u): go back to the STOKER_USER of the first start"
+        say "error: user $(id -u) cannot read the keys: set STOKER_USER as it was at the first start"
         exit 2
     fi
     [ $limit_s != 300 ] || say "waiting for the keys that the trainer makes at its first start"
     if [ $limit_s = 0 ]; then
-        say "error: no keys in $keys after 300 s: is the trainer there, and on this host? If it is on another one, bring" \
-            "its keys here: docs/DOCKER.md, 'On several hosts'"
+        say "error: no keys in $keys after 300 s: does the trainer run, and on this host? If it is on another host," \
+            "bring its keys here: docs/DOCKER.md, 'On several hosts'"
         exit 2
     fi
     limit_s=$((limit_s - 1))

@@ -1,4 +1,4 @@
-"""How close each way to decode comes to the exact ones: ``benchmarks/quality.py`` runs it on each Python with a Pillow.
+"""How close each way to decode is to the exact one: ``benchmarks/quality.py`` runs it on each Python with a Pillow.
 
     python -m benchmarks.contenders.decoders FOLDER SIZE COUNT
 

@@ -26,7 +26,7 @@ class Load(grain.transforms.Map):
 def batches(folder: str, size: int) -> Iterator[int]:
     samples = list(zip(*files_of(folder)))
     dataset = grain.MapDataset.source(samples).seed(1).shuffle().repeat().map(Load(size)).batch(BATCH)
-    # no threads on top: a process per core is what there is to use
+    # no threads in addition: one process per core uses all cores
     reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     for images, _ in dataset.to_iter_dataset(reading).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=os.cpu_count() or 1, per_worker_buffer_size=HELD)):

@@ -1,4 +1,4 @@
-"""No pipeline at all: a process per core decodes its share of the files into an array, and nobody gets it.
+"""No pipeline at all: a process per core decodes its share of the files into an array, which is dropped.
 
 Ways: a decode mode of ``workers.images`` (with the Pillow of this Python), or libjpeg (libjpeg-turbo and OpenCV's SIMD
 resize).
@@ -29,7 +29,7 @@ def loader(way: str, size: int) -> Callable[[str], np.ndarray]:
     def load(path: str) -> np.ndarray:
         with open(path, "rb") as file:
             data = file.read()
-        # decoded by eighths, to no less than what is wanted
+        # reduced by whole eighths while it is decoded, to at least the size
         image = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=1)
         return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     return load

@@ -1,15 +1,15 @@
-"""What a contender hears on its standard input and says in a pipe of its own, a line each. Python 3.6 to the newest.
+"""The messages of a contender: it reads lines from standard input and answers in a pipe. For Python 3.6 to the newest.
 
     contender                    benchmark
     ready                        (when its first batch was consumed; now it is suspended)
                                  go SECONDS
     IMAGES SECONDS CPU_SECONDS   (suspended again, until its next turn or its end)
 
-Between its turns a contender is suspended with all its processes: so it costs nothing, and need not start anew. What
-its buffers hold must flatter nobody. They are full after the start: so in its first turn a contender first consumes
-``buffered`` batches, more than all its buffers together can hold. From then on they are at the end of a turn as they
-are when it consumes as fast as it can, and a few milliseconds later it is suspended: in later turns it consumes SETTLE
-batches for each core before it counts.
+Between its turns a contender is suspended with all its processes: so it costs nothing, and need not start again.
+Batches that were buffered before a turn must not count. After the start the buffers are full: in its first turn a
+contender first consumes ``buffered`` batches, more than all its buffers can hold. At the end of a turn the buffers are
+as usual for a consumer that is as fast as it can be, and a few milliseconds later it is suspended: in later turns it
+consumes SETTLE batches for each core before it counts.
 """
 
 from __future__ import generator_stop
@@ -20,18 +20,18 @@ import sys
 import time
 from typing import Any, Callable, Iterator, List, Tuple
 
-#: In the environment of all processes of a contender, by which they are found again, whatever session they are in.
+#: A variable in the environment of all processes of a contender, by which they are found, also in other sessions.
 MARK = "BENCHMARK_CONTENDER"
-#: The file descriptor for its answers: what libraries print on the standard output is none.
+#: The variable with the file descriptor for its answers. Libraries print on the standard output.
 ANSWERS = "BENCHMARK_ANSWERS"
 BATCH = 32
 SETTLE = 2
-#: Of a set, so many samples are one epoch: no measurement sees the end of one, where some peers pause to refill.
+#: Samples of one epoch: so many that no measurement meets its end, where some peers pause to refill.
 EPOCH = 400000
 
 
 def serve(batches: Iterator[int], buffered: int) -> None:
-    """Consumes ``batches``, each the number of its images, whenever it is told to. Returns at the end of the input."""
+    """Consumes ``batches``, each the number of its images, during its turns. Returns at the end of the input."""
     ahead = [buffered]
 
     def measure(seconds: float) -> Tuple[float, float]:
@@ -48,7 +48,8 @@ def serve(batches: Iterator[int], buffered: int) -> None:
 
 
 def serve_with(measure: Callable[[float], Tuple[float, float]], first: Callable[[], Any]) -> None:
-    """Answers each 'go SECONDS' with what ``measure`` counts: images, and in what time; 'ready' follows ``first()``."""
+    """Writes 'ready' after ``first()``, and answers each 'go SECONDS' with the result of ``measure``: images,
+    seconds."""
     answers = os.fdopen(int(os.environ.get(ANSWERS, "1")), "w")
     first()
     print("ready", file=answers, flush=True)
@@ -72,7 +73,7 @@ def marked(mark: str) -> List[int]:
                 with open("/proc/%s/environ" % name, "rb") as file:
                     if wanted in file.read().split(b"\0"):
                         found.append(int(name))
-            except OSError:     # it has ended, or is somebody else's
+            except OSError:     # it has ended, or belongs to another user
                 pass
     return found
 
@@ -102,14 +103,14 @@ def files_of(folder: str) -> Tuple[List[str], List[int]]:
 
 
 def long_epoch(folder: str) -> Tuple[List[str], List[int]]:
-    """``files_of`` the folder again and again, EPOCH of them, for those who shuffle by themselves."""
+    """``files_of`` the folder again and again, EPOCH of them, for peers that shuffle by themselves."""
     paths, labels = files_of(folder)
     times = EPOCH // len(paths)
     return paths * times, labels * times
 
 
 def shuffled(folder: str, seed: int) -> Iterator[Tuple[str, int]]:
-    """Paths and labels of ``folder`` for ever, in another order each time, for those who cannot shuffle."""
+    """Paths and labels of ``folder`` for ever, in another order each time, for peers that cannot shuffle."""
     samples = list(zip(*files_of(folder)))
     draw = random.Random(seed)
     while True:

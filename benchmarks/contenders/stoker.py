@@ -1,4 +1,4 @@
-"""Stoker as users have it: ``open_stream`` with one worker process per core, into a placeholder of TensorFlow 1.9.
+"""Stoker as users run it: ``open_stream`` with one worker process per core, into a placeholder of TensorFlow 1.9.
 
 Way: DECODE:WORKER_PYTHON.
 """

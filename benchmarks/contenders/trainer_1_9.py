@@ -1,4 +1,4 @@
-"""What needs nothing but TensorFlow 1.9 and PIL: the tutorial's generator, tf.keras, tf.data. On CPython 3.6.
+"""Contenders that need only TensorFlow 1.9 and PIL: the tutorial's generator, tf.keras, tf.data. On CPython 3.6.
 
 Ways: tutorial, keras, tfdata, tfdata-fast-dct, tfdata-ratio-N (with the fast DCT, too).
 """
@@ -15,7 +15,7 @@ from benchmarks.contenders.protocol import BATCH, arguments, files_of, long_epoc
 
 
 def tutorial(folder: str, size: int) -> Iterator[int]:
-    """The generator as one finds it: in the training process, float64 into a float32 placeholder."""
+    """The usual generator: in the training process, float64 into a float32 placeholder."""
     from PIL import Image
 
     def image_generator(paths: Any, batch_size: int) -> Any:

@@ -57,7 +57,7 @@ def images(clone):
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """A folder of pictures in two classes, which nobody but their owner can write to."""
+    """A folder of pictures in two classes, which only their owner can write to."""
     folder = str(tmp_path_factory.mktemp("pictures") / "photos")
     sample_data.write(folder, PICTURES)
     for where, _, _ in os.walk(os.path.dirname(folder)):
@@ -67,7 +67,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def project(clone, images, pictures, tmp_path):
-    """A project of its own, not yet started, that trains on ``pictures`` and writes an audit. All of it is taken away
+    """A project of its own, not yet started, that trains on ``pictures`` and writes an audit. All of it is removed
     afterwards."""
     made = Project(clone, images, str(tmp_path), DATA=pictures, **OPTIONS)
     yield made
@@ -76,7 +76,7 @@ def project(clone, images, pictures, tmp_path):
 
 @pytest.fixture(scope="session")
 def undisturbed(clone, images, pictures, tmp_path_factory):
-    """The audit of a run of ``project`` that nothing happened to."""
+    """The audit of an undisturbed run of ``project``."""
     made = Project(clone, images, str(tmp_path_factory.mktemp("undisturbed")), DATA=pictures, **OPTIONS)
     try:
         made.up("-d")

@@ -53,7 +53,7 @@ def crash(container):
 
 
 class Project:
-    """``RUNS`` is the folder runs/ of ``folder``, open to whoever the containers run as."""
+    """``RUNS`` is the folder runs/ of ``folder``, writable for any user that the containers run as."""
 
     def __init__(self, clone, images, folder, **environment):
         self.name = "stoker-test-%s" % uuid.uuid4().hex[:8]

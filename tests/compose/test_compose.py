@@ -73,7 +73,8 @@ def test_health(project):
     for container in (trainer, worker):
         wait_for(lambda: health(container) == "healthy", "a healthy container")  # noqa: B023
     docker("kill", trainer)
-    assert docker("exec", worker, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive") == "well"     # for ten seconds more
+    # for ten seconds more
+    assert docker("exec", worker, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive") == "well"
     wait_for(lambda: health(worker) == "unhealthy", "an unhealthy worker")
     assert "no sign of life for" in docker("inspect", "--format", "{{json .State.Health.Log}}", worker)
 
@@ -202,7 +203,7 @@ def test_worker_off_the_network(project, undisturbed):
 
 
 def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path):
-    """a worker with the key of another trainer is not let in, says so, and disturbs nobody"""
+    """a worker with the key of another trainer is refused, says so, and does not disturb the run"""
     project.up("-d")
     environment = dict(project.environment, COMPOSE_PROJECT_NAME=project.name + "b")
     keys = subprocess.run(compose_command() + ["run", "--rm", "-T", "trainer", "keys", "worker"], cwd=clone, check=True,
@@ -221,8 +222,8 @@ def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path
             pass                                         # it is still trying
         said = docker("logs", stranger)
         assert "the trainer does not let this worker in" in said and "connected to" not in said
-        assert "not connected yet" in docker("exec", stranger, "python", "-m", "stoker.pipeline.monitoring.health", "/tmp/alive",
-                                             check=False)
+        assert "not connected yet" in docker("exec", stranger, "python", "-m", "stoker.pipeline.monitoring.health",
+                                             "/tmp/alive", check=False)
         project.wait_for_end()
         assert re.search("a handshake with .* failed", project.log())
         assert project.audit() == undisturbed
@@ -240,7 +241,7 @@ def test_down_in_mid_training(project):
     assert len(pids) >= 8 and all(alive(pid) for pid in pids)
     started_s = time.monotonic()
     project.compose("down", "--volumes")
-    assert time.monotonic() - started_s < 20             # nobody had to be killed after the grace of 20 s
+    assert time.monotonic() - started_s < 20             # no process had to be killed after the grace of 20 s
     assert project.left() == []
     assert not [pid for pid in pids if alive(pid)]
     assert os.path.exists(os.path.join(project.runs, "photos", "checkpoint"))
@@ -274,7 +275,7 @@ def test_folders_that_are_not_what_they_should_be(project, tmp_path):
     for folder in (empty, shut):
         folder.mkdir()
     os.chmod(str(shut), 0o700)
-    for folder, words in ((empty, "is empty"), (shut, "cannot be read by user 1000")):
+    for folder, words in ((empty, "is empty"), (shut, "user 1000 cannot read DATA")):
         if folder == shut and os.geteuid() == 1000:
             continue
         said = project.compose("run", "--rm", "trainer", check=False, DATA=str(folder))
@@ -288,7 +289,7 @@ def test_another_user(project):
     project.compose("run", "--rm", "-T", "trainer", "keys", "worker")
     for service in ("trainer", "worker"):
         said = project.compose("run", "--rm", service, check=False, STOKER_USER="1234:1234")
-        assert "the keys belong to another user than 1234" in said
+        assert "user 1234 cannot read the keys" in said
 
 
 def test_ctrl_c(project):

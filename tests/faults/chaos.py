@@ -1,9 +1,9 @@
-"""Chaos, from one seed: a training on several hosts, of which everything is killed, frozen, cut off and started again,
-and which must yet give the very batches of a run that nothing ever happened to.
+"""Chaos, from one seed: a training on several hosts, whose processes and lines are killed, frozen, cut and restored.
+It must still give the same batches as an undisturbed run.
 
-``python -m tests.faults.chaos --seconds 600 --seed 7``. What it does, and how to read its table, is told in
-docs/RELIABILITY.md. The faults and their times are a pure function of (seconds, seed); whom they hit depends on who is
-there, and so does not repeat.
+``python -m tests.faults.chaos --seconds 600 --seed 7``. docs/RELIABILITY.md describes the run and its table. The faults
+and their times are a pure function of (seconds, seed). Which process is hit depends on the processes that exist then,
+and so differs from run to run.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from tests.support.network import Network, missing
 from tests.support.processes import (Program, alive, command_line, interpreter, kill, wait_for, with_environment,
                                      worker_pids)
 
-PORT = 5555              # in the trainer's own network namespace: nobody else's
+PORT = 5555              # in the trainer's own network namespace
 PICTURES, SIZE = 100, (48, 64)
 BATCH = 9                # its pixels are sent without a copy; those of an epoch's last batch, of 3, are copied
 CHECKPOINT_STEPS = 10
-PAUSE_S = 0.01           # that a training step takes
-STALLED_S = 60.0         # without a checkpoint, whatever is going on: it is stuck
-END_S = 60.0             # for a process that was asked to leave
-LOOK_S = 0.02
-LOOK_WORKERS_S = 0.2     # it costs the reading of all of /proc
-REPORT_S = 5.0
-SETTLED_S = 1.5          # a worker of this age has started, and seeks a trainer
-TEMPORARIES_MOST = 3     # supervisors that joined for a while
-LOGGED = ("steps granted again", "late steps granted to a second worker", "second batches dropped")  # by trainers
+PAUSE_S = 0.01           # time of a training step
+STALLED_S = 60.0         # without a checkpoint for so long, the training counts as stuck
+END_S = 60.0             # limit for a process that was asked to leave
+POLL_INTERVAL_S = 0.02
+WORKERS_INTERVAL_S = 0.2 # a search for them reads all of /proc
+REPORT_INTERVAL_S = 5.0
+SETTLED_S = 1.5          # a worker of this age has started, and looks for a trainer
+MAX_TEMPORARY = 3        # supervisors that joined for a while
+LOGGED = ("steps reassigned", "slow steps also given to a second worker", "second batches dropped")  # by trainers
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
 
-#: Kind of fault -> how many in 600 s, and from least to most how many seconds it lasts (until what was ended is started
-#: again, what was frozen is woken, the line is as it was).
+#: Kind of fault -> how many in 600 s, and the shortest and longest time in seconds until it is undone: the process is
+#: started again or woken, the line is restored.
 FAULTS = {
     "kill worker": (330, 0.0, 0.0),
     "kill supervisor": (36, 0.0, 1.0),
@@ -62,11 +62,11 @@ FAULTS = {
 
 
 class ChaosFailed(Exception):
-    """What is not as it should be."""
+    """The run is not as it should be. The message says why."""
 
 
 class Fault(NamedTuple):
-    """One of the schedule. ``pick``, in [0, 1): whom of those that are there."""
+    """One fault of the schedule. ``pick``, in [0, 1), selects one of the possible targets."""
 
     at_s: float
     kind: str
@@ -92,7 +92,7 @@ def schedule(seconds, seed):
 
 
 def compare(entries, reference):
-    """What is wrong with these lines of an audit, as those of an undisturbed run say it; None if nothing is."""
+    """The first difference between an audit and that of an undisturbed run; None if they are equal."""
     for number, (entry, wanted) in enumerate(zip(entries, reference)):
         if entry["step"] != number:
             return "line %d of the audit is step %s" % (number, entry["step"])
@@ -111,18 +111,18 @@ def read_audit(path):
 
 
 class Place:
-    """Where there is to be a supervisor with its workers, whatever happens. ``host``: None for the trainer's."""
+    """A place where a supervisor with its workers is kept running. ``host``: None for the trainer's host."""
 
     def __init__(self, name, host, python, processes, temporary=False):
         self.name, self.host, self.python, self.processes = name, host, python, processes
         self.temporary = temporary       # started by "join", and not again
         self.program = None
         self.due_s = 0.0                 # when to start it
-        self.ended_by = None             # what we did to it
+        self.ended_by = None             # the fault that ended it
 
     @property
     def runs(self):
-        """There is a supervisor that nobody asked to end."""
+        """There is a supervisor that was not asked to end."""
         return self.program is not None and self.ended_by is None
 
 
@@ -133,12 +133,12 @@ class Chaos:
         self._seconds, self._folder, self._say = seconds, folder, say
         self._seed = seed
         self._schedule = collections.deque(schedule(seconds, seed))
-        self._postponed = []             # faults for which nobody was there yet
+        self._postponed = []             # faults without a possible target so far
         self._undo = []                  # (when, what): wakes, mends
         self._chance = random.Random(seed + 1)
         self._counts = collections.Counter()
         self._network = None
-        self._wrong = []                 # what is not as it should be
+        self._wrong = []                 # sentences: what is not as it should be
         self._logs = {}                  # program -> file
         self._places = []
         self._supervisors = {}           # pid -> name of the place
@@ -148,7 +148,7 @@ class Chaos:
         self._trainer = None
         self._trainer_due_s = 0.0
         self._trainer_ended_by = None
-        self._trainer_counts = False     # its time to the first batch says something about Stoker
+        self._trainer_counts = False     # its time to the first batch is a figure of Stoker's
         self._firsts = []                # the times to the first batch of the restarts that count
         self._ended = False
         self._workers_python = interpreter("STOKER_TEST_WORKER_PYTHON") or sys.executable
@@ -158,7 +158,7 @@ class Chaos:
     # --------------------------------------------------------------------------------------------------- the whole
 
     def run(self):
-        """The result, as a dict; its ``verdict`` is 'passed' or what is wrong."""
+        """The result, as a dict; its ``verdict`` is 'passed' or says what is wrong."""
         result = {"seconds": self._seconds, "seed": self._seed}
         self._attempt(self._train)
         self._attempt(self._check_logs)
@@ -184,7 +184,7 @@ class Chaos:
                 "line changes": of("shape line"), "address changes": of("change address")}
 
     def _attempt(self, part, *arguments):
-        """What ``part`` returns. What it finds wrong is noted, and all the others can still be done."""
+        """The result of ``part``. An error is noted, so that the other parts can still run."""
         try:
             return part(*arguments)
         except (ChaosFailed, AssertionError, RuntimeError, OSError) as error:
@@ -243,12 +243,12 @@ class Chaos:
                 entry[1]()
             if now - stepped_s > STALLED_S:
                 raise ChaosFailed("no checkpoint for %.0f s after step %d" % (now - stepped_s, step))
-            if now - reported_s >= REPORT_S:
+            if now - reported_s >= REPORT_INTERVAL_S:
                 reported_s = now
                 self._say("%4.0f s: step %d, %d workers; %s" % (
                     now - begun_s, step, len(self._seen),
                     ", ".join("%s %d" % pair for pair in self._totals().items())))
-            time.sleep(LOOK_S)
+            time.sleep(POLL_INTERVAL_S)
 
     def _judge(self):
         audit = self._path("audit")
@@ -276,7 +276,7 @@ class Chaos:
                 "skipped samples": sum(len(entry["skipped"]) for entry in entries)}
 
     def _by_place(self, entries):
-        """Who produced them; a worker's name holds the pid of its supervisor."""
+        """How many steps each place produced; a worker's name holds the pid of its supervisor."""
         counts = collections.Counter(self._supervisors.get(int(re.search(r":(\d+)/", entry["worker"]).group(1)), "?")
                                      for entry in entries)
         return ", ".join("%s %d" % pair for pair in sorted(counts.items()))
@@ -298,7 +298,7 @@ class Chaos:
                     continue
             if place.program is None and now >= place.due_s:
                 self._start_place(place)
-        if now >= self._looked_s + LOOK_WORKERS_S:
+        if now >= self._looked_s + WORKERS_INTERVAL_S:
             self._looked_s = now
             self._seen = {pid: self._seen.get(pid, now) for pid in worker_pids()}
 
@@ -314,7 +314,7 @@ class Chaos:
             self._ended = "end" in program.lines
             allowed = {"kill trainer": (-signal.SIGKILL, 0), "stop trainer": (0,)}.get(ended_by, (0,) * self._ended)
             if ended_by == "stop trainer" and "started" not in program.lines:
-                allowed = (-signal.SIGTERM,)          # it had not yet said what it wants to do then
+                allowed = (-signal.SIGTERM,)          # its handler of the signal was not yet there
             if code not in allowed:
                 raise ChaosFailed("the trainer ended with code %d: %s" % (code, program.text[-4000:]))
 
@@ -338,7 +338,7 @@ class Chaos:
         if first and self._trainer_counts:
             self._firsts.append(float(first.group(1)))
         for redone, backups, duplicates in re.findall(
-                r"leases: (\d+) steps granted again .*, (\d+) late steps .*, (\d+) second batches", text):
+                r"leases: (\d+) steps reassigned .*, (\d+) slow steps .*, (\d+) second batches", text):
             for name, count in zip(LOGGED, (redone, backups, duplicates)):
                 self._counts[name] += int(count)
 
@@ -386,7 +386,7 @@ class Chaos:
                 self._wrong.append("the supervisor of %s, asked to stop, ended with code %d" % (place.name, code))
 
     def _check_logs(self):
-        """No process may have had trouble other than that which was made for it."""
+        """The logs may show only the errors that the faults cause."""
         for path in self._logs.values():
             with open(path) as lines:
                 text = lines.read()
@@ -420,7 +420,7 @@ class Chaos:
                 self._postponed.append(fault)
 
     def _carry_out(self, fault, now):
-        """False: nobody is there to whom it could be done."""
+        """False: there is no possible target."""
         what, _, whom = fault.kind.partition(" ")
         return {"worker": self._hit_worker, "supervisor": self._hit_supervisor, "trainer": self._hit_trainer,
                 "": self._join, "line": self._hit_line, "line for long": self._hit_line,
@@ -478,7 +478,7 @@ class Chaos:
 
     def _join(self, fault, what, now):
         guests = [place for place in self._places if place.temporary]
-        if len(guests) >= TEMPORARIES_MOST:
+        if len(guests) >= MAX_TEMPORARY:
             if guests[0].runs:
                 self._end_place(guests[0], "leave", now)
                 self._counts["leave supervisor"] += 1
@@ -510,7 +510,7 @@ class Chaos:
 
 
 def table(result):
-    """The result for people."""
+    """The result as text."""
     return "\n".join("%-34s %s" % (name, "%.3g" % value if isinstance(value, float) else value)
                      for name, value in result.items())
 

@@ -1,4 +1,5 @@
-"""The fixtures of the integration tests, and what the fault tests have to tell at the end: a table, and figures."""
+"""The fixtures of the integration tests, and the results that the fault tests print at the end: a table, and
+figures."""
 
 import re
 
@@ -11,7 +12,7 @@ ROWS, FIGURES = [], []
 
 @pytest.fixture
 def figures():
-    """A function that adds lines to what is said at the end."""
+    """A function that adds lines to the figures at the end."""
     return FIGURES.append
 
 

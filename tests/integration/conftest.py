@@ -1,4 +1,4 @@
-"""What the tests with real processes share: pictures, the users' own generators, and a look at what a test leaves."""
+"""For the tests with real processes: pictures, users' own generators, and a check that a test leaves nothing behind."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ def nothing_left(tmp_path, monkeypatch):
     """Fails a test that leaves a process (orphans too), a thread, an open port or a temporary file behind."""
     folder = tmp_path / "temporary-files"
     folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))              # also the mark by which its processes are known
+    monkeypatch.setenv("TMPDIR", str(folder))              # also the mark by which its processes are found
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     ports = listening()
     yield
@@ -28,7 +28,7 @@ def nothing_left(tmp_path, monkeypatch):
     except AssertionError:
         left = [(pid, command_line(pid)) for pid in with_environment(mark)]
         for pid, _ in left:
-            kill(pid)                                      # the other tests are not to suffer
+            kill(pid)                                      # so that they do not disturb other tests
         raise AssertionError("the test left processes: %s" % "; ".join("%d %s" % pair for pair in left)) from None
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("stoker")] == []
     assert listening() == ports
@@ -69,11 +69,14 @@ def png_pictures(tmp_path_factory):
 
 @pytest.fixture
 def own_generators(tmp_path, monkeypatch):
-    """A folder with the module ``user_generators`` that workers started by the test can import; holds its diary."""
+    """A folder with the module ``user_generators`` that workers started by the test can import; holds its diary.
+
+    It is the current folder of this process, and on the PYTHONPATH of programs that a test starts in another folder."""
     folder = tmp_path / "own-generators"
     folder.mkdir()
     with open(GENERATORS) as source:
         (folder / "user_generators.py").write_text(source.read())
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return folder

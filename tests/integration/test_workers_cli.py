@@ -105,7 +105,7 @@ def test_sigterm_drains_and_loses_no_work(pictures, tmp_path, own_generators):
 
 
 def test_the_second_sigterm_kills(pictures, own_generators):
-    from stoker.workers.__main__ import DRAIN_S
+    from stoker.workers.host import DRAIN_S
     with open_stream(pictures, generator="user_generators:endless", workers=0, **OPTIONS) as stream, \
             workers_program(stream.address, "--processes", "2",
                             "--allow-generator", "user_generators:endless") as workers:
@@ -179,7 +179,8 @@ def test_an_exception_in_the_loop_ends_the_workers(pictures, own_generators):
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
 def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path, quiet):
     # imported at the start of each interpreter, before any of Stoker's own modules
-    (tmp_path / "sitecustomize.py").write_text("import stoker.pipeline.protocol.messages as messages\nmessages.PROTOCOL_VERSION = 99\n")
+    (tmp_path / "sitecustomize.py").write_text("import stoker.pipeline.protocol.messages as messages\n"
+                                               "messages.PROTOCOL_VERSION = 99\n")
     path = os.pathsep.join([str(tmp_path), ROOT])
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run, \
             workers_program(run.stream.address, "--processes", "2", *quiet, PYTHONPATH=path) as other, \
@@ -250,7 +251,7 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     with open_stream(pictures, workers=1, worker_python="/bin/false", **OPTIONS) as stream:
         with pytest.raises(RunFailed) as caught:
             next(stream)
-    assert "/bin/false -m stoker.workers) ended with exit code 1" in str(caught.value)
+    assert "(run by /bin/false) ended with exit code 1" in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------ the users' generators

@@ -1,5 +1,5 @@
-"""Start/kill cycles: a trainer with its workers is started, and at any moment something of it is killed. Nothing may
-be left: no process, no listening port, no file. Exit code 1 if anything is.
+"""Start/kill cycles: a trainer with its workers is started, and one of its processes is killed at a random moment.
+Nothing may be left: no process, no listening port, no file. Exit code 1 if anything is.
 """
 
 import argparse
@@ -25,7 +25,7 @@ GONE_WITHIN_S = 10.0   # all processes, after that
 AFTERWARDS_S = 0.3     # how long a trainer goes on when a worker of its was killed, before it is killed itself
 AT_ONCE = 2            # cycles side by side
 
-#: What is sent to whom, and how often it is chosen. A supervisor or worker that is not there yet: to the trainer.
+#: Signal, target, and how often it is chosen. If there is no supervisor or worker yet, the trainer gets the signal.
 ENDS = (("SIGKILL", "trainer", 3), ("SIGTERM", "trainer", 2), ("SIGINT", "trainer", 3), ("SIGINT", "trainer twice", 1),
         ("SIGKILL", "supervisor", 1), ("SIGKILL", "worker", 2))
 
@@ -37,7 +37,7 @@ def listens(port):
 
 
 def cycle(seed, pictures, program=CONSUMER):
-    """One of them. Returns (kind of end, seconds until all was gone, what was left as lines)."""
+    """One cycle. Returns (kind of end, seconds until all was gone, what was left as lines)."""
     chance = random.Random(seed)
     signum, whom = chance.choice([(name, whom) for name, whom, weight in ENDS for _ in range(weight)])
     moment_s, port, left = chance.uniform(0, MOMENT_S), free_port(), []
@@ -69,7 +69,7 @@ def cycle(seed, pictures, program=CONSUMER):
 
 
 def _end(trainer, name, whom):
-    """Sends the signal; returns who got it."""
+    """Sends the signal. Returns the target."""
     signum = getattr(signal, name)
     workers = worker_pids(trainer.pid)
     targets = {"worker": workers, "supervisor": sorted(set(descendants(trainer.pid)) - set(workers))}.get(whom, [])

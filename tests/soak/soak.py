@@ -1,4 +1,4 @@
-"""A long run that watches what its processes hold: memory, open files, threads. Exit code 1 when any of them grows.
+"""A long run that counts the memory, open files and threads of its processes. Exit code 1 if any of them grows.
 
 A trainer program iterates a stream of small pictures over real workers and ZeroMQ, and behaves in seeded phases:
 steady, with pauses as for checkpoints, slow, in bursts. Each of its processes is sampled all the while.
@@ -77,7 +77,7 @@ def fitted(x, y, seed=0):
 
 
 class Samples:
-    """What one process held, sample after sample."""
+    """Memory, open files and threads of one process, sample after sample."""
 
     def __init__(self):
         self.batches, self.kb, self.files, self.threads = [], [], [], []
@@ -91,7 +91,7 @@ class Samples:
             self.threads.append(threads(pid))
 
     def report(self, name, warm_up, growth_kb):
-        """Prints what was seen after ``warm_up`` batches; returns whether anything grows."""
+        """Prints the growth after ``warm_up`` batches. Returns whether anything grows."""
         first = int(np.searchsorted(self.batches, warm_up))
         x, kb = self.batches[first:], self.kb[first:]
         if len(x) < 2 * BLOCKS:

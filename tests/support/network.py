@@ -1,8 +1,8 @@
 """Several hosts on one machine: network namespaces, and lines between them that delay, lose and break.
 
 A line is a pair of TUN interfaces and a process that carries packets from one to the other, as late and as
-incompletely as it is told. So TCP meets the real thing; and it needs no ``tc netem``, which many a kernel lacks.
-Needs root, ``ip`` and /dev/net/tun; ``missing`` says what is not there.
+incompletely as it is told. So TCP meets real delays and losses. ``tc netem``, which many kernels lack, is not needed.
+Needs root, ``ip`` and /dev/net/tun; ``missing`` says which of them this machine lacks.
 
 As a program: the process of one line.
 """
@@ -21,12 +21,12 @@ from collections import deque
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
 PACKET_BYTES = 1 << 16
-QUEUE_PACKETS = 1000     # under way in one direction; what comes beyond them is lost, as in a router
+QUEUE_PACKETS = 1000     # under way in one direction; further ones are lost, as in a router
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def missing():
-    """Why there can be no hosts here, or None."""
+    """Why this machine cannot have such hosts, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None:
@@ -63,7 +63,7 @@ class Namespace:
         return ip("-n", self.name, *words)
 
     def command(self, command):
-        """What runs ``command`` in there, in a process of the same pid."""
+        """The command that runs ``command`` in there, in a process of the same pid."""
         return ["ip", "netns", "exec", self.name] + list(command)
 
     def listening(self):
@@ -120,7 +120,7 @@ class Host(Namespace):
         self._tell()
 
     def cut(self):
-        """Packets vanish, and nobody is told. Ends with as many calls of ``mend``."""
+        """Packets are lost without a notice. Ends with as many calls of ``mend``."""
         self._cuts += 1
         self._tell()
 
@@ -139,7 +139,7 @@ class Host(Namespace):
             self.ip("link", "set", self._tun, "up")
 
     def change_address(self):
-        """The old address is gone: what is connected from there hears nothing any more, not even that."""
+        """The old address is gone: connections from there receive nothing any more, and no notice of it."""
         self.ip("addr", "del", self.address + "/24", "dev", self._tun)
         self._last = self._last % 254 + 1 if self._last < 254 else 2
         self.ip("addr", "add", self.address + "/24", "dev", self._tun)

@@ -1,6 +1,6 @@
-"""Real processes for tests: start a program, wait for what it says, find what it left behind.
+"""Real processes for tests: start a program, wait for its output, find processes that it left behind.
 
-Every wait has a limit, which is there to fail a broken program and is far beyond what a slow machine needs.
+Every wait has a limit, so that a broken program fails the test. It is far longer than a slow machine needs.
 """
 
 import json
@@ -22,11 +22,11 @@ from stoker.trainer.feed import open_stream
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT_S = 60.0
 
-#: A program that does what users do: its argument is open_stream's arguments as JSON.
+#: A program as users write it. Its argument is the arguments of open_stream as JSON.
 CONSUMER = """
 import json, sys
-from stoker.trainer.feed import open_stream
-with open_stream(**json.loads(sys.argv[1])) as stream:
+import stoker
+with stoker.open_stream(**json.loads(sys.argv[1])) as stream:
     print("address", stream.address, flush=True)
     for batch in stream:
         print("step", batch.step, flush=True)
@@ -38,6 +38,17 @@ def interpreter(variable):
     """The interpreter that an environment variable of ``make test`` names, absolute, or None."""
     # not its real path: an environment's interpreter is a link, and only by that name it is the environment's
     return os.path.abspath(os.environ[variable]) if os.environ.get(variable) else None
+
+
+def python_with_path(folder, path, python=None, with_stoker=True):
+    """A script in ``folder``, for ``worker_python``: runs ``python`` (None: this interpreter) with ``path`` on its
+    PYTHONPATH, for a sitecustomize.py or other modules. Workers do not get the trainer's PYTHONPATH."""
+    script = os.path.join(str(folder), "python-with-path")
+    pythonpath = _with_root(str(path)) if with_stoker else str(path)
+    with open(script, "w") as file:
+        file.write('#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' % (pythonpath, python or sys.executable))
+    os.chmod(script, 0o755)
+    return script
 
 
 def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
@@ -52,7 +63,7 @@ def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
 
 
 def free_port():
-    """A port of this host that nobody listens on."""
+    """A free port of this host."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -61,12 +72,12 @@ def free_port():
 # ---------------------------------------------------------------------------------------------------------- programs
 
 class Program:
-    """A child process and the lines that it says on both outputs. On leaving the ``with``, it is killed."""
+    """A child process and the lines of both its outputs. On leaving the ``with``, it is killed."""
 
-    def __init__(self, command, python=None, **environment):
+    def __init__(self, command, python=None, cwd=ROOT, **environment):
         changed = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=_with_root(os.environ.get("PYTHONPATH")))
         changed.update(environment)
-        self._process = subprocess.Popen([python or sys.executable] + command, cwd=ROOT, env=changed,
+        self._process = subprocess.Popen([python or sys.executable] + command, cwd=cwd, env=changed,
                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                          universal_newlines=True)
         self.pid = self._process.pid
@@ -80,7 +91,7 @@ class Program:
 
     @property
     def text(self):
-        """All that it has said."""
+        """All its output so far."""
         return "\n".join(self.lines)
 
     def running(self):
@@ -100,7 +111,7 @@ class Program:
         return wait_for(found, "%d lines with %r" % (count, pattern))
 
     def wait(self, limit_s=LIMIT_S):
-        """Its exit code, when all that held its outputs has ended too."""
+        """Its exit code, when all processes that hold its outputs have ended too."""
         try:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -244,9 +255,9 @@ class Run:
 
     @property
     def redone(self):
-        """Steps that were granted again because their lease ended without a batch. Those that were merely late, as on a
-        slow machine any may be, and went to a second worker as well, are none."""
-        return self.stream._coordinator._scheduler.redone
+        """Steps that were reassigned because their lease ended without a batch. Late steps, of which a second worker
+        got a lease as well, do not count: on a slow machine any step may be late."""
+        return self.stream._coordinator._session._scheduler.reassigned
 
     def take(self, count):
         """The next ``count`` batches."""
@@ -263,7 +274,7 @@ class Run:
             return [json.loads(line) for line in lines]
 
     def content(self):
-        """What must be the same however a run went: (step, epoch, indices, crc32) of each step."""
+        """What must be the same in every run: (step, epoch, indices, crc32) of each step."""
         return [(entry["step"], entry["epoch"], entry["indices"], entry["crc32"]) for entry in self.entries()]
 
     def joined(self, count):

@@ -1,6 +1,6 @@
 """A TCP relay between workers and a trainer on this host: slow, or with a look at the bytes that pass.
 
-It runs in the process that makes it. Also workers make one: tests/faults/inject/sitecustomize.py.
+It runs in the process that makes it, also in a worker: tests/faults/inject/sitecustomize.py.
 """
 
 import socket
@@ -39,8 +39,9 @@ class Relay:
             far = socket.create_connection(self._far)
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
-                self._threads.append(threading.Thread(target=self._carry, args=(source, sink, sink is far), daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._carry, args=(source, sink, sink is far), daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _carry(self, source, sink, outward):
         data = b"more"

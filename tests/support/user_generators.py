@@ -1,7 +1,7 @@
 """Generators as users might write them, good and bad. Copied to where only the workers of one test find it.
 
-Whoever works writes a diary beside this file: a line 'begin POSITION PID' and, unless it was stopped in between,
-'end POSITION PID'.
+Workers write a diary beside this file: a line 'begin POSITION PID' for each batch and, unless they were stopped in
+between, 'end POSITION PID'.
 """
 
 from __future__ import generator_stop

@@ -1,4 +1,4 @@
-"""run_generators: whatever a generator does, every lease is answered once, and nobody waits for ever."""
+"""answer_leases: whatever a generator does, every lease is answered once, and no wait is endless."""
 
 import queue
 import threading
@@ -15,7 +15,8 @@ from stoker.pipeline.protocol.messages import Welcome
 from stoker.workers.generators.output import Output
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
-from stoker.workers.runner import Finished, run_generators
+from stoker.workers.generators.producer import Producer
+from stoker.workers.runner import Finished, answer_leases
 from stoker.workers.session import EXIT_ENDED, WorkerSession
 from stoker.workers.stopwatch import timed
 
@@ -91,8 +92,8 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
                               isolated)))
     items.put(None)
 
-    def find(name):
-        return generator
+    def make(job):
+        return Producer(generator, job)
 
     def finish(done):
         seen(done)
@@ -103,7 +104,7 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
 
     items_get = items.get
     items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
-    run_generators(items, finish, find, isolate)
+    answer_leases(items, finish, make, isolate)
     return answers
 
 
@@ -128,6 +129,7 @@ def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
 def has_no_memory(leases, job):
     for _ in leases:
         raise MemoryError
+    yield
 
 
 def test_a_batch_tells_where_its_time_went(monkeypatch):
@@ -145,7 +147,7 @@ def test_a_batch_tells_where_its_time_went(monkeypatch):
             read(1.0)
             take(8.0)                  # the generator's own
             if number == 1:
-                raise ValueError("what that took counts for nobody")
+                raise ValueError("that time counts for no batch")
             yield output(lease)
     play(works, [JOB] * 4, seen=seen.append)
     assert [done.timings for done in seen if done.output] == [Timings(3.0, 0.5)] * 2
@@ -167,6 +169,25 @@ def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
 def test_what_fails_at_the_end_of_a_job_is_not_put_down_to_the_next():
     for generator in (breaks_when_the_leases_end, yields_more_when_the_leases_end):
         assert play(generator, [JOB, OTHER_JOB, JOB]) == [(0, None), (1, None), (2, None)]
+
+
+def test_a_generator_runs_to_its_end_with_its_job_and_is_closed_at_once_after_a_failure():
+    said = []
+
+    def tells(leases, job):
+        try:
+            for number, lease in enumerate(leases):
+                said.append(job.seed)
+                yield output(lease) if (job.seed, number) != (1, 1) else "no batch"
+            said.append("over")
+        finally:
+            said.append("closed")
+
+    errors = [error for _, error in play(tells, [JOB, OTHER_JOB, OTHER_JOB, OTHER_JOB],
+                                         seen=lambda done: said.append("answered"))]
+    assert [bool(error) for error in errors] == [False, False, True, False]
+    assert said == [0, "answered", "over", "closed", 1, "answered", 1, "closed", "answered",
+                    1, "answered", "over", "closed"]
 
 
 def test_a_failure_names_the_sample_that_was_taken_up_last():

@@ -1,4 +1,5 @@
-"""Histories of the pure Supervisor. That supervise() carries them out is shown with real processes elsewhere."""
+"""Histories of the pure Supervisor. test_workers_cli shows with real processes that workers/host.py carries out the
+effects."""
 
 import re
 import signal
@@ -6,7 +7,8 @@ import signal
 import pytest
 
 from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
-from stoker.workers.supervisor import MAX_BACKOFF_S, BACKOFF_S, SOON_S, START_FAILURES, Note, Signal, Spawn, Supervisor
+from stoker.workers.session import Note
+from stoker.workers.supervisor import BACKOFF_S, MAX_BACKOFF_S, MAX_START_FAILURES, SOON_S, Signal, Spawn, Supervisor
 from stoker.workers.supervisor import explain_exit
 
 DRAIN_S = 30.0
@@ -23,11 +25,11 @@ class Host:
     def tick(self):
         return self.supervisor.tick(self.now)
 
-    def started(self, place=0):
-        self.supervisor.started(place, self.now)
+    def started(self, i=0):
+        self.supervisor.started(i, self.now)
 
-    def exited(self, returncode, place=0, ended=True):
-        return self.supervisor.exited(place, returncode, ended, self.now)
+    def exited(self, returncode, i=0, ended=True):
+        return self.supervisor.exited(i, returncode, ended, self.now)
 
     def stop(self):
         return self.supervisor.asked_to_stop(self.now)
@@ -42,13 +44,13 @@ class Host:
 def running(processes=1, once=False):
     host = Host(processes, once)
     host.tick()
-    for place in range(processes):
-        host.started(place)
+    for i in range(processes):
+        host.started(i)
     host.now += 10.0
     return host
 
 
-def test_all_places_are_started_at_once_and_nothing_more_is_due():
+def test_all_slots_are_started_at_once_and_nothing_more_is_due():
     host = Host(3)
     assert host.supervisor.next_deadline(host.now) <= host.now
     assert host.tick() == [Spawn(0, ""), Spawn(1, ""), Spawn(2, "")]
@@ -63,7 +65,7 @@ def test_a_dead_worker_is_restarted_at_once_and_its_successor_knows_why():
     assert host.tick() == [Spawn(1, "SIGSEGV (a crash inside a library), restart 1")]
 
 
-def test_restarts_are_counted_in_each_place():
+def test_restarts_are_counted_in_each_slot():
     host = running(2)
     for restart in (1, 2, 3):
         host.exited(1, 0)
@@ -119,14 +121,14 @@ def test_a_worker_that_never_starts_is_given_up():
     host = Host(2)
     host.tick()
     host.started(1)
-    for _ in range(START_FAILURES - 1):
+    for _ in range(MAX_START_FAILURES - 1):
         notes = host.exited(1)
         assert [type(one) for one in notes] == [Note]
         host.now += host.pause_s
         assert len(host.tick()) == 1
     effects = host.exited(1)
-    assert effects == [Note("worker 0 ended 5 times before it had started, last with exit code 1: giving up; what it "
-                            "printed stands above"), Signal(1, TERM)]
+    assert effects == [Note("worker 0 ended 5 times before it had started, last with exit code 1: giving up; see "
+                            "its output above"), Signal(1, TERM)]
     assert host.supervisor.exit_code is None
     host.exited(EXIT_DRAINED, 1)
     assert host.supervisor.exit_code == EXIT_FAILED
@@ -136,7 +138,7 @@ def test_failures_to_start_must_be_in_a_row():
     host = Host()
     host.tick()
     for _ in range(3):
-        for _ in range(START_FAILURES - 1):
+        for _ in range(MAX_START_FAILURES - 1):
             host.exited(1)
             host.now += host.pause_s
             host.tick()
@@ -212,7 +214,7 @@ def test_processes_that_are_starting_are_drained_too():
     assert host.supervisor.exit_code == 0
 
 
-def test_whoever_does_not_drain_is_killed():
+def test_a_worker_that_does_not_drain_is_killed():
     host = running(2)
     host.stop()
     assert host.pause_s == DRAIN_S
@@ -258,14 +260,14 @@ def test_an_exit_code_means_nothing_from_a_worker_that_did_not_say_that_it_ended
 
 # --------------------------------------------------------------------------------------------------- another number
 
-def test_more_places_start_at_once():
+def test_more_slots_start_at_once():
     host = running(1, once=True)
     assert host.supervisor.resize(3, host.now) == []
     assert host.pause_s <= 0
     assert host.tick() == [Spawn(1, ""), Spawn(2, "")]
 
 
-def test_the_last_places_drain_and_stay_empty():
+def test_the_last_slots_drain_and_stay_empty():
     host = running(3, once=True)
     assert host.supervisor.resize(1, host.now) == [Signal(1, TERM), Signal(2, TERM)]
     assert host.exited(EXIT_DRAINED, 2) == [] and host.exited(-signal.SIGKILL, 1, ended=False) == []
@@ -274,14 +276,14 @@ def test_the_last_places_drain_and_stay_empty():
     assert [effect.slot for effect in host.tick()] == [0]      # who is to be there is restarted as ever
 
 
-def test_a_place_that_is_to_start_does_not_when_it_is_one_too_many():
+def test_a_slot_that_is_to_start_does_not_when_it_is_one_too_many():
     host = running(2)
     host.exited(1, 1)
     host.supervisor.resize(1, host.now)
     assert host.tick() == [] and host.pause_s is None
 
 
-def test_a_place_that_had_to_leave_is_filled_again():
+def test_a_slot_that_had_to_leave_is_filled_again():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     host.exited(EXIT_DRAINED, 1)
@@ -289,7 +291,7 @@ def test_a_place_that_had_to_leave_is_filled_again():
     assert host.tick() == [Spawn(1, "")]               # as any new one: it ended as it was told to
 
 
-def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
+def test_a_slot_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     assert host.supervisor.resize(2, host.now) == []
@@ -297,7 +299,7 @@ def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has()
     assert [effect.slot for effect in host.tick()] == [1]
 
 
-def test_a_place_that_does_not_leave_is_killed():
+def test_a_slot_that_does_not_leave_is_killed():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     assert host.pause_s > 0
@@ -307,7 +309,7 @@ def test_a_place_that_does_not_leave_is_killed():
     assert host.exited(-signal.SIGKILL, 1, ended=False) == [] and host.pause_s is None
 
 
-def test_the_end_of_the_run_ends_all_places_whatever_their_number_was():
+def test_the_end_of_the_run_ends_all_slots_whatever_their_number_was():
     host = running(3, once=True)
     host.supervisor.resize(1, host.now)
     host.exited(EXIT_DRAINED, 2)
