@@ -26,9 +26,9 @@ LEASE_S = 1.0
 
 # Lines that the user sees, as regular expressions. In the handshake, SIGTERM comes before or after Welcome was read.
 # The leases of a silent worker may have been late before: then other workers have them already.
-LOST = r"lost the connection; its (\d+ steps go|step goes) to others"
+LOST = r"lost the connection; its (\d+ steps are|step is) reassigned"
 LOST_IDLE = r"lost the connection$"
-SILENT = r"was silent for \d\.\d s(; its (\d+ steps go|step goes) to others)?$"
+SILENT = r"was silent for \d\.\d s(; its (\d+ steps are|step is) reassigned)?$"
 SILENT_IDLE = r"was silent for \d\.\d s$"
 SILENT_OR_DRAINED = SILENT + "|drained$"
 LEAVES = r"worker \d ?(drained|asked to stop|lost the connection)"
@@ -222,7 +222,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pi
     elif attempt:                                    # in the handshake: the first steps, whichever it got
         assert [entry["step"] for entry in redone if entry["step"] < OPTIONS["prefetch"]]
     # no more than it can have held; on a slow machine other steps are late, which the log says
-    late = re.search(r"came to nothing, (\d+) late steps", "\n".join(lines))
+    late = re.search(r"after a lost lease, (\d+) slow steps", "\n".join(lines))
     assert len(redone) <= HELD[where] + (int(late.group(1)) if late else 0)
     assert {entry["attempt"] for entry in redone} <= {2}
     if fate == "hangs":
