@@ -1,8 +1,8 @@
 """Decode once: the rate of the first epoch, which fills the cache, of the second, and of the first after a restart.
 
-Each round begins without a cache. A rate counts from an epoch's first batch to the next epoch's, in a program that does
-nothing with them. So that an epoch of what is copied lasts long enough, each picture has several names (hard links):
-each is a sample of its own, to the cache too.
+Each round begins without a cache. A rate is measured from the first batch of an epoch to the first of the next one, in
+a program that does nothing with the batches. Each picture has several names (hard links), so that an epoch out of the
+cache lasts long enough; each name is a sample of its own, for the cache too.
 """
 
 import json
@@ -22,9 +22,9 @@ from benchmarks.table import Goal, Say, Table, main, spread
 
 WORKERS = os.path.abspath(os.path.join(".venv", "workers", "bin", "python"))
 SCRATCH = os.path.join(".cache", "bench-cache")
-PREFETCH = 16        # of batches: what is ready when an epoch begins is of its rate, and should not count for much
-SETTLED_S = 2.5      # files younger than that are not kept
-PARTS = 1920         # samples of which the parts of a hit are measured
+PREFETCH = 16        # batches: those that are ready when an epoch begins count for its rate, so there are few
+SETTLED_S = 2.5      # the cache does not store younger files
+PARTS = 1920         # samples for measuring the parts of a hit
 
 
 class Kind(NamedTuple):
@@ -123,7 +123,7 @@ def measure_parts(scratch: str) -> None:
     columns = [_parts(size, leases, paths, root, os.path.join(scratch, "parts")) for size in (64, 224)]
     names = ("out of the cache, all that the generator does", "of that the look-up, the checks and the copy",
              "decoded, all that the generator does", "commit, aside")
-    json.dump([[name] + [column[place] for column in columns] for place, name in enumerate(names)], sys.stdout)
+    json.dump([[name] + [column[row] for column in columns] for row, name in enumerate(names)], sys.stdout)
 
 
 def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, folder: str) -> Sequence[float]:
@@ -136,13 +136,12 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     job = Job("image", (ArraySpec("images", "uint8", (size, size, 3)), ArraySpec("labels", "int32", (1,))), 32, 0,
               "fastest", root)
 
-    def produce() -> None:
-        for _ in pictures.image(iter(leases), job):
+    def produce(cache: Optional[Cache] = None) -> None:
+        for _ in pictures.image(iter(leases), pictures.with_cache(job, cache)):
             pass
 
-    pictures.cache = None
     decoded_us = _us(produce, len(paths))
-    pictures.cache = cache = Cache(folder, 8.0, lambda text, error: None)
+    cache = Cache(folder, 8.0, lambda text, error: None)
     cache.use(job)
     writer, spent_s = cache._writer, []
     assert writer is not None
@@ -155,15 +154,15 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
         return done
 
     writer._store = timed  # type: ignore[method-assign]
-    produce()
+    produce(cache)
     cache.close()
     cache.use(job)
-    batch_us = min(_us(produce, len(paths)) for _ in range(5))
-    places, pixels = [resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
+    batch_us = min(_us(lambda: produce(cache), len(paths)) for _ in range(5))
+    sample_paths, pixels = [resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
 
     def look_up() -> None:
-        for place in places:
-            cache.get(place, pixels)
+        for path in sample_paths:
+            cache.get(path, pixels)
 
     hit_us = min(_us(look_up, len(paths)) for _ in range(5))
     cache.close()

@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, List, Set, Tuple
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.options import JobOptions, StreamOptions, WorkerOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.dataset import Splits
@@ -79,7 +79,8 @@ def rates(folder: str, side: int, turns: int) -> Tuple[float, float]:
     job = JobOptions("image", (side, side), 32)
     stream = EitherWay(Plan(len(dataset), 32, 1000000, 0), Splits(dataset), job, StreamOptions())
     with stream:
-        stream.attach(LocalWorkers(stream.address, len(os.sched_getaffinity(0)), worker_python()))
+        options = WorkerOptions(stream.address, once=True, quiet=True)
+        stream.attach(LocalWorkers(options, len(os.sched_getaffinity(0)), worker_python()))
         for _ in range(20):
             stream.take(True)
         counts, took = {True: 0, False: 0}, {True: 0.0, False: 0.0}

@@ -5,10 +5,11 @@ batches are transported; they do not change a byte of a batch.
 """
 
 import ipaddress
+import json
 import operator
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Optional, Tuple
 
 from stoker.pipeline.arrays import ArraySpec
@@ -21,6 +22,7 @@ FEATURES = 10            # of a numerical record
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+PROGRAM_PATH = "STOKER_PROGRAM_PATH"   # environment variable with the trainer's import path, for its own workers
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
@@ -172,3 +174,55 @@ class StreamOptions:
     def heartbeat_s(self) -> float:
         """The interval at which both sides say that they are alive, so that a killed worker is noticed within 0.5 s."""
         return min(0.5, self.lease_s / 4)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The options of worker processes, from the command line or the trainer to each process. Raises ConfigError.
+
+    ``connect``: the trainer's address. ``keys``: the folder with this worker's keys. ``data``: the dataset's folder on
+    this host, if the trainer names another. ``allow_generators``: the user's own generators that the trainer may ask
+    for. ``follow_links``: permits jobs that follow links out of the data folder. ``cache``: folder of the cache, which
+    holds at most ``cache_gb`` times 2**30 bytes. ``health_file``: touched once a second while a trainer is connected.
+    ``once``: end with the first run. ``quiet``: print errors only. All paths are absolute.
+    """
+
+    connect: str
+    keys: Optional[str] = None
+    data: Optional[str] = None
+    allow_generators: Tuple[str, ...] = ()
+    follow_links: bool = False
+    cache: Optional[str] = None
+    cache_gb: float = DEFAULT_CACHE_GB
+    health_file: Optional[str] = None
+    once: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_address("--connect", self.connect)
+        for name in ("keys", "data", "cache", "health_file"):
+            path = getattr(self, name)
+            if path is not None and not (isinstance(path, str) and os.path.isabs(path)):
+                raise ConfigError("%s must be an absolute path, not %r" % (name, path))
+        for name in ("follow_links", "once", "quiet"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
+        if not isinstance(self.allow_generators, tuple) or not all(isinstance(one, str) for one in
+                                                                   self.allow_generators):
+            raise ConfigError("allow_generators must be names of generators, not %r" % (self.allow_generators,))
+        if isinstance(self.cache_gb, bool) or not isinstance(self.cache_gb, (int, float)):
+            raise ConfigError("cache_gb must be a number, not %r" % (self.cache_gb,))
+
+    def to_json(self) -> str:
+        """One line of ASCII, for the command line of a process. Holds no secret."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "WorkerOptions":
+        """The options that ``to_json`` made ``text`` of. Raises ConfigError if it did not."""
+        try:
+            fields = json.loads(text)
+            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError("the options of a worker process are damaged: %s: %s" % (type(error).__name__, error)
+                              ) from error

@@ -1,7 +1,7 @@
 """``python -m trainer``, also ``stoker-train``: see ``trainer/cli.py``.
 
-This module only makes sure that Ctrl-C ends everything quickly and quietly at any moment, also while TensorFlow is
-being imported or computes: so it imports next to nothing before it has a handler for it.
+This module makes sure that Ctrl-C ends the program quickly and without a traceback at any moment, even while TensorFlow
+is imported or computes. Therefore it installs its signal handler before it imports anything large.
 """
 
 import os
@@ -10,37 +10,37 @@ import sys
 import time
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-LEAVE_WITHIN_S = 1.8   # after Ctrl-C; the orderly way usually takes a tenth of it
-FAREWELL = "\nstoker-train: stopped by Ctrl-C; started again, it goes on from the last checkpoint, if there is one\n"
+EXIT_WITHIN_S = 1.8   # after Ctrl-C; closing the stream usually takes a tenth of it
+FAREWELL = "\nstoker-train: stopped by Ctrl-C; run it again to resume from the last checkpoint, if there is one\n"
 
 
-def _leave(signum: int = 0, frame: object = None) -> None:
-    """Ends this process now. Also the handler of SIGINT until ``trainer/cli.py`` starts workers: there is nothing
-    to put in order yet, and a KeyboardInterrupt amid numpy's or TensorFlow's import becomes another error, or is lost.
+def _exit(signum: int = 0, frame: object = None) -> None:
+    """Ends this process now. This is the handler of SIGINT until ``trainer/cli.py`` starts workers: there is nothing to
+    close yet, and a KeyboardInterrupt during the import of numpy or TensorFlow may become another error, or get lost.
     """
     os.write(2, FAREWELL.encode())
     os._exit(EXIT_INTERRUPTED)
 
 
 def _watch(read_fd: int) -> None:
-    """Leaves ``LEAVE_WITHIN_S`` after a SIGINT, even if the main thread is deep inside a call that cannot be
-    interrupted. Worker processes follow, because their lifeline ends with this process."""
+    """Ends this process ``EXIT_WITHIN_S`` after a SIGINT, even if the main thread is in a call that cannot be
+    interrupted. The worker processes end too, because their pipe from this process closes."""
     while signal.SIGINT not in os.read(read_fd, 64):
         pass
-    time.sleep(LEAVE_WITHIN_S)
-    _leave()
+    time.sleep(EXIT_WITHIN_S)
+    _exit()
 
 
 def main() -> None:
-    """Runs the command line, and leaves with its exit code."""
+    """Runs the command line and exits with its code."""
     code = _run()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)   # TensorFlow's own threads may take their time otherwise
+    os._exit(code)   # does not wait for TensorFlow's threads
 
 
 def _run() -> int:
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGINT, _exit)
     import threading
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)

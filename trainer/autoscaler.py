@@ -1,15 +1,16 @@
-"""How many workers a host runs for its trainer, where nobody said so: as many as keep the trainer from waiting, at most
-one for each core. Pure: figures and time come in.
+"""Autoscaling: how many workers the trainer's host runs, if the user does not say it. Pure: figures and time come in.
 
-A run begins with one for each core, and those that it does not need are let go. One too many costs some memory until
-then; one too few would cost the trainer's time, in the first seconds of all, in which people and benchmarks
-judge. And what a step takes, the only thing from which the right number can be told, is seen at once where nothing
-waits, while a worker takes a second to start.
+The number is the smallest with which the trainer does not wait, at most one worker per core.
 
-More are needed if the trainer waits: what the time in which a worker makes a batch, by that of a step, comes to, or
-what its waiting shows, which counts all that a batch costs a worker besides; for as long as more of them help. Fewer,
-if even with some room the former is less. What the number had to grow to it never falls below again, so it comes to
-rest.
+A run begins with one worker per core, and stops those that it does not need. Too many workers cost some memory for a
+few seconds. Too few would make the trainer wait in its first seconds, which people and benchmarks look at. Also, the
+right number follows from the time of a step, which is visible at once if the trainer never waits, while a new worker
+takes a second to start.
+
+If the trainer waits, the number grows. It is the time per batch divided by the time per step; or, if more workers have
+helped before, the number that the waiting time itself suggests, which includes all costs of a batch that are not
+measured. If the trainer does not wait, the number shrinks to the workers needed plus some reserve, but never below a
+number to which it had to grow. So it settles.
 """
 
 import math
@@ -17,71 +18,73 @@ from typing import NamedTuple, Optional
 
 from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WAITING, Window, percent, waits, workers_are
 
-ROOM = 1.2      # times the workers that are needed are kept: what a step takes varies
-STEADY = 20     # looks in a row, as long as figures look back, that all were there: from then on its waiting counts
-SLACK = 0.1     # of a worker, that a single batch may seem to want which took its time
-HELPED = 0.9    # times the share that the trainer waited before: more workers did help
+RESERVE = 1.2        # so many times the workers needed are kept, because the time of a step varies
+STEADY = 20          # after so many calls with an unchanged number of workers, the waiting time is used as well
+TOLERANCE = 0.1      # of a worker: one slow batch must not add a worker
+HELPED = 0.9         # more workers have helped if the waiting share fell below this part of the former share
 
 
 class Decision(NamedTuple):
-    """``workers``: that are wanted from now on, None: as before. ``sentence``: what to tell the user."""
+    """``workers``: the number wanted from now on; None: no change. ``sentence``: for the user."""
 
     workers: Optional[int]
     sentence: str
 
 
 class Autoscaler:
-    """The workers of one host. ``cores``: that it has."""
+    """Decides the number of workers of one host with ``cores`` cores. ``wanted``: the current number."""
 
     def __init__(self, cores: int) -> None:
         self._cores = self.wanted = cores
-        self._least = 1
-        self._steady = 0                       # looks in a row at which all were there
-        self._in_a_row, self._next = 0, 0      # how often, and what, was found right instead
-        self._said = 0                         # the number that was said to be right
-        self._waited = math.inf                # share of its time that the trainer waited before it last grew
+        self._min = 1                          # the number never falls below
+        self._steady = 0                       # calls in a row in which all wanted workers were there
+        self._in_a_row, self._next = 0, 0      # how often in a row this other number was found
+        self._reported = 0                     # the number that was last reported as settled
+        self._waited = math.inf                # the waiting share before the number last grew
 
-    def decide(self, sums: Window, own: int, others: int) -> Optional[Decision]:
-        """To be called with figures that tell something (``Meter.is_known``), of the time since the last change.
-        ``own``: workers of this host that are there; ``others``: those of other hosts. None: nothing new."""
-        if own != self.wanted:                 # some are still to start, or to leave
+    def decide(self, window: Window, own: int, others: int) -> Optional[Decision]:
+        """To be called with windows that allow a verdict (``ThroughputMeter.is_known``) and begin after the last
+        change. ``own``: workers alive on this host; ``others``: on other hosts. Returns None if there is no news."""
+        if own != self.wanted:                 # some are still starting or stopping
             self._steady = 0
             return None
         self._steady += 1
-        found = self._right(sums, others)
+        found = self._right_number(window, others)
         self._in_a_row = self._in_a_row + 1 if found == self._next else 1
         self._next = found
         if self._in_a_row < CONFIRMATIONS:
             return None
         before = self.wanted
         if found == before:
-            return self._settled(sums, before + others)
+            return self._settled(window, before + others)
         if found > before:
-            self._least, self._waited = found, sums.waiting_share
+            self._min, self._waited = found, window.waiting_share
         self.wanted, self._in_a_row, self._steady = found, 0, 0
         return Decision(found, "%d worker%s on this host instead of %d: %s; %s" % (
-            found, "s" * (found > 1), before, waits(sums),
-            workers_are(max(sums.workers_needed, found + others if found > before else 0), "needed")))
+            found, "s" * (found > 1), before, waits(window),
+            workers_are(max(window.workers_needed, found + others if found > before else 0), "needed")))
 
-    def _right(self, sums: Window, others: int) -> int:
-        if sums.waiting_share >= WAITING:
-            needed = sums.workers_needed
-            # what it grew by last did help, if it did grow
-            if self._steady > STEADY and sums.waiting_share < HELPED * self._waited:
-                seen = (self.wanted + others) * (1 - WAITING) / max(0.01, 1 - sums.waiting_share)
-                needed = max(needed, math.ceil(seen - SLACK))
+    def _right_number(self, window: Window, others: int) -> int:
+        if window.waiting_share >= WAITING:
+            needed = window.workers_needed
+            if self._steady > STEADY and window.waiting_share < HELPED * self._waited:
+                by_waiting = (self.wanted + others) * (1 - WAITING) / max(0.01, 1 - window.waiting_share)
+                needed = max(needed, math.ceil(by_waiting - TOLERANCE))
             return max(self.wanted, min(self._cores, needed - others))
-        roomy = math.ceil(ROOM * sums.produce_s / max(1e-6, sums.step_s)) - others
-        return max(self._least, min(self.wanted, roomy))
+        enough = math.ceil(RESERVE * window.produce_s / max(1e-6, window.step_s)) - others
+        return max(self._min, min(self.wanted, enough))
 
-    def _settled(self, sums: Window, workers: int) -> Optional[Decision]:
-        if self._said == self.wanted:
+    def _settled(self, window: Window, workers: int) -> Optional[Decision]:
+        if self._reported == self.wanted:
             return None
-        self._said = self.wanted
-        if sums.waiting_share >= WAITING and self.wanted < self._cores:
-            return Decision(None, "%s: %s, and more do not help" % (workers_are(workers, "there"), waits(sums)))
-        if sums.waiting_share >= WAITING:
+        self._reported = self.wanted
+        if window.waiting_share >= WAITING and self.wanted < self._cores:
+            return Decision(None, "%s: %s, and more workers do not help" % (
+                workers_are(workers, "running"), waits(window)))
+        if window.waiting_share >= WAITING:
             return Decision(None, "%d workers, as many as there are cores: %s; %s" % (
-                workers, waits(sums), workers_are(sums.workers_needed, "needed")))
-        fewer = "; %d would do %s" % (workers - 1, percent(sums.share_with(workers - 1))) * (workers > 1)
-        return Decision(None, "%d worker%s: %s%s" % (workers, "s" * (workers > 1), waits(sums), fewer))
+                workers, waits(window), workers_are(window.workers_needed, "needed")))
+        if workers == 1:
+            return Decision(None, "1 worker: %s" % waits(window))
+        return Decision(None, "%d workers: %s; with %d it would wait %s" % (
+            workers, waits(window), workers - 1, percent(window.share_with(workers - 1))))

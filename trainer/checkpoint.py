@@ -1,4 +1,4 @@
-"""Which run a checkpoint directory belongs to, and how far it got."""
+"""The checkpoint directory: a lock, a record of the run's configuration, and the step to resume from."""
 
 import fcntl
 import json
@@ -8,40 +8,43 @@ from typing import Any, Dict, IO
 import tensorflow as tf
 
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
+from stoker.pipeline.options import JobOptions
 
 RECORD = "stoker.json"
 LOCK = "stoker.lock"
-UNSAID = {"on_bad_image": "skip", "exif_rotate": False, "follow_links": False}   # what a record does not mention
+#: Options that a record contains only if they differ from these defaults.
+DEFAULTS = {name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_rotate", "follow_links")}
 
 
 def lock(directory: str) -> IO[str]:
-    """Makes ``directory`` if need be, and keeps other trainers out of it for as long as the returned file is open.
+    """Makes ``directory`` if necessary, and locks it for other trainers while the returned file is open.
 
-    Raises ConfigError if another trainer is in it, or it cannot be written.
+    Raises ConfigError if another trainer has locked it, or it cannot be written.
     """
     try:
         os.makedirs(directory, exist_ok=True)
-        held = open(os.path.join(directory, LOCK), "w")
+        file = open(os.path.join(directory, LOCK), "w")
     except OSError as error:
         raise ConfigError("checkpoint directory %r cannot be used: %s" % (directory, error.strerror)) from error
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        held.close()
+        file.close()
         raise ConfigError("another trainer uses %r: wait for it, or choose another --checkpoint-dir"
                           % directory) from error
-    return held
+    return file
 
 
 def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
     """The ``global_step`` of the newest checkpoint in ``directory``, 0 if there is none.
 
-    The directory, which exists, gets a record of ``configuration``: every option that decides what a step
-    consists of. Raises CheckpointMismatch if the record there is of another one, ConfigError if it cannot be written.
+    If there is none, the directory, which exists, gets a record of ``configuration``: all options on which the content
+    of a step depends. Raises CheckpointMismatch if there is a checkpoint of another configuration, ConfigError if the
+    record cannot be written.
     """
     path = os.path.join(directory, RECORD)
     try:
-        # not latest_checkpoint: it says None also where the files are gone, and the session would then fail
+        # not latest_checkpoint(): it also returns None if the files are gone, and then the session would fail
         state = tf.train.get_checkpoint_state(directory)
         if state is None:
             with open(path + ".new", "w") as record:
@@ -59,9 +62,10 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
     for name in sorted(set(saved) | set(configuration)):
         if saved.get(name) != configuration.get(name):
             raise CheckpointMismatch(
-                "the checkpoint in %s is of a run with %s %s, this one has %s: go back to that, or choose another "
-                "--checkpoint-dir" % (directory, name.replace("_", " "), json.dumps(saved.get(name, UNSAID.get(name))),
-                                      json.dumps(configuration.get(name, UNSAID.get(name)))))
+                "the checkpoint in %s is of a run with %s %s, but this run has %s: use the former value, or choose "
+                "another --checkpoint-dir" % (directory, name.replace("_", " "),
+                                              json.dumps(saved.get(name, DEFAULTS.get(name))),
+                                              json.dumps(configuration.get(name, DEFAULTS.get(name)))))
     try:
         return int(tf.train.NewCheckpointReader(state.model_checkpoint_path).get_tensor("global_step"))
     except (tf.errors.OpError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The trainer's command line: options, the order of the start, and the closing line."""
+"""The trainer's command line: the options, the start of a run, and the closing line."""
 
 import argparse
 import logging
@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from types import FrameType
 from typing import Any, Optional, Sequence, Tuple, Union
 
 import configargparse
@@ -15,7 +16,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.feed import open_dataset, start_stream
+from stoker.trainer.feed import LocalOptions, open_dataset, start_stream
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -28,7 +29,7 @@ def image_size(text: str) -> Tuple[int, int]:
     try:
         return int(height), int(width if x else height)
     except ValueError:
-        raise argparse.ArgumentTypeError("wants pixels like 64, or height x width like 48x64, not %r" % text) from None
+        raise argparse.ArgumentTypeError("needs pixels like 64, or height x width like 48x64, not %r" % text) from None
 
 
 def number_of_workers(text: str) -> Union[int, str]:
@@ -38,7 +39,7 @@ def number_of_workers(text: str) -> Union[int, str]:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError("wants a number, or %s, not %r" % (AUTO, text)) from None
+        raise argparse.ArgumentTypeError("needs a number, or %s, not %r" % (AUTO, text)) from None
 
 
 def _parser() -> configargparse.ArgumentParser:
@@ -57,16 +58,17 @@ def _parser() -> configargparse.ArgumentParser:
     group.add_argument("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
     group.add_argument("--label-word", metavar="WORD",
                        help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
-    group.add_argument("--generator", default="image", metavar="NAME",
+    group.add_argument("--generator", default=JobOptions.generator, metavar="NAME",
                        help="one of %s, or your own as module:function" % ", ".join(GENERATORS))
-    group.add_argument("--image-size", type=image_size, default=(64, 64), metavar="H[xW]",
-                       help="height and width in pixels to which images are resized (default: 64)")
+    group.add_argument("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
+                       help="height and width in pixels to which images are resized (default: %d)"
+                            % JobOptions.image_size[0])
     group.add_argument("--decode", choices=DECODERS, default=JobOptions.decode,
                        help="exact: bit for bit what Image.open(f).resize(size).convert('RGB') gives. The others "
                             "decode JPEGs at reduced scale. fast: to at least twice the size, then bicubic. fastest: "
                             "to at least the size, then bilinear. sampled: to at least 0.7 of it, without antialiasing")
     group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
-    group.add_argument("--on-bad-image", choices=BAD_IMAGE, default="skip",
+    group.add_argument("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
                        help="a file that is no picture: skip makes its batch smaller; replace uses another sample of "
                             "the epoch in its place, in training; raise ends the run")
     group.add_argument("--samples", type=int, default=10000, metavar="N",
@@ -75,13 +77,13 @@ def _parser() -> configargparse.ArgumentParser:
                        help="share of each class that is held out for the evaluation after each epoch")
 
     group = parser.add_argument_group("training")
-    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="samples per step")
+    group.add_argument("--batch-size", type=int, default=JobOptions.batch_size, metavar="N", help="samples per step")
     group.add_argument("--epochs", type=int, default=5, metavar="N",
                        help="total number of epochs, including those before a checkpoint")
     group.add_argument("--feed", choices=("direct", "staged"), default="direct",
                        help="staged copies the next batch to the device while a step is computed. That hides the copy "
                             "to a GPU and needs memory for one more batch there; results are the same bit for bit")
-    group.add_argument("--seed", type=int, default=0, metavar="N",
+    group.add_argument("--seed", type=int, default=JobOptions.seed, metavar="N",
                        help="seed of shuffling, augmentation and initial weights")
 
     group = parser.add_argument_group("workers")
@@ -154,34 +156,33 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
                             worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
                             audit=args.audit, health_file=args.health_file, keys=args.keys,
                             insecure=args.insecure)
+    local = LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)
     print(dataset.summary(), flush=True)
     datasets = dataset.split(args.validation_split, args.seed)
-    training, validation = datasets
-    plan = Plan(len(training), args.batch_size, args.epochs, args.seed, len(validation))
+    plan = Plan(len(datasets.training), args.batch_size, args.epochs, args.seed, len(datasets.validation))
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
-        len(training), len(validation), plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
+        plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
     checkpoint_dir = args.checkpoint_dir or os.path.join(
         "runs", os.path.basename(dataset.root) if dataset.root else args.generator)
     tf = _import_tensorflow()
     from stoker.trainer import checkpoint, model, train
     tf.set_random_seed(args.seed)
-    held = checkpoint.lock(checkpoint_dir)
+    lock = checkpoint.lock(checkpoint_dir)
     start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))
     options = replace(options, bad_samples=os.path.join(checkpoint_dir, BAD_SAMPLES))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs"
                           % (checkpoint_dir, start_step, plan.steps, args.epochs))
     if start_step == plan.steps:
-        print("%s has all %d steps: nothing left to train. More --epochs go on from there, another --checkpoint-dir "
-              "starts anew" % (checkpoint_dir, plan.steps), flush=True)
+        print("%s has all %d steps: nothing left to train. Raise --epochs to continue, or use another "
+              "--checkpoint-dir to start again" % (checkpoint_dir, plan.steps), flush=True)
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on there are things to put in order
-    with start_stream(plan, datasets, job, options, start_step, args.workers,
-                      args.worker_python, args.cache or None, args.cache_gb) as stream:
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
+    with start_stream(plan, datasets, job, options, start_step, local) as stream:
         _on_sigterm(stream)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
@@ -190,24 +191,24 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
             result = loop.run()
-        bad, found = stream.bad_files, stream.verdict()
-    accuracy = "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy
+        bad, verdict = stream.bad_files, stream.verdict()
+    bad_files = "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file"
     print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
           "image, %s; checkpoint in %s; %s" % (
-              "stopped" if result.stopped else "done", start_step + result.steps, accuracy, result.images_per_s,
-              100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
-              "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file",
-              checkpoint_dir, "too short a run to name its bottleneck" if found is None else
-              "bottleneck: " + found.sentence),
+              "stopped" if result.stopped else "done", start_step + result.steps,
+              "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy,
+              result.images_per_s, 100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
+              bad_files, checkpoint_dir,
+              "the run was too short to name its bottleneck" if verdict is None else "bottleneck: " + verdict.sentence),
           flush=True)
-    held.close()
+    lock.close()
     return EXIT_TERMINATED if result.stopped else 0
 
 
-def _data(args: Any) -> Any:
+def _data(args: Any) -> Union[str, int]:
     if args.generator == "numerical":
         if args.data is not None:
-            raise ConfigError("generator numerical makes its own records: leave DATA (%r) away, and say how many "
+            raise ConfigError("the generator numerical makes its own records: omit DATA (%r), and set their number "
                               "with --samples" % args.data)
         return args.samples
     if args.data is None:
@@ -216,7 +217,7 @@ def _data(args: Any) -> Any:
 
 
 def _import_tensorflow() -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up chatter would bury the summary
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up messages would hide the summary
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -227,8 +228,8 @@ def _import_tensorflow() -> Any:
 
 
 def _on_sigterm(stream: BatchStream) -> None:
-    """SIGTERM ends the stream after the step at hand, and so the loop, which leaves a checkpoint."""
-    def stop(signum: int, frame: Any) -> None:
+    """Makes SIGTERM end the stream after the current step. The training loop then writes a checkpoint."""
+    def stop(signum: int, frame: Optional[FrameType]) -> None:
         stream.interrupt()
         timer = threading.Timer(TERMINATE_WITHIN_S, os._exit, [EXIT_TERMINATED])
         timer.daemon = True

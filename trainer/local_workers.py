@@ -1,51 +1,49 @@
-"""Worker processes on the trainer's own host: ``python -m workers`` as a child, like any other supervisor of workers.
+"""Worker processes on the trainer's own host, under a supervisor of their own as those of ``python -m workers``.
 
-The child reads from a pipe whose other end this process holds: however this process dies, the pipe ends, and the
-workers with it.
+The supervisor reads from a pipe whose other end this process holds: however this process ends, the pipe ends, and the
+supervisor kills the workers.
+
+The workers run this process's copy of Stoker, perhaps by another interpreter. ``workers/launch.py`` starts them, so
+that they import nothing by mistake from the program's folders.
 """
 
+import json
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
-from typing import Optional, Sequence
+from typing import Dict, List, Optional
 
 import stoker
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.monitoring.throughput import Window
-from stoker.pipeline.monitoring.throughput import Fleet
+from stoker.pipeline.monitoring.throughput import Fleet, Window
+from stoker.pipeline.options import PROGRAM_PATH, WorkerOptions
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
 from stoker.trainer.autoscaler import Autoscaler
 
 log = logging.getLogger("stoker")
 
-STOP_S = 1.2    # for the workers to finish what they do after Stop; then they are killed
-KILL_S = 0.5    # for the supervisor to collect the dead
+STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
+KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
 
 
 class LocalWorkers:
     """``processes`` workers under one supervisor. Started at once; ``stop`` ends them. Raises ConfigError.
 
-    ``crew`` decides how many they are from then on; None: nobody, they stay as many.
-    ``keys`` travel in their environment: on the command line everybody on this host could read them.
+    ``python``: their interpreter, by default this process's. ``autoscaler`` decides how many they are from then on;
+    without one, the number stays. ``keys`` travel in the environment: every user of this host can read command lines.
     """
 
-    def __init__(self, address: str, processes: int, python: Optional[str] = None,
-                 allow_generators: Sequence[str] = (), follow_links: bool = False,
-                 keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None, cache: Optional[str] = None,
-                 cache_gb: float = 0.0) -> None:
+    def __init__(self, options: WorkerOptions, processes: int, python: Optional[str] = None,
+                 keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None) -> None:
         self._autoscaler = autoscaler
         self._python = python or sys.executable
-        command = [self._python, "-m", "stoker.workers", "--connect", address, "--processes", str(processes),
-                   "--once", "--quiet", "--lifeline"]
-        for name in allow_generators:
-            command += ["--allow-generator", name]
-        command += ["--follow-links"] * follow_links
-        if cache is not None:
-            command += ["--cache", os.path.abspath(cache), "--cache-gb", repr(float(cache_gb))]
+        launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
+        command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
         environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
@@ -56,19 +54,19 @@ class LocalWorkers:
         self._stopped = False
 
     def trouble(self) -> Optional[str]:
-        """Why no batch can come from here any more, or None."""
+        """Why no batch can come from these workers any more, in a sentence; None while they run."""
         returncode = self._process.poll()
         if returncode is None or self._stopped:
             return None
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
-        return "the local workers (%s -m stoker.workers) ended with %s; what they said stands above" % (self._python, how)
+        return "the local workers (run by %s) ended with %s; see their output above" % (self._python, how)
 
-    def adjust(self, sums: Window, fleet: Fleet) -> bool:
-        """Has the crew look at the figures of late. True: there will be another number of workers."""
+    def adjust(self, window: Window, fleet: Fleet) -> bool:
+        """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
         if self._autoscaler is None:
             return False
         own = fleet.by_supervisor.get("%s:%d" % (socket.gethostname(), self._process.pid), 0)
-        decision = self._autoscaler.decide(sums, own, fleet.workers - own)
+        decision = self._autoscaler.decide(window, own, fleet.workers - own)
         if decision is None:
             return False
         log.info("%s", decision.sentence)
@@ -77,15 +75,16 @@ class LocalWorkers:
         assert self._process.stdin is not None
         try:
             os.write(self._process.stdin.fileno(), b"%d\n" % decision.workers)
-        except BrokenPipeError:        # ``trouble`` tells
+        except BrokenPipeError:        # ``trouble`` reports it
             pass
         return True
 
     def stop(self) -> None:
-        """Ends them: in good order if they are quick, in any case within ``STOP_S + KILL_S``. Once more is harmless."""
+        """Ends them within ``STOP_S + KILL_S``: in good order if they are quick enough, else by SIGKILL. A second call
+        does no harm."""
         self._stopped = True
         try:
-            self._process.send_signal(signal.SIGTERM)   # for those that had not yet joined when Stop was said
+            self._process.send_signal(signal.SIGTERM)   # some may not have joined yet when the trainer sent Stop
             self._wait(STOP_S)
         finally:                                # also if a second Ctrl-C comes while we wait
             if self._process.stdin is not None and not self._process.stdin.closed:
@@ -101,14 +100,28 @@ class LocalWorkers:
             time.sleep(0.01)
 
 
-def _environment() -> "dict[str, str]":
-    """The child's environment: it must find ``workers`` where this process runs from a checkout.
+def _environment() -> Dict[str, str]:
+    """The children's environment: this process's, without what is meant for its own Python version or Stoker's options.
 
-    Not from site-packages: those belong to this interpreter's version, the workers' may be another.
+    PYTHONPATH may hold packages of this version, and PYTHONHOME its standard library; the workers' interpreter may be
+    of another one. PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are, such as a generator.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(stoker.__file__)))
-    if os.path.basename(root) not in ("site-packages", "dist-packages"):
-        environment["PYTHONPATH"] = os.pathsep.join([root] + [environment["PYTHONPATH"]]
-                                                    if environment.get("PYTHONPATH") else [root])
-    return environment
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith("STOKER_") and name not in ("PYTHONPATH", "PYTHONHOME")}
+    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    program = {"version": sys.version_info[:2], "folders": _program_folders(pythonpath), "pythonpath": pythonpath}
+    return dict(environment, **{PROGRAM_PATH: json.dumps(program)})
+
+
+def _program_folders(pythonpath: List[str]) -> List[str]:
+    """Of ``sys.path`` what is neither the interpreter's nor in PYTHONPATH: the program's folder, and what it added."""
+    libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
+    folders = []
+    for i, entry in enumerate(sys.path):
+        folder = os.path.abspath(entry)
+        installed = (folder.endswith(".zip") or any(os.path.join(folder, "").startswith(library)
+                                                    for library in libraries)
+                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep)))
+        if not installed and (folder not in pythonpath or i == 0):
+            folders.append(folder)
+    return folders + [os.getcwd()]

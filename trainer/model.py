@@ -13,32 +13,33 @@ LEARNING_RATE = 0.001
 class Model(NamedTuple):
     """The tensors and ops that the training loop runs."""
 
-    inputs: Any        # to be fed: uint8 [n, height, width, 3], or float32 [n, features]
-    labels: Any        # to be fed: int32 [n, 1]
+    inputs: Any        # to feed: uint8 [n, height, width, 3], or float32 [n, features]
+    labels: Any        # to feed: int32 [n, 1]
     loss: Any          # float32: mean over the batch
-    correct: Any       # int32: how many of the batch are classified right
-    train: Any         # one step of Adam; counts global_step
-    pass_over: Any     # counts global_step for a step without samples
+    correct: Any       # int32: number of samples in the batch that are classified correctly
+    train: Any         # one step of Adam; increments global_step
+    pass_over: Any     # increments global_step for a step without samples
     global_step: Any
-    pictures: Any      # summary of a few inputs; None for records
-    stage: Optional[Stage] = None      # from which inputs and labels are taken where they are not fed
+    pictures: Any      # summary of a few inputs; None for numerical records
+    stage: Optional[Stage] = None      # provides inputs and labels if they are not fed
 
 
 def scaled(images: Any) -> Any:
-    """uint8 -> float32 in 0..1, in the graph: to the last bit ``np.float32(np.array(image) / 255.0)``.
+    """uint8 -> float32 in 0..1, in the graph: the same bits as ``np.float32(np.array(image) / 255.0)``.
 
-    A true division, not a product with 1/255; rounding once to 24 bits gives what float64 rounded to 24 gives.
+    This needs a division, not a multiplication by 1/255: its result, rounded once to 24 bits, equals the float64
+    quotient rounded to 24 bits.
     """
-    # not a constant: TensorFlow's graph optimizer would make it a product with 1/255, one bit off for half the values
+    # not a constant: TensorFlow's optimizer would turn it into a multiplication, with a wrong bit for half the values
     divisor = tf.placeholder_with_default(255.0, ())
     return tf.div(tf.cast(images, tf.float32), divisor)
 
 
 def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> Model:
-    """Builds the model for batches of ``arrays`` into the default graph, with a stage before it if ``staged``.
+    """Builds the model for batches of ``arrays`` in the default graph, with a stage before it if ``staged``.
 
-    Two classes get one sigmoid output, more get a softmax; Adam with a rate of 0.001. The initial weights depend on the
-    graph's seed alone, not on how batches get here.
+    Two classes get one sigmoid output, more classes a softmax; the optimizer is Adam with a rate of 0.001. The initial
+    weights depend on the graph's seed only, and not on ``staged``.
     """
     inputs_spec, labels_spec = arrays
     inputs = tf.placeholder(tf.as_dtype(inputs_spec.dtype), (None,) + inputs_spec.shape, inputs_spec.name)
@@ -79,5 +80,5 @@ def _convolutions(images: Any) -> Any:
 
 
 def _initial(layer: int) -> Any:
-    # what tf.layers takes by itself, but for the seed: that would be the number of ops made so far
+    # the default of tf.layers, but with a seed that does not depend on the number of ops before
     return tf.glorot_uniform_initializer(seed=layer)

@@ -1,16 +1,16 @@
-"""How batches get into a step: *direct*, fed when it is computed, or *staged*, one batch ahead on the device.
+"""Two ways to feed a step: *direct*, with the batch it computes, or *staged*, with the next batch.
 
-Staged, batch n + 1 is put into a StagingArea in the same ``session.run`` that trains on batch n, which it takes out of
-there: so the copy to a GPU runs beside the computation, without a thread of our own. The area lies where TensorFlow
-places it by itself, on the GPU if there is one, and holds one batch of its memory. What is staged is not yet trained
-on, and does not count. At the end of a run it is, also where the run is asked to stop; after a crash it comes again.
+Staged, the same ``session.run`` takes batch n out of a StagingArea, trains on it, and puts batch n + 1 into the area.
+So the copy to a GPU runs in parallel to the computation, without a thread of our own. TensorFlow places the area on the
+GPU if there is one, where it needs the memory of one batch. A staged batch does not count as trained on. It is trained
+on at the end of a run, even if the run is asked to stop; after a crash the batch comes again.
 
-(As in TensorFlow's own benchmarks: tf_cnn_benchmarks, ``variable_mgr``'s gpu_compute_stage.)
+(The technique is that of TensorFlow's benchmarks: gpu_compute_stage of ``variable_mgr`` in tf_cnn_benchmarks.)
 """
 
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
-# not tf.contrib.staging, where the same class is: tf.contrib takes a second to import
+# tf.contrib.staging has the same class, but importing tf.contrib takes a second
 from tensorflow.python.ops.data_flow_ops import StagingArea
 
 from stoker.pipeline.batch import Batch
@@ -18,7 +18,7 @@ from stoker.trainer.feed import feed_dict
 
 
 class Stage(NamedTuple):
-    """Where a batch is put so that it is on the device for the next step."""
+    """Puts a batch on the device for the next step."""
 
     inputs: Any        # placeholders
     labels: Any
@@ -26,8 +26,7 @@ class Stage(NamedTuple):
 
 
 class StepInput(NamedTuple):
-    """What the loop is to do next, in one call: train or evaluate on ``batch`` (None: neither) with ``feed``, and run
-    ``put``, if any."""
+    """One ``session.run``: trains or evaluates on ``batch`` (None: neither) with ``feed``, and runs ``put``, if any."""
 
     batch: Optional[Batch]
     feed: Dict[Any, Any]
@@ -35,8 +34,8 @@ class StepInput(NamedTuple):
 
 
 def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
-    """The stage behind these placeholders, and the tensors that take a batch out of it. To feed those instead is to
-    leave the stage as it is."""
+    """The stage after these placeholders, and the two tensors that take a batch out of it. A run that feeds the tensors
+    leaves the stage unchanged."""
     area = StagingArea([inputs.dtype, labels.dtype], [inputs.shape, labels.shape])
     put = area.put([inputs, labels])
     staged_inputs, staged_labels = area.get()
@@ -44,31 +43,31 @@ def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
 
 
 class Direct:
-    """Each batch when its turn comes."""
+    """Feeds each batch to the step that computes it."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def turns(self, batch: Batch) -> Iterator[StepInput]:
-        """What ``batch``, the next of the stream, leads to."""
+    def step_inputs(self, batch: Batch) -> Iterator[StepInput]:
+        """The inputs of the runs to do when ``batch`` is the next of the stream."""
         yield StepInput(batch, feed_dict(batch, self._model.inputs, self._model.labels))
 
     def last(self) -> Iterator[StepInput]:
-        """What there is to do when the stream has ended."""
+        """The inputs of the runs to do when the stream has ended."""
         return iter(())
 
 
 class Staged(Direct):
-    """Training batches one ahead; those of evaluations, and empty ones, directly, when all before them are done."""
+    """Stages training batches. Evaluation batches and empty batches are fed directly, after all batches before them."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self._staged: Optional[Batch] = None      # put, and not yet trained on
+        self._staged: Optional[Batch] = None      # on the device, and not yet trained on
 
-    def turns(self, batch: Batch) -> Iterator[StepInput]:
+    def step_inputs(self, batch: Batch) -> Iterator[StepInput]:
         if not batch.training or not len(batch):
             yield from self.last()
-            yield from super().turns(batch)
+            yield from super().step_inputs(batch)
             return
         before, self._staged = self._staged, batch
         stage_ = self._model.stage

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, evaluations, checkpoints and summaries out."""
+"""The training loop: takes batches; does steps, evaluations, checkpoints and summaries."""
 
 import logging
 import sys
@@ -17,33 +17,33 @@ from stoker.trainer.staging import Direct, Staged, StepInput
 log = logging.getLogger("stoker")
 
 SUMMARY_STEPS = 10
-LINE_S = 5.0        # between two lines of progress, where no terminal redraws a bar
+LINE_INTERVAL_S = 5.0     # between two lines of progress, if standard error is no terminal
 
 
 class Result(NamedTuple):
-    """What a run came to; accuracies are of the last evaluation, None if there was none."""
+    """The result of a run. ``accuracy``: of the last evaluation, None if there was none."""
 
-    steps: int                   # trained on in this process
+    steps: int                   # trained on by this process
     images: int
     seconds: float
     waited_s: float
     accuracy: Optional[float]
-    stopped: bool                # asked to stop before the end
+    stopped: bool                # it was asked to stop before the end
 
     @property
     def waiting_share(self) -> float:
-        """Share of the time that the loop waited for data, 0..1."""
+        """The share of the time that the loop waited for data, 0..1."""
         return self.waited_s / self.seconds if self.seconds else 0.0
 
     @property
     def images_per_s(self) -> float:
-        """Training and evaluation together."""
+        """Images per second, in training and evaluation together."""
         return self.images / self.seconds if self.seconds else 0.0
 
 
 class _Lines:
-    """The bar where standard error is no terminal: each of its states a line, for logs and ``docker-compose up``, which
-    show nothing before the end of one."""
+    """Output of the progress bar if standard error is no terminal: a line for each state of the bar, because log files
+    and ``docker-compose up`` show only complete lines."""
 
     def write(self, text: str) -> None:
         text = text.replace("\r", "").strip()
@@ -55,7 +55,7 @@ class _Lines:
 
 
 class _Evaluation:
-    """Sums over the held-out part."""
+    """Sums over the batches of one evaluation."""
 
     def __init__(self) -> None:
         self.count = self.correct = 0
@@ -68,7 +68,7 @@ class _Evaluation:
 
 
 class Loop:
-    """Feeds ``stream`` into ``model`` to its end, and leaves a checkpoint; also where the stream is interrupted."""
+    """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint."""
 
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
                  checkpoint_secs: float) -> None:
@@ -80,19 +80,19 @@ class Loop:
         self._evaluation: Optional[_Evaluation] = None
         self._accuracy: Optional[float] = None
         self._steps = self._images = 0
-        self._epoch_steps = self._epoch_images = 0     # of the epoch at hand, in this process
-        self._loss = 0.0            # of the bar: smoothed
+        self._epoch_steps = self._epoch_images = 0     # of the current epoch, in this process
+        self._loss = 0.0            # smoothed, for the bar
         self._marked = (0.0, 0.0, 0)   # time, waiting time and images at the last summary
 
     def run(self) -> Result:
         """Trains to the end of the stream."""
-        saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved, or mounted elsewhere
+        saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
         start = time.monotonic()
         waited_before = self._stream.waited_s
         self._marked = (start, waited_before, 0)
-        # the one that the session uses: two in one folder started in one second would write to the same file
+        # the writer that the session uses: two writers begun in the same second would write to the same file
         writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
-        # TensorBoard then forgets what a run wrote of the steps after the checkpoint that this one goes on from
+        # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         scaffold = tf.train.Scaffold(saver=saver)
         try:
@@ -100,47 +100,47 @@ class Loop:
                     checkpoint_dir=self._checkpoint_dir, scaffold=scaffold, save_summaries_steps=None,
                     save_summaries_secs=None, log_step_count_steps=None,
                     save_checkpoint_secs=self._checkpoint_secs) as session:
-                for turn in self._turns():
-                    batch = turn.batch
-                    if batch is None:           # the first batch of all, or of an epoch, is put on its stage
-                        self._put(session, turn)
+                for step_input in self._step_inputs():
+                    batch = step_input.batch
+                    if batch is None:           # stages the first batch of the run, or of an epoch
+                        self._put(session, step_input)
                     elif batch.training:
-                        self._train(session, batch, turn, writer)
+                        self._train(session, batch, step_input, writer)
                         if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
                             session.run_step_fn(lambda step_context: saver.save(
                                 step_context.session, self._checkpoint_dir + "/model.ckpt", self._model.global_step))
                             self._end_of_epoch(batch)
                     else:
-                        self._evaluate(session, batch, turn, writer)
+                        self._evaluate(session, batch, step_input, writer)
         finally:
             self._close_bar()
             writer.close()
         return Result(self._steps, self._images, time.monotonic() - start, self._stream.waited_s - waited_before,
                       self._accuracy, self._stream.interrupted)
 
-    def _turns(self) -> Iterator[StepInput]:
+    def _step_inputs(self) -> Iterator[StepInput]:
         for batch in self._stream:
-            yield from self._feed.turns(batch)
+            yield from self._feed.step_inputs(batch)
         yield from self._feed.last()
 
-    def _put(self, session: Any, turn: StepInput) -> None:
-        # without the session's hooks: it is no training step
-        session.run_step_fn(lambda step_context: step_context.session.run(turn.put, turn.feed))
+    def _put(self, session: Any, step_input: StepInput) -> None:
+        # without the session's hooks, because this is no training step
+        session.run_step_fn(lambda step_context: step_context.session.run(step_input.put, step_input.feed))
 
-    def _train(self, session: Any, batch: Batch, turn: StepInput, writer: Any) -> None:
+    def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None or self._bar.stoker_epoch != batch.epoch:
             self._open_bar(batch)
         model = self._model
-        if not len(batch):          # all its samples were skipped: the numbering goes on
+        if not len(batch):          # all its samples were skipped, but the step counts
             session.run(model.pass_over)
         else:
             wanted = {"train": model.train, "loss": model.loss, "correct": model.correct}
             first_of_epoch = self._epoch_images == 0
             if first_of_epoch and model.pictures is not None:
                 wanted["pictures"] = model.pictures
-            if turn.put is not None:
-                wanted["put"] = turn.put
-            got = session.run(wanted, turn.feed)
+            if step_input.put is not None:
+                wanted["put"] = step_input.put
+            got = session.run(wanted, step_input.feed)
             self._loss = got["loss"] if first_of_epoch else 0.9 * self._loss + 0.1 * float(got["loss"])
             if "pictures" in got:
                 writer.add_summary(got["pictures"], batch.step)
@@ -153,13 +153,13 @@ class Loop:
         self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * self._waiting_share()), refresh=False)
         self._bar.update(len(batch.indices))
 
-    def _evaluate(self, session: Any, batch: Batch, turn: StepInput, writer: Any) -> None:
+    def _evaluate(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         evaluation = self._evaluation = self._evaluation or _Evaluation()
         model = self._model
         if len(batch):
-            # without the session's hooks: an evaluation is no training step
+            # without the session's hooks, because an evaluation is no training step
             correct, loss = session.run_step_fn(
-                lambda step_context: step_context.session.run([model.correct, model.loss], turn.feed))
+                lambda step_context: step_context.session.run([model.correct, model.loss], step_input.feed))
             evaluation.add(len(batch), int(correct), float(loss))
             self._images += len(batch)
         if batch.indices[-1] + 1 < self._stream.plan.validation_size:
@@ -186,7 +186,7 @@ class Loop:
 
     def _end_of_epoch(self, batch: Batch) -> None:
         if self._epoch_steps == self._stream.plan.steps_per_epoch and self._epoch_images == 0:
-            raise DatasetError("not one sample of epoch %d could be read: %s/bad-samples.tsv names the files"
+            raise DatasetError("not one sample of epoch %d could be decoded: %s/bad-samples.tsv names the files"
                                % (batch.epoch + 1, self._checkpoint_dir))
         self._close_bar()
 
@@ -196,7 +196,7 @@ class Loop:
         done = batch.step % plan.steps_per_epoch * plan.batch_size
         self._bar = tqdm(total=plan.train_size, initial=done, unit=" images",
                          desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs), dynamic_ncols=True,
-                         **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_S}))
+                         **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_INTERVAL_S}))
         self._bar.stoker_epoch = batch.epoch
         self._bar.stoker_start = time.monotonic(), self._stream.waited_s
         self._epoch_steps = self._epoch_images = 0

@@ -37,7 +37,7 @@ class Cache:
 
     ``folder`` may grow to ``gb`` times 2**30 bytes. ``note(text, is_error)`` gets the lines for the user; only the
     ``first`` process of a host logs what concerns all of them. ``distrusted``: the process before this one crashed,
-    perhaps because of a damaged file, so the file is begun anew. Raises ConfigError if the package lmdb is missing.
+    perhaps because of a damaged file, so a new file replaces it. Raises ConfigError if the package lmdb is missing.
     """
 
     def __init__(self, folder: str, gb: float, note: Callable[[str, bool], None], first: bool = True,
@@ -121,12 +121,11 @@ class Cache:
             self._writer = self._open_writer(self._folder, self._name, self._limit_bytes, self._report,
                                              self._distrusted)
             self._distrusted = False
-            if self._first:
-                self._note("cache %s: %s samples of this kind, %.2f of %.4g GB used" % (
-                    self._folder.path, format(self._writer.file.env.stat()["entries"], ","),
-                    self._folder.used_bytes() / 2**30, self._limit_bytes / 2**30), False)
         except OSError as error:
             self._report(reason(error))
+            return
+        if self._first:
+            self._note("cache %s: %s" % (self._folder.path, self._writer.summary), False)
 
     def _end_writer(self, timeout_s: float) -> None:
         writer, self._writer = self._writer, None

@@ -1,8 +1,8 @@
 """The format of a cache entry, and the name of the file that holds the entries of one kind.
 
 An entry is a head, a checksum and the pixels. The head holds a hash of the sample's path, which is the entry's key, and
-identifies the file that was decoded. An entry counts only while the file at that path still has the same head: whoever
-changes a file also changes its ctime, which cannot be set. The checksum covers head and pixels.
+identifies the file that was decoded. An entry counts only while the file at that path still has the same head. (Any
+change of a file also changes its ctime, which no program can set.) The checksum covers head and pixels.
 """
 
 import functools

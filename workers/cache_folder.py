@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Optional
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import MAX_CACHE_GB
 
-DEFAULT_GB = 10.0
-MAX_GB = 1000
 LOCK_S = 2.0      # how long to try for the folder's lock; a transaction takes some 10 ms
 
 #: The names of the cache's files. The folder may hold other files too, which are never removed.
@@ -91,8 +90,8 @@ def check(folder: str, gb: float) -> None:
         raise ConfigError("--cache must name a folder, not ''")
     if importlib.util.find_spec("lmdb") is None:
         raise import_error("not installed")
-    if not 0 < gb <= MAX_GB:
-        raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MAX_GB, gb))
+    if not 0 < gb <= MAX_CACHE_GB:
+        raise ConfigError("--cache-gb must be more than 0 and at most %d, not %g" % (MAX_CACHE_GB, gb))
     existing = os.path.abspath(folder)
     while not os.path.exists(existing):
         existing = os.path.dirname(existing)

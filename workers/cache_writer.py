@@ -28,15 +28,8 @@ MAX_PENDING_BYTES = 32 << 20    # entries not yet written; beyond, new ones are 
 MAX_DELAY_S = 0.5               # after this time, a smaller batch is written too
 OPEN_LOCK_S = 0.5               # how long to try for the folder's lock while a training batch waits
 
-Report = Callable[..., None]    # Cache._report
-
-
-class DamagedFile(Exception):
-    """A file that must not be used."""
-
-
-DAMAGE = (DamagedFile, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError,
-          lmdb.VersionMismatchError)
+Report = Callable[..., None]    # ``Cache._report``
+DAMAGE = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.VersionMismatchError)
 
 
 class CacheFile:
@@ -54,7 +47,7 @@ class CacheFile:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             wanted, size = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"], os.path.getsize(path)
             if wanted > max(size, limit_bytes):
-                raise DamagedFile("it names pages beyond the limit")
+                raise lmdb.CorruptedError("it names pages beyond the limit")
             if wanted > size:
                 os.truncate(path, wanted)   # reading beyond the end is a SIGBUS; zeros are found by LMDB or a checksum
             self.env.reader_check()         # readers that were killed would keep pages from being used again
@@ -94,9 +87,11 @@ class CacheFile:
 class CacheWriter(threading.Thread):
     """Writes entries to ``file`` in batches, and closes it at the end. Entries that have no room are dropped."""
 
-    def __init__(self, folder: CacheFolder, file: CacheFile, limit_bytes: int, report: Report) -> None:
+    def __init__(self, folder: CacheFolder, file: CacheFile, limit_bytes: int, used_bytes: int, report: Report) -> None:
         super().__init__(name="stoker-cache", daemon=True)
         self.file, self._folder, self._limit_bytes, self._report = file, folder, limit_bytes, report
+        self.summary = "%s samples of this kind, %s of %.4g GB used" % (
+            format(file.env.stat()["entries"], ","), _gb(used_bytes), limit_bytes / 2**30)
         self._changed = threading.Condition()
         self._pending: Dict[bytes, bytes] = {}
         self._pending_bytes = 0             # includes the entries that are being written
@@ -193,27 +188,28 @@ class CacheWriter(threading.Thread):
 
 
 def open_writer(folder: CacheFolder, name: str, limit_bytes: int, report: Report, distrusted: bool) -> CacheWriter:
-    """Opens the file ``name`` and starts its writer. A file that is damaged or ``distrusted`` is removed and begun
-    anew. Raises OSError."""
+    """Opens the file ``name`` and starts its writer. If the file is damaged or ``distrusted``, a new one replaces it.
+    Raises OSError."""
     path = os.path.join(folder.path, name)
     try:
         with folder.locked(OPEN_LOCK_S):
             try:
                 if distrusted and os.path.exists(path):
-                    raise DamagedFile("perhaps: a worker that used it has crashed")
+                    raise lmdb.CorruptedError("a worker that used it has crashed")
                 file = CacheFile(path, limit_bytes, report)
             except DAMAGE as error:
                 _remove(folder, path, error, report)
                 file = CacheFile(path, limit_bytes, report)
             os.utime(path, None)            # for ``remove_least_recently_used``
-    except DAMAGE + (lmdb.Error,) as error:
+            used_bytes = folder.used_bytes()
+    except lmdb.Error as error:
         raise OSError(str(error)) from error
-    return CacheWriter(folder, file, limit_bytes, report)
+    return CacheWriter(folder, file, limit_bytes, used_bytes, report)
 
 
 def _remove(folder: CacheFolder, path: str, error: Exception, report: Report) -> None:
     folder.remove(path)
-    report("removed the damaged file %s (%s)" % (os.path.basename(path), reason(error)), "damaged", True)
+    report("removed %s, which may be damaged: %s" % (os.path.basename(path), reason(error)), "damaged", True)
 
 
 def _gb(count: float) -> str:

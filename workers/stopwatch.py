@@ -1,19 +1,20 @@
-"""Where a generator's time goes: seconds for each stage, added up until somebody takes them.
+"""The time that a generator spends in each stage, in seconds, summed up until ``take``.
 
-Two readings of the clock a stage and sample, in the process's one table: a worker runs one generator. What a generator
-does besides, or in a way of its own, nobody measures: it is the rest of the time that its batch took.
+Two readings of the clock per stage and sample, in one table for the process: a worker runs one generator at a time. The
+rest of a batch's time is the generator's own.
 """
 
 import functools
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, TypeVar, cast
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 _spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0}
 
 
-def timed(stage: str) -> Callable[[Any], Any]:
-    """A decorator: what the function takes counts as this stage. Timed functions do not call each other."""
-    def decorate(function: Any) -> Any:
+def timed(stage: str) -> Callable[[_Function], _Function]:
+    """A decorator: the function's time counts as this stage. Timed functions must not call each other."""
+    def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             start_s = time.perf_counter()
@@ -21,7 +22,7 @@ def timed(stage: str) -> Callable[[Any], Any]:
                 return function(*args, **kwargs)
             finally:
                 _spent[stage] += time.perf_counter() - start_s
-        return call
+        return cast(_Function, call)
     return decorate
 
 

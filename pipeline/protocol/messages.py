@@ -72,8 +72,6 @@ class Job:
         return self.arrays[0].shape[0], self.arrays[0].shape[1]
 
 
-# ------------------------------------------------------------------------------- worker -> trainer
-
 @dataclass(frozen=True)
 class Hello:
     """Asks for membership, and so for leases. Repeated until the trainer answers."""
@@ -138,16 +136,12 @@ class Leaving:
     reason: str
 
 
-# ------------------------------------------------------------------------------------- both ways
-
 @dataclass(frozen=True)
 class Alive:
-    """A sign of life. Sent every ``heartbeat_s``."""
+    """A sign of life, both ways. Sent every ``heartbeat_s``."""
 
     run: str
 
-
-# ------------------------------------------------------------------------------- trainer -> worker
 
 @dataclass(frozen=True)
 class Welcome:

@@ -16,7 +16,6 @@ from typing import NamedTuple, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
 
-
 #: Errors of the operating system that mean a bad path, on any host and at any time.
 _BAD_PATH = {
     errno.ENOENT: "no such file",
@@ -32,15 +31,11 @@ MAX_FILE_BYTES = 1 << 30
 MAX_REASON_CHARS = 200
 #: A file changed in the last seconds may change again without getting other times.
 _RACY_S = 2.0
-#: Whether jobs may follow links that lead out of the data folder; set from this process's own command line.
-may_follow_links = False
 
 
 class BadFile(Exception):
-    """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line.
-
-    The reason contains no path, address or decoder's state: the same file gives the same reason on every host.
-    """
+    """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line. It has no
+    path, address or decoder's state in it: the same file gives the same reason on every host."""
 
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
@@ -69,20 +64,17 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
     below its data folder, whatever a lease says. Raises ConfigError if this host has no such root, or every file in it
-    would count as missing; or if this worker's own command line does not permit to follow links.
+    would count as missing.
     """
     if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
     try:
         folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise ProtocolError("a lease names the file %r under %r: that is no file name" % (path, root)) from error
+        raise ProtocolError("a lease names the file %r under %r: that is not a file name" % (path, root)) from error
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
                           "is with the worker's --data" % (root, socket.gethostname()))
-    if follow_links and not may_follow_links:
-        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
-                          "--follow-links" % (root, socket.gethostname()))
     return SamplePath(os.path.join(folder, name), None if follow_links else folder)
 
 
@@ -90,8 +82,8 @@ def check_root(root: str, probes: Sequence[str]) -> None:
     """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``: every file would count
     as missing."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
-        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, there "
-                          "is none; say where it is with the worker's --data"
+        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, none "
+                          "exists; name the right folder with the worker's --data"
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
 

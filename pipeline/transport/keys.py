@@ -59,8 +59,8 @@ def load_trainer(folder: str) -> TrainerKeys:
                               % (folder, TRAINER_SECRET))
         raise ConfigError("keys: there is no %s in %r: make the keys with: stoker-keys %s"
                           % (TRAINER_SECRET, folder, folder))
-    public, secret = _load_pair(os.path.join(folder, TRAINER_SECRET))
-    return TrainerKeys(public, secret, {_load_public(os.path.join(folder, WORKERS, name, WORKER_PUBLIC)): name
+    public, secret = _load(os.path.join(folder, TRAINER_SECRET))
+    return TrainerKeys(public, secret, {_load(os.path.join(folder, WORKERS, name, WORKER_PUBLIC))[0]: name
                                         for name in worker_names(folder)})
 
 
@@ -74,8 +74,7 @@ def load_worker(folder: str) -> WorkerKeys:
                               % (folder, own or "those that stoker-keys makes"))
         raise ConfigError("keys: there is no %s in %r: copy the folder workers/NAME that stoker-keys made on the "
                           "trainer's host" % (WORKER_SECRET, folder))
-    public, secret = _load_pair(os.path.join(folder, WORKER_SECRET))
-    return WorkerKeys(_load_public(os.path.join(folder, TRAINER_PUBLIC)), public, secret)
+    return WorkerKeys(_load(os.path.join(folder, TRAINER_PUBLIC))[0], *_load(os.path.join(folder, WORKER_SECRET)))
 
 
 def worker_names(folder: str) -> List[str]:
@@ -158,7 +157,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
                     shutil.copy(trainer, source)
                     os.rename(source, target)
                     made.append(target)
-                elif _load_public(os.path.join(target, TRAINER_PUBLIC)) != _load_public(trainer):
+                elif _load(os.path.join(target, TRAINER_PUBLIC))[0] != _load(trainer)[0]:
                     raise ConfigError("keys: %r belongs to another trainer than %r, so they cannot connect: remove it, "
                                       "make it again, and copy it to its host again" % (target, folder))
     except OSError as error:
@@ -177,18 +176,8 @@ def _check_library() -> None:
         raise ConfigError("keys: this libzmq (%s) was built without CURVE: install pyzmq from PyPI" % zmq.zmq_version())
 
 
-def _load_public(path: str) -> bytes:
-    return _load(path)[0]
-
-
-def _load_pair(path: str) -> Tuple[bytes, bytes]:
-    public, secret = _load(path)
-    if secret is None or not _KEY.fullmatch(secret):
-        raise ConfigError("keys: %r contains no secret key: copy it again from where stoker-keys made it" % path)
-    return public, secret
-
-
-def _load(path: str) -> Tuple[bytes, Optional[bytes]]:
+def _load(path: str) -> Tuple[bytes, bytes]:
+    """(public, secret) of the file ``path``; secret is empty in a file that contains only the public key."""
     try:
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
@@ -196,9 +185,9 @@ def _load(path: str) -> Tuple[bytes, Optional[bytes]]:
     except OSError as error:
         raise ConfigError("keys: cannot read %r: %s. Copy it again from where stoker-keys made it"
                           % (path, error.strerror or error)) from error
-    if not _KEY.fullmatch(public):
-        raise ConfigError("keys: %r contains no public key: copy it again from where stoker-keys made it" % path)
-    return public, secret
+    if not _KEY.fullmatch(public) or not _KEY.fullmatch(secret or b"") and path.endswith("_secret"):
+        raise ConfigError("keys: %r contains no key: copy it again from where stoker-keys made it" % path)
+    return public, secret or b""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -208,13 +197,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         description="Makes the keys of a trainer and of its workers. With keys, the trainer lets in only these\n"
                     "workers, and everything that travels is encrypted. Existing keys are not changed: run it\n"
                     "again to add workers.",
-        epilog="example:\n"
-               "  stoker-keys keys alpha beta                                       once, on the trainer's host\n"
-               "  stoker-train photos/ --keys keys --bind tcp://0.0.0.0:5555        there\n"
-               "  stoker-worker --connect tcp://TRAINER:5555 --keys alpha           on a host that has a copy of the\n"
-               "                                                                    folder keys/workers/alpha\n"
-               "Many workers may share a name. To lock one out, remove keys/workers/NAME and restart the trainer.\n"
-               "The folder itself stays on the trainer's host.")
+        epilog="example, on the trainer's host:  stoker-keys keys alpha beta\n"
+               "It prints the commands of the trainer and of the workers with these keys. Many workers may share a\n"
+               "name. To lock one out, remove keys/workers/NAME and restart the trainer.")
     parser.add_argument("folder", metavar="DIR", help="the folder for the keys")
     parser.add_argument("names", metavar="NAME", nargs="*", help="a worker, or a group of workers (default: worker)")
     args = parser.parse_args(argv)

@@ -57,9 +57,9 @@ class Listener(Socket):
                               (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_TIMEOUT_S) // 2),
                               (zmq.TCP_MAXRT, int(PEER_TIMEOUT_S * 1000))):
             set_option(option, value)
-        self._zap = self._context.socket(zmq.REP)
-        self._zap.setsockopt(zmq.LINGER, 0)
         if keys is not None:
+            self._zap = self._context.socket(zmq.REP)
+            self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind("inproc://zeromq.zap.01")
             self._watch(self._zap)
             set_option(zmq.CURVE_SERVER, 1)
@@ -114,7 +114,7 @@ class Listener(Socket):
                 return True
         return False
 
-    def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:
+    def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:   # Any: untyped options
         """Counts a message as delivered; returns whether it may be read. ``last``: its last part, which knows its
         connection; the first part is the ROUTER's own."""
         try:
@@ -142,12 +142,6 @@ class Listener(Socket):
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
         self._quota.shut(peer)
-
-    def close(self, linger: Optional[int] = None) -> None:
-        """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees port, sockets and threads."""
-        self._close_socket(linger)
-        self._zap.close()
-        self._context.term()
 
     def _read_events(self) -> None:
         """Tells the quota which connections opened and closed; notes those that ended before their handshake."""

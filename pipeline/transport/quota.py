@@ -35,7 +35,7 @@ class _Connection:
         self.is_member = False
         self.is_shut = False
         self.delivered_bytes = 0         # estimated from above; each check lowers it to what was received at most
-        self.pending_bytes = 0           # received, but not delivered, at the last check
+        self.pending_bytes = 0           # received, not delivered, and within the limit at the last check
         self.was_heard = False           # a message arrived at any time
         self.heard_since_check = False
         self.segments = 0                # that were received when a check last found heard_since_check
@@ -113,38 +113,40 @@ class ByteQuota:
         if now < self._next_check_s:
             return []
         self._next_check_s = now + max(CHECK_INTERVAL_S, len(self._connections) * CHECK_INTERVAL_EACH_S)
-        total_bytes, offenders = 0, []
+        offenders = []
         for connection in self._connections.values():
+            connection.pending_bytes = 0
             received = None if connection.is_shut else self._tcp.received(connection.fd)
             if received is None:
-                connection.pending_bytes = 0
                 continue
             received_bytes, segments = received
             connection.delivered_bytes = min(connection.delivered_bytes, received_bytes)
-            connection.pending_bytes = received_bytes - connection.delivered_bytes
+            pending_bytes = received_bytes - connection.delivered_bytes
             if connection.heard_since_check:
                 connection.heard_since_check, connection.segments = False, segments
             max_segments = connection.allowed_bytes // MIN_SEGMENT_BYTES + EXTRA_SEGMENTS
-            if connection.pending_bytes > connection.allowed_bytes or segments - connection.segments > max_segments:
+            if pending_bytes > connection.allowed_bytes or segments - connection.segments > max_segments:
                 offenders.append(connection)
             else:
-                total_bytes += connection.pending_bytes
-        offenders += self._over_the_total(total_bytes, offenders)
+                connection.pending_bytes = pending_bytes
+        offenders += self._over_the_total()
         for connection in offenders:
             self._shut(connection)
         return [str(connection.address[0]) for connection in offenders]
 
-    def _over_the_total(self, total_bytes: int, others: List[_Connection]) -> List[_Connection]:
-        """The connections, besides ``others``, that must end until the rest of ``total_bytes`` is within the limit:
-        strangers first, then the members with the most bytes."""
-        limits = self._limits
-        members = sum(connection.is_member for connection in self._connections.values())
-        limit_bytes = (2 * limits.steps + members) * limits.batch_bytes + TOTAL_HEADROOM_BYTES   # two leases a step
-        found: List[_Connection] = []
-        if total_bytes > limit_bytes:
-            for connection in sorted(self._connections.values(), key=lambda one: (one.is_member, -one.pending_bytes)):
-                if total_bytes > limit_bytes and connection.pending_bytes and connection not in others:
-                    total_bytes -= connection.pending_bytes
+    def _over_the_total(self) -> List[_Connection]:
+        """The connections that must end until all others together are within the total limit: strangers first, then
+        the members with the most bytes."""
+        connections = list(self._connections.values())
+        members = sum(connection.is_member for connection in connections)
+        batches = 2 * self._limits.steps + members         # a step may have two leases
+        excess_bytes = (sum(connection.pending_bytes for connection in connections)
+                        - batches * self._limits.batch_bytes - TOTAL_HEADROOM_BYTES)
+        found = []
+        if excess_bytes > 0:
+            for connection in sorted(connections, key=lambda one: (one.is_member, -one.pending_bytes)):
+                if excess_bytes > 0 and connection.pending_bytes:
+                    excess_bytes -= connection.pending_bytes
                     found.append(connection)
         return found
 

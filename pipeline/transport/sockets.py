@@ -81,6 +81,7 @@ class Socket:
         endpoint = "inproc://events-%d" % self._opened      # libzmq frees the name of a closed endpoint later
         self._socket.monitor(endpoint, events)
         self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.LINGER, 0)
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # with a limit libzmq's own thread would wait here
         self._monitor.connect(endpoint)
         self._watched: List[Any] = []
@@ -90,6 +91,7 @@ class Socket:
         self._watch(self._monitor)
 
     def _watch(self, socket: Any) -> None:
+        """From now on ``wait`` returns when ``socket`` can be read; it is closed together with this one."""
         self._watched.append(socket)
         self._poller.register(socket.getsockopt(zmq.FD), select.POLLIN)
 
@@ -118,10 +120,10 @@ class Socket:
 
     def _close_socket(self, linger: Optional[int] = None) -> None:
         self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(linger)
+        for socket in self._watched:
+            socket.close(linger)
 
     def close(self, linger: Optional[int] = None) -> None:
-        """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees socket and threads."""
+        """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees port, sockets and threads."""
         self._close_socket(linger)
         self._context.term()

@@ -39,7 +39,7 @@ WORKERS_INTERVAL_S = 0.2 # a search for them reads all of /proc
 REPORT_INTERVAL_S = 5.0
 SETTLED_S = 1.5          # a worker of this age has started, and looks for a trainer
 MAX_TEMPORARY = 3        # supervisors that joined for a while
-LOGGED = ("reassigned steps", "slow steps also given to a second worker", "second batches dropped")  # by trainers
+LOGGED = ("steps reassigned", "slow steps also given to a second worker", "second batches dropped")  # by trainers
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
 
 #: Kind of fault -> how many in 600 s, and the shortest and longest time in seconds until it is undone: the process is

@@ -1,11 +1,11 @@
-"""Peers that send more than is read, at the trainer's end of the wire."""
+"""Peers that send more than the trainer reads."""
 
 import zmq
 
 from tests.support.processes import Program
 
-#: Answers a few messages, which tells its end of the connections that the peers are gone; reads on only when libzmq
-#: has looked after its connections.
+#: Answers a few messages, so that libzmq notices on sending that the peers are gone. Then waits until heartbeats, if
+#: there were any, would be due, and reads the other messages.
 LISTENER = """
 import time
 from stoker.pipeline.transport.quota import Limits
@@ -27,8 +27,8 @@ waker.close()
 """
 
 
-def test_a_peer_that_floods_and_hangs_up_does_no_harm():
-    """libzmq 4.3 aborts the process where a heartbeat is due on a connection that ended while its queue was full."""
+def test_a_peer_that_floods_and_disconnects_does_no_harm():
+    """libzmq 4.3 aborts the process when a heartbeat is due on a connection that ended while its queue was full."""
     with Program(["-c", LISTENER]) as program:
         address = program.wait_for_line("^address ")[0].split()[1]
         context = zmq.Context()

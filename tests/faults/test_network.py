@@ -1,4 +1,4 @@
-"""Workers on hosts that cannot be reached for a while; and that the lines between hosts do what they are told."""
+"""Workers on hosts that are unreachable for a while; and a test of the simulated network itself."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.support.processes import Program
 
 @pytest.fixture(scope="module")
 def namespaces():
-    """Skips where there can be none."""
+    """Skips where network namespaces are not possible."""
     why = missing()
     if why:
         pytest.skip(why)
@@ -38,7 +38,7 @@ print(peer.recv(100).decode(), time.monotonic() - begun_s)
 """
 
 
-def test_a_line_delays_breaks_and_mends(namespaces):
+def test_a_link_can_be_slow_or_broken(namespaces):
     def ask(host):
         done = subprocess.run(host.command([sys.executable, "-c", ASK, host.centre]), stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, universal_newlines=True)
@@ -64,7 +64,7 @@ def test_a_line_delays_breaks_and_mends(namespaces):
             assert "unreachable" in ask(host)
             host.link_up()
             host.change_address()
-            assert ask(host) > 0                     # and the answer holds the new address
+            assert ask(host) > 0                     # the answer contains the new address
 
 
 def test_namespaces_are_gone_when_something_fails(namespaces):
@@ -103,7 +103,7 @@ print("connected", flush=True)
 
 
 def test_a_worker_does_not_wait_for_tcp_to_try_again(namespaces):
-    """TCP doubles its pauses: after a minute without an answer, it is half a minute until the next packet."""
+    """TCP doubles its pauses: after a minute without an answer, the next packet follows half a minute later."""
     with Network() as network:
         host = network.add_host()
         listen, seek = (namespace.command([sys.executable, "-c", program] + words) for namespace, program, words in (

@@ -15,8 +15,8 @@ import time
 import pytest
 
 from stoker.pipeline.errors import RunFailed
-from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened, suspended,
-                                     wait_for, worker_pids, workers_program)
+from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened,
+                                     python_with_path, suspended, wait_for, worker_pids, workers_program)
 
 INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
@@ -173,14 +173,15 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pi
     python = worker_python if number % 2 else sys.executable
     folder = tmp_path / "fault"
     folder.mkdir()
-    for name, value in (("PYTHONPATH", INJECT), ("PYTHONDONTWRITEBYTECODE", "1"), ("FAULT_WHERE", where),
-                        ("FAULT_HOW", how.partition(",")[0]), ("FAULT_STEP", str(STEP)), ("FAULT_FOLDER", str(folder))):
+    for name, value in (("PYTHONDONTWRITEBYTECODE", "1"), ("FAULT_WHERE", where), ("FAULT_HOW", how.partition(",")[0]),
+                        ("FAULT_STEP", str(STEP)), ("FAULT_FOLDER", str(folder))):
         monkeypatch.setenv(name, value)
+    injected = python_with_path(tmp_path, INJECT, python)
     if how == "OOM kill":
         memory_group()
     wakes = fate.startswith("wakes")
     epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
-    with opened(pictures, tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=python,
+    with opened(pictures, tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=injected,
                 **OPTIONS) as run:
         case = Case(run, folder)
         if where in ("loading", "pushing", "draining"):
@@ -278,14 +279,15 @@ def test_no_worker_can_start(pictures, tmp_path, monkeypatch, table):
     began = time.monotonic()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "msgpack.py").write_text("raise ImportError('msgpack is broken here')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    with opened(pictures, tmp_path / "audit", workers=2, **OPTIONS) as run:
+    broken = python_with_path(tmp_path, tmp_path / "broken")
+    with opened(pictures, tmp_path / "audit", workers=2, worker_python=broken, **OPTIONS) as run:
         with pytest.raises(RunFailed) as caught:
             run.take_all()
     line, = re.findall(r"worker \d ended 5 times before it had started.*", run.printed())
     assert "ImportError: msgpack is broken here" in run.printed()
-    assert re.match(r"the local workers \(.* -m stoker\.workers\) ended with exit code 1; .* above", str(caught.value))
+    assert re.match(r"the local workers \(run by .*\) ended with exit code 1; see their output above",
+                    str(caught.value))
     assert run.entries() == []
     table("starting", "exception, in every worker", "%s; %s" % (line, _short(caught.value)), "no step",
           time.monotonic() - began)
@@ -302,7 +304,7 @@ def test_the_supervisor_is_killed(pictures, tmp_path, own_generators, table):
             run.take_all()
         wait_for(lambda: not any(alive(pid) for pid in pids), "the workers' end")
     assert len(pids) == 2
-    assert re.match(r"the local workers \(.* -m stoker\.workers\) ended with SIGKILL", str(caught.value))
+    assert re.match(r"the local workers \(run by .*\) ended with SIGKILL", str(caught.value))
     entries = run.entries()
     assert [entry["step"] for entry in entries] == list(range(len(entries))) and STEP <= len(entries) < STEPS
     table("supervisor", "SIGKILL", _short(caught.value), "steps 0 to %d" % (len(entries) - 1),

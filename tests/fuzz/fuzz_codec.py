@@ -1,7 +1,7 @@
-"""The codec against anything that may arrive: only ProtocolError comes out, and what decodes encodes again.
+"""Fuzzes the codec: it raises nothing but ProtocolError, and a decoded message can be encoded again.
 
 Plain (default): millions of seeded mutations on every core, on the interpreter that decodes in a training.
-``--guided``: fewer, but led by the coverage of pipeline/codec.py (atheris, which needs a newer Python).
+``--guided``: fewer, guided by the coverage of pipeline/protocol/codec.py (atheris, which needs a newer Python).
 """
 
 import argparse
@@ -21,12 +21,12 @@ from tests.fuzz.mutation import Mutator
 from tests.support.memory import rss_kb
 
 CHUNK = 50000          # messages of one seed
-MAX_GROWTH_KB = 8192  # of a process, from the end of its first chunk on: what an allocator may still do
+MAX_GROWTH_KB = 8192  # of a process, from the end of its first chunk on: allowed for the allocator
 JOB = INDICES = codec = Produced = None   # set by load()
 
 
 def load():
-    """Imports the codec, which ``--guided`` must do under atheris' eyes. Returns the corpus."""
+    """Imports the codec; ``--guided`` must do it while atheris instruments imports. Returns the corpus."""
     global JOB, INDICES, codec, Produced
     from stoker.pipeline.protocol import codec
     from stoker.pipeline.protocol.messages import Produced
@@ -35,15 +35,15 @@ def load():
 
 
 def check(frames):
-    """How many of the two directions took ``frames`` for a message, and whether it was a whole batch. Raises whatever
-    must not be raised."""
-    taken = whole = 0
+    """Returns how many of the two directions decoded ``frames``, and whether it was a whole batch. Raises an error that
+    the codec must not raise, or AssertionError."""
+    decoded = whole = 0
     for decode in (codec.decode_from_worker, codec.decode_from_trainer):
         try:
             message = decode(frames)
         except ProtocolError:
             continue
-        taken += 1
+        decoded += 1
         if isinstance(message, Produced):
             try:
                 arrays = codec.check_arrays(message, JOB, INDICES)
@@ -55,11 +55,11 @@ def check(frames):
                 assert [bytes(frame) for frame in again[1:]] == list(frames[1:]), "a batch changed on its way"
             message = replace(message, arrays=())
         assert decode(codec.encode(message)) == message, "%r changed on its way" % (message,)
-    return taken, whole
+    return decoded, whole
 
 
 def chunk(job):
-    """Runs one (seed, count). For a process of a pool."""
+    """Checks ``count`` messages of ``job``, a pair (seed, count). Runs in a process of the pool."""
     seed, count = job
     mutator = Mutator(seed, load())
     taken = whole = 0
@@ -113,7 +113,7 @@ def plain(runs, seed):
 def guided(runs, seed, found):
     """Does not return: libFuzzer ends the process, with 0 if nothing was found."""
     import atheris
-    with atheris.instrument_imports(include=["pipeline"]):
+    with atheris.instrument_imports(include=["stoker.pipeline"]):
         corpus = load()
     count = itertools.count(1)
 
@@ -124,11 +124,11 @@ def guided(runs, seed, found):
         check(unpacked(data))
 
     def mutate(data, most, seed):
-        if len(data) < 8 or seed % 50 == 0:  # libFuzzer begins with nothing, and prefers what is short
+        if len(data) < 8 or seed % 50 == 0:  # libFuzzer begins with nothing and prefers short inputs
             return packed(random.Random(seed).choice(corpus))[:most]
         mutator = Mutator(seed, corpus)
         frames = unpacked(data)
-        if seed % 4 == 0 and frames:         # libFuzzer's own, which knows the bytes that code compared with
+        if seed % 4 == 0 and frames:         # libFuzzer's own mutation knows the bytes that the code compared with
             frames = [bytes(atheris.Mutate(frames[0], 4096))] + frames[1:]
         else:
             frames = mutator.mutated(frames)
@@ -146,7 +146,7 @@ def packed(frames):
 
 
 def unpacked(data):
-    """The frames again; what is no list of them is a header."""
+    """The frames again. Data that is not a list of frames is taken for a header."""
     try:
         frames = msgpack.unpackb(data, raw=False)
         if type(frames) is list and all(type(frame) is bytes for frame in frames):
@@ -161,8 +161,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tests.fuzz.fuzz_codec", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000000, help="messages")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guided", action="store_true", help="led by coverage, with atheris")
-    parser.add_argument("--found", default="", help="where --guided leaves what failed: a folder's name and /")
+    parser.add_argument("--guided", action="store_true", help="guided by coverage, with atheris")
+    parser.add_argument("--found", default="", help="folder, with / at its end, in which --guided saves failing inputs")
     args = parser.parse_args()
     return guided(args.runs, args.seed, args.found) if args.guided else plain(args.runs, args.seed)
 

@@ -1,4 +1,4 @@
-"""The trainer's session against any peers: several send whatever they like, and then one honest worker finishes the run.
+"""The trainer's session against any peers: several send whatever they like, then one honest worker finishes the run.
 
 The real session without socket and thread, on virtual time. A story follows from one seed: strangers and members, valid
 messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's invariants hold,

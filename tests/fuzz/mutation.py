@@ -1,29 +1,29 @@
-"""Messages that are nearly right: seeded mutations of valid ones, and garbage. A seed is a whole story."""
+"""Messages that are nearly valid: seeded mutations of valid ones, and garbage. A seed reproduces all of them."""
 
 import copy
 import random
 
 import msgpack
 
-#: What lies on both sides of the codec's limits, and of every type.
+#: Values of every type, and on both sides of the codec's limits.
 VALUES = [None, True, False, 0, 1, -1, 2, 1024, 1025, 1 << 20, (1 << 20) + 1, (1 << 31) - 1, 1 << 31, (1 << 63) - 1,
           1 << 63, (1 << 64) - 1, -(1 << 63), 0.0, -0.0, 0.5, 1e9, float("nan"), float("inf"), -float("inf"),
           "", "r1", "x" * 64, "x" * 65, "x" * 301, "\udcff", "\u6f22", "uint8", "object", b"", b"\xff", [], [[]], {},
           {"a": 1}, [0] * 9, "hello", "produced", "failed", "returned", "leaving", "alive", "welcome", "refused",
           "lease", "revoked", "stop"]
-RARE = ["x" * 65537, [[0, "", 0]] * 2000, b"\0" * 70000]     # big: seldom, or nothing else would be tried
+RARE = ["x" * 65537, [[0, "", 0]] * 2000, b"\0" * 70000]     # large: rare, or they would take all the time
 ONE_IN = 2000
-DEPTHS = (10, 300, 700, 990, 1010, 2000)                     # around what msgpack and Python still follow
+DEPTHS = (10, 300, 700, 990, 1010, 2000)                     # around the depths that msgpack and Python can follow
 
 
 class Mutator:
-    """Draws from ``corpus``, a list of messages as lists of frames, and spoils what it drew."""
+    """Draws messages from ``corpus``, a list of lists of frames, and mutates them."""
 
     def __init__(self, seed, corpus):
         self._random = random.Random(seed)
         self._draw = self._random.random
         from stoker.pipeline.protocol import codec  # not above: fuzz_codec.py imports it under atheris' eyes
-        self._unpack = codec._unpack         # which, unlike msgpack 1.0.5, leaks nothing
+        self._unpack = codec._unpack         # unlike msgpack 1.0.5, it leaks nothing
         self._corpus = [[bytes(frame) for frame in frames] for frames in corpus]
 
     def below(self, limit):
@@ -61,7 +61,7 @@ class Mutator:
         try:
             value = self._unpack(header, len(header))
             return msgpack.packb(self._changed(value), use_bin_type=True, unicode_errors="surrogateescape")
-        except Exception:       # what msgpack raises has no common base; the header was spoilt before
+        except Exception:       # msgpack's errors have no common base; an earlier change broke the header
             return self.changed_bytes(header)
 
     def _changed(self, value):
@@ -83,7 +83,7 @@ class Mutator:
         return value
 
     def changed_bytes(self, data):
-        """``data`` with one place flipped, overwritten, cut out, repeated, or cut off; seldom nested deep."""
+        """``data`` with one place flipped, overwritten, removed, repeated, or cut off; rarely nested deep."""
         what, where = self._draw(), self.below(len(data) + 1)
         if what < 0.35 and where < len(data):
             return data[:where] + bytes((data[where] ^ 1 << self.below(8),)) + data[where + 1:]

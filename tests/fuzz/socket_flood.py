@@ -1,7 +1,7 @@
-"""A training under fire: fuzzed messages over real sockets go into its port while real workers feed it.
+"""Fuzzes a training: mutated messages are sent to its port over real sockets, while real workers feed it.
 
-Afterwards the same steps are trained in peace. Both audits must be the same, the trainer must not have ended, and its
-memory must not have grown; the price in batches/s is printed.
+Afterwards the same steps are trained without them. Both audits must be equal, the trainer must not have ended, and its
+memory must not have grown. Prints the batches/s of both.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
 
 PEERS = 4
 LIFE = 5000             # messages of a connection, at most
-SEND_S = 5.0            # a connection that takes nothing for so long is given up for a new one
-MAX_GROWTH_KB = 8192   # of the trainer, by the line through its samples after a tenth of the flood
+SEND_S = 5.0            # a connection that accepts nothing for so long is replaced by a new one
+MAX_GROWTH_KB = 8192   # of the trainer, by linear regression over the samples after a tenth of the flood
 STUCK_S = 120.0
 
-#: Iterates until the file ``stop`` is there, or for ``steps``; then says how many steps that were.
+#: Iterates until the file ``stop`` exists, or for ``steps``; then prints the number of steps.
 TRAINER = """
 import json, os, sys
 from stoker.trainer.feed import open_stream
@@ -47,7 +47,7 @@ print("steps", batch.step + 1, flush=True)
 
 
 class Flood:
-    """Some connections, each with a mutator of its own, which is told the run as soon as the trainer says it."""
+    """Some connections, each with a mutator of its own, which uses the run's id as soon as the trainer sends it."""
 
     def __init__(self, address, seed):
         self._context, self._address, self._seed = zmq.Context(), address, seed
@@ -75,7 +75,7 @@ class Flood:
                     sent += 1
                     self.sent += 1
                 heard_s = time.monotonic()
-            except zmq.Again:                # cut off, and on its way back; or the trainer reads no faster
+            except zmq.Again:                # disconnected, and reconnecting; or the trainer reads no faster
                 if time.monotonic() - heard_s > SEND_S:
                     self.stuck += 1
                     sent = LIFE
@@ -93,7 +93,7 @@ class Flood:
                 try:
                     message = codec.decode_from_trainer(peer.recv_multipart(zmq.NOBLOCK))
                 except ProtocolError as error:
-                    raise AssertionError("the trainer sent nonsense: %s" % error) from error
+                    raise AssertionError("the trainer sent a malformed message: %s" % error) from error
                 self.refusals += isinstance(message, Refused)
                 if isinstance(message, Welcome):
                     self.welcomes, self.run = self.welcomes + 1, message.run
@@ -107,7 +107,7 @@ class Flood:
 
 
 def content(path):
-    """What must be the same in both audits."""
+    """The part of an audit that must be equal in both runs."""
     with open(path) as lines:
         entries = [json.loads(line) for line in lines]
     return [(entry["step"], entry["epoch"], entry["indices"], entry["skipped"], entry["crc32"]) for entry in entries]

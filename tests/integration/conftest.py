@@ -69,11 +69,14 @@ def png_pictures(tmp_path_factory):
 
 @pytest.fixture
 def own_generators(tmp_path, monkeypatch):
-    """A folder with the module ``user_generators`` that workers started by the test can import; holds its diary."""
+    """A folder with the module ``user_generators`` that workers started by the test can import; holds its diary.
+
+    It is the current folder of this process, and on the PYTHONPATH of programs that a test starts in another folder."""
     folder = tmp_path / "own-generators"
     folder.mkdir()
     with open(GENERATORS) as source:
         (folder / "user_generators.py").write_text(source.read())
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return folder

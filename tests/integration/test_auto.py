@@ -1,4 +1,4 @@
-"""The number of local workers finds itself: real workers, real decisions, and the same batches as ever."""
+"""Autoscaling with real worker processes: the decisions, and the same batches as with a fixed number."""
 
 import os
 import time
@@ -14,12 +14,12 @@ LIMIT_S = 30.0
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch):
-    """As far as the trainer knows: workers that sleep need none."""
+    """Makes the trainer see four cores; these workers sleep, so they need none."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(CORES)))
 
 
 def iterate(run, step_s, until):
-    """Trains, as it were, until ``until()`` is true."""
+    """Takes batches, with ``step_s`` between them, until ``until()`` is true."""
     deadline = time.monotonic() + LIMIT_S
     for batch in run.stream:
         run.batches.append(batch)
@@ -30,7 +30,7 @@ def iterate(run, step_s, until):
     raise AssertionError("the run ended too soon")
 
 
-def test_it_begins_with_all_cores_and_lets_go_whom_it_does_not_need(pictures, tmp_path, worker_python, own_generators):
+def test_it_begins_with_all_cores_and_stops_workers_that_it_does_not_need(pictures, tmp_path, worker_python, own_generators):
     with opened(pictures, tmp_path / "audit", worker_python=worker_python, **OPTIONS) as run:
         run.joined(CORES)
         assert len(worker_pids()) == CORES
@@ -39,7 +39,7 @@ def test_it_begins_with_all_cores_and_lets_go_whom_it_does_not_need(pictures, tm
         assert len(wait_for(lambda: len(worker_pids()) == 1 and worker_pids(), "one worker")) == 1
         assert run.log.having(" asked to stop")
         before = len(run.batches)
-        # a quicker trainer: all that it needs come at once
+        # a faster trainer: all the workers that it needs start at once
         iterate(run, 0.02, lambda: len(worker_pids()) >= 3)
         assert len(run.batches) - before < 1000
         assert run.log.having(" workers on this host instead of ")
@@ -51,7 +51,7 @@ def test_it_begins_with_all_cores_and_lets_go_whom_it_does_not_need(pictures, tm
     assert len({pid for _, pid in diary(own_generators, "end")}) > CORES
 
 
-def test_it_keeps_all_that_it_needs_and_says_that_more_would_help(pictures, tmp_path, worker_python, own_generators):
+def test_it_keeps_all_workers_that_it_needs_and_reports_that_more_are_needed(pictures, tmp_path, worker_python, own_generators):
     with opened(pictures, tmp_path / "audit", workers="auto", worker_python=worker_python, **OPTIONS) as run:
         iterate(run, 0.001, lambda: run.log.having("4 workers, as many as there are cores: the trainer waits "))
         assert len(worker_pids()) == CORES

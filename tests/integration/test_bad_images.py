@@ -1,4 +1,5 @@
-"""A folder of every kind of picture and of file that is none, one to four good ones, through the real command line."""
+"""Runs of the real command line over a folder with every kind of picture and of bad file, among four times as many
+ordinary pictures."""
 
 import os
 import re
@@ -198,7 +199,7 @@ def test_links_out_are_followed_if_the_job_wants_it(tmp_path, follow_links):
     assert not batch.skipped and len((tmp_path / "bad").read_text().splitlines()) == 1
 
 
-def test_a_worker_that_may_not_follow_links_says_so_and_makes_no_other_batches(tmp_path):
+def test_a_worker_that_may_not_follow_links_reports_it_and_makes_no_other_batches(tmp_path):
     with opened(linked(tmp_path), tmp_path / "audit", workers=0, batch_size=8, follow_links=True) as run:
         with workers_program(run.stream.address, "--processes", "2"):
             with pytest.raises(RunFailed, match="may not: start it with --follow-links"):

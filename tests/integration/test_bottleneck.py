@@ -1,4 +1,4 @@
-"""Whatever holds a run up is called by its name: each is put in for real, and the log is read."""
+"""The bottleneck of a run is named in the log: each kind is made with real processes."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.integration.conftest import draw
-from tests.support.processes import ROOT, opened, workers_program
+from tests.support.processes import ROOT, opened, python_with_path, workers_program
 from tests.support.relay import Relay
 from tests.support.training import finished
 
@@ -37,7 +37,7 @@ def large_pictures(tmp_path_factory):
 
 
 def first_named(run, step_s):
-    """What the log names first, for a consumer whose steps take so long."""
+    """The first bottleneck that the log names, for a consumer whose steps take ``step_s``."""
     deadline = time.monotonic() + LIMIT_S
     for _ in run.stream:
         named = run.log.having("bottleneck: ")
@@ -48,16 +48,17 @@ def first_named(run, step_s):
     raise AssertionError("the run ended before anything was named")
 
 
-def slow(monkeypatch, where, seconds):
-    monkeypatch.setenv("PYTHONPATH", SLOW)
+def slow(monkeypatch, folder, python, where, seconds):
+    """An interpreter for slow workers."""
     monkeypatch.setenv("SLOW_WHERE", where)
     monkeypatch.setenv("SLOW_S", str(seconds))
+    return python_with_path(folder, SLOW, python)
 
 
 @pytest.mark.parametrize("where", ["storage", "augment"])
 def test_a_slow_stage(pictures, tmp_path, worker_python, monkeypatch, where):
-    slow(monkeypatch, where, 0.02)
-    with opened(pictures, tmp_path / "audit", workers=CORES, generator="augmented", worker_python=worker_python,
+    python = slow(monkeypatch, tmp_path, worker_python, where, 0.02)
+    with opened(pictures, tmp_path / "audit", workers=CORES, generator="augmented", worker_python=python,
                 **OPTIONS) as run:
         assert first_named(run, 0.005).startswith("bottleneck: %s: the trainer waits " % where)
 
@@ -77,8 +78,8 @@ def test_a_slow_generator(pictures, tmp_path, worker_python, own_generators):
 def test_too_few_workers(pictures, tmp_path, worker_python, own_generators):
     with opened(pictures, tmp_path / "audit", workers=1, generator="user_generators:slow",
                 worker_python=worker_python, **OPTIONS) as run:
-        said = first_named(run, 0.005)
-    assert said.startswith("bottleneck: too few workers: ") and "1 is there, of 2 cores" in said
+        named = first_named(run, 0.005)
+    assert named.startswith("bottleneck: too few workers: ") and "1 is there, on 2 cores" in named
 
 
 def test_the_closing_line_has_it(large_pictures, tmp_path, worker_python):
@@ -87,7 +88,7 @@ def test_the_closing_line_has_it(large_pictures, tmp_path, worker_python):
                    1, "--decode", "exact", "--validation-split", 0, *["--worker-python", worker_python]
                    * bool(worker_python))
     assert re.search(r"; bottleneck: too few workers: the trainer waits \d\d% of the time; a step takes \S+ ms, a "
-                     r"worker makes a batch in \S+ ms: \d+ workers are needed, 1 is there, of 2 cores$",
+                     r"worker produces a batch in \S+ ms: \d+ workers are needed, 1 is there, on 2 cores$",
                      run.stdout.splitlines()[-1]), run
 
 
@@ -102,5 +103,5 @@ def test_a_slow_line(pictures, tmp_path, worker_python):
 
 def test_a_slow_trainer(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", workers=CORES, worker_python=worker_python, **OPTIONS) as run:
-        said = first_named(run, 0.05)
-    assert said.startswith("bottleneck: trainer: the data is on time, ") and "1 worker is needed, 2 are there" in said
+        named = first_named(run, 0.05)
+    assert named.startswith("bottleneck: trainer: the data is on time, ") and "1 worker is needed, 2 are there" in named

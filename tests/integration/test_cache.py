@@ -1,16 +1,16 @@
-"""A run consumes the same bytes without a cache, with one that fills, and with a warm one, whoever is killed."""
+"""A run consumes the same bytes without a cache, with an empty one and with a warm one, even if workers are killed."""
 
 import glob
 import os
 import random
+import signal
 import time
 
 import pytest
 
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.workers.cache import Cache
-from stoker.workers.generators import pictures
-from tests.support.caching import batch, entries, job, same
+from tests.support.caching import batch, entries, in_use, job, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
 
@@ -20,7 +20,7 @@ COUNT = 120
 
 @pytest.fixture(scope="session")
 def settled(pictures):
-    """The pictures, old enough to be kept."""
+    """The pictures, old enough to be stored."""
     newest = max(os.stat(path).st_ctime for path in glob.glob(os.path.join(pictures, "*", "*")))
     wait_for(lambda: time.time() > newest + 2.5, "the pictures' age")
     return pictures
@@ -35,15 +35,15 @@ def run_of(data, path, workers=1, **options):
 
 
 def kept(folder, root):
-    """(pixels by path, how many of them were copied) by a worker in this process."""
-    pictures.cache = Cache(str(folder), 1.0, lambda text, error: None)
+    """(pixels by path, number of samples that were copied) by a worker in this process."""
+    in_use.cache = Cache(str(folder), 1.0, lambda text, error: None)
     try:
         names = list(scan_folder(root).paths)
         pixels, _ = batch(root, names, size=OPTIONS["image_size"])
-        return pixels, pictures.cache.hits
+        return pixels, in_use.cache.hits
     finally:
-        pictures.cache.close()
-        pictures.cache = None
+        in_use.cache.close()
+        in_use.cache = None
 
 
 @pytest.mark.parametrize("generator", ["image", "augmented"])
@@ -79,6 +79,19 @@ def test_workers_killed_all_the_time_leave_a_sound_cache(settled, tmp_path, own_
     assert copied > COUNT // 4, "next to nothing was stored: this proves nothing"
 
 
+def test_a_worker_whose_predecessor_crashed_does_not_use_its_file(settled, tmp_path):
+    """The file may be damaged and the reason for the crash. Without this, each worker might crash in turn."""
+    wanted = run_of(settled, tmp_path / "without", cache=tmp_path / "cache", cache_gb=0.1)
+    address = "tcp://127.0.0.1:%d" % free_port()
+    with opened(settled, tmp_path / "audit", workers=0, bind=address, prefetch=2, **OPTIONS) as run, \
+            workers_program(address, "--processes", "1", "--cache", str(tmp_path / "cache")) as host:
+        run.take(2)
+        os.kill(worker_pids(host.pid)[0], signal.SIGSEGV)
+        run.take_all()
+        host.wait_for_line("may be damaged: a worker that used it has crashed")
+    assert run.content() == wanted
+
+
 def test_two_supervisors_share_a_folder(settled, tmp_path):
     wanted = run_of(settled, tmp_path / "without")
     for state in ("cold", "warm"):
@@ -98,7 +111,7 @@ def test_two_supervisors_share_a_folder(settled, tmp_path):
         assert not [each for each in program.lines if "samples copied" in each and not each.endswith(", 0 decoded")]
 
 
-def test_folder_that_cannot_be_made_is_said_once_and_the_run_goes_on(settled, tmp_path):
+def test_folder_that_cannot_be_made_is_logged_once_and_the_run_continues(settled, tmp_path):
     (tmp_path / "file").write_text("")
     wanted = run_of(settled, tmp_path / "without")
     address = "tcp://127.0.0.1:%d" % free_port()
@@ -111,7 +124,7 @@ def test_folder_that_cannot_be_made_is_said_once_and_the_run_goes_on(settled, tm
     assert len([line for line in host.lines if "no cache: " in line and "Not a directory" in line]) == 1
 
 
-def test_folder_removed_amid_the_run(settled, tmp_path):
+def test_folder_removed_during_the_run(settled, tmp_path):
     wanted = run_of(settled, tmp_path / "without")
     folder = tmp_path / "cache"
     with opened(settled, tmp_path / "audit", workers=2, prefetch=4, cache=folder, cache_gb=0.1,

@@ -150,7 +150,7 @@ def _stopped_amid_a_transaction(host, photos):
     raise AssertionError("it ended")
 
 
-def test_process_killed_amid_a_transaction(host, photos):
+def test_process_killed_in_a_transaction(host, photos):
     host.batch(photos, ["%02d.png" % number for number in range(10)])
     host.end()
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_process_killed_amid_a_transaction(host, photos):
     assert host.logged("damaged") == []
 
 
-def test_process_suspended_amid_a_transaction_does_not_hold_up_others(host, photos):
+def test_process_suspended_in_a_transaction_does_not_hold_up_others(host, photos):
     wanted = host.decoded(photos)
     host.batch(photos, ["%02d.png" % number for number in range(10)])
     cache = host.worker()
@@ -193,7 +193,7 @@ def test_process_suspended_amid_a_transaction_does_not_hold_up_others(host, phot
 
 def test_without_lmdb_the_error_names_the_command(tmp_path):
     script = ("import sys; sys.modules['lmdb'] = None\nfrom stoker.workers.__main__ import main\n"
-              "main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r])" % str(tmp_path / "cache"))
+              "sys.exit(main(['--connect', 'tcp://127.0.0.1:1', '--cache', %r]))" % str(tmp_path / "cache"))
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, timeout=LIMIT_S)
     assert run.returncode == 2 and b"%s -m pip install lmdb" % sys.executable.encode() in run.stderr
     assert b"Traceback" not in run.stderr

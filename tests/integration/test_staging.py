@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # Tenso
 
 PICTURES, BATCH_SIZE, SIDE, EPOCHS, SEED, SPLIT = 240, 7, 64, 4, 3, 0.2
 STEPS = 28                     # of an epoch; the last batch of each is a short one
-EMPTY = (0, 5, 6, 27)          # steps of the first epoch of whose samples not one can be read
+EMPTY = (0, 5, 6, 27)          # steps of the first epoch whose samples are all bad
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +135,13 @@ def test_what_is_staged_when_sigterm_comes_is_trained_on(direct, photos, tmp_pat
     assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(direct[0] / "audit.jsonl"))
 
 
-# ------------------------------------------------------------------------------------------------- turn after turn
+# ----------------------------------------------------------------------------------------------------- step inputs
 
 Places = namedtuple("Places", "inputs labels put stage")
 
 
 class Some:
-    """A batch, as far as feeds look at it."""
+    """A batch with the attributes that feeds use."""
 
     def __init__(self, name, training=True, count=2):
         self.name, self.training, self._count = name, training, count
@@ -152,9 +152,9 @@ class Some:
 
 
 def played(feed, batches):
-    """(batch that is trained or evaluated on, what is fed where, whether put runs) of each turn."""
-    turns = [turn for batch in batches for turn in feed.turns(batch)] + list(feed.last())
-    return [(None if turn.batch is None else turn.batch.name, turn.feed, turn.put) for turn in turns]
+    """(batch that is trained or evaluated on, its feed, whether put runs) of each session.run."""
+    inputs = [one for batch in batches for one in feed.step_inputs(batch)] + list(feed.last())
+    return [(None if one.batch is None else one.batch.name, one.feed, one.put) for one in inputs]
 
 
 def test_which_batch_is_fed_when():

@@ -99,7 +99,7 @@ def test_what_a_run_says(undisturbed):
     closing = run.stdout.splitlines()[-1]
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
                     r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image, "
-                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|too short a run)", closing), closing
+                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|the run was too short to name)", closing), closing
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, waiting=\d+%%" % (epoch + 1)
                            for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):

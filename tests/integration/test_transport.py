@@ -1,4 +1,4 @@
-"""Both ends of the wire in one process: what arrives is seen, whoever used the socket in between."""
+"""Both ends of the wire in one process: no message is missed when two threads use a socket."""
 
 import select
 import threading
@@ -12,7 +12,7 @@ from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import COPY_BELOW_BYTES, Waker
 
-LIMIT_S = 30.0     # there to fail
+LIMIT_S = 30.0     # of a test that would wait for ever
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def test_a_message_that_came_while_the_socket_was_used_ends_the_next_wait(ends):
     listener, connection, _ = ends
     peer, _ = next_of(listener)
     assert listener.send(peer, [b"lease"])
-    told = select.poll()
-    told.register(connection._socket.getsockopt(zmq.FD), select.POLLIN)
-    told.poll(1000)                                # told or not: the news of it may have come with earlier news
+    descriptor = select.poll()
+    descriptor.register(connection._socket.getsockopt(zmq.FD), select.POLLIN)
+    descriptor.poll(1000)                          # until the lease is there, if its signal is still to come
     assert connection.send([b"batch"])
-    connection._socket.getsockopt(zmq.EVENTS)      # takes the news off the descriptor, as a send may do
+    connection._socket.getsockopt(zmq.EVENTS)      # consumes the descriptor's signal, as a send may do
     start = time.monotonic()
     connection.wait(LIMIT_S)
     assert time.monotonic() < start + LIMIT_S and connection.receive() is not None
@@ -82,7 +82,7 @@ def test_a_wake_ends_a_wait_once(ends):
 def test_one_thread_may_send_while_another_waits(ends):
     listener, connection, wakers = ends
     peer, _ = next_of(listener)
-    count, at_once, seen = 2000, 20, []      # more at once than the listener holds for one peer would be lost
+    count, at_once, seen = 2000, 20, []      # the listener drops what is over its limit for one peer
 
     def answer():
         for _ in range(count):

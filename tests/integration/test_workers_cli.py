@@ -105,7 +105,7 @@ def test_sigterm_drains_and_loses_no_work(pictures, tmp_path, own_generators):
 
 
 def test_the_second_sigterm_kills(pictures, own_generators):
-    from stoker.workers.__main__ import DRAIN_S
+    from stoker.workers.host import DRAIN_S
     with open_stream(pictures, generator="user_generators:endless", workers=0, **OPTIONS) as stream, \
             workers_program(stream.address, "--processes", "2",
                             "--allow-generator", "user_generators:endless") as workers:
@@ -250,7 +250,7 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     with open_stream(pictures, workers=1, worker_python="/bin/false", **OPTIONS) as stream:
         with pytest.raises(RunFailed) as caught:
             next(stream)
-    assert "/bin/false -m stoker.workers) ended with exit code 1" in str(caught.value)
+    assert "(run by /bin/false) ended with exit code 1" in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------ the users' generators

@@ -1,7 +1,7 @@
-"""Every kind of picture, and of file that is none, that a folder of pictures may hold.
+"""Every kind of picture and of bad file that a folder of pictures may hold.
 
-``ODD`` are pictures that PIL opens, whatever they look like; ``BAD`` are none, with the reason (a regular expression)
-that is to be given; ``LATE`` become bad after the trainer has scanned the folder. ``Folder`` mixes all of them with
+``ODD`` are unusual pictures that PIL opens. ``BAD`` are not pictures; each has the expected reason, a regular
+expression. ``LATE`` become bad after the trainer has scanned the folder. ``Folder`` mixes all of them with
 ordinary pictures.
 """
 
@@ -19,7 +19,7 @@ SIZE = (48, 64)      # (height, width) of most of them
 
 
 def photo(number=0, size=SIZE):
-    """Smooth, no two alike."""
+    """A smooth picture, different for each number."""
     y, x = np.mgrid[0:size[0], 0:size[1]].astype(np.float64)
     waves = [np.sin(x / (9 + number % 7) + y / 23 + number + 2 * channel) for channel in range(3)]
     return Image.fromarray(np.uint8(np.stack(waves, axis=-1) * 120 + 128))
@@ -58,7 +58,7 @@ def exif(orientation):
     return b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
-#: EXIF data that makes no sense.
+#: Invalid EXIF data.
 BROKEN_EXIF = {
     "noise": b"Exif\0\0" + bytes(bytearray(range(7, 90))),
     "empty": b"Exif\0\0",
@@ -136,7 +136,7 @@ ODD = {
     "sixteen-colours.tif": lambda path: photo().convert("P").save(path, compression="tiff_lzw"),
 }
 
-#: name -> (how it is written, the reason that is to be given).
+#: name -> (how it is written, the expected reason).
 BAD = {
     "zero-bytes.jpg": (lambda path: _write(path, b""), UNIDENTIFIED),
     "text.jpg": (lambda path: _write(path, b"no picture\n" * 40), UNIDENTIFIED),
@@ -176,7 +176,7 @@ if os.geteuid() != 0:      # root reads everything
 class Folder:
     """``root`` with two classes, in which every fifth or so file is of one of the kinds above.
 
-    ``bad``: path below root -> the reason, as a regular expression. Beside root lies what the links lead out to.
+    ``bad``: path below root -> the reason, as a regular expression. Links out of root lead to files beside it.
     """
 
     def __init__(self, parent):
@@ -205,7 +205,7 @@ class Folder:
                 self._stragglers.append((path, LATE[kind]))
 
     def after_the_scan(self):
-        """What happens to the files behind the trainer's back."""
+        """What happens to the files without the trainer noticing."""
         for path, (change, reason) in self._stragglers:
             change(os.path.join(self.root, path))
             self.bad[path] = reason

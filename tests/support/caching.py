@@ -3,6 +3,7 @@
 import glob
 import os
 import threading
+import types
 import zlib
 
 import numpy as np
@@ -15,6 +16,9 @@ from stoker.workers.cache import Cache
 from stoker.workers.generators import pictures
 
 SIZE = (24, 32)
+
+#: ``cache``: the one that ``batch`` uses, or None
+in_use = types.SimpleNamespace(cache=None)
 
 #: A worker process: prints the lines that it logs, and the arguments of ``play_worker`` are its own.
 WORKER = """
@@ -61,7 +65,7 @@ def job(root, generator="image", size=SIZE, **options):
 def batch(root, names=None, epoch=0, **options):
     """(pixels by name, reasons of those skipped) of a lease with these files; by default all below the root."""
     names = sorted(os.listdir(str(root))) if names is None else names
-    a_job = job(root, **options)
+    a_job = pictures.with_cache(job(root, **options), in_use.cache)
     samples = tuple(Sample(index, name, 0) for index, name in enumerate(names))
     output, = getattr(pictures, a_job.generator)(iter([Lease(1, 0, epoch, True, samples)]), a_job)
     bad = {names[each.index]: each.reason for each in output.skipped}
@@ -80,10 +84,10 @@ def play_worker(folder, root, crashed):
     """One batch of one worker: prints the number of samples that were copied, and the digest of all pixels.
     ``crashed``: not '' if the worker before it has crashed."""
     storage._RACY_S = 0.0
-    pictures.cache = Cache(folder, 1.0, lambda text, error: print(text), distrusted=bool(crashed))
+    in_use.cache = Cache(folder, 1.0, lambda text, error: print(text), distrusted=bool(crashed))
     pixels, _ = batch(root)
-    hits = pictures.cache.hits
-    pictures.cache.close()
+    hits = in_use.cache.hits
+    in_use.cache.close()
     print(hits)
     print(digest(pixels).decode())
 
@@ -106,13 +110,13 @@ class Host:
             if thread.name == "stoker-cache":      # ends with its process, but here the process goes on
                 thread.join(60)
                 assert not thread.is_alive()
-        pictures.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
-        return pictures.cache
+        in_use.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
+        return in_use.cache
 
     def end(self):
-        if pictures.cache is not None:
-            pictures.cache.close()
-            pictures.cache = None
+        if in_use.cache is not None:
+            in_use.cache.close()
+            in_use.cache = None
 
     def batch(self, root, names=None, **options):
         """(pixels by name, number of samples that were copied) by a fresh worker. What it decodes is stored."""

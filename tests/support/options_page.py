@@ -11,7 +11,7 @@ import sys
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer import cli
 from stoker.trainer.feed import open_stream
-from stoker.workers import __main__ as workers
+from stoker.workers import cli as workers_cli
 
 HEAD = """# Options
 
@@ -74,7 +74,7 @@ def page():
     """The whole document."""
     return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
            "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s%s%s" % (
-               HEAD, _table(cli._parser()), _table(workers._parser()), OPEN_STREAM, _arguments())
+               HEAD, _table(cli._parser()), _table(workers_cli._parser()), OPEN_STREAM, _arguments())
 
 
 if __name__ == "__main__":

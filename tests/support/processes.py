@@ -40,6 +40,17 @@ def interpreter(variable):
     return os.path.abspath(os.environ[variable]) if os.environ.get(variable) else None
 
 
+def python_with_path(folder, path, python=None, with_stoker=True):
+    """A script in ``folder``, for ``worker_python``: runs ``python`` (None: this interpreter) with ``path`` on its
+    PYTHONPATH, for a sitecustomize.py or other modules. Workers do not get the trainer's PYTHONPATH."""
+    script = os.path.join(str(folder), "python-with-path")
+    pythonpath = _with_root(str(path)) if with_stoker else str(path)
+    with open(script, "w") as file:
+        file.write('#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' % (pythonpath, python or sys.executable))
+    os.chmod(script, 0o755)
+    return script
+
+
 def wait_for(condition, what, limit_s=LIMIT_S, every_s=0.01):
     """The first true value of ``condition()``."""
     deadline = time.monotonic() + limit_s
@@ -63,10 +74,10 @@ def free_port():
 class Program:
     """A child process and the lines of both its outputs. On leaving the ``with``, it is killed."""
 
-    def __init__(self, command, python=None, **environment):
+    def __init__(self, command, python=None, cwd=ROOT, **environment):
         changed = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=_with_root(os.environ.get("PYTHONPATH")))
         changed.update(environment)
-        self._process = subprocess.Popen([python or sys.executable] + command, cwd=ROOT, env=changed,
+        self._process = subprocess.Popen([python or sys.executable] + command, cwd=cwd, env=changed,
                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                          universal_newlines=True)
         self.pid = self._process.pid

@@ -1,8 +1,8 @@
 """A trainer, its workers and the network between them, on virtual time and in one thread.
 
 The real CoordinatorSession and real WorkerSessions, every message through the real codec, and between them links that
-delay but keep the order. Whatever happens is an event on one heap, every choice comes from one seeded generator: a seed is
-a whole story, and can be told again. Faults are methods. After every event the promises of
+delay but keep the order. Whatever happens is an event on one heap, every choice comes from one seeded generator: a
+seed is a whole story, and can be told again. Faults are methods. After every event the promises of
 ``pipeline/coordinator/leases.py`` are checked.
 """
 

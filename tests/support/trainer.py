@@ -14,8 +14,8 @@ DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in ran
 
 
 class SilentTrainer:
-    """The session of a run over ``datasets``, and what it asked for: messages sent, batches, errors. Stands for the thread
-    and, as the Wire, for the ROUTER: peers in ``gone`` cannot be reached."""
+    """The session of a run over ``datasets``, and what it asked for: messages sent, batches, errors. Stands for the
+    thread and, as the Wire, for the ROUTER: peers in ``gone`` cannot be reached."""
 
     def __init__(self, job, datasets=Splits(DATASET), options=None, plan=None, now=100.0):
         self.now, self.taken = now, 0

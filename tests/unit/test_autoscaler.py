@@ -1,4 +1,4 @@
-"""How many workers are found right: the autoscaler over a simulated trainer and its workers, on virtual time."""
+"""The number of workers that the autoscaler chooses for a simulated trainer and its workers, on virtual time."""
 
 import random
 
@@ -17,14 +17,14 @@ def always(value):
 
 
 class Run:
-    """A trainer whose step n takes ``step_s(n)``, and workers that take ``produce_s(n)`` for its batch, and
-    ``besides_s`` for what nobody measures: to send it, and for the next lease to come."""
+    """A trainer whose step n takes ``step_s(n)``, and workers that take ``produce_s(n)`` for its batch, and another
+    ``unmeasured_s`` to send it and to get the next lease."""
 
-    def __init__(self, cores, step_s, produce_s, others=0, besides_s=0.0):
+    def __init__(self, cores, step_s, produce_s, others=0, unmeasured_s=0.0):
         self.autoscaler, self.meter = Autoscaler(cores), ThroughputMeter(PREFETCH)
-        self._step_s, self._produce_s, self._others, self._besides_s = step_s, produce_s, others, besides_s
-        self.now = self._asked_s = self._looked_s = 0.0
-        self._free_s = [0.0] * (cores + others)     # when each worker is done with what it is at
+        self._step_s, self._produce_s, self._others, self._unmeasured_s = step_s, produce_s, others, unmeasured_s
+        self.now = self._asked_s = self._decided_s = 0.0
+        self._free_s = [0.0] * (cores + others)     # when each worker has finished its batch
         self._taken_s = []
         self.changes, self.said = [], []     # (when, workers), sentences
         self.waits = []                      # (when, for how long)
@@ -41,18 +41,18 @@ class Run:
         first = min(range(len(self._free_s)), key=lambda worker: max(self._free_s[worker], enters_s))
         begun_s = max(self._free_s[first], enters_s)
         produce_s = self._produce_s(step)
-        self._free_s[first] = begun_s + produce_s + self._besides_s
+        self._free_s[first] = begun_s + produce_s + self._unmeasured_s
         asked_s, self.now = self._asked_s, max(self._asked_s, begun_s + produce_s)
         self.waits.append((asked_s, self.now - asked_s))
         before_s = self._step_s(step - 1) if step else 0.0
         self.meter.add(BatchTimings(self.now - asked_s, before_s, produce_s, 0.0, produce_s, 0.0, 0.0))
         self._taken_s.append(self.now)
         self._asked_s = self.now + self._step_s(step)
-        if self.now >= self._looked_s + VERDICT_INTERVAL_S:
-            self._looked_s = self.now
-            self._look()
+        if self.now >= self._decided_s + VERDICT_INTERVAL_S:
+            self._decided_s = self.now
+            self._decide()
 
-    def _look(self):
+    def _decide(self):
         window = self.meter.window(WINDOW_S)
         own = sum(free_s < float("inf") for free_s in self._free_s) - self._others
         decision = self.autoscaler.decide(window, own, self._others) if self.meter.is_known(window) else None
@@ -67,14 +67,14 @@ class Run:
             self._free_s += [self.now + START_S] * (wanted - len(self._free_s))
 
     def share(self, since_s):
-        """Of the time since then, that the trainer waited."""
+        """The share of the time since then that the trainer waited."""
         return sum(wait_s for asked_s, wait_s in self.waits if asked_s >= since_s) / (self.now - since_s)
 
 
-@pytest.mark.parametrize("produce_s, besides_s, workers", [(0.01, 0.005, (8, 10)), (0.001, 0.004, (3, 4)),
+@pytest.mark.parametrize("produce_s, unmeasured_s, workers", [(0.01, 0.005, (8, 10)), (0.001, 0.004, (3, 4)),
                                                            (0.03, 0.03, (16, 16))])
-def test_what_nobody_measures_counts_where_the_trainer_waits(produce_s, besides_s, workers):
-    run = Run(16, always(0.002), always(produce_s), besides_s=besides_s).go(60)
+def test_costs_that_are_not_measured_count_if_the_trainer_waits(produce_s, unmeasured_s, workers):
+    run = Run(16, always(0.002), always(produce_s), unmeasured_s=unmeasured_s).go(60)
     assert workers[0] <= run.autoscaler.wanted <= workers[1], run.said
     if run.autoscaler.wanted < 16:
         assert run.share(run.now - 20) < 2 * WAITING, run.said
@@ -88,7 +88,7 @@ def test_what_nobody_measures_counts_where_the_trainer_waits(produce_s, besides_
     (8, 0.012, 0.031, (3, 4)), (8, 0.012, 0.011, (1, 2)), (8, 0.012, 0.09, (8, 8)), (8, 0.012, 5.0, (8, 8)),
     (64, 0.1, 0.4, (4, 5)), (64, 0.5, 2.2, (5, 6)), (64, 0.002, 0.04, (20, 24)), (64, 0.0005, 0.04, (64, 64)),
 ])
-def test_it_comes_to_rest_at_the_right_number(cores, step_s, produce_s, workers):
+def test_it_settles_at_the_right_number(cores, step_s, produce_s, workers):
     run = Run(cores, always(step_s), always(produce_s)).go(30)
     assert workers[0] <= run.autoscaler.wanted <= workers[1]
     assert len(run.changes) <= 1
@@ -98,7 +98,7 @@ def test_it_comes_to_rest_at_the_right_number(cores, step_s, produce_s, workers)
 @pytest.mark.parametrize("cores, step_s, produce_s", [
     (8, 0.01, 0.045), (16, 0.02, 0.1), (8, 0.05, 0.04), (4, 0.01, 0.1)])
 @pytest.mark.parametrize("seed", range(4))
-def test_it_does_not_flap_where_everything_varies(cores, step_s, produce_s, seed):
+def test_it_does_not_oscillate_if_all_times_vary(cores, step_s, produce_s, seed):
     chance = random.Random(seed)
     run = Run(cores, lambda step: step_s * chance.lognormvariate(0, 0.4),
               lambda step: produce_s * chance.lognormvariate(0, 0.4)).go(100)
@@ -125,7 +125,7 @@ def test_a_worker_that_is_lost_adds_none():
     assert len(run.changes) == 1
 
 
-def test_a_quicker_trainer_gets_what_it_needs_soon_and_keeps_it():
+def test_a_faster_trainer_gets_the_workers_it_needs_soon_and_keeps_them():
     pace = [0.1]
     run = Run(16, lambda step: pace[0], always(0.1)).go(30)
     assert run.autoscaler.wanted in (1, 2)
@@ -146,20 +146,20 @@ def test_workers_of_other_hosts_count():
     assert Run(8, always(0.01), always(0.06), others=9).go(30).autoscaler.wanted == 1
 
 
-def test_it_says_what_it_found():
+def test_the_sentences():
     run = Run(8, always(0.012), always(0.031)).go(60)
     assert run.said == ["4 workers on this host instead of 8: the trainer waits 0.0% of the time; 3 workers are needed",
-                        "4 workers: the trainer waits 0.0% of the time; 3 would do 0.0%"]
+                        "4 workers: the trainer waits 0.0% of the time; with 3 it would wait 0.0%"]
     assert Run(2, always(0.012), always(0.02)).go(60).said == [
-        "2 workers: the trainer waits 0.0% of the time; 1 would do 40%"]
+        "2 workers: the trainer waits 0.0% of the time; with 1 it would wait 40%"]
     assert Run(1, always(0.012), always(0.005)).go(60).said == ["1 worker: the trainer waits 0.0% of the time"]
     assert Run(2, always(0.012), always(0.048)).go(60).said == [
         "2 workers, as many as there are cores: the trainer waits 50% of the time; 4 workers are needed"]
 
 
-def test_nothing_is_decided_while_workers_are_on_their_way():
+def test_nothing_is_decided_while_workers_start_or_stop():
     autoscaler = Autoscaler(8)
     idle = Window(1000, 0.0, 10.0, 0.0, 1.0, 0.0, 0.0, 0.0)
     assert [autoscaler.decide(idle, own, 0) for own in (0, 7, 9) * 5] == [None] * 15
-    assert autoscaler.decide(idle, 8, 0) is None                # once is no proof
+    assert autoscaler.decide(idle, 8, 0) is None                # it must be confirmed
     assert autoscaler.decide(idle, 8, 0).workers == 1

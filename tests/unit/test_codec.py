@@ -1,4 +1,4 @@
-"""The wire format, to the byte, and what becomes of anything else that arrives."""
+"""The wire format, byte for byte, and the errors of everything else that may arrive."""
 
 import tracemalloc
 from dataclasses import replace
@@ -67,7 +67,7 @@ def name_of(message):
     return type(message).__name__
 
 
-# --------------------------------------------------------------------------------------------------- there and back
+# ------------------------------------------------------------------------------------------------------- round trip
 
 @pytest.mark.parametrize("message", FROM_WORKER + FROM_TRAINER, ids=name_of)
 def test_golden_bytes(message):
@@ -101,8 +101,8 @@ def test_a_batch_survives_the_trip(wrap):
 
 SMALL = st.integers(0, 1 << 20)
 BIG = st.integers(0, (1 << 63) - 1)
-# whatever UTF-8 with surrogate escapes can say
-# any but surrogates; st.characters would first compute a table of Unicode, which takes seconds in a fresh clone
+# All that UTF-8 with surrogate escapes can express. Surrogates come from TEXT's second part. Not st.characters: it
+# would first compute a table of Unicode, which takes seconds in a fresh clone.
 CHARACTERS = st.one_of(st.integers(0, 0xD7FF), st.integers(0xE000, 0x10FFFF)).map(chr)
 TEXT = st.one_of(st.text(CHARACTERS, max_size=50),
                  st.binary(max_size=50).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
@@ -176,7 +176,7 @@ def test_a_batch_without_samples_survives_the_trip():
     assert [(array.shape, array.dtype) for array in arrays] == [((0, 2, 2, 3), np.uint8), ((0, 1), np.int32)]
 
 
-# --------------------------------------------------------------------------------------------- what is no message
+# ----------------------------------------------------------------------------------------------- malformed messages
 
 @pytest.mark.parametrize("frames, sentence", [
     ([], "the message is empty"),
@@ -218,9 +218,9 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES])], "produced.skipped must be a list of 2 fields"),
     ([header(V, "produced", ["r", 0, 0, 1, [[1, 2]], 0.0, TIMES])], "produced.skipped must be a text"),
     ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301]], 0.0, TIMES])], "must be a text of 0 to 300"),
-    ([header(V, "welcome", ["r", [], 0.5])], "the message is of unknown kind 'welcome'"),     # the other side's
+    ([header(V, "welcome", ["r", [], 0.5])], "the message is of unknown kind 'welcome'"),     # the trainer's
 ])
-def test_nonsense_of_a_worker(frames, sentence):
+def test_malformed_messages_of_a_worker(frames, sentence):
     with pytest.raises(ProtocolError, match=sentence) as caught:
         codec.decode_from_worker(frames)
     assert not isinstance(caught.value, VersionMismatch)
@@ -230,14 +230,14 @@ def test_nonsense_of_a_worker(frames, sentence):
     ["image", [], 4, 0, "fast"], ["image", [["a", "object", [1]]], 4, 0, "fast", ""],
     ["image", [["a", "uint8", [0]]], 4, 0, "fast", ""], ["image", [["a", "uint8", [1] * 9]], 4, 0, "fast", ""],
     ["image", [["a", ["uint8"], [1]]], 4, 0, "fast", ""], ["image", [], 0, 0, "fast", ""], {}, None])
-def test_nonsense_of_the_trainer(job):
+def test_malformed_messages_of_the_trainer(job):
     with pytest.raises(ProtocolError, match="welcome.job must be "):
         codec.decode_from_trainer([header(V, "welcome", ["r", job, 0.5])])
 
 
 @pytest.mark.parametrize("depth", [10, 400, 700, 900, 990, 1000, 1010, 1020, 2000, 100000])
 def test_deep_nesting_is_a_protocol_error(depth):
-    """Between what msgpack reads and what Python can print there is room for trouble."""
+    """msgpack reads deeper nesting than Python can print."""
     nested = b"\x91" * depth + b"\xc0"
     for frame in (b"\x93\x02\xa5alive\x91" + nested, b"\x93\x02" + nested + b"\x90",
                   b"\x93" + nested + b"\xa5alive\x90"):
@@ -247,8 +247,8 @@ def test_deep_nesting_is_a_protocol_error(depth):
 
 @pytest.mark.parametrize("spoilt", [b"", b"\xc1", b"\x81\x91\x01\x01", b"\xc7\x05\xff12345", b"\xd7\xff" + b"\xff" * 8],
                          ids=["cut off", "no type", "a list as key", "a broken timestamp", "a timestamp without end"])
-def test_what_is_no_message_costs_no_memory(spoilt):
-    """msgpack 1.0.5 keeps the lists inside of what it cannot unpack."""
+def test_malformed_messages_leave_no_memory_behind(spoilt):
+    """msgpack 1.0.5 never frees the lists inside of a value that it cannot unpack."""
     frame = b"\x91\xdc\x03\xe8" + b"\xcd\x12\x34" * 999 + spoilt
 
     def send(times):
@@ -267,12 +267,12 @@ def test_what_is_no_message_costs_no_memory(spoilt):
         tracemalloc.stop()
 
 
-def test_what_only_looks_like_a_timestamp_is_read():
+def test_a_message_that_only_seems_to_hold_a_timestamp_is_read():
     message = replace(FROM_WORKER[2], position=0xD6FF, sample="\udcd6\udcff.jpg")
     assert codec.decode_from_worker(frames_of(message)) == message
 
 
-def test_a_header_beyond_the_limit_is_not_even_read():
+def test_a_header_over_the_limit_is_not_unpacked():
     with pytest.raises(ProtocolError, match="the header has 16777217 bytes"):
         codec.decode_from_worker([memoryview(bytes(codec.MAX_HEADER_BYTES + 1))])
 
@@ -331,7 +331,7 @@ def test_any_bytes_give_a_message_or_a_protocol_error(frames):
 # ------------------------------------------------------------------------------------------------- other versions
 
 @pytest.mark.parametrize("version, shown", [(1, "1"), (0, "0"), ("1", "'\\?'"), (None, "'\\?'"), ([], "'\\?'")])
-def test_another_version_is_told_apart(version, shown):
+def test_another_version_is_recognized(version, shown):
     for kind, fields in (("alive", ["r"]), ("produced", "whatever it is by then".split()), ("from the future", []),
                          ("hello", ["host/0", 1, "python 4", 2, ""])):
         with pytest.raises(VersionMismatch, match="speaks protocol version %s, this side speaks %d" % (shown, V)):
@@ -370,14 +370,14 @@ def received(count=2, skipped=((6, "bad"),), frames=None):
     ({"count": 0, "skipped": ((5, ""), (6, ""), (9, "")), "frames": [b"", b"x"]},
      "produced.labels has 1 bytes instead of 0"),
 ])
-def test_a_batch_that_is_not_the_lease_s(wrong, sentence):
+def test_a_batch_that_does_not_fit_the_lease(wrong, sentence):
     codec.check_arrays(received(), JOB, INDICES)
     with pytest.raises(ProtocolError, match=sentence):
         codec.check_arrays(received(**wrong), JOB, INDICES)
 
 
 @pytest.mark.parametrize("skipped, count", [((), 2), (("5",), 2), (("5", "1"), 2), (("5", "1", "2"), 1)])
-def test_a_batch_may_hold_spares(skipped, count):
+def test_a_batch_may_contain_replacements(skipped, count):
     frames = [array[:count].tobytes() for array in ARRAYS]
     got = received(count, [(int(index), "bad") for index in skipped], frames)
     assert len(codec.check_arrays(got, JOB, (5, 6), (1, 2))[0]) == count
@@ -390,7 +390,7 @@ def test_a_batch_may_hold_spares(skipped, count):
     ((5, 6, 1), 2, "count is 2 with 3 skipped"), ((9,), 2, "names samples that the lease does not have"),
     ((1, 1), 2, "or one of them twice"),
 ])
-def test_a_batch_of_spares_that_does_not_add_up(skipped, count, sentence):
+def test_a_batch_with_replacements_that_does_not_add_up(skipped, count, sentence):
     frames = [array[:count].tobytes() for array in ARRAYS]
     with pytest.raises(ProtocolError, match=sentence):
         codec.check_arrays(received(count, [(index, "bad") for index in skipped], frames), JOB, (5, 6), (1, 2))
@@ -405,8 +405,8 @@ def test_arrays_are_little_endian_views_on_the_frames():
 
 @given(st.integers(0, 4), st.lists(st.tuples(st.integers(4, 10), st.just("bad")), max_size=4),
        st.lists(st.sampled_from([0, 4, 8, 12, 23, 24, 36]).map(bytes), max_size=3))
-def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
-    """What is taken accounts for every sample of the lease once, and is of the job's shapes."""
+def test_any_batch_fits_the_lease_or_is_a_protocol_error(count, skipped, frames):
+    """An accepted batch accounts for every sample of the lease once and has the job's shapes."""
     message = received(count, tuple(skipped), frames)
     try:
         arrays = codec.check_arrays(message, JOB, INDICES)
@@ -419,7 +419,7 @@ def test_any_batch_is_the_lease_s_or_a_protocol_error(count, skipped, frames):
         (np.dtype(spec.dtype), (count,) + spec.shape) for spec in SPECS]
 
 
-def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
+def test_the_longest_message_of_a_worker_is_within_the_limit():
     most = "\U0001f600"
     failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT)
     assert codec.decode_from_worker(codec.encode(failed), codec.max_header_bytes(1)) == failed
@@ -431,8 +431,8 @@ def test_the_longest_that_a_worker_can_say_fits_the_limit_of_its_job():
 
 
 @pytest.mark.parametrize("value", [b"\xd4\xfe\x00", b"\xd5\x80\x00\x00", b"\xc7\x01\xfe\x00", b"\xc8\x00\x01\x81\x00"])
-def test_what_is_unpacked_cannot_fail_half_way(value, monkeypatch):
-    """Else msgpack 1.0.5 loses what it had built: an extension of a negative code is an error to ``ExtType``."""
+def test_unpacking_never_fails_half_way(value, monkeypatch):
+    """It would leak in msgpack 1.0.5. An extension with a negative code is an error for ``ExtType``."""
     failed = []
     unpackb = msgpack.unpackb
 

@@ -206,7 +206,8 @@ def test_a_failure_is_logged_with_its_traceback_and_another_worker_tries(trainer
     trainer.say(b"a", HELLO)
     trainer.say(b"b", HELLO)
     lease = trainer.to(b"a", Lease)[0]
-    trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "ValueError: no", "a traceback", "x.jpg"))
+    trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "ValueError: no", "a traceback",
+                             "x.jpg"))
     assert any("failed at 'x.jpg': ValueError: no" in line and "a traceback" in line for line in warnings(caplog))
     assert "ValueError: no" in trainer.session.last_problem
     assert not trainer.errors

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+import stoker
 from stoker.trainer import cli
-from stoker.workers import __main__ as workers
+from stoker.workers import cli as workers
 from tests.support import options_page
 from tests.support.documents import ROOT, documents, read
 
@@ -56,6 +57,12 @@ def test_files_and_modules_of_the_documents_exist(path):
         module = os.path.join(ROOT, *parts)
         assert (os.path.exists(module + ".py") or os.path.exists(module + "/__init__.py")
                 or os.path.exists(os.path.dirname(module) + ".py")), name          # the last: a name in that module
+
+
+@pytest.mark.parametrize("path", documents())
+def test_public_names_of_the_documents_exist(path):
+    names = set(re.findall(r"(?<![\w/])stoker\.(\w+)", read(path)))
+    assert names <= set(stoker.__all__) | {"pipeline", "workers", "trainer"} | {"json", "lock"}   # two files of a run
 
 
 @pytest.mark.parametrize("path", documents())

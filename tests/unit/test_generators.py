@@ -11,13 +11,14 @@ from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.options import GENERATORS
 from stoker.pipeline.plan import produced_indices, sample_seed
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.workers import images
 from stoker.workers.generators import example, numerical, pictures
 from stoker.workers.generators.output import batch_of
 from stoker.workers.generators.output import Output, check
-from stoker.workers.generators.registry import find
+from stoker.workers.generators.registry import check_links, find
 from tests.support import bad_pictures
 
 HEIGHT, WIDTH = 12, 20
@@ -117,8 +118,8 @@ def test_a_generator_must_put_spares_in_the_place_of_bad_samples():
     check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job())
     check(Output((pixels[:2], labels[:2]), (Skipped(5, "bad"), Skipped(8, "bad"))), a_lease, job())
     for count, bad in ((2, (5,)), (3, (5, 6))):
-        with pytest.raises(ValueError, match=r"for so many are in the lease \(with 1 replacements in place of bad ones: "
-                                             "generators.batch_of"):
+        with pytest.raises(ValueError, match=r"as many as are in the lease \(it has 1 replacements for bad samples: use "
+                                             "generators.output.batch_of"):
             check(Output((pixels[:count], labels[:count]), tuple(Skipped(one, "bad") for one in bad)), a_lease, job())
 
 
@@ -294,6 +295,17 @@ def test_the_example_is_found_when_allowed():
 def test_the_three_are_found_by_name():
     assert [find(name, []) for name in ("numerical", "image", "augmented")] == [
         numerical.numerical, pictures.image, pictures.augmented]
+    for name in GENERATORS:
+        assert find(name, []).__name__ == name
+
+
+def test_a_job_that_follows_links_needs_the_permission_of_this_worker():
+    plain = job()
+    following = replace(plain, follow_links=True)
+    check_links(plain, False)
+    check_links(following, True)
+    with pytest.raises(ConfigError, match="this worker on .* may not: start it with --follow-links"):
+        check_links(following, False)
 
 
 @pytest.fixture

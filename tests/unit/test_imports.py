@@ -9,8 +9,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGES = ("pipeline", "workers", "trainer")
 
-#: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import, besides
-#: itself. A name that ends with a dot stands for all below it.
+#: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
+#: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {

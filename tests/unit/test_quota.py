@@ -27,7 +27,7 @@ class Kernel:
         self.resets.append((fd, address))
 
 
-class Side:
+class Harness:
     """A quota, its kernel, and a clock that advances with every check."""
 
     def __init__(self, max_connections=10):
@@ -55,64 +55,64 @@ class Side:
 
 
 @pytest.fixture
-def side():
-    return Side()
+def harness():
+    return Harness()
 
 
 @pytest.mark.parametrize("more, hosts", [(0, []), (1, ["host-3"])])
-def test_a_stranger_may_have_one_batch_pending(side, more, hosts):
-    side.connect(3)
-    side.receive(3, STRANGER + more)
-    assert side.check() == hosts
-    assert side.kernel.resets == [(3, ("host-3", 1003))] * len(hosts)
+def test_a_stranger_may_have_one_batch_pending(harness, more, hosts):
+    harness.connect(3)
+    harness.receive(3, STRANGER + more)
+    assert harness.check() == hosts
+    assert harness.kernel.resets == [(3, ("host-3", 1003))] * len(hosts)
 
 
 @pytest.mark.parametrize("capacity, batches", [(1, 3), (2, 4), (STEPS, STEPS + 2), (1000, STEPS + 2)])
 @pytest.mark.parametrize("more, hosts", [(0, []), (1, ["host-3"])])
-def test_a_member_may_have_its_leases_and_two_more_batches_pending(side, capacity, batches, more, hosts):
-    side.connect(3)
-    side.receive(3, 4 * FRAME_OVERHEAD_BYTES)
-    side.deliver(3, FRAME_OVERHEAD_BYTES)          # all that came
-    side.quota.admit(b"peer-3", capacity)
-    side.receive(3, batches * BATCH + HEADROOM_BYTES + more)
-    assert side.check() == hosts
+def test_a_member_may_have_its_leases_and_two_more_batches_pending(harness, capacity, batches, more, hosts):
+    harness.connect(3)
+    harness.receive(3, 4 * FRAME_OVERHEAD_BYTES)
+    harness.deliver(3, FRAME_OVERHEAD_BYTES)          # all that came
+    harness.quota.admit(b"peer-3", capacity)
+    harness.receive(3, batches * BATCH + HEADROOM_BYTES + more)
+    assert harness.check() == hosts
 
 
-def test_delivered_messages_are_not_pending(side):
-    side.connect(3)
-    assert side.quota.is_open(3)
+def test_delivered_messages_are_not_pending(harness):
+    harness.connect(3)
+    assert harness.quota.is_open(3)
     for _ in range(50):
-        side.receive(3, BATCH)
-        assert side.deliver(3, BATCH)
-        assert side.check() == []
+        harness.receive(3, BATCH)
+        assert harness.deliver(3, BATCH)
+        assert harness.check() == []
 
 
-def test_what_was_delivered_is_no_credit_for_later(side):
+def test_what_was_delivered_is_no_credit_for_later(harness):
     """A frame counts for more bytes than it took on the wire: a peer must not save up the difference."""
-    side.connect(3)
+    harness.connect(3)
     for _ in range(100):
-        side.receive(3, 10)
-        side.deliver(3, 0, frames=200)
-        assert side.check() == []
-    side.receive(3, STRANGER + 1)
-    assert side.check() == ["host-3"]
+        harness.receive(3, 10)
+        harness.deliver(3, 0, frames=200)
+        assert harness.check() == []
+    harness.receive(3, STRANGER + 1)
+    assert harness.check() == ["host-3"]
 
 
-def test_many_small_segments_without_a_message(side):
-    side.connect(3)
+def test_many_small_segments_without_a_message(harness):
+    harness.connect(3)
     limit = STRANGER // MIN_SEGMENT_BYTES + EXTRA_SEGMENTS
-    side.receive(3, limit, segments=limit)
-    assert side.check() == []
-    side.receive(3, 1, segments=1)
-    assert side.check() == ["host-3"]
+    harness.receive(3, limit, segments=limit)
+    assert harness.check() == []
+    harness.receive(3, 1, segments=1)
+    assert harness.check() == ["host-3"]
 
 
-def test_small_segments_that_end_in_messages(side):
-    side.connect(3)
+def test_small_segments_that_end_in_messages(harness):
+    harness.connect(3)
     for _ in range(20):
-        side.receive(3, 1000, segments=1000)
-        side.deliver(3, 1000)
-        assert side.check() == []
+        harness.receive(3, 1000, segments=1000)
+        harness.deliver(3, 1000)
+        assert harness.check() == []
 
 
 def total_limit(members):
@@ -120,142 +120,142 @@ def total_limit(members):
 
 
 def test_all_together_have_a_limit():
-    side = Side(max_connections=1000)
+    harness = Harness(max_connections=1000)
     count = total_limit(0) // STRANGER
     for fd in range(count):
-        side.connect(fd)
-        side.receive(fd, STRANGER)
-    assert side.check() == []
-    side.connect(count)
-    side.receive(count, total_limit(0) - count * STRANGER + 1)
-    assert len(side.check()) == 1
+        harness.connect(fd)
+        harness.receive(fd, STRANGER)
+    assert harness.check() == []
+    harness.connect(count)
+    harness.receive(count, total_limit(0) - count * STRANGER + 1)
+    assert len(harness.check()) == 1
 
 
 def test_beyond_the_total_strangers_go_first_then_the_member_with_the_most():
-    side = Side(max_connections=1000)
+    harness = Harness(max_connections=1000)
     members, pending = 14, 6 * BATCH               # each member may have 7
     for fd in range(members):
-        side.connect(fd)
-        side.receive(fd, 1)
-        side.deliver(fd)
-        side.quota.admit(b"peer-%d" % fd, 1000)
-    assert side.check() == []
+        harness.connect(fd)
+        harness.receive(fd, 1)
+        harness.deliver(fd)
+        harness.quota.admit(b"peer-%d" % fd, 1000)
+    assert harness.check() == []
     for fd in range(members):
-        side.receive(fd, pending)
-    side.connect(50)
-    side.receive(50, total_limit(members) - members * pending)
-    assert side.check() == []
-    side.receive(5, 1)
-    assert side.check() == ["host-50"]             # a stranger, though every member has more
-    side.receive(0, BATCH - 1)
-    side.receive(2, BATCH)
-    assert side.check() == []
-    side.receive(1, BATCH - 1)
-    assert side.check() == ["host-2"]
+        harness.receive(fd, pending)
+    harness.connect(50)
+    harness.receive(50, total_limit(members) - members * pending)
+    assert harness.check() == []
+    harness.receive(5, 1)
+    assert harness.check() == ["host-50"]             # a stranger, though every member has more
+    harness.receive(0, BATCH - 1)
+    harness.receive(2, BATCH)
+    assert harness.check() == []
+    harness.receive(1, BATCH - 1)
+    assert harness.check() == ["host-2"]
 
 
-def test_bytes_of_a_connection_over_its_own_limit_do_not_count_in_the_total(side):
+def test_bytes_of_a_connection_over_its_own_limit_do_not_count_in_the_total(harness):
     for fd in (3, 4):
-        side.connect(fd)
-    side.receive(3, total_limit(0) + 1)
-    side.receive(4, 1)
-    assert side.check() == ["host-3"]
+        harness.connect(fd)
+    harness.receive(3, total_limit(0) + 1)
+    harness.receive(4, 1)
+    assert harness.check() == ["host-3"]
 
 
-def test_a_connection_that_was_cut_off_counts_no_more(side):
-    side.connect(3)
-    side.deliver(3)
-    side.receive(3, 100 * BATCH)
-    assert side.check() == ["host-3"]
-    assert not side.deliver(3), "its messages must not be read"
-    assert not side.quota.is_open(3), "a new connection may have its descriptor by now"
-    assert side.check() == []
-    assert len(side.kernel.resets) == 1
+def test_a_connection_that_was_cut_off_counts_no_more(harness):
+    harness.connect(3)
+    harness.deliver(3)
+    harness.receive(3, 100 * BATCH)
+    assert harness.check() == ["host-3"]
+    assert not harness.deliver(3), "its messages must not be read"
+    assert not harness.quota.is_open(3), "a new connection may have its descriptor by now"
+    assert harness.check() == []
+    assert len(harness.kernel.resets) == 1
 
 
-def test_a_kernel_that_does_not_tell(side):
-    side.connect(3)
-    del side.kernel.counters[3]
-    assert side.check() == []
+def test_a_kernel_that_does_not_tell(harness):
+    harness.connect(3)
+    del harness.kernel.counters[3]
+    assert harness.check() == []
 
 
 def test_one_connection_too_many():
-    side = Side(max_connections=3)
-    assert [side.connect(fd) for fd in (3, 4, 5)] == ["", "", ""]
-    assert side.kernel.resets == []
-    assert side.connect(6) == "host-6"
-    assert side.kernel.resets == [(6, ("host-6", 1006))]
-    side.quota.closed(6)
-    side.quota.closed(4)
-    assert side.connect(7) == ""
+    harness = Harness(max_connections=3)
+    assert [harness.connect(fd) for fd in (3, 4, 5)] == ["", "", ""]
+    assert harness.kernel.resets == []
+    assert harness.connect(6) == "host-6"
+    assert harness.kernel.resets == [(6, ("host-6", 1006))]
+    harness.quota.closed(6)
+    harness.quota.closed(4)
+    assert harness.connect(7) == ""
 
 
-def test_a_connection_that_was_gone_when_it_was_accepted(side):
-    assert side.quota.accepted(3) == "" and not side.quota.is_open(3)
-    assert side.quota.closed(3) == "a host that was gone at once"
-    assert side.deliver(3), "its last message is read"
+def test_a_connection_that_was_gone_when_it_was_accepted(harness):
+    assert harness.quota.accepted(3) == "" and not harness.quota.is_open(3)
+    assert harness.quota.closed(3) == "a host that was gone at once"
+    assert harness.deliver(3), "its last message is read"
 
 
 @pytest.mark.parametrize("heard, shut, host", [(False, False, "host-3"), (True, False, ""), (False, True, "")])
-def test_a_connection_that_closed_before_it_sent_a_message_has_its_host_named(side, heard, shut, host):
-    side.connect(3)
+def test_a_connection_that_closed_before_it_sent_a_message_has_its_host_named(harness, heard, shut, host):
+    harness.connect(3)
     if heard:
-        side.deliver(3)
+        harness.deliver(3)
     if shut:
-        side.receive(3, STRANGER + 1)
-        side.check()
-    assert side.quota.closed(3) == host
-    assert not side.quota.is_open(3)
+        harness.receive(3, STRANGER + 1)
+        harness.check()
+    assert harness.quota.closed(3) == host
+    assert not harness.quota.is_open(3)
 
 
-def test_a_closed_connection_s_peer_is_forgotten(side):
-    side.connect(3)
-    side.deliver(3)
-    side.quota.closed(3)
-    side.quota.shut(b"peer-3")
-    side.quota.admit(b"peer-3", 2)
-    assert side.kernel.resets == []
-    assert side.quota._of_peer == {}, "one entry for every connection that ever was"
+def test_a_closed_connection_s_peer_is_forgotten(harness):
+    harness.connect(3)
+    harness.deliver(3)
+    harness.quota.closed(3)
+    harness.quota.shut(b"peer-3")
+    harness.quota.admit(b"peer-3", 2)
+    assert harness.kernel.resets == []
+    assert harness.quota._of_peer == {}, "one entry for every connection that ever was"
 
 
-def test_a_peer_is_known_by_its_last_connection(side):
+def test_a_peer_is_known_by_its_last_connection(harness):
     """The descriptor of a closed connection may get its next one before libzmq's event of the end is read."""
-    side.connect(3)
-    assert side.quota.delivered(3, b"old", 1, 1)
-    assert side.quota.delivered(3, b"new", 1, 1)
-    side.quota.shut(b"old")
-    assert side.kernel.resets == []
-    side.quota.shut(b"new")
-    assert side.kernel.resets == [(3, ("host-3", 1003))]
-    side.quota.shut(b"never")
-    assert len(side.kernel.resets) == 1
+    harness.connect(3)
+    assert harness.quota.delivered(3, b"old", 1, 1)
+    assert harness.quota.delivered(3, b"new", 1, 1)
+    harness.quota.shut(b"old")
+    assert harness.kernel.resets == []
+    harness.quota.shut(b"new")
+    assert harness.kernel.resets == [(3, ("host-3", 1003))]
+    harness.quota.shut(b"never")
+    assert len(harness.kernel.resets) == 1
 
 
-def test_a_descriptor_that_is_accepted_again_is_a_new_connection(side):
-    side.connect(3)
-    side.deliver(3)
-    side.quota.admit(b"peer-3", 1000)
-    side.connect(3)
-    side.quota.shut(b"peer-3")
-    assert side.kernel.resets == []
-    side.receive(3, STRANGER + 1)
-    assert side.check() == ["host-3"]
+def test_a_descriptor_that_is_accepted_again_is_a_new_connection(harness):
+    harness.connect(3)
+    harness.deliver(3)
+    harness.quota.admit(b"peer-3", 1000)
+    harness.connect(3)
+    harness.quota.shut(b"peer-3")
+    assert harness.kernel.resets == []
+    harness.receive(3, STRANGER + 1)
+    assert harness.check() == ["host-3"]
 
 
-def test_the_end_of_a_peer_s_old_connection_leaves_the_new_one_alone(side):
+def test_the_end_of_a_peer_s_old_connection_leaves_the_new_one_alone(harness):
     for fd in (3, 4):
-        side.connect(fd)
-        side.quota.delivered(fd, b"peer", 1, 1)
-    side.quota.closed(3)
-    side.quota.shut(b"peer")
-    assert side.kernel.resets == [(4, ("host-4", 1004))]
+        harness.connect(fd)
+        harness.quota.delivered(fd, b"peer", 1, 1)
+    harness.quota.closed(3)
+    harness.quota.shut(b"peer")
+    assert harness.kernel.resets == [(4, ("host-4", 1004))]
 
 
-def test_when_the_next_check_is_due(side):
-    assert side.quota.next_deadline() == float("inf")
-    side.connect(3)
-    assert side.quota.check(50.0) == []
-    assert side.quota.next_deadline() == 50.0 + CHECK_INTERVAL_S
-    side.receive(3, STRANGER + 1)
-    assert side.quota.check(50.0 + CHECK_INTERVAL_S / 2) == []
-    assert side.quota.check(50.0 + CHECK_INTERVAL_S) == ["host-3"]
+def test_when_the_next_check_is_due(harness):
+    assert harness.quota.next_deadline() == float("inf")
+    harness.connect(3)
+    assert harness.quota.check(50.0) == []
+    assert harness.quota.next_deadline() == 50.0 + CHECK_INTERVAL_S
+    harness.receive(3, STRANGER + 1)
+    assert harness.quota.check(50.0 + CHECK_INTERVAL_S / 2) == []
+    assert harness.quota.check(50.0 + CHECK_INTERVAL_S) == ["host-3"]

@@ -1,4 +1,4 @@
-"""run_generators: whatever a generator does, every lease is answered once, and nobody waits for ever."""
+"""answer_leases: whatever a generator does, every lease is answered once, and no wait is endless."""
 
 import queue
 import threading
@@ -15,7 +15,8 @@ from stoker.pipeline.protocol.messages import Welcome
 from stoker.workers.generators.output import Output
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
-from stoker.workers.runner import Finished, run_generators
+from stoker.workers.generators.producer import Producer
+from stoker.workers.runner import Finished, answer_leases
 from stoker.workers.session import EXIT_ENDED, WorkerSession
 from stoker.workers.stopwatch import timed
 
@@ -91,8 +92,8 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
                               isolated)))
     items.put(None)
 
-    def find(name):
-        return generator
+    def make(job):
+        return Producer(generator, job)
 
     def finish(done):
         seen(done)
@@ -103,7 +104,7 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
 
     items_get = items.get
     items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
-    run_generators(items, finish, find, isolate)
+    answer_leases(items, finish, make, isolate)
     return answers
 
 
@@ -128,6 +129,7 @@ def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
 def has_no_memory(leases, job):
     for _ in leases:
         raise MemoryError
+    yield
 
 
 def test_a_batch_tells_where_its_time_went(monkeypatch):

@@ -1,5 +1,5 @@
-"""The promises of the trainer's end under fire: simulated runs with the real sessions of both ends, and a state machine of
-workers that send anything."""
+"""The promises of the trainer's end under fire: simulated runs with the real sessions of both ends, and a state machine
+of workers that send anything."""
 
 import sys
 

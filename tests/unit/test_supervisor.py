@@ -1,4 +1,4 @@
-"""Histories of the pure Supervisor. That supervise() carries them out is shown with real processes elsewhere."""
+"""Histories of the pure Supervisor. test_workers_cli shows with real processes that workers/host.py carries out its effects."""
 
 import re
 import signal
@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
-from stoker.workers.supervisor import MAX_BACKOFF_S, BACKOFF_S, SOON_S, START_FAILURES, Note, Signal, Spawn, Supervisor
+from stoker.workers.session import Note
+from stoker.workers.supervisor import BACKOFF_S, MAX_BACKOFF_S, MAX_START_FAILURES, SOON_S, Signal, Spawn, Supervisor
 from stoker.workers.supervisor import explain_exit
 
 DRAIN_S = 30.0
@@ -119,14 +120,14 @@ def test_a_worker_that_never_starts_is_given_up():
     host = Host(2)
     host.tick()
     host.started(1)
-    for _ in range(START_FAILURES - 1):
+    for _ in range(MAX_START_FAILURES - 1):
         notes = host.exited(1)
         assert [type(one) for one in notes] == [Note]
         host.now += host.pause_s
         assert len(host.tick()) == 1
     effects = host.exited(1)
-    assert effects == [Note("worker 0 ended 5 times before it had started, last with exit code 1: giving up; what it "
-                            "printed stands above"), Signal(1, TERM)]
+    assert effects == [Note("worker 0 ended 5 times before it had started, last with exit code 1: giving up; see "
+                            "its output above"), Signal(1, TERM)]
     assert host.supervisor.exit_code is None
     host.exited(EXIT_DRAINED, 1)
     assert host.supervisor.exit_code == EXIT_FAILED
@@ -136,7 +137,7 @@ def test_failures_to_start_must_be_in_a_row():
     host = Host()
     host.tick()
     for _ in range(3):
-        for _ in range(START_FAILURES - 1):
+        for _ in range(MAX_START_FAILURES - 1):
             host.exited(1)
             host.now += host.pause_s
             host.tick()

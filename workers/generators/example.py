@@ -1,9 +1,9 @@
-"""How to write your own generator, by example. Try this one with
+"""An example of your own generator. Try it with
 
     python -m trainer photos/ --generator stoker.workers.generators.example:grayscale
 
-To use your own, put it into a module that the workers can import and name it in the same way. Workers that the
-trainer does not start itself (on other hosts) import nothing but what their own command line allows:
+Put your own into a module beside your program and name it in the same way. Workers that you start yourself, on other
+hosts, must be able to import the module, and import only what their own command line allows:
 ``python -m workers --connect tcp://trainer:5555 --allow-generator my_module:my_generator``.
 """
 
@@ -26,13 +26,13 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
     For training, each is a random part of the picture; for evaluation, the middle.
 
-    You are handed an iterator of leases, one for each batch: ``lease.samples`` (each an index, a path below
-    ``job.data_root`` and a label), ``lease.epoch``, ``lease.training``. Yield one ``Output`` for each, with one
-    array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. A worker may be
-    given any lease, and another worker the same one again: yield the same for it, whatever was before.
+    A generator gets an iterator of leases, one for each batch: ``lease.samples`` (each with an index, a path below
+    ``job.data_root`` and a label), ``lease.epoch``, ``lease.training``. It yields one ``Output`` for each lease, with
+    one array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. Any worker may get
+    any lease, and some leases go to two workers: yield the same for a lease, whatever came before it.
 
-    ``batch_of`` does what most generators need: you say what becomes of one sample. Bad files, for which
-    ``images.load`` raises BadImage, are left out or replaced, and reported; any other error fails the step.
+    ``batch_of`` does the work that most generators share: you give it a function for one sample. Bad files, for which
+    ``images.load`` raises BadFile, are left out or replaced, and reported; any other error fails the step.
     """
     height, width = job.height_width
     larger = (height + height // 8, width + width // 8)
@@ -42,7 +42,7 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
                               job.exif_rotate)
         top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
         if lease.training:
-            # all chance comes from (seed, epoch, index), never from random or numpy.random themselves
+            # random numbers come only from (seed, epoch, index), never from the modules random or numpy.random
             random = sample_random(job.seed, lease.epoch, sample.index)
             top = int(random.random() * (larger[0] - height + 1))
             left = int(random.random() * (larger[1] - width + 1))

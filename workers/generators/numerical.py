@@ -1,5 +1,4 @@
-"""The generator ``numerical``: records that are made up, for a logistic regression.
-"""
+"""The generator ``numerical``: random records for a logistic regression."""
 
 from __future__ import generator_stop
 
@@ -12,9 +11,9 @@ from stoker.pipeline.plan import sample_random
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.workers.generators.output import Output
 
-#: The rule behind the labels of ``numerical``: the side of the plane with this normal through the cube's middle.
+#: A record's label says on which side of a plane it lies. The plane goes through (0.5, 0.5, ...); this is its normal.
 WEIGHTS = (3.0, -2.0, 1.0, 0.5, -0.5, -1.0, 2.0, -3.0, 1.5, -1.5)
-#: ... except for this share of the records, which have the other label: nothing can be right more often than 0.9.
+#: This share of the records has the other label, so no model is right more often than 0.9.
 NOISE = 0.1
 
 

@@ -1,5 +1,4 @@
-"""Output: the batch of one lease, made sample by sample and checked against the job.
-"""
+"""Output: the batch of one lease. ``batch_of`` makes it sample by sample, ``check`` compares it with the job."""
 
 from __future__ import generator_stop
 
@@ -13,20 +12,19 @@ from stoker.pipeline.protocol.messages import MAX_REASON, Job, Lease, Sample, Sk
 from stoker.pipeline.storage.folder import BadFile
 
 
-
 class Output(NamedTuple):
     """The batch of one lease."""
 
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
-    skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and the spares that were tried and are bad too
+    skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
-    """The batch of ``lease``; ``make(sample)`` gives the sample's own row for each of ``job.arrays``.
+    """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``.
 
-    A sample for which it raises BadImage is skipped, or replaced by the next of the lease's spares that is none.
-    Raises ValueError if there are not as many rows, or one has not the shape or range that the job says; TypeError if
-    its type does not fit at all, as floats for integers.
+    A sample for which it raises BadFile is skipped, or replaced by the lease's next good replacement. Raises ValueError
+    if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does not, such as
+    floats for integers.
     """
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         made = make(sample)
@@ -45,31 +43,29 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
 
 
 def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
-    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadImage."""
+    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadFile."""
     arrays = tuple(np.empty((len(lease.samples),) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     skipped: List[Skipped] = []
 
-    def is_put(place: int, sample: Sample) -> bool:
+    def is_put(i: int, sample: Sample) -> bool:
         try:
-            put([array[place, ...] for array in arrays], sample)     # views also of what is a single number
+            put([array[i, ...] for array in arrays], sample)     # with the dots, a single number is a view too
         except BadFile as error:
             skipped.append(Skipped(sample.index, str(error)))
             return False
         return True
 
-    missing = [place for place, sample in enumerate(lease.samples) if not is_put(place, sample)]
+    missing = [i for i, sample in enumerate(lease.samples) if not is_put(i, sample)]
     replacements = iter(lease.replacements)
-    missing = [place for place in missing if not any(is_put(place, replacement) for replacement in replacements)]
+    missing = [i for i in missing if not any(is_put(i, replacement) for replacement in replacements)]
     if missing:
         arrays = tuple(np.delete(array, missing, axis=0) for array in arrays)
     return Output(arrays, tuple(skipped))
 
 
 def check(output: Output, lease: Lease, job: Job) -> Output:
-    """``output`` with arrays that are C-contiguous and nobody else's, if it is the batch of ``lease``.
-
-    Raises ValueError with what is wrong if it is not.
-    """
+    """``output`` with C-contiguous arrays that the generator does not use again. Raises ValueError, which says why, if
+    it is not a batch of ``lease``."""
     subject = "generator %r, batch at position %d: " % (job.generator, lease.position)
     if not isinstance(output, Output):
         raise ValueError(subject + "yielded a %s, must be an Output(arrays, skipped)" % type(output).__name__)
@@ -96,10 +92,11 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     count, = counts
     own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
     if produced_indices(own, replacements, [item.index for item in output.skipped], count) is None:
-        raise ValueError(subject + "%d samples and %d skipped, must be %d together, for so many are in the lease%s"
-                         % (count, len(output.skipped), len(own), replacements and " (with %d replacements in place of bad ones: "
-                            "generators.batch_of sees to that)" % len(replacements) or ""))
-    # copied: ZeroMQ sends them later, and a user's generator may fill the same array again by then
+        raise ValueError(subject + "%d samples and %d skipped, must be %d together, as many as are in the lease%s"
+                         % (count, len(output.skipped), len(own),
+                            " (it has %d replacements for bad samples: use generators.output.batch_of)"
+                            % len(replacements) if replacements else ""))
+    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in GENERATORS or not array.flags.c_contiguous)
                         for array in output.arrays),
                   tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))

@@ -1,13 +1,14 @@
-"""The data generators: from leases to arrays. Three are here, by name; ``workers/example.py`` shows a user's own.
+"""The generators ``image`` and ``augmented``: pictures of a folder, decoded and resized.
 
-A generator is a Python generator function that is handed an iterator of leases and the job, and yields exactly one
-``Output`` for each lease, in order. It may keep what it likes between leases (an open file, a decoder), but what
-it yields must depend on nothing but the lease and the job: any worker may be given any lease, and some are given
-twice.
+A generator is a Python generator function that is called with an iterator of leases and the job, and yields exactly one
+``Output`` for each lease, in order. It may keep things between leases (an open file, a decoder), but its output must
+depend on the lease and the job alone: any worker may get any lease, and some leases go to two workers.
+``generators/example.py`` shows a user's own.
 """
 
 from __future__ import generator_stop
 
+from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Optional, Sequence
 
 import numpy as np
@@ -21,38 +22,47 @@ from stoker.workers.cache import Cache
 from stoker.workers.generators.output import Output, fill_batch
 
 
-#: What this host has decoded before, if this process's own command line names a folder for it.
-cache: Optional[Cache] = None
+@dataclass(frozen=True)
+class CachedJob(Job):
+    """A job as a worker process with a cache hands it to a generator. A user's generator that calls ``image`` passes it
+    on, and so uses the cache too."""
+
+    cache: Optional[Cache] = field(default=None, compare=False, repr=False)
+
+
+def with_cache(job: Job, cache: Optional[Cache]) -> Job:
+    """``job`` with the cache in which this process keeps decoded pictures, if any."""
+    return CachedJob(**dict(vars(job), cache=cache)) if cache is not None else job
 
 
 def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """Pictures: uint8 RGB [n, height, width, 3], and their labels int32 [n, 1]. Bad files are skipped,
-    or replaced if the lease has spares."""
+    """Pictures, uint8 RGB [n, height, width, 3], and their labels, int32 [n, 1]. Bad files are skipped, or replaced if
+    the lease has replacements."""
     check_root(job.data_root, job.probes)
     for lease in leases:
         yield _pictures(lease, job, augment=False)
 
 
 def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """As ``image``; what is for training is varied as well, each sample differently in every epoch."""
+    """As ``image``; pictures for training are also augmented, each sample differently in every epoch."""
     check_root(job.data_root, job.probes)
     for lease in leases:
         yield _pictures(lease, job, augment=lease.training)
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
-    kept = cache if cache is not None and cache.use(job) else None
+    cache = job.cache if isinstance(job, CachedJob) and job.cache is not None and job.cache.use(job) else None
 
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
-        place = resolve(job.data_root, sample.path, job.follow_links)
+        path = resolve(job.data_root, sample.path, job.follow_links)
         pixels, label = rows
         picture = None
-        if kept is None:
-            picture = images.load(place, job.height_width, job.decode, job.exif_rotate)
-        elif not kept.get(place, pixels):
-            data, status = images.read(place)
+        if cache is None:
+            picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
+        elif not cache.get(path, pixels):
+            data, status = images.read(path)
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
-            kept.put(place, status, picture.tobytes(), sample.index)
+            cache.put(path, status, picture.tobytes(), sample.index)
         if augment:
             picture = images.augment(picture or Image.fromarray(pixels),
                                      sample_random(job.seed, lease.epoch, sample.index))
@@ -60,5 +70,3 @@ def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
             pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
         label[:] = sample.label
     return fill_batch(lease, job, put)
-
-

@@ -1,5 +1,6 @@
 """One fault in one worker process, put in from outside: imported by every interpreter that has this folder on its
-PYTHONPATH, before any of its own code. Python 3.6 and newer; on 3.6 there is no sys.argv yet.
+PYTHONPATH (``processes.python_with_path``), before any of its own code. Python 3.6 and newer; on 3.6 there is no
+sys.argv yet.
 
 FAULT_WHERE, FAULT_HOW and FAULT_STEP say what is wanted, FAULT_FOLDER takes the proof: the file ``struck`` with pid and
 name of the worker that was hit. It is made once and for all, so no other worker and no successor is hit again.
@@ -151,13 +152,13 @@ def pushing():
 
 def idle():
     """Holds no lease, and has not for a while."""
-    from stoker.workers.session import WorkerSession
+    from stoker.workers.session import SessionState, WorkerSession
 
     since = [None]
 
     @_around(WorkerSession, "tick")
     def tick(original, session, now):
-        if session.state != "SERVING" or session._work is not None or session._held:
+        if session.state is not SessionState.SERVING or session._work is not None or session._waiting:
             since[0] = None
         elif since[0] is None:
             since[0] = now
@@ -169,7 +170,7 @@ def idle():
 def draining():
     """SIGTERM has come and the trainer was told; the generator is at the step."""
     from stoker.workers.generators import pictures as module
-    from stoker.workers.session import WorkerSession
+    from stoker.workers.session import SessionState, WorkerSession
 
     sessions = []
 
@@ -182,7 +183,7 @@ def draining():
     def pictures(original, lease, *args, **kwargs):
         if lease.position == STEP and not _struck():
             os.kill(os.getpid(), signal.SIGTERM)
-            _wait_until(lambda: sessions[0].state == "DRAINING")
+            _wait_until(lambda: sessions[0].state is SessionState.DRAINING)
             strike()
         return original(lease, *args, **kwargs)
 
@@ -214,6 +215,6 @@ def _arguments():
 
 
 if "stoker.workers.process" in _arguments():
-    NAME = _arguments()[_arguments().index("--name") + 1]
+    NAME = _arguments()[_arguments().index("stoker.workers.process") + 1]
     HOW, FOLDER, STEP = os.environ["FAULT_HOW"], os.environ["FAULT_FOLDER"], int(os.environ["FAULT_STEP"])
     globals()[os.environ["FAULT_WHERE"]]()

@@ -1,4 +1,5 @@
-"""Slow workers, for whatever has this folder on its PYTHONPATH: SLOW_WHERE ('storage' or 'augment') takes SLOW_S more.
+"""Slow workers, for interpreters with this folder on their PYTHONPATH (``processes.python_with_path``): each call of
+SLOW_WHERE, which is 'storage' or 'augment', takes SLOW_S more.
 
 Below Stoker's own functions, so that what they measure is what is slow. Python 3.6 and newer.
 """

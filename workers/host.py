@@ -1,0 +1,179 @@
+"""Runs the worker processes of this host: carries out what ``Supervisor`` decides.
+
+It spawns and kills processes, and waits for signals and for the end of processes. Two callers: the command line
+(``workers/cli.py``), and the trainer, which starts ``main`` here in a process of its own.
+"""
+
+import ctypes
+import importlib.util
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Dict, NamedTuple, Sequence
+
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import WorkerOptions
+from stoker.workers import cache_folder
+from stoker.workers.launch import LAUNCH
+from stoker.workers.session import EXIT_CONFIG, EXIT_FAILED
+from stoker.workers.supervisor import Effect, Signal, Spawn, Supervisor
+
+DRAIN_S = 10.0         # how long a worker may take to finish the step in work before it is killed
+PARENT_CHECK_INTERVAL_S = 1.0
+PR_SET_PDEATHSIG = 1
+STARTED, ENDED = b"started\n", b"ended\n"       # what a worker writes into its pipe
+PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
+
+
+def die_with_parent() -> None:
+    """Asks the kernel for SIGKILL when the parent dies, which ends a suspended process too. Linux only; elsewhere the
+    process notices by itself."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (AttributeError, OSError):
+        pass
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Child(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    status_fd: int
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 64)
+    except BlockingIOError:          # a fork of the dead worker holds the other end
+        return b""
+
+
+def note(text: str) -> None:
+    """Prints a line for the user."""
+    print("stoker-worker: %s" % text, file=sys.stderr, flush=True)
+
+
+def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
+    """Checks what can be checked once for all processes, and supervises them. Returns the exit code."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        note("error: %s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
+        return EXIT_CONFIG
+    if options.cache is not None:
+        try:
+            cache_folder.check(options.cache, options.cache_gb)
+        except ConfigError as error:
+            note("error: %s" % error)
+            return EXIT_CONFIG
+        except BlockingIOError:                  # locked at the moment: the workers try again
+            pass
+        except OSError as error:
+            note("no cache: %s: %s; samples are decoded every time" % (options.cache, cache_folder.reason(error)))
+            options = replace(options, cache=None)
+    return supervise(processes, options, DRAIN_S, lifeline)
+
+
+def supervise(processes: int, options: WorkerOptions, drain_s: float, lifeline: bool) -> int:
+    """Runs ``processes`` workers until they are done, or until SIGTERM or SIGINT. Returns the exit code.
+
+    With ``lifeline``, the end of standard input kills the workers at once, and a number that comes in there changes
+    how many they are. To be called in the main thread of a process of its own.
+    """
+    supervisor = Supervisor(processes, options.once, drain_s)
+    parent = os.getppid()   # a fork of it may hold the lifeline's other end
+    children: Dict[int, _Child] = {}     # by slot
+    status: Dict[int, bytes] = {}        # by slot: what its process has written into the pipe
+    wake_read, wake_write = socket.socketpair()
+    for end in (wake_read, wake_write):
+        end.setblocking(False)
+    signal.set_wakeup_fd(wake_write.fileno())
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(signum, lambda signum, frame: None)   # without a handler, there is no wake-up
+    name = "%s:%d" % (socket.gethostname(), os.getpid())   # one host may have several supervisors
+
+    def spawn(i: int, last_exit: str) -> None:
+        status_read, status_write = os.pipe()
+        os.set_blocking(status_read, False)
+        command = [sys.executable, LAUNCH, "stoker.workers.process", "%s/%d" % (name, i), last_exit,
+                   str(os.getpid()), str(status_write), options.to_json()]
+        # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
+        # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
+                                       start_new_session=True, preexec_fn=die_with_parent)
+        finally:
+            os.close(status_write)
+        children[i], status[i] = _Child(process, status_read), b""
+
+    def carry_out(effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Spawn):
+                spawn(effect.slot, effect.last_exit)
+            elif isinstance(effect, Signal):
+                if effect.slot in children:
+                    children[effect.slot].process.send_signal(effect.signum)
+            else:
+                note(effect.text)
+
+    try:
+        while supervisor.exit_code is None:
+            now = time.monotonic()
+            carry_out(supervisor.tick(now))
+            deadline = supervisor.next_deadline(now)
+            timeout_s = PARENT_CHECK_INTERVAL_S if deadline is None else (
+                min(PARENT_CHECK_INTERVAL_S, max(0.0, deadline - time.monotonic())))
+            slot_of = {child.status_fd: i for i, child in children.items()}
+            readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(slot_of), [], [],
+                                     timeout_s)[0]
+            now = time.monotonic()
+            if lifeline and os.getppid() != parent:
+                return EXIT_FAILED               # the parent is gone; ``finally`` kills
+            if sys.stdin in readable:
+                line = os.read(0, 4096)
+                if not line:
+                    return EXIT_FAILED
+                numbers = [int(word) for word in line.split() if word.isdigit()]
+                carry_out(supervisor.resize(max(1, numbers[-1]), now) if numbers else [])
+            for fd in [fd for fd in readable if fd in slot_of]:
+                i = slot_of[fd]
+                status[i] += _read(fd)
+                if status[i].startswith(STARTED):
+                    supervisor.started(i, now)
+            if wake_read in readable:
+                for number in wake_read.recv(4096):
+                    if number in (signal.SIGTERM, signal.SIGINT):
+                        carry_out(supervisor.asked_to_stop(now))
+            for i, child in list(children.items()):
+                returncode = child.process.poll()
+                if returncode is not None:
+                    status[i] += _read(child.status_fd)
+                    os.close(child.status_fd)
+                    del children[i]
+                    carry_out(supervisor.exited(i, returncode, status.pop(i).endswith(ENDED), now))
+        return supervisor.exit_code
+    except (OSError, ValueError) as error:       # ValueError: select's limit of about a thousand
+        note("cannot run %d processes: %s (see ulimit -n and ulimit -u)" % (processes, error))
+        return EXIT_FAILED
+    finally:
+        for child in children.values():
+            child.process.kill()
+        for child in children.values():
+            child.process.wait()
+            os.close(child.status_fd)
+        signal.set_wakeup_fd(-1)
+        wake_read.close()
+        wake_write.close()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The entry for the trainer's own workers: (number of processes, options as JSON). Returns the exit code."""
+    processes, options = argv
+    return run(WorkerOptions.from_json(options), int(processes), lifeline=True)

@@ -1,0 +1,78 @@
+"""Runs a module of Stoker in a process that imports nothing by mistake from the folder in which it runs.
+
+    PYTHON .../stoker/workers/launch.py stoker.workers.process ARGUMENT...
+
+The trainer and the supervisor start this file by its path. ``python -m`` would put the current folder first in
+``sys.path``, and a user's ``queue.py`` there would hide the standard library's. This way, a process also runs the same
+copy of Stoker as its parent, even if its interpreter has another Stoker installed, or none.
+
+``sys.path`` is then: the interpreter's own folders, and last the folders in which a user's generator may lie.
+"""
+
+import os
+import sys
+from typing import List, Optional, Sequence
+
+LAUNCH = os.path.abspath(__file__)     # before anybody changes the current folder
+
+
+def repair_path() -> None:
+    """Removes this file's folder from ``sys.path``, and moves the current folder to its end."""
+    try:
+        current: Optional[str] = os.getcwd()
+    except OSError:                     # the folder was deleted
+        current = None
+    removed = [os.path.dirname(LAUNCH)] + ([current] if current else [])
+    removed = [os.path.realpath(folder) for folder in removed]
+    sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed]
+    if current:
+        sys.path.append(current)
+
+
+def _import_stoker() -> None:
+    """Imports the package ``stoker`` that this file belongs to. The folder around it, perhaps site-packages of another
+    Python, does not get into ``sys.path``."""
+    if "stoker" in sys.modules:         # a sitecustomize.py has imported it
+        return
+    import importlib.util               # not before ``repair_path``
+    package = os.path.dirname(os.path.dirname(LAUNCH))
+    if os.path.isfile(os.path.join(package, "stoker", "__init__.py")):     # a checkout: stoker/workers is a link
+        package = os.path.join(package, "stoker")
+    spec = importlib.util.spec_from_file_location("stoker", os.path.join(package, "__init__.py"),
+                                                  submodule_search_locations=[package])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["stoker"] = module
+    spec.loader.exec_module(module)
+
+
+def _program_folders() -> List[str]:
+    """The folders from which the trainer's program imports its own modules: see ``trainer/local_workers.py``."""
+    import json
+
+    from stoker.pipeline.options import PROGRAM_PATH
+    if PROGRAM_PATH not in os.environ:                  # started by hand
+        return []
+    program = json.loads(os.environ[PROGRAM_PATH])
+    same_python = program["version"] == list(sys.version_info[:2])
+    folders: List[str] = program["folders"] + (program["pythonpath"] if same_python else [])
+    return folders
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
+    repair_path()
+    import importlib
+    try:
+        _import_stoker()
+        sys.path += [folder for folder in _program_folders() if folder not in sys.path]
+        module = importlib.import_module(argv[0])
+    except ImportError as error:
+        sys.exit("stoker-worker: error: %s cannot run workers (%s: %s): install what is missing there, or name "
+                 "another interpreter" % (sys.executable, type(error).__name__, error))
+    code: int = module.main(argv[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
