@@ -61,7 +61,7 @@ def is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The content of the batches of a run. Raises ConfigError.
+    """The content of the batches of a run. Raises ConfigError. Example: ``stoker.JobOptions("augmented", (96, 128))``.
 
     ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
     ``decode``: 'exact' gives the same bits as ``Image.open(f).resize(size).convert('RGB')``. The others decode JPEGs at
@@ -112,7 +112,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported. All times are in seconds. Raises ConfigError.
+    """How the batches of a run are transported. All times are in seconds. Raises ConfigError. Example:
+    ``stoker.StreamOptions(prefetch=64, audit="audit.jsonl")``.
 
     ``bind``: the trainer's ZeroMQ address; with port ``*``, a free port is chosen. ``prefetch``: at most so many steps
     are leased or buffered at once; ``prefetch_mb``: at most so many times 2**20 bytes, for large batches. ``lease_s``:

@@ -45,7 +45,8 @@ def random_state(*key: Key) -> "np.random.RandomState":
 
 
 def sample_random(seed: int, epoch: int, index: int) -> random.Random:
-    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's."""
+    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's. Example:
+    ``stoker.sample_random(job.seed, lease.epoch, sample.index).random()``."""
     return random.Random(sample_seed(seed, epoch, index))
 
 

@@ -22,7 +22,8 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
+    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``. Example:
+    ``stoker.scan_folder("photos").classes``."""
 
     root: str                              # absolute folder; '' for generated records
     classes: Tuple[str, ...]

@@ -23,7 +23,7 @@ LINK_OUT = "link that leads out of the dataset (--follow-links follows it)"
 
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
-    """The images below ``root``, ordered by the bytes of their paths.
+    """The images below ``root``, ordered by the bytes of their paths. Example: ``stoker.scan_folder("photos", "dog")``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes. With ``label_word``, folders have no meaning: a path below root that contains the

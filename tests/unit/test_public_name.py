@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 
 import pytest
 
@@ -25,6 +26,17 @@ def test_a_public_name_is_the_object_of_its_home(name):
     home, = [home for home, names in stoker._HOMES.items() if name in names]
     assert getattr(stoker, name) is getattr(importlib.import_module(home), name)
     assert getattr(stoker, name).__module__ == home, "%s is only imported there" % name
+
+
+@pytest.mark.parametrize("name", stoker.__all__)
+def test_a_public_name_is_documented_with_an_example(name):
+    public = getattr(stoker, name)
+    text = inspect.cleandoc((vars(public).get("__doc__") if inspect.isclass(public) else public.__doc__) or "")
+    inline = re.findall(r"Example:\s``([^`]+)``", text)
+    block = re.findall(r"(?m)(?:^ {4}.*\n?)+", text)
+    assert inline or [lines for lines in block if "stoker." in lines], "no example in %r" % text
+    for code in inline:
+        compile(("try: pass\n" if code.startswith("except ") else "") + code, name, "exec")
 
 
 def test_dir_lists_the_public_names_and_others_are_an_attribute_error():
