@@ -30,7 +30,7 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 class Sample(NamedTuple):
-    """One example of a dataset: all that a worker needs to produce it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
+    """One example of a dataset, as a worker needs it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
 
     index: int  # type: ignore[assignment]  # its number in the dataset; hides tuple.index
     path: str   # relative to the dataset's root, '/' between parts; the decimal number of a generated record
