@@ -10,7 +10,7 @@ from stoker.pipeline.protocol.messages import Skipped, Timings
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, ready to be fed. Example: ``session.run(train_op, stoker.feed_dict(batch, images, labels))``.
+    """One batch, ready to be fed: ``session.run(train, {images: batch.images, labels: batch.labels})``.
 
     ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical), ``labels``: int32 [n, 1];
     64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the batch size,

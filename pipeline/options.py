@@ -61,15 +61,10 @@ def is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """The content of the batches of a run. Raises ConfigError. Example: ``stoker.JobOptions("augmented", (96, 128))``.
+    """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
-    ``generator``: one of GENERATORS, or ``module:function``. ``image_size``: (height, width) in pixels.
-    ``decode``: 'exact' gives the same bits as ``Image.open(f).resize(size).convert('RGB')``. The others decode JPEGs at
-    a reduced scale: 'fast' at twice the size or more, 'fastest' at the size or more, 'sampled' without antialiasing.
-    ``on_bad_image``: how to treat a file that cannot be decoded: 'skip' (its batch is smaller), 'replace' (in training,
-    another sample of the epoch is used instead), or 'raise' (the run ends). ``exif_rotate``: pictures are turned
-    upright according to their EXIF data. ``follow_links``: files outside the folder to which its links lead are samples
-    too.
+    ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them.
     """
 
     generator: str = "image"
@@ -112,18 +107,11 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported. All times are in seconds. Raises ConfigError. Example:
-    ``stoker.StreamOptions(prefetch=64, audit="audit.jsonl")``.
+    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
 
-    ``bind``: the trainer's ZeroMQ address; with port ``*``, a free port is chosen. ``prefetch``: at most so many steps
-    are leased or buffered at once; ``prefetch_mb``: at most so many times 2**20 bytes, for large batches. ``lease_s``:
-    a worker that is silent for so long loses its leases. ``worker_timeout_s``: the run ends if there is no worker for
-    so long. ``batch_timeout_s``: the run ends if the next batch takes longer, even if there are workers. ``stall_s``: a
-    wait of this length is reported. ``audit``: this file gets one JSON line per training step handed out.
-    ``bad_samples``: this file gets one line per bad file (see ``pipeline/monitoring/bad_samples.py``). ``health_file``:
-    this file is touched once a second while the stream lives (see ``pipeline/monitoring/health.py``). ``keys``: the
-    folder that ``stoker-keys`` made: only workers with its keys may connect, and the traffic is encrypted.
-    ``insecure``: every host that can reach ``bind`` may connect, without keys.
+    Names that end in ``_s`` are seconds, ``prefetch_mb`` counts 2**20 bytes. After a wait of ``stall_s`` for a batch,
+    the log gets a line. ``bad_samples`` is a file that gets one line per bad file: see
+    ``pipeline/monitoring/bad_samples.py``. ``stoker-train --help`` explains the other fields.
     """
 
     bind: str = "tcp://127.0.0.1:*"

@@ -45,8 +45,10 @@ def random_state(*key: Key) -> "np.random.RandomState":
 
 
 def sample_random(seed: int, epoch: int, index: int) -> random.Random:
-    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's. Example:
-    ``stoker.sample_random(job.seed, lease.epoch, sample.index).random()``."""
+    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's.
+
+    In a generator: ``flip = sample_random(job.seed, lease.epoch, sample.index).random() < 0.5``.
+    """
     return random.Random(sample_seed(seed, epoch, index))
 
 

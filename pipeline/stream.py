@@ -52,6 +52,10 @@ class BatchStream:
     """The batches of a plan, each exactly once and in order. A context manager and its own iterator. Example:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
+        with open_stream("photos/") as stream:
+            for batch in stream:
+                print(batch.step, len(batch))
+
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
     cannot be produced any more. Iterate from one thread only.
     """
@@ -192,12 +196,10 @@ class BatchStream:
         start = reported = self._clock.now()
         try:
             while not self.interrupted:
-                batch, error = self._ready.get(position), self._error
-                if batch is None and error is None:
-                    with self._condition:
-                        if position not in self._ready and self._error is None:
-                            self._clock.wait(self._condition, CHECK_INTERVAL_S)
-                        batch, error = self._ready.get(position), self._error
+                with self._condition:
+                    if position not in self._ready and self._error is None:
+                        self._clock.wait(self._condition, CHECK_INTERVAL_S)
+                    batch, error = self._ready.get(position), self._error
                 if batch is not None:
                     return batch
                 if error is not None:

@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import FrameType
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import configargparse
 
@@ -17,6 +17,8 @@ from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB,
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import LocalOptions, open_dataset, start_stream
+
+Options = TypeVar("Options", JobOptions, StreamOptions)
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
@@ -54,87 +56,84 @@ def _parser() -> configargparse.ArgumentParser:
                "stoker-worker)\n"
                "Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,\n"
                "SIGTERM after a checkpoint.")
-    group = parser.add_argument_group("data")
-    group.add_argument("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
-    group.add_argument("--label-word", metavar="WORD",
-                       help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
-    group.add_argument("--generator", default=JobOptions.generator, metavar="NAME",
-                       help="one of %s, or your own as module:function" % ", ".join(GENERATORS))
-    group.add_argument("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
-                       help="height and width in pixels to which images are resized (default: %d)"
-                            % JobOptions.image_size[0])
-    group.add_argument("--decode", choices=DECODERS, default=JobOptions.decode,
-                       help="exact: bit for bit what Image.open(f).resize(size).convert('RGB') gives. The others "
-                            "decode JPEGs at reduced scale. fast: to at least twice the size, then bicubic. fastest: "
-                            "to at least the size, then bilinear. sampled: to at least 0.7 of it, without antialiasing")
-    group.add_argument("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
-    group.add_argument("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
-                       help="a file that is no picture: skip makes its batch smaller; replace uses another sample of "
-                            "the epoch in its place, in training; raise ends the run")
-    group.add_argument("--samples", type=int, default=10000, metavar="N",
-                       help="number of records that the generator numerical makes")
-    group.add_argument("--validation-split", type=float, default=0.2, metavar="SHARE",
-                       help="share of each class that is held out for the evaluation after each epoch")
 
-    group = parser.add_argument_group("training")
-    group.add_argument("--batch-size", type=int, default=JobOptions.batch_size, metavar="N", help="samples per step")
-    group.add_argument("--epochs", type=int, default=5, metavar="N",
-                       help="total number of epochs, including those before a checkpoint")
-    group.add_argument("--feed", choices=("direct", "staged"), default="direct",
-                       help="staged copies the next batch to the device while a step is computed. That hides the copy "
-                            "to a GPU and needs memory for one more batch there; results are the same bit for bit")
-    group.add_argument("--seed", type=int, default=JobOptions.seed, metavar="N",
-                       help="seed of shuffling, augmentation and initial weights")
+    add = parser.add_argument_group("data").add_argument
+    add("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
+    add("--label-word", metavar="WORD",
+        help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
+    add("--generator", default=JobOptions.generator, metavar="NAME",
+        help="one of %s, or your own as module:function" % ", ".join(GENERATORS))
+    add("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
+        help="height and width in pixels to which images are resized (default: %d)" % JobOptions.image_size[0])
+    add("--decode", choices=DECODERS, default=JobOptions.decode,
+        help="exact: bit for bit what Image.open(f).resize(size).convert('RGB') gives. The others decode JPEGs at "
+             "reduced scale. fast: to at least twice the size, then bicubic. fastest: to at least the size, then "
+             "bilinear. sampled: to at least 0.7 of it, without antialiasing")
+    add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
+        help="a file that is no picture: skip makes its batch smaller; replace uses another sample of the epoch in its "
+             "place, in training; raise ends the run")
+    add("--samples", type=int, default=10000, metavar="N", help="number of records that the generator numerical makes")
+    add("--validation-split", type=float, default=0.2, metavar="SHARE",
+        help="share of each class that is held out for the evaluation after each epoch")
 
-    group = parser.add_argument_group("workers")
-    group.add_argument("--workers", type=number_of_workers, default=AUTO, metavar="N",
-                       help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, "
-                            "such that the training waits at most 1%% of its time. 0: only workers that you start "
-                            "elsewhere. The closing line tells how many are needed: time per batch / time per step")
-    group.add_argument("--worker-python", metavar="FILE",
-                       help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's "
-                            "own)")
-    group.add_argument("--follow-links", action="store_true",
-                       help="also use files outside of DATA that links in DATA lead to; workers that you start "
-                            "elsewhere must permit it with their own --follow-links")
-    group.add_argument("--cache", metavar="DIR",
-                       help="the local workers keep decoded images in this folder, on a local disk: from the second "
-                            "epoch on, in this run and in later ones, they are not decoded again. For the generators "
-                            "image and augmented, and your own that call them; needs the package lmdb in the workers' "
-                            "interpreter")
-    group.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
-                       help="size limit of the cache folder, in 2**30 bytes")
-    group.add_argument("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
-                       help="address to which workers connect; port * chooses a free one. An address that other hosts "
-                            "can reach needs --keys")
-    group.add_argument("--keys", metavar="DIR",
-                       help="folder of keys that stoker-keys made: only workers with one of these keys can connect, "
-                            "and all traffic is encrypted")
-    group.add_argument("--insecure", action="store_true",
-                       help="permit an address that other hosts can reach, without keys: every host that reaches it "
-                            "can be a worker and see the pictures. Only for a network that you trust")
-    group.add_argument("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
-                       help="most steps that are leased or buffered at once; at least two per worker process")
-    group.add_argument("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
-                       help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
-    group.add_argument("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
-                       help="seconds without a sign of life after which a worker loses its steps to others")
-    group.add_argument("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
-                       help="seconds without any worker after which the run ends")
-    group.add_argument("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
-                       help="seconds of waiting for the next batch after which the run ends")
+    add = parser.add_argument_group("training").add_argument
+    add("--batch-size", type=int, default=JobOptions.batch_size, metavar="N", help="samples per step")
+    add("--epochs", type=int, default=5, metavar="N",
+        help="total number of epochs, including those before a checkpoint")
+    add("--feed", choices=("direct", "staged"), default="direct",
+        help="staged copies the next batch to the device while a step is computed. That hides the copy to a GPU and "
+             "needs memory for one more batch there; results are the same bit for bit")
+    add("--seed", type=int, default=JobOptions.seed, metavar="N",
+        help="seed of shuffling, augmentation and initial weights")
 
-    group = parser.add_argument_group("output")
-    group.add_argument("--checkpoint-dir", metavar="DIR",
-                       help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
-    group.add_argument("--checkpoint-secs", type=float, default=30.0, metavar="S",
-                       help="seconds between checkpoints; each epoch ends with one as well")
-    group.add_argument("--audit", metavar="FILE",
-                       help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, "
-                            "worker, attempt, and used (the samples in the batch, if they are not all of indices)")
-    group.add_argument("--health-file", metavar="FILE",
-                       help="touch this file once a second while the stream lives. For the health check of a "
-                            "container: python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
+    add = parser.add_argument_group("workers").add_argument
+    add("--workers", type=number_of_workers, default=AUTO, metavar="N",
+        help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that the "
+             "training waits at most 1%% of its time. 0: only workers that you start elsewhere. The closing line tells "
+             "how many are needed: time per batch / time per step")
+    add("--worker-python", metavar="FILE",
+        help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
+    add("--follow-links", action="store_true",
+        help="also use files outside of DATA that links in DATA lead to; workers that you start elsewhere must permit "
+             "it with their own --follow-links")
+    add("--cache", metavar="DIR",
+        help="the local workers keep decoded images in this folder, on a local disk: from the second epoch on, in this "
+             "run and in later ones, they are not decoded again. For the generators image and augmented, and your own "
+             "that call them; needs the package lmdb in the workers' interpreter")
+    add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
+        help="size limit of the cache folder, in 2**30 bytes")
+    add("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
+        help="address to which workers connect; port * chooses a free one. An address that other hosts can reach needs "
+             "--keys")
+    add("--keys", metavar="DIR",
+        help="folder of keys that stoker-keys made: only workers with one of these keys can connect, and all traffic "
+             "is encrypted")
+    add("--insecure", action="store_true",
+        help="permit an address that other hosts can reach, without keys: every host that reaches it can be a worker "
+             "and see the pictures. Only for a network that you trust")
+    add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
+        help="most steps that are leased or buffered at once; at least two per worker process")
+    add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
+        help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
+        help="seconds without a sign of life after which a worker loses its steps to others")
+    add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
+        help="seconds without any worker after which the run ends")
+    add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
+        help="seconds of waiting for the next batch after which the run ends")
+
+    add = parser.add_argument_group("output").add_argument
+    add("--checkpoint-dir", metavar="DIR",
+        help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
+    add("--checkpoint-secs", type=float, default=30.0, metavar="S",
+        help="seconds between checkpoints; each epoch ends with one as well")
+    add("--audit", metavar="FILE",
+        help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
+             "and used (the samples in the batch, if they are not all of indices)")
+    add("--health-file", metavar="FILE",
+        help="touch this file once a second while the stream lives. For the health check of a container: python -m "
+             "stoker.pipeline.monitoring.health FILE fails if the file is old")
     return parser
 
 
@@ -150,12 +149,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
-    job = JobOptions(args.generator, args.image_size, args.batch_size, args.seed, args.decode,
-                     args.on_bad_image, args.exif_rotate, args.follow_links)
-    options = StreamOptions(bind=args.bind, prefetch=args.prefetch, prefetch_mb=args.prefetch_mb, lease_s=args.lease_s,
-                            worker_timeout_s=args.worker_timeout_s, batch_timeout_s=args.batch_timeout_s,
-                            audit=args.audit, health_file=args.health_file, keys=args.keys,
-                            insecure=args.insecure)
+    job, options = _options(JobOptions, args), _options(StreamOptions, args)
     local = LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
@@ -203,6 +197,11 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
           flush=True)
     lock.close()
     return EXIT_TERMINATED if result.stopped else 0
+
+
+def _options(cls: Type[Options], args: argparse.Namespace) -> Options:
+    """The options of ``cls`` that the command line has; the others keep their defaults."""
+    return cls(**{field.name: getattr(args, field.name) for field in fields(cls) if hasattr(args, field.name)})
 
 
 def _data(args: Any) -> Union[str, int]:

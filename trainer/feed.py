@@ -64,9 +64,9 @@ def open_stream(data: Union[Path, int, Dataset], *, generator: str = JobOptions.
                 cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
-        with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
+        with open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
             for batch in stream:
-                session.run(train, stoker.feed_dict(batch, images, labels))
+                session.run(train, feed_dict(batch, images, labels))
 
     ``data``: a folder with one sub-folder per class, or, for the generator ``numerical``, the number of records, or a
     Dataset. ``label_word``: instead of classes by folder, label 1 if that word is in a path below the folder, else 0.
@@ -124,6 +124,5 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:
-    """``batch`` as the values of the placeholders ``inputs`` and ``labels``, without a copy. Example:
-    ``session.run(train_op, stoker.feed_dict(batch, images, labels))``."""
+    """``batch`` as the values of two placeholders, without a copy: ``session.run(train, feed_dict(batch, x, y))``."""
     return {inputs: batch.images, labels: batch.labels}

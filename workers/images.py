@@ -58,8 +58,7 @@ def load(path: Union[str, bytes, SamplePath], size: Tuple[int, int], decode: str
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
-    image: Image.Image = decoded(read(path)[0], size, decode, exif_rotate)
-    return image
+    return decoded(read(path)[0], size, decode, exif_rotate)
 
 
 @timed("decode")

@@ -5,6 +5,7 @@ is removed. Every line is written to the operating system before its step is tra
 """
 
 import fcntl
+from contextlib import ExitStack
 
 from stoker.pipeline.errors import ConfigError, RunFailed
 
@@ -18,18 +19,13 @@ class StepLog:
         """Raises ConfigError if the file cannot be written, is in use by another trainer, or has another format."""
         self._path = path
         try:
-            self._file = open(path, "ab", 0)
+            with ExitStack() as undo:
+                self._file = undo.enter_context(open(path, "ab", 0))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._keep = self._bytes_to_keep()
+                undo.pop_all()
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._keep = self._bytes_to_keep()
-        except OSError as error:
-            self._file.close()
-            raise ConfigError(self._problem(error)) from error
-        except ConfigError:
-            self._file.close()
-            raise
 
     def _bytes_to_keep(self) -> int:
         """How many bytes at the beginning of the file stay. Raises ConfigError if the file has another format."""

@@ -22,8 +22,10 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``. Example:
-    ``stoker.scan_folder("photos").classes``."""
+    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``.
+
+    ``scan_folder("photos/").split(0.2, seed=0)`` gives two of them.
+    """
 
     root: str                              # absolute folder; '' for generated records
     classes: Tuple[str, ...]
@@ -80,17 +82,17 @@ class Dataset:
         if not self.root:
             return "%s generated records" % format(len(self), ",")
         lines = ["%s: %s images in %s classes"
-                 % (_shown(self.root), format(len(self), ","), format(len(self.classes), ","))]
+                 % (printable_path(self.root), format(len(self), ","), format(len(self.classes), ","))]
         counts = Counter(self.labels)
         ranked = sorted(range(len(self.classes)), key=lambda number: -counts[number])
-        rows = [(_shown(self.classes[number]), format(counts[number], ",")) for number in ranked]
+        rows = [(printable_path(self.classes[number]), format(counts[number], ",")) for number in ranked]
         if len(rows) > 10:
             rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
         width = max(len(name) for name, _ in rows)
         lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
         if self.left_out:
             lines.append("left out: %s" % format(len(self.left_out), ","))
-            lines += ["  %s" % line for line in _reasons(self.left_out)]
+            lines += ["  %s" % line for line in reasons_of(self.left_out)]
         return "\n".join(lines)
 
 
@@ -105,16 +107,16 @@ class Splits(NamedTuple):
         return self.training if training else self.validation
 
 
-def _reasons(left_out: Sequence[LeftOut]) -> List[str]:
+def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:
     """A line for each reason, the most frequent first, with its number and an example."""
     first: Dict[str, str] = {}
     for path, why in left_out:
         first.setdefault(why, path)
-    return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", _shown(first[why]))
+    return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", printable_path(first[why]))
             for why, count in Counter(why for _, why in left_out).most_common()]
 
 
-def _shown(name: str) -> str:
+def printable_path(name: str) -> str:
     """A printable form of a file name, which may contain any byte."""
     text = os.fsencode(name).decode(sys.getfilesystemencoding(), "backslashreplace")
     return text if text.isprintable() else ascii(text)[1:-1]

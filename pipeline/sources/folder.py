@@ -8,7 +8,7 @@ from collections import Counter
 from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
-from stoker.pipeline.sources.dataset import Dataset, LeftOut, _reasons, _shown
+from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of, printable_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -23,7 +23,7 @@ LINK_OUT = "link that leads out of the dataset (--follow-links follows it)"
 
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
-    """The images below ``root``, ordered by the bytes of their paths. Example: ``stoker.scan_folder("photos", "dog")``.
+    """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes. With ``label_word``, folders have no meaning: a path below root that contains the
@@ -42,7 +42,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         paths = [path for path in paths if "/" in path]
     left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     if not paths:
-        raise DatasetError("dataset folder %s %s" % (_shown(root), _no_image(left_out)))
+        raise DatasetError("dataset folder %s %s" % (printable_path(root), _no_image(left_out)))
     paths.sort(key=os.fsencode)
     if label_word is None:
         names = [path.split("/", 1)[0] for path in paths]
@@ -80,7 +80,7 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
                 found = list(entries)
         except OSError as error:
             if not folder:
-                raise DatasetError("dataset folder %s %s" % (_shown(root), _unreadable(root, error))) from error
+                raise DatasetError("dataset folder %s %s" % (printable_path(root), _unreadable(root, error))) from error
             left_out.append((folder[:-1], "cannot be read: %s" % error.strerror))
             continue
         inside = above | {identity}
@@ -125,15 +125,15 @@ def _check_classes(dataset: Dataset, label_word: Optional[str]) -> None:
     counts = Counter(dataset.labels)
     if len(counts) > 1:
         return
-    root, images, left_out = _shown(dataset.root), format(len(dataset), ","), _left_out(dataset.left_out)
+    root, images, left_out = printable_path(dataset.root), format(len(dataset), ","), _left_out(dataset.left_out)
     if label_word is not None:
         raise DatasetError("the label word '%s' is in %s of the %s paths below %s: training needs images of both "
                            "classes, so give a word that only some paths contain"
-                           % (_shown(label_word), "all" if counts[1] else "none", images, root))
+                           % (printable_path(label_word), "all" if counts[1] else "none", images, root))
     raise DatasetError("dataset folder %s has a single class, '%s' with %s images, and training needs two%s: put "
                        "the images of each class into a folder of their own directly below it, or label them by a "
                        "word in their paths (--label-word WORD)"
-                       % (root, _shown(dataset.classes[0]), images, left_out))
+                       % (root, printable_path(dataset.classes[0]), images, left_out))
 
 
 def _no_image(left_out: Sequence[LeftOut]) -> str:
@@ -153,11 +153,11 @@ def _unreadable(root: str, error: OSError) -> str:
         above = root
         while not os.path.isdir(above):
             above = os.path.dirname(above)
-        return "does not exist (%s does): check its name, and whether its disk is mounted" % _shown(above)
+        return "does not exist (%s does): check its name, and whether its disk is mounted" % printable_path(above)
     if isinstance(error, NotADirectoryError):
         return "is no folder: give the folder that contains a folder of images for each class"
     return "cannot be read (%s): give this user the permission to read and enter it" % error.strerror
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
-    return " (left out: %s)" % "; ".join(_reasons(left_out)) if left_out else ""
+    return " (left out: %s)" % "; ".join(reasons_of(left_out)) if left_out else ""

@@ -3,9 +3,8 @@
     python -m stoker.pipeline.sources.sample_data sample-data [--count 2000] [--seed 0]
 
 Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/`` its
-stripes run across the body, in ``negative/`` along it. Mirroring or another brightness does not change that, so the set
-also suits the generator ``augmented``. Colours, position, size and the number of stripes do not depend on the class. A
-network must learn the direction of stripes, which a small one does in a few epochs.
+stripes run across the body, in ``negative/`` along it. Nothing else depends on the class, and mirroring or another
+brightness does not change it. A small network learns the direction of stripes in a few epochs.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""The first claim: what a run consumes is the same bytes in the same order, whoever produces them and whatever
-happens to them meanwhile."""
+"""The first claim: a run consumes the same bytes in the same order, whichever workers produce them, and even if workers
+are killed."""
 
 import os
 import random
@@ -20,7 +20,7 @@ OPTIONS = {"image_size": (48, 64), "batch_size": BATCH, "epochs": EPOCHS, "seed"
 
 
 def consumed(data, audit, workers=1, **options):
-    """What a whole run consumed, as the Run; its first step is taken when all workers are there."""
+    """A whole run, as a Run. It takes its first step when all workers have joined."""
     with opened(data, audit, workers=workers, **dict(OPTIONS, prefetch=max(2, workers), **options)) as run:
         run.joined(workers)
         run.take_all()
@@ -29,7 +29,7 @@ def consumed(data, audit, workers=1, **options):
 
 @pytest.fixture(scope="module")
 def reference(pictures, tmp_path_factory):
-    """One worker's run over the pictures, by generator, with this Python's Pillow."""
+    """A function: generator -> the run of one worker over the pictures, with this Python's Pillow."""
     runs = {}
 
     def run(generator="image"):
@@ -102,7 +102,7 @@ def test_the_same_pillow_decodes_the_same_on_another_python(pictures, tmp_path, 
 
 @pytest.mark.parametrize("generator", ["augmented", "numerical"])
 def test_old_and_new_python_at_once(png_pictures, tmp_path, python36, worker_python, generator):
-    # what Pillow's resize gives differs between its versions by up to 1, so these pictures have their size already
+    # versions of Pillow differ in the results of resize by up to 1, so these pictures already have the right size
     if worker_python is None:
         pytest.skip("STOKER_TEST_WORKER_PYTHON names no newer Python")
     data = 120 if generator == "numerical" else png_pictures
@@ -128,7 +128,7 @@ def test_a_worker_killed_every_second(reference, pictures, tmp_path, own_generat
     slow = {"image": "user_generators:slow", "augmented": "user_generators:slow_augmented"}[generator]
     choice = random.Random(generator)
     kills, killed_s = 0, time.monotonic()
-    # more epochs than are consumed: three kills have to fit, and the first two epochs are those of the reference
+    # more epochs than are used, because three kills must fit in; the first two are those of the reference
     with opened(pictures, tmp_path / "audit", workers=3, prefetch=6, generator=slow,
                 **dict(OPTIONS, epochs=EPOCHS + 20)) as run:
         run.joined(3)
@@ -137,7 +137,7 @@ def test_a_worker_killed_every_second(reference, pictures, tmp_path, own_generat
                 kill(choice.choice(worker_pids()))
                 kills, killed_s = kills + 1, time.monotonic()
             run.take(1)
-            time.sleep(0.1)       # a trainer that trains, so that every kill meets workers at work
+            time.sleep(0.1)       # the time of a step, so that every kill hits a working worker
         run.log.wait_for("its predecessor ended with SIGKILL")
     steps = [(entry["step"], entry["epoch"]) for entry in run.entries()]
     assert steps == [(step, step // STEPS_PER_EPOCH) for step in range(len(steps))]
@@ -151,7 +151,7 @@ def test_skipped_files_shrink_their_batch_and_shift_nothing(reference, pictures,
     shutil.copytree(pictures, root)
     dataset = scan_folder(root)
     gone, text = 17, 80
-    os.remove(os.path.join(root, dataset.paths[gone]))        # behind the scan's back
+    os.remove(os.path.join(root, dataset.paths[gone]))        # after the scan
     with open(os.path.join(root, dataset.paths[text]), "w") as file:
         file.write("no picture")
     run = consumed(dataset, tmp_path / "audit", 2)
@@ -164,7 +164,7 @@ def test_skipped_files_shrink_their_batch_and_shift_nothing(reference, pictures,
         assert np.array_equal(batch.labels, whole.labels[kept])
     assert sum(len(batch) for batch in run.batches) == EPOCHS * (120 - 2)
     assert set(run.stream.skipped) == {dataset.paths[gone], dataset.paths[text]}
-    assert len(run.log.having(dataset.paths[gone])) == 1     # said once, not once an epoch
+    assert len(run.log.having(dataset.paths[gone])) == 1     # logged once, not once an epoch
     assert "no such file" in run.stream.skipped[dataset.paths[gone]]
 
 

@@ -30,7 +30,8 @@ def iterate(run, step_s, until):
     raise AssertionError("the run ended too soon")
 
 
-def test_it_begins_with_all_cores_and_stops_workers_that_it_does_not_need(pictures, tmp_path, worker_python, own_generators):
+def test_it_begins_with_all_cores_and_stops_workers_that_are_not_needed(pictures, tmp_path, worker_python,
+                                                                        own_generators):
     with opened(pictures, tmp_path / "audit", worker_python=worker_python, **OPTIONS) as run:
         run.joined(CORES)
         assert len(worker_pids()) == CORES
@@ -51,7 +52,7 @@ def test_it_begins_with_all_cores_and_stops_workers_that_it_does_not_need(pictur
     assert len({pid for _, pid in diary(own_generators, "end")}) > CORES
 
 
-def test_it_keeps_all_workers_that_it_needs_and_reports_that_more_are_needed(pictures, tmp_path, worker_python, own_generators):
+def test_it_keeps_all_workers_and_reports_that_more_are_needed(pictures, tmp_path, worker_python, own_generators):
     with opened(pictures, tmp_path / "audit", workers="auto", worker_python=worker_python, **OPTIONS) as run:
         iterate(run, 0.001, lambda: run.log.having("4 workers, as many as there are cores: the trainer waits "))
         assert len(worker_pids()) == CORES

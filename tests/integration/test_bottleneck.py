@@ -19,7 +19,7 @@ SLOW = os.path.join(ROOT, "tests", "support", "slow")
 
 @pytest.fixture(autouse=True)
 def two_cores():
-    """On any machine, so that "every core has its worker" is the same everywhere."""
+    """The same number of cores on any machine, so that the verdicts are the same."""
     before = os.sched_getaffinity(0)
     if len(before) < CORES:
         pytest.skip("wants %d cores" % CORES)
@@ -82,7 +82,7 @@ def test_too_few_workers(pictures, tmp_path, worker_python, own_generators):
     assert named.startswith("bottleneck: too few workers: ") and "1 is there, on 2 cores" in named
 
 
-def test_the_closing_line_has_it(large_pictures, tmp_path, worker_python):
+def test_the_closing_line_names_the_bottleneck(large_pictures, tmp_path, worker_python):
     pytest.importorskip("tensorflow")
     run = finished(tmp_path / "here", large_pictures, "--image-size", 16, "--batch-size", 1, "--epochs", 9, "--workers",
                    1, "--decode", "exact", "--validation-split", 0, *["--worker-python", worker_python]
@@ -92,7 +92,7 @@ def test_the_closing_line_has_it(large_pictures, tmp_path, worker_python):
                      run.stdout.splitlines()[-1]), run
 
 
-def test_a_slow_line(pictures, tmp_path, worker_python):
+def test_a_slow_network(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run:
         with Relay(run.stream.address, 1e6) as relay, workers_program(
                 relay.address, "--processes", "2", "--once", python=worker_python) as workers:

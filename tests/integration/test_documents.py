@@ -48,3 +48,4 @@ def test_several_hosts(pictures, tmp_path):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        print(log(trainer_host, "trainer"), log(worker_host, "workers"))

@@ -1,4 +1,4 @@
-"""Feeding a batch copies nothing, and a buffer is used again when, and only when, TensorFlow let go of it."""
+"""Feeding a batch makes no copy, and a buffer is used again if and only if TensorFlow has released it."""
 
 import gc
 import os
@@ -77,9 +77,9 @@ array[:] = 7
 array = array[1:] if kind == "unaligned" else array[:-1]
 array.setflags(write=kind != "read-only")
 with tf.Session() as session:
-    session.run(few_bytes, {placeholder: np.zeros(NBYTES // 2 + 16, np.uint8)})     # builds what is built once
+    session.run(few_bytes, {placeholder: np.zeros(NBYTES // 2 + 16, np.uint8)})     # the first run allocates more
     with open("/proc/self/clear_refs", "w") as clear:
-        clear.write("5")                            # the peak starts again from what is in use now
+        clear.write("5")                            # resets the peak to the current use
     before = memory("VmHWM")
     got = session.run(few_bytes, {placeholder: array})
     assert got.tolist() == [7] * 16
@@ -106,7 +106,7 @@ def can_reset_peak():
 @pytest.mark.skipif(not can_reset_peak(), reason="this kernel does not let a process reset its peak of memory")
 def test_session_run_takes_no_copy_of_a_pools_array():
     assert growth("pool") < 0.25
-    # the measurement sees a copy where there is one
+    # the measurement notices a copy
     assert growth("unaligned") > 0.75
     assert growth("read-only") > 0.75
 
@@ -156,7 +156,7 @@ def test_a_buffer_that_tensorflow_holds_is_not_used_again(photos, holder):
             places.add(address(batch.images))
         del batch
         gc.collect()
-        later = [address(batch.images) for batch in stream]       # TensorFlow alone has the eight
+        later = [address(batch.images) for batch in stream]       # only TensorFlow refers to the eight
         assert len(later) == stream.plan.steps - HELD
         assert not places & set(later)
         for wanted in copies:
@@ -164,7 +164,7 @@ def test_a_buffer_that_tensorflow_holds_is_not_used_again(photos, holder):
                 np.testing.assert_array_equal(got, array)
 
 
-def test_a_buffer_that_nobody_holds_is_used_again(photos):
+def test_a_released_buffer_is_used_again(photos):
     images, labels = placeholders()
     total = tf.reduce_sum(tf.cast(images, tf.int64))
     with stream_of(photos, 20) as stream, tf.Session() as session:
@@ -173,11 +173,11 @@ def test_a_buffer_that_nobody_holds_is_used_again(photos):
             assert session.run(total, feed_dict(batch, images, labels)) == batch.images.sum(dtype=np.int64)
             places.append(address(batch.images))
     assert len(places) == 60
-    # at most: those of prefetch=4 buffered, one at the consumer, one or two not yet let go of
+    # at most: prefetch=4 buffered batches, one at the consumer, one or two not yet released
     assert len(set(places)) <= 12
 
 
-def test_a_buffer_comes_back_when_tensorflow_lets_go(photos):
+def test_a_buffer_is_used_again_after_tensorflow_releases_it(photos):
     images, labels = placeholders()
     put, get = fifo_queue()
     put, get = put((images, labels)), get()

@@ -1,4 +1,4 @@
-"""The models compute what the tutorial's do."""
+"""The models compute the same as those of the tutorial."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def pictures(count, height=8, width=8, classes=2):
 def test_scaling_is_the_tutorials_to_the_last_bit():
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     with tf.Session() as session:
-        # fed, as in a run: of a constant, the optimizer would compute the result itself, and in another way
+        # fed, as in a run: the optimizer would compute the result of a constant in another way
         placeholder = tf.placeholder(tf.uint8, (None, None, None, 1))
         got = session.run(model.scaled(placeholder), {placeholder: images})
     wanted = np.float32(images / 255.0)
@@ -71,7 +71,7 @@ def test_it_learns_a_few_pictures_by_heart(classes):
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         first = session.run(cnn.loss, feed)
-        assert abs(first - np.log(classes)) < 0.5      # it starts as a guess
+        assert abs(first - np.log(classes)) < 0.5      # it begins with a guess
         for _ in range(100):
             session.run(cnn.train, feed)
         loss, correct = session.run([cnn.loss, cnn.correct], feed)
@@ -79,7 +79,7 @@ def test_it_learns_a_few_pictures_by_heart(classes):
     assert loss < first / 4
 
 
-def test_correct_counts_what_is_classified_right():
+def test_correct_counts_the_samples_classified_correctly():
     cnn = built(3, image_size=(8, 8))
     images, _ = pictures(6)
     with tf.Session() as session:
@@ -111,7 +111,7 @@ def test_numerical_records_get_logistic_regression():
         assert session.run(regression.loss, feed) < first
 
 
-def test_a_step_without_samples_only_counts():
+def test_a_step_without_samples_only_increments_the_step():
     cnn = built(image_size=(8, 8))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())

@@ -1,4 +1,4 @@
-"""``--feed staged``: the same run to the bit as ``--feed direct``, also across a kill and a stop."""
+"""``--feed staged`` gives the same bits as ``--feed direct``, also if the run is killed or stopped and resumed."""
 
 import os
 import re
@@ -28,7 +28,7 @@ EMPTY = (0, 5, 6, 27)          # steps of the first epoch whose samples are all 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Pictures, among which are the bad ones that leave nothing of some batches. Not to be changed."""
+    """Pictures; all of some batches are bad. Not to be changed."""
     folder = str(tmp_path_factory.mktemp("staging") / "photos")
     sample_data.write(folder, PICTURES)
     training, validation = scan_folder(folder).split(SPLIT, SEED)
@@ -42,7 +42,7 @@ def photos(tmp_path_factory):
 
 
 def options(photos, folder, feed, **changed):
-    # memory is recycled, and soon: there are four batches' worth
+    # so few batches that their memory is soon used again
     assert BATCH_SIZE * SIDE * SIDE * 3 >= RECYCLE_FROM_BYTES
     named = dict(image_size=SIDE, batch_size=BATCH_SIZE, epochs=EPOCHS, seed=SEED, generator="augmented", prefetch=4,
                  validation_split=SPLIT, checkpoint_dir=folder / "checkpoints", checkpoint_secs=0.2,
@@ -67,7 +67,7 @@ def direct(photos, tmp_path_factory):
 
 
 def weights(folder):
-    """All that the newest checkpoint holds: weights, Adam's moments, the step."""
+    """The content of the newest checkpoint: weights, Adam's moments, the step."""
     reader = tf.train.NewCheckpointReader(tf.train.latest_checkpoint(str(folder / "checkpoints")))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
@@ -80,7 +80,7 @@ def same_weights(folder, other):
 
 
 def scalars(folder):
-    """{(tag, step): value} of what TensorBoard shows of the training itself."""
+    """{(tag, step): value} of the training and validation scalars for TensorBoard."""
     found = {}
     for path in (folder / "checkpoints").glob("events.*"):
         for event in tf.train.summary_iterator(str(path)):
@@ -93,7 +93,7 @@ def evaluations(run):
     return re.findall(r"^epoch \d+: validation .*$", run.stdout, re.MULTILINE)
 
 
-def test_a_staged_run_is_a_direct_one_to_the_bit(direct, photos, tmp_path):
+def test_a_staged_run_gives_the_same_bits_as_a_direct_one(direct, photos, tmp_path):
     run = finished(tmp_path / "here", *options(photos, tmp_path, "staged"))
     assert run.code == 0, run
     same_weights(tmp_path, direct[0])
@@ -105,7 +105,7 @@ def test_a_staged_run_is_a_direct_one_to_the_bit(direct, photos, tmp_path):
     assert [line["step"] for line in lines[:STEPS] if len(line["skipped"]) == len(line["indices"])] == list(EMPTY)
 
 
-def test_a_killed_staged_run_goes_on(direct, photos, tmp_path):
+def test_a_killed_staged_run_resumes(direct, photos, tmp_path):
     def in_mid_epoch():
         step = max((int(path.stem.split("-")[1]) for path in (tmp_path / "checkpoints").glob("model.ckpt-*.index")),
                    default=0)
@@ -121,7 +121,7 @@ def test_a_killed_staged_run_goes_on(direct, photos, tmp_path):
 
 
 @pytest.mark.parametrize("then", ["staged", "direct"])
-def test_what_is_staged_when_sigterm_comes_is_trained_on(direct, photos, tmp_path, then):
+def test_a_batch_that_is_staged_at_sigterm_is_trained_on(direct, photos, tmp_path, then):
     with Trainer(tmp_path / "here", *options(photos, tmp_path, "staged", checkpoint_secs=1000)) as trainer:
         trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) > STEPS + 5, "a step in the second epoch")
         trainer.send_signal(signal.SIGTERM)

@@ -1,5 +1,4 @@
-"""The command line ``python -m trainer``: it trains, goes on where it was stopped, leaves on Ctrl-C, and says what
-is wrong."""
+"""The command line ``python -m trainer``: it trains, resumes, ends on Ctrl-C, and its errors are one sentence."""
 
 import os
 import re
@@ -51,7 +50,7 @@ def workers(count=2):
 
 
 def options(photos, folder, **changed):
-    """The run that most tests make; what it leaves is in ``folder``."""
+    """The options of the run that most tests do; its files are in ``folder``."""
     named = dict(image_size=32, batch_size=BATCH_SIZE, epochs=EPOCHS, checkpoint_dir=folder / "checkpoints",
                  checkpoint_secs=0.2, audit=folder / "audit.jsonl")
     named.update(changed)
@@ -70,7 +69,7 @@ def undisturbed(photos, tmp_path_factory):
 
 
 def ends_with_one_sentence(run, code):
-    """The last thing on stderr is an error of one line, and no traceback is above it."""
+    """The last line on stderr is an error, and there is no traceback."""
     assert run.code == code, run
     assert "Traceback" not in run.stderr + run.stdout, run
     last = run.stderr.splitlines()[-1]
@@ -81,7 +80,7 @@ def ends_with_one_sentence(run, code):
 # -------------------------------------------------------------------------------------------------------- training
 
 def in_order(text, *patterns):
-    """Each pattern is found behind the one before it."""
+    """Each pattern is found after the one before it."""
     place = 0
     for pattern in patterns:
         match = re.compile(pattern, re.MULTILINE).search(text, place)
@@ -89,7 +88,7 @@ def in_order(text, *patterns):
         place = match.end()
 
 
-def test_what_a_run_says(undisturbed):
+def test_the_output_of_a_run(undisturbed):
     folder, run = undisturbed
     assert run.code == 0, run
     in_order(run.stdout, r"240 images in 2 classes$", r"negative +120$", r"positive +120$",
@@ -99,7 +98,7 @@ def test_what_a_run_says(undisturbed):
     closing = run.stdout.splitlines()[-1]
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
                     r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image, "
-                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|the run was too short to name)", closing), closing
+                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|the run was too short)", closing), closing
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, waiting=\d+%%" % (epoch + 1)
                            for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
@@ -120,7 +119,7 @@ def events(folder):
     return scalars, images
 
 
-def test_what_tensorboard_shows(undisturbed):
+def test_the_events_for_tensorboard(undisturbed):
     folder, run = undisturbed
     scalars, images = events(folder / "checkpoints")
     every_ten = list(range(9, STEPS * EPOCHS, 10))
@@ -145,7 +144,7 @@ def checkpointed_step(folder):
     return tf.train.NewCheckpointReader(tf.train.latest_checkpoint(str(folder))).get_tensor("global_step")
 
 
-def test_what_a_run_leaves(undisturbed):
+def test_the_files_that_a_run_leaves(undisturbed):
     folder, _ = undisturbed
     assert checkpointed_step(folder / "checkpoints") == STEPS * EPOCHS
     assert (folder / "checkpoints" / "stoker.json").exists()
@@ -163,7 +162,7 @@ def test_it_learns_numbers(tmp_path):
     assert run.code == 0, run
     accuracies = [float(text) for text in re.findall(r"validation accuracy ([\d.]+), loss", run.stdout)]
     assert len(accuracies) == 5 and accuracies[-1] > 0.8, run
-    assert checkpointed_step(tmp_path / "here" / "runs" / "numerical") == 5 * 600     # where nothing else is said
+    assert checkpointed_step(tmp_path / "here" / "runs" / "numerical") == 5 * 600     # the default
 
 
 def test_three_classes_and_options_from_the_environment(tiny, tmp_path):
@@ -171,7 +170,7 @@ def test_three_classes_and_options_from_the_environment(tiny, tmp_path):
                    STOKER_BATCH_SIZE="5")
     assert run.code == 0, run
     in_order(run.stdout, r"15 images in 3 classes$", r"12 samples to train on, 3 held out; 9 steps in 3 epochs$",
-             r"^done after step 9: ")              # 3 epochs: the command line goes first
+             r"^done after step 9: ")              # 3 epochs: the command line overrides the environment
     reader = tf.train.NewCheckpointReader(tf.train.latest_checkpoint(str(tmp_path / "here" / "runs" / "colours")))
     assert reader.get_tensor("global_step") == 9
     shapes = reader.get_variable_to_shape_map()
@@ -199,18 +198,18 @@ def test_help(tmp_path):
 # ---------------------------------------------------------------------------------------------- stopping, going on
 
 def newest_step(folder):
-    """Of the checkpoints in a folder; 0 while there is none."""
+    """The step of the newest checkpoint in a folder; 0 if there is none."""
     return max((int(path.stem.split("-")[1]) for path in folder.glob("model.ckpt-*.index")), default=0)
 
 
-def said_to_go_on_from(run):
+def resumed_step(run):
     said = re.search(r"^going on from step (\d+) of %d " % (STEPS * EPOCHS), run.stdout, re.MULTILINE)
     assert said, run
     return int(said.group(1))
 
 
 @pytest.mark.parametrize("audits", [("one.jsonl", "one.jsonl"), ("one.jsonl", "two.jsonl")], ids=["one", "two"])
-def test_a_killed_run_goes_on(undisturbed, photos, tmp_path, audits):
+def test_a_killed_run_resumes(undisturbed, photos, tmp_path, audits):
     first, second = [tmp_path / name for name in audits]
     checkpoints = tmp_path / "checkpoints"
 
@@ -220,11 +219,11 @@ def test_a_killed_run_goes_on(undisturbed, photos, tmp_path, audits):
     with Trainer(tmp_path / "here", *options(photos, tmp_path, audit=first)) as trainer:
         trainer.wait_until(in_mid_epoch, "a checkpoint in mid-epoch and some steps behind it")
         trainer.send_signal(signal.SIGKILL)
-        assert trainer.wait_gone() == -signal.SIGKILL      # its workers follow
+        assert trainer.wait_gone() == -signal.SIGKILL      # its workers end too
     before = audit(first)
     run = finished(tmp_path / "here", *options(photos, tmp_path, audit=second))
     assert run.code == 0, run
-    start = said_to_go_on_from(run)
+    start = resumed_step(run)
     assert STEPS < start < len(before)
     wanted = consumed(audit(undisturbed[0] / "audit.jsonl"))
     if first == second:
@@ -246,7 +245,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(undisturbed, photos, tmp_p
     assert len(audit(tmp_path / "audit.jsonl")) == steps < STEPS * EPOCHS
     run = finished(tmp_path / "here", *options(photos, tmp_path))
     assert run.code == 0, run
-    assert said_to_go_on_from(run) == steps
+    assert resumed_step(run) == steps
     assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(undisturbed[0] / "audit.jsonl"))
 
 
@@ -280,7 +279,7 @@ def test_a_checkpoint_whose_files_are_gone(undisturbed, photos, tmp_path):
     assert "cannot be read" in ends_with_one_sentence(run, 2), run
 
 
-def test_a_complete_run_has_nothing_left_to_do_but_more_epochs(undisturbed, photos, tmp_path):
+def test_a_complete_run_only_continues_with_more_epochs(undisturbed, photos, tmp_path):
     copied(undisturbed, tmp_path)
     run = finished(tmp_path / "here", *options(photos, tmp_path))
     assert run.code == 0, run
@@ -291,7 +290,7 @@ def test_a_complete_run_has_nothing_left_to_do_but_more_epochs(undisturbed, phot
     assert run.code == 0, run
     in_order(run.stdout, r"^going on from step 192 of 240 ", r"^epoch 5: validation", r"^done after step 240: ")
     assert [line["step"] for line in audit(tmp_path / "audit.jsonl")] == list(range(192, 240))
-    # a moved or copied folder stands for itself: nothing where it was is touched any more
+    # a moved or copied folder is independent: the files in the original folder do not change
     assert sorted(os.listdir(str(undisturbed[0] / "checkpoints"))) == names
 
 
@@ -312,7 +311,7 @@ def test_a_checkpoint_of_other_data(undisturbed, tiny, tmp_path):
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C
 
 MOMENTS = {
-    "start": lambda trainer, lines: trainer.threads() == 2,        # the second is there to end the first
+    "start": lambda trainer, lines: trainer.threads() == 2,        # the second one ends the process on Ctrl-C
     "numpy": lambda trainer, lines: trainer.has_mapped("_multiarray_umath") or trainer.has_mapped("/multiarray."),
     "tensorflow": lambda trainer, lines: trainer.has_mapped("_pywrap_tensorflow_internal"),
     "joined": lambda trainer, lines: " joined (" in trainer.stderr,
@@ -396,7 +395,7 @@ def nothing_good(tmp_path):
     (["TINY", "--workers", "few"], "or auto"),
     (["TINY", "--worker-python", "/nosuch/python"], "/nosuch/python"),
 ], ids=lambda value: "_".join(value).replace("/", "|") or "nothing" if isinstance(value, list) else "")
-def test_what_cannot_be_done_is_said_in_a_sentence(tiny, nothing_good, arguments, word):
+def test_an_error_of_the_user_is_one_sentence(tiny, nothing_good, arguments, word):
     run = finished(nothing_good, *[tiny if argument == "TINY" else argument for argument in arguments])
     assert word in ends_with_one_sentence(run, 2)
     assert [line for line in run.stderr.splitlines() if not line.startswith(("usage: ", " "))] == \

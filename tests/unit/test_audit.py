@@ -10,14 +10,14 @@ from stoker.pipeline.protocol.messages import Skipped
 
 
 def begun(*args):
-    """What a stream makes of it once its port is bound."""
+    """The log after ``begin``, as a stream uses it when its port is bound."""
     made = Audit(*args)
     made.begin()
     return made
 
 
 class Handed:
-    """As much of a batch as the audit looks at."""
+    """A batch with the attributes that the audit reads."""
 
     def __init__(self, step, worker="host/0"):
         self.step, self.epoch, self.indices, self.worker, self.attempt = step, 0, (2 * step, 2 * step + 1), worker, 1
@@ -46,7 +46,7 @@ def steps(path):
         return [json.loads(line)["step"] for line in lines]
 
 
-def test_a_line_tells_what_a_step_consumed(path):
+def test_a_line_names_the_data_of_its_step(path):
     write(path, 0, [3])
     batch = Handed(3)
     with open(path) as lines:
@@ -87,7 +87,7 @@ def test_steps_after_the_checkpoint_are_removed_and_come_again(path):
     assert steps(path) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_run_from_the_start_begins_the_audit_anew(path):
+def test_a_run_from_the_start_replaces_the_audit(path):
     write(path, 0, range(10))
     write(path, 0, range(2))
     assert steps(path) == [0, 1]
@@ -106,17 +106,17 @@ def test_a_resumed_run_may_begin_an_audit(path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, 150])
-def test_a_torn_last_line_is_removed(path, cut):
+def test_an_incomplete_last_line_is_removed(path, cut):
     write(path, 0, range(5))
     with open(path, "r+b") as file:
-        file.truncate(len(file.read()) - cut)       # 1: complete, but for the end of the line
+        file.truncate(len(file.read()) - cut)       # 1: only the end of the line is missing
     write(path, 5, [5])
     lost = 1 if cut < 100 else 2
     assert steps(path) == list(range(5 - lost)) + [5]
 
 
 @pytest.mark.parametrize("left", [10, 60])
-def test_a_torn_first_line_is_removed(path, left):
+def test_an_incomplete_first_line_is_removed(path, left):
     write(path, 0, [0])
     with open(path, "r+b") as file:
         file.truncate(left)
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_audit_is_not_touched(path, content, start_step):
         assert file.read() == content
 
 
-def test_what_cannot_be_written_is_a_config_error(path, tmp_path):
+def test_a_file_that_cannot_be_written_is_a_config_error(path, tmp_path):
     with pytest.raises(ConfigError, match="audit: cannot write .*: Is a directory"):
         begun(str(tmp_path), 0, planned)
     with pytest.raises(ConfigError, match="audit: cannot write .*: No such file or directory"):
@@ -157,7 +157,7 @@ def test_a_worker_s_odd_name_survives(path):
         assert [json.loads(line)["worker"] for line in lines] == ["h\udcff\n\u00f6st/0"]
 
 
-def test_crc32_is_that_of_the_bytes_one_after_the_other():
+def test_crc32_is_of_all_bytes_in_order():
     first, second = np.arange(12, dtype=np.uint8).reshape(3, 4), np.array([[1], [-1]], np.int32)
     assert crc32(first, second) == zlib.crc32(second.tobytes(), zlib.crc32(first.tobytes())) & 0xFFFFFFFF
     assert crc32(first) != crc32(first[::-1].copy())

@@ -1,4 +1,4 @@
-"""The list of bad files: what a line holds, and what a resumed run leaves of it."""
+"""The list of bad files: its lines, and which of them a resumed run keeps."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from stoker.pipeline.monitoring.bad_samples import HEADER, BadSamples, escaped
 
 
 def begun(*args):
-    """What a stream makes of it once its port is bound."""
+    """The log after ``begin``, as a stream uses it when its port is bound."""
     made = BadSamples(*args)
     made.begin()
     return made
@@ -53,7 +53,7 @@ def test_no_bad_file_is_a_header_alone(path):
     assert content(path) == HEADER
 
 
-def test_a_file_is_listed_once_where_it_was_first_met(path):
+def test_a_file_is_listed_once_with_its_first_step(path):
     assert write(path, 0, [("a", 1), ("b", 1), ("a", 3), ("c", 4)]) == 3
     assert listed(path) == [("a", 1), ("b", 1), ("c", 4)]
 
@@ -64,14 +64,14 @@ def test_steps_after_the_checkpoint_are_removed_and_come_again(path):
     assert listed(path) == [("a", 1), ("b", 3), ("c", 5), ("e", 8)]
 
 
-def test_a_run_from_the_start_begins_anew(path):
+def test_a_run_from_the_start_replaces_the_list(path):
     write(path, 0, [("a", 0), ("b", 3)])
     write(path, 0, [("b", 0)])
     assert listed(path) == [("b", 0)]
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
-def test_a_torn_end_is_removed(path, cut):
+def test_an_incomplete_end_is_removed(path, cut):
     write(path, 0, [("a", 1)])
     whole = content(path)
     with open(path, "wb") as file:
@@ -81,7 +81,7 @@ def test_a_torn_end_is_removed(path, cut):
 
 
 @pytest.mark.parametrize("text", [b"my notes\n", b"\n", HEADER[:-1] + b" of mine\n"])
-def test_what_is_no_such_list_is_not_touched(path, text):
+def test_a_file_of_another_format_is_not_touched(path, text):
     with open(path, "wb") as file:
         file.write(text)
     with pytest.raises(ConfigError, match="is no list of bad samples: not overwritten"):
@@ -105,10 +105,10 @@ def test_a_folder_that_is_not_there(tmp_path):
 @pytest.mark.parametrize("text, line", [
     ("caf\u00e9 \u732b.jpg", "caf\u00e9 \u732b.jpg"), ("a\tb\nc\rd", r"a\tb\nc\rd"), ("a\\tb", r"a\\tb"),
     ("\udcff\udc80", r"\xff\x80"), ("\x85\x1b\u2028", r"\u0085\u001b\u2028"), ("\ud800", r"\ud800")])
-def test_what_a_line_cannot_hold_is_written_out(path, text, line):
+def test_characters_that_would_break_a_line_are_escaped(path, text, line):
     assert escaped(text) == line
     write(path, 0, [(text, 0)])
-    write(path, 1, [(text, 1)])        # known again
+    write(path, 1, [(text, 1)])        # it is known after reading
     assert listed(path) == [(line, 0)]
 
 
@@ -116,6 +116,6 @@ ODD_TEXT = st.text(st.sampled_from("\\\t\n\rxu0f8\x80\u0080\udc80\ud800\u2028n\u
 
 
 @given(ODD_TEXT, ODD_TEXT)
-def test_no_two_names_become_one(one, other):
+def test_different_names_stay_different(one, other):
     assert (escaped(one) == escaped(other)) == (one == other)
     assert len((escaped(one) + ".").splitlines()) == 1 and "\t" not in escaped(one)

@@ -1,4 +1,4 @@
-"""The dataset: what a scan takes and leaves out, in which order, what a split may do, what the user is told."""
+"""The dataset: which files a scan takes, their order, the split, and the messages for the user."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ def error_of(root, label_word=None):
 
 @contextlib.contextmanager
 def without_root():
-    """Root reads everything: for the time being, be nobody instead."""
+    """Root may read everything, so the test runs as an unprivileged user."""
     if os.geteuid() != 0:
         yield
         return
@@ -50,7 +50,7 @@ def without_root():
 
 @pytest.fixture
 def open_folder():
-    """A temporary folder that everybody can enter, unlike pytest's."""
+    """A temporary folder that all users may enter, unlike pytest's."""
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)
     yield folder
@@ -94,7 +94,7 @@ def test_suffixes_in_any_case(tmp_path, suffix):
 
 
 def test_order_is_that_of_the_bytes(tmp_path):
-    # a locale would sort these otherwise; '-' comes before '/', so the files of 'a' come after those of 'a-b'
+    # a locale would sort these differently; '-' comes before '/', so the files of 'a' come after those of 'a-b'
     names = ["a/z.jpg", "a/B.jpg", "a/é.jpg", "a/\udcff.jpg", "a/日.jpg", "a-b/x.jpg", "Z/x.jpg", "é/x.jpg",
              "\udc80/x.jpg"]
     data = scan_folder(tree(tmp_path, *names))
@@ -121,7 +121,7 @@ def test_relative_root_becomes_absolute(tmp_path, monkeypatch):
     assert scan_folder("photos/").root == str(tmp_path / "photos")
 
 
-def test_what_is_left_out_and_why(tmp_path):
+def test_files_that_are_left_out_have_a_reason(tmp_path):
     root = tree(tmp_path, "a/1.jpg", "b/1.jpg", "loose.jpg", "read.me", ".DS_Store", "a/.hidden.jpg",
                 "a/.git/1.jpg", "a/notes.txt", "a/noise.jpg.part", "jpg", "void/", "void/in/void/", "b/empty/")
     os.mkfifo(os.path.join(root, "a", "pipe.jpg"))
@@ -142,7 +142,7 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
     assert scan_folder(tree(tmp_path, "a/x.jpg/1.png", "b/1.png")).paths == ("a/x.jpg/1.png", "b/1.png")
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_links_are_followed_but_not_in_loops(tmp_path):
     elsewhere = tree(tmp_path / "elsewhere", "1.jpg", "2.jpg")
     root = tree(tmp_path / "photos", "a/1.jpg")
     os.symlink(elsewhere, os.path.join(root, "b"))
@@ -185,7 +185,7 @@ def test_label_word_looks_at_the_whole_path_below_the_root(tmp_path):
 
 
 @pytest.mark.parametrize("word, share", [("cat", "all"), ("dog", "none")])
-def test_a_label_word_that_tells_nothing_apart(tmp_path, word, share):
+def test_a_label_word_that_gives_a_single_class(tmp_path, word, share):
     sentence = error_of(tree(tmp_path, "cat/1.jpg", "x/cat.jpg"), word)
     assert repr(word) in sentence and "%s of the 2 paths" % share in sentence
 
@@ -197,7 +197,7 @@ def test_an_empty_label_word(tmp_path):
 
 # -------------------------------------------------------------------------------------------- errors
 
-def test_missing_folder_names_what_there_is(tmp_path):
+def test_a_missing_folder_names_its_parent(tmp_path):
     sentence = error_of(str(tmp_path / "no" / "such"))
     assert "does not exist" in sentence and "(%s does)" % tmp_path in sentence
 
@@ -222,7 +222,7 @@ def test_empty_folder(tmp_path):
     assert "%s is empty" % tmp_path in error_of(str(tmp_path))
 
 
-def test_no_image_says_what_was_found(tmp_path):
+def test_no_image_names_the_files_that_were_found(tmp_path):
     sentence = error_of(tree(tmp_path, "a/1.txt", "a/2.txt", "b/"))
     assert "no image in it" in sentence and "%s: 2, such as a/1.txt" % NO_IMAGE in sentence and ".jpeg" in sentence
 
@@ -316,7 +316,7 @@ def test_generated_records_are_at_least_one():
 
 # --------------------------------------------------------------------------- fingerprint and summary
 
-def test_fingerprint_is_that_of_the_data_wherever_it_lies(tmp_path):
+def test_fingerprint_does_not_depend_on_the_folder(tmp_path):
     names = ("a/1.jpg", "b/\udcff.jpg")
     here, there = (scan_folder(tree(tmp_path / place, *names)) for place in ("here", "there"))
     assert here.root != there.root and here.fingerprint() == there.fingerprint()

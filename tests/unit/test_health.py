@@ -21,7 +21,7 @@ def test_not_fresh_before_the_first_beat_and_stale_after_the_last(tmp_path):
     assert "no sign of life for 11 s" in trouble(path, now + STALE_S + 1)
 
 
-def test_beats_as_often_as_one_likes_cost_one_touch_a_second(tmp_path):
+def test_many_beats_touch_the_file_once_a_second(tmp_path):
     path = str(tmp_path / "alive")
     file = HealthFile(path)
     file.beat(100.0)
@@ -32,7 +32,7 @@ def test_beats_as_often_as_one_likes_cost_one_touch_a_second(tmp_path):
     assert touched(path) > 1
 
 
-def test_a_second_writer_does_not_make_the_first_one_sick(tmp_path):
+def test_a_second_writer_does_not_hide_the_first(tmp_path):
     path = str(tmp_path / "alive")
     HealthFile(path).beat(0.0)
     now = touched(path)
@@ -40,7 +40,7 @@ def test_a_second_writer_does_not_make_the_first_one_sick(tmp_path):
     assert trouble(path, now) is None
 
 
-def test_a_file_that_was_removed_comes_back_and_a_lost_folder_ends_nothing(tmp_path):
+def test_a_file_that_was_removed_comes_back_and_a_lost_folder_does_no_harm(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     file = HealthFile(str(folder / "alive"))
@@ -52,7 +52,7 @@ def test_a_file_that_was_removed_comes_back_and_a_lost_folder_ends_nothing(tmp_p
     file.beat(10.0)
 
 
-def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path):
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path):
     with pytest.raises(ConfigError, match="health_file .*No such file or directory"):
         HealthFile(str(tmp_path / "nowhere" / "alive"))
 
@@ -62,4 +62,5 @@ def test_the_command(tmp_path, capsys):
     assert main([path]) == 1 and "has not begun" in capsys.readouterr().out
     HealthFile(path).beat(0.0)
     assert main([path]) == 0 and capsys.readouterr().out == "well\n"
-    assert main([]) == main(["--help"]) == 2 and "usage: python -m stoker.pipeline.monitoring.health FILE" in capsys.readouterr().err
+    assert main([]) == main(["--help"]) == 2
+    assert "usage: python -m stoker.pipeline.monitoring.health FILE" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_the_defaults_are_valid():
     ({"on_bad_image": "ignore"}, "on_bad_image must be one of skip, replace, raise, not 'ignore'"),
     ({"exif_rotate": 1}, "exif_rotate must be True or False, not 1"),
 ])
-def test_what_a_job_cannot_be(options, sentence):
+def test_invalid_job_options(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):
         JobOptions(**options)
 
@@ -72,7 +72,7 @@ def test_what_a_job_cannot_be(options, sentence):
     ({"bad_samples": "no/such/folder/bad"}, "bad_samples: cannot write 'no/such/folder/bad': there is no folder %r"
                                           % NOWHERE),
 ])
-def test_what_a_stream_cannot_be(options, sentence):
+def test_invalid_stream_options(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):
         StreamOptions(**options)
 
@@ -89,7 +89,7 @@ def test_an_address_to_connect_to_has_a_port():
                                      {"lease_s": 1},
                                      {"bind": "tcp://127.9.9.9:1"}, {"keys": "keys"}, {"insecure": True},
                                      {"worker_timeout_s": float("inf")}, {"audit": "audit.jsonl"}])
-def test_what_a_stream_can_be(options):
+def test_valid_stream_options(options):
     StreamOptions(**options)
 
 
@@ -102,7 +102,7 @@ def test_a_user_s_own_generator_makes_images():
     assert JobOptions("my.module:make", (32, 48)).arrays[0] == ArraySpec("images", "uint8", (32, 48, 3))
 
 
-def test_a_worker_can_say_that_it_is_alive_several_times_before_its_leases_end():
+def test_there_are_several_heartbeats_before_a_lease_ends():
     for lease_s in (0.1, 1.0, 5.0, 600.0):
         assert 0 < StreamOptions(lease_s=lease_s).heartbeat_s <= min(0.5, lease_s / 4)
 
@@ -118,7 +118,7 @@ def test_options_are_frozen():
         JobOptions().seed = 1
 
 
-def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_else():
+def test_the_fingerprint_contains_the_options_that_shape_the_stream_and_no_others():
     job = JobOptions()
     base = fingerprint(job, "folder", 0.1)
     for change in ({"generator": "augmented"}, {"image_size": (64, 65)}, {"batch_size": 33}, {"seed": 1},
@@ -130,7 +130,7 @@ def test_the_fingerprint_tells_every_option_that_shapes_the_stream_and_nothing_e
     assert set(complete) == set(JobOptions.__dataclass_fields__) | {"plan", "dataset", "validation_split"}
 
 
-def test_a_run_that_ended_at_a_bad_image_can_go_on_and_skip_it():
+def test_a_run_that_ended_at_a_bad_image_can_continue_and_skip_it():
     skip, replace, error = [fingerprint(JobOptions(on_bad_image=policy), "folder", 0.1)
                             for policy in ("skip", "replace", "raise")]
     assert skip == error != replace

@@ -1,4 +1,4 @@
-"""The plan is a promise to every checkpoint: the golden values here must never change."""
+"""The plan. Every checkpoint relies on the golden values in this file: they must never change."""
 
 import hashlib
 from dataclasses import replace
@@ -51,7 +51,7 @@ def test_golden_generators():
 
 def test_sample_seeds_do_not_collide():
     keys = [(seed, epoch, index) for seed in range(-4, 8) for epoch in range(12) for index in range(60)]
-    assert len({sample_seed(*key) for key in keys}) == len(keys)    # seed + index would collide a lot
+    assert len({sample_seed(*key) for key in keys}) == len(keys)    # seed + index would often be equal
 
 
 def test_numpy_s_integers_mean_the_same():
@@ -87,12 +87,12 @@ def test_every_sample_comes_once_an_epoch_and_every_position_has_one_batch(**siz
 
 
 @given(**SIZES)
-def test_a_step_s_position_is_where_the_stream_goes_on(**sizes):
+def test_a_step_s_position_is_where_the_stream_resumes(**sizes):
     plan = Plan(**sizes)
     everything = batches(plan)
     for step in range(plan.steps + 1):
         position = plan.position_of(step)
-        assert sum(batch.training for batch in everything[:position]) == step    # all before it, and no more
+        assert sum(batch.training for batch in everything[:position]) == step    # exactly those before it
         assert all(batch.step >= step for batch in everything[position:])
         epoch, offset = divmod(step, plan.steps_per_epoch)
         if offset == 0 and epoch and plan.validation_size:
@@ -131,7 +131,7 @@ def test_indices_are_plain_integers():
 # ---------------------------------------------------------------------------------------------------------- spares
 
 @given(**SIZES)
-def test_spares_are_other_samples_of_the_same_epoch(**sizes):
+def test_replacements_are_other_samples_of_the_same_epoch(**sizes):
     plan = Plan(**sizes)
     for batch in batches(plan):
         assert len(set(batch.replacements)) == len(batch.replacements) <= plan.batch_size
@@ -145,7 +145,7 @@ def test_spares_are_other_samples_of_the_same_epoch(**sizes):
             assert batch.replacements
 
 
-def test_spares_come_from_half_an_epoch_further_on():
+def test_replacements_come_from_half_an_epoch_later():
     plan = Plan(12, 3, 2, 7)
     order = sum((plan.at(position).indices for position in range(4)), ())
     assert [plan.at(position).replacements for position in range(4)] == [order[6:9], order[9:], order[:3], order[3:6]]
@@ -158,21 +158,21 @@ def test_a_batch_without_replacements_is_otherwise_the_same():
         assert plan.at(batch.position, with_replacements=False) == replace(batch, replacements=())
 
 
-def test_golden_spares():
+def test_golden_replacements():
     assert [batch.replacements for batch in batches(Plan(10, 4, 1, 7))] == [(2, 6, 1, 3), (5, 7, 9, 8), (4, 0, 2, 6)]
 
 
 @pytest.mark.parametrize("bad, count, used", [
     ((), 3, (1, 2, 3)), ((2,), 3, (1, 7, 3)), ((1, 3), 3, (7, 2, 8)), ((2, 7), 3, (1, 8, 3)),
     ((1, 2, 8), 3, (7, 9, 3)), ((1, 2, 7, 8, 9), 1, (3,)), ((1, 2, 3, 7), 2, (8, 9)), ((1, 2, 3), 3, (7, 8, 9)),
-    ((2,), 2, None), ((1, 2, 3), 0, None),                      # spares not cared for
+    ((2,), 2, None), ((1, 2, 3), 0, None),                      # no replacements
     ((), 2, None), ((2,), 1, None), ((1, 2), 2, None), ((1, 2, 7, 8), 3, None), ((), 4, None),
 ])
-def test_what_a_batch_holds(bad, count, used):
+def test_the_samples_of_a_batch(bad, count, used):
     assert produced_indices((1, 2, 3), (7, 8, 9), bad, count) == used
 
 
-def test_what_a_batch_holds_without_spares():
+def test_the_samples_of_a_batch_without_replacements():
     assert produced_indices((1, 2, 3), (), (2,), 2) == (1, 3)
     assert produced_indices((1, 2, 3), (), (2,), 3) is None
 
