@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 
 import pytest
 
@@ -32,11 +33,18 @@ def test_a_public_name_is_the_object_of_its_home(name):
 def test_a_public_name_is_documented_with_an_example(name):
     public = getattr(stoker, name)
     text = inspect.cleandoc((vars(public).get("__doc__") if inspect.isclass(public) else public.__doc__) or "")
-    inline = re.findall(r"Example:\s``([^`]+)``", text)
-    block = re.findall(r"(?m)(?:^ {4}.*\n?)+", text)
-    assert inline or [lines for lines in block if "stoker." in lines], "no example in %r" % text
-    for code in inline:
-        compile(("try: pass\n" if code.startswith("except ") else "") + code, name, "exec")
+    code = re.findall(r"``([^`]+)``", text.replace("\n", " "))
+    code += [textwrap.dedent(block) for block in re.findall(r"(?m)(?:^ {4}.*\n?)+", text)]
+    assert [each for each in code if is_example(each)], "no example in %r" % text
+
+
+def is_example(code):
+    """Python code with a call, or that takes something apart."""
+    try:
+        nodes = list(ast.walk(ast.parse("try: pass\n" * code.startswith("except ") + code)))
+    except SyntaxError:
+        return False
+    return any(isinstance(node, (ast.Call, ast.Subscript, ast.Assign, ast.ListComp)) for node in nodes)
 
 
 def test_dir_lists_the_public_names_and_others_are_an_attribute_error():
