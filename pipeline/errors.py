@@ -35,7 +35,7 @@ class DatasetError(StokerError):
 
 
 class CheckpointMismatch(StokerError):
-    """The checkpoint directory holds a run of another configuration: ``main(["photos/", "--seed", "2"])`` after seed 1."""
+    """The checkpoint folder holds a run of another configuration: ``main(["photos/", "--seed", "2"])`` after seed 1."""
 
     exit_code = 2
 
