@@ -128,7 +128,7 @@ def test_indices_are_plain_integers():
     assert all(type(index) is int for batch in batches(Plan(5, 2, 1, 0, 2)) for index in batch.indices)
 
 
-# ---------------------------------------------------------------------------------------------------------- spares
+# ---------------------------------------------------------------------------------------------------------- replacements
 
 @given(**SIZES)
 def test_replacements_are_other_samples_of_the_same_epoch(**sizes):
