@@ -24,10 +24,9 @@ from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Ti
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
-#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number; and the longest header
-#: of a worker that msgpack's slower unpacker reads because of them.
+#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
-_MAX_SLOW_BYTES = 1 << 20
+_MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
 _INT64, _LABELS = 1 << 63, 1 << 31
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 

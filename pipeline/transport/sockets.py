@@ -82,7 +82,7 @@ class Socket:
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # with a limit libzmq's own thread would wait here
         self._monitor.connect(endpoint)
         self._watched: List[Any] = []
-        self._poller = select.poll()
+        self._poller = select.poll()                        # costs a third of zmq.Poller
         self._poller.register(self._waker.fileno(), select.POLLIN)
         self._watch(self._socket)
         self._watch(self._monitor)
@@ -99,7 +99,6 @@ class Socket:
 
     def wait(self, timeout_s: float) -> None:
         """Returns when a message waits, the waker was used, a connection changed, or the time is over."""
-        # this costs a third of zmq.Poller
         ready = self._poller.poll(0 if self._has_input() else max(0, int(timeout_s * 1000 + 0.999)))
         if (self._waker.fileno(), select.POLLIN) in ready:
             self._waker.clear()
