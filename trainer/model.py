@@ -12,7 +12,6 @@ LEARNING_RATE = 0.001
 
 class Model(NamedTuple):
     """The tensors and ops that the training loop runs."""
-
     inputs: Any        # to feed: uint8 [n, height, width, 3], or float32 [n, features]
     labels: Any        # to feed: int32 [n, 1]
     loss: Any          # float32: mean over the batch
@@ -25,14 +24,9 @@ class Model(NamedTuple):
 
 
 def scaled(images: Any) -> Any:
-    """uint8 -> float32 in 0..1, in the graph: the same bits as ``np.float32(np.array(image) / 255.0)``.
-
-    This needs a division, not a multiplication by 1/255: its result, rounded once to 24 bits, equals the float64
-    quotient rounded to 24 bits.
-    """
-    # not a constant: TensorFlow's optimizer would turn it into a multiplication, with a wrong bit for half the values
-    divisor = tf.placeholder_with_default(255.0, ())
-    return tf.div(tf.cast(images, tf.float32), divisor)
+    """uint8 -> float32 in 0..1, in the graph: the same bits as ``np.float32(np.array(image) / 255.0)``."""
+    # a multiplication by 1/255 gives a wrong bit for half the values; TensorFlow's optimizer makes one of a constant
+    return tf.div(tf.cast(images, tf.float32), tf.placeholder_with_default(255.0, ()))
 
 
 def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> Model:
@@ -44,9 +38,9 @@ def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> 
     inputs_spec, labels_spec = arrays
     inputs = tf.placeholder(tf.as_dtype(inputs_spec.dtype), (None,) + inputs_spec.shape, inputs_spec.name)
     labels = tf.placeholder(tf.as_dtype(labels_spec.dtype), (None,) + labels_spec.shape, labels_spec.name)
-    behind: Optional[Stage] = None
+    placed: Optional[Stage] = None
     if staged:
-        behind, inputs, labels = stage(inputs, labels)
+        placed, inputs, labels = stage(inputs, labels)
     pictures = None
     if len(inputs_spec.shape) == 3:
         images = scaled(inputs) if inputs_spec.dtype == "uint8" else inputs
@@ -65,8 +59,7 @@ def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> 
     correct = tf.reduce_sum(tf.cast(tf.equal(predictions, tf.cast(labels, tf.int32)), tf.int32))
     global_step = tf.train.get_or_create_global_step()
     train = tf.train.AdamOptimizer(LEARNING_RATE).minimize(loss, global_step=global_step)
-    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures,
-                 behind)
+    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures, placed)
 
 
 def _convolutions(images: Any) -> Any:

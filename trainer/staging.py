@@ -1,9 +1,8 @@
 """Two ways to feed a step: *direct*, with the batch it computes, or *staged*, with the next batch.
 
 Staged, the same ``session.run`` takes batch n out of a StagingArea, trains on it, and puts batch n + 1 into the area.
-So the copy to a GPU runs in parallel to the computation, without a thread of our own. TensorFlow places the area on the
-GPU if there is one, where it needs the memory of one batch. A staged batch does not count as trained on. It is trained
-on at the end of a run, even if the run is asked to stop; after a crash the batch comes again.
+So the copy to a GPU runs in parallel to the computation. TensorFlow places the area on the GPU if there is one. A
+staged batch is trained on at the end of a run, even if the run is asked to stop; after a crash the batch comes again.
 
 (The technique is that of TensorFlow's benchmarks: gpu_compute_stage of ``variable_mgr`` in tf_cnn_benchmarks.)
 """
@@ -19,7 +18,6 @@ from stoker.trainer.feed import feed_dict
 
 class Stage(NamedTuple):
     """Puts a batch on the device for the next step."""
-
     inputs: Any        # placeholders
     labels: Any
     put: Any           # op
@@ -27,7 +25,6 @@ class Stage(NamedTuple):
 
 class StepInput(NamedTuple):
     """One ``session.run``: trains or evaluates on ``batch`` (None: neither) with ``feed``, and runs ``put``, if any."""
-
     batch: Optional[Batch]
     feed: Dict[Any, Any]
     put: Any = None
@@ -37,9 +34,7 @@ def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
     """The stage after these placeholders, and the two tensors that take a batch out of it. A run that feeds the tensors
     leaves the stage unchanged."""
     area = StagingArea([inputs.dtype, labels.dtype], [inputs.shape, labels.shape])
-    put = area.put([inputs, labels])
-    staged_inputs, staged_labels = area.get()
-    return Stage(inputs, labels, put), staged_inputs, staged_labels
+    return (Stage(inputs, labels, area.put([inputs, labels])), *area.get())
 
 
 class Direct:

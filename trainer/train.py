@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -39,19 +39,6 @@ class _Lines:
         sys.stderr.flush()
 
 
-class _Evaluation:
-    """Sums over the batches of one evaluation."""
-
-    def __init__(self) -> None:
-        self.count = self.correct = 0
-        self.loss = 0.0
-
-    def add(self, count: int, correct: int, loss: float) -> None:
-        self.count += count
-        self.correct += correct
-        self.loss += loss * count
-
-
 class Loop:
     """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint."""
 
@@ -61,7 +48,7 @@ class Loop:
         self._feed = Direct(model) if model.stage is None else Staged(model)
         self._start_step, self._checkpoint_dir, self._checkpoint_secs = start_step, checkpoint_dir, checkpoint_secs
         self._bar: Any = None
-        self._evaluation: Optional[_Evaluation] = None
+        self._evaluated: List[Tuple[int, int, float]] = []      # samples, correct ones and loss of each batch
         self._accuracy: Optional[float] = None
         self._steps = self._images = 0
         self._epoch_images = 0             # trained on in the current epoch, by this process
@@ -136,19 +123,18 @@ class Loop:
         self._bar.update(len(batch.indices))
 
     def _evaluate(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
-        evaluation = self._evaluation = self._evaluation or _Evaluation()
         if len(batch):
             correct, loss = _run_without_hooks(session, [self._model.correct, self._model.loss], step_input.feed)
-            evaluation.add(len(batch), int(correct), float(loss))
+            self._evaluated.append((len(batch), int(correct), float(loss) * len(batch)))
             self._images += len(batch)
         if batch.indices[-1] + 1 < self._stream.plan.validation_size:
             return
-        self._evaluation = None
-        if evaluation.count:
-            self._accuracy, loss = evaluation.correct / evaluation.count, evaluation.loss / evaluation.count
+        if self._evaluated:
+            count, correct, loss = (sum(column) for column in zip(*self._evaluated))
+            self._evaluated, self._accuracy, loss = [], correct / count, loss / count
             _add_scalars(writer, batch.step, {"validation/accuracy": self._accuracy, "validation/loss": loss})
             print("epoch %d: validation accuracy %.4f, loss %.4f (%d samples)" % (
-                batch.epoch + 1, self._accuracy, loss, evaluation.count), flush=True)
+                batch.epoch + 1, self._accuracy, loss, count), flush=True)
 
     def _summarise(self, writer: Any, batch: Batch, loss: float, accuracy: float) -> None:
         now, waited, images = time.monotonic(), self._stream.waited_s, self._images
