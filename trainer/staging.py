@@ -7,7 +7,7 @@ staged batch is trained on at the end of a run, even if the run is asked to stop
 (The technique is that of TensorFlow's benchmarks: gpu_compute_stage of ``variable_mgr`` in tf_cnn_benchmarks.)
 """
 
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 # tf.contrib.staging has the same class, but importing tf.contrib takes a second
 from tensorflow.python.ops.data_flow_ops import StagingArea
@@ -37,38 +37,23 @@ def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
     return (Stage(inputs, labels, area.put([inputs, labels])), *area.get())
 
 
-class Direct:
+def feed_direct(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
     """Feeds each batch to the step that computes it."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def step_inputs(self, batch: Batch) -> Iterator[StepInput]:
-        """The inputs of the runs to do when ``batch`` is the next of the stream."""
-        yield StepInput(batch, feed_dict(batch, self._model.inputs, self._model.labels))
-
-    def last(self) -> Iterator[StepInput]:
-        """The inputs of the runs to do when the stream has ended."""
-        return iter(())
+    for batch in batches:
+        yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
 
 
-class Staged(Direct):
+def feed_staged(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
     """Stages training batches. Evaluation batches and empty batches are fed directly, after all batches before them."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self._staged: Optional[Batch] = None      # on the device, and not yet trained on
-
-    def step_inputs(self, batch: Batch) -> Iterator[StepInput]:
-        if not batch.training or not len(batch):
-            yield from self.last()
-            yield from super().step_inputs(batch)
-            return
-        before, self._staged = self._staged, batch
-        stage_ = self._model.stage
-        yield StepInput(before, feed_dict(batch, stage_.inputs, stage_.labels), stage_.put)
-
-    def last(self) -> Iterator[StepInput]:
-        before, self._staged = self._staged, None
-        if before is not None:
-            yield StepInput(before, {})
+    staged: Optional[Batch] = None      # on the device, and not yet trained on
+    for batch in batches:
+        if batch.training and len(batch):
+            yield StepInput(staged, feed_dict(batch, model.stage.inputs, model.stage.labels), model.stage.put)
+            staged = batch
+            continue
+        if staged is not None:
+            yield StepInput(staged, {})
+            staged = None
+        yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
+    if staged is not None:
+        yield StepInput(staged, {})

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import tensorflow as tf
 from tqdm import tqdm
@@ -11,7 +11,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.model import Model
-from stoker.trainer.staging import Direct, Staged, StepInput
+from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 
 SUMMARY_STEPS = 10
 LINE_INTERVAL_S = 5.0     # between two lines of progress, if standard error is no terminal
@@ -45,7 +45,6 @@ class Loop:
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
                  checkpoint_secs: float) -> None:
         self._stream, self._model = stream, model
-        self._feed = Direct(model) if model.stage is None else Staged(model)
         self._start_step, self._checkpoint_dir, self._checkpoint_secs = start_step, checkpoint_dir, checkpoint_secs
         self._bar: Any = None
         self._evaluated: List[Tuple[int, int, float]] = []      # samples, correct ones and loss of each batch
@@ -65,12 +64,13 @@ class Loop:
         writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
         # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
+        feed = feed_direct if self._model.stage is None else feed_staged
         try:
             with tf.train.MonitoredTrainingSession(
                     checkpoint_dir=self._checkpoint_dir, scaffold=tf.train.Scaffold(saver=saver),
                     save_summaries_steps=None, save_summaries_secs=None, log_step_count_steps=None,
                     save_checkpoint_secs=self._checkpoint_secs) as session:
-                for step_input in self._step_inputs():
+                for step_input in feed(self._model, self._stream):
                     batch = step_input.batch
                     if batch is None:           # stages the first batch of the run, or of an epoch
                         _run_without_hooks(session, step_input.put, step_input.feed)
@@ -89,11 +89,6 @@ class Loop:
         seconds = max(1e-9, time.monotonic() - start)
         return Result(self._steps, self._images, self._images / seconds,
                       (self._stream.waited_s - waited_before) / seconds, self._accuracy, self._stream.interrupted)
-
-    def _step_inputs(self) -> Iterator[StepInput]:
-        for batch in self._stream:
-            yield from self._feed.step_inputs(batch)
-        yield from self._feed.last()
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:
