@@ -179,7 +179,8 @@ def test_an_exception_in_the_loop_ends_the_workers(pictures, own_generators):
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
 def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path, quiet):
     # imported at the start of each interpreter, before any of Stoker's own modules
-    (tmp_path / "sitecustomize.py").write_text("import stoker.pipeline.protocol.messages as messages\nmessages.PROTOCOL_VERSION = 99\n")
+    (tmp_path / "sitecustomize.py").write_text("import stoker.pipeline.protocol.messages as messages\n"
+                                               "messages.PROTOCOL_VERSION = 99\n")
     path = os.pathsep.join([str(tmp_path), ROOT])
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run, \
             workers_program(run.stream.address, "--processes", "2", *quiet, PYTHONPATH=path) as other, \

@@ -112,13 +112,13 @@ def test_bad_files_are_replaced_in_their_place(photos, tmp_path, generator, own,
     assert content(alone)[0] == content(output)[0]
 
 
-def test_a_generator_must_put_spares_in_the_place_of_bad_samples():
+def test_a_generator_must_put_replacements_in_the_place_of_bad_samples():
     pixels, labels = arrays(3)
     a_lease = replace(lease(THREE), replacements=(Sample(8, "d", 0),))
     check(Output((pixels, labels), (Skipped(5, "bad"),)), a_lease, job())
     check(Output((pixels[:2], labels[:2]), (Skipped(5, "bad"), Skipped(8, "bad"))), a_lease, job())
     for count, bad in ((2, (5,)), (3, (5, 6))):
-        with pytest.raises(ValueError, match=r"as many as are in the lease \(it has 1 replacements for bad samples: use "
+        with pytest.raises(ValueError, match=r"as are in the lease \(it has 1 replacements for bad samples: use "
                                              "generators.output.batch_of"):
             check(Output((pixels[:count], labels[:count]), tuple(Skipped(one, "bad") for one in bad)), a_lease, job())
 

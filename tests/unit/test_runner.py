@@ -147,7 +147,7 @@ def test_a_batch_tells_where_its_time_went(monkeypatch):
             read(1.0)
             take(8.0)                  # the generator's own
             if number == 1:
-                raise ValueError("what that took counts for nobody")
+                raise ValueError("that time counts for no batch")
             yield output(lease)
     play(works, [JOB] * 4, seen=seen.append)
     assert [done.timings for done in seen if done.output] == [Timings(3.0, 0.5)] * 2
@@ -169,6 +169,25 @@ def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
 def test_what_fails_at_the_end_of_a_job_is_not_put_down_to_the_next():
     for generator in (breaks_when_the_leases_end, yields_more_when_the_leases_end):
         assert play(generator, [JOB, OTHER_JOB, JOB]) == [(0, None), (1, None), (2, None)]
+
+
+def test_a_generator_runs_to_its_end_with_its_job_and_is_closed_at_once_after_a_failure():
+    said = []
+
+    def tells(leases, job):
+        try:
+            for number, lease in enumerate(leases):
+                said.append(job.seed)
+                yield output(lease) if (job.seed, number) != (1, 1) else "no batch"
+            said.append("over")
+        finally:
+            said.append("closed")
+
+    errors = [error for _, error in play(tells, [JOB, OTHER_JOB, OTHER_JOB, OTHER_JOB],
+                                         seen=lambda done: said.append("answered"))]
+    assert [bool(error) for error in errors] == [False, False, True, False]
+    assert said == [0, "answered", "over", "closed", 1, "answered", 1, "closed", "answered",
+                    1, "answered", "over", "closed"]
 
 
 def test_a_failure_names_the_sample_that_was_taken_up_last():

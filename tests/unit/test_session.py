@@ -302,7 +302,8 @@ def test_after_the_end_nothing_happens():
 
 #: What can happen to a session, most of all what happens in a healthy one: with arbitrary messages alone, hardly any
 #: lease would be produced.
-INPUTS = st.sampled_from(["lease"] * 6 + ["produced"] * 4 + ["failed"] * 4 + ["welcome", "tick", "message", "end"]).flatmap({
+KINDS = ["lease"] * 6 + ["produced"] * 4 + ["failed"] * 4 + ["welcome", "tick", "message", "end"]
+INPUTS = st.sampled_from(KINDS).flatmap({
     "lease": st.integers(1, 3).map(lambda number: ("receive", lease(number))),
     "produced": st.just(("produced", None)),
     "failed": st.just(("failed", None)),

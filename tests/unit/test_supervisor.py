@@ -1,4 +1,5 @@
-"""Histories of the pure Supervisor. test_workers_cli shows with real processes that workers/host.py carries out its effects."""
+"""Histories of the pure Supervisor. test_workers_cli shows with real processes that workers/host.py carries out the
+effects."""
 
 import re
 import signal
@@ -24,11 +25,11 @@ class Host:
     def tick(self):
         return self.supervisor.tick(self.now)
 
-    def started(self, place=0):
-        self.supervisor.started(place, self.now)
+    def started(self, i=0):
+        self.supervisor.started(i, self.now)
 
-    def exited(self, returncode, place=0, ended=True):
-        return self.supervisor.exited(place, returncode, ended, self.now)
+    def exited(self, returncode, i=0, ended=True):
+        return self.supervisor.exited(i, returncode, ended, self.now)
 
     def stop(self):
         return self.supervisor.asked_to_stop(self.now)
@@ -43,13 +44,13 @@ class Host:
 def running(processes=1, once=False):
     host = Host(processes, once)
     host.tick()
-    for place in range(processes):
-        host.started(place)
+    for i in range(processes):
+        host.started(i)
     host.now += 10.0
     return host
 
 
-def test_all_places_are_started_at_once_and_nothing_more_is_due():
+def test_all_slots_are_started_at_once_and_nothing_more_is_due():
     host = Host(3)
     assert host.supervisor.next_deadline(host.now) <= host.now
     assert host.tick() == [Spawn(0, ""), Spawn(1, ""), Spawn(2, "")]
@@ -64,7 +65,7 @@ def test_a_dead_worker_is_restarted_at_once_and_its_successor_knows_why():
     assert host.tick() == [Spawn(1, "SIGSEGV (a crash inside a library), restart 1")]
 
 
-def test_restarts_are_counted_in_each_place():
+def test_restarts_are_counted_in_each_slot():
     host = running(2)
     for restart in (1, 2, 3):
         host.exited(1, 0)
@@ -213,7 +214,7 @@ def test_processes_that_are_starting_are_drained_too():
     assert host.supervisor.exit_code == 0
 
 
-def test_whoever_does_not_drain_is_killed():
+def test_a_worker_that_does_not_drain_is_killed():
     host = running(2)
     host.stop()
     assert host.pause_s == DRAIN_S
@@ -259,14 +260,14 @@ def test_an_exit_code_means_nothing_from_a_worker_that_did_not_say_that_it_ended
 
 # --------------------------------------------------------------------------------------------------- another number
 
-def test_more_places_start_at_once():
+def test_more_slots_start_at_once():
     host = running(1, once=True)
     assert host.supervisor.resize(3, host.now) == []
     assert host.pause_s <= 0
     assert host.tick() == [Spawn(1, ""), Spawn(2, "")]
 
 
-def test_the_last_places_drain_and_stay_empty():
+def test_the_last_slots_drain_and_stay_empty():
     host = running(3, once=True)
     assert host.supervisor.resize(1, host.now) == [Signal(1, TERM), Signal(2, TERM)]
     assert host.exited(EXIT_DRAINED, 2) == [] and host.exited(-signal.SIGKILL, 1, ended=False) == []
@@ -275,14 +276,14 @@ def test_the_last_places_drain_and_stay_empty():
     assert [effect.slot for effect in host.tick()] == [0]      # who is to be there is restarted as ever
 
 
-def test_a_place_that_is_to_start_does_not_when_it_is_one_too_many():
+def test_a_slot_that_is_to_start_does_not_when_it_is_one_too_many():
     host = running(2)
     host.exited(1, 1)
     host.supervisor.resize(1, host.now)
     assert host.tick() == [] and host.pause_s is None
 
 
-def test_a_place_that_had_to_leave_is_filled_again():
+def test_a_slot_that_had_to_leave_is_filled_again():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     host.exited(EXIT_DRAINED, 1)
@@ -290,7 +291,7 @@ def test_a_place_that_had_to_leave_is_filled_again():
     assert host.tick() == [Spawn(1, "")]               # as any new one: it ended as it was told to
 
 
-def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
+def test_a_slot_that_is_wanted_again_before_it_has_left_is_filled_when_it_has():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     assert host.supervisor.resize(2, host.now) == []
@@ -298,7 +299,7 @@ def test_a_place_that_is_wanted_again_before_it_has_left_is_filled_when_it_has()
     assert [effect.slot for effect in host.tick()] == [1]
 
 
-def test_a_place_that_does_not_leave_is_killed():
+def test_a_slot_that_does_not_leave_is_killed():
     host = running(2, once=True)
     host.supervisor.resize(1, host.now)
     assert host.pause_s > 0
@@ -308,7 +309,7 @@ def test_a_place_that_does_not_leave_is_killed():
     assert host.exited(-signal.SIGKILL, 1, ended=False) == [] and host.pause_s is None
 
 
-def test_the_end_of_the_run_ends_all_places_whatever_their_number_was():
+def test_the_end_of_the_run_ends_all_slots_whatever_their_number_was():
     host = running(3, once=True)
     host.supervisor.resize(1, host.now)
     host.exited(EXIT_DRAINED, 2)
