@@ -81,7 +81,8 @@ def _parser() -> configargparse.ArgumentParser:
     add = parser.add_argument_group("workers").add_argument
     add("--workers", type=number_of_workers, default=AUTO, metavar="N",
         help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
-             "training waits at most 1%% of its time. 0: only workers that you start elsewhere")
+             "training waits at most 1%% of its time. 0: only workers that you start elsewhere. The closing line tells "
+             "how many are needed")
     add("--worker-python", metavar="FILE",
         help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
     add("--follow-links", action="store_true",
@@ -198,8 +199,8 @@ def _import_tensorflow() -> Any:
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ConfigError("TensorFlow 1.9 is missing in %s (%s): pip install 'stoker[trainer]' on Python 3.6"
-                          % (sys.executable, error)) from error
+        raise ConfigError("TensorFlow 1.9 is missing in %s (%s): pip install 'stoker[trainer]' on Python 3.6" % (
+            sys.executable, error)) from error
     tf.logging.set_verbosity(tf.logging.WARN)
     return tf
 

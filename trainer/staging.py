@@ -34,7 +34,8 @@ def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
     """The stage after these placeholders, and the two tensors that take a batch out of it. A run that feeds the tensors
     leaves the stage unchanged."""
     area = StagingArea([inputs.dtype, labels.dtype], [inputs.shape, labels.shape])
-    return (Stage(inputs, labels, area.put([inputs, labels])), *area.get())
+    put, (staged_inputs, staged_labels) = area.put([inputs, labels]), area.get()
+    return Stage(inputs, labels, put), staged_inputs, staged_labels
 
 
 def feed_direct(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
@@ -50,10 +51,10 @@ def feed_staged(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
         if batch.training and len(batch):
             yield StepInput(staged, feed_dict(batch, model.stage.inputs, model.stage.labels), model.stage.put)
             staged = batch
-            continue
-        if staged is not None:
-            yield StepInput(staged, {})
-            staged = None
-        yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
+        else:
+            if staged is not None:
+                yield StepInput(staged, {})
+                staged = None
+            yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
     if staged is not None:
         yield StepInput(staged, {})
