@@ -117,7 +117,8 @@ class Opened:
         self.clock = FakeClock()
         self.plan = Plan(len(datasets.training), BATCH_SIZE, epochs, 0, len(datasets.validation))
         self.stream = BatchStream(self.plan, datasets, job or JobOptions("image", (2, 2), BATCH_SIZE),
-                                  StreamOptions(**options), start_step, self._coordinator, self.clock)
+                                  StreamOptions(**options), start_step, self._coordinator, self.clock.now,
+                                  self.clock.wait)
 
     def _coordinator(self, *arguments):
         self.coordinator = FakeCoordinator(*arguments)
@@ -449,7 +450,7 @@ def test_no_verdict_without_workers(caplog):
 # ------------------------------------------------------------------------------------------------------ begin and end
 
 def files_closed(stream):
-    return [file._file.closed for file in stream._files]
+    return [file._file.closed for file in (stream._audit, stream._bad_files._listing)]
 
 
 @pytest.fixture
