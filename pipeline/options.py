@@ -135,9 +135,8 @@ class StreamOptions:
         if self.keys is not None and self.insecure:
             raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
-            raise ConfigError("bind %s is open to other hosts, and without keys any program there can be a worker: "
-                              "make keys (stoker-keys DIR) and use --keys DIR, or use --insecure on a network that "
-                              "you trust" % self.bind)
+            raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and use --keys DIR, or use "
+                              "--insecure on a network that you trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
         check(is_number(self.prefetch_mb) and 0 < self.prefetch_mb < float("inf"),
               "prefetch_mb", "must be a number of megabytes above 0", self.prefetch_mb)
@@ -146,9 +145,8 @@ class StreamOptions:
             check(is_number(seconds) and seconds >= 0.1, name, "must be at least 0.1 seconds", seconds)
         for name in ("audit", "bad_samples", "health_file"):
             path = getattr(self, name)
-            folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
-            if not os.path.isdir(folder):
-                raise ConfigError("%s: cannot write %r: there is no folder %r" % (name, path, folder))
+            check(not path or os.path.isdir(os.path.dirname(os.path.abspath(path))),
+                  name, "must be a file in a folder that exists", path)
 
     def prefetch_of(self, job: JobOptions) -> int:
         """The most steps at once, by ``prefetch`` and ``prefetch_mb``. Raises ConfigError if that is less than one."""

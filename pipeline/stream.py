@@ -1,11 +1,7 @@
 """BatchStream, which users iterate: batches in order, in bounded memory, closed when the ``with`` block ends.
 
 The coordinator's thread puts finished batches into a table under one lock. The consumer takes them out in order and
-then tells the coordinator its new position, which lets the coordinator grant the next leases. The two threads share
-nothing else.
-
-``close`` works in this order, and does all of it even if a part fails: the coordinator tells every worker to stop and
-closes the socket, the attached worker processes are stopped, the audit and the list of bad files are closed.
+tells the coordinator its new position, so that it grants the next leases. The two threads share nothing else.
 """
 
 import logging
@@ -15,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import Callable, Dict, Iterator, List, Optional
 
 from stoker.pipeline.batch import Batch
@@ -64,16 +60,17 @@ class BatchStream:
         self._pace = Pace(options.prefetch_of(job), self._worker_groups, now())
         self._audit: Optional[Audit] = None
         listing: Optional[BadSamples] = None
-        self._files = ExitStack()     # closes them
+        self._files = ExitStack()                    # closes both
         with ExitStack() as undo:
             undo.enter_context(self._files)
             # The files are read before the port is bound, because workers connect from then on, and changed only
             # after it is bound, because it may be in use.
             if options.audit is not None:
-                audit = Audit(options.audit, start_step, plan.training_indices)
-                self._audit = self._files.enter_context(closing(audit))
+                self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._files.callback(self._audit.close)
             if options.bad_samples is not None:
-                listing = self._files.enter_context(closing(BadSamples(options.bad_samples, start_step)))
+                listing = BadSamples(options.bad_samples, start_step)
+                self._files.callback(listing.close)
             self._coordinator = coordinator(self._position, plan, datasets, job, options, self._deliver, self._fail)
             undo.callback(self._coordinator.abandon)
             for file in (self._audit, listing):
@@ -81,26 +78,18 @@ class BatchStream:
                     file.begin()
             undo.pop_all()
         self._bad_files = BadFiles(listing, job.on_bad_image == "raise")
+        self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
 
     @property
-    def connect_address(self) -> str:
-        """The address for workers on other hosts: the bound one, with this host's name if it is bound to all."""
-        return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
-
-    @property
     def worker_command(self) -> str:
-        """The command that starts workers on another host."""
-        command, keys = "python -m workers --connect " + self.connect_address, self._options.keys
-        return command if keys is None else "%s --keys NAME (a copy of %s)" % (
-            command, os.path.join(keys, "workers", "NAME"))
-
-    @property
-    def skipped(self) -> Dict[str, str]:
-        """The bad files so far: path -> why it is bad."""
-        return self._bad_files.reasons
+        """The command that starts workers on another host. An address of all interfaces becomes this host's name."""
+        address = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
+        keys = self._options.keys
+        return "python -m workers --connect " + address + ("" if keys is None else (
+            " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 
     @property
     def bad_files(self) -> int:
@@ -120,7 +109,8 @@ class BatchStream:
         self.interrupted = True
 
     def close(self) -> None:
-        """Stops the workers and frees the port, in about two seconds at most. A second call does no harm."""
+        """Stops the workers, frees the port, and closes the files, even if one of these fails. Takes two seconds at
+        most; a second call does no harm."""
         if self._closed:
             return
         self._closed = True
@@ -147,8 +137,6 @@ class BatchStream:
             raise StopIteration
         asked_s, waited_before_s = self._now(), self.waited_s
         batch = self._next_batch()
-        if batch is None:
-            raise StopIteration
         waited_s = self.waited_s - waited_before_s
         self._pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
         if batch.skipped:
@@ -174,7 +162,7 @@ class BatchStream:
             self._error = self._error or error
             self._condition.notify()
 
-    def _next_batch(self) -> Optional[Batch]:
+    def _next_batch(self) -> Batch:
         start = reported = self._now()
         try:
             while not self.interrupted:
@@ -190,10 +178,10 @@ class BatchStream:
                 self._check_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
-                    limit_s = (self._options.worker_timeout_s if self._coordinator.without_workers_s()
-                               else self._options.batch_timeout_s)
+                    no_worker = self._coordinator.without_workers_s() > 0
+                    limit_s = self._options.worker_timeout_s if no_worker else self._options.batch_timeout_s
                     log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
-            return None
+            raise StopIteration
         finally:
             self.waited_s += self._now() - start
 

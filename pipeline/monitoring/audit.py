@@ -10,8 +10,6 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.step_log import StepLog
 
-FIRST_BYTES = b'{"step": '  # of every line: an incomplete line that begins so still belongs to an audit
-
 
 def crc32(*arrays: np.ndarray) -> int:
     """CRC-32 of the bytes of the arrays, one after the other; the arrays are C-contiguous."""
@@ -37,7 +35,7 @@ class Audit(StepLog):
         keep, last = 0, None
         for line in lines:
             entry = _parsed(line)
-            incomplete = line.startswith(FIRST_BYTES) and not line.endswith(b"\n")
+            incomplete = line.startswith(b'{"step": ') and not line.endswith(b"\n")
             if entry is None and keep == 0 and not incomplete:
                 raise ConfigError("audit: %r exists and is no audit file: not overwritten" % self._path)
             if entry is None or entry["step"] >= self._start_step:

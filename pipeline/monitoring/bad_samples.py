@@ -27,7 +27,7 @@ _ESCAPES.update({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r", ord("\\")
 
 class BadSamples(StepLog):
     """The list. A file is listed once, with the first step that it was used for."""
-    name = "bad samples"
+    name, header = "bad samples", HEADER
 
     def __init__(self, path: str, start_step: int) -> None:
         """``begin`` removes the lines of ``start_step`` and later steps, which are done again. Raises ConfigError if
@@ -50,11 +50,6 @@ class BadSamples(StepLog):
             keep += len(line)
             self._listed.add(match.group(1))
         return keep
-
-    def begin(self) -> None:
-        super().begin()
-        if not self._keep:
-            self._append(HEADER)
 
     def __len__(self) -> int:
         return len(self._listed)

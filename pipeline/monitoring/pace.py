@@ -7,7 +7,7 @@ from typing import List, Optional
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.monitoring.throughput import (WINDOW_S, BatchTimings, Fleet, ThroughputMeter, Verdict, Watch,
-                                                   Window, verdict)
+                                                   verdict)
 
 log = logging.getLogger("stoker")
 
@@ -32,8 +32,7 @@ class Pace:
         if now < self._judged_s + VERDICT_INTERVAL_S:
             return
         self._judged_s = now
-        window = self._meter.window(WINDOW_S)
-        found = self._verdict(window, fleet)
+        found, window = self.verdict(fleet, WINDOW_S), self._meter.window(WINDOW_S)
         if found is None:
             return
         if self._watch.is_news(found.name, now):
@@ -44,7 +43,5 @@ class Pace:
 
     def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
         """See ``BatchStream.verdict``. None also if no worker is alive."""
-        return self._verdict(self._meter.window(last_s), fleet)
-
-    def _verdict(self, window: Window, fleet: Fleet) -> Optional[Verdict]:
+        window = self._meter.window(last_s)
         return verdict(window, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(window) else None

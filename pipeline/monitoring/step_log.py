@@ -13,8 +13,7 @@ from stoker.pipeline.errors import ConfigError, RunFailed
 
 class StepLog:
     """The constructor opens and reads the file; ``begin`` is the first to change it. ``name``: used in errors."""
-
-    name = ""
+    name, header = "", b""
 
     def __init__(self, path: str) -> None:
         """Raises ConfigError if the file cannot be written, is in use by another trainer, or has another format."""
@@ -34,11 +33,13 @@ class StepLog:
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Removes the lines that do not stay. Raises ConfigError."""
+        """Removes the lines that do not stay; writes the header if there is none. Raises ConfigError, RunFailed."""
         try:
             self._file.truncate(self._keep)
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
+        if not self._keep:
+            self._append(self.header)
 
     def _append(self, data: bytes) -> None:
         try:

@@ -56,10 +56,7 @@ class Window(NamedTuple):
     batches: int
     waited_s: float    # the consumer waited
     used_s: float      # the consumer used them
-    storage_s: float
-    decode_s: float
-    augment_s: float
-    generator_s: float
+    stages: Tuple[float, ...]   # the workers' time for storage, decode, augment, generator
     wire_s: float
 
     @property
@@ -76,11 +73,6 @@ class Window(NamedTuple):
     def produce_s(self) -> float:
         """The mean time in which a worker produces a batch."""
         return sum(self.stages) / max(1, self.batches)
-
-    @property
-    def stages(self) -> Tuple[float, float, float, float]:
-        """Seconds of storage, decode, augment and generator."""
-        return self.storage_s, self.decode_s, self.augment_s, self.generator_s
 
     @property
     def workers_needed(self) -> int:
@@ -132,17 +124,16 @@ class ThroughputMeter:
         within = int((np.cumsum(rows[::-1, 0] + rows[::-1, 1]) <= last_s).sum())
         rows = rows[-max(MIN_BATCHES, within):]
         if not len(rows):
-            return Window(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return Window(0, 0.0, 0.0, (0.0,) * len(_STAGES), 0.0)
         waited_s, step_s, produce_s, wire_s = (rows[:, column] for column in (0, 1, 2, 6))
         longest_s = _longest(produce_s)
         part = np.minimum(1, longest_s / np.maximum(1e-9, produce_s))
         # the stages may add up to more than the whole: several threads, or a worker that reports wrong times
         part_of_stages = part * np.minimum(1, produce_s / np.maximum(1e-9, rows[:, 3:6].sum(axis=1)))
-        storage_s, decode_s, augment_s = part_of_stages.dot(rows[:, 3:6]).tolist()
-        generator_s = max(0.0, float(part.dot(produce_s)) - storage_s - decode_s - augment_s)
+        stages = part_of_stages.dot(rows[:, 3:6]).tolist()
+        generator_s = max(0.0, float(part.dot(produce_s)) - sum(stages))
         return Window(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
-                      float(np.minimum(step_s, _longest(step_s)).sum()), storage_s, decode_s, augment_s, generator_s,
-                      float(wire_s.sum()))
+                      float(np.minimum(step_s, _longest(step_s)).sum()), (*stages, generator_s), float(wire_s.sum()))
 
     def is_known(self, window: Window) -> bool:
         """Whether ``window`` of this meter allows a verdict. A consumer that does not wait must first have used all the
@@ -159,17 +150,18 @@ def verdict(window: Window, workers: int, cores: int) -> Verdict:
     """The bottleneck, with ``workers`` alive on hosts of ``cores`` cores together."""
     share, needed = window.waiting_share, window.workers_needed
     pace = "a step takes %s ms, a worker produces a batch in %s ms: %s, %d %s there" % (
-        _ms(window.step_s), _ms(window.produce_s), workers_are(needed, "needed"), workers, "is" if workers == 1 else "are")
+        _ms(window.step_s), _ms(window.produce_s), workers_are(needed, "needed"),
+        workers, "is" if workers == 1 else "are")
     if share < WAITING:
         return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits(window), pace))
     working_s = sum(window.stages)
     busy = min(1.0, working_s / max(1e-9, workers * (window.waited_s + window.used_s)))
     if busy < 1 - IDLE and window.wire_s > working_s:
-        return Verdict("wire", "wire: %s; a batch and its lease travel for %s ms, a worker produces one in %s ms and is "
-                       "idle for %s of the time. What helps: a faster network, smaller pictures or, on the trainer's "
-                       "own host, more CPU time for the trainer" % (
-                           waits(window), _ms(window.wire_s / max(1, window.batches)), _ms(window.produce_s),
-                           percent(1 - busy)))
+        sentence = ("wire: %s; a batch and its lease travel for %s ms, a worker produces one in %s ms and is idle for "
+                    "%s of the time. What helps: a faster network, smaller pictures or, on the trainer's own host, "
+                    "more CPU time for the trainer")
+        return Verdict("wire", sentence % (waits(window), _ms(window.wire_s / max(1, window.batches)),
+                                           _ms(window.produce_s), percent(1 - busy)))
     if workers < min(needed, cores):
         return Verdict("too few workers", "too few workers: %s; %s, on %d cores" % (waits(window), pace, cores))
     name, spent_s = max(zip(_STAGES, window.stages), key=lambda stage: stage[1])
@@ -184,14 +176,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._name, self._in_a_row = "", 0
-        self._reported, self._reported_s = "", 0.0
+        self._reported, self._reported_s = "", -math.inf
 
     def is_news(self, name: str, now: float) -> bool:
         """Whether to report this verdict at ``now``. To be called with every verdict."""
         self._in_a_row = self._in_a_row + 1 if name == self._name else 1
         self._name = name
-        if self._in_a_row < CONFIRMATIONS or name == self._reported or (
-                self._reported and now < self._reported_s + REPORT_INTERVAL_S):
+        is_due = self._in_a_row >= CONFIRMATIONS and now >= self._reported_s + REPORT_INTERVAL_S
+        if not is_due or name == self._reported:
             return False
         self._reported, self._reported_s = name, now
         return True

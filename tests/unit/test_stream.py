@@ -427,7 +427,7 @@ def test_the_bottleneck_is_logged_once_it_is_confirmed_and_groups_see_the_window
     assert opened.stream.verdict().name == "trainer" and opened.stream.verdict(1.0).name == "trainer"
     assert len(group.windows) > CONFIRMATIONS and group.windows[-1].step_s == pytest.approx(0.1)
     assert group.windows[-1].produce_s == pytest.approx(0.25)
-    assert group.windows[-1].decode_s == pytest.approx(0.25 * group.windows[-1].batches)
+    assert group.windows[-1].stages[1] == pytest.approx(0.25 * group.windows[-1].batches)
 
 
 def test_a_group_that_changes_its_number_makes_the_figures_begin_anew():
