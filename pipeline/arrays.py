@@ -15,7 +15,8 @@ KEEP_BYTES = 256 << 20   # free bytes that stay at the heap's end: enough for so
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a batch: ``shape`` is that of a single sample, the batch adds the first dimension."""
+    """One array of a batch: ``shape`` is that of a single sample, the batch adds the first dimension. Example:
+    ``stoker.ArraySpec("labels", "int32", (1,))``."""
 
     name: str
     dtype: str               # a key of ITEM_BYTES; little-endian on the wire

@@ -32,7 +32,8 @@ CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so 
 
 
 class BatchStream:
-    """The batches of a plan, each exactly once and in order. A context manager and its own iterator.
+    """The batches of a plan, each exactly once and in order. A context manager and its own iterator. Example:
+    ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
         with open_stream("photos/") as stream:
             for batch in stream:

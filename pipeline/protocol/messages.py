@@ -30,7 +30,7 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 class Sample(NamedTuple):
-    """One example of a dataset: all that a worker needs to produce it."""
+    """One example of a dataset, as a worker needs it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
 
     index: int  # type: ignore[assignment]  # its number in the dataset; hides tuple.index
     path: str   # relative to the dataset's root, '/' between parts; the decimal number of a generated record
@@ -46,7 +46,7 @@ def samples_of(rows: Iterable[Sequence[Any]]) -> Tuple[Sample, ...]:    # a list
 
 
 class Skipped(NamedTuple):
-    """A sample that is missing in a batch, and why."""
+    """A sample that is missing in a batch, and why. Example: ``[each.reason for each in batch.skipped]``."""
 
     index: int  # type: ignore[assignment]
     reason: str
@@ -54,7 +54,8 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else."""
+    """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else.
+    Example: ``height, width = job.height_width``."""
 
     generator: str                  # numerical, image, augmented, or the user's module:function
     arrays: Tuple[ArraySpec, ...]   # inputs first, labels last
@@ -162,7 +163,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right, and the task, to produce one position."""
+    """The right, and the task, to produce one position. Example: ``[sample.path for sample in lease.samples]``."""
 
     lease: int                       # its id, larger than all before
     position: int                    # in the stream

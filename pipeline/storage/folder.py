@@ -35,7 +35,8 @@ _RACY_S = 2.0
 
 class BadFile(Exception):
     """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line. It has no
-    path, address or decoder's state in it: the same file gives the same reason on every host."""
+    path, address or decoder's state in it: the same file gives the same reason on every host. Example:
+    ``raise stoker.BadFile("not a picture", "it has no header")``."""
 
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
@@ -57,7 +58,8 @@ class SamplePath(NamedTuple):
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
-    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``.
+    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``. Example:
+    ``stoker.resolve(job.data_root, sample.path, job.follow_links)``.
 
     Links within the root are always followed, links that lead out of it only with ``follow_links``, the job's option.
     Names that are not UTF-8 come as surrogate escapes (PEP 383).
@@ -80,7 +82,7 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
 def check_root(root: str, probes: Sequence[str]) -> None:
     """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``: every file would count
-    as missing."""
+    as missing. Example: ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, none "
                           "exists; name the right folder with the worker's --data"

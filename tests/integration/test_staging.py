@@ -13,7 +13,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.folder import scan_folder
 from tests.support.processes import interpreter
-from tests.support.training import Trainer, audit, consumed, finished
+from tests.support.training import Trainer, arguments, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
 
@@ -49,11 +49,7 @@ def options(photos, folder, feed, **changed):
                  audit=folder / "audit.jsonl", workers=2, feed=feed)
     if interpreter("STOKER_TEST_WORKER_PYTHON"):
         named["worker_python"] = interpreter("STOKER_TEST_WORKER_PYTHON")
-    named.update(changed)
-    given = [photos]
-    for name, value in sorted(named.items()):
-        given += ["--" + name.replace("_", "-"), value]
-    return given
+    return [photos] + arguments(dict(named, **changed))
 
 
 @pytest.fixture(scope="module")
