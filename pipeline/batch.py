@@ -16,7 +16,6 @@ class Batch:
     64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the batch size,
     down to 0, if samples were skipped or the epoch ends.
     """
-
     step: int                       # training: the global_step before this batch is trained on
     epoch: int
     training: bool                  # False: part of the evaluation after the epoch

@@ -35,7 +35,8 @@ read = timed("storage")(read_file)
 
 def load(path: Union[str, bytes, SamplePath], size: Tuple[int, int], decode: str,
          exif_rotate: bool = False) -> Image.Image:
-    """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept.
+    """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept. Example:
+    ``stoker.load("photos/left/017.jpg", (64, 64), "fastest")``.
 
     ``decode`` is one of
 

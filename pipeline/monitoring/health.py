@@ -8,6 +8,8 @@ Exit code 0: the file was touched within the last 10 seconds. Exit code 1: it wa
 import os
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import List, Optional
 
 from stoker.pipeline.errors import ConfigError
@@ -21,30 +23,22 @@ class HealthFile:
 
     def __init__(self, path: str) -> None:
         """Raises ConfigError if the file cannot be written. The file is not fresh before the first ``beat``."""
-        self._path = path
-        self._next_s = 0.0
+        self._path, self._next_s = Path(path), 0.0
         try:
             try:
-                with open(path, "x"):
-                    pass
+                self._path.touch(exist_ok=False)
                 os.utime(path, (0, 0))
             except FileExistsError:          # another worker process has made it, and may be working
-                with open(path, "a"):
-                    pass
+                self._path.open("a").close()
         except OSError as error:
             raise ConfigError("health_file %r cannot be written: %s" % (path, error.strerror)) from error
 
     def beat(self, now: float) -> None:
         """The process works at ``now``, seconds of a monotonic clock. Cheap: it may be called very often."""
-        if now < self._next_s:
-            return
-        self._next_s = now + BEAT_INTERVAL_S
-        try:
-            with open(self._path, "a"):      # makes it again if it was removed
-                pass
-            os.utime(self._path)
-        except OSError:                      # a full disk must not end a training run
-            pass
+        if now >= self._next_s:
+            self._next_s = now + BEAT_INTERVAL_S
+            with suppress(OSError):          # a full disk must not end a training run
+                self._path.touch()           # makes the file again if it was removed
 
 
 def trouble(path: str, now: float) -> Optional[str]:

@@ -26,7 +26,8 @@ _RACY_S = 2.0               # a file changed in the last seconds may change agai
 
 class BadFile(Exception):
     """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line. It has no
-    path, address or decoder's state in it: the same file gives the same reason on every host."""
+    path, address or decoder's state in it: the same file gives the same reason on every host. Example:
+    ``raise stoker.BadFile("not a picture", "it has no header")``."""
 
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
@@ -47,8 +48,10 @@ class SamplePath(NamedTuple):
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
-    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``. Only with ``follow_links``, links
-    may lead out of the root. Names that are not UTF-8 come as surrogate escapes (PEP 383).
+    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``. Example:
+    ``stoker.resolve(job.data_root, sample.path, job.follow_links)``.
+
+    Links may lead out of the root only with ``follow_links``. Names that are not UTF-8 come as surrogate escapes.
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
     below its data folder, whatever a lease says. Raises ConfigError if this host has no such root.
@@ -66,7 +69,8 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
-    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``."""
+    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``. Example:
+    ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
                           "exists; name the right folder with the worker's --data"
