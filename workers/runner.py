@@ -16,7 +16,6 @@ from stoker.workers.quarantine import Quarantined
 
 class Finished(NamedTuple):
     """The answer to a lease, from the generator's thread to the socket's: an output, or what went wrong."""
-
     lease: Lease
     output: Optional[Output]
     error: str = ""
@@ -27,10 +26,8 @@ class Finished(NamedTuple):
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
-    """Samples that remember which of them the generator is at. '' when it has taken all: it may take all before it
-    opens the first."""
-
-    path = ""
+    """Samples that remember which of them the generator is at."""
+    path = ""      # also when it has taken all, since it may take all before it opens the first
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in super().__iter__():
@@ -47,7 +44,7 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
     """
     producer: Optional[Producer] = None
     last_job: Optional[Job] = None
-    for job, lease in _until_none(items):
+    for job, lease in iter(items.get, None):
         start_s = time.monotonic()
         if producer is not None and job != last_job:
             producer.finish()
@@ -65,31 +62,15 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             samples.path = replacements.path = ""       # if ``check`` raises, no sample is at fault
             arrays, skipped = check(output, handed, job)
             answer = Finished(lease, Output(arrays, skipped + bad), produce_s=time.monotonic() - start_s,
-                              timings=_stages())
+                              timings=stopwatch.take())
         except Exception as error:
             if producer is not None:
                 producer.abandon()
                 producer = None
-            answer = _failure(lease, error, samples.path or replacements.path)
+            text, trace = str(error), ""
+            if not isinstance(error, StokerError):      # its sentence says all
+                text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()
+            answer = Finished(lease, None, text, trace, samples.path or replacements.path)
         finish(answer)
     if producer is not None:
         producer.finish()
-
-
-def _until_none(items: "queue.Queue[Optional[Tuple[Job, Lease]]]") -> Iterator[Tuple[Job, Lease]]:
-    item = items.get()
-    while item is not None:
-        yield item
-        item = items.get()
-
-
-def _failure(lease: Lease, error: Exception, sample: str) -> Finished:
-    if isinstance(error, StokerError):       # its sentence says all
-        return Finished(lease, None, str(error), "", sample)
-    text = ": ".join([type(error).__name__] + [str(error)] * bool(str(error)))    # a MemoryError has no text
-    return Finished(lease, None, text, traceback.format_exc(), sample)
-
-
-def _stages() -> Timings:
-    spent = stopwatch.take()
-    return Timings(spent["storage"], spent["decode"], spent["augment"])

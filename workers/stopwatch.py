@@ -6,7 +6,9 @@ rest of a batch's time is the generator's own.
 
 import functools
 import time
-from typing import Any, Callable, Dict, TypeVar, cast
+from typing import Any, Callable, TypeVar, cast
+
+from stoker.pipeline.protocol.messages import Timings
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0}
@@ -26,9 +28,8 @@ def timed(stage: str) -> Callable[[_Function], _Function]:
     return decorate
 
 
-def take() -> Dict[str, float]:
-    """Seconds by stage since the last call."""
-    taken = dict(_spent)
-    for stage in _spent:
-        _spent[stage] = 0.0
+def take() -> Timings:
+    """Seconds by stage since the last call, without ``held_s``."""
+    taken = Timings(_spent["storage"], _spent["decode"], _spent["augment"])
+    _spent.update(dict.fromkeys(_spent, 0.0))
     return taken

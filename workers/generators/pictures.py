@@ -26,13 +26,12 @@ from stoker.workers.generators.output import Output, fill_batch
 class CachedJob(Job):
     """A job as a worker process with a cache hands it to a generator. A user's generator that calls ``image`` passes it
     on, and so uses the cache too."""
-
     cache: Optional[Cache] = field(default=None, compare=False, repr=False)
 
 
 def with_cache(job: Job, cache: Optional[Cache]) -> Job:
     """``job`` with the cache in which this process keeps decoded pictures, if any."""
-    return CachedJob(**dict(vars(job), cache=cache)) if cache is not None else job
+    return job if cache is None else CachedJob(**dict(vars(job), cache=cache))
 
 
 def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
