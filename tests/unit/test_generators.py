@@ -393,7 +393,7 @@ PIXELS, LABELS = arrays()
 @pytest.mark.parametrize("output, message", [
     ((PIXELS, LABELS), r"yielded a tuple, must be an Output\(arrays, skipped\)"),
     (None, "yielded a NoneType"),
-    (Output((PIXELS,)), "position 17: 1 arrays, must be 2: images, labels"),
+    (Output((PIXELS,)), "position 17: yielded 1 arrays, must be 2: images, labels"),
     (Output(PIXELS), "arrays are a ndarray, must be a tuple"),
     (Output((PIXELS.tolist(), LABELS)), "'images' is a list, must be a numpy array"),
     (Output((PIXELS / 255.0, LABELS)), "'images' is of dtype float64, must be uint8"),

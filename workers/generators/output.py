@@ -73,7 +73,7 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
     arrays, skipped = output
     require(isinstance(arrays, (tuple, list)), "arrays are a %s, must be a tuple", type(arrays).__name__)
-    require(len(arrays) == len(job.arrays), "%d arrays, must be %d: %s", len(arrays), len(job.arrays),
+    require(len(arrays) == len(job.arrays), "yielded %d arrays, must be %d: %s", len(arrays), len(job.arrays),
             ", ".join(spec.name for spec in job.arrays))
     for array, spec in zip(arrays, job.arrays):
         name, dtype, shape = spec.name, spec.dtype, tuple(spec.shape)
