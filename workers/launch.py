@@ -47,9 +47,9 @@ def _program_folders() -> List[str]:
     import json
 
     from stoker.pipeline.options import PROGRAM_PATH
-    if PROGRAM_PATH not in os.environ:                  # started by hand
+    program = json.loads(os.environ.get(PROGRAM_PATH, "null"))
+    if program is None:                 # started by hand
         return []
-    program = json.loads(os.environ[PROGRAM_PATH])
     same_python = program["version"] == list(sys.version_info[:2])
     return list(program["folders"] + (program["pythonpath"] if same_python else []))
 

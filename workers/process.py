@@ -53,7 +53,7 @@ class _SocketThread(threading.Thread):
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
         self._say_ended, self._health = say_ended, health
         self._refusal_noted_s = -REPORT_INTERVAL_S
-        self.drain = ""                     # set by a signal handler: the reason to drain
+        self.drain = False                  # set by a signal handler
         self.code: Optional[int] = None
 
     def run(self) -> None:
@@ -77,11 +77,10 @@ class _SocketThread(threading.Thread):
         sooner = False
         try:
             with self._connection.lock:
-                if self.code is None:
-                    deadline, now = self._session.next_deadline(), time.monotonic()
-                    self._answer(done, now)
-                    self._receive(now)
-                    sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+                deadline, now = self._session.next_deadline(), time.monotonic()
+                self._answer(done, now)
+                self._receive(now)
+                sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
             self.code = EXIT_FAILED
@@ -114,21 +113,20 @@ class _SocketThread(threading.Thread):
     def _run_once(self) -> None:
         now = time.monotonic()
         self._receive(now)
-        if self.drain and self.code is None:
-            self._carry_out(self._session.drain(now, self.drain), now)
-        if self.code is None:
-            self._carry_out(self._session.tick(now), now)
+        if self.drain:
+            self._carry_out(self._session.drain(now, "asked to stop"), now)
+        self._carry_out(self._session.tick(now), now)
         if self._health is not None and self._session.state in (SessionState.SERVING, SessionState.DRAINING):
             self._health.beat(now)
         refusal = self._connection.refusal()
         if refusal and now - self._refusal_noted_s >= REPORT_INTERVAL_S:
             self._refusal_noted_s = now
             self._note("the trainer rejects this worker's connection; still trying: " + refusal, True)
-        if os.getppid() != self._parent and self.code is None:
+        if os.getppid() != self._parent:
             self._carry_out([Note("the supervisor is gone"), End(EXIT_FAILED)], now)
 
     def _carry_out(self, effects: Sequence[Effect], now: float) -> None:
-        for effect in effects:
+        for effect in effects if self.code is None else ():     # after the end, the connection may be closed
             if isinstance(effect, Say):
                 if not self._connection.send(encode(effect.message)):
                     self._carry_out(self._session.disconnected(now), now)
@@ -192,7 +190,7 @@ def main(argv: Sequence[str]) -> int:
     thread = _SocketThread(connection, waker, session, options.data, items, parent, lambda: say(ENDED), note, health)
 
     def on_sigterm(signum: int, frame: Any) -> None:
-        thread.drain = "asked to stop"
+        thread.drain = True
         waker.wake()
 
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain

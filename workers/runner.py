@@ -10,12 +10,12 @@ from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Timings
 from stoker.workers import stopwatch
 from stoker.workers.generators.output import Output, check
-from stoker.workers.generators.producer import Producer
+from stoker.workers.generators.registry import Producer
 from stoker.workers.quarantine import Quarantined
 
 
 class Finished(NamedTuple):
-    """The answer to a lease, from the generator's thread to the socket's: an output, or what went wrong."""
+    """The answer to a lease, from the main thread to the socket's: an output, or what went wrong."""
     lease: Lease
     output: Optional[Output]
     error: str = ""

@@ -1,20 +1,21 @@
-"""The generators by name: the built-in ones, and the user's own as module:function."""
+"""Finds a job's generator, one of Stoker's or the user's own as module:function, and calls it: ``open_producer``."""
 
 from __future__ import generator_stop
 
 import importlib
 import inspect
 import socket
-from typing import Optional, Sequence, cast
+from typing import Callable, Iterable, Iterator, Optional, Sequence, cast
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import GENERATORS, WorkerOptions
-from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.workers.cache import Cache
 from stoker.workers.generators.numerical import numerical
+from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import augmented, image, with_cache
-from stoker.workers.generators.producer import Generator, Producer
 
+Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, augmented)}
 
 
@@ -43,6 +44,47 @@ def find(name: str, allowed: Sequence[str]) -> Generator:
         raise ConfigError("generator %r: %s is no generator function (a def with a yield in it, called with leases "
                           "and a job) but a %s" % (name, function, type(found).__name__))
     return cast(Generator, found)
+
+
+class Producer:
+    """Produces the batches of one job. The generator gets one lease each time it asks, and must yield one output before
+    it asks again."""
+
+    def __init__(self, generator: Generator, job: Job) -> None:
+        self._name = job.generator
+        self._lease: Optional[Lease] = None     # that the generator has not yet taken
+        self._over = False
+        self._outputs = generator(self._leases(), job)
+
+    def produce(self, lease: Lease) -> Output:
+        """The generator's output for ``lease``. Raises what the generator raises; RuntimeError if it ends or yields
+        where it must not. Then ``abandon`` it."""
+        self._lease = lease
+        for output in self._outputs:
+            if self._lease is not None:         # it goes on with the lease before
+                raise RuntimeError("generator %s yielded more than one batch for a lease" % self._name)
+            return output
+        raise RuntimeError("generator %s ended without a batch for its lease" % self._name)
+
+    def finish(self) -> None:
+        """The job is over: the generator's leases end, and it runs to its own end."""
+        self._over = True
+        try:
+            next(self._outputs, None)
+        except Exception:                       # all leases are answered: it fails none
+            pass
+
+    def abandon(self) -> None:
+        """Closes the generator where it is, after an exception."""
+        self._outputs = iter(())                # drops the last reference to it
+
+    def _leases(self) -> Iterator[Lease]:
+        while not self._over:
+            if self._lease is None:
+                raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first"
+                                   % self._name)
+            lease, self._lease = self._lease, None
+            yield lease
 
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
