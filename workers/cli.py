@@ -60,22 +60,19 @@ def _parser() -> configargparse.ArgumentParser:
     return parser
 
 
-def _absolute(path: Optional[str]) -> Optional[str]:
-    return os.path.abspath(path) if path else None
-
-
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Exits with code 2 if an option is wrong."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
+    keys, data, cache, health_file = (os.path.abspath(path) if path else None
+                                      for path in (args.keys, args.data, args.cache, args.health_file))
     try:
         if args.keys is not None:
             load_worker(args.keys)
-        options = WorkerOptions(args.connect, _absolute(args.keys), _absolute(args.data), tuple(args.allow_generator),
-                                args.follow_links, _absolute(args.cache), args.cache_gb, _absolute(args.health_file),
-                                args.once, args.quiet)
+        options = WorkerOptions(args.connect, keys, data, tuple(args.allow_generator), args.follow_links, cache,
+                                args.cache_gb, health_file, args.once, args.quiet)
     except ConfigError as error:
         parser.error(str(error))
     if args.data is not None and not os.path.isdir(args.data):

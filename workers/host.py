@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Dict, Sequence
 
@@ -32,10 +33,8 @@ PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 def die_with_parent() -> None:
     """Asks the kernel for SIGKILL when the parent dies, which ends a suspended process too. Linux only; elsewhere the
     process notices by itself."""
-    try:
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (AttributeError, OSError):
-        pass
 
 
 def cores() -> int:
@@ -150,10 +149,7 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
             child.process.kill()
         for child in children.values():
             child.process.wait()
-            child.pipe.close()
         signal.set_wakeup_fd(-1)
-        wake_read.close()
-        wake_write.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,10 +1,8 @@
 """One worker process: connect, hold leases, run the generator, send the batches.
 
-Two threads. The main thread runs the generator, because user code may take seconds for a batch. The socket's thread
-carries out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. The main thread
-sends finished batches itself, which saves two thread switches per batch.
-
-Started by ``workers/host.py``. A worker dies with its parent, even if it is suspended.
+Two threads. The main thread runs the generator, because user code may take seconds for a batch, and sends finished
+batches itself, which saves two thread switches per batch. The socket's thread carries out what ``WorkerSession``
+decides on messages, signals and the clock, and says Alive meanwhile.
 """
 
 import glob
@@ -16,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -167,10 +166,8 @@ def main(argv: Sequence[str]) -> int:
             print("stoker-worker %s: %s" % (name, printable(text)), file=sys.stderr, flush=True)
 
     def say(word: bytes) -> None:
-        try:
+        with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
-        except BrokenPipeError:                      # the supervisor has ended, and this process will
-            pass
 
     waker, cache = Waker(), None
     try:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -36,10 +37,8 @@ class Quarantined(NamedTuple):
 
 
 def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions) -> Quarantined:
-    """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones.
-
-    Raises RuntimeError if no child can be started.
-    """
+    """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones. Raises
+    RuntimeError if no child can be started."""
     skipped: List[Skipped] = []
     children = _Children(job, options)
     try:
@@ -109,10 +108,8 @@ class _Children:
             return process.wait()
         finally:
             for pipe in (process.stdin, process.stdout):
-                try:
+                with suppress(BrokenPipeError):      # the child did not read all
                     pipe.close()  # type: ignore[union-attr]
-                except BrokenPipeError:      # the child did not read all
-                    pass
 
 
 def _write(pipe: Any, message: Any) -> None:
@@ -144,9 +141,7 @@ def main(argv: Sequence[str]) -> int:
         lease = decode_from_trainer([frame])
         assert isinstance(lease, Lease)
         skipped: Tuple[Skipped, ...] = ()
-        try:
+        with suppress(Exception):        # no death: the same will happen in the worker, which reports it
             skipped = check(open_producer(job, options).produce(lease), lease, job).skipped
-        except Exception:                # no death: the same will happen in the worker, which reports it
-            pass
         _write(answers, Produced(_RUN, lease.lease, lease.position, 1 - len(skipped), skipped, 0.0, ()))
     return 0

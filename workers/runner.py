@@ -43,13 +43,11 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
     One Producer is made for each job, and another one after each failure. ``isolate`` tests a lease in quarantine.
     """
     producer: Optional[Producer] = None
-    last_job: Optional[Job] = None
     for job, lease in iter(items.get, None):
         start_s = time.monotonic()
-        if producer is not None and job != last_job:
+        if producer is not None and job != producer.job:
             producer.finish()
             producer = None
-        last_job = job
         stopwatch.take()                 # drops the time that a failed lease took
         samples = replacements = _TrackedSamples()
         try:
@@ -64,9 +62,7 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             answer = Finished(lease, Output(arrays, skipped + bad), produce_s=time.monotonic() - start_s,
                               timings=stopwatch.take())
         except Exception as error:
-            if producer is not None:
-                producer.abandon()
-                producer = None
+            producer = None              # closes its generator
             text, trace = str(error), ""
             if not isinstance(error, StokerError):      # its sentence says all
                 text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()

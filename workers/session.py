@@ -6,13 +6,13 @@
        │ drain()            └──────────> DRAINING ── the lease in work is done ──> ENDED
        └───────────────────────────────────────────────────────────────────────> ENDED
 
-With ``once``, Stop ends the worker; Refused(final) always does. Finished, drained and refused are different exit codes.
-A batch that is finished after its run has ended is dropped.
+SEEKING says Hello again and again; SERVING holds leases, the first of which is in work, and says Alive. With ``once``,
+Stop ends the worker; Refused(final) always does. A batch that is finished after its run has ended is dropped.
 """
 
 import enum
 from collections import deque
-from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
     Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Skipped,
@@ -29,35 +29,12 @@ REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no traine
 LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
 
 
-class SessionState(enum.Enum):
-    """The state of a worker's conversation with its trainer."""
-    SEEKING = enum.auto()       # says Hello every HELLO_INTERVAL_S
-    SERVING = enum.auto()       # has leases, the first of which is in work; says Alive every heartbeat
-    DRAINING = enum.auto()      # finishes the lease in work, and takes no more
-    ENDED = enum.auto()
+SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
-
-class Say(NamedTuple):
-    """Send this message."""
-    message: FromWorker
-
-
-class Work(NamedTuple):
-    """Start to produce this lease; a call of ``produced`` or ``failed`` will answer it."""
-    job: Job
-    lease: Lease
-
-
-class Note(NamedTuple):
-    """Tell the user, in one line."""
-    text: str
-
-
-class End(NamedTuple):
-    """Leave with this exit code."""
-    code: int
-
-
+Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
+Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` or ``failed``
+Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
+End = NamedTuple("End", [("code", int)])                      # leave with this exit code
 Effect = Union[Say, Work, Note, End]
 
 
@@ -135,14 +112,15 @@ class WorkerSession:
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``."""
-        timings = timings._replace(held_s=now - (self._work[2] if self._work else now))
-        return self._finished(now, lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
-                                                        arrays, timings))
+        run, _, came_s = self._work or ("", lease, now)
+        return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
+                                       timings._replace(held_s=now - came_s)), now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
-        return self._finished(now, lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                      sendable(traceback), sample))
+        run = self._work[0] if self._work else ""
+        return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample),
+                              now)
 
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""
@@ -169,12 +147,11 @@ class WorkerSession:
         self._spoke_s = now
         return effects
 
-    def _finished(self, now: float, message_for: Callable[[str], FromWorker]) -> List[Effect]:
-        run = self._work[0] if self._work else ""
+    def _finished(self, answer: Union[Produced, Failed], now: float) -> List[Effect]:
         self._work = None
         effects: List[Effect] = []
-        if run and run == self._run:
-            effects.append(Say(message_for(run)))
+        if answer.run and answer.run == self._run:
+            effects.append(Say(answer))
             self._spoke_s = now
         if self.state is SessionState.DRAINING:
             return [*effects, Note("drained"), self._end(EXIT_DRAINED)]

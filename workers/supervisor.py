@@ -29,20 +29,10 @@ SOON_S = 1.0           # a death within this time counts as soon after the start
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")    # how ``explain_exit`` begins after a crash inside a library
 
 
-class Spawn(NamedTuple):
-    """Start a process in this slot; ``last_exit`` tells how its predecessor ended."""
-    slot: int
-    last_exit: str
-
-
-class Signal(NamedTuple):
-    """Send this signal to the process in this slot."""
-    slot: int
-    signum: int
-
-
+Spawn = NamedTuple("Spawn", [("slot", int), ("last_exit", str)])    # start a process; how its predecessor ended
+Signal = NamedTuple("Signal", [("slot", int), ("signum", int)])     # send this signal to the slot's process
 Effect = Union[Spawn, Signal, Note]
-SlotState = enum.Enum("SlotState", "WAITING STARTING RUNNING DONE")     # see above
+SlotState = enum.Enum("SlotState", "WAITING STARTING RUNNING DONE")
 
 
 class _Slot:

@@ -2,6 +2,7 @@
 
 from __future__ import generator_stop
 
+from functools import partial
 from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -18,6 +19,15 @@ class Output(NamedTuple):
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
 
 
+def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
+    if not right:
+        raise ValueError(subject + sentence % values)
+
+
+def _names(job: Job) -> str:
+    return ", ".join(spec.name for spec in job.arrays)
+
+
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
     """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``.
 
@@ -27,17 +37,14 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     """
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         made = make(sample)
-        subject = "generator %r, sample %r: " % (job.generator, sample.path)
-        if len(made) != len(rows):
-            raise ValueError(subject + "%d rows, must be %d: %s"
-                             % (len(made), len(rows), ", ".join(spec.name for spec in job.arrays)))
+        require = partial(_require, "generator %r, sample %r: " % (job.generator, sample.path))
+        require(len(made) == len(rows), "%d rows, must be %d: %s", len(made), len(rows), _names(job))
         for row, value, spec in zip(rows, made, job.arrays):
-            if np.shape(value) != tuple(spec.shape):
-                raise ValueError(subject + "%r is of shape %s, must be %s"
-                                 % (spec.name, list(np.shape(value)), list(spec.shape)))
+            require(np.shape(value) == tuple(spec.shape), "%r is of shape %s, must be %s", spec.name,
+                    list(np.shape(value)), list(spec.shape))
             np.copyto(row, value, casting="same_kind")
-            if getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu" and (row != value).any():
-                raise ValueError(subject + "%r has values beyond %s" % (spec.name, spec.dtype))
+            cast = getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu"
+            require(not (cast and (row != value).any()), "%r has values beyond %s", spec.name, spec.dtype)
     return fill_batch(lease, job, put)
 
 
@@ -65,16 +72,12 @@ def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Samp
 def check(output: Output, lease: Lease, job: Job) -> Output:
     """``output`` with C-contiguous arrays that the generator does not use again. Raises ValueError, which says why, if
     it is not a batch of ``lease``."""
-    def require(right: bool, sentence: str, *values: Any) -> None:
-        if not right:
-            raise ValueError(("generator %r, batch at position %d: " + sentence)
-                             % ((job.generator, lease.position) + values))
-
+    require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
     arrays, skipped = output
     require(isinstance(arrays, (tuple, list)), "arrays are a %s, must be a tuple", type(arrays).__name__)
     require(len(arrays) == len(job.arrays), "yielded %d arrays, must be %d: %s", len(arrays), len(job.arrays),
-            ", ".join(spec.name for spec in job.arrays))
+            _names(job))
     for array, spec in zip(arrays, job.arrays):
         name, dtype, shape = spec.name, spec.dtype, tuple(spec.shape)
         require(isinstance(array, np.ndarray), "%r is a %s, must be a numpy array", name, type(array).__name__)

@@ -1,9 +1,6 @@
 """The generators ``image`` and ``augmented``: pictures of a folder, decoded and resized.
 
-A generator is a Python generator function that is called with an iterator of leases and the job, and yields exactly one
-``Output`` for each lease, in order. It may keep things between leases (an open file, a decoder), but its output must
-depend on the lease and the job alone: any worker may get any lease, and some leases go to two workers.
-``generators/example.py`` shows a user's own.
+``generators/example.py`` explains what a generator is, and shows a user's own.
 """
 
 from __future__ import generator_stop

@@ -5,7 +5,8 @@ from __future__ import generator_stop
 import importlib
 import inspect
 import socket
-from typing import Callable, Iterable, Iterator, Optional, Sequence, cast
+from contextlib import suppress
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import GENERATORS, WorkerOptions
@@ -48,43 +49,38 @@ def find(name: str, allowed: Sequence[str]) -> Generator:
 
 class Producer:
     """Produces the batches of one job. The generator gets one lease each time it asks, and must yield one output before
-    it asks again."""
+    it asks again. It is closed with the last reference to the Producer."""
 
     def __init__(self, generator: Generator, job: Job) -> None:
-        self._name = job.generator
-        self._lease: Optional[Lease] = None     # that the generator has not yet taken
-        self._over = False
-        self._outputs = generator(self._leases(), job)
+        self.job, self._name = job, job.generator
+        self._inbox: List[Optional[Lease]] = []     # the lease that the generator has not yet taken; None: the end
+        self._outputs = generator(_taken_from(self._inbox, self._name), job)
 
     def produce(self, lease: Lease) -> Output:
         """The generator's output for ``lease``. Raises what the generator raises; RuntimeError if it ends or yields
-        where it must not. Then ``abandon`` it."""
-        self._lease = lease
+        where it must not. It cannot be used after that."""
+        self._inbox.append(lease)
         for output in self._outputs:
-            if self._lease is not None:         # it goes on with the lease before
+            if self._inbox:                     # it goes on with the lease before
                 raise RuntimeError("generator %s yielded more than one batch for a lease" % self._name)
             return output
         raise RuntimeError("generator %s ended without a batch for its lease" % self._name)
 
     def finish(self) -> None:
         """The job is over: the generator's leases end, and it runs to its own end."""
-        self._over = True
-        try:
+        self._inbox.append(None)
+        with suppress(Exception):               # all leases are answered: it fails none
             next(self._outputs, None)
-        except Exception:                       # all leases are answered: it fails none
-            pass
 
-    def abandon(self) -> None:
-        """Closes the generator where it is, after an exception."""
-        self._outputs = iter(())                # drops the last reference to it
 
-    def _leases(self) -> Iterator[Lease]:
-        while not self._over:
-            if self._lease is None:
-                raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first"
-                                   % self._name)
-            lease, self._lease = self._lease, None
-            yield lease
+def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
+    while True:
+        if not inbox:
+            raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first" % name)
+        lease = inbox.pop()
+        if lease is None:
+            return
+        yield lease
 
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
