@@ -18,7 +18,6 @@ from stoker.pipeline.errors import ConfigError
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
-FEATURES = 10            # of a numerical record
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -70,8 +69,7 @@ class JobOptions:
     """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
     ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
-    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them.
-    """
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them."""
     generator: str = "image"
     image_size: Tuple[int, int] = (64, 64)
     batch_size: int = 32
@@ -82,9 +80,9 @@ class JobOptions:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        check(self.generator in GENERATORS or (isinstance(self.generator, str)
-                                               and re.match("[^:]+:.", self.generator) is not None),
-              "generator", "must be one of %s, or your own as module:function" % ", ".join(GENERATORS), self.generator)
+        is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
+        check(is_own or self.generator in GENERATORS, "generator",
+              "must be one of %s, or your own as module:function" % ", ".join(GENERATORS), self.generator)
         check(isinstance(self.image_size, tuple) and len(self.image_size) == 2,
               "image_size", "must be (height, width)", self.image_size)
         size = tuple(check_whole(name, side, 1, 1 << 14)
@@ -103,7 +101,7 @@ class JobOptions:
         """Of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
         labels = ArraySpec("labels", "int32", (1,))
         if self.generator == "numerical":
-            return ArraySpec("features", "float32", (FEATURES,)), labels
+            return ArraySpec("features", "float32", (10,)), labels
         return ArraySpec("images", "uint8", self.image_size + (3,)), labels
 
 
@@ -111,10 +109,8 @@ class JobOptions:
 class StreamOptions:
     """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
 
-    Names that end in ``_s`` are seconds, ``prefetch_mb`` counts 2**20 bytes. After a wait of ``stall_s`` for a batch,
-    the log gets a line. ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains
-    the other fields.
-    """
+    ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
+    ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
     prefetch_mb: float = 1024.0
@@ -166,9 +162,7 @@ class StreamOptions:
 @dataclass(frozen=True)
 class WorkerOptions:
     """The options of worker processes, from the command line or the trainer to each process. Raises ConfigError.
-
-    ``stoker-worker --help`` explains them. All paths are absolute; ``cache_gb`` counts 2**30 bytes.
-    """
+    ``stoker-worker --help`` explains them. All paths are absolute; ``cache_gb`` counts 2**30 bytes."""
     connect: str
     keys: Optional[str] = None
     data: Optional[str] = None

@@ -44,10 +44,8 @@ def random_state(*key: Key) -> "np.random.RandomState":
 
 
 def sample_random(seed: int, epoch: int, index: int) -> random.Random:
-    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's.
-
-    In a generator: ``flip = sample_random(job.seed, lease.epoch, sample.index).random() < 0.5``.
-    """
+    """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's. In a
+    generator: ``flip = sample_random(job.seed, lease.epoch, sample.index).random() < 0.5``."""
     return random.Random(sample_seed(seed, epoch, index))
 
 
@@ -63,11 +61,8 @@ class PlannedBatch:
 
 
 class Plan:
-    """Every batch of a run, by position.
-
-    In each epoch, ``train_size`` samples are shuffled anew and cut into batches, the last of which may be short. After
-    each epoch, ``validation_size`` samples follow, not shuffled.
-    """
+    """Every batch of a run, by position. In each epoch, ``train_size`` samples are shuffled anew and cut into batches,
+    the last of which may be short. After each epoch, ``validation_size`` samples follow, not shuffled."""
 
     def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0) -> None:
         self.train_size = check_whole("train_size", train_size, 1, 1 << 40)
@@ -83,11 +78,8 @@ class Plan:
         self._shuffled = (-1, np.empty(0, np.int64))          # (epoch, its order): a cache of the last one
 
     def position_of(self, step: int) -> int:
-        """The position at which a stream continues after ``step`` training steps: ``global_step`` to position.
-
-        Between two epochs, the evaluation is repeated: the step does not tell whether it was finished. Raises
-        ConfigError if the run has fewer steps.
-        """
+        """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
+        the evaluation is repeated: it may be unfinished. Raises ConfigError if the run has fewer steps."""
         step = operator.index(step)   # TensorFlow gives numpy's integers, which messages cannot carry
         if not 0 <= step <= self.steps:
             raise ConfigError("step %d is not in this run's 0..%d: a checkpoint of a longer run?" % (step, self.steps))
@@ -131,10 +123,8 @@ class Plan:
 def produced_indices(indices: Sequence[int], replacements: Sequence[int], bad: Iterable[int], count: int
                      ) -> Optional[Tuple[int, ...]]:
     """The samples of a produced batch, in order, if ``bad`` ones were found. None if those are not ``count`` samples.
-
-    Each bad one of ``indices`` is replaced, in its place, by the next of ``replacements`` that is not bad itself. If
-    there is none left, the sample is left out.
-    """
+    Each bad one of ``indices`` is replaced, in its place, by the next of ``replacements`` that is not bad itself, or
+    left out if there is none."""
     without = set(bad)
     if not without:                  # nearly always
         return tuple(indices) if count == len(indices) else None
@@ -146,10 +136,8 @@ def produced_indices(indices: Sequence[int], replacements: Sequence[int], bad: I
 
 def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[str, Any]:
     """Everything on which the content of steps depends; it must be equal for a run to resume from a checkpoint.
-
     ``dataset``: the dataset's own fingerprint. on_bad_image "skip" and "raise" are the same here, so that a run that
-    ended at a bad file can continue without it.
-    """
+    ended at a bad file can continue without it."""
     saved = {"plan": PLAN_VERSION, "generator": job.generator, "image_size": list(job.image_size),
              "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
              "validation_split": validation_split}

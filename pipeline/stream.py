@@ -31,13 +31,9 @@ log = logging.getLogger("stoker")
 CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so often
 
 
-class BatchStream:
-    """The batches of a plan, each exactly once and in order. A context manager and its own iterator. Example:
+class BatchStream(Iterator[Batch]):
+    """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
-
-        with open_stream("photos/") as stream:
-            for batch in stream:
-                print(batch.step, len(batch))
 
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
     cannot be produced any more. Iterate from one thread only.
@@ -128,9 +124,6 @@ class BatchStream:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
     def __next__(self) -> Batch:
         if self._closed:
             raise RuntimeError("the stream is closed")
@@ -194,9 +187,8 @@ class BatchStream:
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            samples = self._datasets.of(planned.training).samples(planned.indices)
-            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s),
-                                                     ", ".join(sample.path for sample in samples)))
+            paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
+            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),
                                                             self.worker_command))

@@ -49,17 +49,14 @@ def trouble(path: str, now: float) -> Optional[str]:
         return "%s: %s: the process has not begun" % (path, error.strerror)
     if touched == 0:
         return "%s: not connected yet" % path
-    if abs(now - touched) > STALE_S:         # the clock may have been set back
-        return "%s: no sign of life for %.0f s" % (path, abs(now - touched))
-    return None
+    age_s = abs(now - touched)               # the clock may have been set back
+    return "%s: no sign of life for %.0f s" % (path, age_s) if age_s > STALE_S else None
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(arguments: List[str]) -> int:
     """Runs the command line; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m stoker.pipeline.monitoring.health FILE    (the --health-file of a trainer or of "
-              "workers)", file=sys.stderr)
+        print("usage: python -m stoker.pipeline.monitoring.health FILE (of a --health-file)", file=sys.stderr)
         return 2
     found = trouble(arguments[0], time.time())
     print(found or "well")
@@ -67,4 +64,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,6 @@
 """A log file of one trainer, which a resumed run continues.
 
-The existing lines of steps before the resumed one stay; the rest is removed. Every line is written to the operating
-system before its step is trained on.
+The lines of steps before the resumed one stay; the rest is removed. A line is written before its step is trained on.
 """
 
 import fcntl

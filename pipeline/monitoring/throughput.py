@@ -8,8 +8,7 @@ waits for more, the bottleneck is, in this order,
     storage, decode, augment, generator: the stage that takes most of the workers' time; every core has its worker
 
 The number of workers needed is the time in which one worker produces a batch, divided by the time of a training step.
-Not counted is the time of rare events: of the first steps, in which TensorFlow builds its graph, of a checkpoint or an
-evaluation between two steps, and of a worker that hung or was lost.
+The first steps are not counted, and rare long times only in part: a checkpoint, an evaluation, a worker that hung.
 """
 
 import math
