@@ -574,6 +574,15 @@ def test_a_turned_palette_is_exact_too(tmp_path):
     assert np.array_equal(images.load(path, (30, 40), "exact", True), turned(path, 30, 40))
 
 
+@pytest.mark.parametrize("decode", ["fast", "fastest", "sampled"])
+def test_a_lying_picture_is_reduced_for_its_upright_sides(tmp_path, decode):
+    lying, plain = str(tmp_path / "lying.jpg"), str(tmp_path / "plain.jpg")
+    photo(160, 1280).save(lying, exif=bad_pictures.exif(6))
+    photo(160, 1280).save(plain)
+    wanted = images.load(plain, (20, 160), decode).transpose(Image.ROTATE_270)
+    assert np.array_equal(images.load(lying, (160, 20), decode, True), wanted)
+
+
 @pytest.mark.parametrize("kind", sorted(bad_pictures.BROKEN_EXIF))
 @pytest.mark.parametrize("decode", ("exact",) + SCALED)
 def test_invalid_exif_data_is_ignored(tmp_path, kind, decode):
