@@ -1,10 +1,8 @@
 """The plan: the samples of every step of a run, as a pure function of (seed, sizes, step).
 
-So a stream can be resumed from one integer, and any worker can repeat a lost step.
-
-A run is a sequence of *positions*: the steps of epoch 0, its evaluation batches, the steps of epoch 1, and so on.
-Training steps are numbered 0, 1, 2 ... through all epochs, like TensorFlow's ``global_step``. Evaluation batches have
-no step number of their own.
+So a stream can be resumed from one integer, and any worker can repeat a lost step. A run is a sequence of *positions*:
+the steps of epoch 0, its evaluation batches, the steps of epoch 1, and so on. Training steps are numbered through all
+epochs, like TensorFlow's ``global_step``; evaluation batches have no step number of their own.
 
 Random numbers come from a hash of the whole key (seed, epoch, index ...). A sum of seed and index would be equal in
 different runs: seed 1 at index 0 is seed 0 at index 1.
