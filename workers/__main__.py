@@ -8,13 +8,7 @@ from stoker.workers import launch
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
-    launch.repair_path()       # before the imports: ``python -m`` has put the current folder first
-    try:
-        from stoker.workers import cli
-    except ImportError as error:   # usually the wrong interpreter: a traceback would not say so
-        sys.exit("stoker-worker: error: %s cannot run workers (%s): pip install Stoker there, or name another "
-                 "interpreter" % (sys.executable, error))
-    return cli.main(argv)
+    return launch.main(["stoker.workers.cli"] + list(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == "__main__":

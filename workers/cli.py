@@ -2,12 +2,12 @@
 
 import os
 import platform
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 import configargparse
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import DEFAULT_CACHE_GB, WorkerOptions, check_address
+from stoker.pipeline.options import DEFAULT_CACHE_GB, WorkerOptions
 from stoker.pipeline.transport.keys import advice, load_worker
 from stoker.workers.host import cores, note, run
 
@@ -29,69 +29,57 @@ def _parser() -> configargparse.ArgumentParser:
         formatter_class=configargparse.RawDescriptionHelpFormatter, epilog=EPILOG,
         description="Decodes images for a Stoker trainer. Start it before or after the trainer, on any host that has "
                     "the images.\nIt needs no TensorFlow. The trainer decides what is decoded, and how.")
-    parser.add_argument("--connect", required=True, metavar="tcp://HOST:PORT",
-                        help="address of the trainer: the one that it prints, or its --bind")
-    parser.add_argument("--processes", type=int, default=cores(), metavar="N",
-                        help="number of worker processes (default: one per core, here %(default)s)")
-    parser.add_argument("--keys", metavar="DIR",
-                        help="folder with this worker's keys: a copy of the folder workers/NAME that stoker-keys made "
-                             "on the trainer's host. Needed if the trainer has --keys")
-    parser.add_argument("--data", metavar="DIR",
-                        help="folder of the images on this host (default: the same path as on the trainer's host)")
-    parser.add_argument("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
-                        help="a generator of your own that the trainer may use here. Its module is searched among the "
-                             "installed packages, then in the current folder. Repeat the option for several")
-    parser.add_argument("--follow-links", action="store_true",
-                        help="permit the trainer's --follow-links: read files outside of the data folder that links in "
-                             "it lead to")
-    parser.add_argument("--cache", metavar="DIR",
-                        help="keep decoded images in this folder, so that each is decoded once per size for all epochs "
-                             "and runs. It must be on a local disk (no network filesystem) and needs the package lmdb. "
-                             "Used by the generators image and augmented, and by your own that call them")
-    parser.add_argument("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
-                        help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
-    parser.add_argument("--health-file", metavar="FILE",
-                        help="touch this file once a second while a trainer is connected. For the health check of a "
-                             "container: python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
-    parser.add_argument("--once", action="store_true",
-                        help="end when the run is over (default: wait for the next trainer at this address)")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--lifeline", action="store_true",
-                        help="for a parent process that holds the other end of standard input: stop at once when it "
-                             "ends; a line with a number in it changes the number of processes")
+    add = parser.add_argument
+    add("--connect", required=True, metavar="tcp://HOST:PORT",
+        help="address of the trainer: the one that it prints, or its --bind")
+    add("--processes", type=int, default=cores(), metavar="N",
+        help="number of worker processes (default: one per core, here %(default)s)")
+    add("--keys", metavar="DIR", help="folder with this worker's keys: a copy of the folder workers/NAME that "
+        "stoker-keys made on the trainer's host. Needed if the trainer has --keys")
+    add("--data", metavar="DIR",
+        help="folder of the images on this host (default: the same path as on the trainer's host)")
+    add("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
+        help="a generator of your own that the trainer may use here. Its module is searched among the installed "
+             "packages, then in the current folder. Repeat the option for several")
+    add("--follow-links", action="store_true", help="permit the trainer's --follow-links: read files outside of the "
+        "data folder that links in it lead to")
+    add("--cache", metavar="DIR",
+        help="keep decoded images in this folder, so that each is decoded once per size for all epochs and runs. It "
+             "must be on a local disk (no network filesystem) and needs the package lmdb. Used by the generators "
+             "image and augmented, and by your own that call them")
+    add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
+        help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
+    add("--health-file", metavar="FILE",
+        help="touch this file once a second while a trainer is connected. For the health check of a container: "
+             "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
+    add("--once", action="store_true",
+        help="end when the run is over (default: wait for the next trainer at this address)")
+    add("--quiet", action="store_true", help="print errors only")
+    add("--lifeline", action="store_true", help="for a parent process that holds the other end of standard input: stop "
+        "at once when it ends; a line with a number in it changes the number of processes")
     return parser
 
 
-def _absolute(path: Optional[str]) -> Optional[str]:
-    return os.path.abspath(path) if path else None
-
-
-def _options(argv: Optional[Sequence[str]]) -> Tuple[WorkerOptions, int, bool]:
-    """(options, number of processes, whether standard input is the lifeline). Exits with code 2 if one is wrong."""
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Runs the command line; returns the exit code. Exits with code 2 if an option is wrong."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
+    keys, data, cache, health_file = (os.path.abspath(path) if path else None
+                                      for path in (args.keys, args.data, args.cache, args.health_file))
     try:
-        check_address("--connect", args.connect)
         if args.keys is not None:
             load_worker(args.keys)
-        options = WorkerOptions(args.connect, _absolute(args.keys), _absolute(args.data), tuple(args.allow_generator),
-                                args.follow_links, _absolute(args.cache), args.cache_gb, _absolute(args.health_file),
-                                args.once, args.quiet)
+        options = WorkerOptions(args.connect, keys, data, tuple(args.allow_generator), args.follow_links, cache,
+                                args.cache_gb, health_file, args.once, args.quiet)
     except ConfigError as error:
         parser.error(str(error))
     if args.data is not None and not os.path.isdir(args.data):
         parser.error("--data: there is no folder %r on this host" % args.data)
-    return options, args.processes, args.lifeline
-
-
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Runs the command line; returns the exit code."""
-    options, processes, lifeline = _options(argv)
     if not options.quiet:
-        note("%d process%s (python %s) for %s" % (processes, "es" * (processes > 1), platform.python_version(),
-                                                  options.connect))
+        note("%d process%s (python %s) for %s" % (args.processes, "es" * (args.processes > 1),
+                                                  platform.python_version(), options.connect))
         if options.keys is not None and advice():
             note(advice())
-    return run(options, processes, lifeline)
+    return run(options, args.processes, args.lifeline)

@@ -1,7 +1,6 @@
 """Runs the worker processes of this host: carries out what ``Supervisor`` decides.
 
-It spawns and kills processes, and waits for signals and for the end of processes. Two callers: the command line
-(``workers/cli.py``), and the trainer, which starts ``main`` here in a process of its own.
+Two callers: the command line (``workers/cli.py``), and the trainer, which starts ``main`` in a process of its own.
 """
 
 import ctypes
@@ -13,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
-from typing import Dict, NamedTuple, Sequence
+from typing import Dict, Sequence
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import WorkerOptions
@@ -33,10 +33,8 @@ PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 def die_with_parent() -> None:
     """Asks the kernel for SIGKILL when the parent dies, which ends a suspended process too. Linux only; elsewhere the
     process notices by itself."""
-    try:
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    except (AttributeError, OSError):
-        pass
 
 
 def cores() -> int:
@@ -44,21 +42,28 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Child(NamedTuple):
-    process: "subprocess.Popen[bytes]"
-    status_fd: int
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 64)
-    except BlockingIOError:          # a fork of the dead worker holds the other end
-        return b""
-
-
 def note(text: str) -> None:
     """Prints a line for the user."""
     print("stoker-worker: %s" % text, file=sys.stderr, flush=True)
+
+
+class _Child:
+    """A worker process in its slot, with the pipe into which it writes STARTED and ENDED. Raises OSError."""
+
+    def __init__(self, slot: int, last_exit: str, options: WorkerOptions) -> None:
+        status_read, status_write = os.pipe()
+        os.set_blocking(status_read, False)         # a fork of the dead worker may hold the other end
+        self.pipe, self.status = open(status_read, "rb", 0), b""
+        name = "%s:%d/%d" % (socket.gethostname(), os.getpid(), slot)   # one host may have several supervisors
+        command = [sys.executable, LAUNCH, "stoker.workers.process", name, last_exit, str(os.getpid()),
+                   str(status_write), options.to_json()]
+        # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
+        # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
+                                            start_new_session=True, preexec_fn=die_with_parent)
+        finally:
+            os.close(status_write)
 
 
 def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
@@ -78,45 +83,29 @@ def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
         except OSError as error:
             note("no cache: %s: %s; samples are decoded every time" % (options.cache, cache_folder.reason(error)))
             options = replace(options, cache=None)
-    return supervise(processes, options, DRAIN_S, lifeline)
+    return _supervise(options, processes, lifeline)
 
 
-def supervise(processes: int, options: WorkerOptions, drain_s: float, lifeline: bool) -> int:
+def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Runs ``processes`` workers until they are done, or until SIGTERM or SIGINT. Returns the exit code.
 
     With ``lifeline``, the end of standard input kills the workers at once, and a number that comes in there changes
     how many they are. To be called in the main thread of a process of its own.
     """
-    supervisor = Supervisor(processes, options.once, drain_s)
-    parent = os.getppid()   # a fork of it may hold the lifeline's other end
+    supervisor = Supervisor(processes, options.once, DRAIN_S)
+    parent = os.getppid()                # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}     # by slot
-    status: Dict[int, bytes] = {}        # by slot: what its process has written into the pipe
     wake_read, wake_write = socket.socketpair()
-    for end in (wake_read, wake_write):
-        end.setblocking(False)
+    wake_read.setblocking(False)
+    wake_write.setblocking(False)
     signal.set_wakeup_fd(wake_write.fileno())
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(signum, lambda signum, frame: None)   # without a handler, there is no wake-up
-    name = "%s:%d" % (socket.gethostname(), os.getpid())   # one host may have several supervisors
-
-    def spawn(i: int, last_exit: str) -> None:
-        status_read, status_write = os.pipe()
-        os.set_blocking(status_read, False)
-        command = [sys.executable, LAUNCH, "stoker.workers.process", "%s/%d" % (name, i), last_exit,
-                   str(os.getpid()), str(status_write), options.to_json()]
-        # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
-        # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
-                                       start_new_session=True, preexec_fn=die_with_parent)
-        finally:
-            os.close(status_write)
-        children[i], status[i] = _Child(process, status_read), b""
 
     def carry_out(effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Spawn):
-                spawn(effect.slot, effect.last_exit)
+                children[effect.slot] = _Child(effect.slot, effect.last_exit, options)
             elif isinstance(effect, Signal):
                 if effect.slot in children:
                     children[effect.slot].process.send_signal(effect.signum)
@@ -125,14 +114,10 @@ def supervise(processes: int, options: WorkerOptions, drain_s: float, lifeline: 
 
     try:
         while supervisor.exit_code is None:
-            now = time.monotonic()
-            carry_out(supervisor.tick(now))
-            deadline = supervisor.next_deadline(now)
-            timeout_s = PARENT_CHECK_INTERVAL_S if deadline is None else (
-                min(PARENT_CHECK_INTERVAL_S, max(0.0, deadline - time.monotonic())))
-            slot_of = {child.status_fd: i for i, child in children.items()}
-            readable = select.select([wake_read] + ([sys.stdin] if lifeline else []) + list(slot_of), [], [],
-                                     timeout_s)[0]
+            carry_out(supervisor.tick(time.monotonic()))
+            timeout_s = min(PARENT_CHECK_INTERVAL_S, max(0.0, supervisor.next_deadline() - time.monotonic()))
+            readable = select.select([wake_read] + [sys.stdin] * lifeline + [child.pipe for child in children.values()],
+                                     [], [], timeout_s)[0]
             now = time.monotonic()
             if lifeline and os.getppid() != parent:
                 return EXIT_FAILED               # the parent is gone; ``finally`` kills
@@ -142,22 +127,19 @@ def supervise(processes: int, options: WorkerOptions, drain_s: float, lifeline: 
                     return EXIT_FAILED
                 numbers = [int(word) for word in line.split() if word.isdigit()]
                 carry_out(supervisor.resize(max(1, numbers[-1]), now) if numbers else [])
-            for fd in [fd for fd in readable if fd in slot_of]:
-                i = slot_of[fd]
-                status[i] += _read(fd)
-                if status[i].startswith(STARTED):
-                    supervisor.started(i, now)
             if wake_read in readable:
                 for number in wake_read.recv(4096):
                     if number in (signal.SIGTERM, signal.SIGINT):
-                        carry_out(supervisor.asked_to_stop(now))
+                        carry_out(supervisor.stop(now))
             for i, child in list(children.items()):
                 returncode = child.process.poll()
+                child.status += child.pipe.read(64) or b""      # after ``poll``: an ended process has written all
+                if child.status.startswith(STARTED):
+                    supervisor.started(i, now)
                 if returncode is not None:
-                    status[i] += _read(child.status_fd)
-                    os.close(child.status_fd)
                     del children[i]
-                    carry_out(supervisor.exited(i, returncode, status.pop(i).endswith(ENDED), now))
+                    child.pipe.close()
+                    carry_out(supervisor.exited(i, returncode, child.status.endswith(ENDED), now))
         return supervisor.exit_code
     except (OSError, ValueError) as error:       # ValueError: select's limit of about a thousand
         note("cannot run %d processes: %s (see ulimit -n and ulimit -u)" % (processes, error))
@@ -167,10 +149,7 @@ def supervise(processes: int, options: WorkerOptions, drain_s: float, lifeline: 
             child.process.kill()
         for child in children.values():
             child.process.wait()
-            os.close(child.status_fd)
         signal.set_wakeup_fd(-1)
-        wake_read.close()
-        wake_write.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,38 +11,34 @@ copy of Stoker as its parent, even if its interpreter has another Stoker install
 
 import os
 import sys
-from typing import List, Optional, Sequence
+from typing import List, Sequence
 
-LAUNCH = os.path.abspath(__file__)     # before anybody changes the current folder
+LAUNCH = os.path.abspath(__file__)     # before the current folder can change
 
 
-def repair_path() -> None:
+def _repair_path() -> None:
     """Removes this file's folder from ``sys.path``, and moves the current folder to its end."""
     try:
-        current: Optional[str] = os.getcwd()
+        current = [os.getcwd()]
     except OSError:                     # the folder was deleted
-        current = None
-    removed = [os.path.dirname(LAUNCH)] + ([current] if current else [])
-    removed = [os.path.realpath(folder) for folder in removed]
-    sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed]
-    if current:
-        sys.path.append(current)
+        current = []
+    removed = [os.path.realpath(folder) for folder in [os.path.dirname(LAUNCH)] + current]
+    sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed] + current
 
 
 def _import_stoker() -> None:
     """Imports the package ``stoker`` that this file belongs to. The folder around it, perhaps site-packages of another
     Python, does not get into ``sys.path``."""
-    if "stoker" in sys.modules:         # a sitecustomize.py has imported it
+    if "stoker" in sys.modules:         # ``python -m workers`` or a sitecustomize.py has imported it
         return
-    import importlib.util               # not before ``repair_path``
+    import importlib.util               # only after ``_repair_path``
     package = os.path.dirname(os.path.dirname(LAUNCH))
     if os.path.isfile(os.path.join(package, "stoker", "__init__.py")):     # a checkout: stoker/workers is a link
         package = os.path.join(package, "stoker")
     spec = importlib.util.spec_from_file_location("stoker", os.path.join(package, "__init__.py"),
                                                   submodule_search_locations=[package])
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["stoker"] = module
+    sys.modules["stoker"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
@@ -51,17 +47,16 @@ def _program_folders() -> List[str]:
     import json
 
     from stoker.pipeline.options import PROGRAM_PATH
-    if PROGRAM_PATH not in os.environ:                  # started by hand
+    program = json.loads(os.environ.get(PROGRAM_PATH, "null"))
+    if program is None:                 # started by hand
         return []
-    program = json.loads(os.environ[PROGRAM_PATH])
     same_python = program["version"] == list(sys.version_info[:2])
-    folders: List[str] = program["folders"] + (program["pythonpath"] if same_python else [])
-    return folders
+    return list(program["folders"] + (program["pythonpath"] if same_python else []))
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
-    repair_path()
+    _repair_path()
     import importlib
     try:
         _import_stoker()
@@ -70,8 +65,7 @@ def main(argv: Sequence[str]) -> int:
     except ImportError as error:
         sys.exit("stoker-worker: error: %s cannot run workers (%s: %s): install what is missing there, or name "
                  "another interpreter" % (sys.executable, type(error).__name__, error))
-    code: int = module.main(argv[1:])
-    return code
+    return int(module.main(argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """One worker process: connect, hold leases, run the generator, send the batches.
 
-Two threads. The main thread runs the generator, because user code may take seconds for a batch. The socket's thread
-carries out what ``WorkerSession`` decides on messages, signals and the clock, and says Alive meanwhile. The main thread
-sends finished batches itself, which saves two thread switches per batch.
-
-Started by ``workers/host.py``. A worker dies with its parent, even if it is suspended.
+Two threads. The main thread runs the generator, because user code may take seconds for a batch, and sends finished
+batches itself, which saves two thread switches per batch. The socket's thread carries out what ``WorkerSession``
+decides on messages, signals and the clock, and says Alive meanwhile.
 """
 
 import glob
@@ -16,8 +14,9 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
@@ -29,14 +28,13 @@ from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers.cache import Cache
-from stoker.workers.generators import registry
-from stoker.workers.generators.pictures import with_cache
-from stoker.workers.generators.producer import Producer
+from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import ENDED, STARTED, cores, die_with_parent
 from stoker.workers.quarantine import test_in_quarantine
 from stoker.workers.runner import Finished, answer_leases
-from stoker.workers.session import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say
-from stoker.workers.session import SessionState, Work, WorkerSession
+from stoker.workers.session import (
+    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say, SessionState, Work,
+    WorkerSession)
 from stoker.workers.supervisor import CRASHES
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
@@ -54,7 +52,7 @@ class _SocketThread(threading.Thread):
         self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
         self._say_ended, self._health = say_ended, health
         self._refusal_noted_s = -REPORT_INTERVAL_S
-        self.drain = ""                     # set by a signal handler: the reason to drain
+        self.drain = False                  # set by a signal handler
         self.code: Optional[int] = None
 
     def run(self) -> None:
@@ -74,36 +72,36 @@ class _SocketThread(threading.Thread):
         os._exit(self.code or 0)
 
     def finish(self, done: Finished) -> None:
-        """Answers a lease. The main thread calls this: it sends its batch, and gets its next lease, without waiting for
-        this thread to wake up."""
+        """Answers a lease. The main thread calls this."""
         sooner = False
         try:
             with self._connection.lock:
-                if self.code is None:
-                    deadline, now = self._session.next_deadline(), time.monotonic()
-                    self._carry_out(self._finished(done, now), now)
-                    self._receive(now)
-                    sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
-        except Exception:                   # a bug here, not in the generator
+                deadline, now = self._session.next_deadline(), time.monotonic()
+                self._answer(done, now)
+                self._receive(now)
+                sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+        except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
             self.code = EXIT_FAILED
         if sooner or self.code is not None:
             self._waker.wake()
 
-    def _finished(self, done: Finished, now: float) -> List[Effect]:
-        if done.output is not None:
-            arrays = done.output.arrays
-            return self._session.produced(done.lease, len(arrays[-1]), done.output.skipped, arrays, done.produce_s,
-                                          done.timings, now)
-        self._note("failed at position %d%s: %s" % (
-            done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
-        return self._session.failed(done.lease, done.error, done.traceback, done.sample, now)
+    def _answer(self, done: Finished, now: float) -> None:
+        lease, output = done.lease, done.output
+        if output is not None:
+            effects = self._session.produced(lease, len(output.arrays[-1]), output.skipped, output.arrays,
+                                             done.produce_s, done.timings, now)
+        else:
+            self._note("failed at position %d%s: %s" % (lease.position, done.sample and ", at %r" % done.sample,
+                                                        done.error), False)
+            effects = self._session.failed(lease, done.error, done.traceback, done.sample, now)
+        self._carry_out(effects, now)
 
     def _receive(self, now: float) -> None:
         while self.code is None:
             frames = self._connection.receive()
             if frames is None:
-                break
+                return
             try:
                 self._carry_out(self._session.receive(decode_from_trainer(frames), now), now)
             except VersionMismatch as error:
@@ -114,29 +112,26 @@ class _SocketThread(threading.Thread):
     def _run_once(self) -> None:
         now = time.monotonic()
         self._receive(now)
-        if self.drain and self.code is None:
-            self._carry_out(self._session.drain(now, self.drain), now)
-        if self.code is None:
-            self._carry_out(self._session.tick(now), now)
+        if self.drain:
+            self._carry_out(self._session.drain(now, "asked to stop"), now)
+        self._carry_out(self._session.tick(now), now)
         if self._health is not None and self._session.state in (SessionState.SERVING, SessionState.DRAINING):
             self._health.beat(now)
         refusal = self._connection.refusal()
         if refusal and now - self._refusal_noted_s >= REPORT_INTERVAL_S:
             self._refusal_noted_s = now
             self._note("the trainer rejects this worker's connection; still trying: " + refusal, True)
-        if os.getppid() != self._parent and self.code is None:
+        if os.getppid() != self._parent:
             self._carry_out([Note("the supervisor is gone"), End(EXIT_FAILED)], now)
 
-    def _carry_out(self, effects: List[Effect], now: float) -> None:
-        for effect in effects:
+    def _carry_out(self, effects: Sequence[Effect], now: float) -> None:
+        for effect in effects if self.code is None else ():     # after the end, the connection may be closed
             if isinstance(effect, Say):
                 if not self._connection.send(encode(effect.message)):
                     self._carry_out(self._session.disconnected(now), now)
             elif isinstance(effect, Work):
-                job = effect.job
-                if self._data_root is not None:
-                    job = replace(job, data_root=self._data_root)
-                self._items.put((job, effect.lease))
+                data_root = effect.job.data_root if self._data_root is None else self._data_root
+                self._items.put((replace(effect.job, data_root=data_root), effect.lease))
             elif isinstance(effect, Note):
                 self._note(effect.text, End(EXIT_REFUSED) in effects)
             else:
@@ -158,8 +153,8 @@ def versions() -> str:
 def main(argv: Sequence[str]) -> int:
     """The process's entry: (name, exit of its predecessor, pid of the supervisor, file descriptor for STARTED and
     ENDED, options as JSON). Returns the exit code."""
-    name, last_exit, parent, status_fd = argv[0], argv[1], int(argv[2]), int(argv[3])
-    options = WorkerOptions.from_json(argv[4])
+    name, last_exit, parent = argv[0], argv[1], int(argv[2])
+    status_fd, options = int(argv[3]), WorkerOptions.from_json(argv[4])
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is for the supervisor
     die_with_parent()
@@ -171,10 +166,8 @@ def main(argv: Sequence[str]) -> int:
             print("stoker-worker %s: %s" % (name, printable(text)), file=sys.stderr, flush=True)
 
     def say(word: bytes) -> None:
-        try:
+        with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
-        except BrokenPipeError:                      # the supervisor has ended, and this process will
-            pass
 
     waker, cache = Waker(), None
     try:
@@ -190,21 +183,18 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_CONFIG
     hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores())
     items: "queue.Queue[Optional[Tuple[Job, Lease]]]" = queue.Queue()
-    thread = _SocketThread(connection, waker, WorkerSession(hello, options.once, time.monotonic()), options.data, items,
-                           parent, lambda: say(ENDED), note, health)
+    session = WorkerSession(hello, options.once, time.monotonic())
+    thread = _SocketThread(connection, waker, session, options.data, items, parent, lambda: say(ENDED), note, health)
 
     def on_sigterm(signum: int, frame: Any) -> None:
-        thread.drain = "asked to stop"
+        thread.drain = True
         waker.wake()
-
-    def make(job: Job) -> Producer:
-        registry.check_links(job, options.follow_links)
-        return Producer(registry.find(job.generator, options.allow_generators), with_cache(job, cache))
 
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
-    answer_leases(items, thread.finish, make, lambda job, lease: test_in_quarantine(job, lease, options))
+    answer_leases(items, thread.finish, lambda job: open_producer(job, options, cache),
+                  lambda job, lease: test_in_quarantine(job, lease, options))
     if cache is not None:
         cache.close()
     return thread.code or 0

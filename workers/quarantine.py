@@ -11,16 +11,16 @@ import os
 import subprocess
 import sys
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
-from stoker.pipeline.protocol.messages import MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome
-from stoker.pipeline.protocol.messages import sendable
-from stoker.workers.generators import registry
+from stoker.pipeline.protocol.messages import (
+    MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
 from stoker.workers.generators.output import check
-from stoker.workers.generators.producer import Producer
+from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
 from stoker.workers.launch import LAUNCH
 from stoker.workers.supervisor import explain_exit
@@ -32,18 +32,16 @@ _RUN = "quarantine"
 
 class Quarantined(NamedTuple):
     """What is left of an isolated lease: all of it if none of its samples kills."""
-
     lease: Lease                     # samples that can be produced, replacements in the place of others; none left over
     skipped: Tuple[Skipped, ...]     # the bad samples, tested replacements among them
 
 
 def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions) -> Quarantined:
-    """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones.
-
-    Raises RuntimeError if no child can be started.
-    """
+    """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones. Raises
+    RuntimeError if no child can be started."""
     skipped: List[Skipped] = []
-    with _Children(job, options) as children:
+    children = _Children(job, options)
+    try:
         def is_good(sample: Sample) -> bool:
             reason = children.reason_against(replace(lease, samples=(sample,), replacements=(), isolated=False))
             if reason is not None:
@@ -54,10 +52,13 @@ def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions) -> Quaran
         kept = [sample if is_good(sample) else None for sample in lease.samples]
         replacements = iter(lease.replacements)
         filled = [next(filter(is_good, replacements), None) if sample is None else sample for sample in kept]
-        if not children.deadly:      # the other workers died by chance: the generator gets the lease as it is
-            return Quarantined(replace(lease, isolated=False), ())
-    return Quarantined(replace(lease, samples=tuple(sample for sample in filled if sample is not None), replacements=(),
-                               isolated=False), tuple(skipped))
+    finally:
+        children.end()
+    lease = replace(lease, isolated=False)
+    if not children.deadly:          # the other workers died by chance: the generator gets the lease as it is
+        return Quarantined(lease, ())
+    good = tuple(sample for sample in filled if sample is not None)
+    return Quarantined(replace(lease, samples=good, replacements=()), tuple(skipped))
 
 
 class _Children:
@@ -67,13 +68,7 @@ class _Children:
         self._command = [sys.executable, LAUNCH, "stoker.workers.quarantine", str(os.getpid()), options.to_json()]
         self._job = job
         self._process: "Optional[subprocess.Popen[bytes]]" = None
-        self.deadly = 0          # samples that kill
-
-    def __enter__(self) -> "_Children":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self._end(0.0)
+        self.deadly = False      # whether one of the samples kills
 
     def reason_against(self, lease: Lease) -> Optional[str]:
         """Why the one sample of ``lease`` is bad, None if it is not."""
@@ -89,19 +84,20 @@ class _Children:
                 message = decode_from_worker([answer])
                 assert isinstance(message, Produced)
                 return message.skipped[0].reason if message.skipped else None
-            death = explain_exit(self._end(EXIT_WITHIN_S))
-        self.deadly += 1
+            death = explain_exit(self.end(EXIT_WITHIN_S))
+        self.deadly = True
         return sendable("kills the process that opens it: " + death, MAX_REASON)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._process = process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if not _read(process.stdout):
             raise RuntimeError("a process to test samples in cannot be started: it ended with %s"
-                               % explain_exit(self._end(EXIT_WITHIN_S)))
+                               % explain_exit(self.end(EXIT_WITHIN_S)))
         _write(process.stdin, Welcome(_RUN, self._job, 0.0))
         return process
 
-    def _end(self, wait_s: float) -> int:
+    def end(self, wait_s: float = 0.0) -> int:
+        """Waits for the end of the process, kills it after ``wait_s``, and returns its exit code."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -112,10 +108,8 @@ class _Children:
             return process.wait()
         finally:
             for pipe in (process.stdin, process.stdout):
-                try:
+                with suppress(BrokenPipeError):      # the child did not read all
                     pipe.close()  # type: ignore[union-attr]
-                except BrokenPipeError:      # the child did not read all
-                    pass
 
 
 def _write(pipe: Any, message: Any) -> None:
@@ -147,11 +141,7 @@ def main(argv: Sequence[str]) -> int:
         lease = decode_from_trainer([frame])
         assert isinstance(lease, Lease)
         skipped: Tuple[Skipped, ...] = ()
-        try:
-            registry.check_links(job, options.follow_links)
-            output = Producer(registry.find(job.generator, options.allow_generators), job).produce(lease)
-            skipped = check(output, lease, job).skipped
-        except Exception:                # no death: the same will happen in the worker, which reports it
-            pass
+        with suppress(Exception):        # no death: the same will happen in the worker, which reports it
+            skipped = check(open_producer(job, options).produce(lease), lease, job).skipped
         _write(answers, Produced(_RUN, lease.lease, lease.position, 1 - len(skipped), skipped, 0.0, ()))
     return 0

@@ -10,13 +10,12 @@ from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Timings
 from stoker.workers import stopwatch
 from stoker.workers.generators.output import Output, check
-from stoker.workers.generators.producer import Producer
+from stoker.workers.generators.registry import Producer
 from stoker.workers.quarantine import Quarantined
 
 
 class Finished(NamedTuple):
-    """The answer to a lease, from the generator's thread to the socket's: an output, or what went wrong."""
-
+    """The answer to a lease, from the main thread to the socket's: an output, or what went wrong."""
     lease: Lease
     output: Optional[Output]
     error: str = ""
@@ -27,10 +26,8 @@ class Finished(NamedTuple):
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
-    """Samples that remember which of them the generator is at. '' when it has taken all: it may take all before it
-    opens the first."""
-
-    path = ""
+    """Samples that remember which of them the generator is at."""
+    path = ""      # also when it has taken all, since it may take all before it opens the first
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in super().__iter__():
@@ -46,13 +43,11 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
     One Producer is made for each job, and another one after each failure. ``isolate`` tests a lease in quarantine.
     """
     producer: Optional[Producer] = None
-    last_job: Optional[Job] = None
-    for job, lease in _until_none(items):
+    for job, lease in iter(items.get, None):
         start_s = time.monotonic()
-        if producer is not None and job != last_job:
+        if producer is not None and job != producer.job:
             producer.finish()
             producer = None
-        last_job = job
         stopwatch.take()                 # drops the time that a failed lease took
         samples = replacements = _TrackedSamples()
         try:
@@ -65,31 +60,13 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             samples.path = replacements.path = ""       # if ``check`` raises, no sample is at fault
             arrays, skipped = check(output, handed, job)
             answer = Finished(lease, Output(arrays, skipped + bad), produce_s=time.monotonic() - start_s,
-                              timings=_stages())
+                              timings=stopwatch.take())
         except Exception as error:
-            if producer is not None:
-                producer.abandon()
-                producer = None
-            answer = _failure(lease, error, samples.path or replacements.path)
+            producer = None              # closes its generator
+            text, trace = str(error), ""
+            if not isinstance(error, StokerError):      # its sentence says all
+                text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()
+            answer = Finished(lease, None, text, trace, samples.path or replacements.path)
         finish(answer)
     if producer is not None:
         producer.finish()
-
-
-def _until_none(items: "queue.Queue[Optional[Tuple[Job, Lease]]]") -> Iterator[Tuple[Job, Lease]]:
-    item = items.get()
-    while item is not None:
-        yield item
-        item = items.get()
-
-
-def _failure(lease: Lease, error: Exception, sample: str) -> Finished:
-    if isinstance(error, StokerError):       # its sentence says all
-        return Finished(lease, None, str(error), "", sample)
-    text = ": ".join([type(error).__name__] + [str(error)] * bool(str(error)))    # a MemoryError has no text
-    return Finished(lease, None, text, traceback.format_exc(), sample)
-
-
-def _stages() -> Timings:
-    spent = stopwatch.take()
-    return Timings(spent["storage"], spent["decode"], spent["augment"])

@@ -6,17 +6,17 @@
        │ drain()            └──────────> DRAINING ── the lease in work is done ──> ENDED
        └───────────────────────────────────────────────────────────────────────> ENDED
 
-With ``once``, Stop ends the worker; Refused(final) always does. Finished, drained and refused are different exit codes.
-A batch that is finished after its run has ended is dropped.
+SEEKING says Hello again and again; SERVING holds leases, the first of which is in work, and says Alive. With ``once``,
+Stop ends the worker; Refused(final) always does. A batch that is finished after its run has ended is dropped.
 """
 
 import enum
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.pipeline.protocol.messages import (Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving,
-                                               Produced, Refused, Returned, Revoked, Skipped, Stop, Timings, Welcome,
-                                               sendable)
+from stoker.pipeline.protocol.messages import (
+    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Skipped,
+    Stop, Timings, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -29,40 +29,12 @@ REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no traine
 LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
 
 
-class SessionState(enum.Enum):
-    """The state of a worker's conversation with its trainer."""
+SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
-    SEEKING = enum.auto()       # has no trainer; says Hello every HELLO_INTERVAL_S
-    SERVING = enum.auto()       # has leases, the first of which is in work; says Alive every heartbeat
-    DRAINING = enum.auto()      # finishes the lease in work, and takes no more
-    ENDED = enum.auto()
-
-
-class Say(NamedTuple):
-    """Send this message."""
-
-    message: FromWorker
-
-
-class Work(NamedTuple):
-    """Start to produce this lease; a call of ``produced`` or ``failed`` will answer it."""
-
-    job: Job
-    lease: Lease
-
-
-class Note(NamedTuple):
-    """Tell the user, in one line."""
-
-    text: str
-
-
-class End(NamedTuple):
-    """Leave with this exit code."""
-
-    code: int
-
-
+Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
+Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` or ``failed``
+Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
+End = NamedTuple("End", [("code", int)])                      # leave with this exit code
 Effect = Union[Say, Work, Note, End]
 
 
@@ -74,9 +46,8 @@ class WorkerSession:
         self.state = SessionState.SEEKING
         self._run = ""                      # '' while SEEKING and ENDED
         self._job: Optional[Job] = None
-        self._waiting: Deque[Lease] = deque()            # leases of this run that are not yet in work
-        self._work: Optional[Tuple[str, Lease]] = None   # (run, lease) in work, perhaps of a run that has ended
-        self._arrived_s: Dict[Tuple[str, int], float] = {}   # by run and id of a lease: when it came
+        self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
+        self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._heartbeat_s = HELLO_INTERVAL_S
         self._spoke_s = now - HELLO_INTERVAL_S   # when the last sign of life was sent to the trainer
         self._heard_s = now
@@ -94,28 +65,28 @@ class WorkerSession:
             return []
         if isinstance(message, Refused):
             if message.final:
-                return self._noted("the trainer refuses this worker: " + message.reason, self._end(EXIT_REFUSED))
+                return [Note("the trainer refuses this worker: " + message.reason), self._end(EXIT_REFUSED)]
             if self.state is not SessionState.SERVING:
                 return []
-            return self._noted("lost run %s: %s" % (self._run, message.reason), self._seek(now))
+            return self._seek(now, "lost run %s: %s" % (self._run, message.reason))
         if isinstance(message, Welcome):
             return self._welcome(message, now) if self.state is not SessionState.DRAINING else []
         if isinstance(message, Stop):
             text = "run %s is over: %s" % (self._run or "?", message.reason)
             if self._once or self.state is SessionState.DRAINING:
-                return self._noted(text, self._end(EXIT_ENDED if self._once else EXIT_DRAINED))
-            return self._noted(text, self._seek(now) if self.state is SessionState.SERVING else [])
+                return [Note(text), self._end(EXIT_ENDED if self._once else EXIT_DRAINED)]
+            return self._seek(now, text) if self.state is SessionState.SERVING else [Note(text)]
         if self.state is not SessionState.SERVING:   # it belongs to a run that this worker has left
             return []
         if isinstance(message, Lease):
-            self._waiting.append(message)
-            self._arrived_s[self._run, message.lease] = now
+            self._waiting.append((message, now))
             return self._next_work()
-        if isinstance(message, Revoked) and any(lease.lease == message.lease for lease in self._waiting):
-            self._waiting = deque(lease for lease in self._waiting if lease.lease != message.lease)
-            self._arrived_s.pop((self._run, message.lease), None)
-            return [Say(Returned(self._run, message.lease))]
-        return []                           # Revoked, but in work: its batch is the answer. Or Alive
+        if isinstance(message, Revoked):
+            kept = deque((lease, came_s) for lease, came_s in self._waiting if lease.lease != message.lease)
+            if len(kept) < len(self._waiting):      # else it is in work: its batch is the answer
+                self._waiting = kept
+                return [Say(Returned(self._run, message.lease))]
+        return []
 
     def tick(self, now: float) -> List[Effect]:
         """Time has passed."""
@@ -135,84 +106,72 @@ class WorkerSession:
     def disconnected(self, now: float, why: str = "the connection broke") -> List[Effect]:
         """The connection is lost: nothing can be sent, or nothing has come for too long."""
         if self.state is SessionState.SERVING:
-            return self._noted("lost the trainer of run %s: %s" % (self._run, why), self._seek(now))
-        return self._end(EXIT_DRAINED) if self.state is SessionState.DRAINING else []
+            return self._seek(now, "lost the trainer of run %s: %s" % (self._run, why))
+        return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``."""
-        timings = timings._replace(held_s=now - self._arrived(lease, now))
-        return self._finished(now, lambda run: Produced(run, lease.lease, lease.position, count, skipped, produce_s,
-                                                        arrays, timings))
+        run, _, came_s = self._work or ("", lease, now)
+        return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
+                                       timings._replace(held_s=now - came_s)), now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
-        self._arrived(lease, now)
-        return self._finished(now, lambda run: Failed(run, lease.lease, lease.position, sendable(error),
-                                                      sendable(traceback), sample))
+        run = self._work[0] if self._work else ""
+        return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample),
+                              now)
 
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""
         if self.state is SessionState.SEEKING:
-            return self._end(EXIT_DRAINED)
+            return [self._end(EXIT_DRAINED)]
         if self.state is not SessionState.SERVING:
             return []
         self._waiting.clear()
         self.state = SessionState.DRAINING
         in_work = self._work[1].lease if self._work and self._work[0] == self._run else -1
         effects: List[Effect] = [Say(Leaving(self._run, in_work, reason))]
-        return effects if in_work >= 0 else effects + self._noted("drained", self._end(EXIT_DRAINED))
+        return effects if in_work >= 0 else [*effects, Note("drained"), self._end(EXIT_DRAINED)]
 
     def _welcome(self, message: Welcome, now: float) -> List[Effect]:
         effects: List[Effect] = []
         if message.run != self._run:
+            job = message.job
+            arrays = " ".join("%s %s%r" % (spec.name, spec.dtype, list(spec.shape)) for spec in job.arrays)
             effects = [Note("connected to run %s" % message.run),
-                       Note("job: %s, %s, batches of %d" % (
-                           message.job.generator, " ".join("%s %s%r" % (spec.name, spec.dtype, list(spec.shape))
-                                                           for spec in message.job.arrays), message.job.batch_size))]
+                       Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
         self.state = SessionState.SERVING
         self._run, self._job, self._heartbeat_s = message.run, message.job, message.heartbeat_s
         self._waiting.clear()
-        self._arrived_s.clear()
         self._spoke_s = now
         return effects
 
-    def _arrived(self, lease: Lease, now: float) -> float:
-        """Removes and returns the time at which the lease in work came; ``now`` if it is unknown."""
-        return self._arrived_s.pop((self._work[0] if self._work else "", lease.lease), now)
-
-    def _finished(self, now: float, message_for: Callable[[str], FromWorker]) -> List[Effect]:
-        run = self._work[0] if self._work else ""
+    def _finished(self, answer: Union[Produced, Failed], now: float) -> List[Effect]:
         self._work = None
         effects: List[Effect] = []
-        if run and run == self._run:
-            effects.append(Say(message_for(run)))
+        if answer.run and answer.run == self._run:
+            effects.append(Say(answer))
             self._spoke_s = now
         if self.state is SessionState.DRAINING:
-            return effects + self._noted("drained", self._end(EXIT_DRAINED))
+            return [*effects, Note("drained"), self._end(EXIT_DRAINED)]
         return effects + self._next_work()
 
     def _next_work(self) -> List[Effect]:
         if self._work is not None or not self._waiting or self._job is None:
             return []
-        lease = self._waiting.popleft()
-        self._work = (self._run, lease)
+        lease, came_s = self._waiting.popleft()
+        self._work = (self._run, lease, came_s)
         return [Work(self._job, lease)]
 
-    def _seek(self, now: float) -> List[Effect]:
+    def _seek(self, now: float, why: str) -> List[Effect]:
         self.state, self._run, self._job = SessionState.SEEKING, "", None
         self._waiting.clear()
-        self._arrived_s.clear()
         self._sought_s = self._reported_s = now
-        self._spoke_s = now - HELLO_INTERVAL_S       # at once
-        return []
+        self._spoke_s = now - HELLO_INTERVAL_S       # Hello at once
+        return [Note(why)]
 
-    @staticmethod
-    def _noted(text: str, effects: List[Effect]) -> List[Effect]:
-        note: List[Effect] = [Note(text)]
-        return note + effects
-
-    def _end(self, code: int) -> List[Effect]:
+    def _end(self, code: int) -> End:
         self.state, self._run = SessionState.ENDED, ""
         self._waiting.clear()
-        return [End(code)]
+        return End(code)

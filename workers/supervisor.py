@@ -29,30 +29,10 @@ SOON_S = 1.0           # a death within this time counts as soon after the start
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")    # how ``explain_exit`` begins after a crash inside a library
 
 
-class Spawn(NamedTuple):
-    """Start a process in this slot; ``last_exit`` tells how its predecessor ended."""
-
-    slot: int
-    last_exit: str
-
-
-class Signal(NamedTuple):
-    """Send this signal to the process in this slot."""
-
-    slot: int
-    signum: int
-
-
+Spawn = NamedTuple("Spawn", [("slot", int), ("last_exit", str)])    # start a process; how its predecessor ended
+Signal = NamedTuple("Signal", [("slot", int), ("signum", int)])     # send this signal to the slot's process
 Effect = Union[Spawn, Signal, Note]
-
-
-class SlotState(enum.Enum):
-    """The state of one slot."""
-
-    WAITING = enum.auto()       # has no process; starts one at ``due_s``
-    STARTING = enum.auto()      # has a process that has not yet written "started"
-    RUNNING = enum.auto()       # has a process that has written "started"
-    DONE = enum.auto()          # has no process and starts none
+SlotState = enum.Enum("SlotState", "WAITING STARTING RUNNING DONE")
 
 
 class _Slot:
@@ -64,7 +44,7 @@ class _Slot:
         self.soon = 0               # deaths in a row soon after the start
         self.unstarted = 0          # deaths in a row before "started"
         self.last_exit = ""
-        self.kill_at: Optional[float] = None     # the process must leave, since fewer are wanted
+        self.kill_at: Optional[float] = None     # set while the process is to leave
 
     @property
     def has_process(self) -> bool:
@@ -78,33 +58,33 @@ def explain_exit(returncode: int) -> str:
     try:
         name = signal.Signals(-returncode).name
     except ValueError:
-        name = "signal %d" % -returncode
-    causes = {signal.SIGKILL: "killed by hand or, if memory ran out, by the kernel",
-              signal.SIGSEGV: "a crash inside a library", signal.SIGBUS: "a crash inside a library",
-              signal.SIGABRT: "a library gave up"}
-    cause = causes.get(-returncode)  # type: ignore[call-overload]
-    return "%s (%s)" % (name, cause) if cause else name
+        return "signal %d" % -returncode
+    causes = {"SIGKILL": "killed by hand or, if memory ran out, by the kernel", "SIGSEGV": "a crash inside a library",
+              "SIGBUS": "a crash inside a library", "SIGABRT": "a library gave up"}
+    return "%s (%s)" % (name, causes[name]) if name in causes else name
 
 
 class Supervisor:
-    """Decides for the slots of one host. ``exit_code`` is None until the last process has ended. Times in seconds."""
+    """Decides for the slots of one host. Times in seconds of one monotonic clock."""
 
     def __init__(self, processes: int, once: bool, drain_s: float) -> None:
         self._processes = processes     # slots from this one on are not needed any more
         self._slots = [_Slot() for _ in range(processes)]
         self._once, self._drain_s = once, drain_s
         self._stops = 0                 # how often all processes were told to stop
-        self._kill_at: Optional[float] = None
         self._end_with = 0              # the exit code when all slots are done
-        self.exit_code: Optional[int] = None
 
-    def next_deadline(self, now: float) -> Optional[float]:
-        """The latest time for the next ``tick``; None: ``tick`` has nothing to do before the next event."""
+    @property
+    def exit_code(self) -> Optional[int]:
+        """None until the last process has ended."""
+        done = self._stops and all(slot.state is SlotState.DONE for slot in self._slots)
+        return self._end_with if done else None
+
+    def next_deadline(self) -> float:
+        """The latest time for the next ``tick``; infinite if ``tick`` has nothing to do before the next event."""
         times = [slot.due_s for slot in self._slots if slot.state is SlotState.WAITING]
         times += [slot.kill_at for slot in self._slots if slot.kill_at is not None]
-        if self._kill_at is not None:
-            times.append(self._kill_at)
-        return min(times) if times else None
+        return min(times, default=float("inf"))
 
     def tick(self, now: float) -> List[Effect]:
         """Starts the processes that are due, and kills those that took too long to drain."""
@@ -117,10 +97,6 @@ class Supervisor:
                 slot.kill_at = None
                 effects += [Note("worker %d is still busy after %.0f s of draining: killed" % (i, self._drain_s)),
                             Signal(i, signal.SIGKILL)]
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            effects.append(Note("still busy after %.0f s of draining: killed" % self._drain_s))
-            effects += self._to_all(signal.SIGKILL)
         return effects
 
     def resize(self, processes: int, now: float) -> List[Effect]:
@@ -129,14 +105,10 @@ class Supervisor:
             return []
         self._processes = processes
         self._slots += [_Slot() for _ in range(processes - len(self._slots))]
-        effects: List[Effect] = []
         for i, slot in enumerate(self._slots):
             if not slot.has_process:
                 slot.state = SlotState.WAITING if i < processes else SlotState.DONE
-            elif i >= processes:
-                slot.kill_at = now + self._drain_s
-                effects.append(Signal(i, signal.SIGTERM))
-        return effects
+        return self._drain(processes, now)
 
     def started(self, i: int, now: float) -> None:
         """The process in slot ``i`` has written "started"."""
@@ -147,62 +119,46 @@ class Supervisor:
     def exited(self, i: int, returncode: int, ended: bool, now: float) -> List[Effect]:
         """The process in slot ``i`` has ended. ``ended``: it had written so."""
         slot = self._slots[i]
-        unstarted, slot.last_exit = slot.state is SlotState.STARTING, explain_exit(returncode)
-        asked_to_leave, slot.kill_at = slot.kill_at is not None, None
-        if ended and returncode == EXIT_DRAINED:
-            slot.last_exit += " (asked to leave)"
+        unstarted, asked_to_leave = slot.state is SlotState.STARTING, slot.kill_at is not None
+        slot.state, slot.kill_at, slot.last_exit = SlotState.DONE, None, ""
         if self._stops:
-            slot.state = SlotState.DONE
-            self._end_if_all_done()
             return []
-        if ended and returncode == EXIT_ENDED and self._once:
+        if ended and (returncode in (EXIT_REFUSED, EXIT_CONFIG) or returncode == EXIT_ENDED and self._once):
             # ends the others too, even those that have just restarted and do not know of the end of the run
-            slot.state = SlotState.DONE
-            return self._stop_all(EXIT_ENDED, now)
-        if ended and returncode in (EXIT_REFUSED, EXIT_CONFIG):
-            slot.state = SlotState.DONE
-            return self._stop_all(returncode, now)
+            return self.stop(now, returncode)
         if i >= self._processes:
-            slot.state, slot.last_exit = SlotState.DONE, ""
             return []
+        slot.state, slot.due_s = SlotState.WAITING, now
         if asked_to_leave:                      # and the slot is needed again meanwhile
-            slot.state, slot.due_s, slot.last_exit = SlotState.WAITING, now, ""
             return []
         slot.unstarted = slot.unstarted + 1 if unstarted else 0
         if slot.unstarted >= MAX_START_FAILURES:
-            slot.state = SlotState.DONE
-            gives_up = Note("worker %d ended %d times before it had started, last with %s: giving up; see its output "
-                            "above" % (i, MAX_START_FAILURES, slot.last_exit))
-            effects: List[Effect] = [gives_up]
-            return effects + self._stop_all(EXIT_FAILED, now)
+            return [Note("worker %d ended %d times before it had started, last with %s: giving up; see its output above"
+                         % (i, MAX_START_FAILURES, explain_exit(returncode))), *self.stop(now, EXIT_FAILED)]
         slot.soon = slot.soon + 1 if now - slot.since_s < SOON_S or unstarted else 0
+        if slot.soon > 1:   # no pause after the first death: the trainer waits for the steps of this worker
+            slot.due_s += min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(slot.soon - 2, 16))
         slot.restarts += 1
-        slot.state = SlotState.WAITING
-        # no pause after the first death: the trainer waits for the steps of this worker
-        slot.due_s = now + (min(MAX_BACKOFF_S, BACKOFF_S * 2 ** min(slot.soon - 2, 16)) if slot.soon > 1 else 0.0)
-        slot.last_exit += ", restart %d" % slot.restarts
-        if ended and returncode == EXIT_DRAINED:
-            return []
-        return [Note("worker %d ended with %s" % (i, slot.last_exit))]
+        drained = ended and returncode == EXIT_DRAINED
+        slot.last_exit = "%s%s, restart %d" % (explain_exit(returncode), " (asked to leave)" * drained, slot.restarts)
+        return [] if drained else [Note("worker %d ended with %s" % (i, slot.last_exit))]
 
-    def asked_to_stop(self, now: float) -> List[Effect]:
-        """SIGTERM or Ctrl-C has come: the first one drains, the second one kills."""
-        return self._stop_all(EXIT_ENDED, now)
-
-    def _stop_all(self, end_with: int, now: float) -> List[Effect]:
+    def stop(self, now: float, exit_code: int = EXIT_ENDED) -> List[Effect]:
+        """Ends all processes: the first call drains them, a second one (SIGTERM or Ctrl-C came again) kills them."""
         self._stops += 1
-        self._end_with = self._end_with or end_with
+        if self._stops > 1:
+            return [Signal(i, signal.SIGKILL) for i, slot in enumerate(self._slots) if slot.has_process]
+        self._end_with = exit_code
         for slot in self._slots:
-            if slot.state is SlotState.WAITING:
+            if not slot.has_process:
                 slot.state = SlotState.DONE
-        if self._stops == 1:
-            self._kill_at = now + self._drain_s
-        self._end_if_all_done()
-        return self._to_all(signal.SIGTERM if self._stops == 1 else signal.SIGKILL)
+        return self._drain(0, now)
 
-    def _to_all(self, signum: int) -> List[Effect]:
-        return [Signal(i, signum) for i, slot in enumerate(self._slots) if slot.has_process]
-
-    def _end_if_all_done(self) -> None:
-        if all(slot.state is SlotState.DONE for slot in self._slots):
-            self.exit_code = self._end_with
+    def _drain(self, first: int, now: float) -> List[Effect]:
+        """Lets the processes from slot ``first`` on finish their step and leave."""
+        effects: List[Effect] = []
+        for i, slot in enumerate(self._slots[first:], first):
+            if slot.has_process:
+                slot.kill_at = now + self._drain_s
+                effects.append(Signal(i, signal.SIGTERM))
+        return effects

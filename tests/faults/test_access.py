@@ -18,7 +18,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import Alive, Hello
 from stoker.pipeline.transport import keys, tcp
-from stoker.pipeline.transport.listener import Incident, Listener
+from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
@@ -55,7 +55,7 @@ def test_a_run_with_keys_equals_one_without(reference, pictures, tmp_path, folde
                 **OPTIONS) as run, workers_program(run.stream.address, "--keys", str(folder / "workers" / "alpha"),
                                                    *ALLOW):
         run.joined(2)
-        local, = [pid for pid in worker_pids() if "--once" in command_line(pid)]
+        local, = [pid for pid in worker_pids() if '"once": true' in command_line(pid)]
         assert run.stream.local_keys.secret.decode() not in command_line(local)
         run.take_all()
     assert run.content() == reference[:30]
@@ -316,7 +316,7 @@ def test_a_connection_beyond_the_limit_is_closed(monkeypatch):
 
         assert [is_served() for _ in range(8)] == [True] * 5 + [False] * 3
         assert not any(ended(peer) for peer in peers[:5])
-        assert {incident.kind for incident in listener.incidents} == {"connections"}
+        assert {kind for kind, _ in listener.incidents} == {"connections"}
         peers[0].close()
         wait_for(is_served, "room for another connection")
         for peer in peers:
@@ -332,4 +332,4 @@ def test_a_peer_that_sends_short_segments_occupies_few_of_libzmq_s_buffers():
             sent += 1
             listener.poll(time.monotonic())
             assert sent < 100000
-        assert listener.incidents == [Incident("memory", "127.0.0.1")]
+        assert listener.incidents == [("memory", "127.0.0.1")]

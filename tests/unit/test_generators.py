@@ -11,14 +11,13 @@ from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError, ProtocolError
-from stoker.pipeline.options import GENERATORS
+from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.plan import produced_indices, sample_seed
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.workers import images
 from stoker.workers.generators import example, numerical, pictures
-from stoker.workers.generators.output import batch_of
-from stoker.workers.generators.output import Output, check
-from stoker.workers.generators.registry import check_links, find
+from stoker.workers.generators.output import Output, batch_of, check
+from stoker.workers.generators.registry import find, open_producer
 from tests.support import bad_pictures
 
 HEIGHT, WIDTH = 12, 20
@@ -300,12 +299,12 @@ def test_the_three_are_found_by_name():
 
 
 def test_a_job_that_follows_links_needs_the_permission_of_this_worker():
-    plain = job()
+    plain, strict = job(), WorkerOptions("tcp://trainer:5555")
     following = replace(plain, follow_links=True)
-    check_links(plain, False)
-    check_links(following, True)
+    open_producer(plain, strict)
+    open_producer(following, replace(strict, follow_links=True))
     with pytest.raises(ConfigError, match="this worker on .* may not: start it with --follow-links"):
-        check_links(following, False)
+        open_producer(following, strict)
 
 
 @pytest.fixture
@@ -394,8 +393,8 @@ PIXELS, LABELS = arrays()
 @pytest.mark.parametrize("output, message", [
     ((PIXELS, LABELS), r"yielded a tuple, must be an Output\(arrays, skipped\)"),
     (None, "yielded a NoneType"),
-    (Output((PIXELS,)), "arrays are 1, must be a tuple of 2: images, labels"),
-    (Output(PIXELS), "arrays are ndarray, must be a tuple of 2"),
+    (Output((PIXELS,)), "position 17: yielded 1 arrays, must be 2: images, labels"),
+    (Output(PIXELS), "arrays are a ndarray, must be a tuple"),
     (Output((PIXELS.tolist(), LABELS)), "'images' is a list, must be a numpy array"),
     (Output((PIXELS / 255.0, LABELS)), "'images' is of dtype float64, must be uint8"),
     (Output((PIXELS, LABELS.astype(np.int64))), "'labels' is of dtype int64, must be int32"),

@@ -15,7 +15,7 @@ from stoker.pipeline.protocol.messages import Welcome
 from stoker.workers.generators.output import Output
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
-from stoker.workers.generators.producer import Producer
+from stoker.workers.generators.registry import Producer
 from stoker.workers.runner import Finished, answer_leases
 from stoker.workers.session import EXIT_ENDED, WorkerSession
 from stoker.workers.stopwatch import timed

@@ -32,13 +32,13 @@ class Host:
         return self.supervisor.exited(i, returncode, ended, self.now)
 
     def stop(self):
-        return self.supervisor.asked_to_stop(self.now)
+        return self.supervisor.stop(self.now)
 
     @property
     def pause_s(self):
         """Until the next thing is due."""
-        deadline_s = self.supervisor.next_deadline(self.now)
-        return None if deadline_s is None else round(deadline_s - self.now, 6)
+        deadline_s = self.supervisor.next_deadline()
+        return None if deadline_s == float("inf") else round(deadline_s - self.now, 6)
 
 
 def running(processes=1, once=False):
@@ -52,7 +52,7 @@ def running(processes=1, once=False):
 
 def test_all_slots_are_started_at_once_and_nothing_more_is_due():
     host = Host(3)
-    assert host.supervisor.next_deadline(host.now) <= host.now
+    assert host.supervisor.next_deadline() <= host.now
     assert host.tick() == [Spawn(0, ""), Spawn(1, ""), Spawn(2, "")]
     assert host.tick() == [] and host.pause_s is None
 
@@ -220,7 +220,7 @@ def test_a_worker_that_does_not_drain_is_killed():
     assert host.pause_s == DRAIN_S
     host.exited(EXIT_DRAINED, 0)
     host.now += DRAIN_S
-    assert host.tick() == [Note("still busy after 30 s of draining: killed"), Signal(1, KILL)]
+    assert host.tick() == [Note("worker 1 is still busy after 30 s of draining: killed"), Signal(1, KILL)]
     assert host.tick() == [] and host.pause_s is None
     host.exited(-KILL, 1)
     assert host.supervisor.exit_code == 0

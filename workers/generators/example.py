@@ -2,8 +2,8 @@
 
     python -m trainer photos/ --generator stoker.workers.generators.example:grayscale
 
-Put your own into a module beside your program and name it in the same way. Workers that you start yourself, on other
-hosts, must be able to import the module, and import only what their own command line allows:
+Put your own into a module beside your program and name it in the same way. Workers that you start yourself must be able
+to import the module, and import only what their own command line allows:
 ``python -m workers --connect tcp://trainer:5555 --allow-generator my_module:my_generator``.
 """
 

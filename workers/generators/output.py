@@ -2,6 +2,7 @@
 
 from __future__ import generator_stop
 
+from functools import partial
 from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
@@ -14,9 +15,17 @@ from stoker.pipeline.storage.folder import BadFile
 
 class Output(NamedTuple):
     """The batch of one lease. Example: ``stoker.Output((pixels, labels))``."""
-
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
+
+
+def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
+    if not right:
+        raise ValueError(subject + sentence % values)
+
+
+def _names(job: Job) -> str:
+    return ", ".join(spec.name for spec in job.arrays)
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
@@ -29,17 +38,14 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     """
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         made = make(sample)
-        if len(made) != len(rows):
-            raise ValueError("generator %r, sample %r: %d rows, must be %d: %s" % (
-                job.generator, sample.path, len(made), len(rows), ", ".join(spec.name for spec in job.arrays)))
+        require = partial(_require, "generator %r, sample %r: " % (job.generator, sample.path))
+        require(len(made) == len(rows), "%d rows, must be %d: %s", len(made), len(rows), _names(job))
         for row, value, spec in zip(rows, made, job.arrays):
-            if np.shape(value) != tuple(spec.shape):
-                raise ValueError("generator %r, sample %r: %r is of shape %s, must be %s" % (
-                    job.generator, sample.path, spec.name, list(np.shape(value)), list(spec.shape)))
+            require(np.shape(value) == tuple(spec.shape), "%r is of shape %s, must be %s", spec.name,
+                    list(np.shape(value)), list(spec.shape))
             np.copyto(row, value, casting="same_kind")
-            if getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu" and (row != value).any():
-                raise ValueError("generator %r, sample %r: %r has values beyond %s"
-                                 % (job.generator, sample.path, spec.name, spec.dtype))
+            cast = getattr(value, "dtype", None) != row.dtype and row.dtype.kind in "iu"
+            require(not (cast and (row != value).any()), "%r has values beyond %s", spec.name, spec.dtype)
     return fill_batch(lease, job, put)
 
 
@@ -67,50 +73,35 @@ def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Samp
 def check(output: Output, lease: Lease, job: Job) -> Output:
     """``output`` with C-contiguous arrays that the generator does not use again. Raises ValueError, which says why, if
     it is not a batch of ``lease``."""
-    subject = "generator %r, batch at position %d: " % (job.generator, lease.position)
-    if not isinstance(output, Output):
-        raise ValueError(subject + "yielded a %s, must be an Output(arrays, skipped)" % type(output).__name__)
-    if not isinstance(output.arrays, (tuple, list)) or len(output.arrays) != len(job.arrays):
-        count = len(output.arrays) if isinstance(output.arrays, (tuple, list)) else type(output.arrays).__name__
-        raise ValueError(subject + "arrays are %s, must be a tuple of %d: %s"
-                         % (count, len(job.arrays), ", ".join(spec.name for spec in job.arrays)))
-    counts = set()
-    for array, spec in zip(output.arrays, job.arrays):
-        name = subject + "%r " % spec.name
-        if not isinstance(array, np.ndarray):
-            raise ValueError(name + "is a %s, must be a numpy array" % type(array).__name__)
-        if array.dtype != np.dtype(spec.dtype):
-            raise ValueError(name + "is of dtype %s, must be %s" % (array.dtype, spec.dtype))
-        if array.ndim == 0 or array.shape[1:] != tuple(spec.shape):
-            raise ValueError(name + "is of shape %s, must be [%s]"
-                             % (list(array.shape), ", ".join(map(str, ("n",) + tuple(spec.shape)))))
-        counts.add(len(array))
-    if len(counts) > 1:
-        raise ValueError(subject + "the arrays are of different lengths: %s"
-                         % ", ".join("%r %d" % (spec.name, len(array))
-                                     for array, spec in zip(output.arrays, job.arrays)))
-    _check_skipped(output.skipped, lease, subject)
-    count, = counts
+    require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
+    require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
+    arrays, skipped = output
+    require(isinstance(arrays, (tuple, list)), "arrays are a %s, must be a tuple", type(arrays).__name__)
+    require(len(arrays) == len(job.arrays), "yielded %d arrays, must be %d: %s", len(arrays), len(job.arrays),
+            _names(job))
+    for array, spec in zip(arrays, job.arrays):
+        name, dtype, shape = spec.name, spec.dtype, tuple(spec.shape)
+        require(isinstance(array, np.ndarray), "%r is a %s, must be a numpy array", name, type(array).__name__)
+        require(array.dtype == np.dtype(dtype), "%r is of dtype %s, must be %s", name, array.dtype, dtype)
+        require(array.ndim > 0 and array.shape[1:] == shape, "%r is of shape %s, must be [%s]", name,
+                list(array.shape), ", ".join(map(str, ("n",) + shape)))
+    count = len(arrays[0])
+    require(all(len(array) == count for array in arrays), "the arrays are of different lengths: %s",
+            ", ".join("%r %d" % (spec.name, len(array)) for array, spec in zip(arrays, job.arrays)))
+    require(isinstance(skipped, (tuple, list)), "skipped is a %s, must be a tuple of Skipped", type(skipped).__name__)
     own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
-    if produced_indices(own, replacements, [item.index for item in output.skipped], count) is None:
-        raise ValueError(subject + "%d samples and %d skipped, must be %d together, as many as are in the lease%s"
-                         % (count, len(output.skipped), len(own),
-                            " (it has %d replacements for bad samples: use generators.output.batch_of)"
-                            % len(replacements) if replacements else ""))
+    left = set(own + replacements)
+    for item in skipped:
+        require(isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str),
+                "skipped holds %r, must be Skipped(sample.index, 'why')", item)
+        require(item.index in left, "skipped the sample %d, which is not in the lease or was skipped before",
+                item.index)
+        left.remove(item.index)
+    require(produced_indices(own, replacements, [item.index for item in skipped], count) is not None,
+            "%d samples and %d skipped, must be %d together, as many as are in the lease%s", count, len(skipped),
+            len(own), " (it has %d replacements for bad samples: use generators.output.batch_of)" % len(replacements)
+            if replacements else "")
     # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then
     return Output(tuple(np.array(array, order="C", copy=job.generator not in GENERATORS or not array.flags.c_contiguous)
-                        for array in output.arrays),
-                  tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in output.skipped))
-
-
-def _check_skipped(skipped: Sequence[Skipped], lease: Lease, subject: str) -> None:
-    if not isinstance(skipped, (tuple, list)):
-        raise ValueError(subject + "skipped is a %s, must be a tuple of Skipped" % type(skipped).__name__)
-    left = {sample.index for sample in lease.samples + lease.replacements}
-    for item in skipped:
-        if not (isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)):
-            raise ValueError(subject + "skipped holds %r, must be Skipped(sample.index, 'why')" % (item,))
-        if item.index not in left:
-            raise ValueError(subject + "skipped the sample %d, which is not in the lease or was skipped before"
-                             % item.index)
-        left.remove(item.index)
+                        for array in arrays),
+                  tuple(Skipped(item.index, sendable(item.reason, MAX_REASON)) for item in skipped))

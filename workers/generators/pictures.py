@@ -1,9 +1,6 @@
 """The generators ``image`` and ``augmented``: pictures of a folder, decoded and resized.
 
-A generator is a Python generator function that is called with an iterator of leases and the job, and yields exactly one
-``Output`` for each lease, in order. It may keep things between leases (an open file, a decoder), but its output must
-depend on the lease and the job alone: any worker may get any lease, and some leases go to two workers.
-``generators/example.py`` shows a user's own.
+``generators/example.py`` explains what a generator is, and shows a user's own.
 """
 
 from __future__ import generator_stop
@@ -26,13 +23,12 @@ from stoker.workers.generators.output import Output, fill_batch
 class CachedJob(Job):
     """A job as a worker process with a cache hands it to a generator. A user's generator that calls ``image`` passes it
     on, and so uses the cache too."""
-
     cache: Optional[Cache] = field(default=None, compare=False, repr=False)
 
 
 def with_cache(job: Job, cache: Optional[Cache]) -> Job:
     """``job`` with the cache in which this process keeps decoded pictures, if any."""
-    return CachedJob(**dict(vars(job), cache=cache)) if cache is not None else job
+    return job if cache is None else CachedJob(**dict(vars(job), cache=cache))
 
 
 def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
@@ -62,7 +58,7 @@ def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
         elif not cache.get(path, pixels):
             data, status = images.read(path)
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
-            cache.put(path, status, picture.tobytes(), sample.index)
+            cache.put(path, status, picture.tobytes())
         if augment:
             picture = images.augment(picture or Image.fromarray(pixels),
                                      sample_random(job.seed, lease.epoch, sample.index))

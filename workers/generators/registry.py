@@ -1,40 +1,42 @@
-"""The generators by name: the built-in ones, and the user's own as module:function."""
+"""Finds a job's generator, one of Stoker's or the user's own as module:function, and calls it: ``open_producer``."""
 
 from __future__ import generator_stop
 
 import importlib
 import inspect
 import socket
-from typing import Sequence
+from contextlib import suppress
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import GENERATORS
-from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.options import GENERATORS, WorkerOptions
+from stoker.pipeline.protocol.messages import Job, Lease
+from stoker.workers.cache import Cache
 from stoker.workers.generators.numerical import numerical
-from stoker.workers.generators.pictures import augmented, image
-from stoker.workers.generators.producer import Generator
+from stoker.workers.generators.output import Output
+from stoker.workers.generators.pictures import augmented, image, with_cache
 
+Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, augmented)}
 
 
 def find(name: str, allowed: Sequence[str]) -> Generator:
     """The generator called ``name``: one of GENERATORS, or the user's 'module:function' if it is in ``allowed``.
 
-    Names come from the trainer, over the network, and importing runs code. So the worker's own command line says what
-    may be imported. Raises ConfigError if there is no such generator here, or it is not allowed.
+    The trainer sends the name, and importing runs code: so this worker's command line says what may be imported.
+    Raises ConfigError if there is no such generator here, or it is not allowed.
     """
     if name in GENERATORS:
         return _FUNCTIONS[name]
     module, colon, function = name.partition(":")
     if not (module and colon and function):
-        raise ConfigError("generator %r: is none of %s, and not of the form module:function"
-                          % (name, ", ".join(GENERATORS)))
+        raise ConfigError("generator %r: is none of %s, nor module:function" % (name, ", ".join(GENERATORS)))
     if name not in allowed:
         raise ConfigError("generator %r: this worker does not allow it (allowed: %s); start the worker with "
                           "--allow-generator %s" % (name, ", ".join(allowed) or "none", name))
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # whatever the user's module does when it is imported
+    except Exception as error:
         raise ConfigError("generator %r: importing %s on this worker failed: %s: %s"
                           % (name, module, type(error).__name__, error)) from error
     if found is None:
@@ -42,13 +44,52 @@ def find(name: str, allowed: Sequence[str]) -> Generator:
     if not inspect.isgeneratorfunction(found):
         raise ConfigError("generator %r: %s is no generator function (a def with a yield in it, called with leases "
                           "and a job) but a %s" % (name, function, type(found).__name__))
-    generator: Generator = found
-    return generator
+    return cast(Generator, found)
 
 
-def check_links(job: Job, permitted: bool) -> None:
-    """Raises ConfigError if ``job`` follows links out of the data folder, and this worker's options do not permit it:
-    the trainer alone must not decide which files of this host are read."""
-    if job.follow_links and not permitted:
+class Producer:
+    """Produces the batches of one job. The generator gets one lease each time it asks, and must yield one output before
+    it asks again. It is closed with the last reference to the Producer."""
+
+    def __init__(self, generator: Generator, job: Job) -> None:
+        self.job, self._name = job, job.generator
+        self._inbox: List[Optional[Lease]] = []     # the lease that the generator has not yet taken; None: the end
+        self._outputs = generator(_taken_from(self._inbox, self._name), job)
+
+    def produce(self, lease: Lease) -> Output:
+        """The generator's output for ``lease``. Raises what the generator raises; RuntimeError if it ends or yields
+        where it must not. It cannot be used after that."""
+        self._inbox.append(lease)
+        for output in self._outputs:
+            if self._inbox:                     # it goes on with the lease before
+                raise RuntimeError("generator %s yielded more than one batch for a lease" % self._name)
+            return output
+        raise RuntimeError("generator %s ended without a batch for its lease" % self._name)
+
+    def finish(self) -> None:
+        """The job is over: the generator's leases end, and it runs to its own end."""
+        self._inbox.append(None)
+        with suppress(Exception):               # all leases are answered: it fails none
+            next(self._outputs, None)
+
+
+def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
+    while True:
+        if not inbox:
+            raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first" % name)
+        lease = inbox.pop()
+        if lease is None:
+            return
+        yield lease
+
+
+def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
+    """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``.
+
+    Raises ConfigError as ``find`` does, and if the job follows links out of the data folder without the permission of
+    this worker's options: the trainer alone must not decide which files of this host are read.
+    """
+    if job.follow_links and not options.follow_links:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
+    return Producer(find(job.generator, options.allow_generators), with_cache(job, cache))
