@@ -42,7 +42,7 @@ END_WITHIN_S = 1.0       # how long an ending process waits for its generator be
 
 
 class _SocketThread(threading.Thread):
-    """Carries out what the session decides. Its lock is the connection's: session and socket are used under it."""
+    """Carries out what the session decides. Session and socket are used under the connection's lock."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
                  items: "queue.Queue[Optional[Tuple[Job, Lease]]]", parent: int, say_ended: Callable[[], None],
@@ -77,7 +77,14 @@ class _SocketThread(threading.Thread):
         try:
             with self._connection.lock:
                 deadline, now = self._session.next_deadline(), time.monotonic()
-                self._answer(done, now)
+                if done.output is not None:
+                    self._carry_out(self._session.produced(
+                        done.lease, len(done.output.arrays[-1]), done.output.skipped, done.output.arrays,
+                        done.produce_s, done.timings, now), now)
+                else:
+                    self._note("failed at position %d%s: %s" % (
+                        done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
+                    self._carry_out(self._session.failed(done.lease, done.error, done.traceback, done.sample, now), now)
                 self._receive(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
@@ -85,17 +92,6 @@ class _SocketThread(threading.Thread):
             self.code = EXIT_FAILED
         if sooner or self.code is not None:
             self._waker.wake()
-
-    def _answer(self, done: Finished, now: float) -> None:
-        lease, output = done.lease, done.output
-        if output is not None:
-            effects = self._session.produced(lease, len(output.arrays[-1]), output.skipped, output.arrays,
-                                             done.produce_s, done.timings, now)
-        else:
-            self._note("failed at position %d%s: %s" % (lease.position, done.sample and ", at %r" % done.sample,
-                                                        done.error), False)
-            effects = self._session.failed(lease, done.error, done.traceback, done.sample, now)
-        self._carry_out(effects, now)
 
     def _receive(self, now: float) -> None:
         while self.code is None:

@@ -13,7 +13,7 @@ import sys
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
@@ -81,9 +81,8 @@ class _Children:
             except BrokenPipeError:          # it died between two samples
                 answer = b""
             if answer:
-                message = decode_from_worker([answer])
-                assert isinstance(message, Produced)
-                return message.skipped[0].reason if message.skipped else None
+                skipped = cast(Produced, decode_from_worker([answer])).skipped
+                return skipped[0].reason if skipped else None
             death = explain_exit(self.end(EXIT_WITHIN_S))
         self.deadly = True
         return sendable("kills the process that opens it: " + death, MAX_REASON)
@@ -134,12 +133,9 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer
     _write(answers, Alive(_RUN))
-    welcome = decode_from_trainer([_read(leases)])
-    assert isinstance(welcome, Welcome)
-    job = welcome.job
+    job = cast(Welcome, decode_from_trainer([_read(leases)])).job
     for frame in iter(lambda: _read(leases), b""):
-        lease = decode_from_trainer([frame])
-        assert isinstance(lease, Lease)
+        lease = cast(Lease, decode_from_trainer([frame]))
         skipped: Tuple[Skipped, ...] = ()
         with suppress(Exception):        # no death: the same will happen in the worker, which reports it
             skipped = check(open_producer(job, options).produce(lease), lease, job).skipped

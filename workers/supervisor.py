@@ -28,7 +28,6 @@ MAX_BACKOFF_S = 1.0    # the steps of a worker that dies again and again do not 
 SOON_S = 1.0           # a death within this time counts as soon after the start
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")    # how ``explain_exit`` begins after a crash inside a library
 
-
 Spawn = NamedTuple("Spawn", [("slot", int), ("last_exit", str)])    # start a process; how its predecessor ended
 Signal = NamedTuple("Signal", [("slot", int), ("signum", int)])     # send this signal to the slot's process
 Effect = Union[Spawn, Signal, Note]
@@ -39,7 +38,7 @@ class _Slot:
     def __init__(self) -> None:
         self.state = SlotState.WAITING
         self.due_s = 0.0            # WAITING: when to start a process
-        self.since_s = 0.0          # STARTING: when it was spawned; RUNNING: when it wrote "started"
+        self.since_s = 0.0          # when the state STARTING or RUNNING began
         self.restarts = 0
         self.soon = 0               # deaths in a row soon after the start
         self.unstarted = 0          # deaths in a row before "started"
