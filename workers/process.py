@@ -135,8 +135,7 @@ class _SocketThread(threading.Thread):
 
 
 def versions() -> str:
-    """The versions that may make pictures differ between workers: of Python, of Pillow or its faster replacement
-    pillow-simd, and of the JPEG decoder in it."""
+    """The versions that may make pictures differ between workers: of Python, Pillow (or pillow-simd), its decoder."""
     import PIL
     from PIL import features
     site = os.path.dirname(os.path.dirname(os.path.abspath(PIL.__file__)))
@@ -147,10 +146,10 @@ def versions() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The process's entry: (name, exit of its predecessor, pid of the supervisor, file descriptor for STARTED and
-    ENDED, options as JSON). Returns the exit code."""
-    name, last_exit, parent = argv[0], argv[1], int(argv[2])
-    status_fd, options = int(argv[3]), WorkerOptions.from_json(argv[4])
+    """The entry: (name, exit of its predecessor, pid of the supervisor, file descriptor for STARTED and ENDED, options
+    as JSON). Returns the exit code."""
+    name, last_exit, parent, status_fd = argv[0], argv[1], int(argv[2]), int(argv[3])
+    options = WorkerOptions.from_json(argv[4])
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is for the supervisor
     die_with_parent()

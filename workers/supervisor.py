@@ -10,10 +10,8 @@ out. The supervisor has numbered slots; a slot holds one worker process after th
                                                    anything else -> WAITING (back-off) -> STARTING
 
 A worker writes "started" and "ended" into a pipe. Its exit code counts only if it has written "ended": a library that
-calls ``exit(3)`` does not mean EXIT_REFUSED.
-
-Shutdown: SIGTERM to all (each finishes the step in work), SIGKILL after ``drain_s`` or at the second signal, then the
-supervisor leaves. If the supervisor itself is killed, the kernel kills the workers.
+calls ``exit(3)`` does not mean EXIT_REFUSED. Draining is SIGTERM (a worker finishes the step in work), and SIGKILL
+after ``drain_s`` or at the second signal. If the supervisor itself is killed, the kernel kills the workers.
 """
 
 import enum

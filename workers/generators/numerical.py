@@ -21,8 +21,7 @@ def numerical(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """Generated records: features float32 [n, 10], uniform in 0..1, and binary labels int32 [n, 1].
 
     A record is a pure function of (job.seed, its number), the same in every epoch. Its label is 1 where
-    ``sum(WEIGHTS * (features - 0.5)) > 0``, and with probability NOISE the opposite: logistic regression can learn
-    it to an accuracy of nearly 0.9.
+    ``sum(WEIGHTS * (features - 0.5)) > 0``, and with probability NOISE the opposite.
     """
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         # random.random() and fsum give the same bits everywhere; sum() of floats does not since Python 3.12.

@@ -25,12 +25,11 @@ def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
-    """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``.
+    """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``. A sample for which it raises
+    BadFile is skipped, or replaced by the lease's next good replacement.
 
-    A sample for which it raises BadFile is skipped, or replaced by the lease's next good replacement. Raises ValueError
-    if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does not, such as
-    floats for integers.
-    """
+    Raises ValueError if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does
+    not, such as floats for integers."""
     names = ", ".join(spec.name for spec in job.arrays)
 
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
