@@ -31,8 +31,7 @@ PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 
 
 def die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when the parent dies, which ends a suspended process too. Linux only; elsewhere the
-    process notices by itself."""
+    """Asks the kernel, if it is Linux, for SIGKILL when the parent dies, which ends a suspended process too."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -91,8 +90,7 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     parent = os.getppid()                # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}     # by slot
     wake_read, wake_write = socket.socketpair()
-    wake_read.setblocking(False)
-    wake_write.setblocking(False)
+    wake_write.setblocking(False)        # as ``set_wakeup_fd`` demands
     signal.set_wakeup_fd(wake_write.fileno())
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(signum, lambda signum, frame: None)   # without a handler, there is no wake-up

@@ -3,8 +3,7 @@
 A worker that gets an *isolated* lease (other workers died of it) tests its samples one by one in a child process: the
 generator runs there on leases of a single sample. A sample at which ``DEATHS`` children died, a fresh one each time, is
 bad: kills from outside do not hit the same sample so often. The other samples are produced in the worker as usual.
-
-Worker and child exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
+They exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
 """
 
 import os
@@ -72,7 +71,6 @@ class _Children:
 
     def reason_against(self, lease: Lease) -> Optional[str]:
         """Why the one sample of ``lease`` is bad, None if it is not."""
-        death = ""
         for _ in range(DEATHS):
             try:
                 process = self._process or self._start()

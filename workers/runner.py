@@ -38,8 +38,8 @@ class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no
 
 def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
                   make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined]) -> None:
-    """Produces the (job, lease) pairs of ``items`` until a None comes, and answers each one through ``finish``. ``make``
-    is called for each job, and again after a failure. ``isolate`` tests a lease in quarantine."""
+    """Produces the (job, lease) pairs of ``items`` until a None comes, and answers each one through ``finish``.
+    ``make`` is called for each job, and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
     for job, lease in iter(items.get, None):
         start_s = time.monotonic()

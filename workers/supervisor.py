@@ -100,12 +100,8 @@ class Supervisor:
         """Changes the number of processes: more are started; of too many, the last ones finish their step and leave."""
         if self._stops:
             return []
-        self._processes = processes
         self._slots += [_Slot() for _ in range(processes - len(self._slots))]
-        for i, slot in enumerate(self._slots):
-            if not slot.has_process:
-                slot.state = SlotState.WAITING if i < processes else SlotState.DONE
-        return self._drain(processes, now)
+        return self._need(processes, now)
 
     def started(self, i: int, now: float) -> None:
         """The process in slot ``i`` has written "started"."""
@@ -118,9 +114,8 @@ class Supervisor:
         slot = self._slots[i]
         unstarted, asked_to_leave = slot.state is SlotState.STARTING, slot.kill_at is not None
         slot.state, slot.kill_at, slot.last_exit = SlotState.DONE, None, ""
-        if self._stops:
-            return []
-        if ended and (returncode in (EXIT_REFUSED, EXIT_CONFIG) or returncode == EXIT_ENDED and self._once):
+        for_all = returncode in (EXIT_REFUSED, EXIT_CONFIG) or returncode == EXIT_ENDED and self._once
+        if ended and for_all and not self._stops:
             # ends the others too, even those that have just restarted and do not know of the end of the run
             return self.stop(now, returncode)
         if i >= self._processes:
@@ -146,16 +141,15 @@ class Supervisor:
         if self._stops > 1:
             return [Signal(i, signal.SIGKILL) for i, slot in enumerate(self._slots) if slot.has_process]
         self._end_with = exit_code
-        for slot in self._slots:
-            if not slot.has_process:
-                slot.state = SlotState.DONE
-        return self._drain(0, now)
+        return self._need(0, now)
 
-    def _drain(self, first: int, now: float) -> List[Effect]:
-        """Lets the processes from slot ``first`` on finish their step and leave."""
+    def _need(self, processes: int, now: float) -> List[Effect]:
+        self._processes = processes
         effects: List[Effect] = []
-        for i, slot in enumerate(self._slots[first:], first):
-            if slot.has_process:
+        for i, slot in enumerate(self._slots):
+            if not slot.has_process:
+                slot.state = SlotState.WAITING if i < processes else SlotState.DONE
+            elif i >= processes:
                 slot.kill_at = now + self._drain_s
                 effects.append(Signal(i, signal.SIGTERM))
         return effects

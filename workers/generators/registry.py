@@ -21,8 +21,8 @@ _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, 
 
 
 def find(name: str, allowed: Sequence[str]) -> Generator:
-    """The generator called ``name``: one of GENERATORS, or the user's 'module:function'. Raises ConfigError. The trainer
-    sends the name, and importing runs code: so it must be in ``allowed``, from this worker's command line."""
+    """The generator called ``name``: one of GENERATORS, or the user's 'module:function'. The trainer sends the name,
+    and importing runs code: so it must be in ``allowed``, from this worker's command line. Raises ConfigError."""
     if name in GENERATORS:
         return _FUNCTIONS[name]
     module, colon, function = name.partition(":")
