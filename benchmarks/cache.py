@@ -143,17 +143,16 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     decoded_us = _us(produce, len(paths))
     cache = Cache(folder, 8.0, lambda text, error: None)
     cache.use(job)
-    writer, spent_s = cache._writer, []
-    assert writer is not None
-    store = writer._store
+    file, spent_s = cache._file, []
+    assert file is not None
+    store = file._store
 
-    def timed(entries: Any) -> bool:
+    def timed() -> None:
         begun_s = time.perf_counter()
-        done = store(entries)
+        store()
         spent_s.append(time.perf_counter() - begun_s)
-        return done
 
-    writer._store = timed  # type: ignore[method-assign]
+    file._store = timed  # type: ignore[method-assign]
     produce(cache)
     cache.close()
     cache.use(job)

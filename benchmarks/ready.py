@@ -18,13 +18,15 @@ from typing import Any, Dict, Iterable, Iterator, List, Tuple
 import numpy as np
 import zmq
 
+from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Timings
 from stoker.pipeline.transport.keys import from_environment
 from stoker.workers import process
 from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
-from stoker.workers.session import End, Say, Work, WorkerSession
+from stoker.workers.host import die_with_parent
+from stoker.workers.session import End, Say, SessionState, Work, WorkerSession
 
 HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's own
 
@@ -40,15 +42,15 @@ def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 def be_worker(address: str) -> int:
     """A worker as the supervisor starts it, except that its generator ``image`` is ``ready``. Since that is the name of
     a built-in generator, its arrays are sent without a copy; those of a user's generator would be copied first."""
-    registry.BUILT_IN["image"] = ready
+    registry._FUNCTIONS["image"] = ready
     read_fd, write_fd = os.pipe()        # the worker reports its start there; not read here
-    return process.main(["--connect", address, "--name", "ready:%d" % os.getpid(), "--parent", str(os.getppid()),
-                        "--status-fd", str(write_fd), "--once", "--quiet"])
+    options = WorkerOptions(address, once=True, quiet=True)
+    return process.main(["ready:%d" % os.getpid(), "", str(os.getppid()), str(write_fd), options.to_json()])
 
 
 def send_bare(kind: str, address: str, size: int) -> int:
     """Sends one message again and again, without copying it, until it is killed."""
-    process.die_with_parent()
+    die_with_parent()
     socket = zmq.Context().socket(getattr(zmq, kind))
     socket.setsockopt(zmq.SNDHWM, HWM)
     socket.setsockopt(zmq.LINGER, 0)
@@ -111,7 +113,7 @@ class _Sleepers:
                     self._carry_out(number, effects, now)
                     continue
                 self._carry_out(number, session.tick(now), now)
-                if session.state != "ENDED":
+                if session.state is not SessionState.ENDED:
                     heapq.heappush(self._due, (max(session.next_deadline(), now + 0.01), number, None))
 
     def _carry_out(self, number: int, effects: List[Any], now: float) -> None:
@@ -137,7 +139,7 @@ def main(arguments: List[str]) -> int:
         return be_worker(arguments[1])
     if arguments[0] == "bare":
         return send_bare(arguments[1], arguments[2], int(arguments[3]))
-    process.die_with_parent()
+    die_with_parent()
     _Sleepers(arguments[1], int(arguments[2]), float(arguments[3])).run()
     return 0
 

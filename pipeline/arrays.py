@@ -15,8 +15,8 @@ KEEP_BYTES = 256 << 20   # free bytes that stay at the heap's end: enough for so
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a batch: ``shape`` is that of a single sample, the batch adds the first dimension."""
-
+    """One array of a batch: ``shape`` is that of a single sample, the batch adds the first dimension. Example:
+    ``stoker.ArraySpec("labels", "int32", (1,))``."""
     name: str
     dtype: str               # a key of ITEM_BYTES; little-endian on the wire
     shape: Tuple[int, ...]
@@ -31,11 +31,8 @@ class ArraySpec:
 
 
 def keep_freed_memory() -> None:
-    """Lets malloc keep the memory of one image or message for the next one, in the whole process; glibc only.
-
-    By default malloc returns large pieces to the kernel, and every 4 KB of the next one costs a page fault: with images
-    of 224 x 224 pixels up to a fifth of a worker's time and a tenth of the trainer's.
-    """
+    """Lets malloc keep the memory of an image or message for the next one, in the whole process; glibc only. By default
+    it returns large pieces to the kernel, and page faults take up to a fifth of a worker's time."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

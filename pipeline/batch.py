@@ -14,9 +14,7 @@ class Batch:
 
     ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical), ``labels``: int32 [n, 1];
     64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the batch size,
-    down to 0, if samples were skipped or the epoch ends.
-    """
-
+    down to 0, if samples were skipped or the epoch ends."""
     step: int                       # training: the global_step before this batch is trained on
     epoch: int
     training: bool                  # False: part of the evaluation after the epoch

@@ -1,13 +1,9 @@
-"""The contracts between parts of Stoker: a source of samples, a group of workers, and the wire to the workers.
-
-They are structural types for mypy. At run time, any object with these methods can be used.
-"""
+"""The contracts between parts of Stoker, as structural types for mypy. Any object with these methods can be used."""
 
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     from typing import Protocol            # Python 3.6 does not have it
-
     from stoker.pipeline.monitoring.throughput import Fleet, Window
     from stoker.pipeline.protocol.messages import Sample
 else:

@@ -1,13 +1,5 @@
 """Every error that Stoker raises on purpose. Its message says what happened and what to do.
 
-    StokerError
-      ConfigError         the options ask for something impossible      (exit code 2)
-      DatasetError        the data is not what the run needs                (exit code 2)
-      CheckpointMismatch  the checkpoint belongs to another configuration   (exit code 2)
-      ProtocolError       the peer sent an invalid message
-        VersionMismatch   the peer uses another version of the protocol
-      RunFailed           the run cannot continue (no workers, a step that always fails)
-
 The command lines print only the message of these errors. Any other exception is a bug and is shown with its traceback.
 """
 
@@ -18,40 +10,35 @@ class StokerError(Exception):
         except StokerError as error:
             sys.exit("error: %s" % error)
     """
-
     exit_code = 1
 
 
 class ConfigError(StokerError):
-    """An option, or a combination of options, is not possible."""
-
+    """An option, or a combination of options, is not possible: ``open_stream("photos/", batch_size=0)``."""
     exit_code = 2
 
 
 class DatasetError(StokerError):
-    """The dataset is missing, empty, or not usable for the run."""
-
+    """The dataset is missing, empty, or not usable for the run: ``open_stream("no/such/folder/")``."""
     exit_code = 2
 
 
 class CheckpointMismatch(StokerError):
-    """The checkpoint directory holds a run of another configuration."""
-
+    """The checkpoint folder holds a run of another configuration: ``main(["photos/", "--seed", "2"])`` after seed 1."""
     exit_code = 2
 
 
 class ProtocolError(StokerError):
-    """A peer sent an invalid message. The receiver counts it, drops it, and continues."""
+    """A peer sent an invalid message, such as ``Sample(0, "../secret", 0)``. The receiver counts it and continues."""
 
 
 class VersionMismatch(ProtocolError):
-    """A peer uses another version of the protocol."""
+    """A peer uses another version of the protocol: ``VersionMismatch(theirs=2, ours=3)``."""
 
     def __init__(self, theirs: object, ours: int) -> None:
         super().__init__("the peer speaks protocol version %r, this side speaks %d: install the same "
                          "Stoker release on trainer and workers" % (theirs, ours))
-        self.theirs = theirs
 
 
 class RunFailed(StokerError):
-    """The run cannot continue: there is no worker, or one step fails every time that it is tried."""
+    """The run cannot continue: no worker, or a step that always fails. ``next(stream)`` raises it."""

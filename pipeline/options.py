@@ -18,11 +18,16 @@ from stoker.pipeline.errors import ConfigError
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
-FEATURES = 10            # of a numerical record
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
 PROGRAM_PATH = "STOKER_PROGRAM_PATH"   # environment variable with the trainer's import path, for its own workers
+
+
+def check(is_valid: bool, name: str, rule: str, value: object) -> None:
+    """Raises ConfigError, "NAME RULE, not VALUE", unless ``is_valid``."""
+    if not is_valid:
+        raise ConfigError("%s %s, not %r" % (name, rule, value))
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
@@ -31,8 +36,8 @@ def check_whole(name: str, value: object, least: int, most: int) -> int:
         number = operator.index(value)     # type: ignore[arg-type]  # anything else is a TypeError
     except TypeError:
         number = least - 1
-    if isinstance(value, bool) or not least <= number <= most:
-        raise ConfigError("%s must be a whole number from %d to %d, not %r" % (name, least, most, value))
+    check(not isinstance(value, bool) and least <= number <= most, name,
+          "must be a whole number from %d to %d" % (least, most), value)
     return number
 
 
@@ -44,10 +49,10 @@ def is_number(value: object) -> bool:
 def check_address(name: str, value: object, free_port: bool = False) -> None:
     """Raises ConfigError unless ``value`` is like tcp://HOST:5555. ``free_port``: the port may also be *."""
     match = re.match(r"tcp://[^/\s]+:(\*|\d{1,5})$", value) if isinstance(value, str) else None
-    port = match.group(1) if match else ""
-    if not (free_port and port == "*") and not (port.isdigit() and 1 <= int(port) <= 65535):
-        raise ConfigError("%s must look like tcp://%s:5555, with a port from 1 to 65535%s, not %r"
-                          % (name, "0.0.0.0" if free_port else "HOST", " or *" * free_port, value))
+    port = match.group(1) if match else "0"
+    check(free_port if port == "*" else 1 <= int(port) <= 65535, name,
+          "must look like tcp://%s, with a port from 1 to 65535" % ("0.0.0.0:5555" if free_port else "HOST:5555")
+          + " or *" * free_port, value)
 
 
 def is_loopback(address: str) -> bool:
@@ -64,9 +69,7 @@ class JobOptions:
     """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
     ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
-    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them.
-    """
-
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them."""
     generator: str = "image"
     image_size: Tuple[int, int] = (64, 64)
     batch_size: int = 32
@@ -77,43 +80,37 @@ class JobOptions:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        module, colon, function = self.generator.partition(":") if isinstance(self.generator, str) else ("", "", "")
-        if self.generator not in GENERATORS and not (module and colon and function):
-            raise ConfigError("generator must be one of %s, or your own as module:function, not %r"
-                              % (", ".join(GENERATORS), self.generator))
-        if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
-            raise ConfigError("image_size must be (height, width), not %r" % (self.image_size,))
+        is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
+        check(is_own or self.generator in GENERATORS, "generator",
+              "must be one of %s, or your own as module:function" % ", ".join(GENERATORS), self.generator)
+        check(isinstance(self.image_size, tuple) and len(self.image_size) == 2,
+              "image_size", "must be (height, width)", self.image_size)
         size = tuple(check_whole(name, side, 1, 1 << 14)
                      for name, side in zip(("image height", "image width"), self.image_size))
         object.__setattr__(self, "image_size", size)    # the way to set a field of a frozen dataclass
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
-        if self.decode not in DECODERS:
-            raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), self.decode))
-        if self.on_bad_image not in BAD_IMAGE:
-            raise ConfigError("on_bad_image must be one of %s, not %r" % (", ".join(BAD_IMAGE), self.on_bad_image))
+        check(self.decode in DECODERS, "decode", "must be one of " + ", ".join(DECODERS), self.decode)
+        check(self.on_bad_image in BAD_IMAGE, "on_bad_image", "must be one of " + ", ".join(BAD_IMAGE),
+              self.on_bad_image)
         for name in ("exif_rotate", "follow_links"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
+            check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
 
     @property
     def arrays(self) -> Tuple[ArraySpec, ...]:
         """Of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
         labels = ArraySpec("labels", "int32", (1,))
         if self.generator == "numerical":
-            return ArraySpec("features", "float32", (FEATURES,)), labels
-        return ArraySpec("images", "uint8", tuple(self.image_size) + (3,)), labels
+            return ArraySpec("features", "float32", (10,)), labels
+        return ArraySpec("images", "uint8", self.image_size + (3,)), labels
 
 
 @dataclass(frozen=True)
 class StreamOptions:
     """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
 
-    Names that end in ``_s`` are seconds, ``prefetch_mb`` counts 2**20 bytes. After a wait of ``stall_s`` for a batch,
-    the log gets a line. ``bad_samples`` is a file that gets one line per bad file: see
-    ``pipeline/monitoring/bad_samples.py``. ``stoker-train --help`` explains the other fields.
-    """
-
+    ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
+    ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
     prefetch_mb: float = 1024.0
@@ -129,26 +126,23 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
-        if self.keys is not None and (not isinstance(self.keys, (str, os.PathLike)) or not os.fspath(self.keys)):
-            raise ConfigError("keys must be the folder that stoker-keys made, not %r" % (self.keys,))
+        check(self.keys is None or isinstance(self.keys, (str, os.PathLike)) and os.fspath(self.keys) != "",
+              "keys", "must be the folder that stoker-keys made", self.keys)
         if self.keys is not None and self.insecure:
             raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
-            raise ConfigError("bind %s is open to other hosts, and without keys any program there can be a worker: "
-                              "make keys (stoker-keys DIR) and use --keys DIR, or use --insecure on a network that "
-                              "you trust" % self.bind)
+            raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and use --keys DIR, or use "
+                              "--insecure on a network that you trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
-        if not is_number(self.prefetch_mb) or not 0 < self.prefetch_mb < float("inf"):
-            raise ConfigError("prefetch_mb must be a number of megabytes above 0, not %r" % (self.prefetch_mb,))
+        check(is_number(self.prefetch_mb) and 0 < self.prefetch_mb < float("inf"),
+              "prefetch_mb", "must be a number of megabytes above 0", self.prefetch_mb)
         for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
             seconds = getattr(self, name)
-            if not is_number(seconds) or not seconds >= 0.1:
-                raise ConfigError("%s must be at least 0.1 seconds, not %r" % (name, seconds))
+            check(is_number(seconds) and seconds >= 0.1, name, "must be at least 0.1 seconds", seconds)
         for name in ("audit", "bad_samples", "health_file"):
             path = getattr(self, name)
-            folder = os.path.dirname(os.path.abspath(path)) if path else os.curdir
-            if not os.path.isdir(folder):
-                raise ConfigError("%s: cannot write %r: there is no folder %r" % (name, path, folder))
+            check(not path or os.path.isdir(os.path.dirname(os.path.abspath(path))),
+                  name, "must be a file in a folder that exists", path)
 
     def prefetch_of(self, job: JobOptions) -> int:
         """The most steps at once, by ``prefetch`` and ``prefetch_mb``. Raises ConfigError if that is less than one."""
@@ -161,21 +155,14 @@ class StreamOptions:
 
     @property
     def heartbeat_s(self) -> float:
-        """The interval at which both sides say that they are alive, so that a killed worker is noticed within 0.5 s."""
+        """The interval between two signs of life of either side. A killed worker is noticed within 0.5 s."""
         return min(0.5, self.lease_s / 4)
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
     """The options of worker processes, from the command line or the trainer to each process. Raises ConfigError.
-
-    ``connect``: the trainer's address. ``keys``: the folder with this worker's keys. ``data``: the dataset's folder on
-    this host, if the trainer names another. ``allow_generators``: the user's own generators that the trainer may ask
-    for. ``follow_links``: permits jobs that follow links out of the data folder. ``cache``: folder of the cache, which
-    holds at most ``cache_gb`` times 2**30 bytes. ``health_file``: touched once a second while a trainer is connected.
-    ``once``: end with the first run. ``quiet``: print errors only. All paths are absolute.
-    """
-
+    ``stoker-worker --help`` explains them. All paths are absolute; ``cache_gb`` counts 2**30 bytes."""
     connect: str
     keys: Optional[str] = None
     data: Optional[str] = None
@@ -189,18 +176,6 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
-        for name in ("keys", "data", "cache", "health_file"):
-            path = getattr(self, name)
-            if path is not None and not (isinstance(path, str) and os.path.isabs(path)):
-                raise ConfigError("%s must be an absolute path, not %r" % (name, path))
-        for name in ("follow_links", "once", "quiet"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError("%s must be True or False, not %r" % (name, getattr(self, name)))
-        if not isinstance(self.allow_generators, tuple) or not all(isinstance(one, str) for one in
-                                                                   self.allow_generators):
-            raise ConfigError("allow_generators must be names of generators, not %r" % (self.allow_generators,))
-        if isinstance(self.cache_gb, bool) or not isinstance(self.cache_gb, (int, float)):
-            raise ConfigError("cache_gb must be a number, not %r" % (self.cache_gb,))
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""
@@ -213,5 +188,4 @@ class WorkerOptions:
             fields = json.loads(text)
             return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError("the options of a worker process are damaged: %s: %s" % (type(error).__name__, error)
-                              ) from error
+            raise ConfigError("the options of a worker process are damaged: %r" % error) from error

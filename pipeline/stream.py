@@ -1,11 +1,7 @@
 """BatchStream, which users iterate: batches in order, in bounded memory, closed when the ``with`` block ends.
 
 The coordinator's thread puts finished batches into a table under one lock. The consumer takes them out in order and
-then tells the coordinator its new position, which lets the coordinator grant the next leases. The two threads share
-nothing else.
-
-``close`` works in this order, and does all of it even if a part fails: the coordinator tells every worker to stop and
-closes the socket, the attached worker processes are stopped, the audit and the list of bad files are closed.
+tells the coordinator its new position, so that it grants the next leases. The two threads share nothing else.
 """
 
 import logging
@@ -25,7 +21,6 @@ from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.pace import Pace
-from stoker.pipeline.monitoring.step_log import StepLog
 from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
@@ -36,84 +31,62 @@ log = logging.getLogger("stoker")
 CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so often
 
 
-class Clock:
-    """Time, as a stream sees it."""
-
-    def now(self) -> float:
-        """Seconds of a monotonic clock."""
-        return time.monotonic()
-
-    def wait(self, condition: threading.Condition, limit_s: float) -> None:
-        """Waits for a notification of ``condition``, which is held, for at most ``limit_s``."""
-        condition.wait(limit_s)
-
-
-class BatchStream:
-    """The batches of a plan, each exactly once and in order. A context manager and its own iterator.
-
-        with open_stream("photos/") as stream:
-            for batch in stream:
-                print(batch.step, len(batch))
+class BatchStream(Iterator[Batch]):
+    """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
+    ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
     cannot be produced any more. Iterate from one thread only.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
-                 coordinator: Callable[..., Coordinator] = Coordinator, clock: Clock = Clock()) -> None:  # noqa: B008
-        """``coordinator`` and ``clock`` are replaced in tests only."""
+                 coordinator: Callable[..., Coordinator] = Coordinator, now: Callable[[], float] = time.monotonic,
+                 wait: Callable[[threading.Condition, float], object] = threading.Condition.wait) -> None:
+        """``coordinator``, ``now`` and ``wait`` are replaced in tests only."""
         self.plan = plan
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
-        self._datasets, self._options, self._clock = datasets, options, clock
+        self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
         self._ready: Dict[int, Batch] = {}           # under the condition
         self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
         self._worker_groups: List[WorkerGroup] = []
-        self._pace = Pace(options.prefetch_of(job), self._worker_groups, clock.now())
+        self._pace = Pace(options.prefetch_of(job), self._worker_groups, now())
         self._audit: Optional[Audit] = None
-        self._files: List[StepLog] = []
         listing: Optional[BadSamples] = None
+        self._files = ExitStack()                    # closes both
         with ExitStack() as undo:
+            undo.enter_context(self._files)
             # The files are read before the port is bound, because workers connect from then on, and changed only
             # after it is bound, because it may be in use.
             if options.audit is not None:
                 self._audit = Audit(options.audit, start_step, plan.training_indices)
-                self._files.append(self._audit)
-                undo.callback(self._audit.close)
+                self._files.callback(self._audit.close)
             if options.bad_samples is not None:
                 listing = BadSamples(options.bad_samples, start_step)
-                self._files.append(listing)
-                undo.callback(listing.close)
+                self._files.callback(listing.close)
             self._coordinator = coordinator(self._position, plan, datasets, job, options, self._deliver, self._fail)
             undo.callback(self._coordinator.abandon)
-            for file in self._files:
-                file.begin()
+            for file in (self._audit, listing):
+                if file is not None:
+                    file.begin()
             undo.pop_all()
         self._bad_files = BadFiles(listing, job.on_bad_image == "raise")
+        self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
 
     @property
-    def connect_address(self) -> str:
-        """The address for workers on other hosts: the bound one, with this host's name if it is bound to all."""
-        return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
-
-    @property
     def worker_command(self) -> str:
-        """The command that starts workers on another host."""
+        """The command that starts workers on another host. An address of all interfaces becomes this host's name."""
+        address = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
         keys = self._options.keys
-        return "python -m workers --connect %s%s" % (self.connect_address, "" if keys is None else (
+        return "python -m workers --connect " + address + ("" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
-
-    @property
-    def skipped(self) -> Dict[str, str]:
-        """The bad files so far: path -> why it is bad."""
-        return self._bad_files.reasons
 
     @property
     def bad_files(self) -> int:
@@ -133,18 +106,17 @@ class BatchStream:
         self.interrupted = True
 
     def close(self) -> None:
-        """Stops the workers and frees the port, in about two seconds at most. A second call does no harm."""
+        """Stops the workers, frees the port, and closes the files, even if one of these fails. Takes two seconds at
+        most; a second call does no harm."""
         if self._closed:
             return
         self._closed = True
         done = self._position >= self.plan.positions
-        with ExitStack() as last_first:
-            for file in self._files:
-                last_first.callback(file.close)
+        with self._files as last_first:
             for group in self._worker_groups:
                 last_first.callback(group.stop)
-            last_first.callback(self._coordinator.stop, "all steps are done" if done else
-                                "the trainer closed the stream", done)
+            reason = "all steps are done" if done else "the trainer closed the stream"
+            last_first.callback(self._coordinator.stop, reason, done)
 
     def __enter__(self) -> "BatchStream":
         return self
@@ -152,33 +124,26 @@ class BatchStream:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
     def __next__(self) -> Batch:
         if self._closed:
             raise RuntimeError("the stream is closed")
         if self._position >= self.plan.positions:
             raise StopIteration
-        asked_s, waited_before_s = self._clock.now(), self.waited_s
-        batch = self._wait_for(self._position)
-        if batch is None:
-            raise StopIteration
-        self._pace.handed_out(batch, asked_s, self.waited_s - waited_before_s, self._coordinator.fleet,
-                              self._clock.now())
+        asked_s, waited_before_s = self._now(), self.waited_s
+        batch = self._next_batch()
+        waited_s = self.waited_s - waited_before_s
+        self._pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
         if batch.skipped:
             self._bad_files.note(batch, self._datasets.of(batch.training))
         if self._audit is not None and batch.training:
             self._audit.write(batch)
         # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
+            del self._ready[self._position]
             self._position += 1
             self.produced_s += batch.produce_s
-            self._ready.pop(self._position - 1)
         self._coordinator.take_up_to(self._position)
         return batch
-
-    # ------------------------------------------------------------------------- between the coordinator and consumer
 
     def _deliver(self, position: int, batch: Batch) -> None:
         with self._condition:
@@ -191,41 +156,39 @@ class BatchStream:
             self._error = self._error or error
             self._condition.notify()
 
-    def _wait_for(self, position: int) -> Optional[Batch]:
-        start = reported = self._clock.now()
+    def _next_batch(self) -> Batch:
+        start = reported = self._now()
         try:
             while not self.interrupted:
                 with self._condition:
-                    if position not in self._ready and self._error is None:
-                        self._clock.wait(self._condition, CHECK_INTERVAL_S)
-                    batch, error = self._ready.get(position), self._error
+                    if self._position not in self._ready and self._error is None:
+                        self._wait(self._condition, CHECK_INTERVAL_S)
+                    batch, error = self._ready.get(self._position), self._error
                 if batch is not None:
                     return batch
                 if error is not None:
                     raise error
-                now = self._clock.now()
+                now = self._now()
                 self._check_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now
-                    limit_s = (self._options.worker_timeout_s if self._coordinator.without_workers_s()
-                               else self._options.batch_timeout_s)
+                    no_worker = self._coordinator.without_workers_s() > 0
+                    limit_s = self._options.worker_timeout_s if no_worker else self._options.batch_timeout_s
                     log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
-            return None
+            raise StopIteration
         finally:
-            self.waited_s += self._clock.now() - start
+            self.waited_s += self._now() - start
 
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:
             trouble = group.trouble()
             if trouble:
                 raise RunFailed(trouble)
-        limit_s = self._options.batch_timeout_s
-        if waited_s > limit_s:
+        report, options = self._coordinator.stall_report, self._options
+        if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            samples = self._datasets.of(planned.training).samples(planned.indices)
-            raise RunFailed("%s; its samples: %s" % (self._coordinator.stall_report(waited_s, limit_s),
-                                                     ", ".join(sample.path for sample in samples)))
-        limit_s = self._options.worker_timeout_s
-        if min(waited_s, self._coordinator.without_workers_s()) > limit_s:
-            raise RunFailed("%s; start workers with: %s"
-                            % (self._coordinator.stall_report(waited_s, limit_s), self.worker_command))
+            paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
+            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
+        if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
+            raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),
+                                                            self.worker_command))

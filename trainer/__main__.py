@@ -1,7 +1,7 @@
 """``python -m trainer``, also ``stoker-train``: see ``trainer/cli.py``.
 
-This module makes sure that Ctrl-C ends the program quickly and without a traceback at any moment, even while TensorFlow
-is imported or computes. Therefore it installs its signal handler before it imports anything large.
+Ctrl-C ends the program quickly and without a traceback at any moment, even while TensorFlow is imported or computes.
+Therefore the signal handler is installed before anything large is imported.
 """
 
 import os
@@ -15,16 +15,15 @@ FAREWELL = "\nstoker-train: stopped by Ctrl-C; run it again to resume from the l
 
 
 def _exit(signum: int = 0, frame: object = None) -> None:
-    """Ends this process now. This is the handler of SIGINT until ``trainer/cli.py`` starts workers: there is nothing to
-    close yet, and a KeyboardInterrupt during the import of numpy or TensorFlow may become another error, or get lost.
-    """
+    """Ends this process now: the handler of SIGINT until ``trainer/cli.py`` starts workers. A KeyboardInterrupt during
+    the import of numpy or TensorFlow may become another error, or get lost."""
     os.write(2, FAREWELL.encode())
     os._exit(EXIT_INTERRUPTED)
 
 
 def _watch(read_fd: int) -> None:
-    """Ends this process ``EXIT_WITHIN_S`` after a SIGINT, even if the main thread is in a call that cannot be
-    interrupted. The worker processes end too, because their pipe from this process closes."""
+    """Ends this process ``EXIT_WITHIN_S`` after a SIGINT, even if the main thread cannot be interrupted. The workers
+    end too, because their pipe from this process closes."""
     while signal.SIGINT not in os.read(read_fd, 64):
         pass
     time.sleep(EXIT_WITHIN_S)
@@ -56,8 +55,7 @@ def _run() -> int:
             return error.exit_code
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stderr.write(FAREWELL)
-        sys.stderr.flush()
+        print(FAREWELL, end="", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
 
 

@@ -2,10 +2,8 @@
 
 The number is the smallest with which the trainer does not wait, at most one worker per core.
 
-A run begins with one worker per core, and stops those that it does not need. Too many workers cost some memory for a
-few seconds. Too few would make the trainer wait in its first seconds, which people and benchmarks look at. Also, the
-right number follows from the time of a step, which is visible at once if the trainer never waits, while a new worker
-takes a second to start.
+A run begins with one worker per core, and stops those that it does not need: too many cost some memory for a few
+seconds, while too few would make the trainer wait, and a new worker takes a second to start.
 
 If the trainer waits, the number grows. It is the time per batch divided by the time per step; or, if more workers have
 helped before, the number that the waiting time itself suggests, which includes all costs of a batch that are not
@@ -26,7 +24,6 @@ HELPED = 0.9         # more workers have helped if the waiting share fell below 
 
 class Decision(NamedTuple):
     """``workers``: the number wanted from now on; None: no change. ``sentence``: for the user."""
-
     workers: Optional[int]
     sentence: str
 

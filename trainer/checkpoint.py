@@ -17,10 +17,8 @@ DEFAULTS = {name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_r
 
 
 def lock(directory: str) -> IO[str]:
-    """Makes ``directory`` if necessary, and locks it for other trainers while the returned file is open.
-
-    Raises ConfigError if another trainer has locked it, or it cannot be written.
-    """
+    """Makes ``directory`` if necessary, and locks it for other trainers while the returned file is open. Raises
+    ConfigError if another trainer has locked it, or it cannot be written."""
     try:
         os.makedirs(directory, exist_ok=True)
         file = open(os.path.join(directory, LOCK), "w")
@@ -30,17 +28,15 @@ def lock(directory: str) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise ConfigError("another trainer uses %r: wait for it, or choose another --checkpoint-dir"
-                          % directory) from error
+        raise ConfigError("another trainer uses %r: choose another --checkpoint-dir" % directory) from error
     return file
 
 
 def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
-    """The ``global_step`` of the newest checkpoint in ``directory``, 0 if there is none.
+    """The ``global_step`` of the newest checkpoint in ``directory``, which exists, or 0 if there is none.
 
-    If there is none, the directory, which exists, gets a record of ``configuration``: all options on which the content
-    of a step depends. Raises CheckpointMismatch if there is a checkpoint of another configuration, ConfigError if the
-    record cannot be written.
+    In that case, the directory gets a record of ``configuration``: all options on which the content of a step depends.
+    Raises CheckpointMismatch if the checkpoint is of another one, ConfigError if the record cannot be written.
     """
     path = os.path.join(directory, RECORD)
     try:
@@ -57,18 +53,16 @@ def resume_step(directory: str, configuration: Dict[str, Any]) -> int:
         with open(path) as record:
             saved = json.load(record)
     except (OSError, ValueError) as error:
-        raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so it was not written by Stoker: choose "
-                                 "another --checkpoint-dir" % (directory, RECORD)) from error
+        raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so Stoker did not write it: choose another "
+                                 "--checkpoint-dir" % (directory, RECORD)) from error
     for name in sorted(set(saved) | set(configuration)):
         if saved.get(name) != configuration.get(name):
-            raise CheckpointMismatch(
-                "the checkpoint in %s is of a run with %s %s, but this run has %s: use the former value, or choose "
-                "another --checkpoint-dir" % (directory, name.replace("_", " "),
-                                              json.dumps(saved.get(name, DEFAULTS.get(name))),
-                                              json.dumps(configuration.get(name, DEFAULTS.get(name)))))
+            was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
+            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s: use the former "
+                                     "value, or choose another --checkpoint-dir" % (
+                                         directory, name.replace("_", " "), was, now))
     try:
         return int(tf.train.NewCheckpointReader(state.model_checkpoint_path).get_tensor("global_step"))
     except (tf.errors.OpError, ValueError) as error:
-        raise CheckpointMismatch("the checkpoint %s cannot be read (%s): empty %s, or choose another "
-                                 "--checkpoint-dir" % (state.model_checkpoint_path, str(error).splitlines()[0],
-                                                       directory)) from error
+        raise CheckpointMismatch("the checkpoint %s cannot be read (%s): choose another --checkpoint-dir" % (
+            state.model_checkpoint_path, str(error).splitlines()[0])) from error

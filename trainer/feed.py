@@ -1,8 +1,4 @@
-"""Opens a stream together with its local workers, and turns a batch into a feed_dict. Imports no TensorFlow.
-
-A batch's arrays are 64-byte aligned and writable, so TensorFlow 1.9 feeds them without copying. The images stay uint8
-up to the placeholder; the graph divides them by 255.
-"""
+"""Opens a stream together with its local workers, and turns a batch into a feed_dict. Imports no TensorFlow."""
 
 import os
 from dataclasses import dataclass, replace
@@ -31,7 +27,6 @@ class LocalOptions:
     them (None: this one). ``cache``: a folder on a disk of this host in which they keep decoded samples, up to
     ``cache_gb`` times 2**30 bytes.
     """
-
     workers: Union[int, str] = AUTO
     python: Optional[str] = None
     cache: Optional[Path] = None
@@ -50,8 +45,8 @@ class LocalOptions:
         if not is_number(self.cache_gb) or not 0 < self.cache_gb <= MAX_CACHE_GB:
             raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MAX_CACHE_GB, self.cache_gb))
         if not self.workers:
-            raise ConfigError("the cache %s is for local workers, but there are none: use --cache of stoker-worker on "
-                              "the workers' hosts" % self.cache)
+            raise ConfigError("the cache %s is for local workers, and there are none: use stoker-worker --cache"
+                              % self.cache)
 
 
 def open_stream(data: Union[Path, int, Dataset], *, generator: str = JobOptions.generator,
@@ -71,11 +66,9 @@ def open_stream(data: Union[Path, int, Dataset], *, generator: str = JobOptions.
     ``data``: a folder with one sub-folder per class, or, for the generator ``numerical``, the number of records, or a
     Dataset. ``label_word``: instead of classes by folder, label 1 if that word is in a path below the folder, else 0.
     ``image_size``: pixels, or (height, width). ``start_step``: the ``global_step`` to resume from. With a
-    ``validation_split``, the batches of the held-out part follow each epoch, with ``batch.training`` False.
-    ``workers``: 'auto', the default, lets Stoker choose the number, at most one per core. ``generator``, ``decode``,
-    ``on_bad_image``, ``exif_rotate``, ``follow_links``: see JobOptions. ``cache``: a folder on a disk of this host in
-    which the local workers keep decoded samples, up to ``cache_gb`` times 2**30 bytes. ``stream_options``: fields of
-    StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Use it in a ``with`` block. Raises ConfigError, DatasetError.
+    ``validation_split``, the batches of the held-out part follow each epoch, with ``batch.training`` False. For the
+    other arguments see JobOptions, LocalOptions (``workers``, ``worker_python``, ``cache``, ``cache_gb``) and
+    StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError, DatasetError.
     """
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     job = JobOptions(generator, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
@@ -89,8 +82,7 @@ def open_stream(data: Union[Path, int, Dataset], *, generator: str = JobOptions.
 
 def open_dataset(data: Union[Path, int], generator: str, label_word: Optional[str] = None,
                  follow_links: bool = JobOptions.follow_links) -> Dataset:
-    """The dataset for ``generator``: of a folder, or for ``numerical`` of so many records. Raises ConfigError,
-    DatasetError."""
+    """The dataset of a folder, or for ``numerical`` of so many records. Raises ConfigError, DatasetError."""
     if generator == "numerical":
         if isinstance(data, bool) or not isinstance(data, int):
             raise ConfigError("the generator numerical needs a number of records, not %r" % (data,))
@@ -114,9 +106,9 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             own = () if job.generator in GENERATORS else (job.generator,)
             cache = None if local.cache is None else os.path.abspath(os.fspath(local.cache))
-            worker_options = WorkerOptions(stream.address, None, None, own, job.follow_links, cache, local.cache_gb,
-                                           once=True, quiet=True)
-            stream.attach(LocalWorkers(worker_options, processes, local.python, stream.local_keys, autoscaler))
+            worker = WorkerOptions(stream.address, None, None, own, job.follow_links, cache, local.cache_gb, once=True,
+                                   quiet=True)
+            stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()
         raise
@@ -124,5 +116,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:
-    """``batch`` as the values of two placeholders, without a copy: ``session.run(train, feed_dict(batch, x, y))``."""
+    """``batch`` as the values of two placeholders: ``session.run(train, feed_dict(batch, x, y))``.
+
+    Its arrays are 64-byte aligned and writable, so TensorFlow 1.9 feeds them without a copy.
+    """
     return {inputs: batch.images, labels: batch.labels}

@@ -1,10 +1,7 @@
-"""Worker processes on the trainer's own host, under a supervisor of their own as those of ``python -m workers``.
+"""Worker processes on the trainer's own host, under a supervisor as those of ``python -m workers``.
 
 The supervisor reads from a pipe whose other end this process holds: however this process ends, the pipe ends, and the
-supervisor kills the workers.
-
-The workers run this process's copy of Stoker, perhaps by another interpreter. ``workers/launch.py`` starts them, so
-that they import nothing by mistake from the program's folders.
+supervisor kills the workers. They run this process's copy of Stoker, perhaps by another interpreter.
 """
 
 import json
@@ -15,7 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import time
+from contextlib import suppress
 from typing import Dict, List, Optional
 
 import stoker
@@ -40,18 +37,17 @@ class LocalWorkers:
 
     def __init__(self, options: WorkerOptions, processes: int, python: Optional[str] = None,
                  keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None) -> None:
-        self._autoscaler = autoscaler
-        self._python = python or sys.executable
+        self._autoscaler, self._python, self._stopped = autoscaler, python or sys.executable, False
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
         environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
-                                             start_new_session=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
         except OSError as error:
             raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error
-        self._stopped = False
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
 
     def trouble(self) -> Optional[str]:
         """Why no batch can come from these workers any more, in a sentence; None while they run."""
@@ -72,11 +68,8 @@ class LocalWorkers:
         log.info("%s", decision.sentence)
         if decision.workers is None:
             return False
-        assert self._process.stdin is not None
-        try:
-            os.write(self._process.stdin.fileno(), b"%d\n" % decision.workers)
-        except BrokenPipeError:        # ``trouble`` reports it
-            pass
+        with suppress(BrokenPipeError):        # ``trouble`` reports it
+            os.write(self._pipe.fileno(), b"%d\n" % decision.workers)
         return True
 
     def stop(self) -> None:
@@ -85,27 +78,20 @@ class LocalWorkers:
         self._stopped = True
         try:
             self._process.send_signal(signal.SIGTERM)   # some may not have joined yet when the trainer sent Stop
-            self._wait(STOP_S)
-        finally:                                # also if a second Ctrl-C comes while we wait
-            if self._process.stdin is not None and not self._process.stdin.closed:
-                self._process.stdin.close()     # the lifeline: the supervisor kills its workers and leaves
-            self._wait(KILL_S)
-            if self._process.poll() is None:
-                self._process.kill()            # and the kernel kills its workers
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_S)
+        finally:                        # also if a second Ctrl-C comes during the wait
+            self._pipe.close()          # the supervisor kills its workers and leaves
+            try:
+                self._process.wait(KILL_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()    # and the kernel kills its workers
                 self._process.wait()
-
-    def _wait(self, limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
-        while self._process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
 
 
 def _environment() -> Dict[str, str]:
-    """The children's environment: this process's, without what is meant for its own Python version or Stoker's options.
-
-    PYTHONPATH may hold packages of this version, and PYTHONHOME its standard library; the workers' interpreter may be
-    of another one. PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are, such as a generator.
-    """
+    """This process's environment without Stoker's options, and without the paths of its Python version, because the
+    workers may run another. PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in ("PYTHONPATH", "PYTHONHOME")}
     pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
@@ -119,9 +105,8 @@ def _program_folders(pythonpath: List[str]) -> List[str]:
     folders = []
     for i, entry in enumerate(sys.path):
         folder = os.path.abspath(entry)
-        installed = (folder.endswith(".zip") or any(os.path.join(folder, "").startswith(library)
-                                                    for library in libraries)
-                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep)))
+        installed = (folder.endswith(".zip") or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
+                     or any(os.path.join(folder, "").startswith(library) for library in libraries))
         if not installed and (folder not in pythonpath or i == 0):
             folders.append(folder)
     return folders + [os.getcwd()]

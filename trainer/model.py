@@ -7,12 +7,9 @@ import tensorflow as tf
 from stoker.pipeline.arrays import ArraySpec
 from stoker.trainer.staging import Stage, stage
 
-LEARNING_RATE = 0.001
-
 
 class Model(NamedTuple):
     """The tensors and ops that the training loop runs."""
-
     inputs: Any        # to feed: uint8 [n, height, width, 3], or float32 [n, features]
     labels: Any        # to feed: int32 [n, 1]
     loss: Any          # float32: mean over the batch
@@ -25,28 +22,23 @@ class Model(NamedTuple):
 
 
 def scaled(images: Any) -> Any:
-    """uint8 -> float32 in 0..1, in the graph: the same bits as ``np.float32(np.array(image) / 255.0)``.
-
-    This needs a division, not a multiplication by 1/255: its result, rounded once to 24 bits, equals the float64
-    quotient rounded to 24 bits.
-    """
-    # not a constant: TensorFlow's optimizer would turn it into a multiplication, with a wrong bit for half the values
-    divisor = tf.placeholder_with_default(255.0, ())
-    return tf.div(tf.cast(images, tf.float32), divisor)
+    """uint8 -> float32 in 0..1, in the graph: the same bits as ``np.float32(np.array(image) / 255.0)``."""
+    # a multiplication by 1/255 gives a wrong bit for half the values; TensorFlow's optimizer makes one of a constant
+    return tf.div(tf.cast(images, tf.float32), tf.placeholder_with_default(255.0, ()))
 
 
 def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> Model:
     """Builds the model for batches of ``arrays`` in the default graph, with a stage before it if ``staged``.
 
-    Two classes get one sigmoid output, more classes a softmax; the optimizer is Adam with a rate of 0.001. The initial
-    weights depend on the graph's seed only, and not on ``staged``.
+    Two classes get one sigmoid output, more classes a softmax; the optimizer is Adam. The initial weights depend on the
+    graph's seed only, and not on ``staged``.
     """
     inputs_spec, labels_spec = arrays
     inputs = tf.placeholder(tf.as_dtype(inputs_spec.dtype), (None,) + inputs_spec.shape, inputs_spec.name)
     labels = tf.placeholder(tf.as_dtype(labels_spec.dtype), (None,) + labels_spec.shape, labels_spec.name)
-    behind: Optional[Stage] = None
+    placed: Optional[Stage] = None
     if staged:
-        behind, inputs, labels = stage(inputs, labels)
+        placed, inputs, labels = stage(inputs, labels)
     pictures = None
     if len(inputs_spec.shape) == 3:
         images = scaled(inputs) if inputs_spec.dtype == "uint8" else inputs
@@ -64,18 +56,16 @@ def build(arrays: Tuple[ArraySpec, ...], classes: int, staged: bool = False) -> 
     loss = tf.reduce_mean(losses)
     correct = tf.reduce_sum(tf.cast(tf.equal(predictions, tf.cast(labels, tf.int32)), tf.int32))
     global_step = tf.train.get_or_create_global_step()
-    train = tf.train.AdamOptimizer(LEARNING_RATE).minimize(loss, global_step=global_step)
-    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures,
-                 behind)
+    train = tf.train.AdamOptimizer(learning_rate=0.001).minimize(loss, global_step=global_step)
+    return Model(inputs, labels, loss, correct, train, tf.assign_add(global_step, 1), global_step, pictures, placed)
 
 
 def _convolutions(images: Any) -> Any:
-    layer = images
     for number, filters in enumerate((32, 64), 1):
-        layer = tf.layers.conv2d(layer, filters, 3, padding="same", activation=tf.nn.relu, name="conv%d" % number,
-                                 kernel_initializer=_initial(number))
-        layer = tf.layers.max_pooling2d(layer, 2, 2, padding="same", name="pool%d" % number)
-    return tf.layers.dense(tf.layers.flatten(layer), 128, activation=tf.nn.relu, name="dense",
+        images = tf.layers.conv2d(images, filters, 3, padding="same", activation=tf.nn.relu, name="conv%d" % number,
+                                  kernel_initializer=_initial(number))
+        images = tf.layers.max_pooling2d(images, 2, 2, padding="same", name="pool%d" % number)
+    return tf.layers.dense(tf.layers.flatten(images), 128, activation=tf.nn.relu, name="dense",
                            kernel_initializer=_initial(3))
 
 

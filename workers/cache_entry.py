@@ -1,8 +1,8 @@
 """The format of a cache entry, and the name of the file that holds the entries of one kind.
 
-An entry is a head, a checksum and the pixels. The head holds a hash of the sample's path, which is the entry's key, and
+An entry is a head, a checksum and the pixels. The head begins with the entry's key, a hash of the sample's path, and
 identifies the file that was decoded. An entry counts only while the file at that path still has the same head. (Any
-change of a file also changes its ctime, which no program can set.) The checksum covers head and pixels.
+change of a file also changes its ctime, which no program can set.)
 """
 
 import functools
@@ -24,7 +24,6 @@ _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 
 
 def head_of(path: bytes, status: os.stat_result) -> bytes:
-    """The head of the entry for the file at ``path``. Its first KEY_BYTES are the key."""
     key = hashlib.blake2b(path, digest_size=KEY_BYTES).digest()
     mtime, ctime = (ns & (1 << 64) - 1 for ns in (status.st_mtime_ns, status.st_ctime_ns))   # they may be negative
     return _HEAD.pack(key, status.st_size, mtime, ctime, status.st_ino, status.st_dev)
@@ -42,14 +41,13 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
     checksum, = _CHECKSUM.unpack_from(entry, _HEAD.size)
     out.reshape(-1)[:] = np.frombuffer(entry, np.uint8, offset=_PIXELS_BEGIN)
     if zlib.crc32(out, zlib.crc32(head)) != checksum:
-        raise ValueError("an entry is damaged; its sample is decoded again")
+        raise ValueError("an entry has another checksum")
     return True
 
 
 @functools.lru_cache(maxsize=4)
 def file_name(size: Tuple[int, int], decode: str, exif_rotate: bool) -> str:
-    """The name of the file for pictures of ``size`` (height, width), decoded in this way. Raises OSError if the code
-    that decodes cannot be read."""
+    """The name of the file for pictures of ``size`` (height, width), decoded in this way. Raises OSError."""
     kind = repr((FORMAT, size, decode, exif_rotate)).encode()
     digest = hashlib.blake2b(kind + decoder_digest(), digest_size=8).hexdigest()
     return "%dx%d-%s%s-%s.lmdb" % (size[0], size[1], decode, "-rotated" * exif_rotate, digest)
@@ -58,7 +56,7 @@ def file_name(size: Tuple[int, int], decode: str, exif_rotate: bool) -> str:
 @functools.lru_cache(maxsize=1)
 def decoder_digest() -> bytes:
     """A hash of all that pixels depend on besides the job: Stoker's code, Pillow's (pillow-simd's differs) and the
-    libraries in it. LMDB's version is in it because one version may not read the file of another."""
+    libraries in it. Also of LMDB's version: it may not read the file of another. Raises OSError."""
     import lmdb
     from PIL import _imaging, features
     digest = hashlib.blake2b()

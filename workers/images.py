@@ -1,9 +1,6 @@
-"""One picture: load it in the wanted size, and augment it. An image comes out; random numbers are passed in.
+"""One picture: load it in the wanted size, and augment it.
 
-The content of a batch depends on nothing but the job, so a file is skipped only if *it* is bad, now, later and on every
-host: then BadFile is raised. A problem of this host or this moment is raised as it is (see ``storage.folder``).
-
-Sizes are (height, width), as in arrays; PIL's own are (width, height).
+Sizes are (height, width), as in arrays; PIL's own are (width, height). ``storage.folder`` says when BadFile is raised.
 """
 
 import io
@@ -25,13 +22,12 @@ _TRANSPOSE: Any = getattr(Image, "Transpose", Image)    # where these constants 
 #: decode -> (the least size, in multiples of the target, to which a JPEG is reduced while it is decoded; the filter for
 #: the rest). The first is Pillow's ``reducing_gap``. benchmarks/quality.py compares each with 'exact'.
 _SCALED = {FAST: (2.0, _FILTERS.BICUBIC), FASTEST: (1.0, _FILTERS.BILINEAR), SAMPLED: (0.7, _FILTERS.NEAREST)}
-
 #: EXIF's orientation -> the transposition that makes the picture upright, as in PIL's ``ImageOps.exif_transpose``.
 _TRANSPOSITIONS = {2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM,
                    5: _TRANSPOSE.TRANSPOSE, 6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90}
 _SIDEWAYS = [_TRANSPOSITIONS[orientation] for orientation in (5, 6, 7, 8)]
-
-#: PIL's names of the formats that are opened, the most frequent first. MPO is opened as JPEG.
+#: The formats that pipeline/sources/folder.py looks for; MPO is opened as JPEG. The others differ between versions of
+#: Pillow, and some run programs of the host (EPS: Ghostscript).
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 read = timed("storage")(read_file)
@@ -39,21 +35,21 @@ read = timed("storage")(read_file)
 
 def load(path: Union[str, bytes, SamplePath], size: Tuple[int, int], decode: str,
          exif_rotate: bool = False) -> Image.Image:
-    """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept.
+    """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept. Example:
+    ``stoker.load("photos/left/017.jpg", (64, 64), "fastest")``.
 
     ``decode`` is one of
 
     - 'exact': to the last bit the result of ``Image.open(path).resize((width, height)).convert('RGB')``;
     - 'fast': a JPEG is reduced by 2, 4 or 8 while it is decoded, and any opaque picture by whole factors before it is
-      resized, in both cases to at least twice ``size``. This is how Pillow's ``Image.thumbnail`` works, and close to
-      exact; but a palette is converted to colours first and then averaged, where 'exact' picks single pixels;
+      resized, in both cases to at least twice ``size``, as by Pillow's ``Image.thumbnail``. This is close to exact; but
+      a palette is converted to colours first and then averaged, where 'exact' picks single pixels;
     - 'fastest': the same, to at least ``size``, and with a bilinear filter (antialiased) instead of a bicubic one;
     - 'sampled': a JPEG is reduced to at least 0.7 of ``size``, and single pixels of the result are picked: no
       antialiasing, as in TensorFlow's ``resize_bilinear``, and about as close to exact as that.
 
-    With ``exif_rotate`` the picture is made upright before it is resized, and 'exact' is the result of
-    ``ImageOps.exif_transpose(Image.open(path)).resize((width, height)).convert('RGB')``. Invalid EXIF data is ignored.
-    PIL itself makes a TIFF file upright in any case.
+    With ``exif_rotate`` the picture is made upright before it is resized, as by ``ImageOps.exif_transpose``; invalid
+    EXIF data is ignored. PIL itself makes a TIFF file upright in any case.
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
@@ -65,21 +61,18 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
     """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if ``decode`` is unknown."""
     if decode not in DECODERS:
         raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
-    # Warnings concern the file (a large one, a strange palette) and would be printed for every such picture; under
-    # ``python -W error`` they would even change which files are skipped.
+    # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _decode(data, size, decode, exif_rotate)
-        except (BadFile, MemoryError, ImportError):
+        except (MemoryError, ImportError):
             raise
-        except OSError as error:
-            if error.errno is not None:  # not about the content, which is in memory: a problem of the host
-                raise
-            if "out of memory" in str(error).lower():
-                raise MemoryError(str(error)) from error
-            raise BadFile(type(error).__name__, str(error)) from error
         except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise               # not about the content, which is in memory: a problem of the host
+            if isinstance(error, OSError) and "out of memory" in str(error).lower():
+                raise MemoryError(str(error)) from error
             raise BadFile(type(error).__name__, str(error)) from error
 
 
@@ -88,8 +81,7 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     """``image`` (RGB), varied in half of all cases: brightness and contrast each by a factor of 0.8 to 1.2, and half of
     the varied ones also flipped left to right.
 
-    Always draws four numbers, in this order: varied or not, brightness, contrast, flipped or not. All come from
-    ``random.random()``, the only method whose numbers are the same in every version of Python.
+    Always draws four numbers, with ``random.random()``, whose numbers are the same in every version of Python.
     """
     varied = random.random() < 0.5
     brightness = 0.8 + 0.4 * random.random()
@@ -105,21 +97,22 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
 def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
     height, width = size
     if decode not in _SCALED:
-        image, transposition = _open_with_orientation(data, exif_rotate)
+        image = _opened(data)
+        transposition = _orientation(image) if exif_rotate else None
         upright = image if transposition is None else image.transpose(transposition)
         return upright.resize((width, height)).convert("RGB")
     gap, resample = _SCALED[decode]
-    box: Optional[jpeg.Box] = None      # the part of the reduced image that is picture, in fractions of a pixel
-    transposition, reduced = None, None
-    if not exif_rotate or b"Exif\0" not in data:
-        reduced = jpeg.reduced(data, _times(gap, width, height))
+    wanted = max(1, int(gap * width)), max(1, int(gap * height))
+    reduced = None if exif_rotate and b"Exif\0" in data else jpeg.reduced(data, wanted)
+    box: Optional[jpeg.Box]     # the part of the reduced image that is picture, in fractions of a pixel
     if reduced is not None:
-        image, box = reduced
+        (image, box), transposition = reduced, None
     else:
-        image, transposition = _open_with_orientation(data, exif_rotate)
+        image = _opened(data)
+        transposition = _orientation(image) if exif_rotate else None
         if transposition in _SIDEWAYS:
-            height, width = width, height
-        drafted = image.draft(None, _times(gap, width, height))
+            height, width, wanted = width, height, wanted[::-1]
+        drafted = image.draft(None, wanted)
         box = drafted[1] if drafted else None
         if image.mode in ("1", "P", "PA"):  # PIL could only pick single pixels of these
             image = image.convert("L" if image.mode == "1" else "RGB")
@@ -131,28 +124,17 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
     return image if transposition is None else image.transpose(transposition)
 
 
-def _times(gap: float, width: int, height: int) -> Tuple[int, int]:
-    return max(1, int(gap * width)), max(1, int(gap * height))
-
-
-def _open_with_orientation(data: bytes, exif_rotate: bool) -> Tuple[Image.Image, Any]:
-    """The opened picture, and the PIL transposition that makes it upright, if that is wanted and necessary, or None."""
-    image = _opened(data)
-    if image.format == "TIFF":
-        image.load()           # PIL makes it upright while it loads it; Pillow 8 would resize it by its sides before
-    return image, _orientation(image) if exif_rotate else None
-
-
 def _opened(data: bytes) -> Image.Image:
-    # Only the formats that pipeline/sources/folder.py looks for: the others differ between versions of Pillow, and some
-    # run programs of the host (EPS: Ghostscript).
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
         if not data.startswith(b"\xff\xd8") or b"Exif\0" not in data:
             raise
         # Older Pillows do not open a JPEG whose EXIF data is broken; newer ones ignore such data, and so it is here.
-        return Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)), formats=_FORMATS)
+    if image.format == "TIFF":
+        image.load()           # PIL makes it upright while it loads it; Pillow 8 would resize it by its sides before
+    return image
 
 
 def _orientation(image: Image.Image) -> Any:

@@ -1,8 +1,7 @@
-"""A faster way to decode ordinary JPEGs at reduced size. PIL's plugin reads a file's whole header in Python (tables,
-profiles, EXIF), which takes a tenth of the time of a small picture; scaled decoding needs two numbers from it.
+"""A faster way to decode ordinary JPEGs at reduced size: those with three components of eight bits, as nearly all have.
 
-Only for ordinary files: three components of eight bits, as in nearly all JPEGs. The plugin decodes all others, and
-those that fail here, so that the errors are its own.
+PIL's plugin reads a file's whole header in Python (tables, profiles, EXIF), which takes a tenth of the time of a small
+picture. The plugin decodes all other files, and those that fail here, so that the errors are its own.
 """
 
 import struct
@@ -39,19 +38,20 @@ def size_of(data: bytes) -> Optional[Tuple[int, int]]:
 
 
 def reduced(data: bytes, wanted: Tuple[int, int]) -> Optional[Tuple[Image.Image, Box]]:
-    """The RGB picture, decoded at 1/8, 1/4, 1/2 or all of its size but no smaller than ``wanted`` (width, height), and
-    the part of it that is picture, in fractions of a pixel. To the last bit the same as after ``Image.draft(None,
-    wanted)``. None if this is not an ordinary JPEG, or cannot be decoded."""
+    """To the last bit the same as after ``Image.draft(None, wanted)``: the RGB picture, decoded at 1/8, 1/4, 1/2 or all
+    of its size but no smaller than ``wanted`` (width, height), and the part of it that is picture, in fractions of a
+    pixel. None if this is not an ordinary JPEG, or cannot be decoded."""
     size = size_of(data)
     if size is None:
         return None
-    most = min(size[0] // wanted[0], size[1] // wanted[1])
+    width, height = size
+    most = min(width // wanted[0], height // wanted[1])
     scale = 8 if most >= 8 else 4 if most >= 4 else 2 if most >= 2 else 1
-    rounded = (size[0] + scale - 1) // scale, (size[1] + scale - 1) // scale
-    image = Image.new("RGB", rounded, None)      # not filled: every pixel is written
+    # rounded up, and not filled: every pixel is written
+    image = Image.new("RGB", (-(-width // scale), -(-height // scale)), None)
     try:
         # the decoder's arguments: packing of the pixels, colours (as in the file), scale, and no faster, less exact DCT
         image.frombytes(data, "jpeg", ("RGB", "", scale, 0))
     except (ValueError, OSError):
         return None
-    return image, (0, 0, size[0] / scale, size[1] / scale)
+    return image, (0, 0, width / scale, height / scale)

@@ -1,11 +1,10 @@
-"""PeerLimits: when a peer that breaks the protocol is banned. Pure: time comes in.
+"""PeerLimits: when a peer that breaks the protocol is banned: disconnected, and not read any more. Pure: time comes in.
 
-A connection that sends malformed messages, or Hello without end, is banned: it is disconnected, and what is left of its
-messages is not read. A ban costs an honest worker one new connection, so the limits need not be lenient. All tables are
-bounded, however many peers there are.
+A ban costs an honest worker one new connection, so the limits need not be lenient. All tables are bounded.
 """
 
 from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import Dict
 
 from stoker.pipeline.coordinator.effects import WorkerKey
@@ -16,8 +15,7 @@ HELLOS_A_SECOND = 8    # in the long run; a worker sends 4
 GRACE_S = 5.0          # after an absence of the trainer, until all that came meanwhile is read
 MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
 
-#: Everything that is counted -> its words in the closing line, behind the number; and the warning about the first case,
-#: with the peer's name. No warning where there is nothing to do about it.
+#: Everything that is counted -> its words in the closing line; the warning about the first case, '' if it needs none.
 KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
@@ -39,11 +37,11 @@ KINDS = {
 }
 
 
+@dataclass
 class _Peer:
-    def __init__(self, now: float) -> None:
-        self.malformed = 0
-        self.hellos = float(MAX_HELLOS)   # that it may still send
-        self.counted_s = now              # when that was so
+    counted_s: float                    # when ``hellos`` was so
+    hellos: float = float(MAX_HELLOS)   # that it may still send
+    malformed: int = 0
 
 
 class PeerLimits:
@@ -76,7 +74,7 @@ class PeerLimits:
         return peer.malformed >= MAX_MALFORMED and self._ban(key, "malformed")
 
     def suspended_for(self, gap_s: float, now: float) -> None:
-        """The trainer was absent for so long: the Hellos of that time come all at once, which is no peer's fault."""
+        """The trainer was absent for so long: the Hellos of that time come all at once."""
         self._grace, self._grace_ends_s = gap_s * HELLOS_A_SECOND, now + GRACE_S
         for peer in self._peers.values():
             peer.hellos += self._grace

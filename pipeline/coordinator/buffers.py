@@ -2,7 +2,7 @@
 
 TensorFlow 1.9 takes a fed array without copying if it is aligned to EIGEN_MAX_ALIGN_BYTES (64) and writable; it then
 keeps the array alive, and reads it, for as long as any queue or running op holds the tensor, which may be long after
-``session.run``. So nobody can say when to free a buffer but its reference count.
+``session.run``. Only the reference count of a buffer tells when it is free.
 """
 
 import sys
@@ -17,10 +17,9 @@ WARM_BLOCKS = 8               # looked at first: as long as one of them is free,
 
 
 class BufferPool:
-    """Arrays on recycled memory. For one thread: only references may travel."""
+    """Arrays on recycled memory, for one thread: only references may travel. ``keep``: most free buffers to hold."""
 
     def __init__(self, keep: int) -> None:
-        """``keep``: the most free buffers to hold on to."""
         self._keep = keep
         self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
         self._found = 0        # where the last free one was: what was handed out first is mostly free first
@@ -48,5 +47,5 @@ class BufferPool:
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         blocks.append(block)
         if len(blocks) > self._keep:
-            del blocks[0]  # whoever uses it goes on doing so; it is merely not recycled
+            del blocks[0]  # it is not recycled, and lives as long as it is used
         return block

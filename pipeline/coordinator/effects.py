@@ -1,10 +1,8 @@
-"""What the pure parts of the trainer's end ask their caller to do. Effects are carried out in the order returned.
-
-``SchedulerEffect``: what the LeaseScheduler tells the session. ``Effect``: what the session tells the thread.
-"""
+"""What the pure parts of the trainer's end ask their caller to do, in the order returned: the LeaseScheduler asks the
+session for every ``SchedulerEffect``, the session asks the thread for every ``Effect``."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Tuple, Union
+from typing import List, NamedTuple, Tuple, Union
 
 import numpy as np
 
@@ -40,12 +38,6 @@ class Accept:
     took_s: float = field(default=0.0, compare=False)    # since its lease was granted; 0 if that had ended before
 
 
-class Duplicate(NamedTuple):
-    """Drop the batch that was just received: its position had one already."""
-    worker: WorkerKey
-    position: int
-
-
 class Unknown(NamedTuple):
     """The message was dropped: this worker is no member, or names a lease that never was. It may say Hello."""
     worker: WorkerKey
@@ -66,12 +58,12 @@ class Abort(NamedTuple):
     traceback: str
 
 
-SchedulerEffect = Union[Grant, Revoke, Accept, Duplicate, Unknown, Gone, Abort]
+SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort]
 
 
 class Invite(NamedTuple):
     """Send ``welcome``. If it can be sent, admit the peer and call ``session.joined(peer, hello, now)``, else
-    ``session.lost(peer, now)``: a connection that broke leaves its messages behind, and is no member by them."""
+    ``session.lost(peer, now)``: the message came from a connection that is broken by now."""
     peer: WorkerKey
     hello: Hello
     welcome: Welcome
@@ -111,3 +103,4 @@ class Fail(NamedTuple):
 
 
 Effect = Union[Invite, Send, Deliver, Shut, Log, Fail]
+Effects = List[Effect]

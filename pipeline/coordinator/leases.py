@@ -20,18 +20,17 @@ with the batch or with Returned. Until then it counts against its capacity: a wo
 After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
 process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
 
-Rules for the caller: hand in every waiting message before ``tick``; call ``tick`` no later than ``next_deadline()``;
-after an absence (a suspended process) call ``suspended_for`` first, so that no lease expires because of it.
+The caller hands in every waiting message before ``tick``, calls ``tick`` no later than ``next_deadline()``, and after
+an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import (
-    Abort, Accept, Duplicate, Gone, Grant, Revoke, SchedulerEffect, Unknown, WorkerKey)
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, SchedulerEffect, Unknown, WorkerKey
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import (
-    ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, describe, may_still_produce, may_try, others_may_try)
+from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
+from stoker.pipeline.coordinator.tables import may_try, others_may_try
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Returned
 
 Effects = List[SchedulerEffect]
@@ -87,11 +86,17 @@ class LeaseScheduler:
 
     def describe(self, now: float) -> str:
         """The state of all workers in one clause, for errors and warnings."""
-        return describe(self._workers, self._leases, now)
+        if not self._workers:
+            return "no worker is connected"
+        text = "%d of %d connected workers alive, %d leases open" % (
+            self.workers, len(self._workers), len(self._leases))
+        holders = {lease.worker for lease in self._leases.values()}
+        if holders:
+            text += ", oldest renewed %.1f s ago" % max(0.0, now - min(self._workers[key].heard_s for key in holders))
+        return text
 
     def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
-        """The workers that hold ``head``, the first first, and since how many seconds; none if it is ready or
-        unassigned."""
+        """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
         live = sorted(self._open[self._head].live) if self._head in self._open else []
         return [(self._leases[lease].worker, max(0.0, now - self._leases[lease].granted_s)) for lease in live]
 
@@ -109,19 +114,26 @@ class LeaseScheduler:
         """A worker sent a message."""
         effects: Effects = []
         if isinstance(message, Hello):
-            self._join(key, message.capacity, now, effects)
+            if key in self._workers:     # it forgot what it held
+                self._remove(key, "said Hello again", effects, died=False)
+            self._workers[key] = Worker(message.capacity, now)
+            self._queue(key)
         elif key not in self._workers:
             return [Unknown(key, "%s before Hello" % type(message).__name__)]
         else:
+            worker = self._workers[key]
+            worker.heard_s, worker.silent = max(worker.heard_s, now), False
             if isinstance(message, (Produced, Failed, Returned)):
-                self._workers[key].unacknowledged.discard(message.lease)
-            self._heard(key, now)
+                worker.unacknowledged.discard(message.lease)
+            self._queue(key)
             if isinstance(message, Produced):
                 self._produced(key, message.lease, message.position, now, effects)
             elif isinstance(message, Failed):
                 self._failed(key, message, effects)
             elif isinstance(message, Leaving):
-                self._leave(key, message, effects)
+                worker.leaving = True
+                self._release(worker.leases - {message.lease})
+                self._remove_if_drained(key, message.reason, effects)
         return self._grant_all(now, effects)
 
     def lost(self, key: WorkerKey, now: float, why: str = "lost the connection") -> Effects:
@@ -132,8 +144,8 @@ class LeaseScheduler:
         return self._grant_all(now, effects)
 
     def protocol_violation(self, key: WorkerKey, now: float, why: str) -> Effects:
-        """A worker broke the protocol: it is no member any more, and others produce what it held. This says less about
-        the step than a generator that raises: it ends the run only if no honest worker is left."""
+        """A worker broke the protocol: it is no member any more, and others produce what it held. That says little
+        about the step: the run ends only if no honest worker is left."""
         effects: Effects = []
         if key in self._workers:
             for lease in sorted(self._workers[key].leases):
@@ -167,30 +179,19 @@ class LeaseScheduler:
         if now < self.next_deadline():
             return effects
         self._ticked_s = now
-        for key in [key for key, worker in self._workers.items()
-                    if not worker.silent and now - worker.heard_s > self._lease_s]:
-            worker = self._workers[key]
+        for key, worker in self._workers.items():
+            if worker.silent or now - worker.heard_s <= self._lease_s:
+                continue
             worker.silent = True
             effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
             worker.unacknowledged |= worker.leases
             effects += [Revoke(key, lease) for lease in sorted(worker.leases)]
             self._release(worker.leases)
-        self._find_stragglers(now)
+        age_s = self._rule.age_s(self._has_idle_worker())
+        for position, entry in self._open.items():
+            if entry.live and now - self._leases[max(entry.live)].granted_s > age_s * 2 ** (len(entry.live) - 1):
+                self._stragglers.add(position)
         return self._grant_all(now, effects)
-
-    # ---------------------------------------------------------------------------------------------------- workers
-
-    def _join(self, key: WorkerKey, capacity: int, now: float, effects: Effects) -> None:
-        if key in self._workers:   # it forgot what it held
-            self._remove(key, "said Hello again", effects, died=False)
-        self._workers[key] = Worker(capacity, now)
-        self._queue(key)
-
-    def _heard(self, key: WorkerKey, now: float) -> None:
-        worker = self._workers[key]
-        worker.heard_s = max(worker.heard_s, now)
-        worker.silent = False
-        self._queue(key)
 
     def _queue(self, key: WorkerKey) -> None:
         worker = self._workers[key]
@@ -213,25 +214,16 @@ class LeaseScheduler:
             self._waiting.remove(key)
         del self._workers[key]
 
-    def _leave(self, key: WorkerKey, message: Leaving, effects: Effects) -> None:
-        worker = self._workers[key]
-        worker.leaving = True
-        self._release(worker.leases - {message.lease})
-        self._remove_if_drained(key, message.reason, effects)
-
     def _remove_if_drained(self, key: WorkerKey, why: str, effects: Effects) -> None:
         """A leaving worker that holds nothing has left."""
         if self._workers[key].leaving and not self._workers[key].leases:
             self._remove(key, why, effects, died=False)
 
-    # ----------------------------------------------------------------------------------------------------- leases
-
     def _grant(self, key: WorkerKey, position: int, now: float, effects: Effects) -> None:
         entry = self._open.setdefault(position, OpenPosition())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
         self._unassigned.discard(position)
-        attempt = len(entry.issued) + 1
-        entry.issued[lease] = attempt
+        attempt = entry.issued[lease] = len(entry.issued) + 1
         entry.live.add(lease)
         isolated = entry.deaths >= ISOLATION_DEATHS
         self._leases[lease] = LiveLease(key, position, now, isolated)
@@ -262,7 +254,6 @@ class LeaseScheduler:
         entry = self._open.get(position)
         if entry is None:                   # every other lease of a received position was ended with it
             self.duplicates += 1
-            effects.append(Duplicate(key, position))
         elif lease not in entry.issued:
             effects.append(Unknown(key, "lease %d is of another position than %d" % (lease, position)))
             return
@@ -302,7 +293,7 @@ class LeaseScheduler:
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
-        while passed < len(self._waiting) and self._has_work():
+        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()):
             key = self._waiting.popleft()
             worker = self._workers[key]
             worker.waits = False
@@ -317,11 +308,9 @@ class LeaseScheduler:
             self._queue(key)
         return effects
 
-    def _has_work(self) -> bool:
-        return bool(self._unassigned or self._stragglers) or self._next_ungranted < self._window_end()
-
-    def _window_end(self) -> int:
-        return min(self._end, self._head + self._prefetch)
+    def _has_ungranted(self) -> bool:
+        """The window has a position that was never granted."""
+        return self._next_ungranted < min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
         """Unassigned positions first, then stragglers that another worker holds, then the next new one."""
@@ -334,18 +323,12 @@ class LeaseScheduler:
                 self._stragglers.remove(position)
                 self.backups += 1
                 return position
-        if self._next_ungranted < self._window_end():
+        if self._has_ungranted():
             self._next_ungranted += 1
             return self._next_ungranted - 1
         return None
 
-    def _find_stragglers(self, now: float) -> None:
-        age_s = self._rule.age_s(self._has_idle_worker())
-        for position, entry in self._open.items():
-            if entry.live and now - self._leases[max(entry.live)].granted_s > age_s * 2 ** (len(entry.live) - 1):
-                self._stragglers.add(position)
-
     def _has_idle_worker(self) -> bool:
         """A worker has room, and every position in the window is assigned."""
-        return not self._unassigned and self._next_ungranted >= self._window_end() and any(
+        return not self._unassigned and not self._has_ungranted() and any(
             self._workers[key].has_room for key in self._waiting)

@@ -1,8 +1,8 @@
 """Notices: which lines about peers and members the log gets, each once. Pure; bounded, whatever peers send."""
 
-from typing import List, Set
+from typing import Set
 
-from stoker.pipeline.coordinator.effects import Log
+from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.protocol.messages import Hello
 
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
@@ -18,16 +18,16 @@ class Notices:
         self._said_narrow = False
         self.decoders: Set[str] = set()     # libraries of members: two are enough for the one warning
 
-    def warn_once(self, text: str, more: str = "", stranger: bool = False) -> List[Log]:
+    def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
         if text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
             return []
         self._warned.add(text)
         return [Log(text + more, True)]
 
-    def joined(self, hello: Hello, members: int) -> List[Log]:
+    def joined(self, hello: Hello, members: int) -> Effects:
         """A worker became a member, the last of so many."""
-        lines = [Log("%s joined (pid %d, %s)%s" % (
+        lines: Effects = [Log("%s joined (pid %d, %s)%s" % (
             hello.worker, hello.pid, hello.versions,
             hello.last_exit and "; its predecessor ended with " + hello.last_exit))]
         leases = members * hello.capacity
@@ -36,11 +36,10 @@ class Notices:
             lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s"
                              % (members, leases, self._prefetch, self._prefetch_option), True))
         decoder = hello.versions.partition(", ")[2]
-        is_second = len(self.decoders) == 1 and decoder not in self.decoders
-        if is_second or not self.decoders:
+        if len(self.decoders) < 2 and decoder not in self.decoders:
             self.decoders.add(decoder)
-        if is_second and self._has_pictures:
-            lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its last "
-                             "bits between them; for a run that is repeatable to the byte, use one Pillow version"
-                             % " and ".join(sorted(self.decoders)), True))
+            if len(self.decoders) == 2 and self._has_pictures:
+                lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its "
+                                 "last bits between them; for a run that is repeatable to the byte, use one Pillow "
+                                 "version" % " and ".join(sorted(self.decoders)), True))
         return lines

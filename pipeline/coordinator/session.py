@@ -4,21 +4,21 @@
     RUNNING ───────────> STOPPING ──────────────────────────────────────────────────> OVER
 
 It knows the members, checks every message against the job, holds the LeaseScheduler and the limits of peers, and says
-what to send to which peer. ``thread.py`` carries out, as ``workers/process.py`` does for ``workers/session.py``.
-
-A turn of the caller: ``wake``, ``receive`` for each message, ``incident`` for what the socket noticed, ``tick``.
+what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive`` for each message, ``incident`` for
+what the socket noticed, and ``tick``; it carries out what they return.
 """
 
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
 from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
-from stoker.pipeline.coordinator.effects import (
-    Abort, Accept, Deliver, Effect, Fail, Gone, Grant, Invite, Log, Revoke, SchedulerEffect, Send, Shut, Unknown,
-    WorkerKey)
+from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
+from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
@@ -26,20 +26,17 @@ from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromWorker, Hello, Job, Lease, Produced, Refused, Revoked, Stop, Welcome, printable)
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Stop
+from stoker.pipeline.protocol.messages import Welcome, printable
 from stoker.pipeline.sources.dataset import Splits
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
 PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
 
-Effects = List[Effect]
-
 
 class State(Enum):
     """What the session is doing."""
-
     RUNNING = "running"        # it welcomes workers and grants leases
     STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
     OVER = "over"              # nothing is left to say
@@ -48,12 +45,10 @@ class State(Enum):
 def job_message(job: JobOptions, datasets: Splits) -> Job:
     """All that a worker must know of ``job``."""
     training = datasets.training
-    probes: Tuple[str, ...] = ()
-    if training.root:
-        probes = tuple(sample.path for sample in training.samples(
-            range(0, len(training), -(-len(training) // PROBES))))
+    every = -(-len(training) // PROBES)
+    probes = training.samples(range(0, len(training), every)) if training.root else ()
     return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, probes)
+               job.follow_links, tuple(sample.path for sample in probes))
 
 
 class CoordinatorSession:
@@ -66,8 +61,8 @@ class CoordinatorSession:
         self._plan, self._datasets, self._options = plan, datasets, options
         self._job = job_message(job, datasets)
         self._replaces = job.on_bad_image == "replace"
-        self._prefetch = options.prefetch_of(job)
-        self._scheduler = LeaseScheduler(start, plan.positions, self._prefetch, options.lease_s)
+        prefetch = options.prefetch_of(job)
+        self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s)
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
@@ -78,9 +73,8 @@ class CoordinatorSession:
         self._pinged_s = 0.0
         self._called_s = now
         self._none_since_s: float = now                  # since when no worker is alive; inf while one is
-        self._notices = Notices(
-            self._prefetch, "--prefetch" if self._prefetch == options.prefetch else "--prefetch-mb",
-            bool(self._job.data_root))
+        prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
+        self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
@@ -107,8 +101,6 @@ class CoordinatorSession:
             return 0.0
         return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
 
-    # --------------------------------------------------------------------------------------------- what happens
-
     def wake(self, now: float) -> None:
         """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
         fault, so the time counts neither for leases nor for the flood of Hellos that waits."""
@@ -125,26 +117,32 @@ class CoordinatorSession:
             return self._receive_while_stopping(peer, frames, now)
         try:
             message = codec.decode_from_worker(frames, self._header_bytes)
-            if getattr(message, "run", self.run) != self.run:
+            run = getattr(message, "run", self.run)
+            if run != self.run:
                 if peer not in self._members:
-                    return self._answer_older_run(peer, message, now)
-                raise ProtocolError("it names the run %.20r" % getattr(message, "run"))
-            views = self._check(message) if isinstance(message, Produced) else ()
+                    return self._answer_older_run(peer, run, now)
+                raise ProtocolError("it names the run %.20r" % run)
+            views: Tuple["np.ndarray", ...] = ()
+            if isinstance(message, Produced) and self._scheduler.is_open(message.position):   # else it comes too late
+                planned = self._planned[message.position]
+                views = codec.check_arrays(message, self._job, planned.indices, planned.replacements)
         except VersionMismatch as error:
+            effects = self._complain(peer, "refused", error)
             refused = Refused("the trainer and this worker differ: %s" % error, True)
-            return (self._complain(peer, "refused", error) + [Send((peer,), refused)]
-                    + self._count_malformed(peer, now))
         except ProtocolError as error:
             effects = self._complain(peer, "dropped a message", error)
             if peer in self._members:     # what it holds cannot be told from such messages: it starts again
                 effects += self._carry_out(self._scheduler.protocol_violation(
                     peer, now, "broke the protocol (%s)" % error))
-            return effects + [Send((peer,), Refused(str(error), False))] + self._count_malformed(peer, now)
-        if isinstance(message, Hello):
-            return self._hello(peer, message, now)
-        if isinstance(message, Failed) and peer in self._members:
-            return self._failed(peer, message, now)
-        return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            refused = Refused(str(error), False)
+        else:
+            if isinstance(message, Hello):
+                return self._hello(peer, message, now)
+            if isinstance(message, Failed) and peer in self._members:
+                return self._failed(peer, message, now)
+            return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+        effects.append(Send((peer,), refused))
+        return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
     def joined(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         """Welcome was sent to the peer."""
@@ -170,7 +168,7 @@ class CoordinatorSession:
         """The socket refused or cut off a connection of ``host``; ``kind`` of bans.KINDS."""
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
-        return [*self._notices.warn_once(warning % host, stranger=True)] if warning else []
+        return self._notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
@@ -188,10 +186,7 @@ class CoordinatorSession:
             self._pinged_s = now
             self._look_around(now)
             effects.append(Send(tuple(self._members), Alive(self.run)))
-        if self._scheduler.workers:
-            self._none_since_s = float("inf")
-        elif self._none_since_s > now:
-            self._none_since_s = now
+        self._none_since_s = float("inf") if self._scheduler.workers else min(self._none_since_s, now)
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
@@ -213,38 +208,26 @@ class CoordinatorSession:
             effects.append(Log("rejected connections: %s" % self._limits.summary()))
         return effects
 
-    # ------------------------------------------------------------------------------------------------ messages
-
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         if self._limits.hello(peer, now):
             return self._ban(peer, "hellos", now)
-        hello = Hello(printable(hello.worker), hello.pid, printable(hello.versions), hello.capacity,
-                      printable(hello.last_exit), hello.cores)
+        hello = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
+                        last_exit=printable(hello.last_exit))
         return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))]
 
-    def _answer_older_run(self, peer: WorkerKey, message: FromWorker, now: float) -> Effects:
+    def _answer_older_run(self, peer: WorkerKey, run: str, now: float) -> Effects:
         """A worker that outlived another trainer, and does not know it yet."""
         self._limits.counts["older"] += 1
         if self._limits.hello(peer, now):
             return self._ban(peer, "hellos", now)
-        return [Send((peer,), Refused("run %.20s is over" % getattr(message, "run"), False))]
-
-    def _check(self, message: Produced) -> Tuple["np.ndarray", ...]:
-        """Views on the frames of a batch that may be accepted; () for one that comes too late."""
-        if not self._scheduler.is_open(message.position):
-            return ()
-        planned = self._planned[message.position]
-        return codec.check_arrays(message, self._job, planned.indices, planned.replacements)
+        return [Send((peer,), Refused("run %.20s is over" % run, False))]
 
     def _receive_while_stopping(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
-        if now >= self._stop_at_s:            # even amid a flood
-            self.state = State.OVER
-            return []
-        try:
+        with suppress(ProtocolError):         # of no interest to a run that is over
             if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
                 self._unread.discard(peer)
-        except ProtocolError:                 # of no interest to a run that is over
-            pass
+        if now >= self._stop_at_s:            # even amid a flood
+            self.state = State.OVER
         return []
 
     def _tick_while_stopping(self, now: float) -> Effects:
@@ -255,8 +238,6 @@ class CoordinatorSession:
             return []
         self._pinged_s = now
         return [Send(tuple(self._unread), Alive(self.run))]      # fails where the peer hung up
-
-    # ------------------------------------------------------------------------------- what the scheduler decided
 
     def _carry_out(self, decided: Sequence[SchedulerEffect], message: Any = None,
                    views: Tuple["np.ndarray", ...] = ()) -> Effects:
@@ -310,25 +291,19 @@ class CoordinatorSession:
             planned.step, planned.epoch + 1, abort.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
             abort.traceback and "\n" + abort.traceback.rstrip()))
 
-    # ---------------------------------------------------------------------------------------------- peers, log
-
-    def _count_malformed(self, peer: WorkerKey, now: float) -> Effects:
-        return self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else []
-
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
-        effects: Effects = [*self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)]
+        effects = self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
             effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:
-        failed = Failed(failed.run, failed.lease, failed.position, printable(failed.error),
-                        printable(failed.traceback, True), failed.sample)
+        failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True))
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
-        effects: Effects = [*self._notices.warn_once(self.last_problem, "\n" + failed.traceback)]
-        return effects + self._carry_out(self._scheduler.receive(peer, failed, now))
+        return (self._notices.warn_once(self.last_problem, "\n" + failed.traceback)
+                + self._carry_out(self._scheduler.receive(peer, failed, now)))
 
     def _look_around(self, now: float) -> None:
         """Notes the state of the workers for other threads."""
@@ -342,7 +317,7 @@ class CoordinatorSession:
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return [*self._notices.warn_once(text, stranger=True)]
+        return self._notices.warn_once(text, stranger=True)
 
     def _name(self, peer: WorkerKey) -> str:
         return self._members[peer].worker if peer in self._members else "an unknown peer"

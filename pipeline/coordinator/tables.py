@@ -12,7 +12,6 @@ ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated l
 @dataclass
 class OpenPosition:
     """A position that was granted and has no batch yet."""
-
     issued: Dict[int, int] = field(default_factory=dict)   # every lease that was granted for it -> attempt
     live: Set[int] = field(default_factory=set)            # those that a worker holds now
     failures: int = 0
@@ -24,12 +23,12 @@ class OpenPosition:
     isolated_deaths: int = 0                               # those under isolated leases
 
     def fails(self, key: WorkerKey, proven: bool, max_failures: int, others_may_try: bool) -> bool:
-        """A worker failed at it. True: the run is to be aborted. A host on which every step fails says little about
-        this step: only failures of workers that delivered before count while another worker may try."""
+        """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
+        workers that delivered before count: on a faulty host every step fails."""
         self.failures += 1
         self.proven_failures += proven
         self.failed.add(key)
-        too_often = self.proven_failures >= max_failures or (self.failures >= max_failures and not others_may_try)
+        too_often = (self.proven_failures if others_may_try else self.failures) >= max_failures
         self.aborted = self.aborted or too_often
         return too_often
 
@@ -44,7 +43,6 @@ class OpenPosition:
 @dataclass
 class LiveLease:
     """A live lease. It stands in ``OpenPosition.live`` of its position and in ``Worker.leases`` of its worker."""
-
     worker: WorkerKey
     position: int
     granted_s: float
@@ -54,7 +52,6 @@ class LiveLease:
 @dataclass
 class Worker:
     """A member as the scheduler sees it."""
-
     capacity: int
     heard_s: float
     leases: Set[int] = field(default_factory=set)
@@ -73,9 +70,8 @@ class Worker:
 def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
     """The worker may be granted the position. One that failed at it leaves it to workers that did not, while there are
     any: its host may be at fault. A position for which the run was aborted is not tried again."""
-    if may_still_produce(workers[key], entry) or entry.aborted:
-        return False
-    return key not in entry.failed or not others_may_try(key, entry, workers)
+    return not entry.aborted and not may_still_produce(workers[key], entry) and (
+        key not in entry.failed or not others_may_try(key, entry, workers))
 
 
 def others_may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
@@ -88,14 +84,3 @@ def may_still_produce(worker: Worker, entry: OpenPosition) -> bool:
     """It holds a lease on the position, or has not acknowledged the end of one: its batch would be accepted."""
     return any(lease in worker.leases or lease in worker.unacknowledged for lease in entry.issued)
 
-
-def describe(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease], now: float) -> str:
-    """The state of all workers in one clause, for errors and warnings."""
-    if not workers:
-        return "no worker is connected"
-    text = "%d of %d connected workers alive, %d leases open" % (
-        sum(not worker.silent for worker in workers.values()), len(workers), len(leases))
-    holders = {lease.worker for lease in leases.values()}
-    if holders:
-        text += ", oldest renewed %.1f s ago" % max(0.0, now - min(workers[key].heard_s for key in holders))
-    return text

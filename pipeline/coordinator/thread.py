@@ -1,7 +1,6 @@
 """Coordinator: the thread at the trainer's end of the wire, which carries out what ``session.py`` decides.
 
-It owns the socket, the clock and the one copy: each accepted batch is copied once, into aligned memory and without the
-GIL, and handed over.
+It owns socket and clock, copies each accepted batch once into aligned memory, and hands it over.
 """
 
 import logging
@@ -25,7 +24,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.transport.keys import TrainerKeys, WorkerKeys, advice, load_trainer, make_local
+from stoker.pipeline.transport.keys import WorkerKeys, advice, load_trainer, make_local
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
@@ -78,13 +77,10 @@ class Coordinator(threading.Thread):
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
         self._pool = BufferPool(len(job.arrays) * (prefetch + EXTRA_BUFFERS))
-        keys: Optional[TrainerKeys] = None
-        self.local_keys: Optional[WorkerKeys] = None   # for workers that the trainer starts itself
-        if options.keys is not None:
-            keys = load_trainer(os.fspath(options.keys))
-            self.local_keys = make_local(keys)
-            if advice():
-                log.info("%s", advice())
+        keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
+        self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
+        if keys is not None and advice():
+            log.info("%s", advice())
         header_bytes = codec.max_header_bytes(job.batch_size)
         arrays = [spec.sample_bytes * job.batch_size for spec in job.arrays]
         self._waker = Waker()
@@ -98,8 +94,6 @@ class Coordinator(threading.Thread):
         self._taken = start           # the consumer has every batch below it
         self._is_waited_for = True    # some worker waits for the window to move: worth a wake
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
-
-    # ------------------------------------------------------------------------------------- called by other threads
 
     @property
     def fleet(self) -> Fleet:
@@ -136,9 +130,7 @@ class Coordinator(threading.Thread):
         return "no batch for %.1f s (limit %g s): %s%s" % (
             waited_s, limit_s, self._session.status_line, problem and "; last problem: " + problem)
 
-    # -------------------------------------------------------------------------------------------------- its thread
-
-    def run(self) -> None:
+    def run(self) -> None:      # all from here on is called only by this thread
         session = self._session
         try:
             while session.state is not State.OVER:
@@ -185,12 +177,10 @@ class Coordinator(threading.Thread):
         carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
 
     def _copy_and_deliver(self, effect: Deliver) -> None:
-        arrays = []
-        for view in effect.views:
-            array = self._pool.empty(view.shape, view.dtype)
+        arrays = tuple(self._pool.empty(view.shape, view.dtype) for view in effect.views)
+        for array, view in zip(arrays, effect.views):
             np.copyto(array, view)       # the one copy; numpy releases the GIL for it
-            arrays.append(array)
         planned, message = effect.planned, effect.message
         self._deliver(planned.position, Batch(
-            planned.step, planned.epoch, planned.training, planned.indices, tuple(arrays), message.skipped,
-            effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s))
+            planned.step, planned.epoch, planned.training, planned.indices, arrays, message.skipped, effect.worker,
+            effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s))

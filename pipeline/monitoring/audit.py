@@ -2,15 +2,13 @@
 
 import json
 import zlib
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Optional, Sequence
 
 import numpy as np
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.step_log import StepLog
-
-FIRST_BYTES = b'{"step": '  # of every line: an incomplete line that begins so still belongs to an audit
 
 
 def crc32(*arrays: np.ndarray) -> int:
@@ -24,36 +22,34 @@ def crc32(*arrays: np.ndarray) -> int:
 
 class Audit(StepLog):
     """Writes the lines, after ``begin``."""
-
     name = "audit"
 
     def __init__(self, path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> None:
-        """Lines of ``start_step`` and later steps come from a run that got further than its last checkpoint. ``begin``
-        removes them, because those steps are done again. ``planned(step)``: the indices that earlier lines must hold.
-        Raises ConfigError if the file is no audit, or of another run, or in use by another trainer."""
+        """``begin`` removes the lines of ``start_step`` and later steps, which are done again. ``planned(step)``: the
+        indices that earlier lines must hold. Raises ConfigError if the file is no audit, or of another run, or in use
+        by another trainer."""
         self._start_step, self._planned = start_step, planned
         super().__init__(path)
 
-    def _bytes_to_keep(self) -> int:
+    def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
         keep, last = 0, None
-        with open(self._path, "rb") as lines:
-            for line in lines:
-                entry = _parsed(line)
-                incomplete = line.startswith(FIRST_BYTES) and not line.endswith(b"\n")
-                if entry is None and keep == 0 and not incomplete:
-                    raise ConfigError("audit: %r exists and is no audit file: not overwritten" % self._path)
-                if entry is None or entry["step"] >= self._start_step:
-                    break
-                step = entry["step"]
-                if (last is not None and step != last + 1) or entry.get("indices") != list(self._planned(step)):
-                    raise ConfigError("audit: %r is of another run, as its step %d shows: name another file"
-                                      % (self._path, step))
-                keep, last = keep + len(line), step
+        for line in lines:
+            entry = _parsed(line)
+            incomplete = line.startswith(b'{"step": ') and not line.endswith(b"\n")
+            if entry is None and keep == 0 and not incomplete:
+                raise ConfigError("audit: %r exists and is no audit file: not overwritten" % self._path)
+            if entry is None or entry["step"] >= self._start_step:
+                break
+            step = entry["step"]
+            if last not in (None, step - 1) or entry.get("indices") != list(self._planned(step)):
+                raise ConfigError("audit: %r is of another run, as its step %d shows: name another file"
+                                  % (self._path, step))
+            keep, last = keep + len(line), step
         return keep
 
     def write(self, batch: Batch) -> None:
         """Appends the line of a training batch."""
-        line: Dict[str, Any] = {     # JSON
+        line: Dict[str, Any] = {
             "step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
             "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays),
             "worker": batch.worker, "attempt": batch.attempt}
@@ -69,6 +65,6 @@ def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
         entry = json.loads(line.decode("utf-8"))
     except ValueError:
         return None
-    # log files of other programs may have steps too
-    ours = isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] >= 0 and "crc32" in entry
-    return entry if ours else None
+    if isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] >= 0 and "crc32" in entry:
+        return entry
+    return None      # a line of another program, even if it has steps too

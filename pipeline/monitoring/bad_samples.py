@@ -1,14 +1,13 @@
 """Files that could not be decoded: reported in the log, listed in a file, or an error, as ``on_bad_image`` says.
 
-The list has one line per file, with tabs between the fields, and a header line. Like the audit it depends on nothing
-but the run: when a run is resumed, the lines of the steps that it does again are removed. Characters that would break
-the format are escaped: ``\\t``, ``\\n``, ``\\\\``, ``\\xff`` for a byte of a file name that is not valid UTF-8, and
-``\\u0085`` for other unprintable characters.
+The list has a header line and one line per file, with tabs between the fields. Characters that would break the format
+are escaped: ``\\t``, ``\\n``, ``\\\\``; ``\\xff`` for a byte of a file name that is not valid UTF-8; ``\\u0085`` for
+other unprintable characters.
 """
 
 import logging
 import re
-from typing import Dict, Optional, Set
+from typing import Dict, Iterable, Optional, Set
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
@@ -20,43 +19,37 @@ log = logging.getLogger("stoker")
 
 MAX_WARNINGS = 10      # bad files that the log names; all of them are in ``BadFiles.reasons``
 HEADER = b"path\tclass\treason\tstep\n"
-_NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
+_ESCAPES = {code: "\\u%04x" % code for code in
+            [*range(0x20), *range(0x7f, 0xa0), 0x2028, 0x2029, *range(0xd800, 0xe000)]}
+_ESCAPES.update((code, "\\x%02x" % (code - 0xdc00)) for code in range(0xdc80, 0xdd00))   # bytes of names (PEP 383)
+_ESCAPES.update({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r", ord("\\"): "\\\\"})
 
 
 class BadSamples(StepLog):
     """The list. A file is listed once, with the first step that it was used for."""
-
-    name = "bad samples"
+    name, header = "bad samples", HEADER
 
     def __init__(self, path: str, start_step: int) -> None:
-        """``begin`` removes lines of ``start_step`` and later. Raises ConfigError if the file is no such list, or in
-        use by another trainer."""
+        """``begin`` removes the lines of ``start_step`` and later steps, which are done again. Raises ConfigError if
+        the file is no such list, or in use by another trainer."""
         self._start_step = start_step
         self._listed: Set[bytes] = set()
         super().__init__(path)
 
-    def _bytes_to_keep(self) -> int:
+    def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
         keep = 0
-        with open(self._path, "rb") as lines:
-            for line in lines:
-                if not keep:
-                    if not HEADER.startswith(line):             # the beginning of it: an incomplete line
-                        raise ConfigError("bad samples: %r exists and is no list of bad samples: not overwritten"
-                                          % self._path)
-                    keep = len(line) if line == HEADER else 0
-                    continue
-                fields = line.rstrip(b"\n").split(b"\t")
-                if not line.endswith(b"\n") or len(fields) != 4 or not fields[3].isdigit() or (
-                        int(fields[3]) >= self._start_step):
-                    break
-                keep += len(line)
-                self._listed.add(fields[0])
+        for line in lines:
+            if line == HEADER and not keep:
+                keep = len(HEADER)
+                continue
+            if not keep and not HEADER.startswith(line):        # an incomplete header is replaced
+                raise ConfigError("bad samples: %r exists and is no list of bad samples: not overwritten" % self._path)
+            match = re.match(rb"([^\t]*)\t[^\t]*\t[^\t]*\t([0-9]+)\n", line)
+            if match is None or int(match.group(2)) >= self._start_step:
+                break
+            keep += len(line)
+            self._listed.add(match.group(1))
         return keep
-
-    def begin(self) -> None:
-        super().begin()
-        if not self._keep:
-            self._append(HEADER)
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -78,36 +71,27 @@ class BadFiles:
 
     @property
     def count(self) -> int:
-        """The number of bad files so far. With a list, those from before a resume are included."""
+        """See ``BatchStream.bad_files``."""
         return len(self.reasons if self._listing is None else self._listing)
 
     def note(self, batch: Batch, source: Source) -> None:
-        """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed if bad files
-        are to end the run."""
+        """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
         samples = source.samples([skip.index for skip in batch.skipped])
         for sample, skip in zip(samples, batch.skipped):
-            if sample.path not in self.reasons and len(self.reasons) < MAX_WARNINGS and not self._raises:
+            number = len(self.reasons) + 1
+            if sample.path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
                 log.warning("bad file %r: %s%s", sample.path, printable(skip.reason),
-                            "" if len(self.reasons) + 1 < MAX_WARNINGS else "; any more are only counted")
+                            "; any more are only counted" if number == MAX_WARNINGS else "")
             self.reasons[sample.path] = skip.reason
             if self._listing is not None:
                 self._listing.add(sample.path, source.classes[sample.label], skip.reason, batch.step)
         if self._raises and samples:
-            more = len(samples) - 1
-            where = ("step %d of epoch %d" if batch.training else
-                     "the evaluation before step %d, after epoch %d") % (batch.step, batch.epoch + 1)
-            raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip"
-                            % (samples[0].path, where, printable(batch.skipped[0].reason),
-                               " (and %d more in this batch)" % more if more else ""))
+            where = "step %d of epoch %d" if batch.training else "the evaluation before step %d, after epoch %d"
+            more = " (and %d more in this batch)" % (len(samples) - 1) if len(samples) > 1 else ""
+            raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip" % (
+                samples[0].path, where % (batch.step, batch.epoch + 1), printable(batch.skipped[0].reason), more))
 
 
 def escaped(text: str) -> str:
     """``text`` as one field of one line of UTF-8; different texts stay different."""
-    return re.sub("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escape, text)
-
-
-def _escape(match: "re.Match[str]") -> str:
-    number = ord(match.group())
-    if 0xdc80 <= number <= 0xdcff:      # a byte of a file name (PEP 383)
-        return "\\x%02x" % (number - 0xdc00)
-    return _NAMED.get(match.group(), "\\u%04x" % number)
+    return text.translate(_ESCAPES)

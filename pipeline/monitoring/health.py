@@ -8,6 +8,8 @@ Exit code 0: the file was touched within the last 10 seconds. Exit code 1: it wa
 import os
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import List, Optional
 
 from stoker.pipeline.errors import ConfigError
@@ -21,30 +23,22 @@ class HealthFile:
 
     def __init__(self, path: str) -> None:
         """Raises ConfigError if the file cannot be written. The file is not fresh before the first ``beat``."""
-        self._path = path
-        self._next_s = 0.0
+        self._path, self._next_s = Path(path), 0.0
         try:
             try:
-                with open(path, "x"):
-                    pass
+                self._path.touch(exist_ok=False)
                 os.utime(path, (0, 0))
             except FileExistsError:          # another worker process has made it, and may be working
-                with open(path, "a"):
-                    pass
+                self._path.open("a").close()
         except OSError as error:
             raise ConfigError("health_file %r cannot be written: %s" % (path, error.strerror)) from error
 
     def beat(self, now: float) -> None:
         """The process works at ``now``, seconds of a monotonic clock. Cheap: it may be called very often."""
-        if now < self._next_s:
-            return
-        self._next_s = now + BEAT_INTERVAL_S
-        try:
-            with open(self._path, "a"):      # makes it again if it was removed
-                pass
-            os.utime(self._path)
-        except OSError:                      # a full disk must not end a training run
-            pass
+        if now >= self._next_s:
+            self._next_s = now + BEAT_INTERVAL_S
+            with suppress(OSError):          # a full disk must not end a training run
+                self._path.touch()           # makes the file again if it was removed
 
 
 def trouble(path: str, now: float) -> Optional[str]:
@@ -55,17 +49,14 @@ def trouble(path: str, now: float) -> Optional[str]:
         return "%s: %s: the process has not begun" % (path, error.strerror)
     if touched == 0:
         return "%s: not connected yet" % path
-    if abs(now - touched) > STALE_S:         # the clock may have been set back
-        return "%s: no sign of life for %.0f s" % (path, abs(now - touched))
-    return None
+    age_s = abs(now - touched)               # the clock may have been set back
+    return "%s: no sign of life for %.0f s" % (path, age_s) if age_s > STALE_S else None
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(arguments: List[str]) -> int:
     """Runs the command line; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m stoker.pipeline.monitoring.health FILE    (the --health-file of a trainer or of "
-              "workers)", file=sys.stderr)
+        print("usage: python -m stoker.pipeline.monitoring.health FILE (of a --health-file)", file=sys.stderr)
         return 2
     found = trouble(arguments[0], time.time())
     print(found or "well")
@@ -73,4 +64,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

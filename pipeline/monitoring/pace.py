@@ -7,7 +7,7 @@ from typing import List, Optional
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.monitoring.throughput import (WINDOW_S, BatchTimings, Fleet, ThroughputMeter, Verdict, Watch,
-                                                   Window, verdict)
+                                                   verdict)
 
 log = logging.getLogger("stoker")
 
@@ -29,24 +29,19 @@ class Pace:
         self._meter.add(BatchTimings(waited_s, asked_s - self._handed_out_s, batch.produce_s, batch.timings.storage_s,
                                      batch.timings.decode_s, batch.timings.augment_s, batch.wire_s))
         self._handed_out_s = now
-        if now >= self._judged_s + VERDICT_INTERVAL_S:
-            self._judged_s = now
-            self._judge(fleet)
-
-    def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
-        """The bottleneck of the last ``last_s`` seconds. None: too early to tell, or no worker is alive."""
-        return self._verdict(self._meter.window(last_s), fleet)
-
-    def _verdict(self, window: Window, fleet: Fleet) -> Optional[Verdict]:
-        return verdict(window, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(window) else None
-
-    def _judge(self, fleet: Fleet) -> None:
-        window = self._meter.window(WINDOW_S)
-        found = self._verdict(window, fleet)
+        if now < self._judged_s + VERDICT_INTERVAL_S:
+            return
+        self._judged_s = now
+        found, window = self.verdict(fleet, WINDOW_S), self._meter.window(WINDOW_S)
         if found is None:
             return
-        if self._watch.is_news(found.name, self._handed_out_s):
+        if self._watch.is_news(found.name, now):
             log.info("bottleneck: %s", found.sentence)
         for group in self._groups:
             if group.adjust(window, fleet):
                 self._meter.clear()
+
+    def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
+        """See ``BatchStream.verdict``. None also if no worker is alive."""
+        window = self._meter.window(last_s)
+        return verdict(window, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(window) else None

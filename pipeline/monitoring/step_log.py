@@ -1,19 +1,18 @@
 """A log file of one trainer, which a resumed run continues.
 
-The subclass decides which of the existing lines belong to steps before the resumed one (``_bytes_to_keep``); the rest
-is removed. Every line is written to the operating system before its step is trained on.
+The lines of steps before the resumed one stay; the rest is removed. A line is written before its step is trained on.
 """
 
 import fcntl
 from contextlib import ExitStack
+from typing import Iterable
 
 from stoker.pipeline.errors import ConfigError, RunFailed
 
 
 class StepLog:
     """The constructor opens and reads the file; ``begin`` is the first to change it. ``name``: used in errors."""
-
-    name = ""
+    name, header = "", b""
 
     def __init__(self, path: str) -> None:
         """Raises ConfigError if the file cannot be written, is in use by another trainer, or has another format."""
@@ -22,21 +21,24 @@ class StepLog:
             with ExitStack() as undo:
                 self._file = undo.enter_context(open(path, "ab", 0))
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._keep = self._bytes_to_keep()
+                with open(path, "rb") as lines:
+                    self._keep = self._bytes_to_keep(lines)
                 undo.pop_all()
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
 
-    def _bytes_to_keep(self) -> int:
-        """How many bytes at the beginning of the file stay. Raises ConfigError if the file has another format."""
+    def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
+        """How many bytes of the file's ``lines`` stay. Raises ConfigError if they have another format."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Removes the lines that do not stay. Raises ConfigError."""
+        """Removes the lines that do not stay; writes the header if there is none. Raises ConfigError, RunFailed."""
         try:
             self._file.truncate(self._keep)
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
+        if not self._keep:
+            self._append(self.header)
 
     def _append(self, data: bytes) -> None:
         try:
@@ -46,8 +48,8 @@ class StepLog:
             raise RunFailed(self._problem(error)) from error
 
     def _problem(self, error: OSError) -> str:
-        return "%s: cannot write %r: %s" % (self.name, self._path, "another trainer writes it"
-                                            if isinstance(error, BlockingIOError) else error.strerror)
+        reason = "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror
+        return "%s: cannot write %r: %s" % (self.name, self._path, reason)
 
     def close(self) -> None:
         """A second call does no harm."""

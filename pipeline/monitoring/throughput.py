@@ -8,9 +8,7 @@ waits for more, the bottleneck is, in this order,
     storage, decode, augment, generator: the stage that takes most of the workers' time; every core has its worker
 
 The number of workers needed is the time in which one worker produces a batch, divided by the time of a training step.
-Both times leave out what does not belong to the usual pace: the first steps, in which TensorFlow builds its graph; a
-step that is many times longer than others, because a checkpoint or an evaluation lies in between; a batch during which
-a worker hung; and a wait that is many times longer than a batch takes, because a worker was lost.
+The first steps are not counted, and rare long times only in part: a checkpoint, an evaluation, a worker that hung.
 """
 
 import math
@@ -43,7 +41,6 @@ _STAGES = {
 
 class BatchTimings(NamedTuple):
     """The times of one batch, in seconds."""
-
     waited_s: float    # the consumer waited for it
     step_s: float      # the consumer used the batch before it
     produce_s: float   # its worker produced it; of that, the next three:
@@ -55,14 +52,10 @@ class BatchTimings(NamedTuple):
 
 class Window(NamedTuple):
     """The times of the last ``batches`` added up, in seconds."""
-
     batches: int
     waited_s: float    # the consumer waited
     used_s: float      # the consumer used them
-    storage_s: float
-    decode_s: float
-    augment_s: float
-    generator_s: float
+    stages: Tuple[float, ...]   # the workers' time for storage, decode, augment, generator
     wire_s: float
 
     @property
@@ -81,11 +74,6 @@ class Window(NamedTuple):
         return sum(self.stages) / max(1, self.batches)
 
     @property
-    def stages(self) -> Tuple[float, float, float, float]:
-        """Seconds of storage, decode, augment and generator."""
-        return self.storage_s, self.decode_s, self.augment_s, self.generator_s
-
-    @property
     def workers_needed(self) -> int:
         """The number of workers with which the consumer waits for less than WAITING of its time."""
         return max(1, math.ceil((1 - WAITING) * self.produce_s / max(1e-6, self.step_s)))
@@ -97,7 +85,6 @@ class Window(NamedTuple):
 
 class Fleet(NamedTuple):
     """The workers as of the last heartbeat."""
-
     workers: int                     # that are alive
     cores: int                       # of their hosts
     by_supervisor: Dict[str, int]    # 'host:pid' -> number of its workers
@@ -105,7 +92,6 @@ class Fleet(NamedTuple):
 
 class Verdict(NamedTuple):
     """``name``: storage, decode, augment, generator, wire, trainer, or too few workers."""
-
     name: str
     sentence: str      # begins with the name; says the figures, and what helps
 
@@ -117,7 +103,7 @@ class ThroughputMeter:
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
         self._rows: Deque[BatchTimings] = deque(maxlen=MAX_BATCHES)
-        self._count, self._seconds = -WARMUP_BATCHES, 0.0
+        self.clear()
 
     def add(self, timings: BatchTimings) -> None:
         """To be called for every batch that the consumer takes."""
@@ -137,21 +123,20 @@ class ThroughputMeter:
         within = int((np.cumsum(rows[::-1, 0] + rows[::-1, 1]) <= last_s).sum())
         rows = rows[-max(MIN_BATCHES, within):]
         if not len(rows):
-            return Window(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+            return Window(0, 0.0, 0.0, (0.0,) * len(_STAGES), 0.0)
         waited_s, step_s, produce_s, wire_s = (rows[:, column] for column in (0, 1, 2, 6))
         longest_s = _longest(produce_s)
         part = np.minimum(1, longest_s / np.maximum(1e-9, produce_s))
         # the stages may add up to more than the whole: several threads, or a worker that reports wrong times
         part_of_stages = part * np.minimum(1, produce_s / np.maximum(1e-9, rows[:, 3:6].sum(axis=1)))
-        storage_s, decode_s, augment_s = (float((part_of_stages * rows[:, column]).sum()) for column in (3, 4, 5))
-        rest_s = float((part * produce_s).sum()) - storage_s - decode_s - augment_s
+        stages = part_of_stages.dot(rows[:, 3:6]).tolist()
+        generator_s = max(0.0, float(part.dot(produce_s)) - sum(stages))
         return Window(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
-                      float(np.minimum(step_s, _longest(step_s)).sum()), storage_s, decode_s, augment_s,
-                      max(0.0, rest_s), float(wire_s.sum()))
+                      float(np.minimum(step_s, _longest(step_s)).sum()), (*stages, generator_s), float(wire_s.sum()))
 
     def is_known(self, window: Window) -> bool:
-        """Whether ``window`` of this meter allows a verdict. If the consumer does not wait, it may still be using the
-        batches that were ready at the beginning, so then all of those must be used first."""
+        """Whether ``window`` of this meter allows a verdict. A consumer that does not wait must first have used all the
+        batches that were ready at the beginning."""
         enough = self._count >= MIN_BATCHES and self._seconds >= MIN_S
         return enough and (window.waiting_share >= WAITING or self._count >= self._prefetch + MIN_BATCHES)
 
@@ -164,24 +149,24 @@ def verdict(window: Window, workers: int, cores: int) -> Verdict:
     """The bottleneck, with ``workers`` alive on hosts of ``cores`` cores together."""
     share, needed = window.waiting_share, window.workers_needed
     pace = "a step takes %s ms, a worker produces a batch in %s ms: %s, %d %s there" % (
-        _ms(window.step_s), _ms(window.produce_s), workers_are(needed, "needed"), workers,
-        "is" if workers == 1 else "are")
+        _ms(window.step_s), _ms(window.produce_s), workers_are(needed, "needed"),
+        workers, "is" if workers == 1 else "are")
     if share < WAITING:
         return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits(window), pace))
-    seconds = workers * (window.waited_s + window.used_s)
-    busy = min(1.0, sum(window.stages) / max(1e-9, seconds))
-    if busy < 1 - IDLE and window.wire_s > sum(window.stages):
-        return Verdict("wire", "wire: %s; a batch and its lease travel for %s ms, a worker produces one in %s ms and "
-                               "is idle for %s of the time. What helps: a faster network, smaller pictures or, on the "
-                               "trainer's own host, more CPU time for the trainer" % (
-                                   waits(window), _ms(window.wire_s / max(1, window.batches)), _ms(window.produce_s),
-                                   percent(1 - busy)))
+    working_s = sum(window.stages)
+    busy = min(1.0, working_s / max(1e-9, workers * (window.waited_s + window.used_s)))
+    if busy < 1 - IDLE and window.wire_s > working_s:
+        sentence = ("wire: %s; a batch and its lease travel for %s ms, a worker produces one in %s ms and is idle for "
+                    "%s of the time. What helps: a faster network, smaller pictures or, on the trainer's own host, "
+                    "more CPU time for the trainer")
+        return Verdict("wire", sentence % (waits(window), _ms(window.wire_s / max(1, window.batches)),
+                                           _ms(window.produce_s), percent(1 - busy)))
     if workers < min(needed, cores):
         return Verdict("too few workers", "too few workers: %s; %s, on %d cores" % (waits(window), pace, cores))
     name, spent_s = max(zip(_STAGES, window.stages), key=lambda stage: stage[1])
     doing, remedy = _STAGES[name]
     return Verdict(name, "%s: %s; workers spend %s of their time %s; %s on %d core%s, %s. What helps: %s" % (
-        name, waits(window), percent(spent_s / max(1e-9, sum(window.stages))), doing, workers_are(workers, "running"),
+        name, waits(window), percent(spent_s / max(1e-9, working_s)), doing, workers_are(workers, "running"),
         cores, "s" * (cores > 1), workers_are(needed, "needed"), remedy))
 
 
@@ -190,14 +175,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._name, self._in_a_row = "", 0
-        self._reported, self._reported_s = "", 0.0
+        self._reported, self._reported_s = "", -math.inf
 
     def is_news(self, name: str, now: float) -> bool:
         """Whether to report this verdict at ``now``. To be called with every verdict."""
         self._in_a_row = self._in_a_row + 1 if name == self._name else 1
         self._name = name
-        if self._in_a_row < CONFIRMATIONS or name == self._reported or (
-                self._reported and now < self._reported_s + REPORT_INTERVAL_S):
+        is_due = self._in_a_row >= CONFIRMATIONS and now >= self._reported_s + REPORT_INTERVAL_S
+        if not is_due or name == self._reported:
             return False
         self._reported, self._reported_s = name, now
         return True

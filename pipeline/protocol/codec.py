@@ -1,15 +1,14 @@
 """Message <-> ZeroMQ frames: a msgpack header, then the raw bytes of each array.
 
-The header is ``[PROTOCOL_VERSION, kind, [field, ...]]``. Only plain msgpack values travel, never pickle. The tables
-below list every field of every message with its check; nothing is built from a field that was not checked. Arrays stay
-frames until ``check_arrays`` has compared their number, type and length with the job. Text is UTF-8 with surrogate
-escapes, so that file names of any bytes can travel.
-
-A bad message raises ``ProtocolError``, with the names of the message and the field.
+The header is ``[PROTOCOL_VERSION, kind, [field, ...]]``, of plain msgpack values, never pickle. The tables below list
+every field of every message with its check: a bad one raises ``ProtocolError`` with the names of message and field.
+Arrays stay frames until ``check_arrays`` has compared them with the job. Text is UTF-8 with surrogate escapes, so that
+file names of any bytes can travel.
 """
 
 import re
-from typing import Any, Callable, Dict, Generic, List, Sequence, Tuple, Type, TypeVar, Union
+from dataclasses import astuple
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
 import msgpack
 import msgpack.fallback
@@ -22,16 +21,13 @@ from stoker.pipeline.protocol.messages import MAX_REASON, MAX_TEXT, PROTOCOL_VER
 from stoker.pipeline.protocol.messages import FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned
 from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Welcome, samples_of
 
-#: Of the trainer's messages. A header holds only texts and numbers: a lease of 1,000 long paths is far below the limit.
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
-#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number; and the longest header
-#: of a worker that msgpack's slower unpacker reads because of them.
+#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
-_MAX_SLOW_BYTES = 1 << 20
-_INT64 = 1 << 63
-_LABELS = 1 << 31
+_MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
+_INT64, _LABELS = 1 << 63, 1 << 31
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 T = TypeVar("T")
@@ -40,8 +36,7 @@ Check = Callable[[object], T]
 
 
 def max_header_bytes(batch_size: int) -> int:
-    """The limit for a worker's header: three texts, and a reason for each sample and each replacement, all of the
-    longest; and plenty besides."""
+    """The limit for a worker's header: three of the longest texts and reasons for all samples and replacements."""
     return (256 << 10) + 3 * 4 * MAX_TEXT + 2 * (4 * MAX_REASON + 100) * batch_size
 
 
@@ -96,21 +91,18 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
 
 
 _count = _int(0, MAX_SAMPLES)
-_lease_id = _int(0)
-_position = _int(0)
+_lease_id = _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
 _job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
                _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16))
-_sample = _record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1))
-_samples_one_by_one = _list_of(_sample, MAX_SAMPLES)
-_skipped = _record(Skipped, _int(0), _text(MAX_REASON))
+_samples_one_by_one = _list_of(_record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1)), MAX_SAMPLES)
+_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON)), MAX_SAMPLES)
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
 def _samples(value: object) -> Tuple[Sample, ...]:
-    """The same as ``_samples_one_by_one``, which has the error text. Every lease has all the samples of its batch: to
-    check them column by column takes a third of the time."""
+    """As ``_samples_one_by_one``, which makes the error; column by column takes a third of the time."""
     if type(value) is list and 0 < len(value) <= MAX_SAMPLES and set(map(type, value)) == {list} and (
             set(map(len, value)) == {3}):
         indices, paths, labels = zip(*value)
@@ -121,51 +113,38 @@ def _samples(value: object) -> Tuple[Sample, ...]:
     return _samples_one_by_one(value)
 
 
-class _Layout(Generic[T]):
-    """A message's class, and its fields in order. The arrays of Produced are not fields, but frames of their own."""
-
-    def __init__(self, make: Type[T], **checks: Check[object]) -> None:
-        self.make, self.checks = make, tuple(checks.items())
-
-
-#: By their kind on the wire.
-_FROM_WORKER: Dict[str, _Layout[FromWorker]] = {
-    "hello": _Layout(Hello, worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                     last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16)),
-    "produced": _Layout(Produced, run=_run, lease=_lease_id, position=_position, count=_count,
-                        skipped=_list_of(_skipped, MAX_SAMPLES), produce_s=_seconds, timings=_timings),
-    "failed": _Layout(Failed, run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
-                      traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT)),
-    "returned": _Layout(Returned, run=_run, lease=_lease_id),
-    "leaving": _Layout(Leaving, run=_run, lease=_int(-1), reason=_text(MAX_TEXT)),
-    "alive": _Layout(Alive, run=_run),
+#: For each kind on the wire: the message's class, and its fields in order with their checks. The arrays of Produced are
+#: not fields, but frames of their own.
+_Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
+_FROM_WORKER: _Table[FromWorker] = {
+    "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+    "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
+                                produce_s=_seconds, timings=_timings)),
+    "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
+                            traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
+    "returned": (Returned, dict(run=_run, lease=_lease_id)),
+    "leaving": (Leaving, dict(run=_run, lease=_int(-1), reason=_text(MAX_TEXT))),
+    "alive": (Alive, dict(run=_run)),
 }
-_FROM_TRAINER: Dict[str, _Layout[FromTrainer]] = {
-    "welcome": _Layout(Welcome, run=_run, job=_job, heartbeat_s=_seconds),
-    "refused": _Layout(Refused, reason=_text(MAX_TEXT), final=_bool),
-    "lease": _Layout(Lease, lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
-                     replacements=_samples, isolated=_bool),
-    "revoked": _Layout(Revoked, lease=_lease_id),
-    "alive": _Layout(Alive, run=_run),
-    "stop": _Layout(Stop, reason=_text(MAX_TEXT)),
+_FROM_TRAINER: _Table[FromTrainer] = {
+    "welcome": (Welcome, dict(run=_run, job=_job, heartbeat_s=_seconds)),
+    "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
+    "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
+                          replacements=_samples, isolated=_bool)),
+    "revoked": (Revoked, dict(lease=_lease_id)),
+    "alive": (Alive, dict(run=_run)),
+    "stop": (Stop, dict(reason=_text(MAX_TEXT))),
 }
-_FIELDS = {layout.make: (kind, [name for name, _ in layout.checks])
-           for table in (_FROM_WORKER, _FROM_TRAINER) for kind, layout in table.items()}
-
-
-def _plain(value: object) -> List[object]:
-    """The fields of a record, for msgpack, which asks here for every class that it does not know. Tuples, and so
-    Samples, are lists to it."""
-    if isinstance(value, (ArraySpec, Job)):
-        return [getattr(value, name) for name in value.__dataclass_fields__]
-    raise TypeError("%r cannot be part of a message" % (value,))
+_FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)
+           for kind, (make, checks) in table.items()}
 
 
 def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
     """The frames of ``message``: header bytes, then the buffers of Produced's arrays, not copied."""
     kind, names = _FIELDS[type(message)]
-    header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=_plain,
-                           use_bin_type=True, unicode_errors="surrogateescape")
+    header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=astuple,
+                           use_bin_type=True, unicode_errors="surrogateescape")     # astuple: for Job and its arrays
     if not isinstance(message, Produced):
         return [header]
     # some versions of numpy cannot export the buffer of an empty array
@@ -183,11 +162,8 @@ def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
 
 
 def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes mean to msgpack
-    """The value of a header.
-
-    When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it never frees the lists inside
-    (its pull request 671). So nothing is built here before it is certain that unpacking cannot fail.
-    """
+    """The value of a header. When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it
+    never frees the lists inside (its pull request 671). So nothing is built here until unpacking is sure to succeed."""
     size = len(header) or 1
     unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size)
     unpacker.feed(header)
@@ -204,7 +180,7 @@ def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes
     return msgpack.fallback.unpackb(header, **options)     # slower, but frees everything
 
 
-def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit_bytes: int, max_slow_bytes: int) -> T:
+def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int, max_slow_bytes: int) -> T:
     if not frames:
         raise ProtocolError("the message is empty")
     if len(frames[0]) > header_limit_bytes:
@@ -220,11 +196,11 @@ def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit
         raise VersionMismatch(version if type(version) is int else "?", PROTOCOL_VERSION)
     if kind not in table:
         raise ProtocolError("the message is of unknown kind %.40r" % kind)
-    layout = table[kind]
-    if len(fields) != len(layout.checks):
-        raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(layout.checks)))
+    make, checks = table[kind]
+    if len(fields) != len(checks):
+        raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(checks)))
     values: List[object] = []
-    for (name, check), value in zip(layout.checks, fields):
+    for (name, check), value in zip(checks.items(), fields):
         try:
             values.append(check(value))
         except ValueError as error:
@@ -235,16 +211,14 @@ def _decode(frames: Sequence[Buffer], table: Dict[str, _Layout[T]], header_limit
         values.insert(-1, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s has %d frames behind the header instead of none" % (kind, len(frames) - 1))
-    return layout.make(*values)
+    return make(*values)
 
 
 def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
                  replacements: Sequence[int] = ()) -> Tuple["np.ndarray", ...]:
     """The arrays of a received batch: read-only views [count, ...] of its frames, with dtypes and shapes from the job.
-
-    ``samples``, ``replacements``: the indices in the lease. Raises ProtocolError if the number or the length of the
-    frames does not fit the job, or if the batch does not account for every sample.
-    """
+    ``samples``, ``replacements``: the indices in the lease. Raises ProtocolError if number or length of the frames do
+    not fit the job, or if the batch does not account for every sample."""
     skipped = [skip.index for skip in produced.skipped]
     if skipped and (len(set(skipped)) != len(skipped) or not set(samples).union(replacements).issuperset(skipped)):
         raise ProtocolError("produced.skipped names samples that the lease does not have, or one of them twice")

@@ -1,8 +1,4 @@
-"""The messages between trainer and workers, as frozen values.
-
-``FromWorker`` and ``FromTrainer``, at the end, are the two directions. ``codec.py`` turns messages into ZeroMQ frames
-and back, and checks every field that it receives.
-"""
+"""The messages between trainer and workers, as frozen values. ``codec.py`` encodes them, decodes and checks them."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,39 +19,33 @@ def sendable(text: str, max_length: int = MAX_TEXT) -> str:
 
 
 def printable(text: str, lines: bool = False) -> str:
-    """``text`` from a peer, safe for a log or a terminal: characters that are not printable are escaped. ``lines``:
-    ends of lines and tabs stay."""
+    """``text`` from a peer, with all that is not printable escaped; ``lines``: except ends of lines and tabs."""
     return "".join(one if one.isprintable() or (lines and one in "\n\t")
                    else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 class Sample(NamedTuple):
-    """One example of a dataset: all that a worker needs to produce it."""
-
+    """One example of a dataset, as a worker needs it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
     index: int  # type: ignore[assignment]  # its number in the dataset; hides tuple.index
     path: str   # relative to the dataset's root, '/' between parts; the decimal number of a generated record
     label: int  # class number; 0 for a generated record, whose label is generated, too
 
 
-_sample_of = partial(tuple.__new__, Sample)
-
-
 def samples_of(rows: Iterable[Sequence[Any]]) -> Tuple[Sample, ...]:    # a list of fields has no narrower type
     """A Sample of each (index, path, label), four times as fast as the class's constructor: every lease has many."""
-    return tuple(map(_sample_of, rows))
+    return tuple(map(partial(tuple.__new__, Sample), rows))
 
 
 class Skipped(NamedTuple):
-    """A sample that is missing in a batch, and why."""
-
+    """A sample that is missing in a batch, and why. Example: ``[each.reason for each in batch.skipped]``."""
     index: int  # type: ignore[assignment]
     reason: str
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else."""
-
+    """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else.
+    Example: ``height, width = job.height_width``."""
     generator: str                  # numerical, image, augmented, or the user's module:function
     arrays: Tuple[ArraySpec, ...]   # inputs first, labels last
     batch_size: int                 # most samples in a step
@@ -68,14 +58,13 @@ class Job:
 
     @property
     def height_width(self) -> Tuple[int, int]:
-        """(height, width) of the images of this job."""
+        """(height, width) of the images."""
         return self.arrays[0].shape[0], self.arrays[0].shape[1]
 
 
 @dataclass(frozen=True)
 class Hello:
     """Asks for membership, and so for leases. Repeated until the trainer answers."""
-
     worker: str       # a name for people: 'host:4711/2'
     pid: int
     versions: str     # 'python 3.13.0, pillow 13.0.0, jpeg libjpeg-turbo 3.1.2'
@@ -86,7 +75,6 @@ class Hello:
 
 class Timings(NamedTuple):
     """How long the parts of a batch took on its worker. The rest of ``produce_s`` is the generator's own time."""
-
     storage_s: float = 0.0   # reading files
     decode_s: float = 0.0    # decoding and resizing
     augment_s: float = 0.0
@@ -96,7 +84,6 @@ class Timings(NamedTuple):
 @dataclass(frozen=True)
 class Produced:
     """The batch of one step: its samples in the lease's order, and those that could not be produced."""
-
     run: str
     lease: int
     position: int
@@ -110,7 +97,6 @@ class Produced:
 @dataclass(frozen=True)
 class Failed:
     """The step could not be produced, for a reason other than a bad sample."""
-
     run: str
     lease: int
     position: int
@@ -122,7 +108,6 @@ class Failed:
 @dataclass(frozen=True)
 class Returned:
     """The worker had not begun this lease when it was revoked: it has room for another one."""
-
     run: str
     lease: int
 
@@ -130,7 +115,6 @@ class Returned:
 @dataclass(frozen=True)
 class Leaving:
     """The worker takes no more leases, and gives back all that it holds, except the one that it works on."""
-
     run: str
     lease: int        # that it works on; -1: none
     reason: str
@@ -139,14 +123,12 @@ class Leaving:
 @dataclass(frozen=True)
 class Alive:
     """A sign of life, both ways. Sent every ``heartbeat_s``."""
-
     run: str
 
 
 @dataclass(frozen=True)
 class Welcome:
     """The answer to Hello: the run and its job. The worker forgets all leases that it held before."""
-
     run: str             # a fresh random id for every start of a trainer
     job: Job
     heartbeat_s: float
@@ -155,15 +137,13 @@ class Welcome:
 @dataclass(frozen=True)
 class Refused:
     """This worker gets no leases."""
-
     reason: str
     final: bool       # False: it may send Hello again
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right, and the task, to produce one position."""
-
+    """The right, and the task, to produce one position. Example: ``[sample.path for sample in lease.samples]``."""
     lease: int                       # its id, larger than all before
     position: int                    # in the stream
     epoch: int
@@ -175,16 +155,13 @@ class Lease:
 
 @dataclass(frozen=True)
 class Revoked:
-    """The lease is not needed any more, because another worker was faster. The worker answers with the batch if it has
-    begun it, else with ``Returned``."""
-
+    """Another worker was faster. The worker answers with the batch if it has begun it, else with ``Returned``."""
     lease: int
 
 
 @dataclass(frozen=True)
 class Stop:
     """The run is over."""
-
     reason: str
 
 

@@ -4,11 +4,12 @@ Only the trainer has the dataset: workers get the samples of a step with its lea
 """
 
 import hashlib
+import itertools
 import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -22,11 +23,7 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``.
-
-    ``scan_folder("photos/").split(0.2, seed=0)`` gives two of them.
-    """
-
+    """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
     root: str                              # absolute folder; '' for generated records
     classes: Tuple[str, ...]
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
@@ -43,7 +40,7 @@ class Dataset:
         return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
 
     def split(self, fraction: float, seed: int) -> "Splits":
-        """Divides the samples into two datasets, each in the same order of paths and numbered from 0.
+        """Two datasets, each in the same order of paths and numbered from 0: ``scan_folder("photos/").split(0.2, 0)``.
 
         ``fraction`` of every class, rounded, goes to validation. With a fraction above 0, a class of two samples or
         more has at least one in each part. The choice depends only on the labels in order, the fraction and the seed.
@@ -61,19 +58,14 @@ class Dataset:
                 wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
                 order = random_state("split", seed, number).permutation(len(members))
                 validates[members[order[:wanted]]] = True
-        return Splits(self._only(np.flatnonzero(~validates)), self._only(np.flatnonzero(validates)))
-
-    def _only(self, indices: "np.ndarray") -> "Dataset":
-        chosen = indices.tolist()
-        return Dataset(self.root, self.classes, tuple(self.paths[i] for i in chosen),
-                       tuple(self.labels[i] for i in chosen), ())
+        return Splits(*(Dataset(self.root, self.classes, tuple(itertools.compress(self.paths, part)),
+                                tuple(itertools.compress(self.labels, part)), ()) for part in (~validates, validates)))
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of classes, paths and labels. The dataset's folder has no influence."""
         digest = hashlib.blake2b(digest_size=8)
         for names in (self.classes, self.paths):
-            # no name contains a NUL, so it separates them
-            digest.update(os.fsencode("%d\0%s\0" % (len(names), "\0".join(names))))
+            digest.update(os.fsencode("%d\0%s\0" % (len(names), "\0".join(names))))     # no name contains a NUL
         digest.update(np.array(self.labels, "<i4").tobytes())
         return digest.hexdigest()
 
@@ -81,24 +73,20 @@ class Dataset:
         """A few lines for the user, to be shown before training starts."""
         if not self.root:
             return "%s generated records" % format(len(self), ",")
-        lines = ["%s: %s images in %s classes"
-                 % (printable_path(self.root), format(len(self), ","), format(len(self.classes), ","))]
-        counts = Counter(self.labels)
-        ranked = sorted(range(len(self.classes)), key=lambda number: -counts[number])
-        rows = [(printable_path(self.classes[number]), format(counts[number], ",")) for number in ranked]
+        lines = ["{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))]
+        rows = [(printable_path(self.classes[number]), format(count, ","))
+                for number, count in sorted(Counter(self.labels).items(), key=lambda item: (-item[1], item[0]))]
         if len(rows) > 10:
             rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
         width = max(len(name) for name, _ in rows)
         lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
         if self.left_out:
-            lines.append("left out: %s" % format(len(self.left_out), ","))
-            lines += ["  %s" % line for line in reasons_of(self.left_out)]
+            lines += ["left out: {:,}".format(len(self.left_out)), *map("  {}".format, reasons_of(self.left_out))]
         return "\n".join(lines)
 
 
 class Splits(NamedTuple):
     """The data of a run: what it trains on, and what it evaluates on after each epoch (by default nothing)."""
-
     training: Source
     validation: Source = Dataset("", (), (), (), ())
 
@@ -109,9 +97,7 @@ class Splits(NamedTuple):
 
 def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:
     """A line for each reason, the most frequent first, with its number and an example."""
-    first: Dict[str, str] = {}
-    for path, why in left_out:
-        first.setdefault(why, path)
+    first = {why: path for path, why in reversed(left_out)}
     return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", printable_path(first[why]))
             for why, count in Counter(why for _, why in left_out).most_common()]
 

@@ -3,8 +3,7 @@
     python -m stoker.pipeline.sources.sample_data sample-data [--count 2000] [--seed 0]
 
 Every picture is an aquarium with one big striped fish among plain ones, weed, bubbles and light. In ``positive/`` its
-stripes run across the body, in ``negative/`` along it. Nothing else depends on the class, and mirroring or another
-brightness does not change it. A small network learns the direction of stripes in a few epochs.
+stripes run across the body, in ``negative/`` along it; nothing else depends on the class.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import math
 import os
 import sys
 import tempfile
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -27,10 +26,8 @@ RECIPE = 1                    # increase it with every change of the pictures
 
 
 def picture(index: int, seed: int) -> "np.ndarray":
-    """Draw picture ``index`` of the set ``seed``: uint8 [height, width, 3], sides of 80 to 200 pixels.
-
-    Its class is ``CLASSES[index % 2]``. It depends on the arguments alone.
-    """
+    """Picture ``index`` of the set ``seed``, of class ``CLASSES[index % 2]``: uint8 [height, width, 3], sides of 80 to
+    200 pixels. It depends on the arguments alone."""
     random = random_state("sample-data", seed, index)
     width = random.randint(80, 201)
     height = random.randint(max(80, width * 5 // 8), min(200, width * 8 // 5) + 1)
@@ -56,8 +53,7 @@ class _Scene:
         self.random = random
         self.unit = float(min(width, height))
         self.x_end, self.y_end = width / self.unit, height / self.unit
-        # only float32 and Python's floats: twice as fast, and with numpy's scalars the types of results would depend on
-        # the version of numpy
+        # float32 and Python's floats only: with numpy's scalars, the types of results depend on numpy's version
         self.x = ((np.arange(width, dtype=np.float32) + 0.5) / self.unit)[None, :]
         self.y = ((np.arange(height, dtype=np.float32) + 0.5) / self.unit)[:, None]
         self.planes = np.empty((3, height, width), np.float32)  # one plane per colour: faster in numpy
@@ -74,16 +70,15 @@ class _Scene:
         for _ in range(2):
             x = random.uniform(-9.0, 9.0) * self.x + random.uniform(0.0, 6.3)
             y = random.uniform(-9.0, 9.0) * self.y
-            wave = np.sin(x) * np.cos(y) + np.cos(x) * np.sin(y)  # sin(x + y), without a sine for each pixel
-            self.planes += strength * wave
+            # sin(x + y), without a sine for each pixel
+            self.planes += strength * (np.sin(x) * np.cos(y) + np.cos(x) * np.sin(y))
 
     def weed(self) -> None:
         """One swaying blade that grows from the bottom."""
         random = self.random
         colour = _colour(random.uniform(0.2, 0.45), random.uniform(0.4, 0.9), random.uniform(0.2, 0.6))
         x, top = random.uniform(0.0, self.x_end), self.y_end * random.uniform(0.3, 0.8)
-        rows = slice(max(0, int(top * self.unit)), None)
-        columns = self._span(x, 0.1, self.x.shape[1])
+        rows, columns = slice(max(0, int(top * self.unit)), None), self._span(x, 0.1, self.x.shape[1])
         y = self.y[rows]
         middle = x + random.uniform(0.01, 0.05) * np.sin(random.uniform(4.0, 12.0) * y + random.uniform(0.0, 6.3))
         half_width = random.uniform(0.015, 0.04) * np.sqrt(np.clip((y - top) / (self.y_end - top), 0.0, 1.0))
@@ -151,76 +146,40 @@ def _rgb(red: float, green: float, blue: float) -> Any:
 def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
     """Draws the set of ``count`` pictures of ``seed`` into ``folder``; False if it is there already.
 
-    The set appears complete or not at all. Raises ConfigError if the folder has other contents, which stay as they are.
+    The set appears complete or not at all. Raises ConfigError if the folder has other contents, else OSError.
     """
     if count < 2:
         raise ConfigError("count must be at least 2, one picture for each class, not %r" % count)
-    folder = os.path.abspath(folder)
-    wanted = {"recipe": RECIPE, "count": count, "seed": seed}
-    if _present(folder, wanted):
+    folder, wanted = os.path.abspath(folder), {"recipe": RECIPE, "count": count, "seed": seed}
+    if os.path.lexists(folder) and os.listdir(folder):
+        try:
+            with open(os.path.join(folder, MARKER)) as marker:
+                found = json.load(marker)
+        except (OSError, ValueError) as error:
+            raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
+        if found != wanted:
+            raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
+                              % (folder, found, wanted))
         return False
     try:
         from PIL import Image
     except ImportError as error:
         raise ConfigError("%s does not have Pillow, which writes the pictures (%s): pip install pillow"
                           % (sys.executable, error)) from error
-    parent = os.path.dirname(folder)
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sample-data-", dir=parent) as private:
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sample-data-", dir=os.path.dirname(folder)) as private:
         unfinished = os.path.join(private, "set")   # a folder below, because only this user can open ``private``
         for name in CLASSES:
             os.makedirs(os.path.join(unfinished, name))
-        for index in _with_progress(count):
+        if sys.stderr.isatty():
+            sys.stderr.write("drawing %d pictures, which takes some seconds\n" % count)
+        for index in range(count):
             path = os.path.join(unfinished, CLASSES[index % 2], "%06d.jpg" % index)
             Image.fromarray(picture(index, seed)).save(path, quality=88)
         with open(os.path.join(unfinished, MARKER), "w") as marker:
             json.dump(wanted, marker)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not _present(folder, wanted):  # another process has made the same set meanwhile
-                raise
+        os.rename(unfinished, folder)               # fails if another process has made a set there meanwhile
     return True
-
-
-def _present(folder: str, wanted: Any) -> bool:
-    """Whether the wanted set is in ``folder``. Raises ConfigError if anything else is."""
-    if not os.path.lexists(folder):
-        return False
-    if not os.path.isdir(folder):
-        raise ConfigError("%s is not a folder: name one that does not exist yet" % folder)
-    if not os.listdir(folder):
-        return False
-    try:
-        with open(os.path.join(folder, MARKER)) as marker:
-            found = json.load(marker)
-    except (OSError, ValueError) as error:
-        raise ConfigError("%s holds other files, which stay as they are: name a folder that is empty or does not exist "
-                          "yet" % folder) from error
-    if found != wanted:
-        raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
-                          % (folder, _named(found), _named(wanted)))
-    pictures = sum(len(names) for name in CLASSES for _, _, names in os.walk(os.path.join(folder, name)))
-    if pictures != wanted["count"]:
-        raise ConfigError("%s should hold %d pictures and holds %d: remove it and run this again"
-                          % (folder, wanted["count"], pictures))
-    return True
-
-
-def _named(marker: Any) -> str:
-    if not isinstance(marker, dict):
-        return repr(marker)
-    return ", ".join("%s %s" % item for item in sorted(marker.items()))
-
-
-def _with_progress(count: int) -> Iterator[int]:
-    """0 to ``count`` - 1, with a counter on stderr if that is a terminal."""
-    for index in range(count):
-        if sys.stderr.isatty() and index % 50 == 0:
-            sys.stderr.write("\rdrawing picture %d of %d" % (index, count))
-        yield index
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -233,12 +192,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     try:
         drawn = write(options.folder, options.count, options.seed)
-    except StokerError as error:
-        sys.stderr.write("error: %s\n" % error)
-        return error.exit_code
-    except OSError as error:
-        sys.stderr.write("error: cannot make %s: %s: %s\n" % (options.folder, error.filename, error.strerror))
-        return 1
+    except (StokerError, OSError) as error:
+        sys.stderr.write("error: %s was not made: %s\n" % (options.folder, error))
+        return getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted: %s was not made\n" % options.folder)
         return 130

@@ -1,8 +1,7 @@
 """A dataset's files in a folder of this host: find the file of a sample, read it, and never leave the data folder.
 
 The content of a batch depends on nothing but the job. So BadFile means that the *file* is bad: now, later and on every
-host. A problem of this host or this moment (no file handles left, a failing disk, no memory) is raised as it is: the
-step fails and is tried again, perhaps by another worker.
+host. Any other problem (no file handles left, a failing disk, no memory) is raised as it is: the step is tried again.
 """
 
 import errno
@@ -17,25 +16,18 @@ from typing import NamedTuple, Optional, Sequence, Tuple, Union
 from stoker.pipeline.errors import ConfigError, ProtocolError
 
 #: Errors of the operating system that mean a bad path, on any host and at any time.
-_BAD_PATH = {
-    errno.ENOENT: "no such file",
-    errno.ENOTDIR: "a part of the path is no directory",
-    errno.EISDIR: "is a directory",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-    errno.ELOOP: "too many levels of symbolic links",
-    errno.ENAMETOOLONG: "name too long",
-}
-#: The largest file that is read; the largest picture that PIL decodes takes less, even uncompressed.
-MAX_FILE_BYTES = 1 << 30
+_BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
+             errno.EISDIR: "is a directory", errno.EACCES: "permission denied", errno.EPERM: "operation not permitted",
+             errno.ELOOP: "too many levels of symbolic links", errno.ENAMETOOLONG: "name too long"}
+MAX_FILE_BYTES = 1 << 30    # the largest picture that PIL decodes takes less, even uncompressed
 MAX_REASON_CHARS = 200
-#: A file changed in the last seconds may change again without getting other times.
-_RACY_S = 2.0
+_RACY_S = 2.0               # a file changed in the last seconds may change again without getting other times
 
 
 class BadFile(Exception):
     """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line. It has no
-    path, address or decoder's state in it: the same file gives the same reason on every host."""
+    path, address or decoder's state in it: the same file gives the same reason on every host. Example:
+    ``raise stoker.BadFile("not a picture", "it has no header")``."""
 
     def __init__(self, kind: str, fact: str = "") -> None:
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
@@ -48,7 +40,6 @@ class SamplePath(NamedTuple):
     ``path`` is bytes: on Python 3.6 under ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is
     the folder that the file must be in when it is read; None if links may lead out of it.
     """
-
     path: bytes
     root: Optional[bytes] = None
 
@@ -57,32 +48,31 @@ class SamplePath(NamedTuple):
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
-    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``.
+    """The file of the sample ``path`` ('/' between its parts) in the folder ``root``. Example:
+    ``stoker.resolve(job.data_root, sample.path, job.follow_links)``.
 
-    Links within the root are always followed, links that lead out of it only with ``follow_links``, the job's option.
-    Names that are not UTF-8 come as surrogate escapes (PEP 383).
+    Links may lead out of the root only with ``follow_links``. Names that are not UTF-8 come as surrogate escapes.
 
     Raises ProtocolError if ``path`` is empty, absolute, has a '..' or is not a file name: a worker opens only files
-    below its data folder, whatever a lease says. Raises ConfigError if this host has no such root, or every file in it
-    would count as missing.
+    below its data folder, whatever a lease says. Raises ConfigError if this host has no such root.
     """
-    if not path or path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % (path,))
     try:
         folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise ProtocolError("a lease names the file %r under %r: that is not a file name" % (path, root)) from error
+    except UnicodeEncodeError:
+        name = b""
+    if not name or name.startswith(b"/") or b".." in name.split(b"/") or b"\0" in name:
+        raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % path)
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or say where it "
-                          "is with the worker's --data" % (root, socket.gethostname()))
+        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
+                          "the worker's --data" % (root, socket.gethostname()))
     return SamplePath(os.path.join(folder, name), None if follow_links else folder)
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
-    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``: every file would count
-    as missing."""
+    """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``. Example:
+    ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
-        raise ConfigError("%s on %s is not the dataset's folder: of %d files that should be there, such as %r, none "
+        raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
                           "exists; name the right folder with the worker's --data"
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
@@ -96,18 +86,13 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "")
-        if not stat.S_ISREG(status.st_mode):
-            raise BadFile("not a regular file")  # opening a pipe would wait for ever, a device may do anything
+        _check_regular(os.stat(path))       # a device may do anything when it is opened
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
         try:
             if isinstance(path, SamplePath) and not is_within_root(path, fd):
                 raise BadFile("a link that leads out of the data folder")
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise BadFile("not a regular file")
+            _check_regular(status)
             if status.st_size > MAX_FILE_BYTES:
                 raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
@@ -124,6 +109,13 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
         raise BadFile(type(error).__name__, _BAD_PATH[error.errno]) from error
 
 
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "")
+    if not stat.S_ISREG(status.st_mode):
+        raise BadFile("not a regular file")
+
+
 def _version(status: os.stat_result) -> Tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -136,9 +128,8 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
         real = os.path.realpath(path.path)
-    if real.startswith(_real(path.root)):
-        return True
-    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
+    if not real.startswith(_real(path.root)):
+        _real.cache_clear()             # the root may be a link itself, which leads to another folder by now
     return real.startswith(_real(path.root))
 
 

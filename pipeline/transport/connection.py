@@ -23,9 +23,7 @@ class Connection(Socket):
     broke is dropped. Raises ConfigError if ``connect`` is not an address.
 
     Two threads may use it. Each holds ``lock`` for all calls except ``wait``. A thread that sent must call ``receive``
-    until it returns None before it releases the lock: a send may consume the signal that a message arrived, and the
-    thread that waits would miss the message.
-    """
+    until it returns None before it releases the lock: see ``Socket._has_input``."""
 
     def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None) -> None:
         super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None)
@@ -53,7 +51,7 @@ class Connection(Socket):
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)
             set_option(zmq.CURVE_SECRETKEY, self._keys.secret)
         try:
-            self._socket.setsockopt(zmq.IPV6, int("[" in self._address))
+            set_option(zmq.IPV6, int("[" in self._address))
             self._socket.connect(self._address)
         except zmq.ZMQError as error:
             self.close(0)
@@ -96,8 +94,4 @@ class Connection(Socket):
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: there is no connection at the moment."""
-        try:
-            self._send(frames)
-        except zmq.Again:
-            return False
-        return True
+        return self._send(frames)

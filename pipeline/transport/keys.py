@@ -3,8 +3,8 @@
     DIR/trainer.key_secret, DIR/trainer.key                         the trainer's; DIR itself never leaves its host
     DIR/workers/NAME/worker.key_secret, worker.key, trainer.key     a worker's; only this folder goes to its host
 
-A worker recognizes its trainer by ``trainer.key``; the trainer lets in every key that has a folder in ``DIR/workers``.
-The files are ZeroMQ's certificates (zmq.auth).
+A worker knows its trainer by ``trainer.key``; the trainer lets in every key that has a folder in ``DIR/workers``. The
+files are ZeroMQ's certificates (zmq.auth).
 """
 
 import argparse
@@ -21,8 +21,7 @@ from zmq import auth
 from stoker.pipeline.errors import ConfigError
 
 TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key_secret"
-WORKER, WORKER_PUBLIC, WORKER_SECRET = "worker", "worker.key", "worker.key_secret"
-WORKERS = "workers"
+WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
 LOCAL = "STOKER_LOCAL_KEYS"     # environment variable: the keys of the trainer's own worker processes
 FAST_SINCE = (27, 3)            # older pyzmq wheels contain a libsodium that was compiled without -O2
 _KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")   # 32 bytes as Z85 text
@@ -30,7 +29,6 @@ _KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")   # 32 bytes as
 
 class WorkerKeys(NamedTuple):
     """The public key of the worker's trainer, and its own pair. Z85 text of 40 bytes each."""
-
     trainer: bytes
     public: bytes
     secret: bytes
@@ -41,7 +39,6 @@ class WorkerKeys(NamedTuple):
 
 class TrainerKeys(NamedTuple):
     """The trainer's pair, and the names of the workers that it lets in by their public keys. Z85 text of 40 bytes."""
-
     public: bytes
     secret: bytes
     workers: Dict[bytes, str]
@@ -53,22 +50,21 @@ class TrainerKeys(NamedTuple):
 def load_trainer(folder: str) -> TrainerKeys:
     """The keys in the trainer's ``folder``, as they are now. Raises ConfigError."""
     _check_library()
-    if not os.path.exists(os.path.join(folder, TRAINER_SECRET)):
-        if _is_worker_folder(folder):
+    if not _holds(folder, TRAINER_SECRET):
+        if _holds(folder, WORKER_SECRET):
             raise ConfigError("keys: %r is the folder of a worker: the trainer needs the one that contains %s"
                               % (folder, TRAINER_SECRET))
         raise ConfigError("keys: there is no %s in %r: make the keys with: stoker-keys %s"
                           % (TRAINER_SECRET, folder, folder))
-    public, secret = _load(os.path.join(folder, TRAINER_SECRET))
-    return TrainerKeys(public, secret, {_load(os.path.join(folder, WORKERS, name, WORKER_PUBLIC))[0]: name
-                                        for name in worker_names(folder)})
+    return TrainerKeys(*_load(os.path.join(folder, TRAINER_SECRET)), {
+        _load(os.path.join(folder, WORKERS, name, WORKER_PUBLIC))[0]: name for name in worker_names(folder)})
 
 
 def load_worker(folder: str) -> WorkerKeys:
     """The keys in a worker's ``folder``. Raises ConfigError."""
     _check_library()
-    if not _is_worker_folder(folder):
-        if os.path.exists(os.path.join(folder, TRAINER_SECRET)):
+    if not _holds(folder, WORKER_SECRET):
+        if _holds(folder, TRAINER_SECRET):
             own = ", ".join(os.path.join(folder, WORKERS, name) for name in worker_names(folder))
             raise ConfigError("keys: %r is the trainer's folder, whose secrets a worker must not have: use one of %s"
                               % (folder, own or "those that stoker-keys makes"))
@@ -126,15 +122,13 @@ def advice() -> str:
 
 
 def make(folder: str, names: Sequence[str] = ()) -> List[str]:
-    """Makes the keys that are missing, and changes none that exist; returns the paths of the new ones.
-
-    ``names``: the workers; if empty, the worker 'worker', unless there are workers already. Raises ConfigError.
-    """
+    """Makes the keys that are missing, and changes none that exist; returns the paths of the new ones. ``names``: the
+    workers; if empty, the worker 'worker', unless there are workers already. Raises ConfigError."""
     _check_library()
     for name in names:
         if not re.match(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$", name):
             raise ConfigError("a worker's name consists of letters, digits, '_', '-' and '.', not %r" % name)
-    if _is_worker_folder(folder):
+    if _holds(folder, WORKER_SECRET):
         raise ConfigError("%r is the folder of a worker: choose another one for the trainer's keys" % folder)
     made = []
     mask = os.umask(0o077)        # other users must not be able to read a key at any moment
@@ -142,7 +136,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
         os.makedirs(os.path.join(folder, WORKERS), exist_ok=True)
         # each is made beside its final place, because the workers' folder may be on another file system
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as new:
-            if not os.path.exists(os.path.join(folder, TRAINER_SECRET)):
+            if not _holds(folder, TRAINER_SECRET):
                 auth.create_certificates(new, TRAINER)
                 for file in (TRAINER_PUBLIC, TRAINER_SECRET):     # the secret last: if it exists, all is there
                     os.rename(os.path.join(new, file), os.path.join(folder, file))
@@ -167,8 +161,8 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     return made
 
 
-def _is_worker_folder(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, WORKER_SECRET))
+def _holds(folder: str, name: str) -> bool:
+    return os.path.exists(os.path.join(folder, name))
 
 
 def _check_library() -> None:
@@ -193,13 +187,11 @@ def _load(path: str) -> Tuple[bytes, bytes]:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="stoker-keys", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Makes the keys of a trainer and of its workers. With keys, the trainer lets in only these\n"
-                    "workers, and everything that travels is encrypted. Existing keys are not changed: run it\n"
-                    "again to add workers.",
-        epilog="example, on the trainer's host:  stoker-keys keys alpha beta\n"
-               "It prints the commands of the trainer and of the workers with these keys. Many workers may share a\n"
-               "name. To lock one out, remove keys/workers/NAME and restart the trainer.")
+        prog="stoker-keys",
+        description="Makes the keys of a trainer and its workers, and prints the commands that use them. With keys, "
+                    "the trainer lets in only these workers, and all traffic is encrypted. Existing keys are not "
+                    "changed: run it again to add workers. Many workers may share a name.",
+        epilog="To lock a worker out, remove DIR/workers/NAME and restart the trainer.")
     parser.add_argument("folder", metavar="DIR", help="the folder for the keys")
     parser.add_argument("names", metavar="NAME", nargs="*", help="a worker, or a group of workers (default: worker)")
     args = parser.parse_args(argv)
@@ -214,11 +206,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not made:
         print("nothing to make: %s has the keys of the trainer and of %s" % (args.folder, ", ".join(names)))
     is_installed = os.path.basename(sys.argv[0]) == "stoker-keys"      # and so are the other two commands
-    print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s"
-          % ("stoker-train" if is_installed else "python -m trainer", args.folder))
+    trainer, worker = ("stoker-train", "stoker-worker") if is_installed else ("python -m trainer", "python -m workers")
+    print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, args.folder))
     for name in args.names or names:
-        print("a worker:     %s --connect tcp://HOST:5555 --keys %s"
-              % ("stoker-worker" if is_installed else "python -m workers", os.path.join(args.folder, WORKERS, name)))
+        print("a worker:     %s --connect tcp://HOST:5555 --keys %s/%s/%s" % (worker, args.folder, WORKERS, name))
     print("Copy only a worker's own folder to its host, over a channel that you trust.")
     return 0
 

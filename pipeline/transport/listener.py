@@ -1,11 +1,11 @@
 """The trainer's end of the wire: one ROUTER socket. It never waits for a peer, and bounds what it holds for each.
 
-With keys (CURVE), a worker checks the trainer's key and the trainer checks the worker's: for every connection libzmq
-asks a ZAP handler (ZeroMQ RFC 27), which the Listener is.
+With keys (CURVE), both sides check each other's key. libzmq asks the Listener, a ZAP handler (ZeroMQ RFC 27), whether
+it knows the key of a worker.
 """
 
 import errno
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import zmq
 from zmq.utils import z85
@@ -18,41 +18,30 @@ from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TI
 from stoker.pipeline.transport.tcp import TcpConnections
 
 MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
-MAX_SKIPPED_FRAMES = 10000   # that one call of ``receive`` drops of a longer message
+MAX_DROPPED = 10000          # messages, and frames of messages with more frames, that one call of ``receive`` drops
 EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
-EVENTS = (zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-          | HANDSHAKE_FAILED)
-
-
-class Incident(NamedTuple):
-    """A connection that was refused or cut off."""
-
-    kind: str   # "key": unknown; "handshake": it failed; "silent": closed before the handshake; "memory": over its
-                # quota; "connections": one too many
-    host: str
+HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
 class Listener(Socket):
     """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
-
-    ``incidents``: what happened since the caller last emptied the list.
-    """
+    ``incidents``: (kind, host) of connections that were refused or cut off since the caller last emptied the list; the
+    kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
     def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None) -> None:
         super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
-        self.incidents: List[Incident] = []
+        self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
         self._has_just_failed = False    # the next connection that closes is the one whose handshake failed
         self._handshakes = 0             # connections that have not finished theirs
-        self._open_socket(EVENTS)
+        self._open_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | HANDSHAKE_ENDED)
         set_option = self._socket.setsockopt
         set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
         set_option(zmq.RCVHWM, 64)            # messages of one peer that wait here; the others wait in TCP's buffers
-        # No ZMTP heartbeats here: libzmq 4.3.4 aborts the process when one is due on a connection that ended while
-        # RCVHWM held it up (its issue 4767 is similar), so any peer could end the trainer. The kernel finds dead hosts
-        # instead. Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
+        # Instead of ZMTP heartbeats, with which any peer could make libzmq 4.3.4 abort the process (its issue 4767 is
+        # similar). Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
         for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_TIMEOUT_S) // 2),
                               (zmq.TCP_KEEPALIVE_INTVL, 1), (zmq.TCP_KEEPALIVE_CNT, int(PEER_TIMEOUT_S) // 2),
                               (zmq.TCP_MAXRT, int(PEER_TIMEOUT_S * 1000))):
@@ -67,7 +56,7 @@ class Listener(Socket):
             set_option(zmq.ZAP_DOMAIN, b"stoker")
             set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer no peer is let in
         try:
-            self._socket.setsockopt(zmq.IPV6, int("[" in bind))
+            set_option(zmq.IPV6, int("[" in bind))
             self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq does not resolve names here
         except zmq.ZMQError as error:
             self.close(0)
@@ -88,31 +77,25 @@ class Listener(Socket):
         returned None: messages that still wait count as pending."""
         self._answer_key_requests()
         self._read_events()
-        self.incidents += [Incident("memory", host) for host in self._quota.check(now)]
+        self.incidents += [("memory", host) for host in self._quota.check(now)]
 
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
-        """(peer, frames as flat memoryviews), or None if no message waits."""
-        while True:
+        """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
+        for _ in range(MAX_DROPPED):
             try:
-                if self._is_skipping and not self._skip():
-                    return None
                 parts = [self._socket.recv(NOBLOCK, copy=False)]
             except zmq.Again:
                 return None
+            if self._is_skipping:
+                self._is_skipping = parts[0].more
+                continue
             while parts[-1].more and len(parts) <= MAX_FRAMES + 1:
                 parts.append(self._socket.recv(NOBLOCK, copy=False))
             self._is_skipping = parts[-1].more
             peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
             if self._is_accepted(parts[-1], peer, frames):
                 return peer, frames
-
-    def _skip(self) -> bool:
-        """Drops the rest of a message that is too long. False: there is more of it."""
-        for _ in range(MAX_SKIPPED_FRAMES):
-            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
-                self._is_skipping = False
-                return True
-        return False
+        return None
 
     def _is_accepted(self, last: Any, peer: bytes, frames: List[memoryview]) -> bool:   # Any: untyped options
         """Counts a message as delivered; returns whether it may be read. ``last``: its last part, which knows its
@@ -127,13 +110,7 @@ class Listener(Socket):
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: the peer is gone, or does not read."""
-        try:
-            self._send([peer] + list(frames))
-        except zmq.ZMQError as error:
-            if error.errno in (errno.EHOSTUNREACH, errno.EAGAIN):
-                return False
-            raise
-        return True
+        return self._send([peer, *frames])
 
     def admit(self, peer: bytes, capacity: int) -> None:
         """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
@@ -146,35 +123,33 @@ class Listener(Socket):
     def _read_events(self) -> None:
         """Tells the quota which connections opened and closed; notes those that ended before their handshake."""
         for event, value in self._events():
-            if event & (HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED):   # of which one, libzmq does not say; but it
-                self._handshakes = max(0, self._handshakes - 1)              # closes one that failed next
+            if event & HANDSHAKE_ENDED:          # libzmq does not say of which one; it closes one that failed next
+                self._handshakes = max(0, self._handshakes - 1)
                 self._has_just_failed = bool(event & HANDSHAKE_FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
             elif event == zmq.EVENT_ACCEPTED:
                 refused_host = self._quota.accepted(value)
                 if refused_host:
-                    self.incidents.append(Incident("connections", refused_host))
+                    self.incidents.append(("connections", refused_host))
                 else:
                     self._handshakes += 1
             else:
                 host = self._quota.closed(value)
                 if host and self._has_just_failed:
-                    self.incidents.append(Incident("handshake", host))
+                    self.incidents.append(("handshake", host))
                 elif host and self._handshakes:      # it never spoke ZMTP, so there is no handshake that could fail
                     self._handshakes -= 1
-                    self.incidents.append(Incident("silent", host))
+                    self.incidents.append(("silent", host))
                 self._has_just_failed = False
 
     def _answer_key_requests(self) -> None:
         """Tells libzmq which keys are known, in the format of RFC 27."""
         while self._keys is not None:
             try:
-                request = self._zap.recv_multipart(zmq.NOBLOCK)
+                _, request, _, host, _, mechanism, *credentials = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            is_known = (len(request) == 7 and request[0] == b"1.0" and request[5] == b"CURVE"
-                        and len(request[6]) == 32 and z85.encode(request[6]) in self._keys.workers)
+            is_known = mechanism == b"CURVE" and z85.encode(credentials[0]) in self._keys.workers
             if not is_known:
-                host = request[3].decode("ascii", "replace") if len(request) > 3 else "?"
-                self.incidents.append(Incident("key", host))
-            self._zap.send_multipart([b"1.0", request[1] if len(request) > 1 else b"", b"200" if is_known else b"400",
-                                      b"OK" if is_known else b"unknown key", b"", b""])
+                self.incidents.append(("key", host.decode("ascii", "replace")))
+            status, text = (b"200", b"OK") if is_known else (b"400", b"unknown key")
+            self._zap.send_multipart([b"1.0", request, status, text, b"", b""])

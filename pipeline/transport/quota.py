@@ -1,10 +1,8 @@
-"""Limits the bytes that each peer may have on their way to the trainer, because libzmq does not.
+"""Limits the bytes that each peer may have on their way to the trainer. Pure: ``tcp.py`` asks the kernel.
 
 libzmq hands over whole messages only: the frames of a message that never ends pile up in its memory without limit. So
 ``ByteQuota`` compares the bytes that the kernel received on a connection with the bytes of the messages that libzmq
 handed over from it. It disconnects the peer when the difference is more than a correct worker can cause.
-
-Here are the decisions; the kernel is asked by ``tcp.py``.
 """
 
 from typing import Dict, List, NamedTuple, Optional
@@ -22,7 +20,6 @@ EXTRA_SEGMENTS = 1000           # ... so many may be shorter: each segment may o
 
 class Limits(NamedTuple):
     """The sizes that follow from a job."""
-
     frame_bytes: int    # the largest frame: header or array
     batch_bytes: int    # the largest message: a header and all arrays of a batch
     steps: int          # most steps that are leased or buffered at once
@@ -55,14 +52,12 @@ class ByteQuota:
         return self._next_check_s if self._connections else float("inf")
 
     def accepted(self, fd: int) -> str:
-        """libzmq accepted a connection. Returns '', or the peer's host if this is one connection too many: it is
-        disconnected."""
+        """libzmq accepted a connection. Returns '', or the peer's host if it was one too many and is disconnected."""
         self.closed(fd)
         address = self._tcp.address(fd)
         if address is None:          # it ended already, and the descriptor may belong to another file
             return ""
-        connection = _Connection(fd, address, self._limits.batch_bytes + HEADROOM_BYTES)
-        self._connections[fd] = connection
+        connection = self._connections[fd] = _Connection(fd, address, self._limits.batch_bytes + HEADROOM_BYTES)
         if len(self._connections) <= self._tcp.max_connections:
             return ""
         self._shut(connection)
@@ -135,8 +130,7 @@ class ByteQuota:
         return [str(connection.address[0]) for connection in offenders]
 
     def _over_the_total(self) -> List[_Connection]:
-        """The connections that must end until all others together are within the total limit: strangers first, then
-        the members with the most bytes."""
+        """The connections that must end for the total limit: strangers, then members; those with most bytes first."""
         connections = list(self._connections.values())
         members = sum(connection.is_member for connection in connections)
         batches = 2 * self._limits.steps + members         # a step may have two leases

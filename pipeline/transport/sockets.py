@@ -1,14 +1,15 @@
-"""What both ends of the wire share: a ZeroMQ socket with its own poll over file descriptors, and a pipe that wakes it.
+"""The base of both ends of the wire: a ZeroMQ socket with its own poll over file descriptors, and a pipe that wakes it.
 
-A peer is known by the routing id that ZeroMQ gave to its connection, never by a name that it chose. So a new connection
-is a new worker, and no peer can send in the name of another. A dead peer is noticed in two ways: the kernel closes the
-connection of a dead process at once; the connection of a dead host ends after ``PEER_TIMEOUT_S``, or when TCP gives up
-(the worker's end uses ZMTP heartbeats). After either, ``send`` to that peer returns False.
+A peer is the routing id that ZeroMQ gave to its connection, so no peer can send in the name of another. The kernel
+closes the connection of a dead process at once; that of a dead host ends after ``PEER_TIMEOUT_S``, or when TCP gives up
+(the worker's end uses ZMTP heartbeats). From then on ``send`` to that peer returns False.
 """
 
+import errno
 import os
 import select
 import struct
+from contextlib import suppress
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import zmq
@@ -35,10 +36,8 @@ class Waker:
 
     def wake(self) -> None:
         """Safe from any thread and from signal handlers; does nothing once closed."""
-        try:
+        with suppress(OSError):     # the pipe is full, so the poll returns anyway; or it is closed
             os.write(self._write_fd, b"w")
-        except OSError:  # the pipe is full, so the poll returns anyway; or it is closed
-            pass
 
     def fileno(self) -> int:
         """The end to poll."""
@@ -46,10 +45,8 @@ class Waker:
 
     def clear(self) -> None:
         """Takes back the wakes so far; after thousands of them some are left, and the next ``wait`` returns at once."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self._read_fd, 4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Closes both ends. A second call does no harm."""
@@ -85,7 +82,7 @@ class Socket:
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # with a limit libzmq's own thread would wait here
         self._monitor.connect(endpoint)
         self._watched: List[Any] = []
-        self._poller = select.poll()
+        self._poller = select.poll()                        # costs a third of zmq.Poller
         self._poller.register(self._waker.fileno(), select.POLLIN)
         self._watch(self._socket)
         self._watch(self._monitor)
@@ -102,7 +99,6 @@ class Socket:
 
     def wait(self, timeout_s: float) -> None:
         """Returns when a message waits, the waker was used, a connection changed, or the time is over."""
-        # this costs a third of zmq.Poller
         ready = self._poller.poll(0 if self._has_input() else max(0, int(timeout_s * 1000 + 0.999)))
         if (self._waker.fileno(), select.POLLIN) in ready:
             self._waker.clear()
@@ -112,11 +108,18 @@ class Socket:
         while _can_be_read(self._monitor):      # this costs a third of a zmq.Again
             yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
 
-    def _send(self, frames: Sequence[Buffer]) -> None:
+    def _send(self, frames: Sequence[Buffer]) -> bool:
+        """Sends a message without waiting. False: there is no connection, or the peer does not read."""
         copy = all(len(frame) < COPY_BELOW_BYTES for frame in frames)
-        for frame in frames[:-1]:
-            self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
-        self._socket.send(frames[-1], NOBLOCK, copy=copy)
+        try:
+            for frame in frames[:-1]:
+                self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
+            self._socket.send(frames[-1], NOBLOCK, copy=copy)
+        except zmq.ZMQError as error:
+            if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
+                raise
+            return False
+        return True
 
     def _close_socket(self, linger: Optional[int] = None) -> None:
         self._socket.disable_monitor()

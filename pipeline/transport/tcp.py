@@ -1,19 +1,18 @@
 """What the kernel tells about libzmq's TCP connections, and how to reset one: the part of the quota that is not pure.
 
-Connections are named by libzmq's own file descriptors. They are never closed here, so that they close when libzmq
-closes them; by then the number may belong to another file, so every call checks what it is.
+Connections are named by libzmq's own file descriptors, which only libzmq closes. After that the number may belong to
+another file, so every call checks what it is.
 """
 
 import resource
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, Optional, Tuple
 
 MAX_CONNECTIONS = 4096      # at once; fewer where the process may have few files open
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)    # SO_LINGER: a peer in the middle of a long send would wait otherwise
-RECEIVED_BYTES_OFFSET, SEGMENTS_OFFSET, TCP_INFO_BYTES = 128, 152, 156     # in Linux's struct tcp_info, from 4.6 on
-
+TCP_INFO = struct.Struct("=128xQ16xI")      # in Linux's struct tcp_info, from 4.6 on: received bytes, data segments
 Address = Tuple[Any, ...]   # as socket.getpeername gives it: (host, port) of IPv4, four fields of IPv6
 
 
@@ -23,8 +22,7 @@ class TcpConnections:
     def __init__(self, port: int) -> None:
         self._port = port
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.max_connections = (MAX_CONNECTIONS if files == resource.RLIM_INFINITY
-                                else min(MAX_CONNECTIONS, files // 2))
+        self.max_connections = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 2)
 
     def address(self, fd: int) -> Optional[Address]:
         """The peer's address; None if ``fd`` is not, or no longer, a connection to our port."""
@@ -39,25 +37,19 @@ class TcpConnections:
         try:                                         # without _borrowed, which costs more than the system call
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
             try:
-                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
             finally:
                 connection.detach()
         except (OSError, AttributeError):            # closed by now; or not Linux
             return None
-        if len(info) < TCP_INFO_BYTES:               # a kernel before 4.6
-            return None
-        return (struct.unpack_from("=Q", info, RECEIVED_BYTES_OFFSET)[0],
-                struct.unpack_from("=I", info, SEGMENTS_OFFSET)[0])
+        return TCP_INFO.unpack(info) if len(info) == TCP_INFO.size else None     # shorter: a kernel before 4.6
 
     def reset(self, fd: int, address: Address) -> None:
         """Ends the connection with ``address``, unless ``fd`` is another one by now."""
         if self.address(fd) == address:
-            try:
-                with _borrowed(fd) as connection:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-                    connection.shutdown(socket.SHUT_RDWR)
-            except OSError:                          # the peer closed it first
-                pass
+            with suppress(OSError), _borrowed(fd) as connection:     # an error: the peer closed it first
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def test_worker_paused(project, undisturbed):
     assert project.audit() == undisturbed
 
 
-def test_everybody_paused(project, undisturbed):
+def test_all_paused(project, undisturbed):
     """docker pause of trainer and workers for ten seconds"""
     project.up("-d")
     project.wait_for_steps(50)

@@ -8,7 +8,6 @@ import select
 import shutil
 import socket
 import struct
-import threading
 import time
 from contextlib import contextmanager
 
@@ -19,12 +18,13 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import Alive, Hello
 from stoker.pipeline.transport import keys, tcp
-from stoker.pipeline.transport.listener import Incident, Listener
+from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
 from tests.support.processes import (command_line, consumer_program, free_port, opened, wait_for, worker_pids,
                                      workers_program)
+from tests.support.relay import Relay
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictures: 15 steps an epoch
 SLOW = "user_generators:slow"
@@ -55,7 +55,7 @@ def test_a_run_with_keys_equals_one_without(reference, pictures, tmp_path, folde
                 **OPTIONS) as run, workers_program(run.stream.address, "--keys", str(folder / "workers" / "alpha"),
                                                    *ALLOW):
         run.joined(2)
-        local, = [pid for pid in worker_pids() if "--once" in command_line(pid)]
+        local, = [pid for pid in worker_pids() if '"once": true' in command_line(pid)]
         assert run.stream.local_keys.secret.decode() not in command_line(local)
         run.take_all()
     assert run.content() == reference[:30]
@@ -133,51 +133,6 @@ def test_folders_without_the_trainer_s_keys(pictures, tmp_path, folder):
 
 
 # --------------------------------------------------------------------------------------------------- eavesdropping
-
-class Relay(threading.Thread):
-    """Forwards all connections to ``address`` and records the bytes of both directions."""
-
-    def __init__(self, address):
-        super().__init__(daemon=True)
-        self._target = ("127.0.0.1", int(address.rpartition(":")[2]))
-        self._listening = socket.socket()
-        self._listening.bind(("127.0.0.1", 0))
-        self._listening.listen(5)
-        self.address = "tcp://127.0.0.1:%d" % self._listening.getsockname()[1]
-        self._ended = False
-        self.seen = bytearray()
-
-    def run(self):
-        pairs = {}
-        while not self._ended:
-            for ready_one in select.select([self._listening] + list(pairs), [], [], 0.05)[0]:
-                if ready_one is self._listening:
-                    near, far = self._listening.accept()[0], socket.create_connection(self._target)
-                    pairs[near], pairs[far] = far, near
-                    continue
-                try:
-                    data = ready_one.recv(1 << 16)
-                except OSError:
-                    data = b""
-                self.seen += data
-                if data:
-                    pairs[ready_one].sendall(data)
-                else:
-                    for end in (ready_one, pairs[ready_one]):
-                        pairs.pop(end, None)
-                        end.close()
-                    break
-        for end in list(pairs) + [self._listening]:
-            end.close()
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *exc_info):
-        self._ended = True
-        self.join()
-
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["with keys", "without"])
 def test_an_eavesdropper_reads_nothing_with_keys(pictures, tmp_path, folder, keyed):
@@ -361,7 +316,7 @@ def test_a_connection_beyond_the_limit_is_closed(monkeypatch):
 
         assert [is_served() for _ in range(8)] == [True] * 5 + [False] * 3
         assert not any(ended(peer) for peer in peers[:5])
-        assert {incident.kind for incident in listener.incidents} == {"connections"}
+        assert {kind for kind, _ in listener.incidents} == {"connections"}
         peers[0].close()
         wait_for(is_served, "room for another connection")
         for peer in peers:
@@ -377,4 +332,4 @@ def test_a_peer_that_sends_short_segments_occupies_few_of_libzmq_s_buffers():
             sent += 1
             listener.poll(time.monotonic())
             assert sent < 100000
-        assert listener.incidents == [Incident("memory", "127.0.0.1")]
+        assert listener.incidents == [("memory", "127.0.0.1")]

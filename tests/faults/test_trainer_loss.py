@@ -34,7 +34,7 @@ def test_the_next_trainer_is_served_at_once_with_its_own_job(signum, pictures, t
             run.take(1)
             waited_s = time.monotonic() - start
             run.take_all()
-        assert run.content() == reference and run.redone == 0
+        assert run.content() == reference and run.reassigned == 0
         assert worker_pids(workers.pid) == pids                 # the same processes
         assert run.log.having("names the run") == []            # messages of the old run break no rule
         figures("trainer killed: the next one's first batch %.2f s after its bind" % waited_s)

@@ -170,7 +170,7 @@ def test_garbage_before_hello(reference, pictures, tmp_path, own_generators):
             liar.send(header(0, "alive", ["of another version"]))
             run.take_all()
     assert run.content() == reference[:15]
-    assert run.redone == 0                                                # not a single lease was disturbed
+    assert run.reassigned == 0                                                # not a single lease was disturbed
     assert 3 < len(run.log.having("dropped a message of an unknown peer")) < 200
     assert "messages of older runs answered" in run.log.having("rejected connections: ")[0]
     assert not run.log.having("an old run")                               # which deserves no warning
@@ -197,7 +197,7 @@ def test_plain_tcp_garbage(reference, pictures, tmp_path, own_generators):
         for peer in peers:
             peer.close()
     assert run.content() == reference[:15]
-    assert run.redone == 0
+    assert run.reassigned == 0
 
 
 def lies(welcome, lease):

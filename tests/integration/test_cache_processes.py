@@ -12,6 +12,7 @@ import time
 import pytest
 
 from stoker.pipeline.storage import folder as storage
+from stoker.workers import cache as cache_module
 from tests.support.caching import IN_TRANSACTION, WORKER, Host, batch, digest, draw, draw_photos, entries, same
 from tests.support.processes import LIMIT_S, ROOT, wait_for
 
@@ -103,7 +104,8 @@ def _page(file, number):
     return file.read(4096)
 
 
-def test_file_that_another_process_removed(host, photos):
+def test_file_that_another_process_removed(host, photos, monkeypatch):
+    monkeypatch.setattr(cache_module, "REOPEN_INTERVAL_S", 0.0)
     wanted, cache = host.decoded(photos), host.worker()
     batch(photos, ["00.png"])
     wait_for(lambda: entries(cache) == 1, "the first entry")
@@ -164,7 +166,7 @@ def test_process_killed_in_a_transaction(host, photos):
     cache = host.worker()
     assert same(batch(photos)[0], wanted) and cache.hits == COUNT
     assert entries(cache) == COUNT                   # and nothing of what was not committed
-    assert not [line for line in cache._writer.file.env.readers().splitlines() if str(process.pid) in line]
+    assert not [line for line in cache._file.env.readers().splitlines() if str(process.pid) in line]
     assert host.logged("damaged") == []
 
 

@@ -136,13 +136,19 @@ def test_import_stoker_loads_nothing_else(installed, tmp_path):
     assert not set(loaded) & set(HEAVY)
 
 
-def test_an_installed_stoker_feeds_from_an_empty_folder(installed, pictures, tmp_path):
-    (tmp_path / "empty").mkdir()
+@pytest.mark.parametrize("names", [(), ("trainer/__init__.py", "pipeline.py", "workers.py", "queue.py", "random.py")],
+                         ids=["an empty folder", "a folder with modules of the same names"])
+def test_an_installed_stoker_feeds_from(installed, pictures, tmp_path, names):
+    folder = tmp_path / "folder"
+    (folder / "trainer").mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text("raise ImportError('the wrong %s')\n" % name)
     (tmp_path / "program.py").write_text(PROGRAM)
-    said = json.loads(run(installed.python, tmp_path / "program.py", pictures, folder=tmp_path / "empty"))
+    said = json.loads(run(installed.python, tmp_path / "program.py", pictures, folder=folder))
     assert said["steps"] == [[step, 8] for step in range(15)]
     assert said["file"] == os.path.join(installed.site, "stoker", "__init__.py")
-    assert os.listdir(str(tmp_path / "empty")) == []
+    left = {name for _, _, files in os.walk(str(folder)) for name in files}
+    assert left == {os.path.basename(name) for name in names}
 
 
 def test_the_commands_of_an_installed_stoker(installed, pictures, tmp_path):

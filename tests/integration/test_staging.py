@@ -13,11 +13,11 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.folder import scan_folder
 from tests.support.processes import interpreter
-from tests.support.training import Trainer, audit, consumed, finished
+from tests.support.training import Trainer, arguments, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
 
-from stoker.trainer.staging import Direct, Staged  # noqa: E402
+from stoker.trainer.staging import feed_direct, feed_staged  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # TensorFlow's own, in tf.contrib
 
@@ -49,11 +49,7 @@ def options(photos, folder, feed, **changed):
                  audit=folder / "audit.jsonl", workers=2, feed=feed)
     if interpreter("STOKER_TEST_WORKER_PYTHON"):
         named["worker_python"] = interpreter("STOKER_TEST_WORKER_PYTHON")
-    named.update(changed)
-    given = [photos]
-    for name, value in sorted(named.items()):
-        given += ["--" + name.replace("_", "-"), value]
-    return given
+    return [photos] + arguments(dict(named, **changed))
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +147,9 @@ class Some:
         return self._count
 
 
-def played(feed, batches):
+def played(feed):
     """(batch that is trained or evaluated on, its feed, whether put runs) of each session.run."""
-    inputs = [one for batch in batches for one in feed.step_inputs(batch)] + list(feed.last())
-    return [(None if one.batch is None else one.batch.name, one.feed, one.put) for one in inputs]
+    return [(None if one.batch is None else one.batch.name, one.feed, one.put) for one in feed]
 
 
 def test_which_batch_is_fed_when():
@@ -164,10 +159,10 @@ def test_which_batch_is_fed_when():
         return {place + "in": name + ".images", place + "out": name + ".labels"}
     batches = [Some("a"), Some("b"), Some("c"), Some("none", count=0), Some("d"), Some("held out", training=False),
                Some("held out, too", training=False), Some("e")]
-    assert played(Staged(model), batches) == [
+    assert played(feed_staged(model, batches)) == [
         (None, at("stage ", "a"), "put"), ("a", at("stage ", "b"), "put"), ("b", at("stage ", "c"), "put"),
         ("c", {}, None), ("none", at("", "none"), None), (None, at("stage ", "d"), "put"), ("d", {}, None),
         ("held out", at("", "held out"), None), ("held out, too", at("", "held out, too"), None),
         (None, at("stage ", "e"), "put"), ("e", {}, None)]
-    assert played(Direct(model), batches) == [(batch.name, at("", batch.name), None) for batch in batches]
-    assert played(Staged(model), []) == []
+    assert played(feed_direct(model, batches)) == [(batch.name, at("", batch.name), None) for batch in batches]
+    assert played(feed_staged(model, [])) == []

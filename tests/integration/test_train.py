@@ -13,7 +13,7 @@ from PIL import Image
 
 from stoker.pipeline.sources import sample_data
 from tests.support.processes import interpreter, workers_program
-from tests.support.training import Trainer, audit, consumed, finished
+from tests.support.training import Trainer, arguments, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
 
@@ -53,11 +53,7 @@ def options(photos, folder, **changed):
     """The options of the run that most tests do; its files are in ``folder``."""
     named = dict(image_size=32, batch_size=BATCH_SIZE, epochs=EPOCHS, checkpoint_dir=folder / "checkpoints",
                  checkpoint_secs=0.2, audit=folder / "audit.jsonl")
-    named.update(changed)
-    given = [photos] + workers()
-    for name, value in sorted(named.items()):
-        given += ["--" + name.replace("_", "-"), value]
-    return given
+    return [photos] + workers() + arguments(dict(named, **changed))
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,10 @@ from stoker.workers.cache import Cache
 from tests.support.caching import job
 cache = Cache(sys.argv[1], 1.0, lambda text, error: print(text, flush=True))
 assert cache.use(job(sys.argv[2]))
-with cache._folder.locked(), cache._writer.file.env.begin(write=True) as transaction:
+with cache._folder.locked(), cache._file.env.begin(write=True) as transaction:
     for number in range(200):
         transaction.put(b"%d" % number, bytes(20000))
-    reader = cache._writer.file.env.begin()
+    reader = cache._file.env.begin()
     print("amid", flush=True)
     time.sleep(600)
 """
@@ -93,7 +93,7 @@ def play_worker(folder, root, crashed):
 
 
 def entries(cache):
-    return cache._writer.file.env.stat()["entries"] if cache._writer is not None else 0
+    return cache._file.env.stat()["entries"] if cache._file is not None else 0
 
 
 class Host:

@@ -254,7 +254,7 @@ class Run:
         self.batches = []
 
     @property
-    def redone(self):
+    def reassigned(self):
         """Steps that were reassigned because their lease ended without a batch. Late steps, of which a second worker
         got a lease as well, do not count: on a slow machine any step may be late."""
         return self.stream._coordinator._session._scheduler.reassigned

@@ -13,15 +13,15 @@ CHUNK_BYTES = 4096
 class Relay:
     """Forwards connections to ``address`` (tcp://HOST:PORT); ``self.address`` is its own.
 
-    ``bytes_per_s``: how fast it forwards in each direction; None: as fast as it can. ``seen``: the bytes of both
-    directions so far. ``forward(data, sink, outward)``: called with each piece instead of ``sink.sendall(data)``;
-    ``outward``: on the way to ``address``. On leaving the ``with``, all connections are closed.
+    ``bytes_per_s``: how fast it forwards in each direction; None: as fast as it can. ``forward(data, sink, outward)``:
+    called with each piece instead of ``sink.sendall(data)``; ``outward``: on the way to ``address``. On leaving the
+    ``with``, all connections are closed.
     """
 
     def __init__(self, address, bytes_per_s=None, forward=None):
         host, _, port = address.rpartition("//")[2].rpartition(":")
         self._far, self._rate, self._forward = (host, int(port)), bytes_per_s, forward or self._send
-        self.seen = bytearray()
+        self._seen = {True: bytearray(), False: bytearray()}     # by direction, as ``outward``
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(8)
@@ -48,7 +48,7 @@ class Relay:
         while data:
             try:
                 data = source.recv(CHUNK_BYTES)
-                self.seen += data
+                self._seen[outward] += data
                 if self._rate is not None:
                     time.sleep(len(data) / self._rate)
                 self._forward(data, sink, outward)
@@ -56,6 +56,11 @@ class Relay:
                 data = b""
         for end in (source, sink):
             _shut(end)
+
+    @property
+    def seen(self):
+        """The bytes that came so far: first all on the way to ``address``, then all on the way back."""
+        return bytes(self._seen[True] + self._seen[False])
 
     @staticmethod
     def _send(data, sink, outward):

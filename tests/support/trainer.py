@@ -11,13 +11,14 @@ from stoker.pipeline.protocol.messages import Alive, Produced
 from stoker.pipeline.sources.dataset import Dataset, Splits
 
 DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
+SPLITS = Splits(DATASET)
 
 
 class SilentTrainer:
     """The session of a run over ``datasets``, and what it asked for: messages sent, batches, errors. Stands for the
     thread and, as the Wire, for the ROUTER: peers in ``gone`` cannot be reached."""
 
-    def __init__(self, job, datasets=Splits(DATASET), options=None, plan=None, now=100.0):
+    def __init__(self, job, datasets=SPLITS, options=None, plan=None, now=100.0):
         self.now, self.taken = now, 0
         self.plan = plan or Plan(len(datasets.training), job.batch_size, 1, 0, len(datasets.validation))
         self.session = CoordinatorSession("5eed", 0, self.plan, datasets, job, options or StreamOptions(), self.now)

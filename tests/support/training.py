@@ -111,6 +111,14 @@ class Finished:
         return "exit code %d\n--- stdout\n%s\n--- stderr\n%s" % (self.code, self.stdout, self.stderr)
 
 
+def arguments(options):
+    """Options by name, with their values, as the command line has them."""
+    given = []
+    for name, value in sorted(options.items()):
+        given += ["--" + name.replace("_", "-"), value]
+    return given
+
+
 def finished(folder, *options, **environment):
     """Runs the command line to its end."""
     with Trainer(folder, *options, **environment) as trainer:

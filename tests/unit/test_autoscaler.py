@@ -159,7 +159,7 @@ def test_the_sentences():
 
 def test_nothing_is_decided_while_workers_start_or_stop():
     autoscaler = Autoscaler(8)
-    idle = Window(1000, 0.0, 10.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    idle = Window(1000, 0.0, 10.0, (0.0, 1.0, 0.0, 0.0), 0.0)
     assert [autoscaler.decide(idle, own, 0) for own in (0, 7, 9) * 5] == [None] * 15
     assert autoscaler.decide(idle, 8, 0) is None                # it must be confirmed
     assert autoscaler.decide(idle, 8, 0).workers == 1

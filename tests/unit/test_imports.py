@@ -27,7 +27,8 @@ ROOMS = {
     "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
     "pipeline/monitoring/health.py": ("pipeline.errors",),
     "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages"),
-    "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.", "pipeline.monitoring."),
+    "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.",
+                                          "pipeline.monitoring."),
     "workers/": BOTH_SIDES + ("pipeline.monitoring.health",),
     "trainer/": ("pipeline.",),
 }

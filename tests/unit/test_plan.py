@@ -128,7 +128,7 @@ def test_indices_are_plain_integers():
     assert all(type(index) is int for batch in batches(Plan(5, 2, 1, 0, 2)) for index in batch.indices)
 
 
-# ---------------------------------------------------------------------------------------------------------- replacements
+# --------------------------------------------------------------------------------------------------------- replacements
 
 @given(**SIZES)
 def test_replacements_are_other_samples_of_the_same_epoch(**sizes):
@@ -189,7 +189,7 @@ def test_impossible_sizes(name, value):
 
 @pytest.mark.parametrize("step", [-1, 7])
 def test_steps_that_are_not_of_this_run(step):
-    with pytest.raises(ConfigError, match=r"step %d is not within this run's 0\.\.6" % step):
+    with pytest.raises(ConfigError, match=r"step %d is not in this run's 0\.\.6" % step):
         Plan(5, 2, 2, 0).position_of(step)
 
 

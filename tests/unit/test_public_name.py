@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import re
+import textwrap
 
 import pytest
 
@@ -25,6 +27,24 @@ def test_a_public_name_is_the_object_of_its_home(name):
     home, = [home for home, names in stoker._HOMES.items() if name in names]
     assert getattr(stoker, name) is getattr(importlib.import_module(home), name)
     assert getattr(stoker, name).__module__ == home, "%s is only imported there" % name
+
+
+@pytest.mark.parametrize("name", stoker.__all__)
+def test_a_public_name_is_documented_with_an_example(name):
+    public = getattr(stoker, name)
+    text = inspect.cleandoc((vars(public).get("__doc__") if inspect.isclass(public) else public.__doc__) or "")
+    code = re.findall(r"``([^`]+)``", text.replace("\n", " "))
+    code += [textwrap.dedent(block) for block in re.findall(r"(?m)(?:^ {4}.*\n?)+", text)]
+    assert [each for each in code if is_example(each)], "no example in %r" % text
+
+
+def is_example(code):
+    """Python code with a call, or that takes something apart."""
+    try:
+        nodes = list(ast.walk(ast.parse("try: pass\n" * code.startswith("except ") + code)))
+    except SyntaxError:
+        return False
+    return any(isinstance(node, (ast.Call, ast.Subscript, ast.Assign, ast.ListComp)) for node in nodes)
 
 
 def test_dir_lists_the_public_names_and_others_are_an_attribute_error():

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stoker.pipeline.coordinator.effects import Accept, Duplicate, Gone, Grant, Unknown
+from stoker.pipeline.coordinator.effects import Accept, Gone, Grant, Unknown
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned
 from tests.conftest import EFFORT
@@ -129,15 +129,15 @@ class AnyHistory(RuleBasedStateMachine):
                 assert effect.position == message.position and effect.position not in self.accepted
                 assert (message.lease, effect.position) in [(lease, position) for lease, _, position in self.granted]
                 self.accepted.add(effect.position)
-            elif isinstance(effect, Duplicate):
-                assert effect.position == message.position and effect.position in self.accepted
 
     def say(self, worker, message):
         head, accepted, granted = self.scheduler.head, set(self.accepted), len(self.granted)
+        duplicates = self.scheduler.duplicates
         member = self.scheduler.is_member(worker)
         effects = self.scheduler.receive(worker, message, self.now)
         self.note(effects, message)
         assert self.scheduler.head == head
+        assert self.scheduler.duplicates == duplicates or message.position in accepted
         assert (self.accepted != accepted) == any(isinstance(effect, Accept) for effect in effects)
         if not member and not isinstance(message, Hello):
             assert len(effects) == 1 and isinstance(effects[0], Unknown) and len(self.granted) == granted

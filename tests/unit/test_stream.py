@@ -117,7 +117,8 @@ class Opened:
         self.clock = FakeClock()
         self.plan = Plan(len(datasets.training), BATCH_SIZE, epochs, 0, len(datasets.validation))
         self.stream = BatchStream(self.plan, datasets, job or JobOptions("image", (2, 2), BATCH_SIZE),
-                                  StreamOptions(**options), start_step, self._coordinator, self.clock)
+                                  StreamOptions(**options), start_step, self._coordinator, self.clock.now,
+                                  self.clock.wait)
 
     def _coordinator(self, *arguments):
         self.coordinator = FakeCoordinator(*arguments)
@@ -426,7 +427,7 @@ def test_the_bottleneck_is_logged_once_it_is_confirmed_and_groups_see_the_window
     assert opened.stream.verdict().name == "trainer" and opened.stream.verdict(1.0).name == "trainer"
     assert len(group.windows) > CONFIRMATIONS and group.windows[-1].step_s == pytest.approx(0.1)
     assert group.windows[-1].produce_s == pytest.approx(0.25)
-    assert group.windows[-1].decode_s == pytest.approx(0.25 * group.windows[-1].batches)
+    assert group.windows[-1].stages[1] == pytest.approx(0.25 * group.windows[-1].batches)
 
 
 def test_a_group_that_changes_its_number_makes_the_figures_begin_anew():
@@ -449,7 +450,7 @@ def test_no_verdict_without_workers(caplog):
 # ------------------------------------------------------------------------------------------------------ begin and end
 
 def files_closed(stream):
-    return [file._file.closed for file in stream._files]
+    return [file._file.closed for file in (stream._audit, stream._bad_files._listing)]
 
 
 @pytest.fixture

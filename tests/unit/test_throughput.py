@@ -64,24 +64,25 @@ def test_stages_are_no_more_than_the_whole():
         meter.add(BatchTimings(0.01, 0.01, 0.02, 0.03, 0.15, 0.0, 0.0))
     window = meter.window()
     assert window.produce_s == pytest.approx(0.02) and window.workers_needed == 2
-    assert window.decode_s == pytest.approx(5 * window.storage_s) and window.generator_s == pytest.approx(0)
+    storage_s, decode_s, augment_s, generator_s = window.stages
+    assert decode_s == pytest.approx(5 * storage_s) and augment_s == 0 and generator_s == pytest.approx(0)
     meter.add(BatchTimings(0.01, 0.01, 1e-9, 1e9, 1e9, 1e9, 0.0))
     assert meter.window().workers_needed <= 2
 
 
 def test_the_border_of_being_on_time():
     for share, name in ((0.9 * WAITING, "trainer"), (1.1 * WAITING, "decode")):
-        window = Window(100, share, 1 - share, 0.0, 2.0, 0.0, 0.0, 0.1)
+        window = Window(100, share, 1 - share, (0.0, 2.0, 0.0, 0.0), 0.1)
         assert verdict(window, 2, 2).name == name
 
 
 def test_the_border_of_idle_workers():
     for made_s, name in ((1.5, "wire"), (1.7, "decode")):       # of 2 s of 2 workers' time
-        assert verdict(Window(100, 0.5, 0.5, 0.0, made_s, 0.0, 0.0, 3.0), 2, 2).name == name
+        assert verdict(Window(100, 0.5, 0.5, (0.0, made_s, 0.0, 0.0), 3.0), 2, 2).name == name
 
 
 def test_the_border_of_too_few_workers():
-    window = Window(100, 0.5, 0.5, 0.0, 2.0, 0.0, 0.0, 0.1)         # 4 are enough
+    window = Window(100, 0.5, 0.5, (0.0, 2.0, 0.0, 0.0), 0.1)         # 4 are enough
     assert window.workers_needed == 4
     assert [verdict(window, workers, 4).name for workers in (1, 3, 4, 5)] == ["too few workers"] * 2 + ["decode"] * 2
 

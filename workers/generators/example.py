@@ -14,14 +14,10 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from stoker.pipeline.plan import sample_random
-from stoker.pipeline.protocol.messages import Job, Lease, Sample
-from stoker.pipeline.storage.folder import check_root, resolve
-from stoker.workers import images
-from stoker.workers.generators.output import Output, batch_of
+import stoker
 
 
-def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+def grayscale(leases: Iterable[stoker.Lease], job: stoker.Job) -> Iterator[stoker.Output]:
     """Grey pictures, uint8 [n, height, width, 3] with three equal channels, and their labels, int32 [n, 1].
 
     For training, each is a random part of the picture; for evaluation, the middle.
@@ -32,23 +28,23 @@ def grayscale(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     any lease, and some leases go to two workers: yield the same for a lease, whatever came before it.
 
     ``batch_of`` does the work that most generators share: you give it a function for one sample. Bad files, for which
-    ``images.load`` raises BadFile, are left out or replaced, and reported; any other error fails the step.
+    ``stoker.load`` raises BadFile, are left out or replaced, and reported; any other error fails the step.
     """
     height, width = job.height_width
     larger = (height + height // 8, width + width // 8)
 
-    def grey(lease: Lease, sample: Sample) -> Sequence[Any]:
-        picture = images.load(resolve(job.data_root, sample.path, job.follow_links), larger, job.decode,
-                              job.exif_rotate)
+    def grey(lease: stoker.Lease, sample: stoker.Sample) -> Sequence[Any]:
+        path = stoker.resolve(job.data_root, sample.path, job.follow_links)
+        picture = stoker.load(path, larger, job.decode, job.exif_rotate)
         top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
         if lease.training:
             # random numbers come only from (seed, epoch, index), never from the modules random or numpy.random
-            random = sample_random(job.seed, lease.epoch, sample.index)
+            random = stoker.sample_random(job.seed, lease.epoch, sample.index)
             top = int(random.random() * (larger[0] - height + 1))
             left = int(random.random() * (larger[1] - width + 1))
         pixels = np.asarray(picture.convert("L"))[top:top + height, left:left + width]
         return np.stack([pixels] * 3, axis=-1), [sample.label]   # a row of each array
 
-    check_root(job.data_root, job.probes)      # else a worker with the wrong folder would skip everything
+    stoker.check_root(job.data_root, job.probes)      # else a worker with the wrong folder would skip everything
     for lease in leases:
-        yield batch_of(lease, job, partial(grey, lease))
+        yield stoker.batch_of(lease, job, partial(grey, lease))

@@ -14,7 +14,7 @@ from stoker.pipeline.storage.folder import BadFile
 
 
 class Output(NamedTuple):
-    """The batch of one lease."""
+    """The batch of one lease. Example: ``stoker.Output((pixels, labels))``."""
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
 
@@ -25,11 +25,13 @@ def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
-    """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``. A sample for which it raises
-    BadFile is skipped, or replaced by the lease's next good replacement.
+    """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``. Example:
+    ``stoker.batch_of(lease, job, lambda sample: (pixels_of(sample), [sample.label]))``.
 
-    Raises ValueError if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does
-    not, such as floats for integers."""
+    A sample for which it raises BadFile is skipped, or replaced by the lease's next good replacement. Raises ValueError
+    if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does not, such as
+    floats for integers.
+    """
     names = ", ".join(spec.name for spec in job.arrays)
 
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:

@@ -58,7 +58,7 @@ def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
         elif not cache.get(path, pixels):
             data, status = images.read(path)
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
-            cache.put(path, status, picture.tobytes(), sample.index)
+            cache.put(path, status, picture.tobytes())
         if augment:
             picture = images.augment(picture or Image.fromarray(pixels),
                                      sample_random(job.seed, lease.epoch, sample.index))

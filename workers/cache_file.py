@@ -1,0 +1,161 @@
+"""The open file of a cache, and the thread that writes to it; needs the package lmdb.
+
+The main thread reads and this thread writes; neither waits for the other. The one that finds the file unusable sets
+``CacheFile.fault``, and the main thread then calls ``end``. Only this thread closes the file, so that a write that
+hangs in the kernel holds up nothing else.
+
+LMDB's write lock has no try-lock, so writers take the folder's lock first, for which they wait a limited time. A
+process that is killed amid a transaction leaves the last committed state and both locks free. Each transaction is
+synced except for its meta page: a power loss costs the last transactions and damages nothing.
+"""
+
+import fcntl
+import os
+import threading
+from collections import deque
+from typing import Callable, Deque, Optional, Tuple
+
+import lmdb
+import numpy as np
+
+from stoker.workers.cache_entry import KEY_BYTES, decode, encode
+from stoker.workers.cache_folder import CacheFolder, reason
+
+MAX_PENDING_BYTES = 32 << 20    # entries not yet written; beyond, new ones are dropped
+WRITE_INTERVAL_S = 0.25
+
+Report = Callable[..., None]    # ``Cache._report``
+#: Errors after which the file is removed; ValueError means a wrong checksum.
+DAMAGE = (ValueError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError,
+          lmdb.VersionMismatchError)
+
+
+class CacheFile(threading.Thread):
+    """A file of the cache, which is marked as in use (flock) while it is open. Raises OSError or lmdb.Error.
+
+    ``fault``: why the file cannot be used any more, or None.
+    """
+
+    def __init__(self, folder: CacheFolder, path: str, limit_bytes: int, report: Report) -> None:
+        super().__init__(name="stoker-cache", daemon=True)
+        self.fault: Optional[Exception] = None
+        self._folder, self._path, self._limit_bytes, self._report = folder, path, limit_bytes, report
+        self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries; all entries have the same size
+        self._read_only = False         # the cache is full or cannot be written
+        self._ending = threading.Event()
+        # map_size is address space, not what limits the file; mode: other users may not be allowed to see the pictures
+        self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + (1 << 30), metasync=False,
+                             mode=0o600, max_readers=1000)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            wanted, size = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"], os.path.getsize(path)
+            if wanted > max(size, limit_bytes):
+                raise lmdb.CorruptedError("it names pages beyond the limit")
+            if wanted > size:
+                os.truncate(path, wanted)   # reading beyond the end is a SIGBUS; zeros are found by LMDB or a checksum
+            self.summary = "{:,} samples of this kind, {:.2f} of {:.4g} GB used".format(
+                self.env.stat()["entries"], folder.used_bytes() / 2**30, limit_bytes / 2**30)
+        except BaseException:
+            self._close()
+            raise
+        self.start()
+
+    def copy(self, head: bytes, out: np.ndarray) -> bool:
+        """Copies the pixels of the entry with this head into ``out``; False if there is no such entry."""
+        try:
+            with self.env.begin(buffers=True) as transaction:
+                entry = transaction.get(head[:KEY_BYTES])
+                return entry is not None and decode(entry, head, out)
+        except DAMAGE as error:
+            self.fault = error
+        except lmdb.Error as error:
+            self._report(reason(error))
+        return False
+
+    def add(self, head: bytes, pixels: bytes) -> None:
+        """Lets the thread write an entry, unless it has too many to write."""
+        if not self._read_only and len(self._pending) * len(pixels) < MAX_PENDING_BYTES:
+            self._pending.append((head[:KEY_BYTES], encode(head, pixels)))
+
+    def end(self, timeout_s: float) -> None:
+        """Lets the thread write what is pending and close the file; waits at most ``timeout_s`` for that."""
+        self._ending.set()
+        self.join(timeout_s)
+
+    def run(self) -> None:
+        try:
+            ending = False
+            while not ending:
+                ending = self._ending.wait(WRITE_INTERVAL_S)
+                if self._pending and not self._read_only and self.fault is None:
+                    self._store()
+            if isinstance(self.fault, DAMAGE):
+                with self._folder.locked():
+                    if os.fstat(self._fd).st_nlink:     # no other process has removed it
+                        _remove(self._folder, self._path, self.fault, self._report)
+        except OSError as error:
+            self._report(reason(error))
+        finally:
+            self._close()
+
+    def _store(self) -> None:
+        """Writes the pending entries; later, if the folder's lock is not free."""
+        try:
+            with self._folder.locked():
+                if os.fstat(self._fd).st_nlink:
+                    self.env.reader_check()     # readers that were killed would keep pages from being used again
+                    self._write()
+                else:
+                    self.fault = FileNotFoundError("another process has removed the file")
+        except BlockingIOError:
+            pass
+        except DAMAGE as error:
+            self.fault = error
+        except (OSError, lmdb.Error) as error:
+            self._read_only = True
+            self._report("cannot write: %s" % reason(error))
+
+    def _write(self) -> None:
+        """One transaction with the entries that have room."""
+        count, page = len(self._pending), self.env.stat()["psize"]
+        entry_bytes = page * (2 + (len(self._pending[0][1]) + page) // page)    # and a page that changes in the tree
+        room = self._limit_bytes - self._folder.used_bytes() - 16 * page
+        while room < count * entry_bytes and self._folder.remove_least_recently_used(self._path):
+            room = self._limit_bytes - self._folder.used_bytes() - 16 * page
+        fitting = min(count, max(0, room) // entry_bytes)
+        with self.env.begin(write=True) as transaction:
+            for _ in range(fitting):
+                transaction.put(*self._pending.popleft())
+        if fitting < count:
+            self._read_only = True
+            self._pending.clear()
+            self._report("full: {:,} samples take {:.2f} GB; no more are added (--cache-gb)".format(
+                self.env.stat()["entries"], os.path.getsize(self._path) / 2**30))
+
+    def _close(self) -> None:
+        self.env.close()
+        os.close(self._fd)
+
+
+def open_file(folder: CacheFolder, name: str, limit_bytes: int, distrusted: bool, report: Report) -> CacheFile:
+    """Opens the file ``name``. If it is damaged or ``distrusted``, a new one replaces it. Raises OSError."""
+    path = os.path.join(folder.path, name)
+    try:
+        with folder.locked():
+            try:
+                if distrusted and os.path.exists(path):
+                    raise lmdb.CorruptedError("a worker that used it has crashed")
+                file = CacheFile(folder, path, limit_bytes, report)
+            except DAMAGE as error:
+                _remove(folder, path, error, report)
+                file = CacheFile(folder, path, limit_bytes, report)
+            os.utime(path)              # for ``remove_least_recently_used``
+            return file
+    except lmdb.Error as error:
+        raise OSError(str(error)) from error
+
+
+def _remove(folder: CacheFolder, path: str, error: Exception, report: Report) -> None:
+    folder.remove(path)
+    report("removed %s, which may be damaged: %s" % (os.path.basename(path), reason(error)), any_process=True)
