@@ -1,6 +1,6 @@
 """Runs the worker processes of this host: carries out what ``Supervisor`` decides.
 
-Two callers: the command line (``workers/cli.py``), and the trainer, which starts ``main`` in a process of its own.
+The command line (``workers/cli.py``) calls ``run``, and the trainer starts ``main``, each in a process of its own.
 """
 
 import ctypes
@@ -31,8 +31,7 @@ PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 
 
 def die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when the parent dies, which ends a suspended process too. Linux only; elsewhere the
-    process notices by itself."""
+    """Asks the kernel, if it is Linux, for SIGKILL when the parent dies, which ends a suspended process too."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -69,35 +68,29 @@ class _Child:
 def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Checks what can be checked once for all processes, and supervises them. Returns the exit code."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        note("error: %s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
+    try:
+        if missing:
+            raise ConfigError("%s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
+        if options.cache is not None:
+            with suppress(BlockingIOError):      # locked at the moment: the workers try again
+                cache_folder.check(options.cache, options.cache_gb)
+    except ConfigError as error:
+        note("error: %s" % error)
         return EXIT_CONFIG
-    if options.cache is not None:
-        try:
-            cache_folder.check(options.cache, options.cache_gb)
-        except ConfigError as error:
-            note("error: %s" % error)
-            return EXIT_CONFIG
-        except BlockingIOError:                  # locked at the moment: the workers try again
-            pass
-        except OSError as error:
-            note("no cache: %s: %s; samples are decoded every time" % (options.cache, cache_folder.reason(error)))
-            options = replace(options, cache=None)
+    except OSError as error:
+        note("no cache: %s: %s; samples are decoded every time" % (options.cache, cache_folder.reason(error)))
+        options = replace(options, cache=None)
     return _supervise(options, processes, lifeline)
 
 
 def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
-    """Runs ``processes`` workers until they are done, or until SIGTERM or SIGINT. Returns the exit code.
-
-    With ``lifeline``, the end of standard input kills the workers at once, and a number that comes in there changes
-    how many they are. To be called in the main thread of a process of its own.
-    """
+    """Runs ``processes`` workers until they are done, or until SIGTERM or SIGINT. With ``lifeline``, the end of
+    standard input kills the workers at once, and a number that comes in there changes how many they are."""
     supervisor = Supervisor(processes, options.once, DRAIN_S)
     parent = os.getppid()                # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}     # by slot
     wake_read, wake_write = socket.socketpair()
-    wake_read.setblocking(False)
-    wake_write.setblocking(False)
+    wake_write.setblocking(False)        # as ``set_wakeup_fd`` demands
     signal.set_wakeup_fd(wake_write.fileno())
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(signum, lambda signum, frame: None)   # without a handler, there is no wake-up
@@ -119,12 +112,10 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
             readable = select.select([wake_read] + [sys.stdin] * lifeline + [child.pipe for child in children.values()],
                                      [], [], timeout_s)[0]
             now = time.monotonic()
-            if lifeline and os.getppid() != parent:
+            line = os.read(0, 4096) if sys.stdin in readable else None
+            if lifeline and (line == b"" or os.getppid() != parent):
                 return EXIT_FAILED               # the parent is gone; ``finally`` kills
-            if sys.stdin in readable:
-                line = os.read(0, 4096)
-                if not line:
-                    return EXIT_FAILED
+            if line:
                 numbers = [int(word) for word in line.split() if word.isdigit()]
                 carry_out(supervisor.resize(max(1, numbers[-1]), now) if numbers else [])
             if wake_read in readable:

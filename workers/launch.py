@@ -27,8 +27,8 @@ def _repair_path() -> None:
 
 
 def _import_stoker() -> None:
-    """Imports the package ``stoker`` that this file belongs to. The folder around it, perhaps site-packages of another
-    Python, does not get into ``sys.path``."""
+    """Imports the package ``stoker`` of this file. The folder around it, perhaps site-packages of another Python, does
+    not get into ``sys.path``."""
     if "stoker" in sys.modules:         # ``python -m workers`` or a sitecustomize.py has imported it
         return
     import importlib.util               # only after ``_repair_path``

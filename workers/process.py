@@ -42,7 +42,7 @@ END_WITHIN_S = 1.0       # how long an ending process waits for its generator be
 
 
 class _SocketThread(threading.Thread):
-    """Carries out what the session decides. Its lock is the connection's: session and socket are used under it."""
+    """Carries out what the session decides. Session and socket are used under the connection's lock."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
                  items: "queue.Queue[Optional[Tuple[Job, Lease]]]", parent: int, say_ended: Callable[[], None],
@@ -77,7 +77,14 @@ class _SocketThread(threading.Thread):
         try:
             with self._connection.lock:
                 deadline, now = self._session.next_deadline(), time.monotonic()
-                self._answer(done, now)
+                if done.output is not None:
+                    self._carry_out(self._session.produced(
+                        done.lease, len(done.output.arrays[-1]), done.output.skipped, done.output.arrays,
+                        done.produce_s, done.timings, now), now)
+                else:
+                    self._note("failed at position %d%s: %s" % (
+                        done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
+                    self._carry_out(self._session.failed(done.lease, done.error, done.traceback, done.sample, now), now)
                 self._receive(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
@@ -85,17 +92,6 @@ class _SocketThread(threading.Thread):
             self.code = EXIT_FAILED
         if sooner or self.code is not None:
             self._waker.wake()
-
-    def _answer(self, done: Finished, now: float) -> None:
-        lease, output = done.lease, done.output
-        if output is not None:
-            effects = self._session.produced(lease, len(output.arrays[-1]), output.skipped, output.arrays,
-                                             done.produce_s, done.timings, now)
-        else:
-            self._note("failed at position %d%s: %s" % (lease.position, done.sample and ", at %r" % done.sample,
-                                                        done.error), False)
-            effects = self._session.failed(lease, done.error, done.traceback, done.sample, now)
-        self._carry_out(effects, now)
 
     def _receive(self, now: float) -> None:
         while self.code is None:
@@ -139,8 +135,7 @@ class _SocketThread(threading.Thread):
 
 
 def versions() -> str:
-    """The versions that may make pictures differ between workers: of Python, of Pillow or its faster replacement
-    pillow-simd, and of the JPEG decoder in it."""
+    """The versions that may make pictures differ between workers: of Python, Pillow (or pillow-simd), its decoder."""
     import PIL
     from PIL import features
     site = os.path.dirname(os.path.dirname(os.path.abspath(PIL.__file__)))
@@ -151,10 +146,10 @@ def versions() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The process's entry: (name, exit of its predecessor, pid of the supervisor, file descriptor for STARTED and
-    ENDED, options as JSON). Returns the exit code."""
-    name, last_exit, parent = argv[0], argv[1], int(argv[2])
-    status_fd, options = int(argv[3]), WorkerOptions.from_json(argv[4])
+    """The entry: (name, exit of its predecessor, pid of the supervisor, file descriptor for STARTED and ENDED, options
+    as JSON). Returns the exit code."""
+    name, last_exit, parent, status_fd = argv[0], argv[1], int(argv[2]), int(argv[3])
+    options = WorkerOptions.from_json(argv[4])
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)     # the terminal's Ctrl-C is for the supervisor
     die_with_parent()

@@ -3,8 +3,7 @@
 A worker that gets an *isolated* lease (other workers died of it) tests its samples one by one in a child process: the
 generator runs there on leases of a single sample. A sample at which ``DEATHS`` children died, a fresh one each time, is
 bad: kills from outside do not hit the same sample so often. The other samples are produced in the worker as usual.
-
-Worker and child exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
+They exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
 """
 
 import os
@@ -13,7 +12,7 @@ import sys
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
@@ -72,7 +71,6 @@ class _Children:
 
     def reason_against(self, lease: Lease) -> Optional[str]:
         """Why the one sample of ``lease`` is bad, None if it is not."""
-        death = ""
         for _ in range(DEATHS):
             try:
                 process = self._process or self._start()
@@ -81,9 +79,8 @@ class _Children:
             except BrokenPipeError:          # it died between two samples
                 answer = b""
             if answer:
-                message = decode_from_worker([answer])
-                assert isinstance(message, Produced)
-                return message.skipped[0].reason if message.skipped else None
+                skipped = cast(Produced, decode_from_worker([answer])).skipped
+                return skipped[0].reason if skipped else None
             death = explain_exit(self.end(EXIT_WITHIN_S))
         self.deadly = True
         return sendable("kills the process that opens it: " + death, MAX_REASON)
@@ -134,12 +131,9 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer
     _write(answers, Alive(_RUN))
-    welcome = decode_from_trainer([_read(leases)])
-    assert isinstance(welcome, Welcome)
-    job = welcome.job
+    job = cast(Welcome, decode_from_trainer([_read(leases)])).job
     for frame in iter(lambda: _read(leases), b""):
-        lease = decode_from_trainer([frame])
-        assert isinstance(lease, Lease)
+        lease = cast(Lease, decode_from_trainer([frame]))
         skipped: Tuple[Skipped, ...] = ()
         with suppress(Exception):        # no death: the same will happen in the worker, which reports it
             skipped = check(open_producer(job, options).produce(lease), lease, job).skipped

@@ -39,9 +39,7 @@ class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no
 def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
                   make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined]) -> None:
     """Produces the (job, lease) pairs of ``items`` until a None comes, and answers each one through ``finish``.
-
-    One Producer is made for each job, and another one after each failure. ``isolate`` tests a lease in quarantine.
-    """
+    ``make`` is called for each job, and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
     for job, lease in iter(items.get, None):
         start_s = time.monotonic()
@@ -51,9 +49,7 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
         stopwatch.take()                 # drops the time that a failed lease took
         samples = replacements = _TrackedSamples()
         try:
-            handed, bad = Quarantined(lease, ())
-            if lease.isolated:
-                handed, bad = isolate(job, lease)
+            handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
             samples, replacements = _TrackedSamples(handed.samples), _TrackedSamples(handed.replacements)
             producer = producer or make(job)
             output = producer.produce(replace(handed, samples=samples, replacements=replacements))

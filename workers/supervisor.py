@@ -10,10 +10,8 @@ out. The supervisor has numbered slots; a slot holds one worker process after th
                                                    anything else -> WAITING (back-off) -> STARTING
 
 A worker writes "started" and "ended" into a pipe. Its exit code counts only if it has written "ended": a library that
-calls ``exit(3)`` does not mean EXIT_REFUSED.
-
-Shutdown: SIGTERM to all (each finishes the step in work), SIGKILL after ``drain_s`` or at the second signal, then the
-supervisor leaves. If the supervisor itself is killed, the kernel kills the workers.
+calls ``exit(3)`` does not mean EXIT_REFUSED. Draining is SIGTERM (a worker finishes the step in work), and SIGKILL
+after ``drain_s`` or at the second signal. If the supervisor itself is killed, the kernel kills the workers.
 """
 
 import enum
@@ -28,7 +26,6 @@ MAX_BACKOFF_S = 1.0    # the steps of a worker that dies again and again do not 
 SOON_S = 1.0           # a death within this time counts as soon after the start
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT")    # how ``explain_exit`` begins after a crash inside a library
 
-
 Spawn = NamedTuple("Spawn", [("slot", int), ("last_exit", str)])    # start a process; how its predecessor ended
 Signal = NamedTuple("Signal", [("slot", int), ("signum", int)])     # send this signal to the slot's process
 Effect = Union[Spawn, Signal, Note]
@@ -39,7 +36,7 @@ class _Slot:
     def __init__(self) -> None:
         self.state = SlotState.WAITING
         self.due_s = 0.0            # WAITING: when to start a process
-        self.since_s = 0.0          # STARTING: when it was spawned; RUNNING: when it wrote "started"
+        self.since_s = 0.0          # when the state STARTING or RUNNING began
         self.restarts = 0
         self.soon = 0               # deaths in a row soon after the start
         self.unstarted = 0          # deaths in a row before "started"
@@ -103,12 +100,8 @@ class Supervisor:
         """Changes the number of processes: more are started; of too many, the last ones finish their step and leave."""
         if self._stops:
             return []
-        self._processes = processes
         self._slots += [_Slot() for _ in range(processes - len(self._slots))]
-        for i, slot in enumerate(self._slots):
-            if not slot.has_process:
-                slot.state = SlotState.WAITING if i < processes else SlotState.DONE
-        return self._drain(processes, now)
+        return self._need(processes, now)
 
     def started(self, i: int, now: float) -> None:
         """The process in slot ``i`` has written "started"."""
@@ -121,9 +114,8 @@ class Supervisor:
         slot = self._slots[i]
         unstarted, asked_to_leave = slot.state is SlotState.STARTING, slot.kill_at is not None
         slot.state, slot.kill_at, slot.last_exit = SlotState.DONE, None, ""
-        if self._stops:
-            return []
-        if ended and (returncode in (EXIT_REFUSED, EXIT_CONFIG) or returncode == EXIT_ENDED and self._once):
+        for_all = returncode in (EXIT_REFUSED, EXIT_CONFIG) or returncode == EXIT_ENDED and self._once
+        if ended and for_all and not self._stops:
             # ends the others too, even those that have just restarted and do not know of the end of the run
             return self.stop(now, returncode)
         if i >= self._processes:
@@ -149,16 +141,15 @@ class Supervisor:
         if self._stops > 1:
             return [Signal(i, signal.SIGKILL) for i, slot in enumerate(self._slots) if slot.has_process]
         self._end_with = exit_code
-        for slot in self._slots:
-            if not slot.has_process:
-                slot.state = SlotState.DONE
-        return self._drain(0, now)
+        return self._need(0, now)
 
-    def _drain(self, first: int, now: float) -> List[Effect]:
-        """Lets the processes from slot ``first`` on finish their step and leave."""
+    def _need(self, processes: int, now: float) -> List[Effect]:
+        self._processes = processes
         effects: List[Effect] = []
-        for i, slot in enumerate(self._slots[first:], first):
-            if slot.has_process:
+        for i, slot in enumerate(self._slots):
+            if not slot.has_process:
+                slot.state = SlotState.WAITING if i < processes else SlotState.DONE
+            elif i >= processes:
                 slot.kill_at = now + self._drain_s
                 effects.append(Signal(i, signal.SIGTERM))
         return effects

@@ -58,7 +58,7 @@ def test_all_workers_killed_again_and_again(reference, pictures, tmp_path, own_g
 
 # ------------------------------------------------------------------------------------------------------- suspension
 
-def test_a_frozen_worker_holds_nobody_up_and_works_again_when_woken(reference, pictures, tmp_path, own_generators):
+def test_a_frozen_worker_holds_no_other_up_and_works_again_when_woken(reference, pictures, tmp_path, own_generators):
     with opened(pictures, tmp_path / "audit", workers=3, generator=SLOW, epochs=6, lease_s=1.0, prefetch=6,
                 **OPTIONS) as run:
         run.joined(3)
@@ -74,7 +74,7 @@ def test_a_frozen_worker_holds_nobody_up_and_works_again_when_woken(reference, p
             run.take(1)
             time.sleep(0.02)                            # a trainer that trains
         run.take_all()
-        assert frozen in worker_pids()                  # nobody had to replace it
+        assert frozen in worker_pids()                  # no other process replaced it
     assert run.content() == reference
     assert {entry["attempt"] for entry in run.entries()} <= {1, 2}
 

@@ -21,7 +21,7 @@ def test_several_hosts(pictures, tmp_path):
 
     def start(host, name, *changes):
         commands = block("docs/HOSTS.md", "hosts: " + name)
-        for old, new in changes + (("5555", port), (".venv/trainer/bin/python", sys.executable)):
+        for old, new in ((".venv/trainer/bin/python", sys.executable),) + changes + (("5555", port),):
             commands = commands.replace(old, new)
         output = open(str(host / (name + ".log")), "wb")
         return subprocess.Popen(["sh", "-e", "-c", commands], cwd=str(host), env=environment, stdout=output,

@@ -188,7 +188,7 @@ def test_what_leads_back_to_seeking(leave):
     assert session.state is SessionState.SEEKING
     now = 110.0
     assert session.tick(now) == [Say(HELLO)]
-    assert done(session, lease(1), now) == []                  # nobody is there to be told; lease 2 is forgotten
+    assert done(session, lease(1), now) == []                  # no trainer to tell; lease 2 is forgotten
     assert without_notes(session.receive(Welcome("run2", JOB, HEARTBEAT_S), now)) == []
     assert session.receive(lease(9), now) == [Work(JOB, lease(9))]
 

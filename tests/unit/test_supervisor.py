@@ -273,7 +273,7 @@ def test_the_last_slots_drain_and_stay_empty():
     assert host.exited(EXIT_DRAINED, 2) == [] and host.exited(-signal.SIGKILL, 1, ended=False) == []
     assert host.tick() == [] and host.pause_s is None and host.supervisor.exit_code is None
     host.exited(1, 0)
-    assert [effect.slot for effect in host.tick()] == [0]      # who is to be there is restarted as ever
+    assert [effect.slot for effect in host.tick()] == [0]      # a slot that is needed is restarted as before
 
 
 def test_a_slot_that_is_to_start_does_not_when_it_is_one_too_many():

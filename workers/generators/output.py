@@ -24,10 +24,6 @@ def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
         raise ValueError(subject + sentence % values)
 
 
-def _names(job: Job) -> str:
-    return ", ".join(spec.name for spec in job.arrays)
-
-
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
     """The batch of ``lease``; ``make(sample)`` returns one row for each of ``job.arrays``. Example:
     ``stoker.batch_of(lease, job, lambda sample: (pixels_of(sample), [sample.label]))``.
@@ -36,10 +32,12 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     if the number of rows, a row's shape or its values do not fit the job; TypeError if its type does not, such as
     floats for integers.
     """
+    names = ", ".join(spec.name for spec in job.arrays)
+
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         made = make(sample)
         require = partial(_require, "generator %r, sample %r: " % (job.generator, sample.path))
-        require(len(made) == len(rows), "%d rows, must be %d: %s", len(made), len(rows), _names(job))
+        require(len(made) == len(rows), "%d rows, must be %d: %s", len(made), len(rows), names)
         for row, value, spec in zip(rows, made, job.arrays):
             require(np.shape(value) == tuple(spec.shape), "%r is of shape %s, must be %s", spec.name,
                     list(np.shape(value)), list(spec.shape))
@@ -78,7 +76,7 @@ def check(output: Output, lease: Lease, job: Job) -> Output:
     arrays, skipped = output
     require(isinstance(arrays, (tuple, list)), "arrays are a %s, must be a tuple", type(arrays).__name__)
     require(len(arrays) == len(job.arrays), "yielded %d arrays, must be %d: %s", len(arrays), len(job.arrays),
-            _names(job))
+            ", ".join(spec.name for spec in job.arrays))
     for array, spec in zip(arrays, job.arrays):
         name, dtype, shape = spec.name, spec.dtype, tuple(spec.shape)
         require(isinstance(array, np.ndarray), "%r is a %s, must be a numpy array", name, type(array).__name__)

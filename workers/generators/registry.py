@@ -21,11 +21,8 @@ _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, 
 
 
 def find(name: str, allowed: Sequence[str]) -> Generator:
-    """The generator called ``name``: one of GENERATORS, or the user's 'module:function' if it is in ``allowed``.
-
-    The trainer sends the name, and importing runs code: so this worker's command line says what may be imported.
-    Raises ConfigError if there is no such generator here, or it is not allowed.
-    """
+    """The generator called ``name``: one of GENERATORS, or the user's 'module:function'. The trainer sends the name,
+    and importing runs code: so it must be in ``allowed``, from this worker's command line. Raises ConfigError."""
     if name in GENERATORS:
         return _FUNCTIONS[name]
     module, colon, function = name.partition(":")
@@ -84,11 +81,9 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
-    """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``.
-
-    Raises ConfigError as ``find`` does, and if the job follows links out of the data folder without the permission of
-    this worker's options: the trainer alone must not decide which files of this host are read.
-    """
+    """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
+    ``find`` does, and if the job follows links out of the data folder without the permission of this worker's options:
+    the trainer alone must not decide which files of this host are read."""
     if job.follow_links and not options.follow_links:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
