@@ -90,9 +90,8 @@ class JobOptions:
         object.__setattr__(self, "image_size", size)    # the way to set a field of a frozen dataclass
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
-        check(self.decode in DECODERS, "decode", "must be one of " + ", ".join(DECODERS), self.decode)
-        check(self.on_bad_image in BAD_IMAGE, "on_bad_image", "must be one of " + ", ".join(BAD_IMAGE),
-              self.on_bad_image)
+        for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
+            check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
         for name in ("exif_rotate", "follow_links"):
             check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
 

@@ -1,10 +1,8 @@
 """The plan: the samples of every step of a run, as a pure function of (seed, sizes, step).
 
-So a stream can be resumed from one integer, and any worker can repeat a lost step.
-
-A run is a sequence of *positions*: the steps of epoch 0, its evaluation batches, the steps of epoch 1, and so on.
-Training steps are numbered 0, 1, 2 ... through all epochs, like TensorFlow's ``global_step``. Evaluation batches have
-no step number of their own.
+So a stream can be resumed from one integer, and any worker can repeat a lost step. A run is a sequence of *positions*:
+the steps of epoch 0, its evaluation batches, the steps of epoch 1, and so on. Training steps are numbered through all
+epochs, like TensorFlow's ``global_step``; evaluation batches have no step number of their own.
 
 Random numbers come from a hash of the whole key (seed, epoch, index ...). A sum of seed and index would be equal in
 different runs: seed 1 at index 0 is seed 0 at index 1.
@@ -33,11 +31,6 @@ def _digest(key: Tuple[Key, ...], size: int) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=size).digest()
 
 
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed, a 64-bit int, of all random choices about one sample in one epoch."""
-    return int.from_bytes(_digest(("sample", seed, epoch, index), 8), "little")
-
-
 def random_state(*key: Key) -> "np.random.RandomState":
     """A random generator seeded by ``key``. All versions of numpy give the same RandomState numbers (NEP 19)."""
     return np.random.RandomState(np.frombuffer(_digest(key, 32), dtype="<u4").astype(np.uint32))
@@ -46,7 +39,7 @@ def random_state(*key: Key) -> "np.random.RandomState":
 def sample_random(seed: int, epoch: int, index: int) -> random.Random:
     """Python's random generator, seeded for one sample in one epoch; ten times faster to make than numpy's. In a
     generator: ``flip = sample_random(job.seed, lease.epoch, sample.index).random() < 0.5``."""
-    return random.Random(sample_seed(seed, epoch, index))
+    return random.Random(int.from_bytes(_digest(("sample", seed, epoch, index), 8), "little"))
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class BatchStream(Iterator[Batch]):
         self._worker_groups: List[WorkerGroup] = []
         self._pace = Pace(options.prefetch_of(job), self._worker_groups, now())
         self._audit: Optional[Audit] = None
-        listing: Optional[BadSamples] = None
+        self._listing: Optional[BadSamples] = None
         self._files = ExitStack()                    # closes both
         with ExitStack() as undo:
             undo.enter_context(self._files)
@@ -66,15 +66,15 @@ class BatchStream(Iterator[Batch]):
                 self._audit = Audit(options.audit, start_step, plan.training_indices)
                 self._files.callback(self._audit.close)
             if options.bad_samples is not None:
-                listing = BadSamples(options.bad_samples, start_step)
-                self._files.callback(listing.close)
+                self._listing = BadSamples(options.bad_samples, start_step)
+                self._files.callback(self._listing.close)
             self._coordinator = coordinator(self._position, plan, datasets, job, options, self._deliver, self._fail)
             undo.callback(self._coordinator.abandon)
-            for file in (self._audit, listing):
+            for file in (self._audit, self._listing):
                 if file is not None:
                     file.begin()
             undo.pop_all()
-        self._bad_files = BadFiles(listing, job.on_bad_image == "raise")
+        self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
@@ -91,7 +91,7 @@ class BatchStream(Iterator[Batch]):
     @property
     def bad_files(self) -> int:
         """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
-        return self._bad_files.count
+        return len(self.skipped if self._listing is None else self._listing)
 
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell."""

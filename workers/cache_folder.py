@@ -60,8 +60,7 @@ class CacheFolder:
                 os.remove(each)
 
     def remove_least_recently_used(self, except_path: str) -> bool:
-        """Of the files that no process has open, removes the one that was opened the longest time ago. False if there
-        is none but ``except_path``."""
+        """Removes the file that was opened the longest time ago and that no process has open; False if none is left."""
         others = [os.path.join(self.path, name) for name in os.listdir(self.path) if _OWN.fullmatch(name)]
         for path in sorted((path for path in others if path != except_path), key=os.path.getmtime):
             with open(path, "rb") as file, contextlib.suppress(BlockingIOError):

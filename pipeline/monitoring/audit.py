@@ -17,7 +17,7 @@ def crc32(*arrays: np.ndarray) -> int:
     for array in arrays:
         if array.size:  # an empty array exports no buffer on every numpy
             value = zlib.crc32(array.reshape(-1).view("u1").data, value)
-    return value & 0xFFFFFFFF
+    return value
 
 
 class Audit(StepLog):
@@ -59,12 +59,10 @@ class Audit(StepLog):
 
 
 def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
-    if not line.endswith(b"\n"):  # incomplete, even if it can be parsed
-        return None
     try:
         entry = json.loads(line.decode("utf-8"))
     except ValueError:
         return None
-    if isinstance(entry, dict) and isinstance(entry.get("step"), int) and entry["step"] >= 0 and "crc32" in entry:
-        return entry
-    return None      # a line of another program, even if it has steps too
+    # an incomplete line counts for nothing, even if it can be parsed; logs of other programs may have steps too
+    is_whole = line.endswith(b"\n") and isinstance(entry, dict) and isinstance(entry.get("step"), int)
+    return entry if is_whole and entry["step"] >= 0 and "crc32" in entry else None

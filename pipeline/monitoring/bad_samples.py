@@ -69,11 +69,6 @@ class BadFiles:
         self.reasons: Dict[str, str] = {}     # path -> why it is bad, of all bad files in this process
         self._listing, self._raises = listing, raises
 
-    @property
-    def count(self) -> int:
-        """See ``BatchStream.bad_files``."""
-        return len(self.reasons if self._listing is None else self._listing)
-
     def note(self, batch: Batch, source: Source) -> None:
         """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
         samples = source.samples([skip.index for skip in batch.skipped])

@@ -1,7 +1,4 @@
-"""A log file of one trainer, which a resumed run continues.
-
-The lines of steps before the resumed one stay; the rest is removed. A line is written before its step is trained on.
-"""
+"""A log file of one trainer. A resumed run keeps the lines of the steps before its first one, and removes the rest."""
 
 import fcntl
 from contextlib import ExitStack

@@ -126,11 +126,11 @@ class ThroughputMeter:
             return Window(0, 0.0, 0.0, (0.0,) * len(_STAGES), 0.0)
         waited_s, step_s, produce_s, wire_s = (rows[:, column] for column in (0, 1, 2, 6))
         longest_s = _longest(produce_s)
-        part = np.minimum(1, longest_s / np.maximum(1e-9, produce_s))
+        counted_s = np.minimum(produce_s, longest_s)
         # the stages may add up to more than the whole: several threads, or a worker that reports wrong times
-        part_of_stages = part * np.minimum(1, produce_s / np.maximum(1e-9, rows[:, 3:6].sum(axis=1)))
-        stages = part_of_stages.dot(rows[:, 3:6]).tolist()
-        generator_s = max(0.0, float(part.dot(produce_s)) - sum(stages))
+        whole_s = np.maximum(1e-9, np.maximum(produce_s, rows[:, 3:6].sum(axis=1)))
+        stages = (counted_s / whole_s).dot(rows[:, 3:6]).tolist()
+        generator_s = max(0.0, float(counted_s.sum()) - sum(stages))
         return Window(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
                       float(np.minimum(step_s, _longest(step_s)).sum()), (*stages, generator_s), float(wire_s.sum()))
 

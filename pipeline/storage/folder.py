@@ -35,11 +35,9 @@ class BadFile(Exception):
 
 
 class SamplePath(NamedTuple):
-    """The path of a sample's file, for ``open`` and all functions that take a path.
-
-    ``path`` is bytes: on Python 3.6 under ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is
-    the folder that the file must be in when it is read; None if links may lead out of it.
-    """
+    """The path of a sample's file, for ``open`` and all functions that take a path. It is bytes: on Python 3.6 under
+    ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is the folder that the file must be in
+    when it is read; None if links may lead out of it."""
     path: bytes
     root: Optional[bytes] = None
 

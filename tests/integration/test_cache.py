@@ -150,7 +150,7 @@ def test_the_trainers_command_line(settled, tmp_path):
     assert kept(tmp_path / "cache", settled)[1] == COUNT
     run = finished(tmp_path / "none", settled, "--workers", 0, "--cache", tmp_path / "cache",
                    TMPDIR=os.environ["TMPDIR"])
-    assert run.code == 2 and "use --cache of stoker-worker" in run.stderr
+    assert run.code == 2 and "use stoker-worker --cache" in run.stderr
 
 
 def test_entries_are_counted_where_others_write(settled, tmp_path):

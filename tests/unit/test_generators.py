@@ -12,7 +12,7 @@ from PIL import Image
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError, ProtocolError
 from stoker.pipeline.options import GENERATORS, WorkerOptions
-from stoker.pipeline.plan import produced_indices, sample_seed
+from stoker.pipeline.plan import produced_indices, sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.workers import images
 from stoker.workers.generators import example, numerical, pictures
@@ -179,7 +179,7 @@ def test_augmented_is_image_with_augment_seeded_by_seed_epoch_and_index(photos, 
     for epoch in (0, 1):
         varied = one(pictures.augmented, lease(photos[:10], epoch=epoch), a_job).arrays[0]
         for index, row in enumerate(varied):
-            chance = random.Random(sample_seed(a_job.seed, epoch, index))
+            chance = sample_random(a_job.seed, epoch, index)
             assert np.array_equal(row, images.augment(Image.fromarray(plain[index]), chance))
 
 

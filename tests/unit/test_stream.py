@@ -450,7 +450,7 @@ def test_no_verdict_without_workers(caplog):
 # ------------------------------------------------------------------------------------------------------ begin and end
 
 def files_closed(stream):
-    return [file._file.closed for file in (stream._audit, stream._bad_files._listing)]
+    return [file._file.closed for file in (stream._audit, stream._listing)]
 
 
 @pytest.fixture
