@@ -293,3 +293,6 @@ def test_a_bug_in_sending_is_not_the_generator_s(capsys):
     ends.send = lambda frames: 1 / 0
     thread.finish(finished(lease(1)))
     assert thread.code == 1 and ends.wakes and "ZeroDivisionError" in capsys.readouterr().err
+    del ends.send
+    thread.finish(finished(lease(1)))              # the socket may be closed by now
+    assert not ends.sent

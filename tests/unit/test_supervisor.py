@@ -233,6 +233,15 @@ def test_the_second_signal_kills():
     assert host.stop() == [Signal(0, KILL)]
 
 
+@pytest.mark.parametrize("code", [EXIT_ENDED, EXIT_REFUSED, EXIT_CONFIG])
+def test_while_draining_an_exit_code_of_one_does_not_kill_the_others(code):
+    host = running(2, once=True)
+    host.stop()
+    assert host.exited(code, 0) == []
+    host.exited(EXIT_DRAINED, 1)
+    assert host.supervisor.exit_code == 0
+
+
 def test_stopping_while_nothing_runs_is_over_at_once():
     host = running(1)
     host.exited(1)
