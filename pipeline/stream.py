@@ -81,11 +81,15 @@ class BatchStream(Iterator[Batch]):
         self._coordinator.start()
 
     @property
+    def connect_address(self) -> str:
+        """The address for workers on other hosts: ``address``, with this host's name if it is one of all interfaces."""
+        return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
+
+    @property
     def worker_command(self) -> str:
-        """The command that starts workers on another host. An address of all interfaces becomes this host's name."""
-        address = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
+        """The command that starts workers on another host."""
         keys = self._options.keys
-        return "python -m workers --connect " + address + ("" if keys is None else (
+        return "python -m workers --connect " + self.connect_address + ("" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 
     @property

@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import tempfile
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -151,15 +151,7 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
     if count < 2:
         raise ConfigError("count must be at least 2, one picture for each class, not %r" % count)
     folder, wanted = os.path.abspath(folder), {"recipe": RECIPE, "count": count, "seed": seed}
-    if os.path.lexists(folder) and os.listdir(folder):
-        try:
-            with open(os.path.join(folder, MARKER)) as marker:
-                found = json.load(marker)
-        except (OSError, ValueError) as error:
-            raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
-        if found != wanted:
-            raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
-                              % (folder, found, wanted))
+    if _is_present(folder, wanted):
         return False
     try:
         from PIL import Image
@@ -171,14 +163,40 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
         unfinished = os.path.join(private, "set")   # a folder below, because only this user can open ``private``
         for name in CLASSES:
             os.makedirs(os.path.join(unfinished, name))
-        if sys.stderr.isatty():
-            sys.stderr.write("drawing %d pictures, which takes some seconds\n" % count)
         for index in range(count):
+            if index % 50 == 0 and sys.stderr.isatty():
+                sys.stderr.write("\rdrawing picture %d of %d" % (index, count))
             path = os.path.join(unfinished, CLASSES[index % 2], "%06d.jpg" % index)
             Image.fromarray(picture(index, seed)).save(path, quality=88)
         with open(os.path.join(unfinished, MARKER), "w") as marker:
             json.dump(wanted, marker)
-        os.rename(unfinished, folder)               # fails if another process has made a set there meanwhile
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if not _is_present(folder, wanted):     # it is, if another process made the same set meanwhile
+                raise
+    return True
+
+
+def _is_present(folder: str, wanted: Dict[str, int]) -> bool:
+    """Whether ``folder`` holds the wanted set. Raises ConfigError if it holds anything else."""
+    if not os.path.lexists(folder) or not os.listdir(folder):
+        return False
+    try:
+        with open(os.path.join(folder, MARKER)) as marker:
+            found = json.load(marker)
+    except (OSError, ValueError) as error:
+        raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
+    if found != wanted:
+        raise ConfigError("%s holds another sample set (%s, wanted %s): remove it first, or name another folder"
+                          % (folder, found, wanted))
+    pictures = sum(len(os.listdir(os.path.join(folder, name))) for name in CLASSES
+                   if os.path.isdir(os.path.join(folder, name)))
+    if pictures != wanted["count"]:
+        raise ConfigError("%s should hold %d pictures and holds %d: remove it and run this again"
+                          % (folder, wanted["count"], pictures))
     return True
 
 

@@ -154,8 +154,7 @@ def test_two_at_once_make_one_set(tmp_path, monkeypatch):
             write(folder, count=2)
         return picture(index, seed)
     monkeypatch.setattr(sample_data, "picture", overtaken)
-    with pytest.raises(OSError, match="not empty"):
-        write(folder, count=2)
+    write(folder, count=2)
     assert os.listdir(str(tmp_path)) == ["set"]
     assert json.loads((tmp_path / "set" / MARKER).read_text())["count"] == 2
 
@@ -175,3 +174,11 @@ def test_command_line_error(tmp_path, capsys, count):
     assert main([str(tmp_path / "set"), "--count", count]) == 2
     assert "set was not made: count must be at least 2" in capsys.readouterr().err
     assert os.listdir(str(tmp_path)) == []
+
+
+def test_a_set_that_lost_a_picture_is_reported(tmp_path):
+    folder = str(tmp_path / "set")
+    write(folder, count=4)
+    os.remove(os.path.join(folder, "positive", "000001.jpg"))
+    with pytest.raises(ConfigError, match="should hold 4 pictures and holds 3"):
+        write(folder, count=4)
