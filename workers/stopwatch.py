@@ -3,23 +3,28 @@
 One table for the process, which runs one generator at a time. The rest of a batch's time is the generator's own.
 """
 
+import functools
 import time
-from contextlib import contextmanager
-from typing import Iterator
+from typing import Any, Callable, TypeVar, cast
 
 from stoker.pipeline.protocol.messages import Timings
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 _spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0}
 
 
-@contextmanager
-def timed(stage: str) -> Iterator[None]:
+def timed(stage: str) -> Callable[[Function], Function]:
     """A decorator: the function's time counts as this stage. Timed functions must not call each other."""
-    start_s = time.perf_counter()
-    try:
-        yield
-    finally:
-        _spent[stage] += time.perf_counter() - start_s
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:      # contextlib's decorator takes three times as long
+            start_s = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _spent[stage] += time.perf_counter() - start_s
+        return cast(Function, call)
+    return decorate
 
 
 def take() -> Timings:

@@ -83,9 +83,10 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
     OSError or MemoryError if this host or this moment is at fault.
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
+    name = path.path if isinstance(path, SamplePath) else path
     try:
-        _check_regular(os.stat(path))       # a device may do anything when it is opened
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
+        _check_regular(os.stat(name))       # a device may do anything when it is opened
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
         try:
             if isinstance(path, SamplePath) and not is_within_root(path, fd):
                 raise BadFile("a link that leads out of the data folder")
@@ -126,8 +127,9 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
         real = os.path.realpath(path.path)
-    if not real.startswith(_real(path.root)):
-        _real.cache_clear()             # the root may be a link itself, which leads to another folder by now
+    if real.startswith(_real(path.root)):
+        return True
+    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
     return real.startswith(_real(path.root))
 
 
