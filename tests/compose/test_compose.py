@@ -221,7 +221,7 @@ def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path
         except subprocess.TimeoutExpired:
             pass                                         # it is still trying
         said = docker("logs", stranger)
-        assert "the trainer does not let this worker in" in said and "connected to" not in said
+        assert "the trainer rejects this worker's connection" in said and "connected to" not in said
         assert "not connected yet" in docker("exec", stranger, "python", "-m", "stoker.pipeline.monitoring.health",
                                              "/tmp/alive", check=False)
         project.wait_for_end()
@@ -275,7 +275,7 @@ def test_folders_that_are_not_what_they_should_be(project, tmp_path):
     for folder in (empty, shut):
         folder.mkdir()
     os.chmod(str(shut), 0o700)
-    for folder, words in ((empty, "is empty"), (shut, "user 1000 cannot read DATA")):
+    for folder, words in ((empty, "has no image of a class"), (shut, "user 1000 cannot read DATA")):
         if folder == shut and os.geteuid() == 1000:
             continue
         said = project.compose("run", "--rm", "trainer", check=False, DATA=str(folder))
