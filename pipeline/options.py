@@ -21,7 +21,6 @@ BAD_IMAGE = ("skip", "replace", "raise")
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
-PROGRAM_PATH = "STOKER_PROGRAM_PATH"   # environment variable with the trainer's import path, for its own workers
 
 
 def check(is_valid: bool, name: str, rule: str, value: object) -> None:

@@ -143,9 +143,9 @@ class BatchStream(Iterator[Batch]):
             self._audit.write(batch)
         # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
-            del self._ready[self._position]
             self._position += 1
             self.produced_s += batch.produce_s
+            del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
         self._coordinator.take_up_to(self._position)
         return batch
 

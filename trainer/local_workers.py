@@ -18,7 +18,7 @@ from typing import Dict, List, Optional
 import stoker
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import Fleet, Window
-from stoker.pipeline.options import PROGRAM_PATH, WorkerOptions
+from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
 from stoker.trainer.autoscaler import Autoscaler
 
@@ -40,7 +40,7 @@ class LocalWorkers:
         self._autoscaler, self._python, self._stopped = autoscaler, python or sys.executable, False
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
-        environment = dict(_environment(), **(to_environment(keys) if keys is not None else {}))
+        environment = dict(_environment(self._python), **(to_environment(keys) if keys is not None else {}))
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
@@ -89,24 +89,33 @@ class LocalWorkers:
                 self._process.wait()
 
 
-def _environment() -> Dict[str, str]:
-    """This process's environment without Stoker's options, and without the paths of its Python version, because the
-    workers may run another. PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
+def _environment(python: str) -> Dict[str, str]:
+    """This process's environment without Stoker's options, and without the paths of its Python, because the workers may
+    run another. STOKER_PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
+    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH", "PYTHONHOME"}
     environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith("STOKER_") and name not in ("PYTHONPATH", "PYTHONHOME")}
-    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    program = {"version": sys.version_info[:2], "folders": _program_folders(pythonpath), "pythonpath": pythonpath}
-    return dict(environment, **{PROGRAM_PATH: json.dumps(program)})
+                   if not name.startswith("STOKER_") and name not in dropped}
+    try:
+        current = [os.getcwd()]
+    except OSError:                     # the folder was deleted: relative paths lead nowhere
+        current = []
+    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+                  if folder and (current or os.path.isabs(folder))]
+    program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
+               "folders": _program_folders(pythonpath, current)}
+    return dict(environment, STOKER_PROGRAM_PATH=json.dumps(program))
 
 
-def _program_folders(pythonpath: List[str]) -> List[str]:
+def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
     """Of ``sys.path`` what is neither the interpreter's nor in PYTHONPATH: the program's folder, and what it added."""
     libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
     folders = []
     for i, entry in enumerate(sys.path):
+        if not current and not os.path.isabs(entry):
+            continue
         folder = os.path.abspath(entry)
         installed = (folder.endswith(".zip") or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
                      or any(os.path.join(folder, "").startswith(library) for library in libraries))
         if not installed and (folder not in pythonpath or i == 0):
             folders.append(folder)
-    return folders + [os.getcwd()]
+    return folders + current

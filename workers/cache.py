@@ -80,7 +80,7 @@ class Cache:
         except OSError:
             return False                                        # reading it gives the reason
         try:
-            found = is_within_root(path, fd) and self._file.copy(head_of(path.path, os.fstat(fd)), out)
+            found = is_within_root(path, fd) and self._file.copy(head_of(path, os.fstat(fd)), out)
         finally:
             os.close(fd)
         self.hits += found
@@ -89,7 +89,7 @@ class Cache:
     def put(self, path: SamplePath, status: Optional[os.stat_result], pixels: bytes) -> None:
         """Keeps ``pixels``, which were decoded from the file; ``status`` is that of ``storage.folder.read_file``."""
         if self._file is not None and status is not None:
-            self._file.add(head_of(path.path, status), pixels)
+            self._file.add(head_of(path, status), pixels)
 
     def close(self) -> None:
         """Writes pending entries, if that takes no longer than CLOSE_S, and closes the file."""

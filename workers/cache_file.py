@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Callable, Deque, Optional, Tuple
 
 import lmdb
@@ -95,8 +96,12 @@ class CacheFile(threading.Thread):
                     if os.fstat(self._fd).st_nlink:     # no other process has removed it
                         _remove(self._folder, self._path, self.fault, self._report)
         except OSError as error:
-            self._report(reason(error))
+            with suppress(OSError):             # standard error may be on the full disk
+                self._report(reason(error))
         finally:
+            if not self._ending.is_set():       # an unexpected error: the main thread may be reading right now
+                self.fault = self.fault or RuntimeError("the thread that writes has ended")
+                self._ending.wait()             # ``use`` sees the fault, and calls ``end``
             self._close()
 
     def _store(self) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
-from stoker.pipeline.storage.folder import BadFile, SamplePath, read_file
+from stoker.pipeline.storage.folder import BadFile, read_file
 from stoker.workers import jpeg
 from stoker.workers.stopwatch import timed
 
@@ -33,7 +33,7 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 read = timed("storage")(read_file)
 
 
-def load(path: Union[str, bytes, SamplePath], size: Tuple[int, int], decode: str,
+def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
          exif_rotate: bool = False) -> Image.Image:
     """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept. Example:
     ``stoker.load("photos/left/017.jpg", (64, 64), "fastest")``.

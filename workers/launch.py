@@ -11,7 +11,7 @@ copy of Stoker as its parent, even if its interpreter has another Stoker install
 
 import os
 import sys
-from typing import List, Sequence
+from typing import Sequence
 
 LAUNCH = os.path.abspath(__file__)     # before the current folder can change
 
@@ -42,16 +42,19 @@ def _import_stoker() -> None:
     spec.loader.exec_module(module)
 
 
-def _program_folders() -> List[str]:
-    """The folders from which the trainer's program imports its own modules: see ``trainer/local_workers.py``."""
+def _add_program_folders() -> None:
+    """Adds the folders from which the trainer's program imports its own modules (``trainer/local_workers.py``): those
+    of its PYTHONPATH before site-packages, as in the program, but after the standard library; the others last."""
     import json
-
-    from stoker.pipeline.options import PROGRAM_PATH
-    program = json.loads(os.environ.get(PROGRAM_PATH, "null"))
+    # by its name, not options.PROGRAM_PATH: packages that Stoker's modules import may be in these folders
+    program = json.loads(os.environ.get("STOKER_PROGRAM_PATH", "null"))
     if program is None:                 # started by hand
-        return []
-    same_python = program["version"] == list(sys.version_info[:2])
-    return list(program["folders"] + (program["pythonpath"] if same_python else []))
+        return
+    pythonpath = program["pythonpath"] if program["version"] == list(sys.version_info[:2]) else []
+    first = next((i for i, folder in enumerate(sys.path)
+                  if {"site-packages", "dist-packages"} & set(folder.split(os.sep))), len(sys.path))
+    sys.path[first:first] = [folder for folder in pythonpath if folder not in sys.path]
+    sys.path += [folder for folder in program["folders"] if folder not in sys.path]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     import importlib
     try:
         _import_stoker()
-        sys.path += [folder for folder in _program_folders() if folder not in sys.path]
+        _add_program_folders()
         module = importlib.import_module(argv[0])
     except ImportError as error:
         sys.exit("stoker-worker: error: %s cannot run workers (%s: %s): install what is missing there, or name "

@@ -77,7 +77,7 @@ class PeerLimits:
         """The trainer was absent for so long: the Hellos of that time come all at once."""
         self._grace, self._grace_ends_s = gap_s * HELLOS_A_SECOND, now + GRACE_S
         for peer in self._peers.values():
-            peer.hellos += self._grace
+            peer.hellos = min(MAX_HELLOS + self._grace, peer.hellos + self._grace)
 
     def summary(self) -> str:
         """The counts that are not zero, for the closing line; '' if there are none."""

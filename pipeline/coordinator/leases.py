@@ -205,7 +205,7 @@ class LeaseScheduler:
         for lease in sorted(worker.leases):
             held = self._leases[lease]
             entry = self._open[held.position]
-            if died and entry.dies(held.isolated, self._max_deaths, others_may_try(key, entry, self._workers)):
+            if entry.loses_holder(died, held.isolated, self._max_deaths, others_may_try(key, entry, self._workers)):
                 effects.append(Abort(held.position, "%d workers died while they held it; the last %s"
                                      % (entry.deaths, why), ""))
                 entry.deaths = entry.isolated_deaths = 0      # one Abort is enough

@@ -32,10 +32,10 @@ class OpenPosition:
         self.aborted = self.aborted or too_often
         return too_often
 
-    def dies(self, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
-        """A worker died while it held a lease on it. True: the run is to be aborted."""
-        self.deaths += 1
-        self.isolated_deaths += isolated
+    def loses_holder(self, died: bool, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
+        """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
+        self.deaths += died
+        self.isolated_deaths += died and isolated
         return self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths or (
             self.deaths >= max_deaths and not others_may_try)
 

@@ -71,6 +71,9 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
             with os.scandir(here) as entries:
                 found = list(entries)
         except OSError as error:
+            if not folder and isinstance(error, NotADirectoryError):
+                raise DatasetError("dataset folder %s is not a folder: give the folder that holds one folder of images "
+                                   "for each class" % printable_path(root)) from error
             if not folder:
                 raise DatasetError("dataset folder %s cannot be read (%s): check its name, whether its disk is mounted "
                                    "and whether this user may read and enter it"

@@ -182,7 +182,11 @@ def write(folder: str, count: int = 2000, seed: int = 0) -> bool:
 
 def _is_present(folder: str, wanted: Dict[str, int]) -> bool:
     """Whether ``folder`` holds the wanted set. Raises ConfigError if it holds anything else."""
-    if not os.path.lexists(folder) or not os.listdir(folder):
+    if not os.path.lexists(folder):
+        return False
+    if not os.path.isdir(folder):
+        raise ConfigError("%s is not a folder: name one that does not exist" % folder)
+    if not os.listdir(folder):
         return False
     try:
         with open(os.path.join(folder, MARKER)) as marker:

@@ -11,7 +11,7 @@ import re
 import socket
 import stat
 import time
-from typing import NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
 
@@ -34,15 +34,11 @@ class BadFile(Exception):
         super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:MAX_REASON_CHARS])
 
 
-class SamplePath(NamedTuple):
+class SamplePath(bytes):
     """The path of a sample's file, for ``open`` and all functions that take a path. It is bytes: on Python 3.6 under
-    ``LANG=C``, a str with other letters than ASCII cannot be opened. ``root`` is the folder that the file must be in
-    when it is read; None if links may lead out of it."""
-    path: bytes
+    ``LANG=C``, a str with other letters than ASCII cannot be opened; and Pillow 8 opens no other path-like objects.
+    ``root`` is the folder that the file must be in when it is read; None if links may lead out of it."""
     root: Optional[bytes] = None
-
-    def __fspath__(self) -> bytes:
-        return self.path
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
@@ -63,7 +59,10 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
                           "the worker's --data" % (root, socket.gethostname()))
-    return SamplePath(os.path.join(folder, name), None if follow_links else folder)
+    found = SamplePath(os.path.join(folder, name))
+    if not follow_links:
+        found.root = folder
+    return found
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
@@ -75,7 +74,7 @@ def check_root(root: str, probes: Sequence[str]) -> None:
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
 
-def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.stat_result]]:
+def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
     """The content of the file and its status. The status is None if the file may have other content soon with the same
     status: if it changed in the last seconds, or while it was read.
 
@@ -83,10 +82,9 @@ def read_file(path: Union[str, bytes, SamplePath]) -> Tuple[bytes, Optional[os.s
     OSError or MemoryError if this host or this moment is at fault.
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
-    name = path.path if isinstance(path, SamplePath) else path
     try:
-        _check_regular(os.stat(name))       # a device may do anything when it is opened
-        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
+        _check_regular(os.stat(path))       # a device may do anything when it is opened
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
         try:
             if isinstance(path, SamplePath) and not is_within_root(path, fd):
                 raise BadFile("a link that leads out of the data folder")
@@ -126,7 +124,7 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
     try:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
-        real = os.path.realpath(path.path)
+        real = os.path.realpath(bytes(path))
     if real.startswith(_real(path.root)):
         return True
     _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now

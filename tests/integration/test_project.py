@@ -66,8 +66,9 @@ def test_it_trains_with_local_workers(project, pictures, worker_python, newest, 
     (project.parent / "without" / "configargparse.py").write_text("raise ImportError('not installed')\n")
     script = python_with_path(project.parent, project.parent / "without", worker_python, with_stoker=False)
     command = [str(project / "jobs" / "train.py"), pictures, "2", script if newest else "", "tcp://127.0.0.1:*"]
-    with Program(command, cwd=str(project.parent / folder),
-                 **environment(project, project.parent / "of-this-python")) as program:
+    # a worker of the same Python is to have what is on the trainer's PYTHONPATH, as the trainer has it
+    of_this_python = [project.parent / "of-this-python"] if newest and worker_python else []
+    with Program(command, cwd=str(project.parent / folder), **environment(project, *of_this_python)) as program:
         assert program.wait(LIMIT_S) == 0, program.text
     assert program.lines == ["my own task 8 steps"]
 

@@ -203,7 +203,7 @@ def test_a_missing_folder(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path):
     tree(tmp_path, "photos.zip")
-    assert "photos.zip cannot be read (Not a directory)" in error_of(str(tmp_path / "photos.zip"))
+    assert "photos.zip is not a folder: give the folder" in error_of(str(tmp_path / "photos.zip"))
 
 
 def test_no_permission(open_folder):

@@ -299,12 +299,13 @@ def test_the_three_are_found_by_name():
 
 
 def test_a_job_that_follows_links_needs_the_permission_of_this_worker():
-    plain, strict = job(), WorkerOptions("tcp://trainer:5555")
+    plain, strict = replace(job(), data_root="/data"), WorkerOptions("tcp://trainer:5555")
     following = replace(plain, follow_links=True)
     open_producer(plain, strict)
     open_producer(following, replace(strict, follow_links=True))
     with pytest.raises(ConfigError, match="this worker on .* may not: start it with --follow-links"):
         open_producer(following, strict)
+    open_producer(replace(following, data_root=""), strict)        # it opens no files
 
 
 @pytest.fixture

@@ -413,9 +413,9 @@ def test_resolve_joins_root_and_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("photos")
     root = os.path.join(str(tmp_path), "photos")
-    assert folder.resolve(root, "cats/1.jpg").path == os.fsencode(root) + b"/cats/1.jpg"
-    assert folder.resolve("photos", "caf\u00e9/\udcff.jpg").path == b"photos/caf\xc3\xa9/\xff.jpg"
-    assert folder.resolve("photos", "..a/b..jpg/...").path == b"photos/..a/b..jpg/..."
+    assert folder.resolve(root, "cats/1.jpg") == os.fsencode(root) + b"/cats/1.jpg"
+    assert folder.resolve("photos", "caf\u00e9/\udcff.jpg") == b"photos/caf\xc3\xa9/\xff.jpg"
+    assert folder.resolve("photos", "..a/b..jpg/...") == b"photos/..a/b..jpg/..."
 
 
 def test_a_host_without_the_dataset_is_an_error_of_its_own(tmp_path):
@@ -697,3 +697,10 @@ def test_containment_without_proc(linked, monkeypatch):
                         lambda path, **more: readlink(path) if b"/proc/" in os.fsencode(path) else real(path, **more))
     assert opens(linked, "class/within.jpg")
     assert [path for path in OUT if opens(linked, path)] == []
+
+
+def test_pil_opens_the_path_of_a_sample(tmp_path):
+    """A user's generator may do so, also with a Pillow that takes no os.PathLike."""
+    FILES["rgb.jpg"](str(tmp_path / "a.jpg"))
+    with Image.open(folder.resolve(str(tmp_path), "a.jpg")) as image:
+        assert image.format == "JPEG"

@@ -1,5 +1,6 @@
 """answer_leases: whatever a generator does, every lease is answered once, and no wait is endless."""
 
+import copy
 import queue
 import threading
 import time
@@ -13,9 +14,10 @@ from stoker.pipeline.protocol.codec import decode_from_worker, encode
 from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings
 from stoker.pipeline.protocol.messages import Welcome
 from stoker.workers.generators.output import Output
+from stoker.workers.generators.pictures import CachedJob, with_cache
+from stoker.workers.generators.registry import Producer
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
-from stoker.workers.generators.registry import Producer
 from stoker.workers.runner import Finished, answer_leases
 from stoker.workers.session import EXIT_ENDED, WorkerSession
 from stoker.workers.stopwatch import timed
@@ -296,3 +298,26 @@ def test_a_bug_in_sending_is_not_the_generator_s(capsys):
     del ends.send
     thread.finish(finished(lease(1)))              # the socket may be closed by now
     assert not ends.sent
+
+
+@pytest.mark.parametrize("cache", [None, object()])
+def test_a_generator_is_started_once_for_a_job_also_with_a_cache(cache):
+    """Its code before and after the loop over the leases runs once."""
+    jobs, items, answers = [], queue.Queue(), []
+
+    def counted(leases, job):
+        jobs.append(job)
+        yield from good(leases, job)
+
+    for position in range(5):
+        items.put((JOB, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (), False)))
+    items.put(None)
+    answer_leases(items, answers.append, lambda job: Producer(counted, job, cache), no_trial)
+    assert [answer.error for answer in answers] == [""] * 5
+    assert [type(job) for job in jobs] == [Job if cache is None else CachedJob]
+
+
+def test_a_copy_of_the_job_that_a_generator_gets_is_without_the_cache():
+    """It may be sent to a process of the generator's own, or copied."""
+    assert type(copy.deepcopy(with_cache(JOB, threading.Lock()))) is Job
+    assert copy.deepcopy(with_cache(JOB, threading.Lock())) == JOB

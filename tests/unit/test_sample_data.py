@@ -112,8 +112,8 @@ def test_other_files_stay_untouched(tmp_path):
 
 def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "set").write_text("my data")
-    assert main([str(tmp_path / "set"), "--count", "2"]) == 1
-    assert "set was not made: [Errno 20] Not a directory: " in capsys.readouterr().err
+    assert main([str(tmp_path / "set"), "--count", "2"]) == 2
+    assert "set is not a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count, seed", [(4, 1), (6, 0)])

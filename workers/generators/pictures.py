@@ -6,7 +6,7 @@
 from __future__ import generator_stop
 
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple, Type
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,10 @@ class CachedJob(Job):
     """A job as a worker process with a cache hands it to a generator. A user's generator that calls ``image`` passes it
     on, and so uses the cache too."""
     cache: Optional[Cache] = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Tuple[Type[Job], Tuple[Any, ...]]:
+        """A copy, or one that is sent to another process, is the job without the cache."""
+        return Job, tuple(getattr(self, name) for name in Job.__dataclass_fields__)
 
 
 def with_cache(job: Job, cache: Optional[Cache]) -> Job:

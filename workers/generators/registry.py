@@ -48,10 +48,10 @@ class Producer:
     """Produces the batches of one job. The generator gets one lease each time it asks, and must yield one output before
     it asks again. It is closed with the last reference to the Producer."""
 
-    def __init__(self, generator: Generator, job: Job) -> None:
-        self.job, self._name = job, job.generator
+    def __init__(self, generator: Generator, job: Job, cache: Optional[Cache] = None) -> None:
+        self.job, self._name = job, job.generator   # as it came: the runner compares it with the next lease's
         self._inbox: List[Optional[Lease]] = []     # the lease that the generator has not yet taken; None: the end
-        self._outputs = generator(_taken_from(self._inbox, self._name), job)
+        self._outputs = generator(_taken_from(self._inbox, self._name), with_cache(job, cache))
 
     def produce(self, lease: Lease) -> Output:
         """The generator's output for ``lease``. Raises what the generator raises; RuntimeError if it ends or yields
@@ -84,7 +84,7 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
     ``find`` does, and if the job follows links out of the data folder without the permission of this worker's options:
     the trainer alone must not decide which files of this host are read."""
-    if job.follow_links and not options.follow_links:
+    if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
-    return Producer(find(job.generator, options.allow_generators), with_cache(job, cache))
+    return Producer(find(job.generator, options.allow_generators), job, cache)
