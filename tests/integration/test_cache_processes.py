@@ -1,5 +1,6 @@
 """The cache with real processes and real time: processes that are killed, that are suspended or that crash."""
 
+import errno
 import glob
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 
 from stoker.pipeline.storage import folder as storage
 from stoker.workers import cache as cache_module
+from stoker.workers.cache_file import CacheFile
 from tests.support.caching import IN_TRANSACTION, WORKER, Host, batch, digest, draw, draw_photos, entries, same
 from tests.support.processes import LIMIT_S, ROOT, wait_for
 
@@ -38,6 +40,22 @@ def test_within_one_process_too(host, photos):
     while cache.hits < COUNT and time.monotonic() < deadline:    # the writer takes its time
         assert same(batch(photos)[0], wanted)
     assert cache.hits >= COUNT
+
+
+def test_a_thread_that_ends_unexpectedly_does_not_close_the_file_under_a_reader(host, photos, monkeypatch):
+    """The disk is full, and with it the log of standard error: LMDB's map must stay while the main thread may read."""
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    wanted, cache = host.decoded(photos), host.worker()
+    monkeypatch.setattr(CacheFile, "_store", full)
+    assert same(batch(photos)[0], wanted)
+    file = cache._file
+    file._report = full
+    wait_for(lambda: file.fault is not None, "the end of the thread's work")
+    assert file.is_alive() and file.env.stat()["psize"]          # not closed
+    monkeypatch.undo()
+    assert same(batch(photos)[0], wanted)                         # ends the thread, and goes on without the file
+    wait_for(lambda: not file.is_alive(), "the end of the thread")
 
 
 def test_file_changed_just_now_is_not_kept(photos, tmp_path):
