@@ -7,28 +7,33 @@ file names of any bytes can travel.
 """
 
 import re
-from dataclasses import astuple
+from dataclasses import fields as fields_of
 from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
 import msgpack
 import msgpack.fallback
 import numpy as np
 
-from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, Buffer
+from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed, FromTrainer
-from stoker.pipeline.protocol.messages import FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
+from stoker.pipeline.protocol.messages import FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned
 from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Welcome, samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
+MAX_ROW_BYTES = 1 << 20        # of one packed row
+MAX_COLUMNS = 4096
+MAX_PARTNERS = 64
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
 _INT64, _LABELS = 1 << 63, 1 << 31
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
+
+_ARRAYS_FIELD = list(Produced.__dataclass_fields__).index("arrays")
 
 T = TypeVar("T")
 #: Returns the value of a field, which may be anything that msgpack unpacks. Raises ValueError.
@@ -37,7 +42,7 @@ Check = Callable[[object], T]
 
 def max_header_bytes(batch_size: int) -> int:
     """The limit for a worker's header: three of the longest texts and reasons for all samples and replacements."""
-    return (256 << 10) + 3 * 4 * MAX_TEXT + 2 * (4 * MAX_REASON + 100) * batch_size
+    return (256 << 10) + 3 * 4 * MAX_TEXT + 2 * (4 * (MAX_REASON + MAX_SKIPPED_PATH) + 100) * batch_size
 
 
 def _int(low: int, high: int = _INT64 - 1) -> Check[int]:
@@ -58,6 +63,21 @@ def _bool(value: object) -> bool:
     if type(value) is not bool:
         raise ValueError("must be true or false, not %.80r" % (value,))
     return value
+
+
+def _bytes(max_length: int) -> Check[bytes]:
+    def check(value: object) -> bytes:
+        if type(value) is not bytes or len(value) > max_length:
+            raise ValueError("must be at most %d bytes, not %.80r" % (max_length, value))
+        return value
+    return check
+
+
+def _side(value: object) -> int:
+    """A side of a shape, or [the most, pad] of one that differs from sample to sample."""
+    if type(value) is list and len(value) == 2 and type(value[1]) in (int, float):
+        return UpTo(_int(1, MAX_SIDE)(value[0]), value[1])
+    return _int(1, MAX_SIDE)(value)
 
 
 def _text(max_length: int, min_length: int = 0) -> Check[str]:
@@ -93,23 +113,32 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
 _count = _int(0, MAX_SAMPLES)
 _lease_id = _position = _int(0)
 _run = _text(64, 1)
-_spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_int(1, 1 << 20), 8))
-_job = _record(Job, _text(MAX_NAME, 1), _list_of(_spec, 16), _int(1, MAX_SAMPLES), _int(-_INT64), _text(MAX_NAME),
-               _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16))
-_samples_one_by_one = _list_of(_record(Sample, _int(0), _text(MAX_TEXT), _int(0, _LABELS - 1)), MAX_SAMPLES)
-_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON)), MAX_SAMPLES)
+_spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES))
+_height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
+_job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_SAMPLES), _int(-_INT64),
+               _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
+               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_SAMPLES), _bool, _text(MAX_TEXT))
+_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
+_partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
+_samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_SAMPLES)
+_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_SAMPLES)
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
 def _samples(value: object) -> Tuple[Sample, ...]:
     """As ``_samples_one_by_one``, which makes the error; column by column takes a third of the time."""
     if type(value) is list and 0 < len(value) <= MAX_SAMPLES and set(map(type, value)) == {list} and (
-            set(map(len, value)) == {3}):
-        indices, paths, labels = zip(*value)
+            set(map(len, value)) == {6}):
+        indices, paths, labels, rows, repeats, partners = zip(*value)
         if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
                 and set(map(type, paths)) == {str} and max(map(len, paths)) <= MAX_TEXT
-                and set(map(type, labels)) == {int} and min(labels) >= 0 and max(labels) < _LABELS):
-            return samples_of(value)
+                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) < _LABELS
+                and set(map(type, rows)) == {bytes} and max(map(len, rows)) <= MAX_ROW_BYTES
+                and set(map(type, repeats)) == {int} and min(repeats) >= 0 and max(repeats) < _INT64
+                and set(map(type, partners)) == {list}):
+            if any(partners):
+                return samples_of(fields[:5] + [_partners(fields[5])] for fields in value)
+            return samples_of(fields[:5] + [()] for fields in value)
     return _samples_one_by_one(value)
 
 
@@ -120,7 +149,8 @@ _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
-                                produce_s=_seconds, timings=_timings)),
+                                produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_SAMPLES),
+                                missing=_count)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),
@@ -143,12 +173,22 @@ _FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)
 def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
     """The frames of ``message``: header bytes, then the buffers of Produced's arrays, not copied."""
     kind, names = _FIELDS[type(message)]
-    header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=astuple,
-                           use_bin_type=True, unicode_errors="surrogateescape")     # astuple: for Job and its arrays
+    header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=_plain,
+                           use_bin_type=True, unicode_errors="surrogateescape")
     if not isinstance(message, Produced):
         return [header]
     # some versions of numpy cannot export the buffer of an empty array
     return [header] + [array.reshape(-1).view(np.uint8).data if array.size else b"" for array in message.arrays]
+
+
+def _plain(value: Any) -> List[object]:
+    """The fields of a Job or an ArraySpec, which msgpack cannot pack itself."""
+    if isinstance(value, ArraySpec):
+        return [value.name, value.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
+                                          for side in value.shape]]
+    if isinstance(value, Job):
+        return [getattr(value, field.name) for field in fields_of(Job)]
+    raise TypeError("a message cannot hold a %s" % type(value).__name__)
 
 
 def decode_from_worker(frames: Sequence[Buffer], header_limit_bytes: int = MAX_HEADER_BYTES) -> FromWorker:
@@ -208,7 +248,7 @@ def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int,
         except RecursionError:  # the error's text shows the value, which may be nested deeper than Python can follow
             raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
     if kind == "produced":
-        values.insert(-1, tuple(frames[1:]))
+        values.insert(_ARRAYS_FIELD, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s has %d frames behind the header instead of none" % (kind, len(frames) - 1))
     return make(*values)
@@ -216,23 +256,54 @@ def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int,
 
 def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
                  replacements: Sequence[int] = ()) -> Tuple["np.ndarray", ...]:
-    """The arrays of a received batch: read-only views [count, ...] of its frames, with dtypes and shapes from the job.
-    ``samples``, ``replacements``: the indices in the lease. Raises ProtocolError if number or length of the frames do
-    not fit the job, or if the batch does not account for every sample."""
+    """The arrays of a received batch: read-only views [count, ...] of its frames, in the order, dtypes and shapes of
+    ``framed(job.arrays)``. ``samples``, ``replacements``: the indices in the lease. Raises ProtocolError if number or
+    length of the frames do not fit the job, or if the batch does not account for every sample."""
     skipped = [skip.index for skip in produced.skipped]
     if skipped and (len(set(skipped)) != len(skipped) or not set(samples).union(replacements).issuperset(skipped)):
         raise ProtocolError("produced.skipped names samples that the lease does not have, or one of them twice")
-    if produced_indices(samples, replacements, skipped, produced.count) is None:
-        raise ProtocolError("produced.count is %d with %d skipped: the lease has %d samples%s"
-                            % (produced.count, len(skipped), len(samples),
-                               " and %d replacements" % len(replacements) if replacements else ""))
-    if len(produced.arrays) != len(job.arrays):
-        raise ProtocolError("produced has %d arrays, the job %d" % (len(produced.arrays), len(job.arrays)))
-    views = []
-    for frame, spec in zip(produced.arrays, job.arrays):
-        expected_bytes = produced.count * spec.sample_bytes
-        if len(frame) != expected_bytes:
-            raise ProtocolError("produced.%s has %d bytes instead of %d" % (spec.name, len(frame), expected_bytes))
-        dtype, shape = _WIRE_DTYPES[spec.dtype], (produced.count,) + spec.shape
-        views.append(np.frombuffer(frame, dtype).reshape(shape) if produced.count else np.empty(shape, dtype))
-    return tuple(views)
+    rows, missing = produced.rows, produced.missing
+    if rows and (sum(rows) != produced.count or not 1 <= min(rows) <= max(rows) <= job.rows):
+        raise ProtocolError("produced.rows are not 1 to %d for each sample, together %d" % (job.rows, produced.count))
+    if missing and not job.may_skip:
+        raise ProtocolError("produced.missing is %d, and the job permits none" % missing)
+    used = len(rows) if rows else produced.count + missing
+    if produced_indices(samples, replacements, skipped, used) is None:
+        raise ProtocolError("produced.count is %d with %d skipped%s: the lease has %d samples%s"
+                            % (produced.count, len(skipped), missing and " and %d missing" % missing or "",
+                               len(samples), " and %d replacements" % len(replacements) if replacements else ""))
+    specs = framed(job.arrays)
+    if len(produced.arrays) != len(specs):
+        raise ProtocolError("produced has %d arrays, the job %d" % (len(produced.arrays), len(specs)))
+    frames = list(zip(produced.arrays, specs))
+    sizes = [_view(frame, spec, (produced.count,) + spec.shape) for frame, spec in frames[len(job.arrays):]]
+    size = iter(sizes)
+    views = [_view(frame, spec, (produced.count,) + (_padded(spec, next(size)) if spec.upto else spec.shape))
+             for frame, spec in frames[:len(job.arrays)]]
+    return tuple(views + sizes)
+
+
+def _padded(spec: ArraySpec, sizes: "np.ndarray") -> Tuple[int, ...]:
+    """The shape of one padded sample in a batch with these true ``sizes``, int32 [n] or [n, k]."""
+    longest = sizes.reshape(len(sizes), -1)
+    shape = [int(side) for side in spec.shape]
+    for axis, column in zip(spec.upto, longest.T):
+        least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+        if least < 0 or most > shape[axis]:
+            raise ProtocolError("produced.%s.sizes has %d, the job permits 0 to %d"
+                                % (spec.name, least if least < 0 else most, shape[axis]))
+        shape[axis] = most
+    return tuple(shape)
+
+
+def _view(frame: Buffer, spec: ArraySpec, shape: Tuple[int, ...]) -> "np.ndarray":
+    expected_bytes = ITEM_BYTES[spec.dtype]
+    for side in shape:
+        expected_bytes *= side
+    if len(frame) != expected_bytes:
+        raise ProtocolError("produced.%s has %d bytes instead of %d" % (spec.name, len(frame), expected_bytes))
+    if not expected_bytes:
+        return np.empty(shape, _WIRE_DTYPES[spec.dtype])
+    if spec.dtype == "bool" and np.frombuffer(frame, np.uint8).max() > 1:
+        raise ProtocolError("produced.%s is of bool and has another byte than 0 and 1" % spec.name)
+    return np.frombuffer(frame, _WIRE_DTYPES[spec.dtype]).reshape(shape)

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Iterable, NamedTuple, Sequence, Tuple, Union
 
+import msgpack
+
 from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.errors import ProtocolError
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_TEXT = 64 << 10    # characters of a text field ...
-MAX_REASON = 300       # ... and of the reason why a sample is skipped: one batch may have many
+MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
+MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
 
 
 def sendable(text: str, max_length: int = MAX_TEXT) -> str:
@@ -27,12 +31,21 @@ def printable(text: str, lines: bool = False) -> str:
 class Sample(NamedTuple):
     """One example of a dataset, as a worker needs it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
     index: int  # type: ignore[assignment]  # its number in the dataset; hides tuple.index
-    path: str   # relative to the dataset's root, '/' between parts; the decimal number of a generated record
-    label: int  # class number; 0 for a generated record, whose label is generated, too
+    path: str   # relative to the dataset's root, '/' between parts; the decimal number of a generated record; '': none
+    label: int  # class number; 0 for a generated record, whose label is generated, too; -1: the source has no labels
+    packed: bytes = b""     # msgpack of its row; empty: the path is the row, see Job.row
+    repeat: int = 0         # the index occurred so often before in this epoch: with an order that repeats some
+    partners: Tuple[Any, ...] = ()      # other Samples that its function may use; they have no partners themselves
+
+    @property
+    def name(self) -> str:
+        """The sample in a sentence for people."""
+        return self.path or "sample %d" % self.index
 
 
 def samples_of(rows: Iterable[Sequence[Any]]) -> Tuple[Sample, ...]:    # a list of fields has no narrower type
-    """A Sample of each (index, path, label), four times as fast as the class's constructor: every lease has many."""
+    """A Sample of each (index, path, label, packed, repeat, partners), four times as fast as the class's constructor:
+    every lease has many."""
     return tuple(map(partial(tuple.__new__, Sample), rows))
 
 
@@ -40,6 +53,8 @@ class Skipped(NamedTuple):
     """A sample that is missing in a batch, and why. Example: ``[each.reason for each in batch.skipped]``."""
     index: int  # type: ignore[assignment]
     reason: str
+    path: str = ""          # of the file at fault, if it is not the sample's own
+    chosen: bool = False    # the user's function left it out (stoker.Skip): no file is bad
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Job:
     """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else.
     Example: ``height, width = job.height_width``."""
     generator: str                  # numerical, image, augmented, or the user's module:function
-    arrays: Tuple[ArraySpec, ...]   # inputs first, labels last
+    arrays: Tuple[ArraySpec, ...]   # of the built-in generators: inputs first, labels last
     batch_size: int                 # most samples in a step
     seed: int
     decode: str                     # one of options.DECODERS, see workers/images.py
@@ -55,11 +70,34 @@ class Job:
     exif_rotate: bool = False       # turn images upright by their EXIF orientation
     follow_links: bool = False      # read files through links that lead out of the folder, if the worker permits it
     probes: Tuple[str, ...] = ()    # paths of some samples: a folder that contains none of them is the wrong one
+    image_size: Tuple[int, int] = (64, 64)   # (height, width) of pictures, in pixels
+    columns: Tuple[str, ...] = ()   # names of the fields of the rows, whose packed form is a list; (): they have none
+    rows: int = 1                   # most rows of a batch from one sample
+    may_skip: bool = False          # the batch function may return fewer rows without saying which are missing
+    augment: str = ""               # the user's module:function that varies the pictures of ``image``
 
     @property
     def height_width(self) -> Tuple[int, int]:
         """(height, width) of the images."""
-        return self.arrays[0].shape[0], self.arrays[0].shape[1]
+        return self.image_size
+
+    def row(self, sample: Sample) -> Any:
+        """The row of ``sample``, as the source has it: what the user gave, a dict for a table with columns, else its
+        path; None if there is neither. Raises ProtocolError if it is damaged."""
+        return unpacked_row(sample.packed, self.columns) if sample.packed else sample.path or None
+
+
+def unpacked_row(packed: bytes, columns: Tuple[str, ...]) -> Any:
+    """The row that a source packed. ``columns``: the names of its fields, if it is a list. Raises ProtocolError."""
+    try:
+        row = msgpack.unpackb(packed, raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=True)
+    except Exception as error:       # msgpack's errors have no common base
+        raise ProtocolError("a row is not valid msgpack (%s)" % type(error).__name__) from error
+    if not columns:
+        return row
+    if not isinstance(row, list) or len(row) != len(columns):
+        raise ProtocolError("a row does not have the %d columns of its table" % len(columns))
+    return dict(zip(columns, row))
 
 
 @dataclass(frozen=True)
@@ -87,11 +125,13 @@ class Produced:
     run: str
     lease: int
     position: int
-    count: int                       # samples in every array
+    count: int                       # rows in every array
     skipped: Tuple[Skipped, ...]
     produce_s: float                 # time that the generator took
-    arrays: Tuple[Any, ...]          # C-contiguous ndarrays [count, ...]; received: Buffers, until check_arrays
+    arrays: Tuple[Any, ...]          # of framed(job.arrays): C-contiguous; received: Buffers, until check_arrays
     timings: Timings = Timings()
+    rows: Tuple[int, ...] = ()       # of each sample that is in the batch, if one sample may make several; (): one each
+    missing: int = 0                 # samples that a batch function left out without saying which
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ class Output(NamedTuple):
     """The batch of one lease. Example: ``stoker.Output((pixels, labels))``."""
     arrays: Tuple[np.ndarray, ...]      # in the order of job.arrays, each [n, ...], samples in the lease's order
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
+    rows: Tuple[int, ...] = ()          # of each sample in the arrays, if one sample may make several; (): one each
+    missing: int = 0                    # samples that a batch function left out without saying which
 
 
 def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:

@@ -1,0 +1,170 @@
+"""Users' functions with declared arrays: the decorators, and how trainer and workers find a function by its name.
+
+A decorated function stays callable. What it is called with and when is in ``workers/generators``.
+"""
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any, Callable, Mapping, Optional, Tuple
+
+from stoker.pipeline.arrays import ArraySpec, declared
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import check_whole
+
+MAX_ROWS = 1024            # of a batch from one sample
+#: The file of a program is imported under this name, so that it does not start the program again.
+PROGRAM = "__stoker_program__"
+
+
+class Skip(Exception):
+    """Leaves the sample out of its batch: ``raise stoker.Skip("no face in it")``. It is counted apart from bad files."""
+
+
+class Declared:
+    """A user's function, and the arrays that it declares."""
+
+    def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any]) -> None:
+        if not callable(function) or isinstance(function, (type, Declared)):
+            raise ConfigError("%s decorates a function, not %.200r" % (type(self).__name__, function))
+        self.arrays: Tuple[ArraySpec, ...] = declared(arrays)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(*args, **kwargs)      # type: ignore[attr-defined]  # update_wrapper sets it
+
+
+class SampleFunction(Declared):
+    """What ``stoker.sample`` makes: a function for one sample."""
+
+    def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any],
+                 setup: Optional[Callable[[Any], Any]] = None, rows: int = 1) -> None:
+        super().__init__(function, arrays)
+        self.setup, self.rows = setup, check_whole("rows", rows, 1, MAX_ROWS)
+
+
+class BatchFunction(Declared):
+    """What ``stoker.batch`` makes: a function for the samples of one batch."""
+
+    def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any],
+                 setup: Optional[Callable[[Any], Any]] = None, may_skip: bool = False) -> None:
+        super().__init__(function, arrays)
+        self.setup, self.may_skip = setup, bool(may_skip)
+
+
+class GeneratorFunction(Declared):
+    """What ``stoker.generator`` makes: a generator over leases."""
+
+
+def sample(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = None, rows: int = 1
+           ) -> Callable[[Callable[..., Any]], SampleFunction]:
+    """Declares a function that makes one sample:
+
+        @stoker.sample({"image": ("uint8", (66, 200, 3)), "steering": "float32"})
+        def drive(sample, random):
+            return {"image": sample.image(size=(66, 200)), "steering": sample.row["steering"]}
+
+    ``arrays``: {name: dtype} or {name: (dtype, shape of one sample)}; a side of a shape may be ``stoker.UpTo(n)``. The
+    function returns a dict with these names, or a tuple in this order. Workers call it with the sample and a
+    ``random.Random`` that is seeded for (seed, epoch, index), as are the global ``random`` and ``numpy.random`` for the
+    length of the call. ``setup(job)`` runs once in each worker process; its result is ``sample.shared``. With
+    ``rows=n``, the function returns a list of up to n dicts, and each is a row of the batch. Raises ConfigError.
+    """
+    return functools.partial(SampleFunction, arrays=arrays, setup=setup, rows=rows)
+
+
+def batch(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = None, may_skip: bool = False
+          ) -> Callable[[Callable[..., Any]], BatchFunction]:
+    """Declares a function that makes a whole batch, such as an old generator's:
+
+        @stoker.batch({"x": ("float32", (64, 64, 3)), "y": ("int32", (1,))})
+        def batch(samples, random):
+            return next(image_data_generator([sample.file for sample in samples], len(samples), (64, 64)))
+
+    It is called once for each batch, with the samples of that batch; the random numbers are seeded for each batch. It
+    returns a dict, or a tuple in the declared order, of arrays with a row for each sample. It may return fewer rows
+    only with ``may_skip``; what is missing is counted. See ``stoker.sample`` for the rest. Raises ConfigError.
+    """
+    return functools.partial(BatchFunction, arrays=arrays, setup=setup, may_skip=may_skip)
+
+
+def generator(arrays: Mapping[str, Any]) -> Callable[[Callable[..., Any]], GeneratorFunction]:
+    """Declares the arrays of a generator over leases, which yields a ``stoker.Output`` for each:
+
+        @stoker.generator({"x": ("float32", (10,))})
+        def noise(leases, job):
+            for lease in leases:
+                yield stoker.batch_of(lease, job, lambda sample: [[random_of(sample)] * 10])
+
+    Raises ConfigError."""
+    return functools.partial(GeneratorFunction, arrays=arrays)
+
+
+def name_of(function: Any) -> str:
+    """The name by which a worker finds ``function``: 'module:function', or '/the/program.py:function' for one of the
+    program that runs. Raises ConfigError if it has no such name, as a lambda or a function inside a function."""
+    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None)
+    if not callable(function) or not name or not module:
+        raise ConfigError("a function is needed, or its name as module:function, not %.200r" % (function,))
+    if "<" in name or "." in name:
+        raise ConfigError("workers cannot find the function %s: define it at the top of a module, with def" % name)
+    if module != "__main__":
+        return "%s:%s" % (module, name)
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None and not spec.name.endswith("__main__"):
+        return "%s:%s" % (spec.name, name)             # python -m package.program
+    if not file or not os.path.exists(file):
+        raise ConfigError("workers cannot find the function %s, which was typed into an interpreter or a notebook: "
+                          "write it into a module" % name)
+    return "%s:%s" % (os.path.abspath(file), name)
+
+
+def load_function(name: str) -> Any:
+    """The object called ``name``, 'module:function' or '/the/program.py:function', of this host. Importing runs the
+    module's code. Raises ConfigError."""
+    module, colon, function = name.rpartition(":")
+    if not (module and colon and function):
+        raise ConfigError("%r is no function: write module:function" % name)
+    try:
+        imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
+    except ConfigError as error:
+        raise ConfigError("%r: importing %s failed: %s" % (name, module, error)) from error
+    except Exception as error:
+        raise ConfigError("%r: importing %s failed: %s: %s" % (name, module, type(error).__name__, error)) from error
+    except SystemExit as error:
+        raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
+                          "\"__main__\":" % (name, module)) from error
+    found = getattr(imported, function, None)
+    if found is None:
+        raise ConfigError("%r: the module %s has no %s" % (name, module, function))
+    return found
+
+
+def is_loading() -> bool:
+    """Whether this process imports a user's program, to find a function in it."""
+    module = sys.modules.get(PROGRAM)
+    return module is not None and not getattr(module, "__stoker_loaded__", False)
+
+
+def _import_file(path: str) -> Any:
+    main = sys.modules["__main__"]
+    if os.path.abspath(getattr(main, "__file__", None) or "") == os.path.abspath(path):
+        return main                                    # the trainer itself
+    module = sys.modules.get(PROGRAM)
+    if module is not None and module.__file__ == path:
+        return module
+    spec = importlib.util.spec_from_file_location(PROGRAM, path)
+    if spec is None or spec.loader is None or not os.path.isfile(path):
+        raise ConfigError("there is no such file on this host")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PROGRAM] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[PROGRAM]
+        raise
+    module.__stoker_loaded__ = True                    # type: ignore[attr-defined]  # for ``is_loading``
+    return module
