@@ -1,20 +1,25 @@
 """Batch: the data of one step, as users get it."""
 
-from dataclasses import dataclass
-from typing import Tuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from stoker.pipeline.arrays import SIZES, ArraySpec
+from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Skipped, Timings
+if TYPE_CHECKING:
+    from stoker.pipeline.contracts import Source
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch, ready to be fed: ``session.run(train, {images: batch.images, labels: batch.labels})``.
+    """One batch, ready to be fed: ``session.run(train, batch.feed(image=images, label=labels))``.
 
-    ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical), ``labels``: int32 [n, 1];
-    64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the batch size,
-    down to 0, if samples were skipped or the epoch ends."""
+    ``batch["image"]`` is the array of that name, dtype [n, ...] as declared; those of the built-in generators are also
+    ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical) and ``labels``: int32 [n, 1].
+    Arrays are 64-byte aligned, writable, and not used again by Stoker while you hold them. n may be smaller than the
+    batch size, down to 0, if samples were skipped or the epoch ends."""
     step: int                       # training: the global_step before this batch is trained on
     epoch: int
     training: bool                  # False: part of the evaluation after the epoch
@@ -24,21 +29,62 @@ class Batch:
     worker: str
     attempt: int                    # 1: produced under the first lease for this position, 2: under the second ...
     produce_s: float                # the worker's generator took so long
-    used_indices: Tuple[int, ...] = ()   # the samples in the arrays, in order: no bad ones, replacements included
+    used_indices: Tuple[int, ...] = ()   # the sample of each row of the arrays: no bad ones, replacements included
     timings: Timings = Timings()    # the parts of produce_s
     wire_s: float = 0.0             # lease and batch travelled for so long; 0 if unknown
+    specs: Tuple[ArraySpec, ...] = ()    # of ``arrays``
+    #: of each array that has sides ``UpTo(n)``: the true sizes of its samples, int32 [n], or [n, k] for k such sides
+    sizes: Dict[str, np.ndarray] = field(default_factory=dict)
+    source: "Optional[Source]" = None    # that the samples come from
+    missing: int = 0                # samples that a batch function left out without saying which
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The array of this name, or the sizes of "NAME.sizes". Raises KeyError, which tells the names."""
+        for spec, array in zip(self.specs, self.arrays):
+            if spec.name == name:
+                return array
+        if isinstance(name, str) and name.endswith(SIZES) and name[:-len(SIZES)] in self.sizes:
+            return self.sizes[name[:-len(SIZES)]]
+        raise KeyError("the batch has no array %r: it has %s" % (name, ", ".join(self.names)))
+
+    @property
+    def names(self) -> List[str]:
+        """The names of the arrays, in their order, and those of their sizes."""
+        return [spec.name for spec in self.specs] + [name + SIZES for name in self.sizes]
+
+    def feed(self, **placeholders: Any) -> Dict[Any, np.ndarray]:
+        """A feed_dict: ``batch.feed(image=images)`` is ``{images: batch["image"]}``. Raises KeyError."""
+        return {placeholder: self[name] for name, placeholder in placeholders.items()}
+
+    @property
+    def rows(self) -> List[Any]:
+        """The row of each sample in the arrays, in their order: what your source has of it."""
+        return self._aligned().rows(self.used_indices)
+
+    @property
+    def paths(self) -> List[str]:
+        """The path of each sample in the arrays, in their order, below the root of the data."""
+        return self._aligned().paths(self.used_indices)
+
+    def _aligned(self) -> "Source":
+        if self.missing or self.source is None:
+            raise ConfigError("the batch function returned %d rows less than it got samples and does not say which, so "
+                              "rows and paths are unknown: use stoker.sample with stoker.Skip" % self.missing)
+        return self.source
 
     @property
     def images(self) -> np.ndarray:
-        """The inputs."""
+        """The inputs: the first array."""
         return self.arrays[0]
 
     features = images
 
     @property
     def labels(self) -> np.ndarray:
-        """The labels."""
+        """The labels: the last array. Raises ConfigError if there is only one."""
+        if len(self.arrays) < 2:
+            raise ConfigError("the batch has no labels, but only %s" % ", ".join(self.names))
         return self.arrays[-1]
 
     def __len__(self) -> int:
-        return len(self.arrays[-1])
+        return len(self.arrays[0])

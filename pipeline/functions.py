@@ -105,11 +105,17 @@ def generator(arrays: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Gener
 def name_of(function: Any) -> str:
     """The name by which a worker finds ``function``: 'module:function', or '/the/program.py:function' for one of the
     program that runs. Raises ConfigError if it has no such name, as a lambda or a function inside a function."""
-    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None)
-    if not callable(function) or not name or not module:
+    module = getattr(function, "__module__", None)
+    if not callable(function) or not module:
         raise ConfigError("a function is needed, or its name as module:function, not %.200r" % (function,))
-    if "<" in name or "." in name:
-        raise ConfigError("workers cannot find the function %s: define it at the top of a module, with def" % name)
+    known = vars(sys.modules[module]) if module in sys.modules else {}
+    name = getattr(function, "__qualname__", "")
+    if known.get(name) is not function:      # another name, as in  mine = stoker.sample({...})(theirs)
+        names = [other for other, value in known.items() if value is function]
+        if not names:
+            raise ConfigError("workers cannot find the function %s: define it at the top of a module, with def, and give "
+                              "the decorated function itself" % (name or repr(function)))
+        name = names[0]
     if module != "__main__":
         return "%s:%s" % (module, name)
     main = sys.modules["__main__"]

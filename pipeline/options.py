@@ -77,6 +77,11 @@ class JobOptions:
     on_bad_image: str = "skip"
     exif_rotate: bool = False
     follow_links: bool = False
+    labels: bool = True                        # the source has labels
+    declared: Tuple[ArraySpec, ...] = ()       # arrays of the user's own function; (): those of ``image``
+    rows: int = 1                              # most rows of a batch from one sample
+    may_skip: bool = False                     # a batch function may return fewer rows than it got samples
+    augment: Optional[str] = None              # the user's module:function that varies pictures
 
     def __post_init__(self) -> None:
         is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
@@ -91,16 +96,30 @@ class JobOptions:
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
-        for name in ("exif_rotate", "follow_links"):
+        for name in ("exif_rotate", "follow_links", "labels", "may_skip"):
             check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
+        check(self.augment is None or isinstance(self.augment, str) and re.match("[^:]+:.", self.augment) is not None,
+              "augment", "must be a function, or its name as module:function", self.augment)
+        check(self.augment is None or self.generator == "image", "augment",
+              "varies the pictures of the generator image, not of %s" % self.generator, self.augment)
+        check(is_own or not self.declared, "arrays", "are declared for your own functions, not for the generator "
+              + str(self.generator), [spec.name for spec in self.declared])
 
     @property
     def arrays(self) -> Tuple[ArraySpec, ...]:
-        """Of a batch: inputs uint8 [n, height, width, 3] (numerical: float32 [n, 10]), labels int32 [n, 1]."""
-        labels = ArraySpec("labels", "int32", (1,))
+        """Of a batch: those of the user's function; else inputs uint8 [n, height, width, 3] (numerical: float32
+        [n, 10]) and, if the source has labels, labels int32 [n, 1]."""
+        if self.declared:
+            return self.declared
+        labels = (ArraySpec("labels", "int32", (1,)),) if self.labels else ()
         if self.generator == "numerical":
-            return ArraySpec("features", "float32", (10,)), labels
-        return ArraySpec("images", "uint8", self.image_size + (3,)), labels
+            return (ArraySpec("features", "float32", (10,)),) + labels
+        return (ArraySpec("images", "uint8", self.image_size + (3,)),) + labels
+
+    @property
+    def batch_bytes(self) -> int:
+        """The most bytes of the arrays of a batch."""
+        return self.batch_size * self.rows * sum(spec.sample_bytes for spec in self.arrays)
 
 
 @dataclass(frozen=True)
@@ -144,11 +163,10 @@ class StreamOptions:
 
     def prefetch_of(self, job: JobOptions) -> int:
         """The most steps at once, by ``prefetch`` and ``prefetch_mb``. Raises ConfigError if that is less than one."""
-        batch_bytes = job.batch_size * sum(spec.sample_bytes for spec in job.arrays)
-        fits = int(self.prefetch_mb * 2**20 // batch_bytes)
+        fits = int(self.prefetch_mb * 2**20 // job.batch_bytes)
         if fits < 1:
-            raise ConfigError("prefetch_mb %g is too small: one batch takes %.3g MB, and two per worker should fit"
-                              % (self.prefetch_mb, batch_bytes / 2**20))
+            raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit" % (
+                self.prefetch_mb, "up to " * any(spec.upto for spec in job.arrays), job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
 
     @property

@@ -74,6 +74,8 @@ class BatchStream(Iterator[Batch]):
                 if file is not None:
                     file.begin()
             undo.pop_all()
+        self.arrays = job.arrays      # what the batches hold
+        self.classes = datasets.training.classes      # names by class number; () without labels
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
@@ -100,6 +102,11 @@ class BatchStream(Iterator[Batch]):
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell."""
         return self._pace.verdict(self._coordinator.fleet, last_s)
+
+    def report(self) -> str:
+        """What was left out so far, and the bottleneck: a line for the end of a run."""
+        verdict = self.verdict()
+        return self._bad_files.report() + ("; bottleneck: " + verdict.sentence if verdict else "")
 
     def attach(self, group: WorkerGroup) -> None:
         """Makes ``group`` end with this stream, which also checks it while waiting and lets it adjust its size."""
@@ -137,7 +144,7 @@ class BatchStream(Iterator[Batch]):
         batch = self._next_batch()
         waited_s = self.waited_s - waited_before_s
         self._pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
-        if batch.skipped:
+        if batch.skipped or batch.missing:
             self._bad_files.note(batch, self._datasets.of(batch.training))
         if self._audit is not None and batch.training:
             self._audit.write(batch)
@@ -191,7 +198,7 @@ class BatchStream(Iterator[Batch]):
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
+            paths = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
             raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),

@@ -19,15 +19,18 @@ import types
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
-    from stoker.pipeline.arrays import ArraySpec
+    from stoker.pipeline.arrays import ArraySpec, UpTo
     from stoker.pipeline.batch import Batch
     from stoker.pipeline.errors import (CheckpointMismatch, ConfigError, DatasetError, ProtocolError, RunFailed,
                                         StokerError, VersionMismatch)
+    from stoker.pipeline.functions import Skip, batch, generator, sample
     from stoker.pipeline.options import JobOptions, StreamOptions
+    from stoker.pipeline.orders import balanced, weighted
     from stoker.pipeline.plan import sample_random
     from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
     from stoker.pipeline.sources.dataset import Dataset
     from stoker.pipeline.sources.folder import scan_folder
+    from stoker.pipeline.sources.reading import csv, files, jsonl, lines
     from stoker.pipeline.storage.folder import BadFile, check_root, resolve
     from stoker.pipeline.stream import BatchStream
     from stoker.trainer.feed import feed_dict, open_stream
@@ -38,6 +41,10 @@ __all__ = [
     # a stream: open it, and what it takes and gives
     "open_stream", "feed_dict", "scan_folder", "Batch", "BatchStream", "Dataset", "JobOptions", "Skipped",
     "StreamOptions",
+    # where rows come from, and their order
+    "balanced", "csv", "files", "jsonl", "lines", "weighted",
+    # a function of your own
+    "Skip", "UpTo", "batch", "generator", "sample",
     # a generator of your own: stoker/workers/generators/example.py
     "ArraySpec", "BadFile", "Job", "Lease", "Output", "Sample", "batch_of", "check_root", "load", "resolve",
     "sample_random",
@@ -47,15 +54,18 @@ __all__ = [
 
 #: Where each public name is defined.
 _HOMES = {
-    "stoker.pipeline.arrays": ("ArraySpec",),
+    "stoker.pipeline.arrays": ("ArraySpec", "UpTo"),
     "stoker.pipeline.batch": ("Batch",),
     "stoker.pipeline.errors": ("CheckpointMismatch", "ConfigError", "DatasetError", "ProtocolError", "RunFailed",
                                "StokerError", "VersionMismatch"),
+    "stoker.pipeline.functions": ("Skip", "batch", "generator", "sample"),
     "stoker.pipeline.options": ("JobOptions", "StreamOptions"),
+    "stoker.pipeline.orders": ("balanced", "weighted"),
     "stoker.pipeline.plan": ("sample_random",),
     "stoker.pipeline.protocol.messages": ("Job", "Lease", "Sample", "Skipped"),
     "stoker.pipeline.sources.dataset": ("Dataset",),
     "stoker.pipeline.sources.folder": ("scan_folder",),
+    "stoker.pipeline.sources.reading": ("csv", "files", "jsonl", "lines"),
     "stoker.pipeline.storage.folder": ("BadFile", "check_root", "resolve"),
     "stoker.pipeline.stream": ("BatchStream",),
     "stoker.trainer.feed": ("feed_dict", "open_stream"),

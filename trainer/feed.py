@@ -2,19 +2,18 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, GENERATORS, MAX_CACHE_GB, JobOptions, StreamOptions,
                                      WorkerOptions, check_whole, is_number)
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.sources.dataset import Dataset, Splits
-from stoker.pipeline.sources.folder import scan_folder
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
+from stoker.trainer.run import prepare
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -49,47 +48,50 @@ class LocalOptions:
                               % self.cache)
 
 
-def open_stream(data: Union[Path, int, Dataset], *, generator: str = JobOptions.generator,
-                image_size: Union[int, Tuple[int, int]] = JobOptions.image_size,
+def open_stream(data: Any, generator: Any = JobOptions.generator, *,
+                root: Optional[Path] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
+                label_word: Optional[str] = None, validation: Any = None, validation_split: float = 0.0,
+                training: bool = True, image_size: Union[int, Tuple[int, int]] = JobOptions.image_size,
                 batch_size: int = JobOptions.batch_size, epochs: int = 1, seed: int = JobOptions.seed,
-                decode: str = JobOptions.decode, label_word: Optional[str] = None, validation_split: float = 0.0,
-                workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None, start_step: int = 0,
+                order: Any = "shuffled", drop_last: bool = False, partners: Any = 0,
+                arrays: Optional[Mapping[str, Any]] = None, augment: Any = None, decode: str = JobOptions.decode,
                 on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-                follow_links: bool = JobOptions.follow_links, cache: Optional[Path] = None,
-                cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
+                follow_links: bool = JobOptions.follow_links, start_step: int = 0,
+                workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
+                cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
-        with open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
+        with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
             for batch in stream:
-                session.run(train, feed_dict(batch, images, labels))
+                session.run(train, batch.feed(images=images, labels=labels))
 
-    ``data``: a folder with one sub-folder per class, or, for the generator ``numerical``, the number of records, or a
-    Dataset. ``label_word``: instead of classes by folder, label 1 if that word is in a path below the folder, else 0.
-    ``image_size``: pixels, or (height, width). ``start_step``: the ``global_step`` to resume from. With a
-    ``validation_split``, the batches of the held-out part follow each epoch, with ``batch.training`` False. For the
-    other arguments see JobOptions, LocalOptions (``workers``, ``worker_python``, ``cache``, ``cache_gb``) and
-    StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError, DatasetError.
+    ``data``: a folder with one sub-folder per class; a list of paths or of rows; ``stoker.csv``, ``jsonl``, ``lines``,
+    ``files``; a number of samples; or a file .csv, .jsonl. ``generator``: what makes the samples: "image", "augmented",
+    "numerical", or a function of your own, or its name as "module:function": see ``stoker.sample``.
+
+    ``root``: the folder below which the files lie that rows name. ``classes``: the class folders, in the order of their
+    numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1 if that
+    word is in a path below the folder, else 0. ``validation``: a share (0.2), or data of any of these kinds; its
+    batches follow each epoch, with ``batch.training`` False. ``training=False``: one pass in order.
+
+    ``image_size``: pixels, or (height, width). ``batch_size``, ``epochs``, ``seed``. ``order``: "shuffled",
+    "sequential", ``stoker.balanced()``, ``stoker.weighted(weights)``, or ``f(epoch, random) -> indices``.
+    ``drop_last``: full batches only. ``partners``: so many other samples for each, or ``f(index, random) -> indices``.
+    ``arrays``: what the function declares, if the trainer cannot import it. ``augment``: ``f(picture, random) ->
+    picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``: see JobOptions.
+
+    ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
+    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError,
+    DatasetError.
     """
-    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    job = JobOptions(generator, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
-                     exif_rotate, follow_links)
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb)
-    dataset = data if isinstance(data, Dataset) else open_dataset(data, generator, label_word, follow_links)
-    datasets = dataset.split(validation_split, seed)
-    plan = Plan(len(datasets.training), batch_size, epochs, seed, len(datasets.validation))
-    return start_stream(plan, datasets, job, StreamOptions(**stream_options), start_step, local)
-
-
-def open_dataset(data: Union[Path, int], generator: str, label_word: Optional[str] = None,
-                 follow_links: bool = JobOptions.follow_links) -> Dataset:
-    """The dataset of a folder, or for ``numerical`` of so many records. Raises ConfigError, DatasetError."""
-    if generator == "numerical":
-        if isinstance(data, bool) or not isinstance(data, int):
-            raise ConfigError("the generator numerical needs a number of records, not %r" % (data,))
-        return generated(data)
-    if not isinstance(data, (str, os.PathLike)):
-        raise ConfigError("the generator %s needs a folder of images, not %r" % (generator, data))
-    return scan_folder(os.fspath(data), label_word, follow_links)
+    options = StreamOptions(**stream_options)
+    run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
+                  validation=validation, validation_split=validation_split, training=training, image_size=image_size,
+                  batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
+                  arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
+                  follow_links=follow_links)
+    return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
@@ -104,7 +106,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
         if processes:
-            own = () if job.generator in GENERATORS else (job.generator,)
+            own = tuple(name for name in (job.generator, job.augment) if name and name not in GENERATORS)
             cache = None if local.cache is None else os.path.abspath(os.fspath(local.cache))
             worker = WorkerOptions(stream.address, None, None, own, job.follow_links, cache, local.cache_gb, once=True,
                                    quiet=True)

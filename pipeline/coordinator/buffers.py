@@ -24,13 +24,16 @@ class BufferPool:
         self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
         self._found = 0        # where the last free one was: what was handed out first is mostly free first
 
-    def empty(self, shape: Tuple[int, ...], dtype: "np.dtype") -> "np.ndarray":
-        """An aligned, writable, C-contiguous array with arbitrary content."""
+    def empty(self, shape: Tuple[int, ...], dtype: "np.dtype", varies: bool = False) -> "np.ndarray":
+        """An aligned, writable, C-contiguous array with arbitrary content. ``varies``: others like it will have other
+        shapes, so its memory may be up to an eighth too large, to fit some of them as well."""
         dtype = np.dtype(dtype)
         nbytes = dtype.itemsize
         for side in shape:
             nbytes *= side
-        block = self._block(nbytes) if nbytes >= RECYCLE_FROM_BYTES else np.empty(nbytes + ALIGNMENT, np.uint8)
+        grain = 1 << max(0, nbytes.bit_length() - 4) if varies else 1
+        kept = -(-nbytes // grain) * grain
+        block = self._block(kept) if nbytes >= RECYCLE_FROM_BYTES else np.empty(nbytes + ALIGNMENT, np.uint8)
         start = -block.__array_interface__["data"][0] % ALIGNMENT
         # every view's base is the block itself, however it is sliced further, so the block's count tells of them all
         return block[start:start + nbytes].view(dtype).reshape(shape)

@@ -6,6 +6,7 @@ from typing import List, NamedTuple, Tuple, Union
 
 import numpy as np
 
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.plan import PlannedBatch
 from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Refused, Revoked, Stop, Welcome
@@ -84,6 +85,7 @@ class Deliver(NamedTuple):
     worker: str
     attempt: int
     wire_s: float
+    source: Source
 
 
 class Shut(NamedTuple):

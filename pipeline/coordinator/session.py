@@ -16,6 +16,7 @@ from typing import Any, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
@@ -26,8 +27,8 @@ from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Stop
-from stoker.pipeline.protocol.messages import Welcome, printable
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Sample
+from stoker.pipeline.protocol.messages import Stop, Welcome, printable
 from stoker.pipeline.sources.dataset import Splits
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
@@ -45,10 +46,9 @@ class State(Enum):
 def job_message(job: JobOptions, datasets: Splits) -> Job:
     """All that a worker must know of ``job``."""
     training = datasets.training
-    every = -(-len(training) // PROBES)
-    probes = training.samples(range(0, len(training), every)) if training.root else ()
     return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, tuple(sample.path for sample in probes))
+               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
+               job.augment or "")
 
 
 class CoordinatorSession:
@@ -262,16 +262,29 @@ class CoordinatorSession:
         planned = self._planned.get(grant.position) or self._plan.at(grant.position, self._replaces)
         self._planned[grant.position] = planned
         source = self._datasets.of(planned.training)
-        return Lease(grant.lease, grant.position, planned.epoch, planned.training, source.samples(planned.indices),
-                     source.samples(planned.replacements), grant.isolated)
+        return Lease(grant.lease, grant.position, planned.epoch, planned.training,
+                     self._samples(planned, source, planned.indices, planned.repeats),
+                     self._samples(planned, source, planned.replacements, planned.replacement_repeats), grant.isolated)
+
+    def _samples(self, planned: PlannedBatch, source: Source, indices: Tuple[int, ...], repeats: Tuple[int, ...]
+                 ) -> Tuple[Sample, ...]:
+        samples = source.samples(indices)
+        if repeats:
+            samples = tuple(sample._replace(repeat=repeat) for sample, repeat in zip(samples, repeats))
+        if not self._plan.has_partners:
+            return samples
+        return tuple(sample._replace(partners=source.samples(self._plan.partners_of(
+            planned.training, planned.epoch, sample.index, sample.repeat))) for sample in samples)
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
         planned = self._planned.pop(accept.position)
         used = produced_indices(planned.indices, planned.replacements, [skip.index for skip in message.skipped],
-                                message.count)
+                                len(message.rows) if message.rows else message.count + message.missing)
         assert used is not None          # the codec checked it
+        if message.rows:
+            used = tuple(index for index, rows in zip(used, message.rows) for _ in range(rows))
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
-                       max(0.0, accept.took_s - message.timings.held_s))
+                       max(0.0, accept.took_s - message.timings.held_s), self._datasets.of(planned.training))
 
     def _gone(self, gone: Gone) -> Log:
         """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
@@ -286,7 +299,7 @@ class CoordinatorSession:
 
     def _aborted(self, abort: Abort) -> RunFailed:
         planned = self._planned.get(abort.position) or self._plan.at(abort.position)
-        paths = [sample.path for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        paths = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
         return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
             planned.step, planned.epoch + 1, abort.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
             abort.traceback and "\n" + abort.traceback.rstrip()))

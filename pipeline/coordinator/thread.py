@@ -11,7 +11,7 @@ from typing import Callable, Iterable, Optional, Tuple
 
 import numpy as np
 
-from stoker.pipeline.arrays import keep_freed_memory
+from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Wire
 from stoker.pipeline.coordinator.buffers import BufferPool
@@ -76,13 +76,14 @@ class Coordinator(threading.Thread):
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
-        self._pool = BufferPool(len(job.arrays) * (prefetch + EXTRA_BUFFERS))
+        self._arrays, frames = job.arrays, framed(job.arrays)
+        self._pool = BufferPool(len(frames) * (prefetch + EXTRA_BUFFERS))
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
         self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():
             log.info("%s", advice())
         header_bytes = codec.max_header_bytes(job.batch_size)
-        arrays = [spec.sample_bytes * job.batch_size for spec in job.arrays]
+        arrays = [spec.sample_bytes * job.batch_size * job.rows for spec in frames]
         self._waker = Waker()
         try:
             self._listener = Listener(options.bind, self._waker, Limits(
@@ -140,6 +141,8 @@ class Coordinator(threading.Thread):
                 self._wait()
                 self._turn()
             self._do(session.summary(), time.monotonic())
+        except StokerError as error:     # the user's order, for example
+            self._fail(error)
         except Exception as error:
             log.exception("the coordinator failed")
             self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
@@ -177,10 +180,13 @@ class Coordinator(threading.Thread):
         carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
 
     def _copy_and_deliver(self, effect: Deliver) -> None:
-        arrays = tuple(self._pool.empty(view.shape, view.dtype) for view in effect.views)
+        varies = [bool(spec.upto) for spec in self._arrays] + [False] * (len(effect.views) - len(self._arrays))
+        arrays = tuple(self._pool.empty(view.shape, view.dtype, varies) for view, varies in zip(effect.views, varies))
         for array, view in zip(arrays, effect.views):
             np.copyto(array, view)       # the one copy; numpy releases the GIL for it
-        planned, message = effect.planned, effect.message
+        planned, message, own = effect.planned, effect.message, self._arrays
+        sizes = dict(zip((spec.name for spec in own if spec.upto), arrays[len(own):]))
         self._deliver(planned.position, Batch(
-            planned.step, planned.epoch, planned.training, planned.indices, arrays, message.skipped, effect.worker,
-            effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s))
+            planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
+            effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
+            sizes, effect.source, message.missing))

@@ -51,10 +51,12 @@ class Audit(StepLog):
         """Appends the line of a training batch."""
         line: Dict[str, Any] = {
             "step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
-            "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays),
+            "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays, *batch.sizes.values()),
             "worker": batch.worker, "attempt": batch.attempt}
         if batch.used_indices != batch.indices:
             line["used"] = list(batch.used_indices)
+        if batch.missing:
+            line["missing"] = batch.missing
         self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 

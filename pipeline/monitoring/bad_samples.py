@@ -7,6 +7,7 @@ other unprintable characters.
 
 import logging
 import re
+from collections import Counter
 from typing import Dict, Iterable, Optional, Set
 
 from stoker.pipeline.batch import Batch
@@ -63,28 +64,44 @@ class BadSamples(StepLog):
 
 
 class BadFiles:
-    """Counts, logs and lists the bad files of the batches handed out. ``raises``: the first one ends the run."""
+    """Counts, logs and lists the bad files of the batches handed out. ``raises``: the first one ends the run. Samples
+    that the user's own function left out are counted apart."""
 
     def __init__(self, listing: Optional[BadSamples], raises: bool) -> None:
         self.reasons: Dict[str, str] = {}     # path -> why it is bad, of all bad files in this process
+        self.chosen: "Counter[str]" = Counter()   # reason -> samples that a function left out with stoker.Skip
+        self.missing = 0                      # samples that batch functions left out without a reason
         self._listing, self._raises = listing, raises
 
     def note(self, batch: Batch, source: Source) -> None:
         """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
-        samples = source.samples([skip.index for skip in batch.skipped])
-        for sample, skip in zip(samples, batch.skipped):
-            number = len(self.reasons) + 1
-            if sample.path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
-                log.warning("bad file %r: %s%s", sample.path, printable(skip.reason),
+        self.missing += batch.missing
+        self.chosen.update(skip.reason for skip in batch.skipped if skip.chosen)
+        bad = [skip for skip in batch.skipped if not skip.chosen]
+        samples = source.samples([skip.index for skip in bad])
+        for sample, skip in zip(samples, bad):
+            number, path = len(self.reasons) + 1, skip.path or sample.name
+            if path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
+                log.warning("bad file %r: %s%s", path, printable(skip.reason),
                             "; any more are only counted" if number == MAX_WARNINGS else "")
-            self.reasons[sample.path] = skip.reason
+            self.reasons[path] = skip.reason
             if self._listing is not None:
-                self._listing.add(sample.path, source.classes[sample.label], skip.reason, batch.step)
+                self._listing.add(path, source.classes[sample.label] if source.classes else "", skip.reason, batch.step)
         if self._raises and samples:
             where = "step %d of epoch %d" if batch.training else "the evaluation before step %d, after epoch %d"
             more = " (and %d more in this batch)" % (len(samples) - 1) if len(samples) > 1 else ""
             raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip" % (
-                samples[0].path, where % (batch.step, batch.epoch + 1), printable(batch.skipped[0].reason), more))
+                bad[0].path or samples[0].name, where % (batch.step, batch.epoch + 1), printable(bad[0].reason), more))
+
+    def report(self) -> str:
+        """One sentence on what is not in the batches, for the end of a run."""
+        count = len(self.reasons if self._listing is None else self._listing)
+        parts = ["%s bad file%s" % (format(count, ",") if count else "no", "s" * (count != 1))]
+        parts += ["{:,} sample{} skipped by your function ({})".format(number, "s" * (number > 1), printable(reason))
+                  for reason, number in self.chosen.most_common(5)]
+        if self.missing:
+            parts.append("%s samples that your batch function did not return" % format(self.missing, ","))
+        return "; ".join(parts)
 
 
 def escaped(text: str) -> str:

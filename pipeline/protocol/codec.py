@@ -29,6 +29,7 @@ MAX_COLUMNS = 4096
 MAX_PARTNERS = 64
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
+_LEAKS = msgpack.version < (1, 2)      # see _unpack
 _MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
 _INT64, _LABELS = 1 << 63, 1 << 31
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
@@ -213,7 +214,7 @@ def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes
     options = dict(raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=False,
                    object_pairs_hook=tuple,      # no message has maps; any key is possible in a tuple
                    ext_hook=lambda code, data: None)     # no message has extensions; a negative code would be an error
-    if not _TIMESTAMP.search(header):
+    if not _LEAKS or not _TIMESTAMP.search(header):
         return msgpack.unpackb(header, **options)
     if len(header) > max_slow_bytes:
         raise ValueError("may hold a timestamp")

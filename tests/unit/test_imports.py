@@ -11,14 +11,15 @@ PACKAGES = ("pipeline", "workers", "trainer")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
-SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan")
+SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan", "pipeline.functions")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/errors.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
-    "pipeline/batch.py": BOTH_SIDES,
+    "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
+    "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
     "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring."),
     "pipeline/stream.py": ("pipeline.",),
     "pipeline/protocol/": SHARED,
@@ -35,7 +36,7 @@ ROOMS = {
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py")
 GENERATORS = ("workers/generators/",)
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/local_workers.py", "trainer/autoscaler.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),

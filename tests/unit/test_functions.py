@@ -1,0 +1,126 @@
+"""Declared arrays, decorators, and how a function is found by its name."""
+
+import copy
+import os
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import stoker
+from stoker.pipeline.arrays import ArraySpec, UpTo, declared, framed
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import BatchFunction, GeneratorFunction, SampleFunction, load_function, name_of
+
+
+@stoker.sample({"x": "float32"})
+def alone(sample, random):
+    return {"x": 1.0}
+
+
+def _plain(sample, random):
+    return {"x": 1.0}
+
+
+other_name = stoker.sample({"x": "float32"})(_plain)
+
+
+def test_arrays_are_declared_by_dtype_or_dtype_and_shape():
+    specs = declared({"a": "float32", "b": ("uint8", (4, 5)), "c": ("int32", 3), "d": (np.float16, ()),
+                      "e": np.dtype("bool"), "f": ("int16", [UpTo(9, pad=-1), 2])})
+    assert specs == (ArraySpec("a", "float32", ()), ArraySpec("b", "uint8", (4, 5)), ArraySpec("c", "int32", (3,)),
+                     ArraySpec("d", "float16", ()), ArraySpec("e", "bool", ()),
+                     ArraySpec("f", "int16", (UpTo(9, pad=-1), 2)))
+    assert specs[5].upto == (0,) and specs[5].pad == -1 and specs[5].sample_bytes == 36
+    assert framed(specs) == specs + (ArraySpec("f.sizes", "int32", ()),)
+
+
+def test_two_sides_that_differ_have_two_sizes():
+    specs = declared({"image": ("uint8", (UpTo(64), UpTo(48), 3))})
+    assert framed(specs)[1] == ArraySpec("image.sizes", "int32", (2,))
+
+
+@pytest.mark.parametrize("arrays, says", [
+    ({}, "1 to 32 arrays"), ([], "must be a dict"), ("float32", "must be a dict"), ({"": "int32"}, "the name"),
+    ({3: "int32"}, "the name"), ({"x.sizes": "int32"}, "the name"), ({"x\n": "int32"}, "the name"),
+    ({"x": "string"}, "'x': the dtype"), ({"x": "uint32"}, "'x': the dtype"), ({"x": None}, "'x': the dtype"),
+    ({"x": ("float32", (0,))}, "'x': the shape"), ({"x": ("float32", (None,))}, "'x': the shape"),
+    ({"x": ("float32", (-1, 3))}, "'x': the shape"), ({"x": ("float32", (True,))}, "'x': the shape"),
+    ({"x": ("float32", (1,) * 9)}, "'x': the shape"), ({"x": ("float32", (1 << 20, 1 << 20))}, "bytes"),
+    ({"x": ("uint8", (UpTo(3, pad=-1),))}, "pad=-1"), ({"x": ("int32", (UpTo(3, pad=0.5),))}, "pad=0.5"),
+    ({"x": ("int32", (UpTo(3, pad=1), UpTo(3)))}, "pad=0"), ({"x": ("int32", (UpTo(0),))}, "'x': the shape")])
+def test_a_bad_declaration_is_one_sentence(arrays, says):
+    with pytest.raises(ConfigError, match=says) as error:
+        declared(arrays)
+    assert "\n" not in str(error.value)
+
+
+def test_up_to_is_an_int_but_equals_only_its_like():
+    assert int(UpTo(4)) == 4 and UpTo(4) == UpTo(4) and UpTo(4) != 4 and 4 != UpTo(4)
+    assert UpTo(4) != UpTo(5) and UpTo(4) != UpTo(4, pad=1) and hash(UpTo(4)) == hash(UpTo(4))
+    assert copy.deepcopy((UpTo(4, pad=2),)) == (UpTo(4, pad=2),)
+    assert repr(UpTo(4)) == "UpTo(4)" and repr(UpTo(4, pad=2)) == "UpTo(4, pad=2)"
+
+
+def test_a_decorated_function_can_be_called_and_knows_what_it_declares():
+    assert isinstance(alone, SampleFunction) and alone(None, None) == {"x": 1.0} and alone.__name__ == "alone"
+    batch = stoker.batch({"x": "int8"}, may_skip=True)(_plain)
+    assert isinstance(batch, BatchFunction) and batch.may_skip
+    assert isinstance(stoker.generator({"x": "int8"})(_plain), GeneratorFunction)
+    for wrong in (lambda: stoker.sample({"x": "int8"})(3), lambda: stoker.sample({"x": "int8"}, rows=0)(_plain),
+                  lambda: stoker.sample({"x": "int8"})(alone), lambda: stoker.sample(_plain)(_plain)):
+        with pytest.raises(ConfigError):
+            wrong()
+
+
+def test_a_function_is_found_by_its_name():
+    assert name_of(alone) == __name__ + ":alone" and load_function(name_of(alone)) is alone
+    assert name_of(other_name) == __name__ + ":other_name"
+
+
+@pytest.mark.parametrize("function", [3, None, lambda sample, random: None, stoker.sample({"x": "int8"})(_plain)])
+def test_a_function_without_a_name_is_refused(function):
+    with pytest.raises(ConfigError, match="function"):
+        name_of(function)
+
+
+@pytest.mark.parametrize("name, says", [
+    ("no_such_module_anywhere:f", "ModuleNotFoundError"), ("os:nothing_like_it", "has no"), ("os", "module:function"),
+    ("/no/such/file.py:f", "no such file"), ("os:", "module:function"), (":f", "module:function")])
+def test_a_name_that_leads_nowhere_is_an_error(name, says):
+    with pytest.raises(ConfigError, match=says):
+        load_function(name)
+
+
+def test_a_function_of_the_program_is_found_by_its_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "train.py")
+    with open(path, "w") as file:
+        file.write("import stoker\n@stoker.sample({'x': 'int8'})\ndef f(sample, random):\n    return 1\n")
+    main = types.ModuleType("__main__")
+    main.__file__, main.__spec__ = path, None
+    with open(path) as file:
+        exec(compile(file.read(), path, "exec"), main.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert name_of(main.f) == path + ":f" and load_function(path + ":f") is main.f
+    main.__file__ = "another.py"                        # as in a worker
+    try:
+        found = load_function(path + ":f")
+        assert found is not main.f and found.arrays == main.f.arrays and load_function(path + ":f") is found
+    finally:
+        del sys.modules["__stoker_program__"]
+    main.__file__ = None                                # typed into an interpreter
+    with pytest.raises(ConfigError, match="interpreter or a notebook"):
+        name_of(main.f)
+
+
+@pytest.mark.parametrize("body, says", [
+    ("raise SystemExit(1)", "__name__ =="), ("1 / 0", "ZeroDivisionError"),
+    ("import stoker; stoker.open_stream(3, 'numerical')", "__name__ ==")])
+def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
+    path = str(tmp_path / "train.py")
+    with open(path, "w") as file:
+        file.write(body)
+    with pytest.raises(ConfigError, match=says):
+        load_function(path + ":f")
+    assert "__stoker_program__" not in sys.modules and os.path.exists(path)

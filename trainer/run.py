@@ -1,0 +1,123 @@
+"""What a run is: its job, its data and its plan, from the arguments of ``open_stream`` or of the command line."""
+
+import inspect
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from stoker.pipeline.arrays import declared
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import BatchFunction, Declared, SampleFunction, is_loading, load_function, name_of
+from stoker.pipeline.options import GENERATORS, JobOptions
+from stoker.pipeline.orders import open_order, open_partners
+from stoker.pipeline.plan import Plan, fingerprint
+from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.opening import open_source, open_splits
+
+log = logging.getLogger("stoker")
+
+NEEDS_FILES = ("image", "augmented")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run before it starts: see ``prepare``."""
+    job: JobOptions
+    source: Source               # all data, before its validation part was split off
+    datasets: Splits
+    plan: Plan
+    validation_split: float
+    more: Dict[str, Any]         # what else the content of the batches depends on
+
+    def fingerprint(self) -> Dict[str, Any]:
+        """Everything on which the content of steps depends; it must be equal for a run to resume from a checkpoint."""
+        whole = fingerprint(self.job, self.source.fingerprint(), self.validation_split, self.more)
+        # a function of the program itself: its folder does not matter
+        return dict(whole, generator=os.path.basename(self.job.generator))
+
+
+def prepare(data: Any, generator: Any = JobOptions.generator, *,
+            image_size: Union[int, Tuple[int, int]] = JobOptions.image_size, batch_size: int = JobOptions.batch_size,
+            epochs: int = 1, seed: int = JobOptions.seed, decode: str = JobOptions.decode,
+            label_word: Optional[str] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
+            root: Any = None, validation: Any = None, validation_split: float = 0.0, order: Any = "shuffled",
+            drop_last: bool = False, partners: Any = 0, training: bool = True,
+            arrays: Optional[Mapping[str, Any]] = None, augment: Any = None,
+            on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
+            follow_links: bool = JobOptions.follow_links) -> Run:
+    """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
+    if is_loading():
+        raise ConfigError("a worker imports this program to find a function in it, and the program opened a stream: "
+                          "put what starts the training below  if __name__ == \"__main__\":")
+    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    name, own = _own_arrays(generator, arrays)
+    source = open_source(data, root, classes, labels, label_word, follow_links, name)
+    job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
+                     exif_rotate, follow_links, bool(source.classes), augment=_name(augment), **own)
+    if name in NEEDS_FILES and not source.has_paths:
+        raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function of "
+                          "your own (stoker.sample), or a folder or a list of files" % name)
+    share = validation_split
+    if validation is not None:
+        if validation_split:
+            raise ConfigError("give validation or validation_split (its older name), not both")
+        share = float(validation) if isinstance(validation, float) else 0.0
+    if not training:
+        if share or validation is not None:
+            raise ConfigError("training=False is one pass over all samples: it has no validation part")
+        datasets = Splits(source, source)
+    else:
+        datasets = open_splits(source, share if validation is None else validation, seed, root, classes, labels,
+                               label_word, follow_links, name)
+    if job.on_bad_image == "replace" and not training:
+        raise ConfigError("on_bad_image='replace' is for training: training=False is one pass over all samples")
+    own_order = open_order(order, datasets.training, job.batch_size, job.seed)
+    sizes = len(datasets.training), len(datasets.validation)
+    plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
+                drop_last=drop_last, training=training,
+                partners=(open_partners(partners, sizes[0]), open_partners(partners, sizes[1])))
+    more = {"order": own_order and own_order.describe(), "drop_last": drop_last, "partners": _described(partners),
+            "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
+            "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
+            "validation": datasets.validation.fingerprint() if validation is not None and not share else None,
+            "evaluates": not training}
+    return Run(job, source, datasets, plan, share, more)
+
+
+def _described(partners: Any) -> Any:
+    return partners if isinstance(partners, int) else "%s:%s" % (
+        getattr(partners, "__module__", "?"), getattr(partners, "__qualname__", "?"))
+
+
+def _name(function: Any) -> Optional[str]:
+    return function if function is None or isinstance(function, str) else name_of(function)
+
+
+def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[str, Dict[str, Any]]:
+    """The name of the generator or function, and what JobOptions must know of it."""
+    name = _name(generator)
+    if not isinstance(name, str) or name in GENERATORS or ":" not in name:
+        return name or "", {} if arrays is None else {"declared": declared(arrays)}     # JobOptions checks it
+    own: Dict[str, Any] = {}
+    try:
+        function = generator if callable(generator) else load_function(name)
+    except ConfigError as error:
+        # the modules of a generator may be installed for the workers only
+        if arrays is None:
+            log.warning("%s; so its batches are taken for images and labels: if it declares arrays, give them to the "
+                        "trainer as arrays={...}", error)
+        function = None
+    if isinstance(function, Declared):
+        own["declared"] = function.arrays
+        if isinstance(function, SampleFunction):
+            own["rows"] = function.rows
+        if isinstance(function, BatchFunction):
+            own["may_skip"] = function.may_skip
+    elif function is not None and not inspect.isgeneratorfunction(function):
+        raise ConfigError("%s is no function that Stoker can call: decorate it with @stoker.sample({...}) or "
+                          "@stoker.batch({...}), which declare its arrays; or write a generator over leases" % name)
+    if arrays is not None:
+        own["declared"] = declared(arrays)
+    return name, own
