@@ -23,6 +23,7 @@ class Handed:
         self.step, self.epoch, self.indices, self.worker, self.attempt = step, 0, (2 * step, 2 * step + 1), worker, 1
         self.skipped, self.used_indices = (Skipped(2 * step, "broken"),), (2 * step + 1,)
         self.arrays = (np.arange(step, step + 6, dtype=np.uint8).reshape(1, 6), np.array([[step]], np.int32))
+        self.sizes, self.missing = {}, 0
 
 
 def planned(step):
@@ -162,3 +163,14 @@ def test_crc32_is_of_all_bytes_in_order():
     assert crc32(first, second) == zlib.crc32(second.tobytes(), zlib.crc32(first.tobytes())) & 0xFFFFFFFF
     assert crc32(first) != crc32(first[::-1].copy())
     assert crc32() == crc32(np.empty((0, 4), np.uint8)) == 0
+
+
+def test_the_checksum_covers_the_sizes_and_the_line_tells_what_is_missing(path):
+    batch = Handed(0)
+    batch.sizes, batch.missing = {"boxes": np.array([3], np.int32)}, 2
+    audit = begun(path, 0, planned)
+    audit.write(batch)
+    with open(path) as lines:
+        line = json.loads(lines.readline())
+    assert line["missing"] == 2 and line["crc32"] == crc32(*batch.arrays, batch.sizes["boxes"])
+    assert line["crc32"] != crc32(*batch.arrays)
