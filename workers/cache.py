@@ -57,13 +57,14 @@ class Cache:
         """The entries of pictures of ``size`` (height, width), decoded in this way; None if none can be served and kept
         now. It is valid until the next call."""
         now_s = time.monotonic()
-        found = self._kinds.get((size, decode, exif_rotate)) or self._add(size, decode, exif_rotate, now_s)
-        if found is None:
-            return None
-        found.used_s = now_s
+        found = self._kinds.get((size, decode, exif_rotate))
+        if found is not None:
+            found.used_s = now_s
         if now_s >= self._end_idle_at_s:
             self._end_idle(now_s)
-        return found if found.is_open(now_s) else None
+        if found is None:
+            found = self._add(size, decode, exif_rotate, now_s)
+        return found if found is not None and found.is_open(now_s) else None
 
     @property
     def gets(self) -> int:
@@ -82,11 +83,9 @@ class Cache:
             kind.end(0.0)
         for kind in self._kinds.values():
             kind.close(max(0.0, deadline_s - time.monotonic()))
-        self._drop_ended()
+        self._drop_ended(deadline_s)
 
     def _add(self, size: Tuple[int, int], decode: str, exif_rotate: bool, now_s: float) -> "Optional[CachedKind]":
-        if now_s >= self._end_idle_at_s:
-            self._end_idle(now_s)
         if len(self._kinds) >= MAX_KINDS:
             self.report("pictures of more than %d sizes at a time: the others are not kept" % MAX_KINDS)
             return None
@@ -95,19 +94,20 @@ class Cache:
         except OSError as error:
             self.report(reason(error))
             return None
-        found = self._kinds[size, decode, exif_rotate] = CachedKind(self, name, "%dx%d" % size)
+        found = self._kinds[size, decode, exif_rotate] = CachedKind(self, name, "%dx%d" % size, now_s)
         return found
 
     def _end_idle(self, now_s: float) -> None:
         """Closes files that are not in use any more: while they are open, no process can remove them to make room."""
         self._end_idle_at_s = now_s + REOPEN_INTERVAL_S
         for kind in self._kinds.values():
-            if now_s - kind.used_s > IDLE_S:
+            if kind.used_s < now_s - IDLE_S:
                 kind.close(0.0)
-        self._drop_ended()
+        self._drop_ended(now_s - IDLE_S)
 
-    def _drop_ended(self) -> None:
-        self._kinds = {key: kind for key, kind in self._kinds.items() if not kind.has_ended()}
+    def _drop_ended(self, unused_since_s: float) -> None:
+        self._kinds = {key: kind for key, kind in self._kinds.items()
+                       if kind.used_s >= unused_since_s or kind.is_alive()}
 
     def open_file(self, name: str) -> "CacheFile":
         """Opens the file called ``name``, for a CachedKind. Raises OSError."""
@@ -136,12 +136,11 @@ class Cache:
 class CachedKind:
     """The entries of one size and way of decoding. Its file is opened when it is needed, and again after a fault."""
 
-    def __init__(self, cache: Cache, name: str, size: str) -> None:
-        self._cache, self._name, self._size = cache, name, size
+    def __init__(self, cache: Cache, name: str, size: str, now_s: float) -> None:
+        self._cache, self._name, self._size, self.used_s = cache, name, size, now_s
         self._file: "Optional[CacheFile]" = None
         self._ended: "Optional[CacheFile]" = None   # the file before; its thread may still have it open
         self._open_at_s = 0.0                       # not before that
-        self.used_s = 0.0
         self.gets = self.hits = 0
 
     @timed("storage")
@@ -177,7 +176,7 @@ class CachedKind:
                 return True
             self.end(0.0)
         # LMDB must not open a file twice in one process
-        if now_s >= self._open_at_s and (self._ended is None or not self._ended.is_alive()):
+        if now_s >= self._open_at_s and not self.is_alive():
             self._open_at_s = now_s + REOPEN_INTERVAL_S
             try:
                 self._file = self._cache.open_file(self._name)
@@ -200,6 +199,6 @@ class CachedKind:
                 self._size, self.hits, self.gets - self.hits))
         self._open_at_s, self.gets, self.hits = 0.0, 0, 0
 
-    def has_ended(self) -> bool:
-        """Whether nothing is open, and nothing counted."""
-        return self._file is None and not self.gets and (self._ended is None or not self._ended.is_alive())
+    def is_alive(self) -> bool:
+        """Whether a thread of it may have the file open."""
+        return self._file is not None or self._ended is not None and self._ended.is_alive()
