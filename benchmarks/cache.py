@@ -142,9 +142,9 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
 
     decoded_us = _us(produce, len(paths))
     cache = Cache(folder, 8.0, lambda text, error: None)
-    cache.use(job)
-    file, spent_s = cache._file, []
-    assert file is not None
+    kind = cache.kind(job.height_width, job.decode, job.exif_rotate)
+    assert kind is not None and kind._file is not None
+    file, spent_s = kind._file, []
     store = file._store
 
     def timed() -> None:
@@ -155,13 +155,14 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     file._store = timed  # type: ignore[method-assign]
     produce(cache)
     cache.close()
-    cache.use(job)
+    kind = cache.kind(job.height_width, job.decode, job.exif_rotate)
+    assert kind is not None
     batch_us = min(_us(lambda: produce(cache), len(paths)) for _ in range(5))
     sample_paths, pixels = [resolve(root, path) for path in paths], np.empty((size, size, 3), np.uint8)
 
     def look_up() -> None:
         for path in sample_paths:
-            cache.get(path, pixels)
+            kind.get(path, pixels)
 
     hit_us = min(_us(look_up, len(paths)) for _ in range(5))
     cache.close()

@@ -6,7 +6,7 @@ LMDB maps it into memory: the folder must be on a disk of this host, not on a ne
 - *Never wrong.* An entry counts only while the sample's file is unchanged (``cache_entry``) and lies within the data
   folder, where the job wants that. A file changed so recently that its ctime may not show the next change is not stored
   (git has this rule for its index). A damaged file is removed, and a new one takes its place.
-- *Never in the way.* A thread of its own writes (``cache_file``) as much as it has time for. No error of the cache
+- *Never in the way.* A thread of each file writes (``cache_file``) as much as it has time for. No error of the cache
   fails a batch: it is logged once, and the samples are decoded.
 - *Within its limit.* A full cache removes the least recently used of the files that no process uses; then it adds
   nothing more. An epoch needs every sample once, so no sample is worth more than another.
@@ -15,11 +15,10 @@ LMDB maps it into memory: the folder must be on a disk of this host, not on a ne
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Optional, Set
+from typing import TYPE_CHECKING, Callable, Dict, Optional, Set, Tuple
 
 import numpy as np
 
-from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import SamplePath, is_within_root
 from stoker.workers.cache_entry import decoder_digest, file_name, head_of
 from stoker.workers.cache_folder import CacheFolder, reason
@@ -27,53 +26,128 @@ from stoker.workers.stopwatch import timed
 if TYPE_CHECKING:
     from stoker.workers.cache_file import CacheFile
 
-REOPEN_INTERVAL_S = 10.0     # between two attempts to open a file
-CLOSE_S = 0.8                # how long ``close`` waits for pending entries to be written
+REOPEN_INTERVAL_S = 10.0        # between two attempts to open a file
+CLOSE_S = 0.8                   # how long ``close`` waits for pending entries to be written
+MAX_KINDS = 8                   # sizes that a process keeps at a time; each has an open file and a thread
+IDLE_S = 60.0                   # a file that was not used for so long is closed
+MAX_PENDING_BYTES = 32 << 20    # entries not yet written, of all files; beyond, new ones are dropped
 
 
 class Cache:
-    """The cache as the main thread of a worker process uses it: ``use`` for each batch, then ``get`` and ``put``.
+    """The cache as the main thread of a worker process uses it: ``kind`` for each batch or picture, then ``get`` and
+    ``put`` of the CachedKind.
 
     ``folder`` may grow to ``gb`` times 2**30 bytes. ``note(text, is_error)`` gets the lines for the user; only the
     ``first`` process of a host logs what concerns all of them. ``distrusted``: the process before this one crashed,
-    perhaps because of a damaged file, so a new file replaces it.
+    perhaps because of a damaged file, so a new file replaces each one that it may have used.
     """
 
     def __init__(self, folder: str, gb: float, note: Callable[[str, bool], None], first: bool = True,
                  distrusted: bool = False) -> None:
-        with contextlib.suppress(OSError):      # which ``use`` reports
+        with contextlib.suppress(OSError):      # which ``kind`` reports
             decoder_digest()                    # read early, while the files on the disk are those of this process
-        self._folder, self._limit_bytes = CacheFolder(folder), int(gb * 2**30)
+        self.folder, self.limit_bytes = CacheFolder(folder), int(gb * 2**30)
         self._note, self._first, self._distrusted = note, first, distrusted
         self._reported: Set[str] = set()
-        self._name = ""                         # of the file in use, or to be opened
-        self._open_at_s = 0.0                   # not before that
-        self._file: Optional[CacheFile] = None
-        self._ended: Optional[CacheFile] = None     # the file before; its thread may still have it open
-        self.gets = self.hits = 0
+        self._kinds: Dict[Tuple[Tuple[int, int], str, bool], CachedKind] = {}
+        self._trusted: Set[str] = set()         # names of the files that this process has opened
+        self._end_idle_at_s = 0.0
 
-    def use(self, job: Job) -> bool:
-        """Whether samples of ``job`` can be served and kept now."""
+    def kind(self, size: Tuple[int, int], decode: str, exif_rotate: bool) -> "Optional[CachedKind]":
+        """The entries of pictures of ``size`` (height, width), decoded in this way; None if none can be served and kept
+        now. It is valid until the next call."""
+        now_s = time.monotonic()
+        found = self._kinds.get((size, decode, exif_rotate))
+        if found is not None:
+            found.used_s = now_s
+        if now_s >= self._end_idle_at_s:
+            self._end_idle(now_s)
+        if found is None:
+            found = self._add(size, decode, exif_rotate, now_s)
+        return found if found is not None and found.is_open(now_s) else None
+
+    @property
+    def gets(self) -> int:
+        """Samples that were looked for since the last ``close``."""
+        return sum(kind.gets for kind in self._kinds.values())
+
+    @property
+    def hits(self) -> int:
+        """Samples that were found."""
+        return sum(kind.hits for kind in self._kinds.values())
+
+    def close(self) -> None:
+        """Writes pending entries, if that takes no longer than CLOSE_S, and closes the files."""
+        deadline_s = time.monotonic() + CLOSE_S
+        for kind in self._kinds.values():       # all threads write at the same time
+            kind.end(0.0)
+        for kind in self._kinds.values():
+            kind.close(max(0.0, deadline_s - time.monotonic()))
+        self._drop_ended(deadline_s)
+
+    def _add(self, size: Tuple[int, int], decode: str, exif_rotate: bool, now_s: float) -> "Optional[CachedKind]":
+        if len(self._kinds) >= MAX_KINDS:
+            self.report("pictures of more than %d sizes at a time: the others are not kept" % MAX_KINDS)
+            return None
         try:
-            name = file_name(job.height_width, job.decode, job.exif_rotate)
-            if name != self._name:
-                self.close()
-                self._name = name
-            if self._file is not None and self._file.fault is not None:
-                self._end_file(0.0)
-            # LMDB must not open a file twice in one process
-            may_open = self._ended is None or not self._ended.is_alive()
-            if self._file is None and may_open and time.monotonic() >= self._open_at_s:
-                self._open()
+            name = file_name(size, decode, exif_rotate)
         except OSError as error:
-            self._report(reason(error))
-        return self._file is not None
+            self.report(reason(error))
+            return None
+        found = self._kinds[size, decode, exif_rotate] = CachedKind(self, name, "%dx%d" % size, now_s)
+        return found
+
+    def _end_idle(self, now_s: float) -> None:
+        """Closes files that are not in use any more: while they are open, no process can remove them to make room."""
+        self._end_idle_at_s = now_s + REOPEN_INTERVAL_S
+        for kind in self._kinds.values():
+            if kind.used_s < now_s - IDLE_S:
+                kind.close(0.0)
+        self._drop_ended(now_s - IDLE_S)
+
+    def _drop_ended(self, unused_since_s: float) -> None:
+        self._kinds = {key: kind for key, kind in self._kinds.items()
+                       if kind.used_s >= unused_since_s or kind.is_alive()}
+
+    def open_file(self, name: str) -> "CacheFile":
+        """Opens the file called ``name``, for a CachedKind. Raises OSError."""
+        from stoker.workers.cache_file import open_file         # needs lmdb, which not every worker has
+        distrusted = self._distrusted and name not in self._trusted
+        file = open_file(self.folder, name, self.limit_bytes, distrusted, self.report)
+        self._trusted.add(name)
+        if self._first:
+            self._note("cache %s: %s" % (self.folder.path, file.summary), False)
+        return file
+
+    def has_room(self) -> bool:
+        """Whether a further entry may wait to be written."""
+        return sum(kind.pending_bytes for kind in self._kinds.values()) < MAX_PENDING_BYTES
+
+    def note_counts(self, text: str) -> None:
+        self._note("cache " + text, False)
+
+    def report(self, text: str, any_process: bool = False) -> None:
+        """Logs an error once, in the first process or in ``any_process``."""
+        if (self._first or any_process) and text not in self._reported:
+            self._reported.add(text)
+            self._note("cache %s: %s" % (self.folder.path, text), True)
+
+
+class CachedKind:
+    """The entries of one size and way of decoding. Its file is opened when it is needed, and again after a fault."""
+
+    def __init__(self, cache: Cache, name: str, size: str, now_s: float) -> None:
+        self._cache, self._name, self._size, self.used_s = cache, name, size, now_s
+        self._file: "Optional[CacheFile]" = None
+        self._ended: "Optional[CacheFile]" = None   # the file before; its thread may still have it open
+        self._open_at_s = 0.0                       # not before that
+        self.gets = self.hits = 0
 
     @timed("storage")
     def get(self, path: SamplePath, out: np.ndarray) -> bool:
         """Copies the sample's pixels into ``out``, uint8 [height, width, 3] and C-contiguous. False if they are not in
         the cache; ``out`` may then hold arbitrary bytes."""
-        assert self._file is not None, "get comes after use"
+        assert self._file is not None, "get comes after Cache.kind"
         self.gets += 1
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)        # finds the file without opening it for reading
@@ -88,31 +162,43 @@ class Cache:
 
     def put(self, path: SamplePath, status: Optional[os.stat_result], pixels: bytes) -> None:
         """Keeps ``pixels``, which were decoded from the file; ``status`` is that of ``storage.folder.read_file``."""
-        if self._file is not None and status is not None:
+        if self._file is not None and status is not None and self._cache.has_room():
             self._file.add(head_of(path, status), pixels)
 
-    def close(self) -> None:
-        """Writes pending entries, if that takes no longer than CLOSE_S, and closes the file."""
-        self._end_file(CLOSE_S)
+    @property
+    def pending_bytes(self) -> int:
+        return 0 if self._file is None else self._file.pending_bytes
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether the file can be used; opens it if that is possible now."""
+        if self._file is not None:
+            if self._file.fault is None:
+                return True
+            self.end(0.0)
+        # LMDB must not open a file twice in one process
+        if now_s >= self._open_at_s and not self.is_alive():
+            self._open_at_s = now_s + REOPEN_INTERVAL_S
+            try:
+                self._file = self._cache.open_file(self._name)
+            except OSError as error:
+                self._cache.report(reason(error))
+        return self._file is not None
+
+    def end(self, timeout_s: float) -> None:
+        """Lets the file's thread write what is pending and close the file; waits at most ``timeout_s`` for that."""
+        if self._file is not None:
+            self._ended, self._file = self._file, None
+        if self._ended is not None:
+            self._ended.end(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """``end`` in good order: the file may be opened again at once."""
+        self.end(timeout_s)
         if self.gets:
-            self._note("cache: {:,} samples copied, {:,} decoded".format(self.hits, self.gets - self.hits), False)
+            self._cache.note_counts("{}: {:,} samples copied, {:,} decoded".format(
+                self._size, self.hits, self.gets - self.hits))
         self._open_at_s, self.gets, self.hits = 0.0, 0, 0
 
-    def _open(self) -> None:
-        from stoker.workers.cache_file import open_file         # needs lmdb, which not every worker has
-        self._open_at_s = time.monotonic() + REOPEN_INTERVAL_S
-        self._file = open_file(self._folder, self._name, self._limit_bytes, self._distrusted, self._report)
-        self._distrusted = False
-        if self._first:
-            self._note("cache %s: %s" % (self._folder.path, self._file.summary), False)
-
-    def _end_file(self, timeout_s: float) -> None:
-        if self._file is not None:
-            self._file.end(timeout_s)
-            self._ended, self._file = self._file, None
-
-    def _report(self, text: str, any_process: bool = False) -> None:
-        """Logs an error once, in the first process or in ``any_process``."""
-        if (self._first or any_process) and text not in self._reported:
-            self._reported.add(text)
-            self._note("cache %s: %s" % (self._folder.path, text), True)
+    def is_alive(self) -> bool:
+        """Whether a thread of it may have the file open."""
+        return self._file is not None or self._ended is not None and self._ended.is_alive()

@@ -22,10 +22,9 @@ import numpy as np
 from stoker.workers.cache_entry import KEY_BYTES, decode, encode
 from stoker.workers.cache_folder import CacheFolder, reason
 
-MAX_PENDING_BYTES = 32 << 20    # entries not yet written; beyond, new ones are dropped
 WRITE_INTERVAL_S = 0.25
 
-Report = Callable[..., None]    # ``Cache._report``
+Report = Callable[..., None]    # ``Cache.report``
 #: Errors after which the file is removed; ValueError means a wrong checksum.
 DAMAGE = (ValueError, lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError,
           lmdb.VersionMismatchError)
@@ -75,9 +74,17 @@ class CacheFile(threading.Thread):
         return False
 
     def add(self, head: bytes, pixels: bytes) -> None:
-        """Lets the thread write an entry, unless it has too many to write."""
-        if not self._read_only and len(self._pending) * len(pixels) < MAX_PENDING_BYTES:
+        """Lets the thread write an entry."""
+        if not self._read_only:
             self._pending.append((head[:KEY_BYTES], encode(head, pixels)))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Of the entries that are not yet written."""
+        try:
+            return len(self._pending) * len(self._pending[0][1])
+        except IndexError:              # the thread has just taken the last one
+            return 0
 
     def end(self, timeout_s: float) -> None:
         """Lets the thread write what is pending and close the file; waits at most ``timeout_s`` for that."""

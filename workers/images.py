@@ -6,13 +6,15 @@ Sizes are (height, width), as in arrays; PIL's own are (width, height). ``storag
 import io
 import random
 import warnings
-from typing import Any, Optional, Tuple, Union
+from operator import index
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
+import numpy as np
 from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
-from stoker.pipeline.storage.folder import BadFile, read_file
+from stoker.pipeline.storage.folder import bad_content, read_file
 from stoker.workers import jpeg
 from stoker.workers.stopwatch import timed
 
@@ -29,6 +31,14 @@ _SIDEWAYS = [_TRANSPOSITIONS[orientation] for orientation in (5, 6, 7, 8)]
 #: The formats that pipeline/sources/folder.py looks for; MPO is opened as JPEG. The others differ between versions of
 #: Pillow, and some run programs of the host (EPS: Ghostscript).
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
+
+#: What a picture can be converted to; the first ones are colours, which may be averaged.
+_COLOURS = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr", "HSV")
+MODES = _COLOURS + ("P", "1", "I", "I;16", "F")
+#: The filters to resize with, by the names that readers take.
+RESAMPLE: Dict[str, Any] = {name: getattr(_FILTERS, name.upper()) for name in
+                            ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
+MAX_SIDE = 1 << 16      # of a resized picture, in pixels
 
 read = timed("storage")(read_file)
 
@@ -66,14 +76,66 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
         warnings.simplefilter("ignore")
         try:
             return _decode(data, size, decode, exif_rotate)
-        except (MemoryError, ImportError):
-            raise
         except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
-            if isinstance(error, OSError) and error.errno is not None:
-                raise               # not about the content, which is in memory: a problem of the host
-            if isinstance(error, OSError) and "out of memory" in str(error).lower():
-                raise MemoryError(str(error)) from error
-            raise BadFile(type(error).__name__, str(error)) from error
+            raise bad_content(error) from error
+
+
+@timed("decode")
+def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
+              exif_rotate: bool = False) -> Image.Image:
+    """The picture in ``data``, decoded in full, converted to ``mode`` and then resized.
+
+    - ``size``: (height, width), or None for its own;
+    - ``mode``: one of MODES, or None for that in which it is stored. 16 bits of grey are 'I;16' with any Pillow, with
+      all their values; pixels of mode 'P' are numbers of a palette's colours;
+    - ``resample``: one of RESAMPLE, or PIL's constant; None is 'bicubic' for colours, and 'nearest', which makes no new
+      values, for mode None and for 'P', '1', 'I', 'I;16', 'F'. PIL takes 'nearest' for 'P' and '1' in any case.
+
+    Raises BadFile if the content is at fault, ValueError if an argument is.
+    """
+    if mode is not None and mode not in MODES:
+        raise ValueError("mode must be None (as the picture is stored) or one of %s, not %r" % (", ".join(MODES), mode))
+    if resample is None:
+        resample = "bicubic" if mode in _COLOURS else "nearest"
+    chosen = RESAMPLE.get(resample, resample)  # type: ignore[arg-type]      # one of PIL's constants is no key
+    if isinstance(resample, bool) or chosen not in RESAMPLE.values():
+        raise ValueError("resample must be one of %s, not %r" % (", ".join(RESAMPLE), resample))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = _opened(data)
+            transposition = _orientation(image) if exif_rotate else None
+            image.load()
+            # Older Pillows open a PNG of 16 bits as mode I, and resize no I;16.
+            deep = image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG"
+            if image.mode.startswith("I;16") or mode == "I;16":
+                image = image.convert("I")
+            if mode not in (None, "I;16", image.mode):
+                image = image.convert(mode)
+            if transposition is not None:
+                image = image.transpose(transposition)
+            if size is not None:
+                image = image.resize(size[::-1], chosen)
+            return _sixteen_bits(image) if mode == "I;16" or mode is None and deep else image
+        except Exception as error:
+            raise bad_content(error) from error
+
+
+def _sixteen_bits(image: Image.Image) -> Image.Image:
+    """``image`` (mode I) as mode I;16. Older Pillows would cut its values at 32767."""
+    values = np.asarray(image).clip(0, 65535).astype("<u2")
+    return Image.frombytes("I;16", image.size, values.tobytes())
+
+
+def height_width(size: Union[int, Sequence[int]]) -> Tuple[int, int]:
+    """(height, width) from a reader's argument: one number is a square. Raises ValueError."""
+    try:
+        height, width = map(index, (size, size) if isinstance(size, int) else size)
+        if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:
+            return height, width
+    except (TypeError, ValueError):         # of no length two, or not of whole numbers
+        pass
+    raise ValueError("size must be a number of pixels or (height, width), each from 1 to %d, not %r" % (MAX_SIDE, size))
 
 
 @timed("augment")

@@ -27,9 +27,12 @@ _RACY_S = 2.0               # a file changed in the last seconds may change agai
 class BadFile(Exception):
     """This file is not a picture and never will be: skip the sample. ``str(error)`` is a reason of one line. It has no
     path, address or decoder's state in it: the same file gives the same reason on every host. Example:
-    ``raise stoker.BadFile("not a picture", "it has no header")``."""
+    ``raise stoker.BadFile("not a picture", "it has no header")``.
 
-    def __init__(self, kind: str, fact: str = "") -> None:
+    ``path``: the file below the data folder, if it is known; '' if not."""
+
+    def __init__(self, kind: str, fact: str = "", path: str = "") -> None:
+        self.path = path
         fact = " ".join(re.sub(r"<[^>]*>|\(\d+ bytes not processed\)", "", fact).split())
         super().__init__(("%s: %s" % (kind, fact) if fact else kind)[:MAX_REASON_CHARS])
 
@@ -51,18 +54,29 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     below its data folder, whatever a lease says. Raises ConfigError if this host has no such root.
     """
     try:
-        folder, name = root.encode("utf-8", "surrogateescape"), path.encode("utf-8", "surrogateescape")
+        name = path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         name = b""
-    if not name or name.startswith(b"/") or b".." in name.split(b"/") or b"\0" in name:
+    if not is_relative(name):
         raise ProtocolError("a lease names the file %r: a sample's path must be relative, without '..'" % path)
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
-                          "the worker's --data" % (root, socket.gethostname()))
+    check_access(root)
+    folder = root.encode("utf-8", "surrogateescape")
     found = SamplePath(os.path.join(folder, name))
     if not follow_links:
         found.root = folder
     return found
+
+
+def is_relative(name: bytes) -> bool:
+    """Whether ``name`` is a path that stays below the folder that it is joined to, links aside."""
+    return bool(name) and name[:1] != b"/" and b"\0" not in name and not (b".." in name and b".." in name.split(b"/"))
+
+
+def check_access(root: str) -> None:
+    """Raises ConfigError if this host has no folder ``root`` for this user: then no file in it is bad."""
+    if not os.access(root.encode("utf-8", "surrogateescape"), os.R_OK | os.X_OK):
+        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
+                          "the worker's --data" % (root, socket.gethostname()))
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
@@ -83,15 +97,8 @@ def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
-        _check_regular(os.stat(path))       # a device may do anything when it is opened
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
+        fd, status = _opened(path)
         try:
-            if isinstance(path, SamplePath) and not is_within_root(path, fd):
-                raise BadFile("a link that leads out of the data folder")
-            status = os.fstat(fd)
-            _check_regular(status)
-            if status.st_size > MAX_FILE_BYTES:
-                raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
             data = os.read(fd, status.st_size + 1)
             if len(data) != status.st_size:     # a large file, or its size is changing
@@ -101,9 +108,48 @@ def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno not in _BAD_PATH:
-            raise
-        raise BadFile(type(error).__name__, _BAD_PATH[error.errno]) from error
+        raise _bad_path(error) from error
+
+
+def check_file(path: Union[str, bytes]) -> None:
+    """Opens the file without reading it. Raises what ``read_file`` raises if it cannot be read."""
+    try:
+        os.close(_opened(path)[0])
+    except OSError as error:
+        raise _bad_path(error) from error
+
+
+def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
+    """A descriptor of the file, which is regular, within the path's root and not too large, and its status."""
+    _check_regular(os.stat(path))           # a device may do anything when it is opened
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
+    try:
+        if isinstance(path, SamplePath) and not is_within_root(path, fd):
+            raise BadFile("a link that leads out of the data folder")
+        status = os.fstat(fd)
+        _check_regular(status)
+        if status.st_size > MAX_FILE_BYTES:
+            raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
+        return fd, status
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _bad_path(error: OSError) -> BadFile:
+    """What ``error`` says about the path. Raises ``error`` itself if the path is not at fault."""
+    if error.errno not in _BAD_PATH:
+        raise error
+    return BadFile(type(error).__name__, _BAD_PATH[error.errno])
+
+
+def bad_content(error: Exception) -> BadFile:
+    """What ``error`` says about the content of a file, which is in memory. Raises it if this host is at fault."""
+    if isinstance(error, (MemoryError, ImportError)) or isinstance(error, OSError) and error.errno is not None:
+        raise error
+    if isinstance(error, OSError) and "out of memory" in str(error).lower():
+        raise MemoryError(str(error)) from error
+    return error if isinstance(error, BadFile) else BadFile(type(error).__name__, str(error))
 
 
 def _check_regular(status: os.stat_result) -> None:

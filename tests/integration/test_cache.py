@@ -10,7 +10,7 @@ import pytest
 
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.workers.cache import Cache
-from tests.support.caching import batch, entries, in_use, job, same
+from tests.support.caching import batch, entries, in_use, job, kind, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
 from tests.support.training import audit, consumed, finished
 
@@ -157,7 +157,7 @@ def test_entries_are_counted_where_others_write(settled, tmp_path):
     """What one process stores, another that had the file open before finds."""
     early = Cache(str(tmp_path / "cache"), 1.0, lambda text, error: None)
     try:
-        assert early.use(job(settled, size=OPTIONS["image_size"])) and entries(early) == 0
+        assert kind(early, job(settled, size=OPTIONS["image_size"])) and entries(early) == 0
         run_of(settled, tmp_path / "audit", 2, cache=tmp_path / "cache")
         assert entries(early) == COUNT
     finally:

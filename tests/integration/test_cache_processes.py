@@ -15,7 +15,8 @@ import pytest
 from stoker.pipeline.storage import folder as storage
 from stoker.workers import cache as cache_module
 from stoker.workers.cache_file import CacheFile
-from tests.support.caching import IN_TRANSACTION, WORKER, Host, batch, digest, draw, draw_photos, entries, same
+from tests.support.caching import (
+    IN_TRANSACTION, WORKER, Host, batch, digest, draw, draw_photos, entries, file_of, same)
 from tests.support.processes import LIMIT_S, ROOT, wait_for
 
 COUNT = 20
@@ -49,7 +50,7 @@ def test_a_thread_that_ends_unexpectedly_does_not_close_the_file_under_a_reader(
     wanted, cache = host.decoded(photos), host.worker()
     monkeypatch.setattr(CacheFile, "_store", full)
     assert same(batch(photos)[0], wanted)
-    file = cache._file
+    file = file_of(cache)
     file._report = full
     wait_for(lambda: file.fault is not None, "the end of the thread's work")
     assert file.is_alive() and file.env.stat()["psize"]          # not closed
@@ -184,7 +185,7 @@ def test_process_killed_in_a_transaction(host, photos):
     cache = host.worker()
     assert same(batch(photos)[0], wanted) and cache.hits == COUNT
     assert entries(cache) == COUNT                   # and nothing of what was not committed
-    assert not [line for line in cache._file.env.readers().splitlines() if str(process.pid) in line]
+    assert not [line for line in file_of(cache).env.readers().splitlines() if str(process.pid) in line]
     assert host.logged("damaged") == []
 
 

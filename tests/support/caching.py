@@ -31,13 +31,13 @@ caching.play_worker(*sys.argv[1:])
 IN_TRANSACTION = """
 import os, sys, time
 from stoker.workers.cache import Cache
-from tests.support.caching import job
+from tests.support.caching import job, kind
 cache = Cache(sys.argv[1], 1.0, lambda text, error: print(text, flush=True))
-assert cache.use(job(sys.argv[2]))
-with cache._folder.locked(), cache._file.env.begin(write=True) as transaction:
+file = kind(cache, job(sys.argv[2]))._file
+with cache.folder.locked(), file.env.begin(write=True) as transaction:
     for number in range(200):
         transaction.put(b"%d" % number, bytes(20000))
-    reader = cache._file.env.begin()
+    reader = file.env.begin()
     print("amid", flush=True)
     time.sleep(600)
 """
@@ -92,8 +92,21 @@ def play_worker(folder, root, crashed):
     print(digest(pixels).decode())
 
 
+def kind(cache, a_job):
+    """The part of ``cache`` for the pictures of ``a_job``; None if it cannot be used now."""
+    return cache.kind(a_job.height_width, a_job.decode, a_job.exif_rotate)
+
+
+def file_of(cache):
+    """The one CacheFile that is open, or None."""
+    files = [each._file for each in cache._kinds.values() if each._file is not None]
+    assert len(files) < 2
+    return files[0] if files else None
+
+
 def entries(cache):
-    return cache._file.env.stat()["entries"] if cache._file is not None else 0
+    file = file_of(cache)
+    return file.env.stat()["entries"] if file is not None else 0
 
 
 class Host:

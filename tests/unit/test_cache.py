@@ -16,7 +16,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder as storage
 from stoker.workers import cache as cache_module, cache_entry, cache_folder, images
 from stoker.workers.cache_file import CacheFile
-from tests.support.caching import SIZE, Host, batch, draw, draw_photos, job, same
+from tests.support.caching import SIZE, Host, batch, draw, draw_photos, file_of, job, kind, same
 
 COUNT = 20
 
@@ -258,7 +258,61 @@ def test_other_files_in_the_folder_stay(host, photos):
     assert host.logged("cannot write") == []
 
 
+# -------------------------------------------------------------------------------------------------- several sizes
+
+def test_sizes_that_take_turns_are_all_kept(host, photos, monkeypatch):
+    sizes = [(8 + number, 12) for number in range(cache_module.MAX_KINDS)]
+    wanted = {size: host.decoded(photos, size=size) for size in sizes}
+    for hits in (0, COUNT * len(sizes)):
+        cache = host.worker()
+        for name in sorted(wanted[sizes[0]]):
+            for size in sizes:
+                assert same(batch(photos, [name], size=size)[0], {name: wanted[size][name]})
+        assert cache.hits == hits
+        assert len(host.logged(" samples of this kind")) == len(sizes)      # each file was opened once
+        del host.notes[:]
+    host.end()
+    assert sorted(host.notes) == ["cache %dx%d: %d samples copied, 0 decoded" % (size + (COUNT,))
+                                  for size in sorted(sizes, key=str)]
+
+
+def test_more_sizes_than_may_be_open_are_decoded_until_one_is_idle(host, photos):
+    sizes = [(8 + number, 12) for number in range(cache_module.MAX_KINDS + 2)]
+    wanted = {size: host.decoded(photos, size=size) for size in sizes}
+    cache = host.worker()
+    for _ in range(2):
+        for size in sizes:
+            assert same(batch(photos, size=size)[0], wanted[size])
+    assert len(glob.glob(os.path.join(host.folder, "*.lmdb"))) == cache_module.MAX_KINDS
+    assert len(host.logged("more than %d sizes at a time" % cache_module.MAX_KINDS)) == 1
+    first = cache._kinds[sizes[0], "fast", False]
+    thread = first._file
+    first.used_s -= 2 * cache_module.IDLE_S
+    cache._end_idle_at_s = 0.0
+    assert not kind(cache, job(photos, size=sizes[-1]))     # its thread does not end at once
+    thread.join()
+    cache._end_idle_at_s = 0.0
+    assert kind(cache, job(photos, size=sizes[-1])) and not kind(cache, job(photos, size=sizes[0]))
+
+
+def test_what_waits_to_be_written_is_bounded_for_all_sizes_together(host, photos, monkeypatch):
+    monkeypatch.setattr(CacheFile, "_store", lambda file: None)     # a disk that hangs
+    monkeypatch.setattr(cache_module, "CLOSE_S", 0.0)
+    monkeypatch.setattr(cache_module, "MAX_PENDING_BYTES", 100000)
+    cache = host.worker()
+    for size in ((24, 32), (32, 24), (30, 30)):
+        batch(photos, size=size)
+    waiting = sum(each.pending_bytes for each in cache._kinds.values())
+    assert 100000 <= waiting <= 100000 + 3000
+
+
 # ----------------------------------------------------------------------------------------------------------- problems
+
+def may_open(cache):
+    """As if enough time had passed since the last attempt."""
+    for each in cache._kinds.values():
+        each._open_at_s = 0.0
+
 
 def test_files_of_the_cache_that_cannot_be_used_leave_no_descriptor(host, photos):
     host.batch(photos)
@@ -268,7 +322,7 @@ def test_files_of_the_cache_that_cannot_be_used_leave_no_descriptor(host, photos
         cache = host.worker()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
-            cache._open_at_s = 0.0
+            may_open(cache)
             batch(photos, ["00.png"])
         assert len(os.listdir("/proc/self/fd")) <= before + 1       # lmdb's own table of processes
 
@@ -278,14 +332,14 @@ def test_file_with_a_fault_is_opened_again_later(host, photos, fault, removed):
     wanted, _ = host.batch(photos)
     cache = host.worker()
     assert same(batch(photos)[0], wanted) and cache.hits == COUNT
-    file = cache._file
+    file = file_of(cache)
     file.fault = fault
-    cache.use(job(photos))                           # does not wait for the thread
+    kind(cache, job(photos))                         # does not wait for the thread
     file.join()
-    assert not cache.use(job(photos)) and bool(glob.glob(os.path.join(host.folder, "*.lmdb"))) != removed
+    assert not kind(cache, job(photos)) and bool(glob.glob(os.path.join(host.folder, "*.lmdb"))) != removed
     assert same(batch(photos)[0], wanted) and cache.hits == COUNT
-    cache._open_at_s = 0.0
-    assert cache.use(job(photos)) and len(host.logged("damaged")) == removed
+    may_open(cache)
+    assert kind(cache, job(photos)) and len(host.logged("damaged")) == removed
 
 
 def test_no_file_is_opened_while_a_thread_may_have_it_open(host, photos, monkeypatch):
@@ -298,12 +352,17 @@ def test_no_file_is_opened_while_a_thread_may_have_it_open(host, photos, monkeyp
         close(file)
     monkeypatch.setattr(CacheFile, "_close", slow_close)
     cache = host.worker()
-    assert cache.use(job(photos))
-    file = cache._file
-    assert not cache.use(job(photos, size=(32, 24))) and not cache.use(job(photos))
+    assert kind(cache, job(photos))
+    file = file_of(cache)
+    cache.close()
+    for _ in range(2):
+        assert not kind(cache, job(photos))
+        cache._end_idle(time.monotonic() + 1000)     # it is not forgotten by that
+    assert kind(cache, job(photos, size=(32, 24)))   # another file
     may_close.set()
     file.join()
-    assert cache.use(job(photos)) and len(host.notes) == 2      # the note of each opening
+    may_open(cache)
+    assert kind(cache, job(photos)) and len(host.notes) == 3      # the note of each opening
 
 
 def test_after_a_crash_a_new_file_replaces_the_old_one(host, photos):
@@ -321,7 +380,7 @@ def test_folder_that_cannot_be_written(host, photos, tmp_path):
     host.folder = str(tmp_path / "file" / "cache")
     cache = host.worker()
     for _ in range(3):
-        cache._open_at_s = 0.0                        # else it would not even try again
+        may_open(cache)                               # else it would not even try again
         assert same(batch(photos)[0], wanted)
     assert len(host.notes) == 1 and "Not a directory" in host.notes[0]
     with pytest.raises(OSError):

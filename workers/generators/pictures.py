@@ -51,7 +51,9 @@ def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
 
 def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
-    cache = job.cache if isinstance(job, CachedJob) and job.cache is not None and job.cache.use(job) else None
+    cache = None
+    if isinstance(job, CachedJob) and job.cache is not None:
+        cache = job.cache.kind(job.height_width, job.decode, job.exif_rotate)
 
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         path = resolve(job.data_root, sample.path, job.follow_links)

@@ -1,0 +1,162 @@
+"""Readers: what a sample function reads its files with. They read below the data folder only, and know bad files.
+
+A path comes from a user's row. It may be absolute, as in many CSV files, if it lies below the data folder as the
+trainer or as this worker names it. BadFile means that the file is bad on every host: the sample is left out. Any other
+error fails the step: a problem of this host, or an argument that cannot be right.
+"""
+
+import builtins
+import io
+import os
+from typing import Any, BinaryIO, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.storage.folder import BadFile, SamplePath, check_access, check_file, is_relative
+from stoker.workers import images, npy
+from stoker.workers.cache import Cache
+from stoker.workers.stopwatch import timed
+
+_check_file = timed("storage")(check_file)
+_LOADED = ("RGB", "L")      # modes that are made of what the generator 'image' makes
+
+
+class Readers:
+    """The readers of one job. ``cache`` serves ``image`` with a size."""
+
+    def __init__(self, job: Job, cache: Optional[Cache] = None) -> None:
+        self._job, self._cache = job, cache
+        self._folder = job.data_root.encode("utf-8", "surrogateescape")
+        self._prefix = os.path.join(self._folder, b"")
+        self._root = None if job.follow_links else self._folder
+        self._roots: List[builtins.bytes] = []      # what absolute paths may begin with; filled for the first one
+
+    def image(self, path: str, size: Union[None, int, Sequence[int]] = None, mode: Optional[str] = "RGB",
+              resample: Union[None, str, int] = None) -> Image.Image:
+        """The picture in the file, a PIL image. Example: ``np.asarray(sample.image(size=(66, 200)))``.
+
+        - ``size``: (height, width), or one number for a square; None: as it is. The aspect ratio is not kept.
+        - ``mode``: PIL's name of what a pixel is, one of 'RGB', 'RGBA', 'L', 'LA', 'CMYK', 'YCbCr', 'HSV', 'P', '1',
+          'I', 'I;16', 'F'; None: as it is stored, with 16 bits ('I;16') and a palette's numbers ('P') kept.
+        - ``resample``: 'nearest', 'box', 'bilinear', 'hamming', 'bicubic' or 'lanczos'. None, for 'RGB' and 'L': what
+          the generator 'image' does with the job's ``decode``, as fast and through the cache; for other colours
+          'bicubic'; for mode None, 'P', '1', 'I', 'I;16' and 'F' 'nearest'.
+
+        A mask whose values are classes: ``sample.image(sample.row["mask"], (66, 200), mode=None)``: no value is changed
+        or made up.
+
+        With the job's ``exif_rotate``, the picture is made upright. Raises BadFile, or ValueError for an argument.
+        """
+        file = self._find(path)
+        try:
+            if size is None or resample is not None or mode not in _LOADED:
+                wanted = None if size is None else images.height_width(size)
+                return images.converted(images.read(file)[0], wanted, mode, resample, self._job.exif_rotate)
+            picture = self._sized(file, images.height_width(size))
+            return picture if mode == "RGB" else picture.convert(mode)
+        except BadFile as error:
+            self._blame(error, file)
+            raise
+
+    def _sized(self, file: SamplePath, size: Tuple[int, int]) -> Image.Image:
+        job = self._job
+        kind = None if self._cache is None else self._cache.kind(size, job.decode, job.exif_rotate)
+        if kind is None:
+            return images.load(file, size, job.decode, job.exif_rotate)
+        pixels = np.empty(size + (3,), np.uint8)
+        if kind.get(file, pixels):
+            return Image.frombytes("RGB", size[::-1], pixels.tobytes())
+        data, status = images.read(file)
+        picture = images.decoded(data, size, job.decode, job.exif_rotate)
+        kind.put(file, status, picture.tobytes())
+        return picture
+
+    def numpy(self, path: str, key: Optional[str] = None) -> np.ndarray:
+        """The array in an npy file, or the one called ``key`` in an npz file; ``key`` may be left out if it has only
+        one. Arrays of Python objects, which would need pickle, are bad files. Raises BadFile; ValueError if there is no
+        such key."""
+        file = self._find(path)
+        try:
+            return npy.array_of(images.read(file)[0], key)
+        except BadFile as error:
+            self._blame(error, file)
+            raise
+        except ValueError as error:
+            raise ValueError("%s: %s" % (path, error)) from error
+
+    def bytes(self, path: str) -> builtins.bytes:
+        """The file's content, at most 1 GiB. Raises BadFile."""
+        file = self._find(path)
+        try:
+            return images.read(file)[0]
+        except BadFile as error:
+            self._blame(error, file)
+            raise
+
+    def open(self, path: str) -> BinaryIO:
+        """The file's content as a binary file that is open for reading. Raises BadFile."""
+        return io.BytesIO(self.bytes(path))
+
+    def file(self, path: str) -> str:
+        """The file's absolute path on this host, for code that opens it itself. Raises BadFile if it cannot be read."""
+        file = self._find(path)
+        try:
+            _check_file(file)
+        except BadFile as error:
+            self._blame(error, file)
+            raise
+        return os.fsdecode(os.path.join(os.getcwdb(), file))
+
+    def _find(self, path: Any) -> SamplePath:
+        try:
+            name = path.encode("utf-8", "surrogateescape")
+        except (AttributeError, UnicodeEncodeError):
+            name = _name(path)
+        if name[:1] == b"/":
+            name = self._relative(name)
+        if not is_relative(name) or not self._folder:
+            raise self._not_below(path)
+        file = SamplePath(self._prefix + name)
+        file.root = self._root
+        return file
+
+    def _relative(self, name: builtins.bytes) -> builtins.bytes:
+        """An absolute path below the data folder as a relative one; other paths as they are."""
+        if not self._roots:
+            named = (self._folder, os.path.realpath(self._folder), getattr(self._job, "trainer_root", "").encode())
+            self._roots = [os.path.join(os.path.normpath(each), b"") for each in named if each[:1] == b"/"]
+        if b".." not in name.split(b"/"):
+            plain = os.path.normpath(b"/" + name.lstrip(b"/"))
+            for root in self._roots:
+                if plain.startswith(root):
+                    return plain[len(root):]
+        return name
+
+    def _not_below(self, path: Any) -> ConfigError:
+        if not self._folder:
+            return ConfigError("the file %.300r cannot be read, for the run has no data folder: open the stream with "
+                               "root=" % (path,))
+        return ConfigError("the file %.300r is not below the data folder %s, the only one that workers read from: name "
+                           "it by a path relative to that folder and without '..', or open the stream with another "
+                           "root=" % (path, self._job.data_root))
+
+    def _blame(self, error: BadFile, file: SamplePath) -> None:
+        """Completes ``error``. Raises ConfigError if not the file but the whole folder is missing."""
+        check_access(self._job.data_root)
+        name = file[len(self._prefix):]
+        if b"\\" in name and not os.path.lexists(file):
+            error.args = ("%s; the path has backslashes, and this host takes only '/'" % error,)
+        error.path = name.decode("utf-8", "surrogateescape")
+
+
+def _name(path: Any) -> builtins.bytes:
+    """The bytes of a path that is no text; b'' of text that cannot be a path. Raises TypeError."""
+    if isinstance(path, str):
+        return b""
+    if not isinstance(path, (bytes, os.PathLike)):
+        raise TypeError("the path of a file to read is %.300r, of type %s: it must be a str"
+                        % (path, type(path).__name__))
+    return os.fsencode(path)
