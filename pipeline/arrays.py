@@ -3,7 +3,7 @@
 import ctypes
 import math
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Tuple, Union
+from typing import Any, Mapping, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
 
@@ -101,7 +101,7 @@ def _declared(name: object, value: Any) -> ArraySpec:
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise ConfigError("array %r: the dtype must be one of %s, not %.200r; write 'float32' or ('uint8', (64, 64, 3))"
                           % (name, ", ".join(ITEM_BYTES), value))
-    sides: List[int] = [shape] if isinstance(shape, int) else shape
+    sides: Any = [shape] if isinstance(shape, int) else shape
     if not isinstance(sides, (tuple, list)) or len(sides) > MAX_AXES or not all(
             isinstance(side, int) and not isinstance(side, bool) and 1 <= int(side) <= MAX_SIDE for side in sides):
         raise ConfigError("array %r: the shape of one sample must be a tuple of at most %d whole numbers from 1, or "

@@ -20,7 +20,7 @@ PROGRAM = "__stoker_program__"
 
 
 class Skip(Exception):
-    """Leaves the sample out of its batch: ``raise stoker.Skip("no face in it")``. It is counted apart from bad files."""
+    """Leaves a sample out of its batch: ``raise stoker.Skip("no face in it")``. It is counted apart from bad files."""
 
 
 class Declared:
@@ -113,8 +113,8 @@ def name_of(function: Any) -> str:
     if known.get(name) is not function:      # another name, as in  mine = stoker.sample({...})(theirs)
         names = [other for other, value in known.items() if value is function]
         if not names:
-            raise ConfigError("workers cannot find the function %s: define it at the top of a module, with def, and give "
-                              "the decorated function itself" % (name or repr(function)))
+            raise ConfigError("workers cannot find the function %s: define it at the top of a module, with def, and "
+                              "give the decorated function itself" % (name or repr(function)))
         name = names[0]
     if module != "__main__":
         return "%s:%s" % (module, name)

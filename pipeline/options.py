@@ -165,8 +165,9 @@ class StreamOptions:
         """The most steps at once, by ``prefetch`` and ``prefetch_mb``. Raises ConfigError if that is less than one."""
         fits = int(self.prefetch_mb * 2**20 // job.batch_bytes)
         if fits < 1:
-            raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit" % (
-                self.prefetch_mb, "up to " * any(spec.upto for spec in job.arrays), job.batch_bytes / 2**20))
+            most = "up to " * any(spec.upto for spec in job.arrays)
+            raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit"
+                              % (self.prefetch_mb, most, job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
 
     @property

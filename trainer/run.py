@@ -39,7 +39,8 @@ class Run:
 
 
 def prepare(data: Any, generator: Any = JobOptions.generator, *,
-            image_size: Union[int, Tuple[int, int]] = JobOptions.image_size, batch_size: int = JobOptions.batch_size,
+            image_size: Union[int, Tuple[int, int]] = JobOptions.image_size,
+            batch_size: int = JobOptions.batch_size,
             epochs: int = 1, seed: int = JobOptions.seed, decode: str = JobOptions.decode,
             label_word: Optional[str] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
             root: Any = None, validation: Any = None, validation_split: float = 0.0, order: Any = "shuffled",
@@ -57,8 +58,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), **own)
     if name in NEEDS_FILES and not source.has_paths:
-        raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function of "
-                          "your own (stoker.sample), or a folder or a list of files" % name)
+        raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
+                          "of your own (stoker.sample), or a folder or a list of files" % name)
     share = validation_split
     if validation is not None:
         if validation_split:

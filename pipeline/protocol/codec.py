@@ -17,9 +17,10 @@ import numpy as np
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
-from stoker.pipeline.protocol.messages import FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned
-from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Welcome, samples_of
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
+from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
+from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Skipped, Stop, Timings, Welcome
+from stoker.pipeline.protocol.messages import samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
