@@ -177,7 +177,7 @@ def test_records_come_back_as_records():
 
 
 @pytest.mark.parametrize("value", [-1, -2, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, 1 << 63, True, None, 1.5, "x", b"x",
-                                   [], "x" * (MAX_TEXT + 1), b"x" * (codec.MAX_ROW_BYTES + 1), [[3, "c", 0, b"", 0, []]],
+                                   "x" * (MAX_TEXT + 1), b"x" * (codec.MAX_ROW_BYTES + 1), [[3, "c", 0, b"", 0, []]],
                                    [[3, "c", 0, b"", 0, [[4, "d", 0, b"", 0, []]]]], [[3]],
                                    [[3, "c", 0, b"", 0, []]] * (codec.MAX_PARTNERS + 1)],
                          ids=lambda value: repr(value)[:12])
