@@ -155,7 +155,7 @@ class _WeightedOrder:
 
     def indices(self, epoch: int) -> "np.ndarray":
         points = random_state("weighted", self._seed, epoch).random_sample(self.length) * self._ends[-1]
-        # a product may be rounded up to the end of the last weight
+        # the product is rounded up to the last end if that is one of the smallest floats
         drawn: np.ndarray = np.minimum(np.searchsorted(self._ends, points, side="right"), self._last)
         return drawn
 
