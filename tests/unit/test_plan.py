@@ -2,17 +2,31 @@
 
 import hashlib
 import random
-from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.plan import Plan, produced_indices, random_state, sample_random
+from stoker.pipeline.options import JobOptions
+from stoker.pipeline.plan import Plan, fingerprint, produced_indices, random_state, repeats_of, sample_random
 
 SIZES = {"train_size": st.integers(1, 60), "batch_size": st.integers(1, 70), "epochs": st.integers(1, 4),
          "seed": st.integers(-(1 << 62), 1 << 62), "validation_size": st.integers(0, 30)}
+
+
+class FixedOrder:
+    """The same indices in every epoch."""
+
+    def __init__(self, *indices):
+        self.order, self.length = np.array(indices), len(indices)
+
+    def indices(self, epoch):
+        return self.order
+
+
+ORDERS = st.lists(st.integers(0, 12), min_size=1, max_size=50)
 
 
 def batches(plan):
@@ -41,6 +55,11 @@ def test_golden_order_of_a_thousand():
                                        ((-5, 3, 1 << 40), 17159245249284344548)])
 def test_golden_sample_seeds(key, seed):
     assert sample_random(*key).getstate() == random.Random(seed).getstate()
+
+
+def test_golden_sample_seed_of_a_repetition():
+    assert sample_random(3, 4, 5, 1).getstate() == random.Random(8612847859157552064).getstate()
+    assert sample_random(3, 4, 5, 0).getstate() == sample_random(3, 4, 5).getstate()
 
 
 def test_golden_generators():
@@ -157,7 +176,7 @@ def test_replacements_come_from_half_an_epoch_later():
 def test_a_batch_without_replacements_is_otherwise_the_same():
     plan = Plan(10, 4, 2, 7, 3)
     for batch in batches(plan):
-        assert plan.at(batch.position, with_replacements=False) == replace(batch, replacements=())
+        assert plan.at(batch.position, with_replacements=False) == batch._replace(replacements=())
 
 
 def test_golden_replacements():
@@ -179,7 +198,153 @@ def test_the_samples_of_a_batch_without_replacements():
     assert produced_indices((1, 2, 3), (), (2,), 3) is None
 
 
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=12), st.lists(st.integers(9, 14), unique=True, max_size=12),
+       st.sets(st.tuples(st.integers(0, 14), st.integers(0, 3))))
+def test_both_sides_agree_on_the_samples_of_a_batch(indices, replacements, bad_at):
+    """The worker's side, as a model: it tries place by place, and a function may leave out one repetition only."""
+    repeats = [indices[:place].count(index) for place, index in enumerate(indices)]
+    bad = {index for index, repeat in zip(indices, repeats) if (index, repeat) in bad_at}
+    rest, tried, used = iter(replacements), [], []
+    for index in indices:
+        if index in bad:
+            index = next((other for other in rest if (other, 0) not in bad_at or tried.append(other)), None)
+        if index is not None:
+            used.append(index)
+    skipped = sorted(bad) + tried
+    assert len(set(skipped)) == len(skipped)
+    assert produced_indices(indices, replacements, skipped, len(used)) == tuple(used)
+    assert produced_indices(indices, replacements, skipped, len(used) + 1) is None
+
+
+# ---------------------------------------------------------------------------------------------------------- orders
+
+@given(ORDERS, st.integers(1, 20), st.booleans(), st.integers(0, 9))
+def test_a_plan_cuts_its_order_into_batches(order, batch_size, drop_last, validation_size):
+    if drop_last and (len(order) < batch_size or 0 < validation_size < batch_size):
+        with pytest.raises(ConfigError, match="drop_last leaves no batch"):
+            Plan(13, batch_size, 2, 0, validation_size, order=FixedOrder(*order), drop_last=True)
+        return
+    plan = Plan(13, batch_size, 2, 0, validation_size, order=FixedOrder(*order), drop_last=drop_last)
+    whole = len(order) // batch_size * batch_size if drop_last else len(order)
+    for epoch in range(2):
+        training = [batch for batch in batches(plan) if batch.epoch == epoch and batch.training]
+        assert sum((batch.indices for batch in training), ()) == tuple(order[:whole])
+        assert all(len(batch.indices) == batch_size for batch in training[:None if drop_last else -1])
+        repeats = sum((batch.repeats or (0,) * len(batch.indices) for batch in training), ())
+        assert list(repeats) == [order[:place].count(index) for place, index in enumerate(order[:whole])]
+    assert all(batch.repeats == () or any(batch.repeats) for batch in batches(plan))
+    evaluated = sum((batch.indices for batch in batches(plan) if not batch.training), ())
+    assert len(evaluated) == 2 * (validation_size // batch_size * batch_size if drop_last else validation_size)
+    assert [plan.position_of(step) for step in range(plan.steps) if step % plan.steps_per_epoch] == [
+        batch.position for batch in batches(plan) if batch.training and batch.step % plan.steps_per_epoch]
+
+
+@given(ORDERS, st.integers(1, 20))
+def test_replacements_of_an_order_are_the_next_other_indices_from_half_an_epoch_later(order, batch_size):
+    plan = Plan(13, batch_size, 1, 0, order=FixedOrder(*order))
+    for batch in batches(plan):
+        first = batch.step * batch_size + len(order) // 2
+        expected = {}
+        for place in range(first, first + len(order)):
+            index = order[place % len(order)]
+            if index not in batch.indices and index not in expected:
+                expected[index] = order[:place % len(order)].count(index)
+        assert batch.replacements == tuple(expected)[:batch_size]
+        repeats = tuple(expected.values())[:batch_size]
+        assert batch.replacement_repeats == (repeats if any(repeats) else ())
+        without = plan.at(batch.position, with_replacements=False)
+        assert without == batch._replace(replacements=(), replacement_repeats=())
+
+
+def test_an_order_that_is_a_shuffle_has_the_replacements_of_a_shuffle():
+    shuffled = Plan(40, 10, 1, 3)
+    ordered = Plan(40, 10, 1, 3, order=FixedOrder(*sum((batch.indices for batch in batches(shuffled)), ())))
+    assert batches(ordered) == batches(shuffled)
+
+
+def test_full_batches_stay_full_while_there_are_good_samples():
+    plan = Plan(9, 4, 1, 0, order=FixedOrder(*[0, 0, 1, 2] * 4 + [3, 4, 5]), drop_last=True)
+    batch = plan.at(1)
+    assert len(produced_indices(batch.indices, batch.replacements, (0, 5), 4)) == 4
+
+
+def test_golden_repeats():
+    assert repeats_of(np.array([5, 0, 5, 5, 0, 2])).tolist() == [0, 0, 1, 2, 1, 0]
+    assert repeats_of(np.empty(0, np.int64)).tolist() == []
+
+
+def test_another_thread_may_ask_for_another_epoch_at_the_same_time():
+    class Interrupted(FixedOrder):
+        def indices(self, epoch):
+            if epoch == 0:
+                assert plan.at(1).indices == (1,)     # what the other thread does meanwhile
+            return np.array([epoch])
+
+    plan = Plan(5, 1, 2, 0, order=Interrupted(0))
+    assert plan.at(0).indices == (0,)
+    assert plan.at(1).indices == (1,)
+
+
+# -------------------------------------------------------------------------------------------- one pass, no training
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(-9, 9))
+def test_without_training_a_run_is_one_pass_in_order(size, batch_size, seed):
+    plan = Plan(size, batch_size, 1, seed, training=False)
+    everything = batches(plan)
+    assert sum((batch.indices for batch in everything), ()) == tuple(range(size))
+    assert [batch.step for batch in everything] == [batch.position for batch in everything] == list(range(plan.steps))
+    assert not any(batch.training or batch.replacements or batch.repeats for batch in everything)
+    assert [plan.position_of(step) for step in range(plan.steps + 1)] == list(range(plan.positions + 1))
+
+
+def test_without_training_an_order_is_one_pass_too():
+    plan = Plan(5, 2, 1, 0, order=FixedOrder(4, 1, 4), training=False)
+    assert [(batch.indices, batch.repeats, batch.replacements) for batch in batches(plan)] == [
+        ((4, 1), (), ()), ((4,), (1,), ())]
+
+
+@pytest.mark.parametrize("epochs, validation_size, problem", [(2, 0, "2 epochs"), (1, 5, "validation part")])
+def test_without_training_there_is_one_pass_over_one_dataset(epochs, validation_size, problem):
+    with pytest.raises(ConfigError, match="training=False is one pass over one dataset: it has no " + problem):
+        Plan(5, 2, epochs, 0, validation_size, training=False)
+
+
+# --------------------------------------------------------------------------------------------------------- partners
+
+def test_partners_are_those_of_the_part_and_in_an_evaluation_of_epoch_0():
+    class Recorded:
+        def __init__(self, name):
+            self.name = name
+
+        def draw(self, *key):
+            return (self.name,) + key
+
+    plan = Plan(5, 2, 3, 77, partners=(Recorded("training"), Recorded("validation")))
+    assert plan.has_partners
+    assert plan.partners_of(True, 2, 4, 1) == ("training", 77, 2, 4, 1)
+    assert plan.partners_of(False, 2, 4, 0) == ("validation", 77, 0, 4, 0)
+    assert not Plan(5, 2, 3, 77).has_partners and Plan(5, 2, 3, 77).partners_of(True, 0, 0) == ()
+
+
+# ----------------------------------------------------------------------------------------------------- fingerprint
+
+def test_a_fingerprint_names_only_what_is_in_use():
+    job = JobOptions("image", seed=3)
+    plain = fingerprint(job, "abc", 0.0)
+    assert fingerprint(job, "abc", 0.0, {"order": None, "drop_last": False, "arrays": []}) == plain
+    assert fingerprint(job, "abc", 0.0, {"order": "sequential", "drop_last": True}) == dict(
+        plain, order="sequential", drop_last=True)
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
+
+@pytest.mark.parametrize("sizes, problem", [
+    ((3, 4, 1, 0), "drop_last leaves no batch: an epoch has 3 samples, batch_size is 4"),
+    ((4, 4, 1, 0, 3), "drop_last leaves no batch: the validation part has 3 samples, batch_size is 4")])
+def test_no_full_batch(sizes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Plan(*sizes, drop_last=True)
+
 
 @pytest.mark.parametrize("name, value", [("train_size", 0), ("batch_size", 0), ("epochs", 0),
                                          ("validation_size", -1)])
