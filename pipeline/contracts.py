@@ -1,8 +1,9 @@
 """The contracts between parts of Stoker, as structural types for mypy. Any object with these methods can be used."""
 
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing import Protocol            # Python 3.6 does not have it
     from stoker.pipeline.monitoring.throughput import Fleet, Window
     from stoker.pipeline.protocol.messages import Sample
@@ -15,11 +16,19 @@ class Source(Protocol):
 
     @property
     def root(self) -> str:
-        """The absolute folder below which the samples' files are; '' if they have no files."""
+        """The absolute folder below which the samples' files, or those that rows name, are; '' if there are none."""
 
     @property
     def classes(self) -> Tuple[str, ...]:
-        """Names of the classes; a sample's label is an index into it."""
+        """Names of the classes; a sample's label is an index into it. () if the samples have no labels."""
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """The names of the fields of the rows, if they are packed as lists; else ()."""
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether each sample is a file: ``Sample.path``."""
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -27,8 +36,20 @@ class Source(Protocol):
     def samples(self, indices: Sequence[int]) -> "Tuple[Sample, ...]":
         """The samples with these numbers. Raises IndexError if there is no such sample."""
 
+    def rows(self, indices: Sequence[int]) -> List[Any]:
+        """The rows of the samples with these numbers, as a worker sees them. Raises IndexError."""
+
+    def probes(self, count: int) -> Tuple[str, ...]:
+        """At most ``count`` of the samples' paths: a folder without any of them is the wrong one."""
+
     def fingerprint(self) -> str:
         """The same hex digits for the same samples, in whatever folder they are."""
+
+    def row_hashes(self) -> "np.ndarray":
+        """uint32 [n], a hash of each sample: of its path and label, or of its row. Computed with each call."""
+
+    def summary(self) -> str:
+        """A few lines for the user, to be shown before training starts."""
 
 
 class WorkerGroup(Protocol):

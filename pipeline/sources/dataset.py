@@ -7,9 +7,11 @@ import hashlib
 import itertools
 import os
 import sys
+import zlib
 from collections import Counter
-from dataclasses import dataclass
-from typing import List, NamedTuple, Sequence, Tuple
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -25,10 +27,20 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 class Dataset:
     """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
     root: str                              # absolute folder; '' for generated records
-    classes: Tuple[str, ...]
+    classes: Tuple[str, ...]               # (): the samples have no labels
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
-    labels: Tuple[int, ...]
+    labels: Tuple[int, ...]                # -1 without classes
     left_out: Tuple[LeftOut, ...]          # files and folders that a scan did not take
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """None: a sample's row is its path."""
+        return ()
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether the samples are files."""
+        return bool(self.root)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -37,7 +49,16 @@ class Dataset:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
         if indices and min(indices) < 0:
             raise IndexError("sample %d of %d" % (min(indices), len(self)))
-        return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices)))
+        return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices),
+                              repeat(b""), repeat(0), repeat(())))
+
+    def rows(self, indices: Sequence[int]) -> List[Any]:
+        """Their paths."""
+        return [self.paths[index] for index in indices]
+
+    def probes(self, count: int) -> Tuple[str, ...]:
+        """At most ``count`` of the paths, spread over all."""
+        return self.paths[::-(-len(self) // count)] if self.root and self.paths else ()
 
     def split(self, fraction: float, seed: int) -> "Splits":
         """Two datasets, each in the same order of paths and numbered from 0: ``scan_folder("photos/").split(0.2, 0)``.
@@ -46,39 +67,45 @@ class Dataset:
         more has at least one in each part. The choice depends only on the labels in order, the fraction and the seed.
         Raises ConfigError unless 0 <= fraction < 1.
         """
-        if not 0.0 <= fraction < 1.0:
-            raise ConfigError("the validation fraction must be at least 0 and below 1, not %r" % fraction)
-        validates = np.zeros(len(self), bool)
-        if fraction:
-            labels = np.array(self.labels, np.int32)
-            by_class = np.argsort(labels, kind="mergesort")  # stable: each class keeps the order of its paths
-            ends = np.searchsorted(labels[by_class], np.arange(len(self.classes)), side="right")
-            for number, members in enumerate(np.split(by_class, ends[:-1])):
-                wanted = int(fraction * len(members) + 0.5)
-                wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
-                order = random_state("split", seed, number).permutation(len(members))
-                validates[members[order[:wanted]]] = True
+        labels = np.array(self.labels, np.int32) if self.classes else np.zeros(len(self), np.int32)
+        validates = held_out(labels, max(1, len(self.classes)), fraction, seed)
         return Splits(*(Dataset(self.root, self.classes, tuple(itertools.compress(self.paths, part)),
                                 tuple(itertools.compress(self.labels, part)), ()) for part in (~validates, validates)))
+
+    def below(self, root: str) -> "Dataset":
+        """The same files with their paths from ``root``, a folder that contains this one's."""
+        if root == self.root:
+            return self
+        start = os.path.relpath(self.root, root) + "/"
+        return replace(self, root=root, paths=tuple(start + path for path in self.paths))
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of classes, paths and labels. The dataset's folder has no influence."""
         digest = hashlib.blake2b(digest_size=8)
         for names in (self.classes, self.paths):
-            digest.update(os.fsencode("%d\0%s\0" % (len(names), "\0".join(names))))     # no name contains a NUL
+            digest.update(path_bytes("%d\0%s\0" % (len(names), "\0".join(names))))     # no name contains a NUL
         digest.update(np.array(self.labels, "<i4").tobytes())
         return digest.hexdigest()
+
+    def row_hashes(self) -> "np.ndarray":
+        """uint32 [n], the CRC-32 of each path; it begins with the label."""
+        return np.fromiter(map(zlib.crc32, map(path_bytes, self.paths), (label & 0xffffffff for label in self.labels)),
+                           np.uint32, len(self))
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""
         if not self.root:
             return "%s generated records" % format(len(self), ",")
-        lines = ["{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))]
+        if self.classes:
+            lines = ["{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))]
+        else:
+            lines = ["{}: {:,} files".format(printable_path(self.root), len(self))]
+        counts = Counter(self.labels if self.classes else ())
         rows = [(printable_path(self.classes[number]), format(count, ","))
-                for number, count in sorted(Counter(self.labels).items(), key=lambda item: (-item[1], item[0]))]
+                for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         if len(rows) > 10:
             rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
-        width = max(len(name) for name, _ in rows)
+        width = max((len(name) for name, _ in rows), default=0)
         lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
         if self.left_out:
             lines += ["left out: {:,}".format(len(self.left_out)), *map("  {}".format, reasons_of(self.left_out))]
@@ -93,6 +120,27 @@ class Splits(NamedTuple):
     def of(self, training: bool) -> Source:
         """The source whose samples a training batch, or an evaluation batch, is made of."""
         return self.training if training else self.validation
+
+
+def held_out(labels: "np.ndarray", classes: int, fraction: float, seed: int) -> "np.ndarray":
+    """bool [n], the samples for validation. ``labels``: int32 [n], class numbers. See ``Dataset.split``."""
+    if not 0.0 <= fraction < 1.0:
+        raise ConfigError("the validation fraction must be at least 0 and below 1, not %r" % fraction)
+    validates = np.zeros(len(labels), bool)
+    if fraction:
+        by_class = np.argsort(labels, kind="mergesort")  # stable: each class keeps the order of its samples
+        ends = np.searchsorted(labels[by_class], np.arange(classes), side="right")
+        for number, members in enumerate(np.split(by_class, ends[:-1])):
+            wanted = int(fraction * len(members) + 0.5)
+            wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
+            order = random_state("split", seed, number).permutation(len(members))
+            validates[members[order[:wanted]]] = True
+    return validates
+
+
+def path_bytes(path: str) -> bytes:
+    """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
+    return path.encode("utf-8", "surrogateescape")
 
 
 def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:

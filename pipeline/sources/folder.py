@@ -1,7 +1,7 @@
 """The dataset of a folder of pictures. The scan reads names only: workers find the files that cannot be decoded."""
 
 import os
-from typing import FrozenSet, List, Optional, Tuple
+from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, printable_path, reasons_of
@@ -12,42 +12,85 @@ HIDDEN = "hidden: its name begins with a dot"
 NO_IMAGE = "not an image: its name has another suffix"
 NO_CLASS = "image in no class folder"
 NO_IMAGES = "folder without images"
+NOT_NAMED = "folder of a class that is not among the given classes"
 LOOP = "link to a folder that contains it"
 NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
 LINK_OUT = "link that leads out of the dataset (--follow-links follows it)"
 
 
-def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False) -> Dataset:
+def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
+                classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
-    the order of their names' bytes. With ``label_word``, folders have no meaning: a path below root that contains the
-    word has label 1, any other label 0. Links that lead out of root are followed only with ``follow_links``; workers
-    have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or a single class.
+    the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
+    folders have no meaning: a path below root that contains the word has label 1, any other label 0. With
+    ``labels=False``, there are no classes: all images count. Links that lead out of root are followed only with ``follow_links``; workers
+    have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or a single class, or none of
+    one of ``classes``; for a ``validation`` folder, one image is enough.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")
+    if sum((label_word is not None, classes is not None, not labels)) > 1:
+        raise ConfigError("give only one of label_word, classes and labels=False: each says what the labels are")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
+    named = None if classes is None else _checked(classes)
     root = os.path.abspath(root)
     paths, left_out = _walk(root, follow_links)
     paths.sort(key=os.fsencode)
-    if label_word is None:
+    if not labels:
+        names: Tuple[str, ...] = ()
+        numbers: Tuple[int, ...] = (-1,) * len(paths)
+    elif label_word is None:
         left_out += [(path, NO_CLASS) for path in paths if "/" not in path]
         paths = [path for path in paths if "/" in path]
-        names = [path.split("/", 1)[0] for path in paths]
-        classes = tuple(sorted(set(names), key=os.fsencode))
-        numbers = {name: number for number, name in enumerate(classes)}
-        labels = tuple(numbers[name] for name in names)
+        folders = [path.split("/", 1)[0] for path in paths]
+        names = tuple(sorted(set(folders), key=os.fsencode)) if named is None else named
+        number_of = {name: number for number, name in enumerate(names)}
+        if named is not None:
+            left_out += [(folder, NOT_NAMED) for folder in set(folders).difference(named)]
+            paths = [path for path, folder in zip(paths, folders) if folder in number_of]
+            folders = [folder for folder in folders if folder in number_of]
+        numbers = tuple(number_of[folder] for folder in folders)
     else:
-        classes = ("other", label_word)
-        labels = tuple(int(label_word in path) for path in paths)
+        names = ("other", label_word)
+        numbers = tuple(int(label_word in path) for path in paths)
     left_out.sort(key=lambda pair: os.fsencode(pair[0]))
-    dataset = Dataset(root, classes, tuple(paths), labels, tuple(left_out))
-    if len(set(labels)) < 2:
-        raise DatasetError(_too_few_classes(dataset, label_word))
+    dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
+    if not paths and (validation or not labels):
+        raise DatasetError("folder %s has no image%s%s: give the folder that holds the images (%s)" % (
+            printable_path(root), " of a class of the training data" * validation * labels, _reasons(dataset),
+            " ".join(IMAGE_SUFFIXES)))
+    if labels and not validation:
+        if named is not None:
+            used = set(numbers)
+            missing = [name for number, name in enumerate(named) if number not in used]
+            if missing:
+                raise DatasetError("dataset folder %s has no image of %s, which classes= names%s: check the names, or "
+                                   "leave them out" % (printable_path(root), ", ".join(map(printable_path, missing)),
+                                                       _reasons(dataset)))
+        elif len(set(numbers)) < 2:
+            raise DatasetError(_too_few_classes(dataset, label_word))
     return dataset
+
+
+def _checked(classes: Sequence[str]) -> Tuple[str, ...]:
+    """The names of ``classes``. Raises ConfigError."""
+    if isinstance(classes, (str, bytes)) or not all(isinstance(name, str) for name in classes):
+        raise ConfigError("classes must be a list of folder names, such as ['cat', 'dog'], not %.80r" % (classes,))
+    named = tuple(classes)
+    if not named or len(set(named)) < len(named):
+        raise ConfigError("classes must name each class folder once, and at least one, not %.80r" % (classes,))
+    odd = [name for name in named if not name or "/" in name or "\0" in name or name.startswith(".")]
+    if odd:
+        raise ConfigError("classes must be names of folders directly below the data folder, not %.80r" % odd[0])
+    return named
+
+
+def _reasons(dataset: Dataset) -> str:
+    return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
 
 
 def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
@@ -122,7 +165,6 @@ def _too_few_classes(data: Dataset, label_word: Optional[str]) -> str:
     found = "no image of a class"
     if data.paths:
         found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
-    left_out = " (left out: %s)" % "; ".join(reasons_of(data.left_out)) if data.left_out else ""
     return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
             "folder of their own directly below it, or label them by a word in their paths (--label-word WORD)"
-            % (folder, found, left_out, " ".join(IMAGE_SUFFIXES)))
+            % (folder, found, _reasons(data), " ".join(IMAGE_SUFFIXES)))

@@ -1,0 +1,183 @@
+"""The source of whatever a user gives as data, and the data for training and validation that belong together."""
+
+import operator
+import os
+from typing import Any, Iterable, Iterator, Optional, Sequence, Union
+
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
+from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.reading import csv, jsonl, path_list
+from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.table import Numbers, Table
+from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+
+KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line), stoker.csv(...) and the like, a list "
+         "of paths or rows, or a number of samples")
+
+
+def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
+                label_word: Optional[str] = None, follow_links: bool = False, generator: str = "image",
+                validation: bool = False) -> Source:
+    """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
+
+    ``root``: the folder below which the files lie that rows name, or that of a folder's paths. ``classes``, ``labels``, ``label_word``,
+    ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator ``numerical`` needs a number.
+    Raises ConfigError, DatasetError.
+    """
+    if generator == "numerical" and not _is_number(data) and not isinstance(data, Dataset):
+        raise ConfigError("the generator numerical needs a number of records, not %.80r" % (data,))
+    if isinstance(data, (str, os.PathLike)) and not _suffix(data):
+        _no_pattern(os.fspath(data))
+        return _below(scan_folder(os.fspath(data), label_word, follow_links, classes, labels, validation), root)
+    if classes is not None or label_word is not None:
+        raise ConfigError("%s is for a folder of images, and the data is %s: put the labels into the rows"
+                          % ("label_word" if classes is None else "classes", _kind(data)))
+    if isinstance(data, (str, os.PathLike)):
+        source: Source = _READERS[_suffix(data)](data, root)
+        return source
+    if _is_number(data):
+        number = operator.index(data)
+        return generated(number) if generator == "numerical" else Numbers(number)
+    if hasattr(data, "samples") and hasattr(data, "fingerprint"):
+        return _below(data, root)
+    return _listed(data, root)
+
+
+def _is_number(data: Any) -> bool:
+    """Whether it is an int, or one of numpy, but no bool and no array."""
+    return not isinstance(data, bool) and hasattr(data, "__index__") and not hasattr(data, "__len__")
+
+
+def _suffix(data: Path) -> str:
+    """The suffix of a file that a reader reads; '' for anything else."""
+    path = os.fspath(data)
+    suffix = os.path.splitext(path)[1].lower() if isinstance(path, str) else ""
+    return suffix if suffix in _READERS and not os.path.isdir(path) else ""
+
+
+def _no_pattern(path: Union[str, bytes]) -> None:
+    """Raises ConfigError if ``path`` is not the name of a folder, but meant as something else."""
+    if not isinstance(path, str):
+        raise ConfigError("the folder must be given as str, not as %.80r" % (path,))
+    if any(sign in path for sign in "*?") and not os.path.exists(path):
+        raise ConfigError("%s is a pattern, and files that match one are given as stoker.files(%r)"
+                          % (printable_path(path), path))
+
+
+def _paths_in(file: Path, root: Optional[Path] = None) -> Dataset:
+    """The files that a text file lists, a path in each line, from its folder on."""
+    text = TextFile(file)
+    return path_list(text.lines("surrogateescape"), text.root(root), False, text.name)
+
+
+#: What reads a file, by its suffix.
+_READERS = {".csv": csv, ".tsv": csv, ".jsonl": jsonl, ".txt": _paths_in}     # type: Any
+
+
+def _listed(data: Any, root: Optional[Path]) -> Source:
+    """The source of a list or iterable of rows, or of paths. Raises ConfigError if it is neither."""
+    remedy = ""
+    if hasattr(data, "to_dict"):
+        remedy = "give its rows, data.to_dict(\"records\")"
+    elif isinstance(data, dict):
+        remedy = "give a list of rows, such as [{\"path\": \"1.jpg\", \"x\": 0.5}, ...]"
+    elif isinstance(data, (set, frozenset)):
+        remedy = "it has no order: give sorted(data)"
+    elif callable(data):
+        remedy = "give what it returns"
+    if remedy or isinstance(data, (bytes, bytearray, bool)) or not hasattr(data, "__iter__"):
+        raise ConfigError("the data is %s: %s" % (_kind(data), remedy or "it must be " + KINDS))
+    rows = iter(data)
+    try:
+        first = next(rows)
+    except StopIteration:
+        raise DatasetError("the data is %s without rows, so there is nothing to train on" % _kind(data)) from None
+    start = os.path.abspath(os.curdir if root is None else checked_root(root))
+    if isinstance(first, (str, os.PathLike)):
+        return path_list(_chained(first, rows), start, root is None)
+    return Table.of(_chained(first, rows), start)
+
+
+def _chained(first: Any, rows: Iterator[Any]) -> Iterable[Any]:
+    yield first
+    yield from rows
+
+
+def _kind(data: Any) -> str:
+    """The data in a sentence, without its content."""
+    name = type(data).__name__
+    return "%s %s" % ("an" if name[:1].lower() in "aeiou" else "a", name)
+
+
+def _below(source: Any, folder: Optional[Path]) -> Source:
+    """``source`` with the root ``folder``. Raises ConfigError if it has files that are not below it."""
+    root = source.root if folder is None else os.path.abspath(checked_root(folder))
+    if source.root == root:
+        same: Source = source
+        return same
+    if isinstance(source, Dataset) and source.root and not _contains(root, source.root):
+        raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
+                          % (printable_path(root), printable_path(source.root)))
+    if not isinstance(source, (Dataset, Table)) or not source.root:
+        raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % _kind(source))
+    moved: Source = source.below(root)
+    return moved
+
+
+def _contains(folder: str, inner: str) -> bool:
+    return os.path.join(inner, "").startswith(os.path.join(folder, ""))
+
+
+def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path] = None,
+                classes: Optional[Sequence[str]] = None, labels: bool = True, label_word: Optional[str] = None,
+                follow_links: bool = False, generator: str = "image") -> Splits:
+    """``source`` for training, and for validation a share of it, or other data; None or 0.0: none.
+
+    ``validation``: a float at least 0 and below 1, or any data that ``open_source`` takes. A share is taken of each
+    class, or of all samples if there are none. Validation folders have the classes of training, in the same order.
+    The files of both are then below one root. The other arguments are those of ``open_source``. Raises ConfigError,
+    DatasetError.
+    """
+    if validation is None or isinstance(validation, float):
+        if not hasattr(source, "split"):
+            if validation:
+                raise ConfigError("%s has no method split(fraction, seed), so validation cannot be a share of it"
+                                  % _kind(source))
+            return Splits(source)
+        parts: Splits = source.split(validation or 0.0, seed)
+        return parts
+    if isinstance(validation, bool):
+        raise ConfigError("validation must be a share, such as 0.2, or data, not %r" % validation)
+    if isinstance(source, Dataset) and isinstance(validation, (str, os.PathLike)) and not _suffix(validation):
+        classes, labels = (source.classes, True) if source.classes and label_word is None else (None, bool(label_word))
+        other = open_source(validation, None, classes, labels, label_word, follow_links, generator, True)
+    else:
+        other = open_source(validation, root, None, labels, None, follow_links, generator)
+    _check_alike(source, other)
+    if source.root == other.root:
+        return Splits(source, other)
+    if isinstance(source, Dataset) and isinstance(other, Dataset):
+        common = os.path.commonpath([source.root, other.root])
+        return Splits(source.below(common), other.below(common))
+    raise ConfigError("the rows for training name files below %s, those for validation below %s, and workers have one "
+                      "root: give root=, a folder from which the paths of both start"
+                      % (printable_path(source.root), printable_path(other.root)))
+
+
+def _check_alike(source: Source, other: Source) -> None:
+    """Raises ConfigError if a sample of ``other`` is not what one of ``source`` is."""
+    for what in ("classes", "columns"):
+        ours, theirs = getattr(source, what), getattr(other, what)
+        if ours != theirs:
+            raise ConfigError("the data for training has the %s %s, that for validation %s: both must have the same "
+                              "ones, in the same order" % (what, _names(ours), _names(theirs)))
+    if source.has_paths != other.has_paths:
+        raise ConfigError("the samples for %s are files, and those for %s are not: give data of the same kind"
+                          % (("training", "validation") if source.has_paths else ("validation", "training")))
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable_path, names[:8])) + ", ..." * (len(names) > 8)
+    return "(%s)" % shown if names else "(none)"

@@ -1,0 +1,163 @@
+"""Sources from files and lists of files: ``stoker.csv``, ``jsonl``, ``lines`` and ``files``."""
+
+import glob
+import json
+import os
+import re
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
+
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.csv_file import CsvFile
+from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path
+from stoker.pipeline.sources.table import Table
+from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+
+#: In an absolute path: an empty part, '.' or '..'.
+_NOT_PLAIN = re.compile(r"/\.{0,2}(?:/|$)")
+
+
+def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None,
+        columns: Optional[Sequence[str]] = None, encoding: str = "utf-8") -> Table:
+    """The rows of a CSV file, each a dict: ``stoker.csv("driving_log.csv").rows([0])``.
+
+    ``columns``: their names, if the first row does not have them. ``delimiter``: ',', or a tab for a file .tsv.
+    ``root``: the folder below which the files lie that rows name (default: that of ``file``).
+
+    All cells of a column have one type. It is int if all of them are whole numbers as Python prints them; float if all
+    are numbers; else str. Numbers with a needless 0 in front, such as '007', and whole numbers of 19 digits or more are
+    taken for names, and stay str. An empty cell is None in a column of numbers. Blanks behind a delimiter are no part
+    of a cell, unless it is quoted. Blank lines are left out.
+
+    Reads the file twice. Raises ConfigError; DatasetError, with the line, for rows of another length, a quote that is
+    not closed, or another encoding.
+    """
+    text = TextFile(file, encoding)
+    if delimiter is None:
+        delimiter = "\t" if text.path.lower().endswith(".tsv") else ","
+    rows = CsvFile(text, delimiter, columns)
+    return Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
+
+
+def jsonl(file: Path, root: Optional[Path] = None) -> Table:
+    """The rows of a file with a JSON value in each line: ``stoker.jsonl("boxes.jsonl", root="images")``.
+
+    Blank lines are left out. ``root``: the folder below which the files lie that rows name (default: that of ``file``).
+    Raises ConfigError; DatasetError, with the line, for one that is not JSON or cannot travel, such as an int of more
+    than 64 bits.
+    """
+    text = TextFile(file)
+    return Table.of(_json_values(text), text.root(root), text.name, lambda row: text.at(text.line))
+
+
+def _json_values(text: TextFile) -> Iterator[Any]:
+    for line in text.lines():
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            reason = "%s, column %d" % (error.msg, error.colno) if isinstance(error, json.JSONDecodeError) else error
+            raise DatasetError("%s is not JSON (%s)" % (text.at(text.line), reason)) from None
+        except RecursionError:
+            raise DatasetError("%s is nested too deep" % text.at(text.line)) from None
+        yield value
+
+
+def lines(file: Path, parse: Callable[[str], Any], root: Optional[Path] = None, encoding: str = "utf-8") -> Table:
+    """A row for each line of a text file: ``stoker.lines("attributes.txt", lambda line: line.split())``.
+
+    ``parse`` gets the line without its end, and returns the row, or None to leave the line out. Blank lines are left
+    out. ``root``: the folder below which the files lie that rows name (default: that of ``file``). Raises ConfigError;
+    DatasetError, with the line, if ``parse`` raises or the row cannot travel.
+    """
+    if not callable(parse):
+        raise ConfigError("parse must be a function that makes a row of a line, not %.80r" % (parse,))
+    text = TextFile(file, encoding)
+    return Table.of(_parsed(text, parse), text.root(root), text.name, lambda row: text.at(text.line))
+
+
+def _parsed(text: TextFile, parse: Callable[[str], Any]) -> Iterator[Any]:
+    for line in text.lines():
+        try:
+            row = parse(line)
+        except Exception as error:
+            raise DatasetError("%s: %s raised %s: %s" % (text.at(text.line), getattr(parse, "__name__", "parse"),
+                                                         type(error).__name__, error)) from error
+        if row is not None:
+            yield row
+
+
+def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> Dataset:
+    """Files without labels: all that match a pattern, or a list of paths. ``stoker.files("gan/**/*.jpg")``.
+
+    The files of a pattern (see Python's ``glob``; ``**`` stands for folders of any depth) are in the order of their
+    bytes, those of a list in its order. ``root``: the folder below which they lie, from which relative paths and
+    patterns start. By default they start from the current folder, and the root is the pattern's part before the first
+    wildcard, or the folder that all listed files have in common. Nothing is opened: workers find the files that are
+    missing. Raises ConfigError; DatasetError if there is no file, or one that is not below the root.
+    """
+    start = os.path.abspath(os.curdir if root is None else checked_root(root))
+    if isinstance(pattern, (str, os.PathLike)):
+        folder, found = _matching(os.fspath(pattern), start)
+        return _below(found, start if root is not None else folder)
+    if isinstance(pattern, (bytes, int, float, dict)):
+        raise ConfigError("files needs a pattern such as 'photos/**/*.jpg', or a list of paths, not %.80r" % (pattern,))
+    return path_list(pattern, start, root is None)
+
+
+def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths") -> Dataset:
+    """The dataset of ``paths``; relative ones start from the absolute folder ``start``, which is the root unless
+    ``is_free``: then the root is the folder that all files have in common."""
+    before = start.rstrip("/") + "/"
+    found = []
+    for row, path in enumerate(paths):
+        text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+        if not isinstance(text, str) or not text or "\0" in text:
+            raise DatasetError("row %d is %.80r, which is no path: a list of paths has only paths, and a list of rows "
+                               "begins with none" % (row, path))
+        if not text.startswith("/"):
+            text = before + text
+        found.append(os.path.normpath(text) if _NOT_PLAIN.search(text, 1) else text)
+        if not text.isprintable() and _not_encodable(text):
+            raise DatasetError("row %d is the path %s, which is no file name: it is not valid Unicode"
+                               % (row, ascii(path)))
+    if not found:
+        raise DatasetError("%s is empty, so there is nothing to train on" % name)
+    if is_free:
+        common = os.path.commonprefix(found)
+        start = common[:common.rindex("/")] or "/"
+    return _below(found, start)
+
+
+def _below(paths: Sequence[str], root: str) -> Dataset:
+    """The dataset of absolute ``paths``. Raises DatasetError if one is not below ``root``."""
+    before = root.rstrip("/") + "/"
+    for row, path in enumerate(paths):
+        if not path.startswith(before) or path == before:
+            raise DatasetError("row %d, %s, is not below the root %s: give a root= that contains all files"
+                               % (row, printable_path(path), printable_path(root)))
+    skip = len(before)
+    return Dataset(root, (), tuple(path[skip:] for path in paths), (-1,) * len(paths), ())
+
+
+def _matching(pattern: str, start: str) -> Any:
+    """The absolute folder before the first wildcard of ``pattern``, and the files that match it, sorted."""
+    parts = pattern.split("/")
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), None)
+    if fixed is None:
+        raise ConfigError("files needs a pattern with * or ?, such as %r, or a list of paths, not the single path %r"
+                          % (os.path.join(pattern, "**", "*.jpg"), pattern))
+    folder = os.path.normpath(os.path.join(start, "/".join(parts[:fixed]) or ("/" if parts[0] == "" else "")))
+    # bytes: under LANG=C, Python 3.6 has no str for names with other letters than ASCII
+    whole = os.path.join(glob.escape(path_bytes(folder)), *map(path_bytes, parts[fixed:]))
+    found = sorted({path for path in glob.iglob(whole, recursive=True) if os.path.isfile(path)})
+    if not found:
+        raise DatasetError("no file matches %s in %s: check the pattern, and where the program was started"
+                           % (printable_path("/".join(parts[fixed:])), printable_path(folder)))
+    return folder, [path.decode("utf-8", "surrogateescape") for path in found]
+
+
+def _not_encodable(path: str) -> bool:
+    try:
+        path_bytes(path)
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,150 @@
+"""Table: the packed rows of a source, in one bytes object with their offsets; and Numbers, which have no rows."""
+
+import hashlib
+import zlib
+from itertools import repeat
+from typing import Any, Callable, Iterable, List, Sequence, Tuple
+
+import numpy as np
+
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
+from stoker.pipeline.sources.dataset import Splits, held_out
+from stoker.pipeline.sources.packing import pack_rows
+
+
+class Table:
+    """Rows in a fixed order; sample ``index`` is row ``index``. They cost their packed size and at most 16 bytes each.
+
+    ``root``: the absolute folder below which the files lie that rows name. ``columns``: the names of the fields, if
+    the rows are packed as lists. ``name``: of the table, for people. Raises DatasetError if there is no row.
+    """
+    classes: Tuple[str, ...] = ()
+    has_paths = False
+
+    def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
+                 columns: Tuple[str, ...] = (), name: str = "rows") -> None:
+        self.root, self.columns, self.name = root, columns, name
+        # indexing a memoryview makes an int, in less time than numpy
+        self._packed, self._starts, self._ends = packed, memoryview(starts), memoryview(ends)
+
+    @classmethod
+    def of(cls, rows: Iterable[Any], root: str, name: str = "rows",
+           name_row: Callable[[int], str] = "row %d".__mod__) -> "Table":
+        """The table of ``rows``, which are read once: see ``pack_rows`` for their types and errors."""
+        return cls.packed(*pack_rows(rows, name_row), root, (), name)
+
+    @classmethod
+    def packed(cls, packed: bytes, offsets: Any, root: str, columns: Tuple[str, ...], name: str) -> "Table":
+        """The table of packed rows. ``offsets``: int64 [n + 1]. Raises DatasetError if there is no row."""
+        if len(offsets) < 2:
+            raise DatasetError("%s: no row, so there is nothing to train on" % name)
+        places = np.frombuffer(offsets, np.int64)
+        return cls(packed, places[:-1], places[1:], root, columns, name)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
+        """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
+        return samples_of(zip(indices, repeat(""), repeat(-1), self._rows(indices), repeat(0), repeat(())))
+
+    def _rows(self, indices: Sequence[int]) -> List[bytes]:
+        if indices and min(indices) < 0:
+            raise IndexError("sample %d of %d" % (min(indices), len(self)))
+        packed, starts, ends = self._packed, self._starts, self._ends
+        return [packed[starts[index]:ends[index]] for index in indices]
+
+    def rows(self, indices: Sequence[int]) -> List[Any]:
+        """The rows with these numbers, as a worker gets them. Raises IndexError."""
+        return [unpacked_row(row, self.columns) for row in self._rows(indices)]
+
+    def probes(self, count: int) -> Tuple[str, ...]:
+        """No paths: only their user knows which fields of the rows name files."""
+        return ()
+
+    def split(self, fraction: float, seed: int) -> Splits:
+        """Two tables, each in the order of this one and numbered from 0; ``fraction`` of the rows, rounded, is for
+        validation. The choice depends on the number of rows, the fraction and the seed. Raises ConfigError."""
+        validates = held_out(np.zeros(len(self), np.int32), 1, fraction, seed)
+        return Splits(*(Table(self._packed, np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root,
+                              self.columns, self.name) for part in (~validates, validates)))
+
+    def below(self, root: str) -> "Table":
+        """The same rows, for files below ``root``."""
+        return Table(self._packed, np.asarray(self._starts), np.asarray(self._ends), root, self.columns, self.name)
+
+    def fingerprint(self) -> str:
+        """16 hex digits, a hash of columns and rows. The folder has no influence."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(("%d\0%s\0" % (len(self.columns), "\0".join(self.columns))).encode("utf-8", "surrogateescape"))
+        digest.update((np.asarray(self._ends) - np.asarray(self._starts)).astype("<i8").tobytes())
+        packed = memoryview(self._packed)
+        for start, end in zip(self._starts, self._ends):
+            digest.update(packed[start:end])
+        return digest.hexdigest()
+
+    def row_hashes(self) -> "np.ndarray":
+        """uint32 [n], the CRC-32 of each packed row."""
+        packed = memoryview(self._packed)
+        return np.fromiter((zlib.crc32(packed[start:end]) for start, end in zip(self._starts, self._ends)),
+                           np.uint32, len(self))
+
+    def summary(self) -> str:
+        """A line for the user, to be shown before training starts."""
+        fields = " of %s columns: %s" % (len(self.columns), _listed(self.columns)) if self.columns else ""
+        return "%s: %s rows%s" % (self.name, format(len(self), ","), fields)
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    shown = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
+
+
+class Numbers:
+    """``size`` samples that are but their index: they have no row, no file and no label. Raises ConfigError."""
+    root = ""
+    classes: Tuple[str, ...] = ()
+    columns: Tuple[str, ...] = ()
+    has_paths = False
+
+    def __init__(self, size: int) -> None:
+        if not 1 <= size < 1 << 40:
+            raise ConfigError("the number of samples must be at least 1 and below 2**40, not %r" % (size,))
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
+        """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
+        if indices and not 0 <= min(indices) <= max(indices) < self._size:
+            raise IndexError("samples %d to %d of %d" % (min(indices), max(indices), self._size))
+        return samples_of(zip(indices, repeat(""), repeat(-1), repeat(b""), repeat(0), repeat(())))
+
+    def rows(self, indices: Sequence[int]) -> List[Any]:
+        """None for each."""
+        return [None] * len(indices)
+
+    def probes(self, count: int) -> Tuple[str, ...]:
+        """No paths."""
+        return ()
+
+    def split(self, fraction: float, seed: int) -> Splits:
+        """Raises ConfigError unless ``fraction`` is 0: both parts would have the same samples."""
+        if fraction:
+            raise ConfigError("a number of samples has no part for validation, because training and validation both count "
+                              "from 0: give validation a number of its own, and look at sample.training")
+        return Splits(self)
+
+    def fingerprint(self) -> str:
+        """16 hex digits, a hash of the number."""
+        return hashlib.blake2b(b"numbers %d" % self._size, digest_size=8).hexdigest()
+
+    def row_hashes(self) -> "np.ndarray":
+        """uint32 [n], all 0: there are no rows that could differ."""
+        return np.zeros(self._size, np.uint32)
+
+    def summary(self) -> str:
+        """A line for the user, to be shown before training starts."""
+        return "%s samples without rows" % format(self._size, ",")

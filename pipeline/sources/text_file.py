@@ -1,0 +1,110 @@
+"""A text file of a user that is read from its beginning to its end: encoding, lines, errors and progress."""
+
+import codecs
+import contextlib
+import os
+import stat
+import sys
+from typing import Any, Callable, Iterator, Optional, TextIO, Union
+
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.dataset import path_bytes, printable_path
+
+Path = Union[str, "os.PathLike[str]"]
+LINES_PER_REPORT = 4096
+REPORT_AFTER_S = 1.0
+
+
+class TextFile:
+    """A text file. Raises ConfigError if ``file`` is no path or the ``encoding`` is unknown, DatasetError if there is
+    no such file. A byte order mark is no part of its text."""
+
+    def __init__(self, file: Path, encoding: str = "utf-8") -> None:
+        if not isinstance(file, (str, os.PathLike)) or not isinstance(os.fspath(file), str) or not os.fspath(file):
+            raise ConfigError("a file must be given as its path, not as %.80r" % (file,))
+        self.path = os.fspath(file)
+        self.name = printable_path(self.path)
+        try:
+            self._encoding = codecs.lookup(encoding).name
+        except (LookupError, TypeError):
+            raise ConfigError("there is no encoding %.80r: Python has utf-8, latin-1, cp1252, utf-16 ..."
+                              % (encoding,)) from None
+        if self._encoding == "utf-8":
+            self._encoding = "utf-8-sig"
+        try:
+            mode = os.stat(path_bytes(self.path)).st_mode
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+        if not stat.S_ISREG(mode):
+            raise DatasetError("%s is %s, and a file is needed here"
+                               % (self.name, "a folder" if stat.S_ISDIR(mode) else "no regular file"))
+
+    def root(self, root: Optional[Path]) -> str:
+        """The absolute folder ``root``, or that of this file if it is None."""
+        return os.path.abspath(os.path.dirname(self.path) if root is None else checked_root(root))
+
+    def at(self, line: int) -> str:
+        """The file and a line's number, from 1 on, for an error."""
+        return "%s, line %d" % (self.name, line)
+
+    @contextlib.contextmanager
+    def opened(self, newline: Optional[str] = None, errors: str = "strict") -> Iterator[TextIO]:
+        """The file's text while it is read. Raises DatasetError for text of another encoding."""
+        try:
+            text = open(path_bytes(self.path), encoding=self._encoding, errors=errors, newline=newline)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        with text:
+            try:
+                yield text
+            except UnicodeDecodeError as error:
+                raise DatasetError("%s is not %s (byte 0x%02x): give the file's encoding, such as encoding='latin-1'"
+                                   % (self.at(self._undecodable()), self._encoding.replace("-sig", ""),
+                                      error.object[error.start])) from None
+
+    def lines(self, errors: str = "strict") -> Iterator[str]:
+        """The lines without their ends, but not blank ones; ``self.line`` is the number of the last one."""
+        self.line = 0
+        with self.opened(errors=errors) as text, self.progress(text) as report:
+            for self.line, line in enumerate(text, 1):
+                if not self.line % LINES_PER_REPORT:
+                    report()
+                if not line.isspace():
+                    yield line.rstrip("\n")
+
+    @contextlib.contextmanager
+    def progress(self, text: TextIO) -> Iterator[Callable[[], Any]]:
+        """A function that shows on a terminal how far ``text`` was read, if that takes long."""
+        try:
+            if not sys.stderr.isatty():
+                raise ImportError
+            from tqdm import tqdm
+        except (ImportError, AttributeError):     # no terminal, or none of the trainer's packages
+            yield lambda: None
+            return
+        with tqdm(total=os.fstat(text.fileno()).st_size, unit="B", unit_scale=True, desc=self.name, leave=False,
+                  delay=REPORT_AFTER_S) as bar:
+            yield lambda: bar.update(text.buffer.tell() - bar.n)
+
+    def _unreadable(self, error: Exception) -> DatasetError:
+        return DatasetError("%s cannot be read (%s): check its name, and whether this user may read it"
+                            % (self.name, getattr(error, "strerror", None) or error))
+
+    def _undecodable(self) -> int:
+        """The number of the first line that is not in the encoding."""
+        decoder, number = codecs.getincrementaldecoder(self._encoding)(), 0
+        with open(path_bytes(self.path), "rb") as file:
+            for line in file:
+                number += 1
+                try:
+                    decoder.decode(line)
+                except UnicodeDecodeError:
+                    break
+        return number
+
+
+def checked_root(root: Path) -> str:
+    """The path of the folder ``root``. Raises ConfigError if it is none."""
+    if not isinstance(root, (str, os.PathLike)) or not isinstance(os.fspath(root), str) or not os.fspath(root):
+        raise ConfigError("root must be the path of a folder, not %.80r" % (root,))
+    return os.fspath(root)
