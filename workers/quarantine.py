@@ -12,13 +12,13 @@ import sys
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, BinaryIO, NamedTuple, Optional, Sequence, Tuple, cast
 
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
 from stoker.pipeline.protocol.messages import (
-    MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
-from stoker.workers.generators.output import check
+    MAX_REASON, Alive, Job, Lease, Produced, Skipped, Welcome, sendable)
+from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
 from stoker.workers.launch import LAUNCH
@@ -38,26 +38,18 @@ class Quarantined(NamedTuple):
 def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions) -> Quarantined:
     """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones. Raises
     RuntimeError if no child can be started."""
-    skipped: List[Skipped] = []
     children = _Children(job, options)
     try:
-        def is_good(sample: Sample) -> bool:
-            reason = children.reason_against(replace(lease, samples=(sample,), replacements=(), isolated=False))
-            if reason is not None:
-                skipped.append(Skipped(sample.index, reason))
-            return reason is None
-
         # in the order of ``batch_of``: the batch must not depend on which of the two finds the bad samples
-        kept = [sample if is_good(sample) else None for sample in lease.samples]
-        replacements = iter(lease.replacements)
-        filled = [next(filter(is_good, replacements), None) if sample is None else sample for sample in kept]
+        content, skipped = filled(lease, lambda place, sample: children.verdict_on(
+            replace(lease, samples=(sample,), replacements=(), isolated=False)))
     finally:
         children.end()
     lease = replace(lease, isolated=False)
     if not children.deadly:          # the other workers died by chance: the generator gets the lease as it is
         return Quarantined(lease, ())
-    good = tuple(sample for sample in filled if sample is not None)
-    return Quarantined(replace(lease, samples=good, replacements=()), tuple(skipped))
+    good = tuple(sample for sample in content if sample is not None)
+    return Quarantined(replace(lease, samples=good, replacements=()), skipped)
 
 
 class _Children:
@@ -69,8 +61,8 @@ class _Children:
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self.deadly = False      # whether one of the samples kills
 
-    def reason_against(self, lease: Lease) -> Optional[str]:
-        """Why the one sample of ``lease`` is bad, None if it is not."""
+    def verdict_on(self, lease: Lease) -> Optional[Skipped]:
+        """That the one sample of ``lease`` is left out, and why; None if it is good."""
         for _ in range(DEATHS):
             try:
                 process = self._process or self._start()
@@ -80,10 +72,10 @@ class _Children:
                 answer = b""
             if answer:
                 skipped = cast(Produced, decode_from_worker([answer])).skipped
-                return skipped[0].reason if skipped else None
+                return skipped[0] if skipped else None
             death = explain_exit(self.end(EXIT_WITHIN_S))
         self.deadly = True
-        return sendable("kills the process that opens it: " + death, MAX_REASON)
+        return Skipped(lease.samples[0].index, sendable("kills the process that opens it: " + death, MAX_REASON))
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._process = process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -20,20 +20,20 @@ class Finished(NamedTuple):
     output: Optional[Output]
     error: str = ""
     traceback: str = ""
-    sample: str = ""         # path of the sample that the generator was at
+    sample: str = ""         # name of the sample that the generator was at
     produce_s: float = 0.0
     timings: Timings = Timings()
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
     """Samples that remember which of them the generator is at."""
-    path = ""      # also when it has taken all, since it may take all before it opens the first
+    current = ""    # its name; '' also when it has taken all, since it may take all before it opens the first
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in super().__iter__():
-            self.path = sample.path
+            self.current = sample.name
             yield sample
-        self.path = ""
+        self.current = ""
 
 
 def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
@@ -53,16 +53,16 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             samples, replacements = _TrackedSamples(handed.samples), _TrackedSamples(handed.replacements)
             producer = producer or make(job)
             output = producer.produce(replace(handed, samples=samples, replacements=replacements))
-            samples.path = replacements.path = ""       # if ``check`` raises, no sample is at fault
-            arrays, skipped = check(output, handed, job)
-            answer = Finished(lease, Output(arrays, skipped + bad), produce_s=time.monotonic() - start_s,
-                              timings=stopwatch.take())
+            samples.current = replacements.current = ""       # if ``check`` raises, no sample is at fault
+            output = check(output, handed, job, producer.makes_fresh)
+            answer = Finished(lease, output._replace(skipped=output.skipped + bad),
+                              produce_s=time.monotonic() - start_s, timings=stopwatch.take())
         except Exception as error:
             producer = None              # closes its generator
             text, trace = str(error), ""
             if not isinstance(error, StokerError):      # its sentence says all
                 text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()
-            answer = Finished(lease, None, text, trace, samples.path or replacements.path)
+            answer = Finished(lease, None, text, trace, samples.current or replacements.current)
         finish(answer)
     if producer is not None:
         producer.finish()

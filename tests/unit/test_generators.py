@@ -27,7 +27,7 @@ NUMBERS = (ArraySpec("features", "float32", (10,)), ArraySpec("labels", "int32",
 
 def job(generator="image", root="", arrays=IMAGES, seed=11, decode="exact", batch_size=4):
     return Job(generator=generator, arrays=arrays, batch_size=batch_size, seed=seed, decode=decode,
-               data_root=str(root))
+               data_root=str(root), image_size=(HEIGHT, WIDTH))
 
 
 def lease(samples, position=0, epoch=0, training=True):
@@ -123,8 +123,8 @@ def test_a_generator_must_put_replacements_in_the_place_of_bad_samples():
 
 
 @pytest.mark.parametrize("row, error", [
-    (np.zeros((HEIGHT, WIDTH), np.uint8), "'0.png': 'images' is of shape .12, 20., must be .12, 20, 3."),
-    (np.zeros((HEIGHT, WIDTH, 3)), "Cannot cast"),
+    (np.zeros((HEIGHT, WIDTH), np.uint8), "'0.png': array 'images' is of shape .12, 20., must be .12, 20, 3."),
+    (np.full((HEIGHT, WIDTH, 3), 0.5), "'images' is of dtype float64 and has 0.5, which uint8 cannot hold"),
 ])
 def test_batch_of_takes_no_row_that_the_job_does_not_want(photos, row, error):
     with pytest.raises((ValueError, TypeError), match=error):
@@ -368,7 +368,7 @@ def arrays(n=3):
 
 def test_check_lets_right_batches_through():
     pixels, labels = arrays()
-    assert check(Output((pixels, labels)), lease(THREE), job()).arrays[0] is pixels
+    assert check(Output((pixels, labels)), lease(THREE), job(), fresh=True).arrays[0] is pixels
     pixels, labels = arrays(1)
     checked = check(Output([pixels, labels], [Skipped(4, "bad"), Skipped(6, "bad")]), lease(THREE), job())
     assert checked.skipped == (Skipped(4, "bad"), Skipped(6, "bad"))
@@ -383,9 +383,9 @@ def test_check_makes_arrays_contiguous():
 
 def test_check_copies_what_a_user_s_generator_may_fill_again():
     output = Output(arrays())
-    checked = check(output, lease(THREE), replace(job(), generator="mine:own")).arrays
+    checked = check(output, lease(THREE), job()).arrays
     assert not any(np.may_share_memory(mine, theirs) for mine, theirs in zip(checked, output.arrays))
-    assert np.may_share_memory(check(output, lease(THREE), job()).arrays[0], output.arrays[0])
+    assert np.may_share_memory(check(output, lease(THREE), job(), fresh=True).arrays[0], output.arrays[0])
 
 
 PIXELS, LABELS = arrays()

@@ -39,7 +39,7 @@ def grayscale(leases: Iterable[stoker.Lease], job: stoker.Job) -> Iterator[stoke
         top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
         if lease.training:
             # random numbers come only from (seed, epoch, index), never from the modules random or numpy.random
-            random = stoker.sample_random(job.seed, lease.epoch, sample.index)
+            random = stoker.sample_random(job.seed, lease.epoch, sample.index, sample.repeat)
             top = int(random.random() * (larger[0] - height + 1))
             left = int(random.random() * (larger[1] - width + 1))
         pixels = np.asarray(picture.convert("L"))[top:top + height, left:left + width]

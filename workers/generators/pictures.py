@@ -6,7 +6,7 @@
 from __future__ import generator_stop
 
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Type
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,11 @@ from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import check_root, resolve
 from stoker.workers import images
 from stoker.workers.cache import Cache
+from stoker.workers.generators.calls import Calls
 from stoker.workers.generators.output import Output, fill_batch
+from stoker.workers.generators.rows import FunctionError, described
+from stoker.workers.readers import Readers
+from stoker.workers.stopwatch import timed
 
 
 @dataclass(frozen=True)
@@ -35,29 +39,39 @@ def with_cache(job: Job, cache: Optional[Cache]) -> Job:
     return job if cache is None else CachedJob(**dict(vars(job), cache=cache))
 
 
-def image(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """Pictures, uint8 RGB [n, height, width, 3], and their labels, int32 [n, 1]. Bad files are skipped, or replaced if
-    the lease has replacements."""
+def readers_of(job: Job) -> Readers:
+    """What a user's function reads the files of ``job`` with."""
+    return Readers(job, job.cache if isinstance(job, CachedJob) else None)
+
+
+def image(leases: Iterable[Lease], job: Job, vary: Optional[Callable[..., Any]] = None) -> Iterator[Output]:
+    """Pictures, uint8 RGB [n, height, width, 3], and their labels, int32 [n, 1], if they have some. Bad files are
+    skipped, or replaced if the lease has replacements. ``vary``: the user's function ``job.augment``, which gets each
+    resized picture for training, and random numbers, and returns a picture."""
     check_root(job.data_root, job.probes)
+    user = None if vary is None else _Augmentation(vary, job)
     for lease in leases:
-        yield _pictures(lease, job, augment=False)
+        yield _pictures(lease, job, user.vary if user is not None and lease.training else None)
 
 
 def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """As ``image``; pictures for training are also augmented, each sample differently in every epoch."""
+    def vary(picture: Image.Image, lease: Lease, sample: Sample) -> Image.Image:
+        return images.augment(picture, sample_random(job.seed, lease.epoch, sample.index, sample.repeat))
+
     check_root(job.data_root, job.probes)
     for lease in leases:
-        yield _pictures(lease, job, augment=lease.training)
+        yield _pictures(lease, job, vary if lease.training else None)
 
 
-def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
+def _pictures(lease: Lease, job: Job, vary: Optional[Callable[[Image.Image, Lease, Sample], Image.Image]]) -> Output:
     cache = None
     if isinstance(job, CachedJob) and job.cache is not None:
         cache = job.cache.kind(job.height_width, job.decode, job.exif_rotate)
 
     def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
         path = resolve(job.data_root, sample.path, job.follow_links)
-        pixels, label = rows
+        pixels = rows[0]
         picture = None
         if cache is None:
             picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
@@ -65,10 +79,31 @@ def _pictures(lease: Lease, job: Job, augment: bool) -> Output:
             data, status = images.read(path)
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
             cache.put(path, status, picture.tobytes())
-        if augment:
-            picture = images.augment(picture or Image.fromarray(pixels),
-                                     sample_random(job.seed, lease.epoch, sample.index))
+        if vary is not None:
+            picture = vary(picture or Image.fromarray(pixels), lease, sample)
         if picture is not None:
             pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
-        label[:] = sample.label
+        for label in rows[1:]:
+            label[:] = sample.label
     return fill_batch(lease, job, put)
+
+
+class _Augmentation:
+    """The user's own augmentation."""
+
+    def __init__(self, function: Callable[..., Any], job: Job) -> None:
+        self._function, self._job, self._calls = function, job, Calls(job.augment, job)
+
+    @timed("augment")
+    def vary(self, picture: Image.Image, lease: Lease, sample: Sample) -> Image.Image:
+        """Raises FunctionError if it returns no picture that fits."""
+        random = self._calls.seeded(lease.epoch, sample.index, sample.repeat)
+        varied = self._function(picture, random)
+        self._calls.check_threads()
+        size = self._job.height_width[::-1]
+        if not isinstance(varied, Image.Image) or varied.mode != "RGB" or varied.size != size:
+            came = ("a picture of mode %s and %d x %d pixels" % (varied.mode, varied.size[0], varied.size[1])
+                    if isinstance(varied, Image.Image) else described(varied))
+            raise FunctionError("augment function %r, sample %r: it returned %s, must return a PIL picture of mode RGB "
+                                "and %d x %d pixels" % (self._job.augment, sample.path, came, size[0], size[1]))
+        return varied

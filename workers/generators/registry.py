@@ -2,54 +2,81 @@
 
 from __future__ import generator_stop
 
-import importlib
 import inspect
 import socket
 from contextlib import suppress
-from typing import Callable, Iterable, Iterator, List, Optional, Sequence, cast
+from functools import partial
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import BatchFunction, Declared, GeneratorFunction, SampleFunction, load_function
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.workers.cache import Cache
+from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
 from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import augmented, image, with_cache
+from stoker.workers.generators.sample import call_for_samples
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, augmented)}
+_MAKE_FRESH = (numerical, image, augmented, call_for_samples, call_for_batches)
 
 
 def find(name: str, allowed: Sequence[str]) -> Generator:
-    """The generator called ``name``: one of GENERATORS, or the user's 'module:function'. The trainer sends the name,
-    and importing runs code: so it must be in ``allowed``, from this worker's command line. Raises ConfigError."""
+    """The generator called ``name``: one of GENERATORS, or the user's 'module:function', which may be declared by
+    ``stoker.sample``, ``stoker.batch`` or ``stoker.generator``. The trainer sends the name, and importing runs code: so
+    it must be in ``allowed``, from this worker's command line. Raises ConfigError."""
     if name in GENERATORS:
         return _FUNCTIONS[name]
-    module, colon, function = name.partition(":")
-    if not (module and colon and function):
+    module, _, function = name.rpartition(":")
+    if not (module and function):
         raise ConfigError("generator %r: is none of %s, nor module:function" % (name, ", ".join(GENERATORS)))
+    found = _load("generator", name, allowed)
+    if isinstance(found, SampleFunction):
+        return partial(call_for_samples, found)
+    if isinstance(found, BatchFunction):
+        return partial(call_for_batches, found)
+    generator = found
+    if isinstance(found, GeneratorFunction):
+        generator = found.__wrapped__       # type: ignore[attr-defined]
+    if not inspect.isgeneratorfunction(generator):
+        raise ConfigError(
+            "generator %r: %s is no generator function (a def with a yield in it, called with leases and a job) but a "
+            "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "
+            "@stoker.batch({...}), which declare its arrays" % (name, function, type(found).__name__))
+    return cast(Generator, generator)
+
+
+def find_augmentation(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
+    """The user's function 'module:function' that varies pictures; it must be in ``allowed``. Raises ConfigError."""
+    found = _load("augment", name, allowed)
+    if not callable(found) or isinstance(found, (type, Declared)) or inspect.isgeneratorfunction(found):
+        raise ConfigError("augment %r: must be a function of a picture and random numbers that returns a picture, def "
+                          "vary(picture, random): ..., and is a %s" % (name, type(found).__name__))
+    return cast("Callable[..., Any]", found)
+
+
+def _load(what: str, name: str, allowed: Sequence[str]) -> Any:
     if name not in allowed:
-        raise ConfigError("generator %r: this worker does not allow it (allowed: %s); start the worker with "
-                          "--allow-generator %s" % (name, ", ".join(allowed) or "none", name))
+        raise ConfigError("%s %r: this worker does not allow it (allowed: %s); start the worker with "
+                          "--allow-generator %s" % (what, name, ", ".join(allowed) or "none", name))
     try:
-        found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:
-        raise ConfigError("generator %r: importing %s on this worker failed: %s: %s"
-                          % (name, module, type(error).__name__, error)) from error
-    if found is None:
-        raise ConfigError("generator %r: the module %s has no %s" % (name, module, function))
-    if not inspect.isgeneratorfunction(found):
-        raise ConfigError("generator %r: %s is no generator function (a def with a yield in it, called with leases "
-                          "and a job) but a %s" % (name, function, type(found).__name__))
-    return cast(Generator, found)
+        return load_function(name)
+    except ConfigError as error:
+        raise ConfigError("%s %s, on this worker" % (what, error)) from error
 
 
 class Producer:
     """Produces the batches of one job. The generator gets one lease each time it asks, and must yield one output before
-    it asks again. It is closed with the last reference to the Producer."""
+    it asks again. It is closed with the last reference to the Producer.
+
+    makes_fresh: whether the arrays of its outputs are Stoker's own, which the user's code cannot fill again."""
 
     def __init__(self, generator: Generator, job: Job, cache: Optional[Cache] = None) -> None:
         self.job, self._name = job, job.generator   # as it came: the runner compares it with the next lease's
+        self.makes_fresh = getattr(generator, "func", generator) in _MAKE_FRESH
         self._inbox: List[Optional[Lease]] = []     # the lease that the generator has not yet taken; None: the end
         self._outputs = generator(_taken_from(self._inbox, self._name), with_cache(job, cache))
 
@@ -87,4 +114,10 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
-    return Producer(find(job.generator, options.allow_generators), job, cache)
+    generator = find(job.generator, options.allow_generators)
+    if job.augment:
+        if generator is not image:
+            raise ConfigError("augment %r goes only with the generator 'image', not with %r"
+                              % (job.augment, job.generator))
+        generator = partial(image, vary=find_augmentation(job.augment, options.allow_generators))
+    return Producer(generator, job, cache)

@@ -1,0 +1,53 @@
+"""Finds the bad files behind an exception of a user's function that opens files itself.
+
+Old code raises nearly anything when it meets a file that is no picture. So after an exception, the files of its samples
+are read and decoded once more: those that are bad are left out, as those that Stoker's readers find bad.
+"""
+
+from __future__ import generator_stop
+
+import os
+from functools import lru_cache
+from typing import FrozenSet, Optional
+
+from PIL import Image
+
+from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.workers import images
+
+_OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def may_be_of_a_file(error: Exception) -> bool:
+    """Whether a bad file can be the cause of ``error``. A lack of memory or a failing disk has another: if files were
+    left out then, two runs would differ."""
+    return not isinstance(error, MemoryError) and (
+        not isinstance(error, OSError) or error.errno is None or isinstance(error, _OF_PATHS))
+
+
+def cause_of(error: Exception, sample: Sample, job: Job) -> Optional[BadFile]:
+    """The BadFile that is behind ``error``, if a file of ``sample`` or of its partners is bad."""
+    if not may_be_of_a_file(error):
+        return None
+    return next(filter(None, (_fault_of(each.path, job) for each in (sample,) + sample.partners if each.path)), None)
+
+
+def _fault_of(path: str, job: Job) -> Optional[BadFile]:
+    file = resolve(job.data_root, path, job.follow_links)
+    try:
+        if os.path.splitext(path)[1].lower() in _suffixes():
+            images.load(file, (1, 1), "exact")       # decodes all of it
+        else:
+            images.read(file)                        # an array, a text: only the function can judge its content
+    except BadFile as bad:
+        bad.path = path     # type: ignore[attr-defined]
+        return bad
+    return None
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> FrozenSet[str]:
+    """Of the files that Stoker decodes."""
+    Image.init()
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in images._FORMATS)

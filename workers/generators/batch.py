@@ -1,0 +1,139 @@
+"""Runs a batch function, which ``stoker.batch`` declares: one call for all samples of a lease."""
+
+from __future__ import generator_stop
+
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.functions import BatchFunction, Skip
+from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
+from stoker.pipeline.storage.folder import check_root
+from stoker.workers.generators.bad_files import cause_of
+from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.output import Output, skipped_for
+from stoker.workers.generators.pictures import readers_of
+from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, as_array, cast_into, in_order
+from stoker.workers.generators.user_sample import UserSample
+
+
+def call_for_batches(function: BatchFunction, leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """The batches that ``function`` makes, one call each. After an exception for which bad files are the cause, it is
+    called again without them, with replacements in their places if the lease has some. Raises FunctionError if it
+    breaks the rules, otherwise what it raises itself."""
+    check_root(job.data_root, job.probes)
+    run = _Run(function, job)
+    for lease in leases:
+        yield run.output(lease)
+
+
+class _Run:
+    """The function in one job."""
+
+    def __init__(self, function: BatchFunction, job: Job) -> None:
+        self._function, self._job = function.__wrapped__, job      # type: ignore[attr-defined]
+        self._readers, self._calls = readers_of(job), Calls(job.generator, job, function.setup)
+
+    def output(self, lease: Lease) -> Output:
+        samples = tuple(lease.samples)
+        bad: Dict[int, Skipped] = {}
+        while True:
+            used = _used(samples, lease.replacements, bad)
+            if not used:
+                return Output(BatchRows(self._job.arrays, 0).finished(), tuple(bad.values()))
+            try:
+                returned = self._call(used, lease)
+            except Exception as error:
+                found = self._found_bad(error, used)
+                if not found:
+                    raise
+                bad.update(found)
+            else:
+                break
+        try:
+            arrays, count = _rows_of(in_order(returned, self._job.arrays, axes=1), self._job.arrays, len(used))
+            if count < len(used) and not self._job.may_skip:
+                raise Misfit("it returned %d rows for %d samples: declare it with may_skip=True if it leaves some out"
+                             % (count, len(used)))
+        except Misfit as error:
+            raise self._error(str(error), lease) from None
+        return Output(arrays, tuple(bad.values()), missing=len(used) - count)
+
+    def _call(self, used: Sequence[Sample], lease: Lease) -> Any:
+        first = lease.samples[0]
+        random = self._calls.seeded(lease.epoch, first.index, first.repeat)      # the same, whichever of them are bad
+        given = [UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job, self._readers)
+                 for sample in used]
+        try:
+            returned = self._function(given, random)
+        except StopIteration as error:
+            raise self._error("a StopIteration came out of it: a generator on which it calls next() had ended", lease
+                              ) from error
+        except Skip as error:
+            raise self._error("it raised Skip, which only a sample function may: return fewer rows, and declare it "
+                              "with may_skip=True", lease) from error
+        self._calls.check_threads()
+        return returned
+
+    def _found_bad(self, error: Exception, used: Sequence[Sample]) -> Dict[int, Skipped]:
+        """The samples whose files are the cause of ``error``."""
+        owner = getattr(error, "owner", None)          # of the file that one of its readers could not read
+        if owner is not None:
+            return {sample.index: skipped_for(sample, error) for sample in used if sample.index == owner}
+        causes = ((sample, cause_of(error, sample, self._job)) for sample in used)
+        return {sample.index: skipped_for(sample, cause) for sample, cause in causes if cause is not None}
+
+    def _error(self, sentence: str, lease: Lease) -> FunctionError:
+        return FunctionError("function %r, batch at position %d: %s" % (self._job.generator, lease.position, sentence))
+
+
+def _used(samples: Sequence[Sample], replacements: Sequence[Sample], bad: Dict[int, Skipped]) -> List[Sample]:
+    """The batch's samples, in order, if these are bad: as ``plan.produced_indices``."""
+    good = (each for each in replacements if each.index not in bad)
+    chosen = [next(good, None) if sample.index in bad else sample for sample in samples]
+    return [sample for sample in chosen if sample is not None]
+
+
+def _rows_of(values: Sequence[Any], specs: Tuple[ArraySpec, ...], most: int) -> Tuple[Tuple[np.ndarray, ...], int]:
+    """The arrays of ``framed(specs)`` and their length, at most ``most``. A list of arrays or pictures is an array too.
+    """
+    arrays: List[np.ndarray] = []
+    sizes: List[np.ndarray] = []
+    for value, spec in zip(values, specs):
+        made = _column(value, spec, most)
+        arrays, sizes = arrays + [made[0]], sizes + list(made[1:])
+        if len(made[0]) != len(arrays[0]):
+            raise Misfit("array %r has %d rows, and %r has %d" % (spec.name, len(made[0]), specs[0].name,
+                                                                  len(arrays[0])))
+    return tuple(arrays + sizes), len(arrays[0])
+
+
+def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
+    try:
+        rows: Optional[Sequence[Any]] = None
+        if isinstance(value, (list, tuple)) and (
+                spec.upto or value and isinstance(value[0], (np.ndarray, Image.Image))):
+            rows = value
+        else:
+            value = as_array(value)
+            if not value.ndim:
+                raise Misfit("is a single number, must have a row for each of %d samples" % most)
+            rows = value if spec.upto else None
+        count = len(value)
+        if count > most:
+            raise Misfit("has %d rows for %d samples" % (count, most))
+        if rows is None:
+            made = np.empty((count,) + spec.shape, spec.dtype)
+            cast_into(made, value)
+            return made,
+    except Misfit as error:
+        raise Misfit("array %r %s" % (spec.name, error)) from None
+    builder = BatchRows((spec,), count)
+    for place, row in enumerate(rows):
+        try:
+            builder.put(place, (row,))
+        except Misfit as error:
+            raise Misfit("row %d: %s" % (place, error)) from None
+    return builder.finished()

@@ -1,0 +1,90 @@
+"""Runs a sample function, which ``stoker.sample`` declares: one call for each sample of a lease."""
+
+from __future__ import generator_stop
+
+from typing import Any, Iterable, Iterator, Optional
+
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import SampleFunction, Skip
+from stoker.pipeline.protocol.messages import Job, Lease, Sample
+from stoker.pipeline.storage.folder import BadFile, check_root
+from stoker.workers.generators.bad_files import cause_of
+from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.output import Output, filled, judged, places_of
+from stoker.workers.generators.pictures import readers_of
+from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, described, in_order
+from stoker.workers.generators.user_sample import UserSample, name_of
+
+NO_ROWS = "no rows"      # why a sample is left out of whose function returned an empty list
+
+
+def call_for_samples(function: SampleFunction, leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """The batches that ``function`` makes sample by sample. A sample for which it raises Skip or BadFile is left out or
+    replaced. Raises FunctionError if it breaks the rules, otherwise what it raises itself."""
+    if function.rows > job.rows:
+        raise ConfigError("the function %r makes up to %d rows of a sample on this worker, and %d on the trainer: do "
+                          "both have the same version?" % (job.generator, function.rows, job.rows))
+    check_root(job.data_root, job.probes)
+    run = _Run(function, job)
+    for lease in leases:
+        yield run.output(lease)
+
+
+class _Run:
+    """The function in one job."""
+
+    def __init__(self, function: SampleFunction, job: Job) -> None:
+        self._function, self._job = function.__wrapped__, job      # type: ignore[attr-defined]
+        self._readers, self._calls = readers_of(job), Calls(job.generator, job, function.setup)
+        self._several = function.rows > 1
+
+    def output(self, lease: Lease) -> Output:
+        rows = BatchRows(self._job.arrays, len(lease.samples), self._several)
+        counts = [1] * len(lease.samples)
+
+        def put(place: int, sample: Sample) -> None:
+            returned = self._call(sample, lease)
+            try:
+                if self._several:
+                    rows.clear(place)
+                    counts[place] = self._put_several(rows, place, returned)
+                else:
+                    rows.put(place, in_order(returned, self._job.arrays))
+            except Misfit as error:
+                raise FunctionError("function %r, %s: %s" % (self._job.generator, name_of(sample), error)) from None
+        content, skipped = filled(lease, judged(put))
+        places = places_of(content)
+        if not self._several:
+            return Output(rows.finished(places), skipped)
+        return Output(rows.finished(places), skipped,
+                      tuple(counts if places is None else [counts[place] for place in places]))
+
+    def _call(self, sample: Sample, lease: Lease) -> Any:
+        random = self._calls.seeded(lease.epoch, sample.index, sample.repeat)
+        try:
+            returned = self._function(UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job,
+                                                 self._readers), random)
+        except (BadFile, Skip):
+            raise
+        except StopIteration as error:
+            raise FunctionError("function %r, %s: a StopIteration came out of it: a generator on which it calls next() "
+                                "had ended" % (self._job.generator, name_of(sample))) from error
+        except Exception as error:
+            bad: Optional[BadFile] = cause_of(error, sample, self._job)
+            if bad is None:
+                raise
+            raise bad from error
+        self._calls.check_threads()
+        return returned
+
+    def _put_several(self, rows: BatchRows, place: int, returned: Any) -> int:
+        if not isinstance(returned, list):
+            raise Misfit("it returned %s, must return a list of at most %d dicts, for it is declared with rows=%d"
+                         % (described(returned), self._job.rows, self._job.rows))
+        if len(returned) > self._job.rows:
+            raise Misfit("it returned %d rows, declared are at most %d" % (len(returned), self._job.rows))
+        if not returned:
+            raise Skip(NO_ROWS)
+        for row in returned:
+            rows.put(place, in_order(row, self._job.arrays))
+        return len(returned)
