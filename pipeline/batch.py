@@ -64,7 +64,10 @@ class Batch:
     @property
     def paths(self) -> List[str]:
         """The path of each sample in the arrays, in their order, below the root of the data."""
-        return self._aligned().paths(self.used_indices)
+        source = self._aligned()
+        if not source.has_paths:
+            raise ConfigError("the samples are rows without a path of their own: see batch.rows")
+        return [sample.path for sample in source.samples(self.used_indices)]
 
     def _aligned(self) -> "Source":
         if self.missing or self.source is None:

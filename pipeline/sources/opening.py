@@ -22,8 +22,8 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
                 validation: bool = False) -> Source:
     """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
 
-    ``root``: the folder below which the files lie that rows name, or that of a folder's paths. ``classes``, ``labels``, ``label_word``,
-    ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator ``numerical`` needs a number.
+    ``root``: the folder below which the files lie that rows name, or that of a folder's paths. ``classes``, ``labels``,
+    ``label_word``, ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator ``numerical`` needs a number.
     Raises ConfigError, DatasetError.
     """
     if generator == "numerical" and not _is_number(data) and not isinstance(data, Dataset):

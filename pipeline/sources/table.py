@@ -133,8 +133,8 @@ class Numbers:
     def split(self, fraction: float, seed: int) -> Splits:
         """Raises ConfigError unless ``fraction`` is 0: both parts would have the same samples."""
         if fraction:
-            raise ConfigError("a number of samples has no part for validation, because training and validation both count "
-                              "from 0: give validation a number of its own, and look at sample.training")
+            raise ConfigError("a number of samples has no part for validation, because training and validation both "
+                              "count from 0: give validation a number of its own, and look at sample.training")
         return Splits(self)
 
     def fingerprint(self) -> str:
