@@ -3,7 +3,7 @@
 They are model functions like a user's own: see ``trainer/model.py``.
 """
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Sequence
 
 import tensorflow as tf
 
@@ -11,11 +11,12 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.trainer.model import ModelFunction
 
 
-def serves(arrays: Tuple[ArraySpec, ...]) -> bool:
-    """Whether the built-in model can train on batches of ``arrays``: pictures or numerical records with class numbers."""
+def serves(arrays: Sequence[ArraySpec], classes: int) -> bool:
+    """Whether the built-in model can train on ``arrays``: pictures or numerical records, and their labels."""
     inputs, labels = arrays[0], arrays[-1]
-    return (len(arrays) == 2 and (labels.name, labels.dtype, labels.shape) == ("labels", "int32", (1,)) and not inputs.upto
-            and (inputs.name == "features" or inputs.name == "images" and inputs.shape[2:] == (3,)))
+    return (len(arrays) == 2 and classes >= 2 and (labels.name, labels.dtype, labels.shape) == ("labels", "int32", (1,))
+            and (inputs.name, inputs.dtype, inputs.upto) in (("features", "float32", ()), ("images", "uint8", ()))
+            and len(inputs.shape) == (1 if inputs.name == "features" else 3))
 
 
 def classifier(classes: int) -> ModelFunction:

@@ -7,7 +7,7 @@
                 "predictions": angle}
 
 ``arrays``: {name: tensor [None, ...]} of the batch's arrays and their "NAME.sizes"; a side ``UpTo`` is None.
-``training``: a bool tensor, True in a training step, False in the evaluation and in prediction. It is no bool of Python,
+``training``: a bool tensor, True in a training step, False in the evaluation and in prediction. It is no Python bool,
 because one graph serves all three: ``tf.layers.dropout(x, training=training)``. The function returns a dict:
 
     loss         a float scalar: mean over the batch
@@ -84,7 +84,8 @@ def build(specs: Tuple[ArraySpec, ...], function: ModelFunction, name: str = "bu
 
 def _placeholder(spec: ArraySpec) -> Any:
     shape = [None] + [None if isinstance(side, UpTo) else side for side in spec.shape]
-    return tf.placeholder(tf.as_dtype(spec.dtype), shape, re.sub("[^A-Za-z0-9.]", "_", spec.name).lstrip("_") or "array")
+    name = re.sub("[^A-Za-z0-9.]", "_", spec.name).lstrip("_") or "array"
+    return tf.placeholder(tf.as_dtype(spec.dtype), shape, name)
 
 
 def _called(name: str, function: ModelFunction, arrays: Dict[str, Any], training: Any) -> Any:
@@ -94,7 +95,7 @@ def _called(name: str, function: ModelFunction, arrays: Dict[str, Any], training
         frames = traceback.extract_tb(sys.exc_info()[2])[1:]      # without this function
         libraries = [frame.filename for frame in frames if "site-packages" in frame.filename.split(os.sep)]
         own = [frame for frame in frames if frame.filename not in libraries]
-        where = "%s, line %d" % (own[-1].filename, own[-1].lineno) if own else "its call model(arrays, training)"
+        where = "%s, line %s" % (own[-1].filename, own[-1].lineno) if own else "its call model(arrays, training)"
         hint = (", but training is a tensor: use tf.cond(training, ...), or layers that take training=training"
                 if "tf.Tensor` as a Python `bool`" in str(error) else "")
         if isinstance(error, KeyError) and error.args and error.args[0] not in arrays:
@@ -132,13 +133,13 @@ def _checked(name: str, returned: Any) -> Dict[str, Any]:
 
 def _scalar(name: str, what: str, value: Any) -> Any:
     if isinstance(value, tuple):
-        raise ConfigError("the %s of the model %s is a tuple: Stoker averages over the batches itself, so return a scalar "
-                          "of the batch, such as tf.reduce_mean(...), and nothing of tf.metrics" % (what, name))
+        raise ConfigError("the %s of the model %s is a tuple: Stoker averages over the batches itself, so return a "
+                          "scalar of the batch, such as tf.reduce_mean(...), and nothing of tf.metrics" % (what, name))
     if not isinstance(value, tf.Tensor):
         raise ConfigError("the %s of the model %s must be a scalar tensor, not %.100r" % (what, name, value))
     if value.shape.ndims != 0:
-        raise ConfigError("the %s of the model %s has the shape %s: it must be a scalar, such as tf.reduce_mean(...)" % (
-            what, name, value.shape))
+        raise ConfigError("the %s of the model %s has the shape %s: it must be a scalar, such as tf.reduce_mean(...)"
+                          % (what, name, value.shape))
     return value
 
 
@@ -146,20 +147,21 @@ def _grouped(name: str, train: Any) -> Any:
     """One op for ``train``, which is an op or a list of ops."""
     steps: List[Any] = list(train) if isinstance(train, (list, tuple)) else [train]
     if not steps or not all(isinstance(step, (tf.Operation, tf.Tensor)) for step in steps):
-        raise ConfigError("the train of the model %s must be an op, such as optimizer.minimize(loss), or a list of ops, "
-                          "not %.100r" % (name, train))
+        raise ConfigError("the train of the model %s must be an op, such as optimizer.minimize(loss), or a list of "
+                          "ops, not %.100r" % (name, train))
     return steps[0] if len(steps) == 1 else tf.group(*steps)
 
 
 def _adam(name: str, loss: Any, global_step: Any) -> Any:
     if not tf.trainable_variables():
-        raise ConfigError("the model %s has no trainable variables: use layers such as tf.layers.dense, or return a train"
-                          " op of your own" % name)
+        raise ConfigError("the model %s has no trainable variables: use layers such as tf.layers.dense, or return a "
+                          "train op of your own" % name)
     try:
         with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
             return tf.train.AdamOptimizer(learning_rate=LEARNING_RATE).minimize(loss, global_step=global_step)
     except ValueError as error:
-        raise ConfigError("the loss of the model %s cannot be minimized: %s" % (name, str(error).splitlines()[0])) from error
+        raise ConfigError("the loss of the model %s cannot be minimized: %s" % (
+            name, str(error).splitlines()[0])) from error
 
 
 def _changes(train: Any, variable: Any) -> bool:

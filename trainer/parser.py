@@ -86,7 +86,7 @@ def train_parser() -> configargparse.ArgumentParser:
     add = parser.add_argument_group("data").add_argument
     add("data", nargs="?", metavar="DATA",
         help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
-             ".jsonl (an object per line), or a list of files (.txt, a path per line)")
+             ".jsonl (an object per line), or .txt (the path of a file per line)")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
     add("--classes", type=names, metavar="A,B,C",
         help="the class folders to use, in the order of their numbers (default: all, by name)")
@@ -94,7 +94,8 @@ def train_parser() -> configargparse.ArgumentParser:
         help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
     add("--no-labels", action="store_true", help="DATA is a folder without classes; for --sample and --model")
     add("--validation-split", type=float, metavar="SHARE",
-        help="share of each class that is held out for the evaluation after each epoch (default: %g)" % VALIDATION_SPLIT)
+        help="share of each class that is held out for the evaluation after each epoch (default: %g)"
+             % VALIDATION_SPLIT)
     add("--validation", type=share_or_data, metavar="SHARE|DATA",
         help="instead of --validation-split: a share, or a folder or file with samples of its own for the evaluation")
     add("--order", type=order, default=ORDERS[0], metavar="|".join(ORDERS),
@@ -107,8 +108,8 @@ def train_parser() -> configargparse.ArgumentParser:
              % ", ".join(GENERATORS))
     add("--sample", metavar="MODULE:FUNCTION",
         help="instead of --generator: your function that makes a sample, or a whole batch, and declares its arrays with "
-             "@stoker.sample or @stoker.batch. Its module is searched among the installed packages, then in the current "
-             "folder, by the trainer and by each worker: it must not import TensorFlow")
+             "@stoker.sample or @stoker.batch. Its module is searched among the installed packages, then in the "
+             "current folder, by the trainer and by each worker: it must not import TensorFlow")
     add("--augment", metavar="MODULE:FUNCTION",
         help="your function f(picture, random), which returns a picture; for the generator image, in training only")
     add("--partners", type=int, default=0, metavar="N",

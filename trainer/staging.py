@@ -38,7 +38,7 @@ def stage(arrays: Dict[str, Any]) -> Tuple[Stage, Dict[str, Any]]:
 
 
 def feed_of(batch: Batch, tensors: Dict[str, Any]) -> Dict[Any, Any]:
-    """``batch`` as the values of these tensors, by the names of its arrays. TensorFlow 1.9 feeds them without a copy."""
+    """``batch`` as the values of ``tensors``, by its arrays' names. TensorFlow 1.9 feeds them without a copy."""
     return {tensor: batch[name] for name, tensor in tensors.items()}
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import tensorflow as tf
 
@@ -27,8 +27,8 @@ class Result(NamedTuple):
 
 
 class Loop:
-    """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint. ``unit``: what
-    its progress counts, such as images."""
+    """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint. ``unit``:
+    what its progress counts, such as images."""
 
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
                  checkpoint_secs: float, unit: str = "images") -> None:
@@ -45,8 +45,8 @@ class Loop:
         self._smoothed: Dict[str, float] = {}    # loss and metrics, for the bar
 
     def run(self) -> Result:
-        """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError if
-        the model does not count its steps."""
+        """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
+        if the model does not count its steps."""
         saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
         start, waited_before = time.monotonic(), self._stream.waited_s
         self._marked = (start, waited_before, 0)
@@ -127,7 +127,8 @@ class Loop:
             self._evaluation = {name: sum(samples * means[name] for samples, means in evaluated) / count
                                 for name in evaluated[0][1]}
             _add_scalars(writer, batch.step, {"validation/" + name: value for name, value in self._evaluation.items()})
-            print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count), flush=True)
+            print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count),
+                  flush=True)
 
     def _summarise(self, writer: Any, batch: Batch, means: Dict[str, float]) -> None:
         now, waited, samples = time.monotonic(), self._stream.waited_s, self._samples
@@ -141,8 +142,8 @@ class Loop:
         """Raises ConfigError unless each step so far has incremented global_step by one."""
         step = int(_run_without_hooks(session, self._model.global_step, {}))
         if step != batch.step + 1:
-            raise ConfigError('after %d steps, the "train" op of the model %s has left global_step at %d: each step must '
-                              "increment it exactly once, so give global_step to one minimize(...) only, or to none"
+            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step must '
+                              "increment it exactly once, so give global_step to one minimize(...), or to none"
                               % (batch.step + 1, self._model.name, step))
 
     def _end_of_epoch(self, batch: Batch) -> None:
@@ -166,7 +167,8 @@ class Loop:
 
 def listed(means: Dict[str, float]) -> str:
     """The values by name in a sentence, the loss last: "accuracy 0.9375, loss 0.2014"."""
-    return ", ".join("%s %s" % (name, text_of(means[name], 4)) for name in sorted(means, key=lambda name: name == "loss"))
+    names = sorted(means, key=lambda name: name == "loss")
+    return ", ".join("%s %s" % (name, text_of(means[name], 4)) for name in names)
 
 
 def text_of(value: float, digits: int) -> str:
