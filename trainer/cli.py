@@ -1,4 +1,4 @@
-"""The trainer's command line: the options, the start of a run, and the closing line."""
+"""The command line of ``stoker-train``: the start of a run, and the closing line."""
 
 import argparse
 import logging
@@ -7,15 +7,16 @@ import signal
 import sys
 import threading
 from dataclasses import fields, replace
-from typing import Any, Optional, Sequence, Tuple, Type, TypeVar, Union
-
-import configargparse
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
-from stoker.pipeline.plan import Plan, fingerprint
+from stoker.pipeline.functions import Declared, load_function
+from stoker.pipeline.options import GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.orders import balanced
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.feed import LocalOptions, open_dataset, start_stream
+from stoker.trainer.feed import LocalOptions, start_stream
+from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, train_parser
+from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
@@ -23,178 +24,76 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 TERMINATE_WITHIN_S = 10.0
 
 
-def image_size(text: str) -> Tuple[int, int]:
-    """'64' or '48x64' (height x width) -> (height, width)."""
-    height, x, width = text.lower().partition("x")
-    try:
-        return int(height), int(width if x else height)
-    except ValueError:
-        raise argparse.ArgumentTypeError("needs pixels like 64, or height x width like 48x64, not %r" % text) from None
-
-
-def number_of_workers(text: str) -> Union[int, str]:
-    """'auto' or a number."""
-    if text.strip().lower() == AUTO:
-        return AUTO
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("needs a number, or %s, not %r" % (AUTO, text)) from None
-
-
-def _parser() -> configargparse.ArgumentParser:
-    parser = configargparse.ArgumentParser(
-        prog="stoker-train", auto_env_var_prefix="STOKER_", formatter_class=_Formatter,
-        description="Trains TensorFlow 1.9 on images that worker processes decode. Every sample is used exactly once\n"
-                    "per epoch, in an order that depends only on the data and the options below.",
-        epilog="examples:\n"
-               "  stoker-train photos/ --image-size 48x64 --generator augmented --epochs 3\n"
-               "  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)\n"
-               "Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,\n"
-               "SIGTERM after a checkpoint.")
-    add = parser.add_argument_group("data").add_argument
-    add("data", nargs="?", metavar="DATA", help="folder of images, one sub-folder per class")
-    add("--label-word", metavar="WORD",
-        help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
-    add("--generator", default=JobOptions.generator, metavar="NAME",
-        help="one of %s, or your own as module:function" % ", ".join(GENERATORS))
-    add("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
-        help="pixels to which images are resized (default: %d)" % JobOptions.image_size[0])
-    add("--decode", choices=DECODERS, default=JobOptions.decode,
-        help="exact: bit for bit Image.open(f).resize(size).convert('RGB'). The others decode JPEGs at reduced scale: "
-             "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
-             "without antialiasing")
-    add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
-    add("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
-        help="a file that is no picture: skip makes its batch smaller; replace trains on another sample of the epoch "
-             "instead; raise ends the run")
-    add("--samples", type=int, default=10000, metavar="N", help="number of records that the generator numerical makes")
-    add("--validation-split", type=float, default=0.2, metavar="SHARE",
-        help="share of each class that is held out for the evaluation after each epoch")
-    add = parser.add_argument_group("training").add_argument
-    add("--batch-size", type=int, default=JobOptions.batch_size, metavar="N", help="samples per step")
-    add("--epochs", type=int, default=5, metavar="N", help="total number, including those before a checkpoint")
-    add("--feed", choices=("direct", "staged"), default="direct",
-        help="staged copies the next batch to the GPU while a step is computed, and needs memory for one more batch "
-             "there; results are the same bit for bit")
-    add("--seed", type=int, default=JobOptions.seed, metavar="N", help="for shuffling, augmentation, initial weights")
-    add = parser.add_argument_group("workers").add_argument
-    add("--workers", type=number_of_workers, default=AUTO, metavar="N",
-        help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
-             "training waits at most 1%% of its time. 0: only workers that you start elsewhere. The closing line tells "
-             "how many are needed")
-    add("--worker-python", metavar="FILE",
-        help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
-    add("--follow-links", action="store_true",
-        help="also use files outside of DATA that links in it lead to; workers elsewhere need their own --follow-links")
-    add("--cache", metavar="DIR",
-        help="folder on a local disk in which local workers keep decoded images for later epochs and runs. For the "
-             "generators image and augmented, and your own that call them; needs the package lmdb where they run")
-    add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N", help="its size limit, in 2**30 bytes")
-    add("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
-        help="address to which workers connect; port * is a free one. If other hosts can reach it, use --keys")
-    add("--keys", metavar="DIR",
-        help="folder that stoker-keys made: only workers with one of its keys can connect, and traffic is encrypted")
-    add("--insecure", action="store_true",
-        help="permit an address that other hosts can reach, without keys: each of them can be a worker and see the "
-             "pictures. Only for a network that you trust")
-    add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
-        help="most steps that are leased or buffered at once; at least two per worker process")
-    add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
-        help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
-    add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
-        help="seconds without a sign of life after which a worker loses its steps to others")
-    add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
-        help="seconds without any worker after which the run ends")
-    add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
-        help="seconds of waiting for the next batch after which the run ends")
-    add = parser.add_argument_group("output").add_argument
-    add("--checkpoint-dir", metavar="DIR",
-        help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
-    add("--checkpoint-secs", type=float, default=30.0, metavar="S",
-        help="seconds between checkpoints; each epoch ends with one as well")
-    add("--audit", metavar="FILE",
-        help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
-             "and used (the samples in the batch, if not all of indices)")
-    add("--health-file", metavar="FILE",
-        help="file to touch once a second while the stream lives: python -m stoker.pipeline.monitoring.health FILE "
-             "fails if it is old, for the health check of a container")
-    return parser
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        hidden = "default:" in text or action.default in (None, argparse.SUPPRESS) or not action.option_strings
-        return text if hidden else text + " (default: %(default)s)"
-
-
 def run(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    args = _parser().parse_args(argv)
+    args = train_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
-    job, options = _options(JobOptions, args), _options(StreamOptions, args)
-    local = LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
+    options, local = options_of(StreamOptions, args), local_options(args)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
-    dataset = open_dataset(_data(args), args.generator, args.label_word, args.follow_links)
-    print(dataset.summary(), flush=True)
-    datasets = dataset.split(args.validation_split, args.seed)
-    plan = Plan(len(datasets.training), args.batch_size, args.epochs, args.seed, len(datasets.validation))
+    make_current_folder_importable()
+    prepared = prepare(_data(args), _own_sample(args) or args.generator, **_arguments(args))
+    print(prepared.source.summary(), flush=True)
+    plan = prepared.plan
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
-    checkpoint_dir = args.checkpoint_dir or os.path.join("runs", os.path.basename(dataset.root) or args.generator)
-    _import_tensorflow().set_random_seed(args.seed)
-    from stoker.trainer import checkpoint, model, train
-    lock = checkpoint.lock(checkpoint_dir)
-    start_step = checkpoint.resume_step(checkpoint_dir, fingerprint(job, dataset.fingerprint(), args.validation_split))
-    options = replace(options, bad_samples=os.path.join(checkpoint_dir, "bad-samples.tsv"))
+    directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args, prepared))
+    import_tensorflow()
+    from stoker.trainer import checkpoint
+    lock = checkpoint.lock(directory)
+    start_step = checkpoint.resume_step(directory, prepared)
+    options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
-            checkpoint_dir, start_step, plan.steps, args.epochs))
+            directory, start_step, plan.steps, args.epochs))
     if start_step == plan.steps:
         print("%s has all %d steps: nothing left to train. Raise --epochs to continue, or use another "
-              "--checkpoint-dir to start again" % (checkpoint_dir, plan.steps), flush=True)
+              "--checkpoint-dir to start again" % (directory, plan.steps), flush=True)
     elif start_step:
-        print("going on from step %d of %d (%s)" % (start_step, plan.steps, checkpoint_dir), flush=True)
+        print("going on from step %d of %d (%s)" % (start_step, plan.steps, directory), flush=True)
+    built = _built_model(args, prepared)
+    checkpoint.record_run(directory, prepared, args.model, args.partners)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
-    with start_stream(plan, datasets, job, options, start_step, local) as stream:
+    from tqdm.contrib.logging import logging_redirect_tqdm
+    from stoker.trainer import train
+    unit = "images" if prepared.job.generator in GENERATORS else "samples"
+    with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
         _on_sigterm(stream)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
-        built = model.build(job.arrays, len(dataset.classes), args.feed == "staged")
-        from tqdm.contrib.logging import logging_redirect_tqdm
         with logging_redirect_tqdm():
-            result = train.Loop(stream, built, start_step, checkpoint_dir, args.checkpoint_secs).run()
-        bad, verdict = stream.bad_files, stream.verdict()
-    bad_files = "%d bad file%s (listed in %s)" % (bad, "s" * (bad > 1), options.bad_samples) if bad else "no bad file"
-    print("%s after step %d: %s, %.0f images/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "image, %s; checkpoint in %s; %s" % (
+            result = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit).run()
+        report, verdict = stream.report(), stream.verdict()
+    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
+    print("%s after step %d: %s, %.0f %s/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
+          "%s; checkpoint in %s; %s%s" % (
               "stopped" if result.stopped else "done", start_step + result.steps,
-              "no evaluation" if result.accuracy is None else "validation accuracy %.4f" % result.accuracy,
-              result.images_per_s, 100 * result.waiting_share, 1000 * stream.produced_s / max(1, result.images),
-              bad_files, checkpoint_dir, "bottleneck: " + verdict.sentence if verdict else
-              "the run was too short to name its bottleneck"), flush=True)
+              "validation " + train.listed(evaluation) if evaluation else "no evaluation",
+              result.samples_per_s, unit, 100 * result.waiting_share,
+              1000 * stream.produced_s / max(1, result.samples), unit[:-1], directory, report,
+              "" if verdict else "; the run was too short to name its bottleneck"), flush=True)
     lock.close()
     return EXIT_TERMINATED if result.stopped else 0
 
 
-def _options(cls: Type[Options], args: argparse.Namespace) -> Options:
+def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
     """The options of ``cls`` that the command line has; the others keep their defaults."""
     return cls(**{field.name: getattr(args, field.name) for field in fields(cls) if hasattr(args, field.name)})
 
 
-def _data(args: Any) -> Union[str, int]:
-    if args.generator == "numerical":
-        if args.data is not None:
-            raise ConfigError("the generator numerical makes its records: set --samples, and omit DATA %r" % args.data)
-        return args.samples
-    if args.data is None:
-        raise ConfigError("DATA is missing: the folder with the images, one sub-folder per class")
-    return args.data
+def local_options(args: argparse.Namespace) -> LocalOptions:
+    """The options of local workers."""
+    return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
 
 
-def _import_tensorflow() -> Any:
+def make_current_folder_importable() -> None:
+    """Adds the current folder to the end of ``sys.path``, as it is there for workers, so that it hides no module."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def import_tensorflow() -> Any:
+    """TensorFlow, with few of its messages. Raises ConfigError if it is missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up messages would hide the summary
     try:
         import tensorflow as tf
@@ -203,6 +102,73 @@ def _import_tensorflow() -> Any:
             sys.executable, error)) from error
     tf.logging.set_verbosity(tf.logging.WARN)
     return tf
+
+
+def _data(args: argparse.Namespace) -> Union[str, int]:
+    if args.generator == "numerical" and args.sample is None:
+        if args.data is not None:
+            raise ConfigError("the generator numerical makes its records: set --samples, and omit DATA %r" % args.data)
+        return int(args.samples)
+    if args.data is None:
+        raise ConfigError("DATA is missing: the folder with the images, one sub-folder per class%s" % (
+            ", or a file of rows such as log.csv" * (args.sample is not None)))
+    return str(args.data)
+
+
+def _own_sample(args: argparse.Namespace) -> Optional[str]:
+    """The name of the user's sample or batch function, if there is one. Raises ConfigError if it declares nothing."""
+    if args.sample is None:
+        return None
+    if args.generator != JobOptions.generator:
+        raise ConfigError("--sample %s and --generator %s exclude each other" % (args.sample, args.generator))
+    if not isinstance(load_function(args.sample), Declared):
+        raise ConfigError("--sample %s declares no arrays: decorate it with @stoker.sample({...}), or with "
+                          "@stoker.batch({...}) if it makes a whole batch" % args.sample)
+    return str(args.sample)
+
+
+def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
+    """The arguments of ``prepare`` that the command line has."""
+    if args.validation is not None and args.validation_split is not None:
+        raise ConfigError("--validation and --validation-split exclude each other: both are for the evaluation")
+    split = VALIDATION_SPLIT if args.validation is None and args.validation_split is None else args.validation_split
+    order = args.order
+    if order.startswith(BALANCED):
+        order = balanced(order[len(BALANCED) + 1:] or None)
+    same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "validation",
+            "drop_last", "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
+    return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
+                validation_split=split or 0.0)
+
+
+def _name_of_data(args: argparse.Namespace, prepared: Run) -> str:
+    if args.data is None:
+        return str(args.generator)
+    name = os.path.basename(os.path.abspath(args.data))
+    return (name if os.path.isdir(args.data) else os.path.splitext(name)[0]) or args.generator
+
+
+def _built_model(args: argparse.Namespace, prepared: Run) -> Any:
+    """The graph of the run's model. Raises ConfigError."""
+    from stoker.trainer import model
+    function, name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
+    import_tensorflow().set_random_seed(args.seed)
+    return model.build(prepared.job.arrays, function, name, args.feed == "staged")
+
+
+def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str]) -> Tuple[Any, str]:
+    """The user's model function called ``name``, or without one the built-in model, and its name in sentences. Raises
+    ConfigError if the built-in model does not fit ``arrays`` and ``classes``."""
+    from stoker.trainer import classifier, model
+    if name is not None:
+        return model.load(name), name
+    if not classifier.serves(arrays, len(classes)):
+        described: List[str] = ["%s %s %s" % (spec.name, spec.dtype, spec.shape) for spec in arrays]
+        raise ConfigError("the built-in model trains on images uint8 (height, width, 3) and labels int32 (1,) of two "
+                          "classes or more, and here are %s of %d classes: add --model module:function, your "
+                          "model(arrays, training), which returns {\"loss\": ...}; see --help" % (
+                              ", ".join(described), len(classes)))
+    return classifier.classifier(len(classes)), "built-in"
 
 
 def _on_sigterm(stream: BatchStream) -> None:

@@ -13,14 +13,12 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 from tensorflow.python.ops.data_flow_ops import StagingArea
 
 from stoker.pipeline.batch import Batch
-from stoker.trainer.feed import feed_dict
 
 
 class Stage(NamedTuple):
     """Puts a batch on the device for the next step."""
-    inputs: Any        # placeholders
-    labels: Any
-    put: Any           # op
+    arrays: Dict[str, Any]     # placeholders by the array's name
+    put: Any                   # op
 
 
 class StepInput(NamedTuple):
@@ -30,18 +28,24 @@ class StepInput(NamedTuple):
     put: Any = None
 
 
-def stage(inputs: Any, labels: Any) -> Tuple[Stage, Any, Any]:
-    """The stage after these placeholders, and the two tensors that take a batch out of it. A run that feeds the tensors
+def stage(arrays: Dict[str, Any]) -> Tuple[Stage, Dict[str, Any]]:
+    """The stage after these placeholders, and the tensors that take a batch out of it. A run that feeds the tensors
     leaves the stage unchanged."""
-    area = StagingArea([inputs.dtype, labels.dtype], [inputs.shape, labels.shape])
-    put, (staged_inputs, staged_labels) = area.put([inputs, labels]), area.get()
-    return Stage(inputs, labels, put), staged_inputs, staged_labels
+    tensors = list(arrays.values())
+    area = StagingArea([tensor.dtype for tensor in tensors], [tensor.shape for tensor in tensors])
+    put = area.put(tensors)
+    return Stage(arrays, put), dict(zip(arrays, area.get()))
+
+
+def feed_of(batch: Batch, tensors: Dict[str, Any]) -> Dict[Any, Any]:
+    """``batch`` as the values of ``tensors``, by its arrays' names. TensorFlow 1.9 feeds them without a copy."""
+    return {tensor: batch[name] for name, tensor in tensors.items()}
 
 
 def feed_direct(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
     """Feeds each batch to the step that computes it."""
     for batch in batches:
-        yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
+        yield StepInput(batch, feed_of(batch, model.arrays))
 
 
 def feed_staged(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
@@ -49,12 +53,12 @@ def feed_staged(model: Any, batches: Iterable[Batch]) -> Iterator[StepInput]:
     staged: Optional[Batch] = None      # on the device, and not yet trained on
     for batch in batches:
         if batch.training and len(batch):
-            yield StepInput(staged, feed_dict(batch, model.stage.inputs, model.stage.labels), model.stage.put)
+            yield StepInput(staged, feed_of(batch, model.stage.arrays), model.stage.put)
             staged = batch
         else:
             if staged is not None:
                 yield StepInput(staged, {})
                 staged = None
-            yield StepInput(batch, feed_dict(batch, model.inputs, model.labels))
+            yield StepInput(batch, feed_of(batch, model.arrays))
     if staged is not None:
         yield StepInput(staged, {})

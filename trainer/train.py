@@ -1,62 +1,52 @@
 """The training loop: takes batches; does steps, evaluations, checkpoints and summaries."""
 
-import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from collections import OrderedDict
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.model import Model
+from stoker.trainer.progress import open_bar
 from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 
 SUMMARY_STEPS = 10
-LINE_INTERVAL_S = 5.0     # between two lines of progress, if standard error is no terminal
 
 
 class Result(NamedTuple):
     """The result of a run, in this process."""
     steps: int
-    images: int                  # in training and evaluation together
-    images_per_s: float
+    samples: int                 # in training and evaluation together
+    samples_per_s: float
     waiting_share: float         # of the time, 0..1: the loop waited for data
-    accuracy: Optional[float]    # of the last evaluation; None if there was none
+    evaluation: Dict[str, float]    # the last one's metrics and loss, by name; {} if there was none
     stopped: bool                # it was asked to stop before the end
 
 
-class _Lines:
-    """Writes each state of the progress bar as a line, because log files and ``docker-compose up`` show only those."""
-
-    def write(self, text: str) -> None:
-        line = text.strip()
-        if line:
-            sys.stderr.write(line + "\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
 class Loop:
-    """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint."""
+    """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint. ``unit``:
+    what its progress counts, such as images."""
 
     def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
-                 checkpoint_secs: float) -> None:
-        self._stream, self._model = stream, model
+                 checkpoint_secs: float, unit: str = "images") -> None:
+        self._stream, self._model, self._unit = stream, model, unit
         self._start_step, self._checkpoint_dir, self._checkpoint_secs = start_step, checkpoint_dir, checkpoint_secs
         self._bar: Any = None
-        self._evaluated: List[Tuple[int, int, float]] = []      # samples, correct ones and loss of each batch
-        self._accuracy: Optional[float] = None
-        self._steps = self._images = 0
-        self._epoch_images = 0             # trained on in the current epoch, by this process
+        self._evaluated: List[Tuple[int, Dict[str, float]]] = []     # samples, and means of each batch
+        self._evaluations = 0              # batches of the current evaluation, with those without samples
+        self._evaluation: Dict[str, float] = {}
+        self._steps = self._samples = 0
+        self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
-        self._marked = (0.0, 0.0, 0)       # time, waiting time and images at the last summary
-        self._loss = 0.0                   # smoothed, for the bar
+        self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary
+        self._smoothed: Dict[str, float] = {}    # loss and metrics, for the bar
 
     def run(self) -> Result:
-        """Trains to the end of the stream. Raises DatasetError if no sample of an epoch could be decoded."""
+        """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
+        if the model does not count its steps."""
         saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
         start, waited_before = time.monotonic(), self._stream.waited_s
         self._marked = (start, waited_before, 0)
@@ -77,9 +67,12 @@ class Loop:
                     elif batch.training:
                         self._train(session, batch, step_input, writer)
                         if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
+                            self._check_step(session, batch)
                             session.run_step_fn(lambda step_context: saver.save(
                                 step_context.session, self._checkpoint_dir + "/model.ckpt", self._model.global_step))
                             self._end_of_epoch(batch)
+                        elif self._steps == 1:
+                            self._check_step(session, batch)
                     else:
                         self._evaluate(session, batch, step_input, writer)
         finally:
@@ -87,8 +80,8 @@ class Loop:
                 self._bar.close()
             writer.close()
         seconds = max(1e-9, time.monotonic() - start)
-        return Result(self._steps, self._images, self._images / seconds,
-                      (self._stream.waited_s - waited_before) / seconds, self._accuracy, self._stream.interrupted)
+        return Result(self._steps, self._samples, self._samples / seconds,
+                      (self._stream.waited_s - waited_before) / seconds, self._evaluation, self._stream.interrupted)
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:
@@ -97,64 +90,94 @@ class Loop:
         if not len(batch):          # all its samples were skipped, but the step counts
             session.run(model.pass_over)
         else:
-            wanted = {"train": model.train, "loss": model.loss, "correct": model.correct}
-            first_of_epoch = self._epoch_images == 0
-            if first_of_epoch and model.pictures is not None:
-                wanted["pictures"] = model.pictures
+            wanted = {"train": model.train, "loss": model.loss, "metrics": model.metrics}
+            first_of_epoch = self._epoch_samples == 0
+            if first_of_epoch and model.summaries is not None:
+                wanted["summaries"] = model.summaries
             if step_input.put is not None:
                 wanted["put"] = step_input.put
-            got = session.run(wanted, step_input.feed)
-            self._loss = got["loss"] if first_of_epoch else 0.9 * self._loss + 0.1 * float(got["loss"])
-            if "pictures" in got:
-                writer.add_summary(got["pictures"], batch.step)
+            got = session.run(wanted, {model.training: True, **step_input.feed})
+            means = _means(got["loss"], got["metrics"])
+            self._smoothed = means if first_of_epoch else {
+                name: 0.9 * self._smoothed[name] + 0.1 * value for name, value in means.items()}
+            if "summaries" in got:
+                writer.add_summary(got["summaries"], batch.step)
             if (batch.step + 1) % SUMMARY_STEPS == 0:
-                self._summarise(writer, batch, float(got["loss"]), int(got["correct"]) / len(batch))
+                self._summarise(writer, batch, means)
         self._steps += 1
-        self._images += len(batch)
-        self._epoch_images += len(batch)
+        self._samples += len(batch)
+        self._epoch_samples += len(batch)
         begun_s, waited_s = self._epoch_begun
         waiting_share = (self._stream.waited_s - waited_s) / max(1e-9, time.monotonic() - begun_s)
-        self._bar.set_postfix(loss="%.3f" % self._loss, waiting="%.0f%%" % (100 * waiting_share), refresh=False)
+        shown = [(name, text_of(value, 3)) for name, value in self._smoothed.items()]
+        self._bar.set_postfix(OrderedDict(shown + [("waiting", "%.0f%%" % (100 * waiting_share))]), refresh=False)
         self._bar.update(len(batch.indices))
 
     def _evaluate(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if len(batch):
-            correct, loss = _run_without_hooks(session, [self._model.correct, self._model.loss], step_input.feed)
-            self._evaluated.append((len(batch), int(correct), float(loss) * len(batch)))
-            self._images += len(batch)
-        if batch.indices[-1] + 1 < self._stream.plan.validation_size:
+            loss, metrics = _run_without_hooks(session, [self._model.loss, self._model.metrics], step_input.feed)
+            self._evaluated.append((len(batch), _means(loss, metrics)))
+            self._samples += len(batch)
+        self._evaluations += 1
+        if self._evaluations < self._stream.plan.evaluations_per_epoch:
             return
-        if self._evaluated:
-            count, correct, loss = (sum(column) for column in zip(*self._evaluated))
-            self._evaluated, self._accuracy, loss = [], correct / count, loss / count
-            _add_scalars(writer, batch.step, {"validation/accuracy": self._accuracy, "validation/loss": loss})
-            print("epoch %d: validation accuracy %.4f, loss %.4f (%d samples)" % (
-                batch.epoch + 1, self._accuracy, loss, count), flush=True)
+        evaluated, self._evaluated, self._evaluations = self._evaluated, [], 0
+        if evaluated:
+            count = sum(samples for samples, _ in evaluated)
+            self._evaluation = {name: sum(samples * means[name] for samples, means in evaluated) / count
+                                for name in evaluated[0][1]}
+            _add_scalars(writer, batch.step, {"validation/" + name: value for name, value in self._evaluation.items()})
+            print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count),
+                  flush=True)
 
-    def _summarise(self, writer: Any, batch: Batch, loss: float, accuracy: float) -> None:
-        now, waited, images = time.monotonic(), self._stream.waited_s, self._images
+    def _summarise(self, writer: Any, batch: Batch, means: Dict[str, float]) -> None:
+        now, waited, samples = time.monotonic(), self._stream.waited_s, self._samples
         seconds = max(1e-9, now - self._marked[0])
-        _add_scalars(writer, batch.step, {"train/loss": loss, "train/accuracy": accuracy,
-                                          "feed/images_per_s": (images - self._marked[2]) / seconds,
+        _add_scalars(writer, batch.step, {**{"train/" + name: value for name, value in means.items()},
+                                          "feed/%s_per_s" % self._unit: (samples - self._marked[2]) / seconds,
                                           "feed/waiting_share": (waited - self._marked[1]) / seconds})
-        self._marked = (now, waited, images)
+        self._marked = (now, waited, samples)
+
+    def _check_step(self, session: Any, batch: Batch) -> None:
+        """Raises ConfigError unless each step so far has incremented global_step by one."""
+        step = int(_run_without_hooks(session, self._model.global_step, {}))
+        if step != batch.step + 1:
+            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step must '
+                              "increment it exactly once, so give global_step to one minimize(...), or to none"
+                              % (batch.step + 1, self._model.name, step))
 
     def _end_of_epoch(self, batch: Batch) -> None:
         whole = batch.epoch * self._stream.plan.steps_per_epoch >= self._start_step      # done by this process
-        if whole and self._epoch_images == 0:
-            raise DatasetError("not one sample of epoch %d could be decoded: %s/bad-samples.tsv names the files"
+        if whole and self._epoch_samples == 0:
+            raise DatasetError("not one sample of epoch %d could be used; %s/bad-samples.tsv names the bad files"
                                % (batch.epoch + 1, self._checkpoint_dir))
         self._bar.close()
         self._bar = None
 
     def _open_bar(self, batch: Batch) -> None:
         plan = self._stream.plan
-        done = batch.step % plan.steps_per_epoch * plan.batch_size
-        self._bar = tqdm(total=plan.train_size, initial=done, unit=" images",
-                         desc="epoch %d/%d" % (batch.epoch + 1, plan.epochs), dynamic_ncols=True,
-                         **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_INTERVAL_S}))
+        in_epoch = batch.step % plan.steps_per_epoch
+        last = batch.step - in_epoch + plan.steps_per_epoch - 1
+        total = (plan.steps_per_epoch - 1) * plan.batch_size + len(plan.training_indices(last))
+        self._bar = open_bar(total, self._unit, "epoch %d/%d" % (batch.epoch + 1, plan.epochs),
+                             in_epoch * plan.batch_size)
         self._epoch_begun = time.monotonic(), self._stream.waited_s
-        self._epoch_images = 0
+        self._epoch_samples = 0
+
+
+def listed(means: Dict[str, float]) -> str:
+    """The values by name in a sentence, the loss last: "accuracy 0.9375, loss 0.2014"."""
+    names = sorted(means, key=lambda name: name == "loss")
+    return ", ".join("%s %s" % (name, text_of(means[name], 4)) for name in names)
+
+
+def text_of(value: float, digits: int) -> str:
+    """``value`` with so many digits after the point, unless it is too small or too large for that."""
+    return ("%.*f" if value == 0 or 10.0 ** -digits <= abs(value) < 1e6 else "%.*g") % (digits, value)
+
+
+def _means(loss: Any, metrics: Dict[str, Any]) -> Dict[str, float]:
+    return {"loss": float(loss), **{name: float(value) for name, value in metrics.items()}}
 
 
 def _run_without_hooks(session: Any, fetches: Any, feed: Dict[Any, Any]) -> Any:

@@ -1,0 +1,221 @@
+"""The options of ``stoker-train`` and ``stoker-predict``, with their help."""
+
+import argparse
+from typing import Any, Callable, List, Tuple, Union
+
+import configargparse
+
+from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
+
+VALIDATION_SPLIT = 0.2
+BALANCED = "balanced"
+ORDERS = ("shuffled", "sequential", BALANCED)
+
+TRAIN = """Trains a TensorFlow 1.9 model on batches that worker processes produce. Every sample is used exactly once
+per epoch, in an order that depends only on the data and the options below."""
+EXAMPLES = """examples:
+  stoker-train photos/ --image-size 48x64 --generator augmented --epochs 3
+      a folder of images with one sub-folder per class, and the built-in model
+  stoker-train log.csv --sample driving:drive --model driving_model:model
+      your own rows, arrays and model. driving.py, imported by workers, has a function for one sample:
+          @stoker.sample({"image": ("uint8", (66, 200, 3)), "steering": "float32"})
+          def drive(sample, random):
+              return {"image": sample.image(sample.row["center"], size=(66, 200)),
+                      "steering": float(sample.row["steering"])}
+      driving_model.py, imported by the trainer only, has the model. training is a tensor:
+          def model(arrays, training):
+              angle = tf.layers.dense(tf.layers.flatten(tf.to_float(arrays["image"]) / 255), 1)[:, 0]
+              error = tf.abs(angle - arrays["steering"])
+              return {"loss": tf.reduce_mean(error ** 2), "metrics": {"error": tf.reduce_mean(error)},
+                      "predictions": angle}
+  stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)
+Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,
+SIGTERM after a checkpoint. stoker-predict uses what it has trained."""
+PREDICT = """Predicts with a model that stoker-train has trained: writes a CSV file with a line for each sample, in the
+order of the data: path, class, a score for each class, and the error of a file that cannot be read."""
+PREDICT_EXAMPLES = """examples:
+  stoker-predict runs/photos unlabelled/ -o predictions.csv
+  stoker-predict runs/photos one.jpg two.jpg
+  stoker-predict runs/log new_log.csv --root recordings/ -o angles.csv
+A model of your own (stoker-train --model) must return "predictions"; without classes, the columns are named prediction.
+The CSV file replaces an older one when it is complete; Ctrl-C leaves no part of it behind."""
+
+
+def image_size(text: str) -> Tuple[int, int]:
+    """'64' or '48x64' (height x width) -> (height, width)."""
+    height, x, width = text.lower().partition("x")
+    try:
+        return int(height), int(width if x else height)
+    except ValueError:
+        raise argparse.ArgumentTypeError("needs pixels like 64, or height x width like 48x64, not %r" % text) from None
+
+
+def number_of_workers(text: str) -> Union[int, str]:
+    """'auto' or a number."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("needs a number, or %s, not %r" % (AUTO, text)) from None
+
+
+def order(text: str) -> str:
+    """One of ORDERS, or 'balanced:COLUMN'."""
+    if text in ORDERS or text.startswith(BALANCED + ":") and text != BALANCED + ":":
+        return text
+    raise argparse.ArgumentTypeError("must be one of %s, or balanced:COLUMN, not %r" % (", ".join(ORDERS), text))
+
+
+def share_or_data(text: str) -> Union[float, str]:
+    """'0.2' -> 0.2; anything else is the path of a folder or file."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def names(text: str) -> List[str]:
+    """'cat,dog' -> ['cat', 'dog']."""
+    return [name.strip() for name in text.split(",")]
+
+
+def train_parser() -> configargparse.ArgumentParser:
+    """The parser of ``stoker-train``."""
+    parser = _parser("stoker-train", TRAIN, EXAMPLES)
+    add = parser.add_argument_group("data").add_argument
+    add("data", nargs="?", metavar="DATA",
+        help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
+             ".jsonl (an object per line), or .txt (the path of a file per line)")
+    add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    add("--classes", type=names, metavar="A,B,C",
+        help="the class folders to use, in the order of their numbers (default: all, by name)")
+    add("--label-word", metavar="WORD",
+        help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
+    add("--no-labels", action="store_true", help="DATA is a folder without classes; for --sample and --model")
+    add("--validation-split", type=float, metavar="SHARE",
+        help="share of each class that is held out for the evaluation after each epoch (default: %g)"
+             % VALIDATION_SPLIT)
+    add("--validation", type=share_or_data, metavar="SHARE|DATA",
+        help="instead of --validation-split: a share, or a folder or file with samples of its own for the evaluation")
+    add("--order", type=order, default=ORDERS[0], metavar="|".join(ORDERS),
+        help="of the samples in an epoch. balanced: every class equally often; balanced:COLUMN takes the class from a "
+             "column of the rows")
+    add("--drop-last", action="store_true", help="leave out batches with fewer samples than --batch-size")
+    add = parser.add_argument_group("samples").add_argument
+    add("--generator", default=JobOptions.generator, metavar="NAME",
+        help="what makes the batches: one of %s, or your own generator over leases as module:function"
+             % ", ".join(GENERATORS))
+    add("--sample", metavar="MODULE:FUNCTION",
+        help="instead of --generator: your function that makes a sample, or a whole batch, and declares its arrays with "
+             "@stoker.sample or @stoker.batch. Its module is searched among the installed packages, then in the "
+             "current folder, by the trainer and by each worker: it must not import TensorFlow")
+    add("--augment", metavar="MODULE:FUNCTION",
+        help="your function f(picture, random), which returns a picture; for the generator image, in training only")
+    add("--partners", type=int, default=0, metavar="N",
+        help="number of other samples that each sample gets for its function, as sample.partners")
+    _add_pictures(add)
+    add("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
+        help="a file that is no picture: skip makes its batch smaller; replace trains on another sample of the epoch "
+             "instead; raise ends the run")
+    add("--samples", type=int, default=10000, metavar="N", help="number of records that the generator numerical makes")
+    add = parser.add_argument_group("training").add_argument
+    add("--model", metavar="MODULE:FUNCTION",
+        help="your model instead of the built-in one: model(arrays, training) gets the arrays of a batch as tensors by "
+             "name, and returns a dict: loss (a scalar); optional: metrics (scalars by name), train (an op; default: "
+             "Adam), predictions (a tensor, for stoker-predict)")
+    add("--batch-size", type=int, default=JobOptions.batch_size, metavar="N", help="samples per step")
+    add("--epochs", type=int, default=5, metavar="N", help="total number, including those before a checkpoint")
+    add("--feed", choices=("direct", "staged"), default="direct",
+        help="staged copies the next batch to the GPU while a step is computed, and needs memory for one more batch "
+             "there; results are the same bit for bit")
+    add("--seed", type=int, default=JobOptions.seed, metavar="N", help="for shuffling, augmentation, initial weights")
+    _add_workers(parser.add_argument_group("workers").add_argument, "training waits at most 1%% of its time", "DATA")
+    add = parser.add_argument_group("output").add_argument
+    add("--checkpoint-dir", metavar="DIR",
+        help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
+    add("--checkpoint-secs", type=float, default=30.0, metavar="S",
+        help="seconds between checkpoints; each epoch ends with one as well")
+    add("--audit", metavar="FILE",
+        help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
+             "and used (the samples in the batch, if not all of indices)")
+    _add_health(add)
+    return parser
+
+
+def predict_parser() -> configargparse.ArgumentParser:
+    """The parser of ``stoker-predict``."""
+    parser = _parser("stoker-predict", PREDICT, PREDICT_EXAMPLES, "STOKER_PREDICT_")
+    add = parser.add_argument_group("data").add_argument
+    add("run", metavar="RUN", help="checkpoint folder of a run of stoker-train")
+    add("data", nargs="+", metavar="DATA",
+        help="folder of images, of any depth and without classes; or a file of rows (.csv, .jsonl) or a list of files "
+             "(.txt), as for stoker-train; or the image files themselves")
+    add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    add("-o", "--output", default="-", metavar="FILE", help="CSV file to write; -: standard output")
+    add("--strict", action="store_true", help="exit with code 1 if a sample could not be predicted")
+    add("--batch-size", type=int, metavar="N", help="samples that are predicted at once (default: as in training)")
+    _add_workers(parser.add_argument_group("workers").add_argument, "prediction waits at most 1%% of its time", "DATA")
+    _add_health(parser.add_argument_group("output").add_argument)
+    return parser
+
+
+def _add_pictures(add: Callable[..., Any]) -> None:
+    add("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
+        help="pixels to which images are resized (default: %d)" % JobOptions.image_size[0])
+    add("--decode", choices=DECODERS, default=JobOptions.decode,
+        help="exact: bit for bit Image.open(f).resize(size).convert('RGB'). The others decode JPEGs at reduced scale: "
+             "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
+             "without antialiasing")
+    add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+
+
+def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
+    add("--workers", type=number_of_workers, default=AUTO, metavar="N",
+        help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
+             "%s. 0: only workers that you start elsewhere. The closing line tells how many are needed" % purpose)
+    add("--worker-python", metavar="FILE",
+        help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
+    add("--follow-links", action="store_true",
+        help="also use files outside of %s that links in it lead to; workers elsewhere need their own --follow-links"
+             % data)
+    add("--cache", metavar="DIR",
+        help="folder on a local disk in which local workers keep decoded images for later epochs and runs. For the "
+             "generators image and augmented, sample.image, and your own that call them; needs the package lmdb where "
+             "they run")
+    add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N", help="its size limit, in 2**30 bytes")
+    add("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
+        help="address to which workers connect; port * is a free one. If other hosts can reach it, use --keys")
+    add("--keys", metavar="DIR",
+        help="folder that stoker-keys made: only workers with one of its keys can connect, and traffic is encrypted")
+    add("--insecure", action="store_true",
+        help="permit an address that other hosts can reach, without keys: each of them can be a worker and see the "
+             "pictures. Only for a network that you trust")
+    add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
+        help="most steps that are leased or buffered at once; at least two per worker process")
+    add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
+        help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
+        help="seconds without a sign of life after which a worker loses its steps to others")
+    add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",
+        help="seconds without any worker after which the run ends")
+    add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
+        help="seconds of waiting for the next batch after which the run ends")
+
+
+def _add_health(add: Callable[..., Any]) -> None:
+    add("--health-file", metavar="FILE",
+        help="file to touch once a second while the stream lives: python -m stoker.pipeline.monitoring.health FILE "
+             "fails if it is old, for the health check of a container")
+
+
+def _parser(program: str, description: str, examples: str, prefix: str = "STOKER_") -> configargparse.ArgumentParser:
+    return configargparse.ArgumentParser(prog=program, auto_env_var_prefix=prefix, formatter_class=_Formatter,
+                                         description=description, epilog=examples)
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        hidden = "default:" in text or action.default in (None, argparse.SUPPRESS, False) or not action.option_strings
+        return text if hidden else text + " (default: %(default)s)"

@@ -1,0 +1,26 @@
+"""The progress bar on standard error; in log files, a line now and then."""
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+LINE_INTERVAL_S = 5.0     # between two lines of progress, if standard error is no terminal
+
+
+class _Lines:
+    """Writes each state of the progress bar as a line, because log files and ``docker-compose up`` show only those."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def open_bar(total: int, unit: str, description: str, done: int = 0) -> Any:
+    """A bar for ``total`` pieces called ``unit``, such as images, of which ``done`` are done."""
+    return tqdm(total=total, initial=done, unit=" " + unit, desc=description, dynamic_ncols=True,
+                **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_INTERVAL_S}))
