@@ -5,10 +5,11 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
+from stoker.pipeline.arrays import framed
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.sides import Names, Side, check_names
+from stoker.trainer.sides import Names, Side, check_names, not_empty
 
 
 def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Optional[Names] = None) -> Dict[str, Any]:
@@ -34,8 +35,7 @@ def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Opt
     samples were skipped, and RuntimeError for a batch that is not due, or if two threads ask at the same time.
     """
     for argument, names in (("x", x), ("y", y), ("weights", weights)):
-        if names is not None:
-            check_names(stream, argument, names)
+        check_names(framed(stream.arrays), argument, names or ())
     plan = stream.plan
     batches = _Generator(Side(stream, True), x, y, weights)
     if not plan.training:
@@ -60,12 +60,7 @@ class _Generator(Iterator[Tuple[Any, ...]]):
         self._side, self._x, self._y, self._weights = side, x, y, weights
 
     def __next__(self) -> Tuple[Any, ...]:
-        batch = next(self._side)
-        if not len(batch):      # Keras would make every weight NaN
-            raise DatasetError("%s %d of epoch %d is empty, because all its samples were skipped, and Keras cannot train "
-                               "on nothing: use drop_last=True with on_bad_image=\"replace\", which fill every batch" % (
-                                   "step" if batch.training else "an evaluation batch before step",
-                                   batch.step, batch.epoch + 1))
+        batch = not_empty(next(self._side), "Keras")
         targets = np.zeros((len(batch), 1), np.float32) if self._y is None else _arrays(batch, self._y)
         inputs = _arrays(batch, self._x)
         return (inputs, targets) if self._weights is None else (inputs, targets, _arrays(batch, self._weights))

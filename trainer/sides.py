@@ -3,11 +3,11 @@ iterator of its own. Imports no TensorFlow."""
 
 from __future__ import generator_stop
 
-from typing import Iterable, Iterator, Mapping, Sequence, Tuple, Union
+from typing import Iterator, Mapping, Sequence, Tuple, Union
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.stream import BatchStream
 
 #: The names of arrays of a batch: one, several, or {the other program's name: the array's name}.
@@ -65,18 +65,26 @@ class Side(Iterator[Batch]):
                 "%d steps (in Keras: workers=0)" % (step, plan.steps_per_epoch))
 
 
-def check_names(stream: BatchStream, argument: str, names: Names) -> None:
-    """Raises ConfigError if ``names``, given as ``argument``, are not names of arrays in the batches of ``stream``."""
-    known = [spec.name for spec in framed(stream.arrays)]
+def not_empty(batch: Batch, consumer: str) -> Batch:
+    """``batch``. Raises DatasetError if it has no sample, because the mean of no losses would make the weights NaN."""
+    if len(batch):
+        return batch
+    where = "step %d" if batch.training else "an evaluation batch before step %d"
+    raise DatasetError("%s in epoch %d is empty, because all its samples were skipped, and %s cannot compute a loss of "
+                       "nothing: use drop_last=True with on_bad_image=\"replace\", so that every batch is full" % (
+                           where % batch.step, batch.epoch + 1, consumer))
+
+
+def check_names(specs: Sequence[ArraySpec], argument: str, names: Names) -> None:
+    """Raises ConfigError if ``names``, given as ``argument``, are not names of ``specs``."""
+    known = [spec.name for spec in specs]
     for name in flat(names):
         if name not in known:
-            raise ConfigError("%s: there is no array %r: the batches of this stream have %s" % (
-                argument, name, ", ".join(known)))
+            raise ConfigError("%s: there is no array %r: the batches have %s" % (argument, name, ", ".join(known)))
 
 
 def flat(names: Names) -> Tuple[str, ...]:
     """The names of the arrays alone, in order."""
     if isinstance(names, str):
         return (names,)
-    each: Iterable[str] = names.values() if isinstance(names, Mapping) else names
-    return tuple(each)
+    return tuple(names.values() if isinstance(names, Mapping) else names)

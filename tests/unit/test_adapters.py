@@ -224,5 +224,5 @@ def test_an_empty_batch_is_an_error_with_a_remedy():
         return tuple(array[:0] if planned.step == 1 else array for array in arrays_of(planned))
     generator = keras(opened(make=make), "image")["generator"]
     next(generator)
-    with pytest.raises(DatasetError, match="step 1 of epoch 1 is empty.* drop_last=True"):
+    with pytest.raises(DatasetError, match="step 1 in epoch 1 is empty.* Keras .* drop_last=True"):
         next(generator)
