@@ -6,18 +6,26 @@ epochs, like TensorFlow's ``global_step``; evaluation batches have no step numbe
 
 Random numbers come from a hash of the whole key (seed, epoch, index ...). A sum of seed and index would be equal in
 different runs: seed 1 at index 0 is seed 0 at index 1.
+
+A plan has no lock, though two threads ask it: the coordinator's, and the consumer's for the audit and for errors. What
+it keeps of the last epoch is replaced as a whole by one assignment, and each call reads it once. So two threads may at
+most compute the same epoch twice. A user's order function has its lock in ``orders.py``.
 """
 
 import hashlib
 import operator
 import random
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import JobOptions, check_whole
+
+if TYPE_CHECKING:
+    from typing import Protocol            # Python 3.6 does not have it
+else:
+    Protocol = object
 
 Key = Union[int, str]
 
@@ -25,7 +33,7 @@ Key = Union[int, str]
 PLAN_VERSION = 1
 
 
-def _digest(key: Tuple[Key, ...], size: int) -> bytes:
+def hashed_bytes(key: Tuple[Key, ...], size: int) -> bytes:
     # repr keeps the parts apart: ("a", 1) and ("a1",) differ. numpy's integers have another repr than int
     text = repr(tuple(part if isinstance(part, str) else int(part) for part in key))
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=size).digest()
@@ -33,14 +41,19 @@ def _digest(key: Tuple[Key, ...], size: int) -> bytes:
 
 def random_state(*key: Key) -> "np.random.RandomState":
     """A random generator seeded by ``key``. All versions of numpy give the same RandomState numbers (NEP 19)."""
-    return np.random.RandomState(np.frombuffer(_digest(key, 32), dtype="<u4").astype(np.uint32))
+    return np.random.RandomState(np.frombuffer(hashed_bytes(key, 32), dtype="<u4").astype(np.uint32))
+
+
+def python_random(*key: Key) -> random.Random:
+    """Python's random generator, seeded by ``key``; ten times faster to make than numpy's."""
+    return random.Random(int.from_bytes(hashed_bytes(key, 8), "little"))
 
 
 def sample_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
     """64 bits that seed the random numbers of one sample in one epoch, in which the index occurred ``repeat`` times
     before."""
     key = ("sample", seed, epoch, index) + ((repeat,) if repeat else ())
-    return int.from_bytes(_digest(key, 8), "little")
+    return int.from_bytes(hashed_bytes(key, 8), "little")
 
 
 def sample_random(seed: int, epoch: int, index: int, repeat: int = 0) -> random.Random:
@@ -49,8 +62,39 @@ def sample_random(seed: int, epoch: int, index: int, repeat: int = 0) -> random.
     return random.Random(sample_seed(seed, epoch, index, repeat))
 
 
-@dataclass(frozen=True)
-class PlannedBatch:
+def repeats_of(order: "np.ndarray") -> "np.ndarray":
+    """Of each place of ``order``, how often its number occurs at earlier places. Both are int64 [n]."""
+    by_number = np.argsort(order, kind="mergesort")     # stable: the places of each number stay in order
+    places, ordered = np.arange(len(order)), order[by_number]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    repeats = np.empty(len(order), np.int64)
+    repeats[by_number] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return repeats
+
+
+class Order(Protocol):
+    """The indices of every epoch, if they are not those of the plan's own shuffle. ``orders.py`` has them."""
+
+    @property
+    def length(self) -> int:
+        """The number of indices in an epoch, at least 1."""
+
+    def indices(self, epoch: int) -> "np.ndarray":
+        """int64 [length]; the same for the same epoch, on every host. They may repeat. Raises StokerError."""
+
+    def describe(self) -> str:
+        """A short text for the checkpoint, which differs for another order."""
+
+
+class Partners(Protocol):
+    """Other samples for each sample. ``partners.py`` has them."""
+
+    def draw(self, seed: int, epoch: int, index: int, repeat: int = 0) -> Tuple[int, ...]:
+        """The indices of the partners of the sample ``index``. Raises StokerError."""
+
+
+class PlannedBatch(NamedTuple):
     """The samples of one position of the stream."""
     position: int
     step: int                 # training: its number; evaluation: the number of the next training step
@@ -58,24 +102,52 @@ class PlannedBatch:
     training: bool
     indices: Tuple[int, ...]  # into the training or the validation dataset
     replacements: Tuple[int, ...]   # used in place of bad samples, in this order; () in an evaluation
+    repeats: Tuple[int, ...] = ()   # of each index, its earlier occurrences in this epoch; (): all are 0
+    replacement_repeats: Tuple[int, ...] = ()    # the same of each replacement
+
+
+class _Epoch(NamedTuple):
+    number: int
+    order: "np.ndarray"                   # int64 [length]
+    repeats: "Optional[np.ndarray]"       # int64 [length]; None: all are 0
+    distinct: int                         # different indices
 
 
 class Plan:
-    """Every batch of a run, by position. In each epoch, ``train_size`` samples are shuffled anew and cut into batches,
-    the last of which may be short. After each epoch, ``validation_size`` samples follow, not shuffled."""
+    """Every batch of a run, by position. In each epoch, ``train_size`` samples are shuffled anew, or come as ``order``
+    says, and are cut into batches, the last of which may be short. After each epoch, ``validation_size`` samples
+    follow, not shuffled. ``drop_last``: short batches are left out, those of evaluations too. ``training`` False: the
+    run is one pass over the samples in their order (or by ``order``), none of which is for training; its steps are
+    numbered from 0 all the same. ``partners``: those of the training and of the validation samples. Raises ConfigError.
+    """
 
-    def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0) -> None:
+    def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0, *,
+                 order: Optional[Order] = None, drop_last: bool = False, training: bool = True,
+                 partners: Tuple[Optional[Partners], Optional[Partners]] = (None, None)) -> None:
         self.train_size = check_whole("train_size", train_size, 1, 1 << 40)
         self.batch_size = check_whole("batch_size", batch_size, 1, 1 << 20)
         self.epochs = check_whole("epochs", epochs, 1, 1 << 30)
         self.validation_size = check_whole("validation_size", validation_size, 0, 1 << 40)
         self.seed = seed
-        self.steps_per_epoch = -(-self.train_size // self.batch_size)
-        self.evaluations_per_epoch = -(-self.validation_size // self.batch_size)
+        self.training = training
+        if not training and (self.epochs != 1 or self.validation_size):
+            raise ConfigError("training=False is one pass over one dataset: it has no %s" % (
+                "validation part" if self.validation_size else "%d epochs" % self.epochs))
+        self.has_partners = partners != (None, None)
+        self._order, self._drop_last, self._partners = order, drop_last, partners
+        self._length = self.train_size if order is None else order.length       # of an epoch, in samples
+        self.steps_per_epoch = self._batches(self._length, "an epoch")
+        self.evaluations_per_epoch = self._batches(self.validation_size, "the validation part")
         self._per_epoch = self.steps_per_epoch + self.evaluations_per_epoch
         self.steps = self.epochs * self.steps_per_epoch       # training steps of the whole run
         self.positions = self.epochs * self._per_epoch        # length of the stream, with the evaluation batches
-        self._shuffled = (-1, np.empty(0, np.int64))          # (epoch, its order): a cache of the last one
+        self._last_epoch = _Epoch(-1, np.empty(0, np.int64), None, 0)     # a cache
+
+    def _batches(self, samples: int, name: str) -> int:
+        if self._drop_last and 0 < samples < self.batch_size:
+            raise ConfigError("drop_last leaves no batch: %s has %d samples, batch_size is %d; use a smaller batch_size"
+                              % (name, samples, self.batch_size))
+        return samples // self.batch_size if self._drop_last else -(-samples // self.batch_size)
 
     def position_of(self, step: int) -> int:
         """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
@@ -90,7 +162,7 @@ class Plan:
     def training_indices(self, step: int) -> Tuple[int, ...]:
         """The samples of training step ``step``."""
         epoch, offset = divmod(step, self.steps_per_epoch)
-        return self.at(epoch * self._per_epoch + offset).indices
+        return self.at(epoch * self._per_epoch + offset, with_replacements=False).indices
 
     def at(self, position: int, with_replacements: bool = True) -> PlannedBatch:
         """The batch at ``position``; its replacements are () unless ``with_replacements``. The first call for an epoch
@@ -101,30 +173,69 @@ class Plan:
         first_step = epoch * self.steps_per_epoch
         if offset < self.steps_per_epoch:
             start = offset * self.batch_size
-            indices = tuple(self._epoch_order(epoch)[start:start + self.batch_size].tolist())
-            replacements = self._replacements(epoch, start) if with_replacements else ()
-            return PlannedBatch(position, first_step + offset, epoch, True, indices, replacements)
+            samples = self._epoch(epoch)
+            places = slice(start, start + self.batch_size)
+            indices = tuple(samples.order[places].tolist())
+            others = self._replacements(samples, start) if with_replacements and self.training else None
+            replacements = () if others is None else tuple(samples.order[others].tolist())
+            if samples.repeats is None:
+                return PlannedBatch(position, first_step + offset, epoch, self.training, indices, replacements)
+            return PlannedBatch(position, first_step + offset, epoch, self.training, indices, replacements,
+                                _unless_all_0(samples.repeats[places]),
+                                () if others is None else _unless_all_0(samples.repeats[others]))
         start = (offset - self.steps_per_epoch) * self.batch_size
         indices = tuple(range(start, min(start + self.batch_size, self.validation_size)))
         return PlannedBatch(position, first_step + self.steps_per_epoch, epoch, False, indices, ())
 
-    def _replacements(self, epoch: int, start: int) -> Tuple[int, ...]:
-        """As many samples as a batch has, from half an epoch later, wrapping around, without the batch's own."""
-        places = (start + self.train_size // 2 + np.arange(min(self.batch_size, self.train_size))) % self.train_size
-        others = places[(places < start) | (places >= start + self.batch_size)]
-        return tuple(self._epoch_order(epoch)[others].tolist())
+    def partners_of(self, training: bool, epoch: int, index: int, repeat: int = 0) -> Tuple[int, ...]:
+        """The indices of the partners of a sample; in an evaluation they are the same in every epoch."""
+        partners = self._partners[0 if training else 1]
+        return () if partners is None else partners.draw(self.seed, epoch if training else 0, index, repeat)
 
-    def _epoch_order(self, epoch: int) -> "np.ndarray":
-        if self._shuffled[0] != epoch:
-            self._shuffled = epoch, random_state("epoch", self.seed, epoch).permutation(self.train_size)
-        return self._shuffled[1]
+    def _replacements(self, samples: _Epoch, start: int) -> "np.ndarray":
+        """The places of as many samples as a batch has, from half an epoch later, wrapping around, without the batch's
+        own. Fewer if the epoch has no more."""
+        first, count = start + self._length // 2, min(self.batch_size, self._length)
+        if self._order is None:
+            places = (first + np.arange(count)) % self._length
+            return places[(places < start) | (places >= start + self.batch_size)]
+        own = np.unique(samples.order[start:start + self.batch_size])
+        wanted = min(self.batch_size, samples.distinct - len(own))
+        while True:          # an order may repeat indices, so that more places are needed
+            places = (first + np.arange(count)) % self._length
+            numbers, earliest = np.unique(samples.order[places], return_index=True)
+            found = np.sort(earliest[~np.isin(numbers, own)])[:wanted]
+            if len(found) == wanted:
+                return places[found]
+            count = min(4 * count, self._length)
+
+    def _epoch(self, number: int) -> _Epoch:
+        samples = self._last_epoch          # read once: another thread may replace it
+        if samples.number != number:
+            samples = self._last_epoch = self._new_epoch(number)
+        return samples
+
+    def _new_epoch(self, number: int) -> _Epoch:
+        if self._order is not None:
+            order = self._order.indices(number)
+            repeats = repeats_of(order)
+            distinct = len(order) - int(np.count_nonzero(repeats))
+            return _Epoch(number, order, repeats if distinct < len(order) else None, distinct)
+        order = (random_state("epoch", self.seed, number).permutation(self.train_size) if self.training
+                 else np.arange(self.train_size))
+        return _Epoch(number, order, None, self.train_size)
+
+
+def _unless_all_0(repeats: "np.ndarray") -> Tuple[int, ...]:
+    return tuple(repeats.tolist()) if repeats.any() else ()
 
 
 def produced_indices(indices: Sequence[int], replacements: Sequence[int], bad: Iterable[int], count: int
                      ) -> Optional[Tuple[int, ...]]:
     """The samples of a produced batch, in order, if ``bad`` ones were found. None if those are not ``count`` samples.
     Each bad one of ``indices`` is replaced, in its place, by the next of ``replacements`` that is not bad itself, or
-    left out if there is none."""
+    left out if there is none. An index that occurs several times is good or bad at all of its places; ``bad`` has it
+    once."""
     without = set(bad)
     if not without:                  # nearly always
         return tuple(indices) if count == len(indices) else None
@@ -134,14 +245,16 @@ def produced_indices(indices: Sequence[int], replacements: Sequence[int], bad: I
     return used if count == len(used) else None
 
 
-def fingerprint(job: JobOptions, dataset: str, validation_split: float) -> Dict[str, Any]:
+def fingerprint(job: JobOptions, dataset: str, validation_split: float, more: Optional[Mapping[str, Any]] = None
+                ) -> Dict[str, Any]:
     """Everything on which the content of steps depends; it must be equal for a run to resume from a checkpoint.
-    ``dataset``: the dataset's own fingerprint. on_bad_image "skip" and "raise" are the same here, so that a run that
-    ended at a bad file can continue without it."""
+    ``dataset``: the dataset's own fingerprint; ``more``: other parts that are in use, as JSON has them (order, arrays
+    ...), without its empty values. on_bad_image "skip" and "raise" are the same here, so that a run that ended at a bad
+    file can continue without it."""
     saved = {"plan": PLAN_VERSION, "generator": job.generator, "image_size": list(job.image_size),
              "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
              "validation_split": validation_split}
-    newer = {"on_bad_image": job.on_bad_image == "replace" and "replace", "exif_rotate": job.exif_rotate,
-             "follow_links": job.follow_links}
+    newer = dict({"on_bad_image": job.on_bad_image == "replace" and "replace", "exif_rotate": job.exif_rotate,
+                  "follow_links": job.follow_links}, **(more or {}))
     # only those in use, so that checkpoints from before these options existed can be continued
     return dict(saved, **{name: value for name, value in newer.items() if value})

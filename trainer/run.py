@@ -11,7 +11,8 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import BatchFunction, Declared, SampleFunction, is_loading, load_function, name_of
 from stoker.pipeline.options import GENERATORS, JobOptions
-from stoker.pipeline.orders import open_order, open_partners
+from stoker.pipeline.orders import open_order
+from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.opening import open_source, open_splits

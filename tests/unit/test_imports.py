@@ -19,6 +19,8 @@ ROOMS = {
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
+    "pipeline/orders.py": ("pipeline.errors", "pipeline.options", "pipeline.plan", "pipeline.contracts"),
+    "pipeline/partners.py": ("pipeline.errors", "pipeline.options", "pipeline.plan", "pipeline.orders"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
     "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring."),
     "pipeline/stream.py": ("pipeline.",),
@@ -124,7 +126,8 @@ def test_pure_modules_have_no_clock_thread_log_or_socket(path):
         assert not module.startswith("pipeline.transport.") and module != "pipeline.stream", module
 
 
-@pytest.mark.parametrize("path", source_files(*PURE + ("workers/session.py", "workers/images.py") + GENERATORS))
+@pytest.mark.parametrize("path", source_files(
+    *PURE + ("workers/session.py", "workers/images.py", "pipeline/orders.py", "pipeline/partners.py") + GENERATORS))
 def test_nothing_draws_from_a_global_generator(path):
     """``random`` and ``numpy.random`` are used for their classes only, which are seeded where they are made."""
     tree = tree_of(path)
