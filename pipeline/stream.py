@@ -36,7 +36,7 @@ class BatchStream(Iterator[Batch]):
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more. Iterate from one thread only.
+    cannot be produced any more, and RuntimeError if two threads take batches at the same time. Threads may take turns.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -50,6 +50,8 @@ class BatchStream(Iterator[Batch]):
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position = plan.position_of(start_step)
         self._condition = threading.Condition()
+        # Held by the thread that takes a batch. It can be taken again by that thread: a Ctrl-C may have left it held
+        self._taking = threading.RLock()
         self._ready: Dict[int, Batch] = {}           # under the condition
         self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
@@ -95,6 +97,20 @@ class BatchStream(Iterator[Batch]):
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 
     @property
+    def step(self) -> int:
+        """The number of the next training step: the ``global_step`` after the batches handed out so far."""
+        epoch, offset = divmod(self._position, self.plan.steps_per_epoch + self.plan.evaluations_per_epoch)
+        return epoch * self.plan.steps_per_epoch + min(offset, self.plan.steps_per_epoch)
+
+    @property
+    def due(self) -> Optional[bool]:
+        """``training`` of the next batch, before it is there: False in an evaluation; None at the end of the stream."""
+        if self._position >= self.plan.positions:
+            return None
+        offset = self._position % (self.plan.steps_per_epoch + self.plan.evaluations_per_epoch)
+        return self.plan.training and offset < self.plan.steps_per_epoch
+
+    @property
     def bad_files(self) -> int:
         """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
         return len(self.skipped if self._listing is None else self._listing)
@@ -136,6 +152,15 @@ class BatchStream(Iterator[Batch]):
         self.close()
 
     def __next__(self) -> Batch:
+        if not self._taking.acquire(blocking=False):
+            raise RuntimeError("two threads take batches from one stream at the same time, and each would get only some "
+                               "of them: let one thread take them all (in Keras: workers=0)")
+        try:
+            return self._take()
+        finally:
+            self._taking.release()
+
+    def _take(self) -> Batch:
         if self._closed:
             raise RuntimeError("the stream is closed")
         if self._position >= self.plan.positions:
@@ -171,6 +196,8 @@ class BatchStream(Iterator[Batch]):
         start = reported = self._now()
         try:
             while not self.interrupted:
+                if self._closed:             # by another thread, meanwhile
+                    raise RuntimeError("the stream is closed")
                 with self._condition:
                     if self._position not in self._ready and self._error is None:
                         self._wait(self._condition, CHECK_INTERVAL_S)

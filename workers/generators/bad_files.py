@@ -41,7 +41,7 @@ def _fault_of(path: str, job: Job) -> Optional[BadFile]:
         else:
             images.read(file)                        # an array, a text: only the function can judge its content
     except BadFile as bad:
-        bad.path = path     # type: ignore[attr-defined]
+        bad.path = path
         return bad
     return None
 

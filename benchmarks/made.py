@@ -1,0 +1,62 @@
+"""A stream without workers: its batches are made in this process, when they are due. For what happens to batches that
+are there."""
+
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import numpy as np
+
+from stoker.pipeline.arrays import framed
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.monitoring.throughput import Fleet
+from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.plan import Plan, PlannedBatch
+from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.records import generated
+from stoker.pipeline.stream import BatchStream
+
+#: Makes the arrays of a batch, and those of the sizes after them; None: the batch does not come.
+Make = Callable[[PlannedBatch], Optional[Tuple[np.ndarray, ...]]]
+
+
+class _Coordinator:
+    """In a coordinator's place: delivers the first batch, and each next one when the one before was taken."""
+
+    def __init__(self, make: Make, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
+        self._make, self._start, self._plan, self._job, self._deliver = make, start, plan, job, deliver
+        self.address, self.local_keys, self.fleet = "none", None, Fleet(1, 1, {})
+
+    def start(self) -> None:
+        self.take_up_to(self._start)
+
+    def take_up_to(self, position: int) -> None:
+        if position >= self._plan.positions:
+            return
+        planned = self._plan.at(position)
+        made = self._make(planned)
+        if made is None:
+            return
+        own = self._job.arrays
+        sizes: Dict[str, np.ndarray] = dict(zip((spec.name for spec in own if spec.upto), made[len(own):]))
+        assert len(made) == len(framed(own))
+        self._deliver(position, Batch(planned.step, planned.epoch, planned.training, planned.indices, made[:len(own)],
+                                      (), "none", 1, 0.0, planned.indices, specs=own, sizes=sizes))
+
+    def without_workers_s(self) -> float:
+        return 0.0
+
+    def stall_report(self, waited_s: float, limit_s: float) -> str:
+        return "nothing is made"
+
+    def abandon(self) -> None:
+        pass
+
+    def stop(self, reason: str, done: bool) -> None:
+        pass
+
+
+def made_stream(make: Make, job: JobOptions, plan: Plan, start_step: int = 0, **replaced: Any) -> BatchStream:
+    """The stream of ``plan`` with the batches that ``make`` makes. ``replaced``: see BatchStream."""
+    datasets = Splits(generated(plan.train_size), generated(max(1, plan.validation_size)))
+    return BatchStream(plan, datasets, job, StreamOptions(), start_step,
+                       lambda start, plan, datasets, job, options, deliver, fail: _Coordinator(  # type: ignore
+                           make, start, plan, job, deliver), **replaced)

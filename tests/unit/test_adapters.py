@@ -1,0 +1,228 @@
+"""The adapters without their frameworks: what each side of a stream hands out and when, and what Keras is given."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from benchmarks.made import made_stream
+from stoker.pipeline.arrays import UpTo, declared
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.options import JobOptions
+from stoker.pipeline.plan import Plan
+from stoker.trainer.keras import keras
+from stoker.trainer.sides import Side
+
+BATCH_SIZE, EPOCHS = 2, 3
+TRAINING, VALIDATION = 6, 4        # an epoch: three training steps and two evaluation batches
+ARRAYS = declared({"image": ("uint8", (2, 3)), "boxes": ("float32", (UpTo(4), 4)), "label": "int32"})
+#: What a whole run hands out: T and E.
+ORDER = "TTTEE" * EPOCHS
+
+
+def arrays_of(planned):
+    """The samples' indices are everywhere in the arrays."""
+    rows = np.array(planned.indices)
+    image = np.zeros((len(rows), 2, 3), np.uint8) + rows.astype(np.uint8)[:, None, None]
+    return image, np.zeros((len(rows), 2, 4), np.float32), rows.astype(np.int32), np.full(len(rows), 2, np.int32)
+
+
+def opened(start_step=0, validation=VALIDATION, make=arrays_of, training=True, **replaced):
+    plan = Plan(TRAINING, BATCH_SIZE, EPOCHS if training else 1, 0, validation)
+    plan.training = training
+    return made_stream(make, JobOptions("my:function", batch_size=BATCH_SIZE, declared=ARRAYS), plan, start_step,
+                       **replaced)
+
+
+def kinds(*batches):
+    return "".join("T" if batch.training else "E" for batch in batches)
+
+
+# ------------------------------------------------------------------------------------------------------- the stream
+
+def test_a_stream_knows_what_is_due_before_it_is_there():
+    stream, found = opened(make=lambda planned: None), []
+    assert (stream.due, stream.step) == (True, 0)
+    stream = opened()
+    for batch in stream:
+        found.append((batch.training, batch.step))
+    assert kinds(*opened()) == ORDER
+    stream, known = opened(), []
+    while stream.due is not None:
+        known.append((stream.due, stream.step))
+        next(stream)
+    assert known == found
+    assert stream.step == stream.plan.steps == 9
+
+
+def test_two_threads_that_take_at_the_same_time_are_an_error():
+    """The second one asks while the first one waits for its batch."""
+    errors = []
+
+    def second():
+        with pytest.raises(RuntimeError, match="two threads .* workers=0") as caught:
+            next(stream)
+        errors.append(caught.value)
+
+    def wait(condition, limit_s):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        stream.close()
+    stream = opened(make=lambda planned: None, wait=wait)
+    with pytest.raises(RuntimeError, match="closed"):        # the first one's wait ends with the stream
+        next(stream)
+    assert len(errors) == 1
+
+
+def test_threads_may_take_turns():
+    stream, found = opened(), []
+    for _ in ORDER:
+        thread = threading.Thread(target=lambda: found.append(next(stream)))
+        thread.start()
+        thread.join()
+    assert kinds(*found) == ORDER
+
+
+# -------------------------------------------------------------------------------------------------------- its sides
+
+def test_each_side_hands_out_its_own_and_together_they_hand_out_all():
+    stream = opened()
+    sides = {"T": Side(stream, True), "E": Side(stream, False)}
+    steps = [next(sides[kind]).step for kind in ORDER]
+    assert steps == [batch.step for batch in opened()]
+    for side in sides.values():
+        with pytest.raises(StopIteration):
+            next(side)
+
+
+def test_a_side_that_is_not_due_says_what_is_and_takes_nothing():
+    stream = opened()
+    training, evaluation = Side(stream, True), Side(stream, False)
+    with pytest.raises(RuntimeError, match="an evaluation batch was asked for, but training step 0 is due"):
+        next(evaluation)
+    for _ in range(3):
+        next(training)
+    with pytest.raises(RuntimeError, match="training batch was asked for, but the evaluation after epoch 1 is due: take "
+                                           "its 2 batches"):
+        next(training)
+    assert kinds(*stream) == ORDER[3:]
+
+
+@pytest.mark.parametrize("first, expected", [(True, "TTTEETTTEE"), (False, "EETTTEETTTEE")])
+def test_a_resumed_stream_evaluates_again_unless_training_is_first(first, expected):
+    stream = opened(start_step=3)
+    sides = {True: Side(stream, True), False: Side(stream, False)}
+    found = [next(sides[first])]
+    while stream.due is not None:
+        found.append(next(sides[stream.due]))
+    assert kinds(*found) == expected
+
+
+def test_a_side_is_read_up_to_the_border():
+    stream = opened()
+    sides = [Side(stream, True), Side(stream, False)]
+    for _ in range(EPOCHS):
+        assert [kinds(*side.until_border()) for side in sides] == ["TTT", "EE"]
+    assert [kinds(*side.until_border()) for side in sides] == ["", ""]
+
+
+def test_a_border_is_passed_only_by_the_other_side():
+    side = Side(opened(), True)
+    assert kinds(*side.until_border()) == "TTT"
+    with pytest.raises(RuntimeError, match="the evaluation after epoch 1 is due"):
+        next(side.until_border())
+
+
+def test_without_evaluation_there_is_no_border():
+    assert kinds(*Side(opened(validation=0), True).until_border()) == "TTT" * EPOCHS
+
+
+def test_a_stream_that_was_interrupted_ends():
+    stream = opened()
+    found = []
+    for batch in Side(stream, True).until_border():
+        found.append(batch)
+        stream.interrupt()
+    assert kinds(*found) == "T"
+
+
+# ------------------------------------------------------------------------------------------------------------ Keras
+
+def test_keras_gets_the_steps_and_an_iterator_for_each_side():
+    arguments = keras(opened(), x=["image"], y=["label"])
+    training, evaluation = arguments.pop("generator"), arguments.pop("validation_data")
+    assert arguments == {"steps_per_epoch": 3, "epochs": 3, "initial_epoch": 0, "validation_steps": 2, "workers": 0}
+    for wanted in opened():
+        x, y = next(training if wanted.training else evaluation)
+        np.testing.assert_array_equal(x, wanted["image"])
+        np.testing.assert_array_equal(y, wanted["label"])
+
+
+def test_keras_without_an_evaluation():
+    arguments = keras(opened(validation=0), x=["image"])
+    del arguments["generator"]
+    assert arguments == {"steps_per_epoch": 3, "epochs": 3, "initial_epoch": 0, "workers": 0}
+
+
+def test_keras_of_a_stream_that_does_not_train():
+    arguments = keras(opened(validation=0, training=False), x=["image"])
+    generator = arguments.pop("generator")
+    assert arguments == {"steps": 3, "workers": 0}
+    assert len(list(generator)) == 3
+
+
+def test_names_give_an_array_a_list_or_a_dict():
+    def first(x, y=None, weights=None):
+        return next(keras(opened(), x, y, weights)["generator"])
+    wanted = next(opened())
+    for x in ("image", ["image"], ("image",)):
+        assert first(x)[0].dtype == np.uint8 and first(x)[0].shape == (2, 2, 3)
+    several, _ = first(["image", "boxes", "boxes.sizes"])
+    assert isinstance(several, list) and [array.shape for array in several] == [(2, 2, 3), (2, 2, 4), (2,)]
+    named, targets = first({"input_1": "image", "input_2": "boxes.sizes"}, {"a": "label"})
+    np.testing.assert_array_equal(named["input_1"], wanted["image"])
+    assert named["input_2"].tolist() == [2, 2] and list(targets) == ["a"]
+    assert len(first("image", "label")) == 2
+    _, _, weights = first("image", "label", "label")
+    np.testing.assert_array_equal(weights, wanted["label"])
+
+
+def test_no_targets_are_zeros_or_nothing():
+    _, zeros = next(keras(opened(), "image")["generator"])
+    assert zeros.dtype == np.float32 and zeros.tolist() == [[0], [0]]
+    assert next(keras(opened(), "image", y=[])["generator"])[1] is None
+
+
+def test_keras_gets_the_batchs_own_memory():
+    made = []
+
+    def make(planned):
+        made.append(arrays_of(planned))
+        return made[-1]
+    x, y = next(keras(opened(make=make), ["image"], ["label"])["generator"])
+    assert x is made[0][0] and y is made[0][2]
+
+
+@pytest.mark.parametrize("argument", ["x", "y", "weights"])
+def test_a_name_that_is_not_there_is_a_sentence_with_those_that_are(argument):
+    names = dict({"x": ["image"]}, **{argument: ["label", "steering"]})
+    with pytest.raises(ConfigError, match="^%s: there is no array 'steering'.* image, boxes, label, boxes.sizes$" %
+                       argument):
+        keras(opened(), **names)
+
+
+def test_keras_resumes_at_the_end_of_an_epoch_only():
+    assert keras(opened(start_step=6), "image")["initial_epoch"] == 2
+    assert keras(opened(start_step=9), "image")["initial_epoch"] == 3
+    with pytest.raises(ConfigError, match="step 4, in the middle of an epoch.* from step 3 or 6"):
+        keras(opened(start_step=4), "image")
+
+
+def test_an_empty_batch_is_an_error_with_a_remedy():
+    def make(planned):
+        return tuple(array[:0] if planned.step == 1 else array for array in arrays_of(planned))
+    generator = keras(opened(make=make), "image")["generator"]
+    next(generator)
+    with pytest.raises(DatasetError, match="step 1 in epoch 1 is empty.* Keras .* drop_last=True"):
+        next(generator)

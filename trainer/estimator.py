@@ -1,0 +1,167 @@
+"""A stream as the ``input_fn`` of a ``tf.estimator.Estimator``.
+
+An Estimator makes a new graph and a new session for each ``train``, ``evaluate`` and ``predict``, and tells an input_fn
+of neither the session's begin nor its end. But every session of an Estimator calls the queue runners of its graph once
+the variables are restored, and joins their threads when it closes, after an error and Ctrl-C too. So a queue runner
+reads the step to begin with, and its thread closes the stream. The batches themselves do not go through a queue: an
+operation of the graph takes each from the stream, so a step takes exactly one.
+"""
+
+import inspect
+import sys
+import threading
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+import tensorflow as tf
+
+from stoker.pipeline.arrays import framed
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import StreamOptions
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.dataset import shape_of
+from stoker.trainer.feed import open_stream
+from stoker.trainer.run import prepare
+from stoker.trainer.sides import Names, check_names, flat, not_empty
+
+TRAIN = tf.estimator.ModeKeys.TRAIN
+#: Options of open_stream that say how the data is read; it is read once.
+OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split")
+#: Options of a training. The two files have a line for each step, and an evaluation has other steps.
+OF_TRAINING = ("epochs", "order", "audit", "bad_samples")
+
+
+def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Union[Names, None, bool] = None,
+             training: Optional[bool] = None, **options: Any) -> Callable[..., Tuple[Any, Any]]:
+    """The ``input_fn`` of an Estimator. It opens a stream for each ``train``, ``evaluate`` and ``predict``, with its
+    workers, and closes it at their end, however they end:
+
+        input_fn = stoker.input_fn("photos", image_size=64, batch_size=32, epochs=5, validation=0.2,
+                                   features=["images"], labels="labels")
+        estimator.train(input_fn)
+        estimator.evaluate(input_fn)
+
+    ``data``, ``generator`` and ``options`` are those of ``open_stream``, without ``start_step``. ``features`` and
+    ``labels``: names of arrays; "NAME.sizes" is one too. A name alone gives a tensor, several names give a dict {name:
+    tensor}, and {"key": "array's name"} gives a dict with your keys. Tensors have dtype and shape [None, ...] as
+    declared, and are the batches' own memory. ``labels`` None: features alone; False: the folder has no classes.
+
+    ``train`` takes the plan's steps, each batch once, and begins at the ``global_step`` that the session restored from
+    its checkpoint. So the model must count each batch as one step. ``evaluate`` and ``predict`` take one pass over all
+    samples, in order, without ``epochs``, ``order``, ``audit`` and ``bad_samples``. With ``validation``, they take its
+    part of the data, and ``train`` takes the rest. ``training`` True or False: all do as ``train``, or as ``evaluate``.
+
+    Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
+    all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run.
+    """
+    if "start_step" in options:
+        raise ConfigError("an input_fn begins at the global_step of the Estimator's checkpoint: leave out start_step")
+    if isinstance(labels, bool):
+        labels, options = None, dict(options, labels=labels)
+    known = inspect.signature(open_stream).parameters
+    StreamOptions(**{name: value for name, value in options.items() if name not in known})      # so that it raises now
+    of_run = inspect.signature(prepare).parameters
+    run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
+    specs = framed(run.job.arrays)
+    for argument, names in (("features", features), ("labels", labels)):
+        check_names(specs, argument, names or ())
+    wanted = flat(features) + flat(labels or ())
+    specs = tuple(spec for spec in specs if spec.name in wanted)
+
+    def open_at(trains: bool, step: int) -> BatchStream:
+        left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
+        kept = {name: value for name, value in options.items() if name not in left_out}
+        if not trains and kept.get("on_bad_image") == "replace":
+            kept["on_bad_image"] = "skip"
+        part = run.datasets.of(trains or not len(run.datasets.validation))
+        return open_stream(part, generator, training=trains, start_step=step, **kept)
+
+    def make(mode: str = TRAIN) -> Tuple[Any, Any]:
+        trains = mode == TRAIN if training is None else training
+        source = _Source(lambda step: open_at(trains, step), [spec.name for spec in specs],
+                         tf.train.get_global_step() if trains else None)
+        tf.train.add_queue_runner(source)
+        taken = tf.py_func(source.take, [], [tf.as_dtype(spec.dtype) for spec in specs], name="stoker")
+        tensors = {}
+        for spec, tensor in zip(specs, taken):
+            tensor.set_shape(shape_of(spec))
+            tensors[spec.name] = tensor
+        return _structured(tensors, features), None if labels is None else _structured(tensors, labels)
+
+    return make
+
+
+def _structured(tensors: Mapping[str, tf.Tensor], names: Names) -> Any:
+    if isinstance(names, str):
+        return tensors[names]
+    if isinstance(names, Mapping):
+        return {key: tensors[name] for key, name in names.items()}
+    return {name: tensors[name] for name in names}
+
+
+class _Source(tf.train.QueueRunner):
+    """Opens a stream when the first batch is taken in a session, and closes it when that session's end begins."""
+
+    def __init__(self, open_at: Callable[[int], BatchStream], names: Sequence[str],
+                 global_step: Optional[tf.Tensor]) -> None:
+        """``open_at(step)`` opens the stream. ``global_step`` None: it begins at 0."""
+        # The queue stays empty. A graph that is saved names the queue of each of its queue runners.
+        super().__init__(tf.FIFOQueue(1, [tf.int32], [()]), [tf.no_op()])
+        self._open_at, self._names, self._global_step = open_at, names, global_step
+        self._current: Optional[_Open] = None
+
+    def create_threads(self, sess: tf.Session, coord: Optional[tf.train.Coordinator] = None, daemon: bool = False,
+                       start: bool = False) -> List[threading.Thread]:
+        """TensorFlow calls this at the begin of a session, after it restored the variables."""
+        if coord is None:
+            raise ConfigError("an input_fn of Stoker is for an Estimator, whose sessions have a coordinator: it closes "
+                              "the stream")
+        step = 0 if self._global_step is None else int(sess.run(self._global_step))
+        current = self._current = _Open(lambda: self._open_at(step), coord)
+        thread = threading.Thread(target=current.close_on_stop, name="stoker-input", daemon=True)
+        coord.register_thread(thread)
+        if start:
+            thread.start()
+        return [thread]
+
+    def take(self) -> List[np.ndarray]:
+        """The arrays of the next batch. The graph calls this in each step, from any thread."""
+        assert self._current is not None, "TensorFlow starts the queue runners of a session before its first step"
+        batch = self._current.take()
+        return [batch[name] for name in self._names]
+
+
+class _Open:
+    """The stream of one session."""
+
+    def __init__(self, open_stream: Callable[[], BatchStream], coordinator: tf.train.Coordinator) -> None:
+        self._open_stream, self._coordinator = open_stream, coordinator
+        self._lock = threading.Lock()                      # for these two
+        self._stream: Optional[BatchStream] = None
+        self._closed = False
+
+    def take(self) -> Batch:
+        """The next batch. StopIteration ends the input, as in every py_func. Errors go to the coordinator too: the
+        session ends with the error itself, not with a tf.errors.UnknownError."""
+        try:
+            with self._lock:
+                if self._closed:
+                    raise StopIteration
+                if self._stream is None:
+                    self._stream = self._open_stream()
+            return not_empty(next(self._stream), "an Estimator")
+        except StopIteration:
+            raise
+        except Exception:
+            self._coordinator.request_stop(sys.exc_info())
+            raise
+
+    def close_on_stop(self) -> None:
+        """The thread that a session waits for at its end."""
+        self._coordinator.wait_for_stop()
+        with self._lock:
+            self._closed = True
+        if self._stream is not None:
+            self._stream.interrupt()                       # a step may still wait for its batch
+            self._stream.close()
