@@ -79,7 +79,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
                 drop_last=drop_last, training=training,
                 partners=(own_partners, open_partners(partners, sizes[1])))
-    more = {"order": own_order and own_order.describe(), "drop_last": drop_last, 
+    more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
             "partners": own_partners and own_partners.describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
