@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import logging
 import os
 import shutil
@@ -161,8 +162,8 @@ class Lines:
         self._counts = Counts()
 
     def write(self, batch: Batch, predictions: "Optional[np.ndarray]") -> Counts:
-        """Writes the lines of a batch; ``predictions``: one for each of its rows, None if it has none. Returns what was
-        counted so far. Raises ConfigError if it is unknown which sample a row is of."""
+        """Writes the lines of a batch; ``predictions``: one for each of its rows, None if it has none. Returns the
+        counts so far. Raises ConfigError if it is unknown which sample a row is of."""
         if batch.missing:
             raise ConfigError("the batch function returned %d rows less than it got samples and does not say which: use "
                               "stoker.sample with stoker.Skip" % batch.missing)
@@ -242,16 +243,15 @@ def _output(path: str) -> Iterator[IO[str]]:
             with open(path, "w", **how) as file:
                 yield file
             return
-        file = tempfile.TemporaryFile("w+", dir=os.path.dirname(path), **how)
+        file = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
     except OSError as error:
         raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
     with file:
         yield file
-        file.flush()
         file.seek(0)
         try:
-            with open(path + ".new", "w", **how) as new:
-                shutil.copyfileobj(file, new)
+            with open(path + ".new", "wb") as new:
+                shutil.copyfileobj(file.buffer, new)
             os.replace(path + ".new", path)
         except OSError as error:
             raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
