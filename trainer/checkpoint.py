@@ -70,8 +70,8 @@ def resume_step(directory: str, run: Run) -> int:
         if saved.get(name) != configuration.get(name):
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
             more = _rows_that_differ(directory, run) if name == "dataset" else ""
-            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s: use the former"
-                                     " value, or choose another --checkpoint-dir" % (
+            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s: use the "
+                                     "former value, or choose another --checkpoint-dir" % (
                                          directory, name.replace("_", " "), was, now, more))
     try:
         return int(tf.train.NewCheckpointReader(checkpoint).get_tensor("global_step"))

@@ -38,8 +38,9 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
     directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args, prepared))
-    import_tensorflow()
-    from stoker.trainer import checkpoint
+    tf = import_tensorflow()
+    function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
+    from stoker.trainer import checkpoint, model, train
     lock = checkpoint.lock(directory)
     start_step = checkpoint.resume_step(directory, prepared)
     options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
@@ -51,11 +52,11 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
               "--checkpoint-dir to start again" % (directory, plan.steps), flush=True)
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, directory), flush=True)
-    built = _built_model(args, prepared)
+    tf.set_random_seed(args.seed)
+    built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
     checkpoint.record_run(directory, prepared, args.model, args.partners)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
     from tqdm.contrib.logging import logging_redirect_tqdm
-    from stoker.trainer import train
     unit = "images" if prepared.job.generator in GENERATORS else "samples"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
         _on_sigterm(stream)
@@ -146,14 +147,6 @@ def _name_of_data(args: argparse.Namespace, prepared: Run) -> str:
         return str(args.generator)
     name = os.path.basename(os.path.abspath(args.data))
     return (name if os.path.isdir(args.data) else os.path.splitext(name)[0]) or args.generator
-
-
-def _built_model(args: argparse.Namespace, prepared: Run) -> Any:
-    """The graph of the run's model. Raises ConfigError."""
-    from stoker.trainer import model
-    function, name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
-    import_tensorflow().set_random_seed(args.seed)
-    return model.build(prepared.job.arrays, function, name, args.feed == "staged")
 
 
 def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str]) -> Tuple[Any, str]:

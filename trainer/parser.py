@@ -107,8 +107,8 @@ def train_parser() -> configargparse.ArgumentParser:
         help="what makes the batches: one of %s, or your own generator over leases as module:function"
              % ", ".join(GENERATORS))
     add("--sample", metavar="MODULE:FUNCTION",
-        help="instead of --generator: your function that makes a sample, or a whole batch, and declares its arrays with "
-             "@stoker.sample or @stoker.batch. Its module is searched among the installed packages, then in the "
+        help="instead of --generator: your function that makes a sample, or a whole batch, and declares its arrays "
+             "with @stoker.sample or @stoker.batch. Its module is searched among the installed packages, then in the "
              "current folder, by the trainer and by each worker: it must not import TensorFlow")
     add("--augment", metavar="MODULE:FUNCTION",
         help="your function f(picture, random), which returns a picture; for the generator image, in training only")
@@ -217,5 +217,6 @@ def _parser(program: str, description: str, examples: str, prefix: str = "STOKER
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        hidden = "default:" in text or action.default in (None, argparse.SUPPRESS, False) or not action.option_strings
+        hidden = ("default:" in text or action.default is None or action.default is False
+                  or action.default == argparse.SUPPRESS or not action.option_strings)
         return text if hidden else text + " (default: %(default)s)"

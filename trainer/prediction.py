@@ -1,15 +1,11 @@
 """The command line of ``stoker-predict``: a line of CSV for each sample, in the order of the data."""
 
 import argparse
-import csv
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
-from contextlib import contextmanager
-from typing import Any, Dict, IO, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,12 +17,12 @@ from stoker.trainer.cli import (import_tensorflow, local_options, make_current_f
                                 options_of)
 from stoker.trainer.feed import start_stream
 from stoker.trainer.parser import predict_parser
+from stoker.trainer.prediction_csv import Counts, PredictionLines, output_file
 from stoker.trainer.run import Run, prepare
 
 EXIT_INCOMPLETE = 1       # with --strict: a sample could not be predicted
 EXIT_PIPE = 128 + signal.SIGPIPE
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
-MAX_VALUES = 10000        # of the predictions of a sample
 
 
 def run(argv: Optional[Sequence[str]] = None) -> int:
@@ -53,7 +49,7 @@ def _predict(args: argparse.Namespace) -> int:
     prepared = _prepared(args, recorded)
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
     counts = Counts()
-    with _output(args.output) as file:
+    with output_file(args.output) as file:
         model = Restored(path, recorded.arrays, function, name, [spec.name for spec in prepared.job.arrays])
         signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
         from tqdm.contrib.logging import logging_redirect_tqdm
@@ -62,7 +58,7 @@ def _predict(args: argparse.Namespace) -> int:
         with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local) as stream:
             if args.workers == 0:
                 print("waiting for workers: %s" % stream.worker_command, file=sys.stderr, flush=True)
-            lines = Lines(file, prepared, recorded.classes)
+            lines = PredictionLines(file, prepared.source, recorded.classes)
             with logging_redirect_tqdm(), open_bar(len(prepared.source), unit, "predict") as bar:
                 for batch in stream:
                     counts = lines.write(batch, model.predict(batch) if len(batch) else None)
@@ -140,118 +136,3 @@ class Restored:
             raise RunFailed("the model %s returned %d predictions for a batch of %d rows" % (
                 self._name, len(predictions), len(batch)))
         return predictions
-
-
-class Counts(NamedTuple):
-    """Samples with a prediction and without one."""
-    predicted: int = 0
-    failed: int = 0
-    first_error: str = "none"
-
-
-class Lines:
-    """Writes the lines to ``file``: a sample's path, or its number from 0 if it has none; then its prediction; then the
-    error, if there is no prediction. The first batch with a prediction decides on the columns."""
-
-    def __init__(self, file: IO[str], prepared: Run, classes: Tuple[str, ...]) -> None:
-        self._writer, self._file = csv.writer(file, lineterminator="\n"), file
-        self._source, self._classes = prepared.source, classes
-        self._values: Optional[int] = None         # columns of predictions; None: not known yet
-        self._waiting: List[List[Any]] = []        # lines of samples before the first prediction
-        self._counts = Counts()
-
-    def write(self, batch: Batch, predictions: "Optional[np.ndarray]") -> Counts:
-        """Writes the lines of a batch; ``predictions``: one for each of its rows, None if it has none. Returns what was
-        counted so far. Raises ConfigError if it is unknown which sample a row is of."""
-        if batch.missing:
-            raise ConfigError("the batch function returned %d rows less than it got samples and does not say which: use "
-                              "stoker.sample with stoker.Skip" % batch.missing)
-        if predictions is not None and self._values is None:
-            self._head(predictions)
-        predicted: Dict[int, List[List[Any]]] = {}
-        for index, values in zip(batch.used_indices, [] if predictions is None else self._cells(predictions)):
-            predicted.setdefault(index, []).append(values)
-        errors = {skip.index: ("%s: " % skip.path if skip.path else "") + skip.reason for skip in batch.skipped}
-        names: Sequence[Any] = batch.indices
-        if self._source.has_paths:
-            names = [sample.path for sample in self._source.samples(batch.indices)]
-        for index, name in zip(batch.indices, names):
-            if index in predicted:
-                self._lines([[name] + values + [""] for values in predicted[index]])
-            else:
-                self._lines([[name, errors.get(index, "the function returned no row for it")]])
-                counts = self._counts
-                self._counts = Counts(counts.predicted, counts.failed + 1, counts.first_error if counts.failed else
-                                      "%s, %s" % (name, errors.get(index)))
-        self._counts = self._counts._replace(predicted=self._counts.predicted + len(predicted))
-        self._file.flush()
-        return self._counts
-
-    def _lines(self, lines: List[List[Any]]) -> None:
-        if self._values is None:
-            self._waiting += lines
-            return
-        for line in lines:
-            if len(line) == 2:                 # name and error
-                line[1:1] = [""] * self._values
-            self._writer.writerow(line)
-
-    def _head(self, predictions: "np.ndarray") -> None:
-        flat = predictions.reshape(len(predictions), -1)
-        if flat.shape[1] > MAX_VALUES:
-            raise ConfigError("the predictions have %d values for a sample, and a line has at most %d: let the model "
-                              "reduce them, or predict in a program of your own" % (flat.shape[1], MAX_VALUES))
-        self._scores = bool(self._classes) and flat.dtype.kind == "f" and flat.shape[1] == len(self._classes)
-        self._numbers = bool(self._classes) and flat.dtype.kind in "iu" and flat.shape[1] == 1
-        if self._scores:
-            columns = ["class"] + ["score_" + name for name in self._classes]
-        elif self._numbers:
-            columns = ["class"]
-        else:
-            columns = ["prediction"] if flat.shape[1] == 1 else ["prediction_%d" % i for i in range(flat.shape[1])]
-        self._values = len(columns)
-        self._writer.writerow(["path" if self._source.has_paths else "sample"] + columns + ["error"])
-        waiting, self._waiting = self._waiting, []
-        self._lines(waiting)
-
-    def _cells(self, predictions: "np.ndarray") -> Iterator[List[Any]]:
-        flat = predictions.reshape(len(predictions), -1)
-        for values in flat:
-            # str of numpy's floats has as many digits as needed to tell them apart
-            cells = [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-                     for value in values]
-            if self._scores:
-                cells.insert(0, self._classes[int(np.argmax(values))])
-            elif self._numbers and 0 <= values[0] < len(self._classes):
-                cells = [self._classes[values[0]]]
-            yield cells
-
-
-@contextmanager
-def _output(path: str) -> Iterator[IO[str]]:
-    """A text file that becomes ``path`` at the end, if there is no exception; "-" is standard output. Until then it has
-    no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
-    how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    if path == "-":
-        with open(1, "w", closefd=False, **how) as file:
-            yield file
-        return
-    path = os.path.realpath(path)
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
-            with open(path, "w", **how) as file:
-                yield file
-            return
-        file = tempfile.TemporaryFile("w+", dir=os.path.dirname(path), **how)
-    except OSError as error:
-        raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
-    with file:
-        yield file
-        file.flush()
-        file.seek(0)
-        try:
-            with open(path + ".new", "w", **how) as new:
-                shutil.copyfileobj(file, new)
-            os.replace(path + ".new", path)
-        except OSError as error:
-            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error

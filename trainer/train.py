@@ -143,7 +143,7 @@ class Loop:
         step = int(_run_without_hooks(session, self._model.global_step, {}))
         if step != batch.step + 1:
             raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step must '
-                              "increment it exactly once, so give global_step to one minimize(...), or to none"
+                              "increment it exactly once, so give global_step to one minimize(...) at most"
                               % (batch.step + 1, self._model.name, step))
 
     def _end_of_epoch(self, batch: Batch) -> None:

@@ -1,0 +1,143 @@
+"""The CSV file of predictions: its columns, its lines, and how it is written as a whole or not at all."""
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import Any, Dict, IO, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import ConfigError
+
+MAX_VALUES = 10000        # of the prediction of a sample
+
+
+class Counts(NamedTuple):
+    """Samples with a prediction and without one."""
+    predicted: int = 0
+    failed: int = 0
+    first_error: str = "none"
+
+
+class _Line(NamedTuple):
+    sample: List[Any]               # the cells that tell which sample it is
+    prediction: Optional[List[str]]
+    error: str = ""
+
+
+class PredictionLines:
+    """Writes the lines to ``file``: a sample's path, or the columns of its row, or else its number from 0; then its
+    prediction; then the error, if there is no prediction. The first batch with a prediction decides on the columns.
+
+    ``classes``: those of the model. Predictions of as many floats get a column for the class and one for each score, a
+    whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on."""
+
+    def __init__(self, file: IO[str], source: Source, classes: Tuple[str, ...]) -> None:
+        self._writer, self._file = csv.writer(file, lineterminator="\n"), file
+        self._source, self._classes = source, classes
+        self._columns: List[str] = []              # of predictions; [] before the first one
+        self._waiting: List[_Line] = []            # lines of samples before the first prediction
+        self._counts = Counts()
+
+    def write(self, batch: Batch, predictions: "Optional[np.ndarray]") -> Counts:
+        """Writes the lines of a batch; ``predictions``: [n, ...] for its n rows, None if it has none. Returns the
+        counts so far. Raises ConfigError if it is unknown which sample a row is of, or a prediction is too long."""
+        if batch.missing:
+            raise ConfigError("the batch function returned %d rows less than it got samples and does not say which: "
+                              "use stoker.sample with stoker.Skip" % batch.missing)
+        predicted: Dict[int, List[List[str]]] = {}
+        if predictions is not None:
+            flat = predictions.reshape(len(predictions), -1)
+            if not self._columns:
+                self._begin(flat)
+            for index, values in zip(batch.used_indices, flat):
+                predicted.setdefault(index, []).append(self._cells(values))
+        errors = {skip.index: ("%s: " % skip.path if skip.path else "") + skip.reason for skip in batch.skipped}
+        for sample, cells in zip(self._source.samples(batch.indices), self._sample_cells(batch.indices)):
+            for prediction in predicted.get(sample.index, ()):
+                self._write(_Line(cells, prediction))
+            if sample.index not in predicted:
+                error = errors.get(sample.index, "the function returned no row for it")
+                self._write(_Line(cells, None, error))
+                first = self._counts.first_error if self._counts.failed else "%s: %s" % (sample.name, error)
+                self._counts = Counts(self._counts.predicted, self._counts.failed + 1, first)
+        self._counts = self._counts._replace(predicted=self._counts.predicted + len(predicted))
+        self._file.flush()
+        return self._counts
+
+    def _sample_cells(self, indices: Sequence[int]) -> List[List[Any]]:
+        source = self._source
+        if source.has_paths:
+            return [[sample.path] for sample in source.samples(indices)]
+        if source.columns:
+            return [[row[column] for column in source.columns] for row in source.rows(indices)]
+        return [[index] for index in indices]
+
+    def _begin(self, flat: "np.ndarray") -> None:
+        """Decides on the columns and writes them, and the lines that wait for them."""
+        count, kind, source = flat.shape[1], flat.dtype.kind, self._source
+        if count > MAX_VALUES:
+            raise ConfigError("a prediction has %d values, and a line at most %d: let the model reduce them, or predict "
+                              "in a program of your own" % (count, MAX_VALUES))
+        if self._classes and kind == "f" and count == len(self._classes):
+            self._columns = ["class"] + ["score_" + name for name in self._classes]
+        elif self._classes and kind in "iu" and count == 1:
+            self._columns = ["class"]
+        else:
+            self._columns = ["prediction"] if count == 1 else ["prediction_%d" % number for number in range(count)]
+        samples = ["path"] if source.has_paths else list(source.columns) or ["sample"]
+        self._writer.writerow(samples + self._columns + ["error"])
+        for line in self._waiting:
+            self._write(line)
+        self._waiting = []
+
+    def _write(self, line: _Line) -> None:
+        if not self._columns:
+            self._waiting.append(line)
+            return
+        prediction = [""] * len(self._columns) if line.prediction is None else line.prediction
+        self._writer.writerow(line.sample + prediction + [line.error])
+
+    def _cells(self, values: "np.ndarray") -> List[str]:
+        # str of one of numpy's floats has as many digits as it needs to be told apart from all others
+        cells = [value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+                 for value in values]
+        if self._columns[0] != "class":
+            return cells
+        if len(self._columns) > 1:
+            return [self._classes[int(np.argmax(values))]] + cells
+        return [self._classes[values[0]]] if 0 <= values[0] < len(self._classes) else cells
+
+
+@contextmanager
+def output_file(path: str) -> Iterator[IO[str]]:
+    """A text file that becomes ``path`` at the end, if there is no exception; "-" is standard output. Until then it has
+    no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
+    how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    if path == "-":
+        with open(1, "w", closefd=False, **how) as file:
+            yield file
+        return
+    path = os.path.realpath(path)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
+            with open(path, "w", **how) as file:
+                yield file
+            return
+        file = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
+    except OSError as error:
+        raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+    with file:
+        yield file
+        file.seek(0)
+        try:
+            with open(path + ".new", "wb") as new:
+                shutil.copyfileobj(file.buffer, new)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
