@@ -76,20 +76,16 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
         raise ConfigError("on_bad_image='replace' is for training: training=False is one pass over all samples")
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
+    own_partners = open_partners(partners, sizes[0]), open_partners(partners, sizes[1])
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
-                drop_last=drop_last, training=training,
-                partners=(open_partners(partners, sizes[0]), open_partners(partners, sizes[1])))
-    more = {"order": own_order and own_order.describe(), "drop_last": drop_last, "partners": _described(partners),
+                drop_last=drop_last, training=training, partners=own_partners)
+    more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
+            "partners": own_partners[0] and own_partners[0].describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if validation is not None and not share else None,
             "evaluates": not training}
     return Run(job, source, datasets, plan, share, more)
-
-
-def _described(partners: Any) -> Any:
-    return partners if isinstance(partners, int) else "%s:%s" % (
-        getattr(partners, "__module__", "?"), getattr(partners, "__qualname__", "?"))
 
 
 def _name(function: Any) -> Optional[str]:

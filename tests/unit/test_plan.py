@@ -234,7 +234,8 @@ def test_a_plan_cuts_its_order_into_batches(order, batch_size, drop_last, valida
         assert list(repeats) == [order[:place].count(index) for place, index in enumerate(order[:whole])]
     assert all(batch.repeats == () or any(batch.repeats) for batch in batches(plan))
     evaluated = sum((batch.indices for batch in batches(plan) if not batch.training), ())
-    assert len(evaluated) == 2 * (validation_size // batch_size * batch_size if drop_last else validation_size)
+    assert len(evaluated) == 2 * plan.validation_size
+    assert plan.validation_size == (validation_size // batch_size * batch_size if drop_last else validation_size)
     assert [plan.position_of(step) for step in range(plan.steps) if step % plan.steps_per_epoch] == [
         batch.position for batch in batches(plan) if batch.training and batch.step % plan.steps_per_epoch]
 
