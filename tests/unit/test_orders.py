@@ -200,6 +200,7 @@ def test_the_user_s_weights_are_copied():
 
 def test_weights_at_the_end_of_the_floats():
     assert set(indices_of(weighted([5e-324, 0.0], steps=10), numbered(2))[0]) == {0}
+    assert set(indices_of(weighted([0.0, 5e-324], steps=10), numbered(2))[0]) == {1}
     assert set(indices_of(weighted([1e308, 0.0, 1e-308], steps=10), numbered(3))[0]) == {0}
 
 

@@ -286,6 +286,23 @@ def test_another_thread_may_ask_for_another_epoch_at_the_same_time():
     assert plan.at(1).indices == (1,)
 
 
+def test_another_thread_may_replace_the_last_epoch_at_any_moment():
+    class Raced(Plan):
+        def _get(self):
+            kept, self.kept = self.kept, self._new_epoch(1 - max(self.kept.number, 0))
+            return kept
+
+        def _set(self, made):
+            self.kept = made if made.number < 0 else self._new_epoch(1 - made.number)
+
+        _last_epoch = property(_get, _set)
+
+    assert batches(Raced(5, 2, 2, 7)) * 2 == [Plan(5, 2, 2, 7).at(position) for position in range(6)] * 2
+    raced = Raced(5, 2, 2, 7)
+    for position in (0, 3, 3, 0, 0, 4):
+        assert raced.at(position) == Plan(5, 2, 2, 7).at(position)
+
+
 # -------------------------------------------------------------------------------------------- one pass, no training
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(-9, 9))
