@@ -218,7 +218,7 @@ def indices_from(function: Callable[[int, Any], Any], number: int, random: Any, 
                         % (subject, type(result).__name__))
     values: Any = result.tolist() if hasattr(result, "tolist") else result
     try:
-        array = np.array(result)           # a copy: the function may change its own
+        array = np.asarray(result)
     except Exception:                      # lists of different lengths: as objects
         array = np.empty(len(values), object)
     if array.ndim != 1:
@@ -230,7 +230,7 @@ def indices_from(function: Callable[[int, Any], Any], number: int, random: Any, 
         checked = [check_whole("place %d" % place, values[place], 0, size - 1) for place in places]
     except ConfigError as error:
         raise RunFailed("%s returned an index that is not there: %s" % (subject, error)) from error
-    return array.astype(np.int64) if is_whole else np.array(checked, np.int64)
+    return np.array(array if is_whole else checked, np.int64)      # a copy: the function may change its own
 
 
 def _fields(source: Source, key: Any, subject: str) -> List[Any]:

@@ -138,6 +138,8 @@ class Plan:
         self._length = self.train_size if order is None else order.length       # of an epoch, in samples
         self.steps_per_epoch = self._batches(self._length, "an epoch")
         self.evaluations_per_epoch = self._batches(self.validation_size, "the validation part")
+        if drop_last:
+            self.validation_size = self.evaluations_per_epoch * self.batch_size    # the samples of an evaluation
         self._per_epoch = self.steps_per_epoch + self.evaluations_per_epoch
         self.steps = self.epochs * self.steps_per_epoch       # training steps of the whole run
         self.positions = self.epochs * self._per_epoch        # length of the stream, with the evaluation batches

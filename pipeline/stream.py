@@ -49,6 +49,8 @@ class BatchStream(Iterator[Batch]):
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position = plan.position_of(start_step)
+        if start_step < plan.steps:
+            plan.training_indices(start_step)        # an error of the user's order is raised here
         self._condition = threading.Condition()
         # Held by the thread that takes a batch. It can be taken again by that thread: a Ctrl-C may have left it held
         self._taking = threading.RLock()

@@ -75,12 +75,11 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                                label_word, follow_links, name)
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
-    own_partners = open_partners(partners, sizes[0])
+    own_partners = open_partners(partners, sizes[0]), open_partners(partners, sizes[1])
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
-                drop_last=drop_last, training=training,
-                partners=(own_partners, open_partners(partners, sizes[1])))
+                drop_last=drop_last, training=training, partners=own_partners)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
-            "partners": own_partners and own_partners.describe(job.seed),
+            "partners": own_partners[0] and own_partners[0].describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if validation is not None and not share else None,

@@ -9,8 +9,8 @@ import inspect
 import sys
 
 from stoker.pipeline.options import JobOptions, StreamOptions
-from stoker.trainer import cli
 from stoker.trainer.feed import open_stream
+from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers_cli
 
 HEAD = """# Options
@@ -66,15 +66,18 @@ def _arguments():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
     taken = {name for name, _ in rows}
     rows += [(field.name, field.default) for field in dataclasses.fields(StreamOptions) if field.name not in taken]
-    assert taken >= {field.name for field in dataclasses.fields(JobOptions)}
+    derived = {"generator", "declared", "rows", "may_skip"}      # of the function that is given as ``generator``
+    assert taken >= {field.name for field in dataclasses.fields(JobOptions)} - derived
     return "".join("| `%s` | `%r` |\n" % row for row in rows)
 
 
 def page():
     """The whole document."""
     return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
-           "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s%s%s" % (
-               HEAD, _table(cli._parser()), _table(workers_cli._parser()), OPEN_STREAM, _arguments())
+           "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s\n## Prediction\n\n" \
+           "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.\n\n%s%s%s" % (
+               HEAD, _table(train_parser()), _table(workers_cli._parser()), _table(predict_parser()), OPEN_STREAM,
+               _arguments())
 
 
 if __name__ == "__main__":

@@ -293,7 +293,7 @@ def test_hello_without_end(trainer):
 def test_a_header_is_no_longer_than_the_job_needs(trainer):
     trainer.receive(b"a", [bytes(2 << 20)])
     refused, = trainer.to(b"a", Refused)
-    assert "limit 1053776" in refused.reason
+    assert "limit 1061968" in refused.reason
 
 
 @pytest.mark.parametrize("flood", [

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import stoker
-from stoker.trainer import cli
+from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers
 from tests.support import options_page
 from tests.support.documents import ROOT, documents, read
@@ -67,7 +67,7 @@ def test_public_names_of_the_documents_exist(path):
 
 @pytest.mark.parametrize("path", documents())
 def test_options_of_the_documents_exist(path):
-    known = options_of(cli._parser()) | options_of(workers._parser()) | OF_OTHERS
+    known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers._parser()) | OF_OTHERS
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 
@@ -86,7 +86,7 @@ def test_env_has_every_setting_of_the_compose_files_with_its_default():
 
 def test_env_has_the_defaults_of_the_trainer():
     defaults = {"STOKER_" + name[2:].upper().replace("-", "_"): action.default
-                for action in cli._parser()._actions for name in action.option_strings}
+                for action in train_parser()._actions for name in action.option_strings}
     settings = re.findall(r"^#(STOKER_\w+)=(.*)$", read(".env"), re.MULTILINE)
     for name, value in settings:
         if name != "STOKER_USER" and defaults[name] is not None:

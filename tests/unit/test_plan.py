@@ -234,7 +234,8 @@ def test_a_plan_cuts_its_order_into_batches(order, batch_size, drop_last, valida
         assert list(repeats) == [order[:place].count(index) for place, index in enumerate(order[:whole])]
     assert all(batch.repeats == () or any(batch.repeats) for batch in batches(plan))
     evaluated = sum((batch.indices for batch in batches(plan) if not batch.training), ())
-    assert len(evaluated) == 2 * (validation_size // batch_size * batch_size if drop_last else validation_size)
+    assert len(evaluated) == 2 * plan.validation_size
+    assert plan.validation_size == (validation_size // batch_size * batch_size if drop_last else validation_size)
     assert [plan.position_of(step) for step in range(plan.steps) if step % plan.steps_per_epoch] == [
         batch.position for batch in batches(plan) if batch.training and batch.step % plan.steps_per_epoch]
 
@@ -283,6 +284,23 @@ def test_another_thread_may_ask_for_another_epoch_at_the_same_time():
     plan = Plan(5, 1, 2, 0, order=Interrupted(0))
     assert plan.at(0).indices == (0,)
     assert plan.at(1).indices == (1,)
+
+
+def test_another_thread_may_replace_the_last_epoch_at_any_moment():
+    class Raced(Plan):
+        def _get(self):
+            kept, self.kept = self.kept, self._new_epoch(1 - max(self.kept.number, 0))
+            return kept
+
+        def _set(self, made):
+            self.kept = made if made.number < 0 else self._new_epoch(1 - made.number)
+
+        _last_epoch = property(_get, _set)
+
+    assert batches(Raced(5, 2, 2, 7)) * 2 == [Plan(5, 2, 2, 7).at(position) for position in range(6)] * 2
+    raced = Raced(5, 2, 2, 7)
+    for position in (0, 3, 3, 0, 0, 4):
+        assert raced.at(position) == Plan(5, 2, 2, 7).at(position)
 
 
 # -------------------------------------------------------------------------------------------- one pass, no training
