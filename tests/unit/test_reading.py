@@ -59,8 +59,9 @@ def test_rows_are_dicts_and_travel_as_lists(tmp_path):
 @pytest.mark.parametrize("cells, values", [
     (["1", "-2", "0"], [1, -2, 0]), (["1", "2.5"], [1.0, 2.5]), (["1e3", "-.5", "+1"], [1000.0, -0.5, 1.0]),
     (["1", ""], [1, None]), (["", "0.5"], [None, 0.5]), (["", ""], [None, None]), (["1", "x"], ["1", "x"]),
-    (["a", ""], ["a", ""]), (["007", "8"], ["007", "8"]), (["-01", "8"], ["-01", "8"]), (["0.7", "00.8"], ["0.7", "00.8"]),
-    (["0", "-0"], [0.0, -0.0]), (["1_000", "2"], ["1_000", "2"]), (["inf", "-1"], [float("inf"), -1.0]),
+    (["a", ""], ["a", ""]), (["007", "8"], ["007", "8"]), (["-01", "8"], ["-01", "8"]),
+    (["0.7", "00.8"], ["0.7", "00.8"]), (["0", "-0"], [0.0, -0.0]),
+    (["1_000", "2"], ["1_000", "2"]), (["inf", "-1"], [float("inf"), -1.0]),
     (["True", "False"], ["True", "False"]), (["0x10", "1"], ["0x10", "1"]),
     (["9" * 18, "-" + "9" * 18], [10 ** 18 - 1, 1 - 10 ** 18]), (["1", "9" * 19], ["1", "9" * 19]),
     (["0.5", "9" * 19], ["0.5", "9" * 19]), (["0.1234567890123456789", "1"], [0.12345678901234568, 1.0]),
@@ -92,7 +93,8 @@ def test_what_python_writes_comes_back(rows, end):
                                                             for fixed, cell, int_, float_ in rows])
     with text_in_memory(text.getvalue()) as path:
         found = all_rows(csv(path))
-    assert found == [{"fixed": fixed, "text": "x" + cell, "int": int_, "float": float_} for fixed, cell, int_, float_ in rows]
+    assert found == [{"fixed": fixed, "text": "x" + cell, "int": int_, "float": float_}
+                     for fixed, cell, int_, float_ in rows]
     assert all(type(row["int"]) is int and type(row["float"]) is float for row in found)
 
 
@@ -114,8 +116,9 @@ class text_in_memory(object):
 @pytest.mark.parametrize("text, rows", [
     ("\ufeffa,b\n1,2\n", [{"a": 1, "b": 2}]), ("a,b\r\n1,2\r\n\r\n", [{"a": 1, "b": 2}]), ("\n\na\n\n1\n", [{"a": 1}]),
     ("a,b\r1,2\r", [{"a": 1, "b": 2}]), ("a, b\nx.jpg, IMG/y.jpg\n", [{"a": "x.jpg", "b": "IMG/y.jpg"}]),
-    ('a,b\n"1,5","say ""hi"""\n', [{"a": "1,5", "b": 'say "hi"'}]), ('a,b\n"two\nlines",1\n', [{"a": "two\nlines", "b": 1}]),
-    ("a,b\n1,2", [{"a": 1, "b": 2}]), ('a,b\nx,5" tall\n', [{"a": "x", "b": '5" tall'}]), ("a\n1\n\n2\n", [{"a": 1}, {"a": 2}]),
+    ('a,b\n"1,5","say ""hi"""\n', [{"a": "1,5", "b": 'say "hi"'}]), ("a\n1\n\n2\n", [{"a": 1}, {"a": 2}]),
+    ('a,b\n"two\nlines",1\n', [{"a": "two\nlines", "b": 1}]), ("a,b\n1,2", [{"a": 1, "b": 2}]),
+    ('a,b\nx,5" tall\n', [{"a": "x", "b": '5" tall'}]),
 ])
 def test_kinds_of_text(tmp_path, text, rows):
     assert all_rows(csv(written(tmp_path, text))) == rows
@@ -161,7 +164,8 @@ LONG = "a,b\n" + "x,1\n" * 9000
     (LONG + "x\0y,2\n", ["line 9002", "NUL byte"]),
     ("", ["log.csv is empty", "column names"]), ("\n\n", ["is empty"]), ("\ufeff", ["is empty"]),
     ("a,b\n", ["log.csv: no row"]), ("a,b,a\n1,2,3\n", ["line 1 has the name 'a' twice", "columns=[...]"]),
-    ("a,,b\n1,2,3\n", ["line 1 has an empty name for column 2"]), ("a,b\n" + "x" * 200000 + ",1\n", ["line 2", "field"]),
+    ("a,,b\n1,2,3\n", ["line 1 has an empty name for column 2"]),
+    ("a,b\n" + "x" * 200000 + ",1\n", ["line 2", "field"]),
     ("a\n1\n".encode("utf-16"), ["log.csv, line 1 is not utf-8 (byte 0xff)", "encoding="]),
     ("a,b\n1,2\n3,é\n".encode("latin-1"), ["log.csv, line 3 is not utf-8 (byte 0xe9)", "encoding='latin-1'"]),
     (LONG.encode() + "é,1\n".encode("latin-1") + LONG.encode(), ["line 9002 is not utf-8"]),
@@ -172,7 +176,7 @@ def test_the_error_names_file_and_line(csv_error, text, words):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    assert "no.csv cannot be read (No such file or directory)" in sentence_of(DatasetError, csv, str(tmp_path / "no.csv"))
+    assert "no.csv cannot be read (No such file or directory)" in sentence_of(DatasetError, csv, tmp_path / "no.csv")
     assert "is a folder, and a file is needed" in sentence_of(DatasetError, csv, tmp_path)
     os.mkfifo(str(tmp_path / "pipe.csv"))                            # to open it would wait for a writer
     assert "pipe.csv is no regular file" in sentence_of(DatasetError, csv, tmp_path / "pipe.csv")
@@ -207,8 +211,8 @@ def test_a_name_that_is_not_utf_8(tmp_path):
 
 
 def test_memory_is_that_of_the_packed_rows(tmp_path):
-    path = written(tmp_path, "path,a,b\n" + "".join("class%d/picture%06d.jpg,0.5,%r\n" % (number % 10, number, number / 7)
-                                                     for number in range(40000)))
+    path = written(tmp_path, "path,a,b\n" + "".join("class%d/picture%06d.jpg,0.5,%r\n" % (i % 10, i, i / 7)
+                                                     for i in range(40000)))
     tracemalloc.start()
     try:
         data = csv(path)
@@ -264,9 +268,10 @@ def test_jsonl(tmp_path):
     ('{"a": 1}\n\n{"a": }\n', ["boxes.jsonl, line 3 is not JSON (Expecting value, column 7)"]),
     ('{"a": 1} {"a": 2}\n', ["line 1 is not JSON (Extra data, column 10)"]), ("", ["boxes.jsonl: no row"]),
     ('1\n{"id": %d}\n' % 2 ** 70, ["boxes.jsonl, line 2: 'id' is an int of more than 64 bits"]),
-    ('1\n\n"\\ud800"\n', ["line 3: the row is the text '\\ud800'"]), ("[" * 100000 + "\n", ["line 1", "nested too deep"]),
-    ("[" * 100 + "]" * 100, ["line 1: item 0 is nested deeper"]), ("1" * 5000, ["line 1"]),
-    ("1\n\xff".encode("latin-1"), ["line 2 is not utf-8"]), ('["%s"]' % ("x" * (1 << 20)), ["line 1 has 1048582 bytes"]),
+    ('1\n\n"\\ud800"\n', ["line 3: the row is the text '\\ud800'"]),
+    ("[" * 100000 + "\n", ["line 1", "nested too deep"]), ("[" * 100 + "]" * 100, ["line 1: item 0 is nested deeper"]), ("1" * 5000, ["line 1"]),
+    ("1\n\xff".encode("latin-1"), ["line 2 is not utf-8"]),
+    ('["%s"]' % ("x" * (1 << 20)), ["line 1 has 1048582 bytes"]),
 ])
 def test_the_error_of_jsonl_names_file_and_line(tmp_path, text, words):
     sentence = sentence_of(DatasetError, jsonl, written(tmp_path, text, "boxes.jsonl"))
@@ -284,7 +289,8 @@ def test_lines(tmp_path):
             return None
         return {"path": cells[0], "attributes": tuple(map(int, cells[1:]))}
     data = lines(path, parse)
-    assert all_rows(data) == [{"path": "000001.jpg", "attributes": [1, -1]}, {"path": "000002.jpg", "attributes": [-1, 1]}]
+    assert all_rows(data) == [{"path": "000001.jpg", "attributes": [1, -1]},
+                              {"path": "000002.jpg", "attributes": [-1, 1]}]
     assert data.root == str(tmp_path) and lines(path, parse, root="/data").root == "/data"
     assert all_rows(lines(path, str))[1:3] == ["name smiling hat", "000001.jpg  1 -1"]
     assert all_rows(lines(written(tmp_path, "é".encode("latin-1")), list, encoding="latin-1")) == [["é"]]
@@ -295,7 +301,8 @@ def test_the_errors_of_lines(tmp_path):
 
     def parse(line):
         return int(line)
-    assert "numbers.txt, line 4: parse raised ValueError: invalid literal" in sentence_of(DatasetError, lines, path, parse)
+    sentence = sentence_of(DatasetError, lines, path, parse)
+    assert "numbers.txt, line 4: parse raised ValueError: invalid literal" in sentence
     assert "line 3: the row is a complex" in sentence_of(DatasetError, lines, path,
                                                          lambda line: 1 if line == "1" else 1j)
     assert "numbers.txt: no row" in sentence_of(DatasetError, lines, path, lambda line: None)
@@ -317,8 +324,8 @@ def tree(root, *paths):
 
 
 def test_files_that_match_a_pattern(tmp_path, monkeypatch):
-    tree(tmp_path, "gan/b.jpg", "gan/a/x.jpg", "gan/a/b/é.jpg", "gan/B.jpg", "gan/\udcff.jpg", "gan/a/x.png", "x.jpg",
-         "gan/folder.jpg/in.jpg", "gan/.hidden/1.jpg")
+    tree(tmp_path, "gan/b.jpg", "gan/a/x.jpg", "gan/a/b/é.jpg", "gan/B.jpg", "gan/\udcff.jpg", "gan/a/x.png",
+         "x.jpg", "gan/folder.jpg/in.jpg", "gan/.hidden/1.jpg")
     monkeypatch.chdir(str(tmp_path))
     data = files("gan/**/*.jpg")
     assert data.root == str(tmp_path / "gan") and data.classes == () and data.has_paths
