@@ -40,6 +40,8 @@ class CsvFile:
                     columns = next(filter(None, csv.reader(text, **self._options)), None)
                 except csv.Error as error:
                     raise self._fault(error) from None
+                if columns and "\0" in "".join(columns):
+                    raise self._fault()
                 if columns is None:
                     raise DatasetError("%s is empty: it should begin with a line of column names" % file.name)
             self.columns = tuple(columns)

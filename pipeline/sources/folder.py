@@ -27,8 +27,8 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
     folders have no meaning: a path below root that contains the word has label 1, any other label 0. With
     ``labels=False``, there are no classes: all images count. Links that lead out of root are followed only with
-    ``follow_links``; workers have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or a single class, or none of
-    one of ``classes``; for a ``validation`` folder, one image is enough.
+    ``follow_links``; workers have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or
+    a single class, or no image of one of ``classes``; for a ``validation`` folder, one image is enough.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")

@@ -8,6 +8,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
 from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.packing import a_type
 from stoker.pipeline.sources.reading import csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
@@ -22,9 +23,9 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
                 validation: bool = False) -> Source:
     """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
 
-    ``root``: the folder below which the files lie that rows name, or that of a folder's paths. ``classes``, ``labels``,
-    ``label_word``, ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator ``numerical`` needs a number.
-    Raises ConfigError, DatasetError.
+    ``root``: the folder below which the files lie that rows name, or from which a folder's paths start. ``classes``,
+    ``labels``, ``label_word``, ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator
+    ``numerical`` needs a number. Raises ConfigError, DatasetError.
     """
     if generator == "numerical" and not _is_number(data) and not isinstance(data, Dataset):
         raise ConfigError("the generator numerical needs a number of records, not %.80r" % (data,))
@@ -33,7 +34,7 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
         return _below(scan_folder(os.fspath(data), label_word, follow_links, classes, labels, validation), root)
     if classes is not None or label_word is not None:
         raise ConfigError("%s is for a folder of images, and the data is %s: put the labels into the rows"
-                          % ("label_word" if classes is None else "classes", _kind(data)))
+                          % ("label_word" if classes is None else "classes", a_type(data)))
     if isinstance(data, (str, os.PathLike)):
         source: Source = _READERS[_suffix(data)](data, root)
         return source
@@ -88,12 +89,12 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
     elif callable(data):
         remedy = "give what it returns"
     if remedy or isinstance(data, (bytes, bytearray, bool)) or not hasattr(data, "__iter__"):
-        raise ConfigError("the data is %s: %s" % (_kind(data), remedy or "it must be " + KINDS))
+        raise ConfigError("the data is %s: %s" % (a_type(data), remedy or "it must be " + KINDS))
     rows = iter(data)
     try:
         first = next(rows)
     except StopIteration:
-        raise DatasetError("the data is %s without rows, so there is nothing to train on" % _kind(data)) from None
+        raise DatasetError("the data is %s without rows, so there is nothing to train on" % a_type(data)) from None
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(first, (str, os.PathLike)):
         return path_list(_chained(first, rows), start, root is None)
@@ -103,12 +104,6 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
 def _chained(first: Any, rows: Iterator[Any]) -> Iterable[Any]:
     yield first
     yield from rows
-
-
-def _kind(data: Any) -> str:
-    """The data in a sentence, without its content."""
-    name = type(data).__name__
-    return "%s %s" % ("an" if name[:1].lower() in "aeiou" else "a", name)
 
 
 def _below(source: Any, folder: Optional[Path]) -> Source:
@@ -121,7 +116,7 @@ def _below(source: Any, folder: Optional[Path]) -> Source:
         raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
                           % (printable_path(root), printable_path(source.root)))
     if not isinstance(source, (Dataset, Table)) or not source.root:
-        raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % _kind(source))
+        raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % a_type(source))
     moved: Source = source.below(root)
     return moved
 
@@ -144,7 +139,7 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         if not hasattr(source, "split"):
             if validation:
                 raise ConfigError("%s has no method split(fraction, seed), so validation cannot be a share of it"
-                                  % _kind(source))
+                                  % a_type(source))
             return Splits(source)
         parts: Splits = source.split(validation or 0.0, seed)
         return parts

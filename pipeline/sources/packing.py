@@ -133,7 +133,7 @@ def _plain(value: Any, where: Tuple[Any, ...]) -> Any:
     remedy = _REMEDIES.get(kind.__name__, "use plain numbers, texts, lists or dicts")
     if isinstance(value, os.PathLike):
         remedy = "use str(...)"
-    raise _Unfit(where, "is a %s (%s), which cannot travel: %s" % (kind.__name__, _shown(value), remedy))
+    raise _Unfit(where, "is %s (%s), which cannot travel: %s" % (a_type(value), _shown(value), remedy))
 
 
 def _unpackable(value: Any, where: Tuple[Any, ...]) -> _Unfit:
@@ -170,6 +170,12 @@ def _cannot_encode(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def a_type(value: Any) -> str:
+    """The type of any object, in a sentence."""
+    name = type(value).__name__
+    return "%s %s" % ("an" if name[:1].lower() in "aeio" else "a", name)
 
 
 def _shown(value: Any) -> str:
