@@ -134,7 +134,7 @@ def _parts(size: int, leases: Sequence[Any], paths: Sequence[str], root: str, fo
     from stoker.workers.generators import pictures
     from stoker.workers.cache import Cache
     job = Job("image", (ArraySpec("images", "uint8", (size, size, 3)), ArraySpec("labels", "int32", (1,))), 32, 0,
-              "fastest", root)
+              "fastest", root, image_size=(size, size))
 
     def produce(cache: Optional[Cache] = None) -> None:
         for _ in pictures.image(iter(leases), pictures.with_cache(job, cache)):

@@ -68,7 +68,7 @@ class Readers:
             return images.load(file, size, job.decode, job.exif_rotate)
         pixels = np.empty(size + (3,), np.uint8)
         if kind.get(file, pixels):
-            return Image.frombytes("RGB", size[::-1], pixels.tobytes())
+            return Image.frombytes("RGB", size[::-1], pixels)
         data, status = images.read(file)
         picture = images.decoded(data, size, job.decode, job.exif_rotate)
         kind.put(file, status, picture.tobytes())
