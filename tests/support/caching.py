@@ -59,7 +59,8 @@ def draw_photos(root, count):
 
 def job(root, generator="image", size=SIZE, **options):
     arrays = ArraySpec("images", "uint8", size + (3,)), ArraySpec("labels", "int32", (1,))
-    return Job(generator, arrays, 32, options.pop("seed", 3), options.pop("decode", "fast"), str(root), image_size=size, **options)
+    return Job(generator, arrays, 32, options.pop("seed", 3), options.pop("decode", "fast"), str(root), image_size=size,
+               **options)
 
 
 def batch(root, names=None, epoch=0, **options):

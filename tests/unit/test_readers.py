@@ -349,6 +349,15 @@ def test_absolute_paths_below_the_data_folder(root, tmp_path):
         assert caught.value.path == "gone"
 
 
+def test_absolute_paths_as_the_trainer_names_the_folder(root):
+    readers = Readers(job(root, trainer_root="/mnt/driving/"))
+    for path in ("/mnt/driving/rgb.png", str(root / "rgb.png"), "rgb.png"):
+        assert readers.image(path).size == (80, 60)
+    for path in ("/mnt/driving-2/rgb.png", "/mnt/driving/../rgb.png", "/mnt/rgb.png", "mnt/driving/../../rgb.png"):
+        with pytest.raises(ConfigError, match="is not below the data folder"):
+            readers.image(path)
+
+
 def test_backslashes(root, readers):
     (root / "a\\b").write_bytes(b"1")
     assert readers.bytes("a\\b") == b"1"
