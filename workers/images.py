@@ -130,7 +130,7 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
 def height_width(size: Union[int, Sequence[int]]) -> Tuple[int, int]:
     """(height, width) from a reader's argument: one number is a square. Raises ValueError."""
     try:
-        height, width = map(index, (size, size) if isinstance(size, int) else size)
+        height, width = map(index, size if hasattr(size, "__iter__") else (size, size))
         if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE:
             return height, width
     except (TypeError, ValueError):         # of no length two, or not of whole numbers
@@ -178,6 +178,8 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
         box = drafted[1] if drafted else None
         if image.mode in ("1", "P", "PA"):  # PIL could only pick single pixels of these
             image = image.convert("L" if image.mode == "1" else "RGB")
+        elif image.mode.startswith("I;16"):     # PIL does not reduce it, and not every Pillow opens it as that
+            image = image.convert("I")
     # Where a picture is nearly transparent, reducing loses its colours by rounding; and Pillow 8 does not reduce it.
     reducing_gap = None if image.mode in ("LA", "RGBA") else max(1.0, gap)
     image = image.resize((width, height), resample, box=box, reducing_gap=reducing_gap)

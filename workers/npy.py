@@ -65,7 +65,7 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         with file.open(info) as member:
             beginning = member.read(_PREFIX_BYTES + _MAX_HEADER_BYTES)
             dtype, shape, _, offset = _header(beginning)
-            _check_size(dtype, shape, info.file_size - offset)
+            _check_size(dtype, shape, info.file_size - offset, exactly=True)
             return beginning + member.read(info.file_size - len(beginning))
     except Exception as error:
         raise bad_content(error) from error
@@ -80,11 +80,11 @@ def _guarded_array(data: bytes) -> np.ndarray:
         raise bad_content(error) from error
 
 
-def _check_size(dtype: np.dtype, shape: Tuple[int, ...], there_bytes: int) -> None:
+def _check_size(dtype: np.dtype, shape: Tuple[int, ...], there_bytes: int, exactly: bool = False) -> None:
     promised_bytes = dtype.itemsize
     for side in shape:
         promised_bytes *= side
-    if promised_bytes > min(there_bytes, MAX_FILE_BYTES):
+    if promised_bytes > min(there_bytes, MAX_FILE_BYTES) or exactly and promised_bytes < there_bytes:
         raise BadFile("an array of %d bytes in %d" % (promised_bytes, there_bytes))
 
 

@@ -126,8 +126,10 @@ class _SocketThread(threading.Thread):
                 if not self._connection.send(encode(effect.message)):
                     self._carry_out(self._session.disconnected(now), now)
             elif isinstance(effect, Work):
-                data_root = effect.job.data_root if self._data_root is None else self._data_root
-                self._items.put((replace(effect.job, data_root=data_root), effect.lease))
+                job = effect.job
+                if self._data_root is not None:
+                    job = replace(job, data_root=self._data_root, trainer_root=job.data_root)
+                self._items.put((job, effect.lease))
             elif isinstance(effect, Note):
                 self._note(effect.text, End(EXIT_REFUSED) in effects)
             else:

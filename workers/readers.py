@@ -68,7 +68,7 @@ class Readers:
             return images.load(file, size, job.decode, job.exif_rotate)
         pixels = np.empty(size + (3,), np.uint8)
         if kind.get(file, pixels):
-            return Image.frombytes("RGB", size[::-1], pixels.tobytes())
+            return Image.frombytes("RGB", size[::-1], pixels)
         data, status = images.read(file)
         picture = images.decoded(data, size, job.decode, job.exif_rotate)
         kind.put(file, status, picture.tobytes())
@@ -126,7 +126,8 @@ class Readers:
     def _relative(self, name: builtins.bytes) -> builtins.bytes:
         """An absolute path below the data folder as a relative one; other paths as they are."""
         if not self._roots:
-            named = (self._folder, os.path.realpath(self._folder), getattr(self._job, "trainer_root", "").encode())
+            own, trainers = self._folder, self._job.trainer_root.encode("utf-8", "surrogateescape")
+            named = (own, os.path.realpath(own), trainers)
             self._roots = [os.path.join(os.path.normpath(each), b"") for each in named if each[:1] == b"/"]
         if b".." not in name.split(b"/"):
             plain = os.path.normpath(b"/" + name.lstrip(b"/"))

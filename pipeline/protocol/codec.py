@@ -119,7 +119,7 @@ _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES)
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
 _job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_SAMPLES), _int(-_INT64),
                _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
-               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_SAMPLES), _bool, _text(MAX_TEXT))
+               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_SAMPLES), _bool, _text(MAX_TEXT), _text(MAX_TEXT))
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_SAMPLES)

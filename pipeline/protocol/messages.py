@@ -75,6 +75,7 @@ class Job:
     rows: int = 1                   # most rows of a batch from one sample
     may_skip: bool = False          # the batch function may return fewer rows without saying which are missing
     augment: str = ""               # the user's module:function that varies the pictures of ``image``
+    trainer_root: str = ""          # ``data_root`` as the trainer names it, if the worker has another
 
     @property
     def height_width(self) -> Tuple[int, int]:

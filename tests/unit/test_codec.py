@@ -50,13 +50,13 @@ GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
     ("Leaving", "9304a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
     ("Alive", "9304a5616c69766591a27231"),
     ("Welcome", (
-        "9304a777656c636f6d6593a272319ea5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
-        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0cb3f"
-        "e0000000000000")),
+        "9304a777656c636f6d6593a272319fa5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
+        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0a0cb"
+        "3fe0000000000000")),
     ("Welcome", (
-        "9304a777656c636f6d6593a272319ea56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a769732066"
+        "9304a777656c636f6d6593a272319fa56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a769732066"
         "616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a47061"
-        "7468a17803c3a56f776e3a67cb3fe0000000000000")),
+        "7468a17803c3a56f776e3a67a0cb3fe0000000000000")),
     ("Refused", "9304a77265667573656492a26e6fc2"),
     ("Alive", "9304a5616c69766591a27231"),
     ("Revoked", "9304a77265766f6b65649107"),
@@ -151,7 +151,7 @@ ANY_FROM_TRAINER = st.one_of(
     st.builds(Welcome, RUN, st.builds(Job, NAME, tuples(SPEC), st.integers(1, 1 << 20),
                                       st.integers(-(1 << 63), (1 << 63) - 1), TEXT, TEXT, st.booleans(),
                                       image_size=st.just((3, 4)), columns=tuples(TEXT), rows=st.integers(1, 9),
-                                      may_skip=st.booleans(), augment=TEXT), SECONDS),
+                                      may_skip=st.booleans(), augment=TEXT, trainer_root=TEXT), SECONDS),
     st.builds(Refused, TEXT, st.booleans()), st.builds(Revoked, BIG), st.builds(Stop, TEXT), st.builds(Alive, RUN),
     st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(SAMPLE), tuples(SAMPLE), st.booleans()))
 
