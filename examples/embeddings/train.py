@@ -49,9 +49,9 @@ def model():
     embedding = tf.nn.l2_normalize(tf.layers.dense(tf.layers.flatten(layer), 16), axis=1)
     distance = 1 - tf.matmul(embedding, embedding, transpose_b=True)
     same = tf.equal(person[:, None], person[None, :])
-    triplets = same[:, :, None] & ~same[:, None, :]            # anchor, one of the same person, one of another
+    triplets = tf.to_float(same[:, :, None] & ~same[:, None, :])      # anchor, one of the same person, one of another
     violations = tf.nn.relu(0.2 + distance[:, :, None] - distance[:, None, :])
-    loss = tf.reduce_mean(tf.boolean_mask(violations, triplets))
+    loss = tf.reduce_sum(triplets * violations) / tf.reduce_sum(triplets)
     own = tf.eye(tf.shape(person)[0]) * 9       # a picture's distance to itself does not count
     neighbour = tf.gather(person, tf.argmin(distance + own, axis=1))
     correct = tf.reduce_mean(tf.to_float(tf.equal(neighbour, person)))
