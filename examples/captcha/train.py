@@ -37,9 +37,11 @@ def parse(line):
 
 def model():
     """Placeholders by the arrays' names, the loss, the share of wrong characters, and the training step."""
-    inputs = {"picture": tf.placeholder(tf.uint8, [None, HEIGHT, None]), "picture.sizes": tf.placeholder(tf.int32, [None]),
-              "text": tf.placeholder(tf.int32, [None, None]), "text.sizes": tf.placeholder(tf.int32, [None])}
-    columns = tf.transpose(tf.to_float(inputs["picture"]) / 255, [0, 2, 1])      # the pixels of a column are its features
+    sizes = {name: tf.placeholder(tf.int32, [None]) for name in ("picture.sizes", "text.sizes")}
+    inputs = dict(sizes, picture=tf.placeholder(tf.uint8, [None, HEIGHT, None]),
+                  text=tf.placeholder(tf.int32, [None, None]))
+    # the pixels of a column are its features
+    columns = tf.transpose(tf.to_float(inputs["picture"]) / 255, [0, 2, 1])
     layer = tf.layers.conv1d(columns, 128, 12, 5, padding="same", activation=tf.nn.relu)
     logits = tf.transpose(tf.layers.conv1d(layer, 11, 3, padding="same"), [1, 0, 2])      # ten digits and the blank
     lengths = inputs["picture.sizes"] // 5

@@ -3,7 +3,7 @@
 import os
 
 import tensorflow as tf
-from batches import CLASSES, GRIDS, SIDE, TARGET, detection
+from batches import GRIDS, SIDE, TARGET, detection
 
 import stoker
 

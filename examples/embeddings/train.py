@@ -37,7 +37,8 @@ def train(data, checkpoint=None, epochs=4, **options):
             losses[batch.epoch].append(values[0])
             right[batch.epoch].append(values[1])
     for epoch in sorted(right):
-        print("epoch %d: the nearest picture is of the same person for %.0f%%" % (epoch + 1, 100 * np.mean(right[epoch])))
+        print("epoch %d: the nearest picture is of the same person for %.0f%%" % (
+            epoch + 1, 100 * np.mean(right[epoch])))
     return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 

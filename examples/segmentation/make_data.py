@@ -1,5 +1,5 @@
-"""Pictures and masks, 64 x 64: FOLDER/pictures/NNN.png in colour, FOLDER/masks/NNN.png with a palette, as in Pascal VOC:
-0 is the background, 1 a disc, 2 a square.
+"""Pictures and masks, 64 x 64: FOLDER/pictures/NNN.png in colour, FOLDER/masks/NNN.png with a palette, as in Pascal
+VOC: 0 is the background, 1 a disc, 2 a square.
 
     python make_data.py FOLDER
 """
