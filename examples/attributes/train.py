@@ -11,14 +11,17 @@ from batches import SIZE, face
 import stoker
 
 
-def rows_of(data, part):
-    """The rows of CelebA's text files that belong to this part: 0 training, 1 validation, 2 testing."""
+def faces(data, part):
+    """The faces of this part: "0" training, "1" validation, "2" testing."""
     with open(os.path.join(data, "list_eval_partition.txt")) as file:
         parts = dict(line.split() for line in file)
-    with open(os.path.join(data, "list_attr_celeba.txt")) as file:
-        words = [line.split() for line in file.readlines()[2:]]
-    return [{"file": "img_align_celeba/" + name, "attributes": [int(value) for value in values]}
-            for name, *values in words if parts[name] == str(part)]
+
+    def parse(line):
+        name, *values = line.split()
+        if parts.get(name) == part:      # the first two lines are no faces
+            return {"file": "img_align_celeba/" + name, "attributes": [int(value) for value in values]}
+
+    return stoker.lines(os.path.join(data, "list_attr_celeba.txt"), parse)
 
 
 def train(data, checkpoint=None, epochs=4, **options):
@@ -27,8 +30,8 @@ def train(data, checkpoint=None, epochs=4, **options):
     losses, errors = collections.defaultdict(list), collections.defaultdict(list)
     with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
                                            save_summaries_steps=None, log_step_count_steps=None) as session:
-        with stoker.open_stream(rows_of(data, 0), face, root=data, validation=rows_of(data, 1), batch_size=16,
-                                epochs=epochs, start_step=session.run(tf.train.get_global_step()), **options) as stream:
+        with stoker.open_stream(faces(data, "0"), face, validation=faces(data, "1"), batch_size=16, epochs=epochs,
+                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
             for batch in stream:
                 feed = batch.feed(face=picture, attributes=attributes)
                 if batch.training:
@@ -45,7 +48,7 @@ def train(data, checkpoint=None, epochs=4, **options):
 def predict(data, session, picture, scores, worker_python):
     """Writes DATA/predictions.csv: a file name and forty scores for each face of the test set, in its order."""
     with open(os.path.join(data, "predictions.csv"), "w", newline="") as file, \
-            stoker.open_stream(rows_of(data, 2), face, root=data, training=False, batch_size=16, workers=1,
+            stoker.open_stream(faces(data, "2"), face, training=False, batch_size=16, workers=1,
                                worker_python=worker_python) as stream:
         table = csv.writer(file)
         for batch in stream:
