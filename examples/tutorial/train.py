@@ -10,7 +10,7 @@ import tensorflow as tf
 import stoker
 
 
-def train(data, checkpoint=None, epochs=5, audit="", **options):
+def train(data, checkpoint=None, epochs=5, audit=None, **options):
     """Trains a model for each generator, with a checkpoint and an audit of its own. Returns the loss of each epoch."""
     for generator, source in ((batches.numerical, 128), (batches.image, data), (batches.augmented, data)):
         name = generator.__name__
