@@ -1,4 +1,5 @@
 ## make train         trains on sample pictures (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
+## make example       runs an example of examples/: NAME=driving EPOCHS=4 WORKERS=3 (docs/EXAMPLES.md)
 ## make test          runs every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
@@ -17,7 +18,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS is passed on to the trainer or to pytest.
 
-.PHONY: help train test unit faults compose-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
+.PHONY: help train example test unit faults compose-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
@@ -27,6 +28,9 @@ help:
 
 train: setup
 	@exec sh .setup/train.sh $(ARGS)
+
+example: setup
+	@exec sh .setup/example.sh $(NAME) $(ARGS)
 
 test: setup-test
 	@exec sh .setup/test.sh all $(ARGS)

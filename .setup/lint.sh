@@ -9,7 +9,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 1
 fi
 sh .setup/environment.sh workers lint
-"$python" -m ruff check --output-format concise stoker/__init__.py pipeline workers trainer benchmarks tests
+"$python" -m ruff check --output-format concise stoker/__init__.py pipeline workers trainer benchmarks tests examples
 bin=.venv/workers/bin
 [ ! -x $bin/hadolint ] || $bin/hadolint trainer/Dockerfile trainer/gpu.Dockerfile workers/Dockerfile
 # SC2046: environment.sh wants the words of an unquoted command as separate arguments

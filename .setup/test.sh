@@ -30,7 +30,7 @@ if [ "$which" = faults ]; then
 else
     run trainer "unit tests" tests/unit "$@"
     [ -L .venv/workers ] || run workers "unit tests" tests/unit "$@"
-    [ "$which" = unit ] || run trainer "integration and fault tests" tests/integration tests/faults "$@"
+    [ "$which" = unit ] || run trainer "integration and fault tests, examples" tests/integration tests/faults tests/examples "$@"
 fi
 
 [ $failed = 0 ] || exit $failed
