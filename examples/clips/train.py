@@ -8,7 +8,7 @@ import tensorflow as tf
 import stoker
 
 
-def train(data, checkpoint=None, epochs=10, audit=None, **options):
+def train(data, checkpoint=None, epochs=6, audit=None, **options):
     """Trains. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
     with tf.Graph().as_default():
         clips, directions, loss, train_op = model()

@@ -32,7 +32,7 @@ def make(folder: str) -> None:
         path = os.path.join(folder, part, "" if part == "unlabelled" else shape, "%03d.png" % number)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         picture.save(path)
-    with open(os.path.join(folder, "unlabelled", "170.png"), "r+b") as file:      # a bad file, as real folders have them
+    with open(os.path.join(folder, "unlabelled", "170.png"), "r+b") as file:     # a bad file, as real folders have
         file.truncate(100)
 
 

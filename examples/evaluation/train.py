@@ -13,7 +13,7 @@ import stoker
 CLASSES = ["circle", "cross", "square"]
 
 
-def train(data, checkpoint=None, epochs=10, audit=None, **options):
+def train(data, checkpoint=None, epochs=20, audit=None, **options):
     """Trains, evaluates, predicts. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
     train_on, test, unlabelled = (os.path.join(data, part) for part in ("train", "test", "unlabelled"))
     with tf.Graph().as_default():

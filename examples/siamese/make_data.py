@@ -1,4 +1,4 @@
-"""Handwritten characters: FOLDER/train/CHARACTER/NN.png for training, FOLDER/new/... has other characters, 28 x 28, grey.
+"""Handwritten characters, 28 x 28, grey: FOLDER/train/CHARACTER/NN.png, and other characters in FOLDER/new/.
 
     python make_data.py FOLDER
 """

@@ -20,7 +20,7 @@ def partners_of(drawings):
     return partner
 
 
-def train(data, checkpoint=None, epochs=20, audit=None, **options):
+def train(data, checkpoint=None, epochs=10, audit=None, **options):
     """Trains on pairs. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
     drawings, new = (stoker.scan_folder(os.path.join(data, part)) for part in ("train", "new"))
     with tf.Graph().as_default():
