@@ -2,57 +2,52 @@
 
 import collections
 import csv
+import itertools
 import os
 
-import batches
 import numpy as np
 import tensorflow as tf
+from batches import SIDE, crops
 
 import stoker
 
-CLASSES = ["circle", "cross", "square"]
-
 
 def train(data, checkpoint=None, epochs=20, audit=None, **options):
-    """Trains, evaluates, predicts. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
-    train_on, test, unlabelled = (os.path.join(data, part) for part in ("train", "test", "unlabelled"))
-    with tf.Graph().as_default():
-        crops, labels, loss, probabilities, train_op = model()
+    """Trains, evaluates and predicts. ``options``: further ones of open_stream. Returns the loss of each epoch."""
+    pictures, labels, loss, probabilities, train_op = model()
+    losses = collections.defaultdict(list)
 
-        def averages(stream):
-            """{path: probabilities, the average of all its crops}"""
-            of_paths = collections.OrderedDict()
+    def averaged(stream):
+        """The path of each picture, and the probabilities of its classes: the average of its crops."""
+        for batch in stream:
+            of_crops = zip(batch.paths, session.run(probabilities, batch.feed(crop=pictures)))
+            for path, group in itertools.groupby(of_crops, lambda crop: crop[0]):
+                yield path, np.mean([values for _, values in group], axis=0)
+
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
+                                           save_summaries_steps=None, log_step_count_steps=None) as session:
+        with stoker.open_stream(os.path.join(data, "train"), crops, batch_size=12, epochs=epochs, audit=audit,
+                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
             for batch in stream:
-                for path, values in zip(batch.paths, session.run(probabilities, batch.feed(crop=crops))):
-                    of_paths.setdefault(path, []).append(values)
-            return collections.OrderedDict((path, np.mean(values, axis=0)) for path, values in of_paths.items())
-
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session:
-            with stoker.open_stream(train_on, batches.crops, classes=CLASSES, batch_size=12, epochs=epochs, audit=audit,
-                                    start_step=session.run(tf.train.get_global_step()), **options) as stream:
-                of_epochs = [[] for _ in range(epochs)]
-                for batch in stream:
-                    feed = batch.feed(crop=crops, label=labels)
-                    of_epochs[batch.epoch].append(session.run([loss, train_op], feed)[0])
-            with stoker.open_stream(test, batches.crops, classes=CLASSES, training=False, **options) as stream:
-                right = [path.startswith(CLASSES[values.argmax()]) for path, values in averages(stream).items()]
-            print("right for %.0f%% of %d pictures" % (100 * np.mean(right), len(right)))
-            with stoker.open_stream(unlabelled, batches.crops, labels=False, training=False, **options) as stream, \
-                    open(os.path.join(checkpoint or data, "predictions.csv"), "w", newline="") as file:
-                csv.writer(file).writerows([path, CLASSES[values.argmax()], "%.3f" % values.max()]
-                                           for path, values in averages(stream).items())
-                print("%s; bad files: %s" % (file.name, stream.skipped))
-    return [sum(values) / len(values) for values in of_epochs if values]
+                losses[batch.epoch].append(session.run([loss, train_op], batch.feed(crop=pictures, label=labels))[0])
+        names = stream.classes
+        with stoker.open_stream(os.path.join(data, "test"), crops, training=False, classes=names, **options) as stream:
+            print("right: %.0f%%" % (100 * np.mean([path.startswith(names[values.argmax()] + "/")
+                                                    for path, values in averaged(stream)])))
+        with stoker.open_stream(os.path.join(data, "unlabelled"), crops, training=False, labels=False,
+                                **options) as stream, open(os.path.join(data, "predictions.csv"), "w") as file:
+            csv.writer(file).writerows((path, names[values.argmax()]) for path, values in averaged(stream))
+            print("%s is written; bad files: %s" % (file.name, stream.skipped))
+    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 
 def model():
     """Placeholders, the loss, the probabilities of the classes, and the training step."""
-    crops, labels = tf.placeholder(tf.uint8, [None, 32, 32, 3]), tf.placeholder(tf.int32, [None])
-    x = tf.cast(crops, tf.float32) / 255.0
+    pictures, labels = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 3]), tf.placeholder(tf.int32, [None])
+    x = tf.cast(pictures, tf.float32) / 255.0
     for filters in (16, 32):
         x = tf.layers.max_pooling2d(tf.layers.conv2d(x, filters, 5, activation=tf.nn.relu), 2, 2)
-    logits = tf.layers.dense(tf.layers.flatten(x), len(CLASSES))
+    logits = tf.layers.dense(tf.layers.flatten(x), 3)
     loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    return crops, labels, loss, tf.nn.softmax(logits), tf.train.AdamOptimizer(0.003).minimize(
-        loss, tf.train.create_global_step())
+    train_op = tf.train.AdamOptimizer(0.003).minimize(loss, tf.train.create_global_step())
+    return pictures, labels, loss, tf.nn.softmax(logits), train_op

@@ -1,31 +1,33 @@
 """A GAN: pictures without labels, and full batches only, so that the graph can have a fixed batch size."""
 
+import collections
 import os
 
-import batches
+import numpy as np
 import tensorflow as tf
+from batches import face
 
 import stoker
 
 BATCH_SIZE = 16
 
 
-def train(data, checkpoint=None, epochs=10, audit=None, **options):
-    """Trains. ``options``: further ones of stoker.open_stream. Returns the discriminator's loss of each epoch."""
-    with tf.Graph().as_default():
-        real, loss, train_op = model()
-        # drop_last leaves out the short batch at an epoch's end; "replace" takes another picture for a bad file
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session, \
-                stoker.open_stream(stoker.files(os.path.join(data, "**/*.png")), batches.face, batch_size=BATCH_SIZE,
-                                   drop_last=True, on_bad_image="replace", epochs=epochs, audit=audit,
-                                   start_step=session.run(tf.train.get_global_step()), **options) as stream:
-            of_epochs = [[] for _ in range(epochs)]
-            for batch in stream:
-                of_epochs[batch.epoch].append(session.run([loss, train_op], batch.feed(image=real))[0])
-            for path, reason in stream.skipped.items():
-                print("replaced %s: %s" % (path, reason))
-    return [sum(values) / len(values) for values in of_epochs if values]
+def train(data, checkpoint=None, epochs=10, **options):
+    """Trains. ``options``: further ones of open_stream, as workers=3. Returns the discriminator's loss of each epoch.
+    """
+    real, loss, train_op = model()
+    losses = collections.defaultdict(list)
+    # drop_last leaves out the short batch at the end of an epoch; "replace" takes another picture for a bad one
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
+                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+            stoker.open_stream(stoker.files(os.path.join(data, "**/*.png")), face, batch_size=BATCH_SIZE,
+                               drop_last=True, on_bad_image="replace", epochs=epochs,
+                               start_step=session.run(tf.train.get_global_step()), **options) as stream:
+        for batch in stream:
+            losses[batch.epoch].append(session.run([loss, train_op], batch.feed(image=real))[0])
+        for path, reason in stream.skipped.items():
+            print("replaced %s: %s" % (path, reason))
+    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 
 def model():

@@ -1,31 +1,32 @@
 """Predicts how ten ratings are distributed (Talebi and Milanfar, "NIMA", 2017), from a file with JSON lines."""
 
+import collections
 import os
 
-import batches
+import numpy as np
 import tensorflow as tf
+from batches import rated
 
 import stoker
 
 
-def train(data, checkpoint=None, epochs=10, audit=None, **options):
-    """Trains. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
-    with tf.Graph().as_default():
-        photos, ratings, loss, train_op = model()
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session, \
-                stoker.open_stream(stoker.jsonl(os.path.join(data, "ratings.jsonl")), batches.rated, validation=0.2,
-                                   batch_size=16, epochs=epochs, start_step=session.run(tf.train.get_global_step()),
-                                   audit=audit, **options) as stream:
-            of_epochs, held_out = [[] for _ in range(epochs)], [[] for _ in range(epochs)]
-            for batch in stream:
-                feed = batch.feed(photo=photos, ratings=ratings)
-                if batch.training:
-                    of_epochs[batch.epoch].append(session.run([loss, train_op], feed)[0])
-                else:
-                    held_out[batch.epoch].append(session.run(loss, feed))
-    print("held out: loss of each epoch: %s" % ", ".join("%.3f" % (sum(part) / len(part)) for part in held_out if part))
-    return [sum(values) / len(values) for values in of_epochs if values]
+def train(data, checkpoint=None, epochs=10, **options):
+    """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
+    photos, ratings, loss, train_op = model()
+    losses, held_out = collections.defaultdict(list), collections.defaultdict(list)
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
+                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+            stoker.open_stream(stoker.jsonl(os.path.join(data, "ratings.jsonl")), rated, validation=0.2, batch_size=16,
+                               epochs=epochs, start_step=session.run(tf.train.get_global_step()), **options) as stream:
+        for batch in stream:
+            feed = batch.feed(photo=photos, ratings=ratings)
+            if batch.training:
+                losses[batch.epoch].append(session.run([loss, train_op], feed)[0])
+            else:
+                held_out[batch.epoch].append(session.run(loss, feed))
+    for epoch in sorted(held_out):
+        print("epoch %d: loss of held-out photos %.3f" % (epoch + 1, np.mean(held_out[epoch])))
+    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 
 def model():

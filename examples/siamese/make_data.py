@@ -1,4 +1,4 @@
-"""Handwritten characters, 28 x 28, grey: FOLDER/train/CHARACTER/NN.png, and other characters in FOLDER/new/.
+"""Handwritten characters, 28 x 28, grey: FOLDER/seen/CHARACTER/NN.png, and other characters in FOLDER/new/.
 
     python make_data.py FOLDER
 """
@@ -15,7 +15,7 @@ def make(folder: str) -> None:
     for number in range(22):
         chance = random.Random(number)
         strokes = [[(chance.uniform(4, 24), chance.uniform(4, 24)) for _ in range(3)] for _ in range(2)]
-        character = os.path.join(folder, "train" if number < 16 else "new", "character-%02d" % number)
+        character = os.path.join(folder, "seen" if number < 16 else "new", "character-%02d" % number)
         os.makedirs(character, exist_ok=True)
         for drawing in range(10):
             picture = Image.new("L", (28, 28))

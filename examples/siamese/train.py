@@ -1,10 +1,11 @@
 """A siamese network that tells whether two drawings show the same character, tried on characters it has never seen."""
 
+import collections
 import os
 
-import batches
 import numpy as np
 import tensorflow as tf
+from batches import SIZE, pair
 
 import stoker
 
@@ -21,29 +22,26 @@ def partners_of(drawings):
 
 
 def train(data, checkpoint=None, epochs=10, audit=None, **options):
-    """Trains on pairs. ``options``: further ones of stoker.open_stream. Returns the loss of each epoch."""
-    drawings, new = (stoker.scan_folder(os.path.join(data, part)) for part in ("train", "new"))
-    with tf.Graph().as_default():
-        left, right, same, loss, correct, train_op = model()
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session:
-            with stoker.open_stream(drawings, batches.pair, partners=partners_of(drawings), batch_size=16,
-                                    epochs=epochs, start_step=session.run(tf.train.get_global_step()), audit=audit,
-                                    **options) as stream:
-                of_epochs = [[] for _ in range(epochs)]
-                for batch in stream:
-                    feed = batch.feed(left=left, right=right, same=same)
-                    of_epochs[batch.epoch].append(session.run([loss, train_op], feed)[0])
-            with stoker.open_stream(new, batches.pair, partners=partners_of(new), batch_size=30, training=False,
-                                    **options) as stream:
-                right_ones = [session.run(correct, batch.feed(left=left, right=right, same=same)) for batch in stream]
-    print("right for %.0f%% of the pairs of new characters" % (100 * np.concatenate(right_ones).mean()))
-    return [sum(values) / len(values) for values in of_epochs if values]
+    """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
+    seen, new = (stoker.scan_folder(os.path.join(data, part)) for part in ("seen", "new"))
+    left, right, same, loss, correct, train_op = model()
+    losses = collections.defaultdict(list)
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
+                                           save_summaries_steps=None, log_step_count_steps=None) as session:
+        with stoker.open_stream(seen, pair, partners=partners_of(seen), batch_size=16, epochs=epochs, audit=audit,
+                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
+            for batch in stream:
+                feed = batch.feed(left=left, right=right, same=same)
+                losses[batch.epoch].append(session.run([loss, train_op], feed)[0])
+        with stoker.open_stream(new, pair, partners=partners_of(new), training=False, **options) as stream:
+            found = [session.run(correct, batch.feed(left=left, right=right, same=same)) for batch in stream]
+    print("right for %.0f%% of the pairs of new characters" % (100 * np.concatenate(found).mean()))
+    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 
 def model():
-    """Placeholders, the contrastive loss (Hadsell et al., 2006), what is right, and the training step."""
-    left, right = (tf.placeholder(tf.uint8, (None,) + batches.SIZE) for _ in range(2))
+    """Placeholders, the contrastive loss (Hadsell et al., 2006), which are right, and the training step."""
+    left, right = (tf.placeholder(tf.uint8, (None,) + SIZE) for _ in range(2))
     same = tf.placeholder(tf.float32, [None])
 
     def embedding(drawings):
@@ -56,5 +54,5 @@ def model():
     distance = tf.sqrt(tf.reduce_sum(tf.square(embedding(left) - embedding(right)), axis=1) + 1e-6)
     loss = tf.reduce_mean(same * tf.square(distance) + (1 - same) * tf.square(tf.maximum(0.0, 1 - distance)))
     correct = tf.to_float(tf.equal(distance < 0.5, same > 0.5))
-    return left, right, same, loss, correct, tf.train.AdamOptimizer(0.002).minimize(loss,
-                                                                                    tf.train.create_global_step())
+    train_op = tf.train.AdamOptimizer(0.002).minimize(loss, tf.train.create_global_step())
+    return left, right, same, loss, correct, train_op
