@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import tensorflow as tf
-from batches import SIDE, crops
+from batches import crops
 
 import stoker
 
@@ -43,7 +43,7 @@ def train(data, checkpoint=None, epochs=20, audit=None, **options):
 
 def model():
     """Placeholders, the loss, the probabilities of the classes, and the training step."""
-    pictures, labels = tf.placeholder(tf.uint8, [None, SIDE, SIDE, 3]), tf.placeholder(tf.int32, [None])
+    pictures, labels = tf.placeholder(tf.uint8, [None, 32, 32, 3]), tf.placeholder(tf.int32, [None])
     x = tf.cast(pictures, tf.float32) / 255.0
     for filters in (16, 32):
         x = tf.layers.max_pooling2d(tf.layers.conv2d(x, filters, 5, activation=tf.nn.relu), 2, 2)
