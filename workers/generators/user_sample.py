@@ -54,8 +54,9 @@ class UserSample:
 
     @property
     def label(self) -> int:
-        """Its class number. Raises FunctionError if its source has no classes."""
-        return self._sample.label if self._sample.label >= 0 else self._fail(
+        """Its class number; -1 for a file without a class (``labels=False``, or a list of files), so that one function
+        serves training and prediction. Raises FunctionError for a row."""
+        return self._sample.label if self._sample.label >= 0 or self._sample.path else self._fail(
             "has no label: its source has no classes; take it from sample.row")
 
     @property
