@@ -5,7 +5,9 @@ evaluates it once an epoch. Built-in orders draw from numpy's RandomState by met
 versions of numpy, and sort with stable algorithms only.
 """
 
+import functools
 import hashlib
+import inspect
 import math
 import threading
 from collections import abc
@@ -88,7 +90,7 @@ def weighted(weights: Any, steps: Optional[int] = None) -> Weighted:
 def open_order(order: Any, source: Source, batch_size: int, seed: int) -> Optional[Order]:
     """The order that the user's ``order`` means for the training samples; None: the plan's own shuffle. It is
     "shuffled" (or None), "sequential", made by ``balanced`` or ``weighted``, or a function f(epoch, random) that
-    returns the indices of an epoch. The function is called here for epoch 0. Raises ConfigError."""
+    returns the indices of an epoch, or f(epoch, random, source). The function is called here for epoch 0. Raises ConfigError."""
     if order is None or isinstance(order, str) and order == SHUFFLED:
         return None
     if isinstance(order, str) and order == SEQUENTIAL:
@@ -99,7 +101,7 @@ def open_order(order: Any, source: Source, batch_size: int, seed: int) -> Option
         raise ConfigError("order=stoker.%s is not called: write stoker.%s(...)" % (order.__name__, order.__name__))
     if callable(order):
         try:
-            return _OwnOrder(order, len(source), seed)
+            return _OwnOrder(for_source(order, source), len(source), seed)
         except RunFailed as error:
             raise ConfigError(str(error)) from error
     raise ConfigError("order must be 'shuffled', 'sequential', stoker.balanced(...), stoker.weighted(...) or a "
@@ -199,6 +201,22 @@ class _OwnOrder:
 
 
 # -------------------------------------------------------------------------------------------------- the users' values
+
+def for_source(function: Callable[..., Any], source: Source) -> Callable[[int, Any], Any]:
+    """``function``, an order or partners function. One that takes a third argument gets the source, whose part of the
+    data the indices are of: ``len(source)``, ``source.rows(indices)``, ``source.classes``; ``source.labels`` of a
+    folder."""
+    try:
+        parameters = inspect.signature(function)
+        parameters.bind(0, 0, source)
+    except (TypeError, ValueError):
+        return function
+    try:
+        parameters.bind(0, 0)
+        return function                    # its third argument has a default, of its own
+    except TypeError:
+        return functools.wraps(function)(lambda number, random: function(number, random, source))
+
 
 def name_for_people(function: Callable[..., Any]) -> str:
     """For people; unlike ``functions.name_of``, it takes a lambda too: this function need not be found by workers."""

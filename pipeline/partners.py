@@ -8,9 +8,10 @@ import hashlib
 import struct
 from typing import Any, Callable, Optional, Tuple
 
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import check_whole
-from stoker.pipeline.orders import indices_from, name_for_people
+from stoker.pipeline.orders import for_source, indices_from, name_for_people
 from stoker.pipeline.plan import hashed_bytes, python_random
 
 MAX_PARTNERS = 64      # of one sample: their rows travel with its lease
@@ -74,13 +75,13 @@ class _OwnPartners(Partners):
         return "function " + hashlib.blake2b(repr(some).encode("ascii"), digest_size=8).hexdigest()
 
 
-def open_partners(partners: Any, size: int) -> Optional[Partners]:
-    """The partners of each of ``size`` samples; None: they have none. ``partners``: their number, or a function
-    f(index, random) that returns their indices. Raises ConfigError."""
+def open_partners(partners: Any, source: Source) -> Optional[Partners]:
+    """The partners of each sample of ``source``; None: they have none. ``partners``: their number, or a function
+    f(index, random) that returns their indices, or f(index, random, source). Raises ConfigError."""
     if partners is None:
         return None
     if callable(partners):
-        return _OwnPartners(partners, size)
+        return _OwnPartners(for_source(partners, source), len(source))
     count = check_whole("partners (a number, or a function f(index, random) that returns indices)", partners, 0,
                         MAX_PARTNERS)
-    return Partners(count, size) if count else None
+    return Partners(count, len(source)) if count else None

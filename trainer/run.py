@@ -75,7 +75,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                                label_word, follow_links, name)
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
-    own_partners = open_partners(partners, sizes[0]), open_partners(partners, sizes[1])
+    own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
                 drop_last=drop_last, training=training, partners=own_partners)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,

@@ -1,6 +1,7 @@
 """Table: the packed rows of a source, in one bytes object with their offsets; and Numbers, which have no rows."""
 
 import hashlib
+import os
 import zlib
 from itertools import repeat
 from typing import Any, Callable, Iterable, List, Sequence, Tuple
@@ -11,6 +12,9 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
 from stoker.pipeline.sources.dataset import Splits, held_out
 from stoker.pipeline.sources.packing import pack_rows
+from stoker.pipeline.storage.folder import is_relative
+
+MAX_PATH = 4096     # characters; longer texts in a row name no file
 
 
 class Table:
@@ -60,8 +64,15 @@ class Table:
         return [unpacked_row(row, self.columns) for row in self._rows(indices)]
 
     def probes(self, count: int) -> Tuple[str, ...]:
-        """No paths: only their user knows which fields of the rows name files."""
-        return ()
+        """At most ``count`` paths of files that rows name and that are there. Only the user knows which fields name
+        files, so all texts of a few rows are tried."""
+        found: List[str] = []
+        if self.root:
+            for row in self.rows(range(0, len(self), -(-len(self) // count))):
+                named = (os.path.relpath(text, self.root) if text.startswith(self.root + "/") else text
+                         for text in _texts(row) if len(text) <= MAX_PATH)
+                found += [path for path in named if _is_file(self.root, path)][:1]
+        return tuple(found)
 
     def split(self, fraction: float, seed: int) -> Splits:
         """Two tables, each in the order of this one and numbered from 0; ``fraction`` of the rows, rounded, is for
@@ -94,6 +105,22 @@ class Table:
         """A line for the user, to be shown before training starts."""
         fields = " of %s columns: %s" % (len(self.columns), _listed(self.columns)) if self.columns else ""
         return "%s: %s rows%s" % (self.name, format(len(self), ","), fields)
+
+
+def _texts(row: Any) -> Iterable[str]:
+    """The texts in a row, at any depth."""
+    if isinstance(row, str):
+        yield row
+    elif isinstance(row, (list, dict)):
+        for value in row.values() if isinstance(row, dict) else row:
+            yield from _texts(value)
+
+
+def _is_file(root: str, path: str) -> bool:
+    try:
+        return is_relative(path.encode("utf-8", "surrogateescape")) and os.path.isfile(os.path.join(root, path))
+    except ValueError:          # a lone surrogate: no path
+        return False
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

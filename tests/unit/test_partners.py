@@ -9,21 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, RunFailed
+from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.partners import MAX_PARTNERS, open_partners
 
 
 def test_golden_partners():
-    assert [open_partners(count, 1000).draw(1, 2, 3) for count in (1, 3)] == [
+    assert [open_partners(count, Numbers(1000)).draw(1, 2, 3) for count in (1, 3)] == [
         (837,), (17, 777, 351)]
-    assert open_partners(1, 1000).draw(1, 2, 3, 4) == (910,)
-    assert open_partners(9, 1000).draw(-1, 2, 3) == (896, 634, 305, 757, 314, 164, 738, 49, 850)
-    assert open_partners(lambda index, random: [random.randrange(100)], 100).draw(1, 2, 3, 4) == (51,)
+    assert open_partners(1, Numbers(1000)).draw(1, 2, 3, 4) == (910,)
+    assert open_partners(9, Numbers(1000)).draw(-1, 2, 3) == (896, 634, 305, 757, 314, 164, 738, 49, 850)
+    assert open_partners(lambda index, random: [random.randrange(100)], Numbers(100)).draw(1, 2, 3, 4) == (51,)
 
 
 @given(st.integers(1, MAX_PARTNERS), st.integers(1, 90), st.integers(-99, 99), st.integers(0, 9), st.integers(0, 3))
 def test_partners_are_others_and_different_if_possible(count, size, seed, epoch, repeat):
     index = seed % size
-    drawn = open_partners(count, size).draw(seed, epoch, index, repeat)
+    drawn = open_partners(count, Numbers(size)).draw(seed, epoch, index, repeat)
     assert len(drawn) == count and all(type(partner) is int and 0 <= partner < size for partner in drawn)
     assert size == 1 or index not in drawn
     assert count >= size or len(set(drawn)) == count
@@ -31,7 +32,7 @@ def test_partners_are_others_and_different_if_possible(count, size, seed, epoch,
 
 @pytest.mark.parametrize("count, size", [(1, 7), (3, 7), (6, 7), (7, 7), (9, 5)])
 def test_each_other_sample_is_equally_likely_at_each_place(count, size):
-    partners = open_partners(count, size)
+    partners = open_partners(count, Numbers(size))
     draws = [partners.draw(seed, 1, 2, 3) for seed in range(3000)]
     for place in range(count):
         seen = Counter(drawn[place] for drawn in draws)
@@ -41,7 +42,7 @@ def test_each_other_sample_is_equally_likely_at_each_place(count, size):
 
 
 def test_partners_depend_on_all_of_their_key():
-    partners = open_partners(4, 1 << 30)
+    partners = open_partners(4, Numbers(1 << 30))
     keys = list(itertools.product((0, 1), repeat=4))
     drawn = [partners.draw(*key) for key in keys]
     assert len(set(drawn)) == len(drawn)
@@ -52,20 +53,20 @@ def test_partners_depend_on_all_of_their_key():
 
 @pytest.mark.parametrize("none", [None, 0])
 def test_no_partners(none):
-    assert open_partners(none, 5) is None
+    assert open_partners(none, Numbers(5)) is None
 
 
 @pytest.mark.parametrize("count", [-1, MAX_PARTNERS + 1, 1.5, "2", True, [1]])
 def test_impossible_numbers_of_partners(count):
     with pytest.raises(ConfigError, match=r"partners \(a number, or a function .*\) must be a whole number from 0"):
-        open_partners(count, 5)
+        open_partners(count, Numbers(5))
 
 
 # ------------------------------------------------------------------------------------------------- own functions
 
 @pytest.mark.parametrize("returned", [[3, 1, 3], (3, 1, 3), np.array([3, 1, 3]), np.uint8([3, 1, 3]), [], range(2)])
 def test_what_a_function_may_return(returned):
-    drawn = open_partners(lambda index, random: returned, 4).draw(1, 2, 3)
+    drawn = open_partners(lambda index, random: returned, Numbers(4)).draw(1, 2, 3)
     assert drawn == tuple(map(int, returned)) and all(type(index) is int for index in drawn)
 
 
@@ -75,7 +76,7 @@ def test_what_a_function_is_called_with():
         return [random.randrange(1 << 30)]
 
     asked = []
-    own = open_partners(partners, 1 << 30)
+    own = open_partners(partners, Numbers(1 << 30))
     keys = [(1, 2, 3, 0), (1, 2, 3, 1), (1, 2, 4, 0), (1, 3, 3, 0), (2, 2, 3, 0)]
     assert len({own.draw(*key) for key in keys}) == 5 and own.draw(*keys[1]) == own.draw(*keys[1])
     assert asked == [3, 3, 4, 3, 3, 3, 3]
@@ -91,7 +92,7 @@ def test_what_a_function_is_called_with():
 ])
 def test_what_a_function_must_not_return(returned, problem):
     subject = "^partners function '.*test_partners:.*<lambda>' for index %d "
-    own = open_partners(lambda index, random: returned, 4)
+    own = open_partners(lambda index, random: returned, Numbers(4))
     with pytest.raises(RunFailed, match=subject % 2 + problem):
         own.draw(0, 0, 2)
     with pytest.raises(ConfigError, match=subject % 0 + problem):      # when the stream is opened
@@ -100,13 +101,23 @@ def test_what_a_function_must_not_return(returned, problem):
 
 def test_a_function_that_raises():
     with pytest.raises(RunFailed, match="partners function .* for index 2 raised ZeroDivisionError: "):
-        open_partners(lambda index, random: [1 // 0], 4).draw(0, 0, 2)
+        open_partners(lambda index, random: [1 // 0], Numbers(4)).draw(0, 0, 2)
 
 
 def test_descriptions_differ_if_partners_do():
     different = [1, 2, lambda index, random: [0], lambda index, random: [1],
                  lambda index, random: [random.randrange(4)]]
-    said = [open_partners(partners, 4).describe(7) for partners in different]
+    said = [open_partners(partners, Numbers(4)).describe(7) for partners in different]
     assert len(set(said)) == len(said)
-    assert said == [open_partners(partners, 4).describe(7) for partners in different]
-    assert open_partners(different[-1], 4).describe(8) != said[-1]
+    assert said == [open_partners(partners, Numbers(4)).describe(7) for partners in different]
+    assert open_partners(different[-1], Numbers(4)).describe(8) != said[-1]
+
+
+def test_a_function_may_ask_for_the_source():
+    table = Table.of([{"kind": kind} for kind in "abab"], "")
+
+    def same_kind(index, random, source):
+        kinds = [row["kind"] for row in source.rows(range(len(source)))]
+        return [other for other, kind in enumerate(kinds) if kind == kinds[index] and other != index]
+    assert [open_partners(same_kind, table).draw(1, 2, index) for index in range(4)] == [(2,), (3,), (0,), (1,)]
+    assert open_partners(lambda index, random, step=1: [index * step], table).draw(1, 2, 3) == (3,)

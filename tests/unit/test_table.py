@@ -292,3 +292,14 @@ def test_difference_of_columns():
 
 GOLDEN_SPLIT = [5, 7, 8, 9, 11, 19]
 GOLDEN_FINGERPRINT = "ba55642c32284b6c"
+
+
+def test_probes_are_the_files_that_rows_name(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    root = str(tmp_path)
+    table = Table.of([{"x": "no file", "files": ["a.png"]}, {"x": root + "/b.png"}, {"x": "gone.png", "y": 3}, "../a.png",
+                      {"y": "a\0b"}], root)
+    assert table.probes(8) == ("a.png", "b.png")
+    assert table.probes(1) == ("a.png",)
+    assert Table.of([{"x": "a.png"}], "").probes(8) == ()

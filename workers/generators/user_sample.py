@@ -54,10 +54,10 @@ class UserSample:
 
     @property
     def label(self) -> int:
-        """Its class number; -1 for a file without a class (``labels=False``, or a list of files), so that one function
-        serves training and prediction. Raises FunctionError for a row."""
-        return self._sample.label if self._sample.label >= 0 or self._sample.path else self._fail(
-            "has no label: its source has no classes; take it from sample.row")
+        """Its class number. Of data without classes: -1 if ``training`` is False, so that one function serves training
+        and prediction; raises FunctionError in training."""
+        return self._sample.label if self._sample.label >= 0 or not self.training else self._fail(
+            "has no label: its source has no classes; take it from sample.row, or from sample.path")
 
     @property
     def partners(self) -> "Tuple[UserSample, ...]":
