@@ -35,7 +35,7 @@ class Batch:
     specs: Tuple[ArraySpec, ...] = ()    # of ``arrays``
     #: of each array that has sides ``UpTo(n)``: the true sizes of its samples, int32 [n], or [n, k] for k such sides
     sizes: Dict[str, np.ndarray] = field(default_factory=dict)
-    source: "Optional[Source]" = None    # that the samples come from
+    source: "Optional[Source]" = None    # that the samples come from; None: of a batch function, which may mix them
     missing: int = 0                # samples that a batch function left out without saying which
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -70,9 +70,9 @@ class Batch:
         return [sample.path for sample in source.samples(self.used_indices)]
 
     def _aligned(self) -> "Source":
-        if self.missing or self.source is None:
-            raise ConfigError("the batch function returned %d rows less than it got samples and does not say which, so "
-                              "rows and paths are unknown: use stoker.sample with stoker.Skip" % self.missing)
+        if self.source is None:
+            raise ConfigError("a function declared by stoker.batch may return its samples in any order, so rows and paths "
+                              "of a batch are not known: return sample.index as an array, or use stoker.sample")
         return self.source
 
     @property

@@ -110,7 +110,7 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
         if isinstance(function, SampleFunction):
             own["rows"] = function.rows
         if isinstance(function, BatchFunction):
-            own["may_skip"] = function.may_skip
+            own.update(may_skip=function.may_skip, aligned=False)
     elif function is not None and not inspect.isgeneratorfunction(function):
         raise ConfigError("%s is no function that Stoker can call: decorate it with @stoker.sample({...}) or "
                           "@stoker.batch({...}), which declare its arrays; or write a generator over leases" % name)
