@@ -124,14 +124,14 @@ def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
         count = len(value)
         if count > most:
             raise Misfit("has %d rows for %d samples" % (count, most))
-        if rows is None:
+        if rows is None and count:
             made = np.empty((count,) + spec.shape, spec.dtype)
             cast_into(made, value)
             return made,
     except Misfit as error:
         raise Misfit("array %r %s" % (spec.name, error)) from None
     builder = BatchRows((spec,), count)
-    for place, row in enumerate(rows):
+    for place, row in enumerate(rows or ()):
         try:
             builder.put(place, (row,))
         except Misfit as error:

@@ -3,7 +3,8 @@ where no value is lost."""
 
 from __future__ import generator_stop
 
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -35,7 +36,7 @@ def named(arrays: Tuple[ArraySpec, ...]) -> str:
 def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Sequence[Any]:
     """The values that a function returned, as a dict, a tuple or a list, in the order of ``arrays``. A single array may
     be returned as it is; ``axes``: how many more axes it has than a sample. Raises Misfit."""
-    if isinstance(returned, Mapping):
+    if isinstance(returned, dict) or isinstance(returned, Mapping):     # the second takes longer
         if len(returned) == len(arrays):
             try:
                 return [returned[spec.name] for spec in arrays]
@@ -160,7 +161,7 @@ def _within(array: np.ndarray, low: int, high: int) -> bool:
     return low <= least and most <= high
 
 
-_CASTS: "Mapping[str, Callable[[np.ndarray, np.ndarray], Optional[np.ndarray]]]" = {
+_CASTS: "Dict[str, Callable[[np.ndarray, np.ndarray], Optional[np.ndarray]]]" = {
     "f": _to_float, "i": _to_int, "u": _to_int, "b": _to_bool}
 
 
