@@ -96,7 +96,8 @@ class BadFiles:
     def report(self) -> str:
         """One sentence on what is not in the batches, for the end of a run."""
         count = len(self.reasons if self._listing is None else self._listing)
-        parts = ["%s bad file%s" % (format(count, ",") if count else "no", "s" * (count != 1))]
+        where = " (listed in %s)" % self._listing.path if count and self._listing is not None else ""
+        parts = ["%s bad file%s%s" % (format(count, ",") if count else "no", "s" * (count != 1), where)]
         parts += ["{:,} sample{} skipped by your function ({})".format(number, "s" * (number > 1), printable(reason))
                   for reason, number in self.chosen.most_common(5)]
         if self.missing:

@@ -24,6 +24,11 @@ class StepLog:
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
 
+    @property
+    def path(self) -> str:
+        """The file, as it was given."""
+        return self._path
+
     def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
         """How many bytes of the file's ``lines`` stay. Raises ConfigError if they have another format."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from tests.support.training import Trainer, arguments, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
 
-from stoker.trainer.staging import feed_direct, feed_staged  # noqa: E402
+from stoker.trainer.staging import feed_direct, feed_staged, stage  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:inspect.getargspec")     # TensorFlow's own, in tf.contrib
 
@@ -133,7 +133,7 @@ def test_a_batch_that_is_staged_at_sigterm_is_trained_on(direct, photos, tmp_pat
 
 # ----------------------------------------------------------------------------------------------------- step inputs
 
-Places = namedtuple("Places", "inputs labels put stage")
+Places = namedtuple("Places", "arrays put stage")
 
 
 class Some:
@@ -141,7 +141,9 @@ class Some:
 
     def __init__(self, name, training=True, count=2):
         self.name, self.training, self._count = name, training, count
-        self.images, self.labels = name + ".images", name + ".labels"
+
+    def __getitem__(self, name):
+        return "%s.%s" % (self.name, name)
 
     def __len__(self):
         return self._count
@@ -153,10 +155,12 @@ def played(feed):
 
 
 def test_which_batch_is_fed_when():
-    model = Places("in", "out", None, Places("stage in", "stage out", "put", None))
+    names = ("image", "boxes", "boxes.sizes")
+    model = Places({name: "to " + name for name in names}, None,
+                   Places({name: "stage to " + name for name in names}, "put", None))
 
     def at(place, name):
-        return {place + "in": name + ".images", place + "out": name + ".labels"}
+        return {"%sto %s" % (place, array): "%s.%s" % (name, array) for array in names}
     batches = [Some("a"), Some("b"), Some("c"), Some("none", count=0), Some("d"), Some("held out", training=False),
                Some("held out, too", training=False), Some("e")]
     assert played(feed_staged(model, batches)) == [
@@ -166,3 +170,17 @@ def test_which_batch_is_fed_when():
         (None, at("stage ", "e"), "put"), ("e", {}, None)]
     assert played(feed_direct(model, batches)) == [(batch.name, at("", batch.name), None) for batch in batches]
     assert played(feed_staged(model, [])) == []
+
+
+@pytest.mark.parametrize("names", [("x",), ("x", "y", "x.sizes")])
+def test_a_stage_hands_on_any_number_of_arrays(names):
+    with tf.Graph().as_default(), tf.Session() as session:
+        placeholders = {name: tf.placeholder(tf.int16, (None, 2)) for name in names}
+        placed, tensors = stage(placeholders)
+        assert list(tensors) == list(names) == list(placed.arrays)
+        assert all(tensor.shape.as_list() == [None, 2] for tensor in tensors.values())
+        sent = {name: np.full((3, 2), number, np.int16) for number, name in enumerate(names)}
+        session.run(placed.put, {placeholders[name]: array for name, array in sent.items()})
+        got = session.run(tensors)
+        for name in names:
+            np.testing.assert_array_equal(got[name], sent[name])

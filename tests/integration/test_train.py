@@ -93,9 +93,9 @@ def test_the_output_of_a_run(undisturbed):
                for epoch in range(EPOCHS)])
     closing = run.stdout.splitlines()[-1]
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
-                    r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image, "
-                    r"no bad file; checkpoint in .*; (bottleneck: [a-z]|the run was too short)", closing), closing
-    in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, waiting=\d+%%" % (epoch + 1)
+                    r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image; "
+                    r"checkpoint in .*; no bad files; (bottleneck: [a-z]|the run was too short)", closing), closing
+    in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, accuracy=\d\.\d+, waiting=\d+%%" % (epoch + 1)
                            for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
         assert noise not in run.stderr, run
@@ -425,7 +425,7 @@ def test_bad_files_among_good_ones_are_skipped_and_counted(tiny, tmp_path):
         bad = ("red/text.jpg", "green/torn.png", "blue/gone.png")
         for path in bad:
             assert len(re.findall(r"bad file '%s': ." % path, trainer.stderr)) == 1, trainer.stderr
-        assert ", 3 bad files (listed in " in trainer.stdout.splitlines()[-1]
+        assert "; 3 bad files (listed in " in trainer.stdout.splitlines()[-1]
     lines = audit(tmp_path / "audit.jsonl")
     assert [line["step"] for line in lines] == list(range(2 * 4))
     assert 0 < sum(len(line["skipped"]) for line in lines) <= 2 * len(bad)
