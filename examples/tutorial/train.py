@@ -16,7 +16,8 @@ def train(data, checkpoint=None, epochs=5, audit=None, **options):
         name = generator.__name__
         losses = train_one(generator, source, checkpoint and os.path.join(checkpoint, name), epochs,
                            audit=audit and "%s-%s" % (audit, name), **options)
-        print("%s: loss of each epoch: %s" % (name, ", ".join("%.3f" % loss for loss in losses)))
+        if losses:
+            print("%s: loss of each epoch: %s" % (name, ", ".join("%.3f" % loss for loss in losses)))
     return losses
 
 
