@@ -26,8 +26,7 @@ def train_one(generator, source, checkpoint, epochs, **options):
     losses = collections.defaultdict(list)
     with tf.Graph().as_default():
         x, y, loss, train_op = model(generator.arrays[0].shape)
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session, \
+        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
                 stoker.open_stream(source, generator, batch_size=16, epochs=epochs,
                                    start_step=session.run(tf.train.get_global_step()), **options) as stream:
             for batch in stream:
