@@ -1,7 +1,6 @@
-"""Forty attributes a face from a text file, with a validation list, and predictions that name their files."""
+"""Forty attributes a face from a text file, with a validation list; predictions by the names of their files."""
 
 import collections
-import csv
 import os
 
 import numpy as np
@@ -12,7 +11,7 @@ import stoker
 
 
 def faces(data, part):
-    """The faces of this part: "0" training, "1" validation, "2" testing."""
+    """The faces of this part: "0" for training, "1" for validation."""
     with open(os.path.join(data, "list_eval_partition.txt")) as file:
         parts = dict(line.split() for line in file)
 
@@ -27,33 +26,23 @@ def faces(data, part):
 def train(data, checkpoint=None, epochs=4, **options):
     """``options``: further ones of stoker.open_stream, as workers=3. Returns the loss of each epoch."""
     picture, attributes, scores, loss, train_op = model()
-    losses, errors = collections.defaultdict(list), collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session:
-        with stoker.open_stream(faces(data, "0"), face, validation=faces(data, "1"), batch_size=16, epochs=epochs,
-                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
-            for batch in stream:
-                feed = batch.feed(face=picture, attributes=attributes)
-                if batch.training:
-                    losses[batch.epoch].append(session.run([loss, train_op], feed)[0])
-                else:
-                    wrong = (session.run(scores, feed) > 0) != batch["attributes"]
-                    errors[batch.epoch].append(wrong.mean())
-        predict(data, session, picture, scores, options.get("worker_python"))
-    for epoch in sorted(errors):
-        print("epoch %d: %.1f%% of the attributes are right" % (epoch + 1, 100 - 100 * np.mean(errors[epoch])))
-    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
-
-
-def predict(data, session, picture, scores, worker_python):
-    """Writes DATA/predictions.csv: a file name and forty scores for each face of the test set, in its order."""
-    with open(os.path.join(data, "predictions.csv"), "w", newline="") as file, \
-            stoker.open_stream(faces(data, "2"), face, training=False, batch_size=16, workers=1,
-                               worker_python=worker_python) as stream:
-        table = csv.writer(file)
+    losses, right, predictions = collections.defaultdict(list), collections.defaultdict(list), {}
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
+            stoker.open_stream(faces(data, "0"), face, validation=faces(data, "1"), batch_size=16, epochs=epochs,
+                               start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:
-            for row, values in zip(batch.rows, session.run(scores, batch.feed(face=picture))):
-                table.writerow([row["file"]] + ["%.3f" % value for value in values])
+            feed = batch.feed(face=picture, attributes=attributes)
+            if batch.training:
+                losses[batch.epoch].append(session.run([loss, train_op], feed)[0])
+            else:
+                found = session.run(scores, feed) > 0
+                right[batch.epoch].append(found == batch["attributes"])
+                predictions.update(zip((row["file"] for row in batch.rows), found))
+    for epoch in sorted(right):
+        print("epoch %d: %.1f%% of the attributes are right" % (epoch + 1, 100 * np.concatenate(right[epoch]).mean()))
+    for file in sorted(predictions)[:3]:
+        print("%s has %d of the attributes" % (file, predictions[file].sum()))
+    return [np.mean(losses[epoch]) for epoch in sorted(losses)]
 
 
 def model():

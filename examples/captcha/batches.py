@@ -20,7 +20,7 @@ def read_digits(job):
                 "text": ("int32", (stoker.UpTo(LONGEST),))}, setup=read_digits)
 def written(sample, random):
     longest = 3 + sample.epoch if sample.training else LONGEST        # it becomes harder: longer texts, more noise
-    text = [int(character) for character in sample.row["text"][:longest]]
+    text = [int(character) for character in sample.row[:longest]]
     picture = np.zeros((HEIGHT, WIDTH * len(text)), np.uint8)
     for place, digit in enumerate(text):
         top, left = random.randint(1, 3), place * WIDTH + random.randint(0, 2)

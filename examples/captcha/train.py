@@ -14,9 +14,8 @@ def train(data, checkpoint=None, epochs=6, **options):
     """``options``: further ones of stoker.open_stream, as workers=3. Returns the loss of each epoch."""
     inputs, loss, wrong, train_op = model()
     losses, errors = collections.defaultdict(list), collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
-            stoker.open_stream(stoker.lines(os.path.join(data, "texts.txt"), parse), written, validation=0.2,
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
+            stoker.open_stream(stoker.lines(os.path.join(data, "texts.txt"), str), written, validation=0.2,
                                batch_size=8, epochs=epochs, start_step=session.run(tf.train.get_global_step()),
                                **options) as stream:
         for batch in stream:
@@ -28,11 +27,6 @@ def train(data, checkpoint=None, epochs=6, **options):
     for epoch in sorted(errors):
         print("epoch %d: %.0f%% of the characters are wrong" % (epoch + 1, 100 * np.mean(errors[epoch])))
     return [np.mean(losses[epoch]) for epoch in sorted(losses)]
-
-
-def parse(line):
-    """A row of a line of the file."""
-    return {"text": line.strip()}
 
 
 def model():

@@ -5,9 +5,8 @@ from PIL import Image
 
 import stoker
 
-SIDE, CLASSES = 64, 2
+SIDE, CLASSES, TARGET = 64, 2, 7        # TARGET, of a cell: is there an object (1), its box (4), its class (2)
 GRIDS = {"fine": 16, "coarse": 8}       # cells a side
-TARGET = 5 + CLASSES                    # of a cell: is there an object, its box, its class
 
 
 @stoker.sample({"picture": ("uint8", (SIDE, SIDE, 3)), "boxes": ("float32", (stoker.UpTo(20), 4)),

@@ -12,25 +12,16 @@ layers, K = tf.keras.layers, tf.keras.backend
 
 def train(data, checkpoint=None, epochs=4, **options):
     """``options``: further ones of stoker.open_stream, as workers=3. Returns the loss of each epoch."""
-    network = model()
-    saver = tf.train.Saver(network.weights + [network.optimizer.iterations])     # Adam's moments begin anew
-    latest = tf.train.latest_checkpoint(checkpoint) if checkpoint else None
-    if latest:
-        saver.restore(K.get_session(), latest)
-
-    def save(epoch, logs):
-        saver.save(K.get_session(), os.path.join(checkpoint, "model"), epoch)
-
+    network, callbacks = model(checkpoint)
     with stoker.open_stream(stoker.jsonl(os.path.join(data, "boxes.jsonl")), detection, batch_size=8, epochs=epochs,
                             start_step=int(K.get_value(network.optimizer.iterations)), **options) as stream:
-        callbacks = [tf.keras.callbacks.LambdaCallback(on_epoch_end=save)] if checkpoint else []
-        history = network.fit_generator(**stoker.keras(stream, x=["picture", "boxes", "fine", "coarse"]),
-                                        callbacks=callbacks, verbose=2)           # no y: the loss is in the model
+        arguments = stoker.keras(stream, x=["picture", "boxes", "fine", "coarse"])      # no y: the loss is in the model
+        history = network.fit_generator(callbacks=callbacks, verbose=2, **arguments)
     return history.history.get("loss", [])
 
 
-def model():
-    """A network whose output is its loss."""
+def model(checkpoint):
+    """A network whose output is its loss, restored from the newest checkpoint, and the callbacks that save others."""
     picture = layers.Input((SIDE, SIDE, 3), dtype="uint8", name="picture")
     boxes = layers.Input((None, 4), name="boxes")
     targets = [layers.Input((cells, cells, TARGET), name=name) for name, cells in GRIDS.items()]
@@ -42,7 +33,16 @@ def model():
     loss = layers.Lambda(loss_of, name="loss")([boxes] + targets + outputs)
     network = tf.keras.Model([picture, boxes] + targets, loss)
     network.compile(tf.keras.optimizers.Adam(0.003), loss=lambda zeros, loss: loss)
-    return network
+    if not checkpoint:
+        return network, []
+    saver = tf.train.Saver(network.weights + [network.optimizer.iterations])     # Adam's moments begin anew
+    if tf.train.latest_checkpoint(checkpoint):
+        saver.restore(K.get_session(), tf.train.latest_checkpoint(checkpoint))
+
+    def save(epoch, logs):
+        saver.save(K.get_session(), os.path.join(checkpoint, "model"), epoch)
+
+    return network, [tf.keras.callbacks.LambdaCallback(on_epoch_end=save)]
 
 
 def loss_of(inputs):

@@ -14,8 +14,7 @@ def train(data, checkpoint=None, epochs=4, **options):
     """``options``: further ones of stoker.open_stream, as workers=3. Returns the loss of each epoch."""
     image, steering, loss, train_op = model()
     losses, errors = collections.defaultdict(list), collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(stoker.csv(os.path.join(data, "driving_log.csv")), drive, validation=0.2, batch_size=8,
                                epochs=epochs, start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:

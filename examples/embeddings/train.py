@@ -28,8 +28,7 @@ def train(data, checkpoint=None, epochs=4, **options):
 
     picture, person, loss, correct, train_op = model()
     losses, right = collections.defaultdict(list), collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(rows, portrait, root=data, order=order, batch_size=P * K, epochs=epochs,
                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:

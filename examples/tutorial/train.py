@@ -16,7 +16,8 @@ def train(data, checkpoint=None, epochs=5, audit=None, **options):
         name = generator.__name__
         losses = train_one(generator, source, checkpoint and os.path.join(checkpoint, name), epochs,
                            audit=audit and "%s-%s" % (audit, name), **options)
-        print("%s: loss of each epoch: %s" % (name, ", ".join("%.3f" % loss for loss in losses)))
+        if losses:
+            print("%s: loss of each epoch: %s" % (name, ", ".join("%.3f" % loss for loss in losses)))
     return losses
 
 
@@ -25,8 +26,7 @@ def train_one(generator, source, checkpoint, epochs, **options):
     losses = collections.defaultdict(list)
     with tf.Graph().as_default():
         x, y, loss, train_op = model(generator.arrays[0].shape)
-        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                               save_summaries_steps=None, log_step_count_steps=None) as session, \
+        with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
                 stoker.open_stream(source, generator, batch_size=16, epochs=epochs,
                                    start_step=session.run(tf.train.get_global_step()), **options) as stream:
             for batch in stream:

@@ -26,7 +26,7 @@ class WatchedAudit(Audit):
     started = {}
 
     def __init__(self, path, start_step, planned):
-        self.started[os.path.basename(path)] = start_step
+        self.started[os.path.basename(path)] = int(start_step)
         self.to_kill = self.kill[0] if path == self.kill[1] else ""
         super().__init__(path, start_step, planned)
 

@@ -10,7 +10,7 @@ import pytest
 
 from examples import run
 from tests.support.processes import LIMIT_S, ROOT, Program
-from tests.support.trainer import audit
+from tests.support.training import audit
 
 #: Examples that train several times, each with an audit of its own: the ends of the audits' names.
 AUDITS = {"tutorial": ("-numerical", "-image", "-augmented")}
