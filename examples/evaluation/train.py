@@ -12,7 +12,7 @@ from batches import crops
 import stoker
 
 
-def train(data, checkpoint=None, epochs=20, audit=None, **options):
+def train(data, checkpoint=None, epochs=12, audit=None, **options):
     """Trains, evaluates and predicts. ``options``: further ones of open_stream. Returns the loss of each epoch."""
     pictures, labels, loss, probabilities, train_op = model()
     losses = collections.defaultdict(list)

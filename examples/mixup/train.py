@@ -9,7 +9,7 @@ from batches import CLASSES, mixed
 import stoker
 
 
-def train(data, checkpoint=None, epochs=20, **options):
+def train(data, checkpoint=None, epochs=12, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
     images, targets, loss, correct, train_op = model()
     losses, held_out = collections.defaultdict(list), collections.defaultdict(list)
