@@ -33,7 +33,10 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
     from stoker.pipeline.sources.reading import csv, files, jsonl, lines
     from stoker.pipeline.storage.folder import BadFile, check_root, resolve
     from stoker.pipeline.stream import BatchStream
+    from stoker.trainer.dataset import dataset
+    from stoker.trainer.estimator import input_fn
     from stoker.trainer.feed import feed_dict, open_stream
+    from stoker.trainer.keras import keras
     from stoker.workers.generators.output import Output, batch_of
     from stoker.workers.images import load
 
@@ -43,6 +46,8 @@ __all__ = [
     "StreamOptions",
     # where rows come from, and their order
     "balanced", "csv", "files", "jsonl", "lines", "weighted",
+    # into Keras, tf.data and tf.estimator
+    "dataset", "input_fn", "keras",
     # a function of your own
     "Skip", "UpTo", "batch", "generator", "sample",
     # a generator of your own: stoker/workers/generators/example.py
@@ -68,7 +73,10 @@ _HOMES = {
     "stoker.pipeline.sources.reading": ("csv", "files", "jsonl", "lines"),
     "stoker.pipeline.storage.folder": ("BadFile", "check_root", "resolve"),
     "stoker.pipeline.stream": ("BatchStream",),
+    "stoker.trainer.dataset": ("dataset",),
+    "stoker.trainer.estimator": ("input_fn",),
     "stoker.trainer.feed": ("feed_dict", "open_stream"),
+    "stoker.trainer.keras": ("keras",),
     "stoker.workers.generators.output": ("Output", "batch_of"),
     "stoker.workers.images": ("load",),
 }

@@ -52,7 +52,7 @@ class Calls:
         if count == self._threads:
             return
         for thread in threading.enumerate():
-            if thread not in _permitted and not thread.name.startswith(_STOKERS):
+            if thread not in _permitted and not _is_ours(thread):
                 raise FunctionError("function %r left the thread %r running: its random numbers would differ from run "
                                     "to run; wait for the thread, or start it in setup and draw no random numbers in it"
                                     % (self._name, thread.name))
@@ -73,6 +73,11 @@ class Calls:
         _permitted.update(thread for thread in threading.enumerate() if thread not in before)
         _finished_setup[:] = [(setup, job, shared)]
         return shared
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    """Whether it is a thread of Stoker or of pyzmq, which starts one with the first batch that is sent without a copy."""
+    return thread.name.startswith(_STOKERS) or type(thread).__module__.partition(".")[0] == "zmq"
 
 
 def _seed(number: int) -> random.Random:
