@@ -217,11 +217,12 @@ GOLDEN = [0.226956801418, 0.916578174782, 0.708755798358, 195.0]
 
 
 def test_a_function_that_leaves_a_thread_running_is_an_error():
-    ends = threading.Event()
+    ends, threads = threading.Event(), []
 
     @stoker.sample({"x": "int32"})
     def starts(sample, random):
-        threading.Thread(target=ends.wait, name="loader", daemon=True).start()
+        threads.append(threading.Thread(target=ends.wait, name="loader", daemon=True))
+        threads[-1].start()
         return {"x": 0}
     try:
         for _ in range(2):          # also when the producer was made anew
@@ -229,15 +230,17 @@ def test_a_function_that_leaves_a_thread_running_is_an_error():
         assert "left the thread 'loader' running" in sentence(returns(1, "int32"))
     finally:
         ends.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_threads_that_end_and_those_of_a_setup_or_of_stoker_are_none_of_its():
-    ends = threading.Event()
+    ends, threads = threading.Event(), []
 
     def start(name="any"):
-        thread = threading.Thread(target=ends.wait, name=name, daemon=True)
-        thread.start()
-        return thread
+        threads.append(threading.Thread(target=ends.wait, name=name, daemon=True))
+        threads[-1].start()
+        return threads[-1]
 
     @stoker.sample({"x": "int32"}, setup=lambda job: start())
     def starts(sample, random):
@@ -253,6 +256,8 @@ def test_threads_that_end_and_those_of_a_setup_or_of_stoker_are_none_of_its():
         assert values(starts, numbered(0, 1, 2)) == [0, 0, 0]
     finally:
         ends.set()
+        for thread in threads:
+            thread.join()
 
 
 # --------------------------------------------------------------------------------------------- values
