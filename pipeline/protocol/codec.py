@@ -287,7 +287,7 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
 
 def _padded(spec: ArraySpec, sizes: "np.ndarray") -> Tuple[int, ...]:
     """The shape of one padded sample in a batch with these true ``sizes``, int32 [n] or [n, k]."""
-    longest = sizes.reshape(len(sizes), -1)
+    longest = sizes.reshape(-1, len(spec.upto))
     shape = [int(side) for side in spec.shape]
     for axis, column in zip(spec.upto, longest.T):
         least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)

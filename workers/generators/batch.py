@@ -131,7 +131,7 @@ def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
     except Misfit as error:
         raise Misfit("array %r %s" % (spec.name, error)) from None
     builder = BatchRows((spec,), count)
-    for place, row in enumerate(rows or ()):
+    for place, row in enumerate(() if rows is None else rows):
         try:
             builder.put(place, (row,))
         except Misfit as error:

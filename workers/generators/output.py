@@ -166,7 +166,10 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
             "%d samples and %d skipped, must be %d together, as many as are in the lease%s", used, len(skipped),
             len(own), " (it has %d replacements for bad samples: use generators.output.batch_of)" % len(replacements)
             if replacements else "")
-    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then
-    return Output(tuple(np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous) for array in arrays),
+    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
+    # another byte than 0 and 1, if it is a view of other numbers
+    return Output(tuple(np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
+                        else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
+                        for array in arrays),
                   tuple(Skipped(item.index, sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
                                 bool(item.chosen)) for item in skipped), tuple(rows), missing)

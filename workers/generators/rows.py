@@ -101,7 +101,10 @@ def cast_into(row: np.ndarray, value: Any) -> None:
     if array.shape != row.shape:
         raise Misfit("is of shape %s, must be %s" % (list(array.shape), list(row.shape)))
     if array.dtype == row.dtype:
-        row[...] = array
+        if array.dtype.kind == "b":
+            np.not_equal(array, False, out=row)     # its bytes may be others than 0 and 1: of PIL's mode 1 they are 255
+        else:
+            row[...] = array
         return
     if array.dtype.kind not in "buif":
         raise Misfit("is of dtype %s, must be %s" % (array.dtype, row.dtype))
@@ -173,7 +176,8 @@ class _Fixed:
         self._shape, self._dtype = spec.shape, self.data.dtype
 
     def put(self, place: int, value: Any) -> None:
-        if type(value) is np.ndarray and value.shape == self._shape and value.dtype == self._dtype:
+        if (type(value) is np.ndarray and value.shape == self._shape and value.dtype == self._dtype
+                and self._dtype.kind != "b"):
             self.data[place] = value
         else:
             cast_into(self.data[place, ...], value)     # with the dots, a single number is a view too
