@@ -46,7 +46,8 @@ class Source(Protocol):
         """The same hex digits for the same samples, in whatever folder they are."""
 
     def row_hashes(self) -> "np.ndarray":
-        """uint32 [n], a hash of each sample: of its path and label, or of its row. Computed with each call."""
+        """uint32 [n], a hash of each sample: of its path and label, or of its row; [0] if it has neither. Each call
+        computes them."""
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""

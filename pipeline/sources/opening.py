@@ -81,16 +81,19 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
     """The source of a list or iterable of rows, or of paths. Raises ConfigError if it is neither."""
     remedy = ""
     if hasattr(data, "to_dict"):
-        remedy = "give its rows, data.to_dict(\"records\")"
+        remedy = "give its rows, data.to_dict(\"records\")" if hasattr(data, "columns") else "give data.tolist()"
     elif isinstance(data, dict):
         remedy = "give a list of rows, such as [{\"path\": \"1.jpg\", \"x\": 0.5}, ...]"
     elif isinstance(data, (set, frozenset)):
         remedy = "it has no order: give sorted(data)"
     elif callable(data):
         remedy = "give what it returns"
-    if remedy or isinstance(data, (bytes, bytearray, bool)) or not hasattr(data, "__iter__"):
+    try:
+        rows = None if remedy or isinstance(data, (bytes, bytearray)) else iter(data)
+    except TypeError:
+        rows = None
+    if rows is None:
         raise ConfigError("the data is %s: %s" % (a_type(data), remedy or "it must be " + KINDS))
-    rows = iter(data)
     try:
         first = next(rows)
     except StopIteration:
@@ -128,14 +131,14 @@ def _contains(folder: str, inner: str) -> bool:
 def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path] = None,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, label_word: Optional[str] = None,
                 follow_links: bool = False, generator: str = "image") -> Splits:
-    """``source`` for training, and for validation a share of it, or other data; None or 0.0: none.
+    """``source`` for training, and for validation a share of it, or other data; None or 0: none.
 
     ``validation``: a float at least 0 and below 1, or any data that ``open_source`` takes. A share is taken of each
     class, or of all samples if there are none. Validation folders have the classes of training, in the same order.
     The files of both are then below one root. The other arguments are those of ``open_source``. Raises ConfigError,
     DatasetError.
     """
-    if validation is None or isinstance(validation, float):
+    if validation is None or isinstance(validation, float) or (_is_number(validation) and not validation):
         if not hasattr(source, "split"):
             if validation:
                 raise ConfigError("%s has no method split(fraction, seed), so validation cannot be a share of it"

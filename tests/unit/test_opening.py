@@ -139,7 +139,7 @@ def test_sources_go_through(here):
     assert "an Own has no method split" in sentence_of(open_splits, own, 0.5, 0)
 
 
-class DataFrame(object):
+class Series(object):
     def to_dict(self, kind):
         return {}
 
@@ -147,8 +147,13 @@ class DataFrame(object):
         return iter(["x", "y"])
 
 
+class DataFrame(Series):
+    columns = ["x", "y"]
+
+
 @pytest.mark.parametrize("data, words", [
     ({"x": [1]}, "a dict: give a list of rows"), (DataFrame(), 'a DataFrame: give its rows, data.to_dict("records")'),
+    (Series(), "a Series: give data.tolist()"), (np.array(5), "a ndarray: it must be a folder"),
     ({1, 2}, "a set: it has no order: give sorted(data)"), (lambda: [1], "a function: give what it returns"),
     ([], "a list without rows"), (iter(()), "without rows"), (None, "a NoneType: it must be a folder"),
     (True, "a bool: it must be"), (0.5, "a float: it must be"), (b"photos", "a bytes: it must be"),
@@ -197,7 +202,7 @@ def test_only_one_way_to_labels(here, options):
 def test_a_share(here):
     source = scan_folder("photos")
     assert open_splits(source, 0.5, 3) == source.split(0.5, 3)
-    for none in (None, 0.0):
+    for none in (None, 0.0, 0):
         training, validation = open_splits(source, none, 3)
         assert training == source and len(validation) == 0
     training, validation = open_splits(csv("log.csv"), 0.3, 3)
@@ -274,7 +279,7 @@ def test_numbers_for_validation(here):
 
 
 def test_no_validation_data(here):
-    for data, words in (([], "without rows"), ("void.csv", "cannot be read"), ({}, "a dict"), (0, "at least 1")):
+    for data, words in (([], "without rows"), ("void.csv", "cannot be read"), ({}, "a dict"), (-1, "at least 1")):
         assert words in sentence_of(open_splits, open_source([1]), data, 0)
 
 

@@ -269,7 +269,8 @@ def test_jsonl(tmp_path):
     ('{"a": 1} {"a": 2}\n', ["line 1 is not JSON (Extra data, column 10)"]), ("", ["boxes.jsonl: no row"]),
     ('1\n{"id": %d}\n' % 2 ** 70, ["boxes.jsonl, line 2: 'id' is an int of more than 64 bits"]),
     ('1\n\n"\\ud800"\n', ["line 3: the row is the text '\\ud800'"]),
-    ("[" * 100000 + "\n", ["line 1", "nested too deep"]), ("[" * 100 + "]" * 100, ["line 1: item 0 is nested deeper"]), ("1" * 5000, ["line 1"]),
+    ("[" * 100000 + "\n", ["line 1", "nested too deep"]),
+    ("[" * 100 + "]" * 100, ["line 1: item 0 is nested deeper"]), ("1" * 5000, ["line 1"]),
     ("1\n\xff".encode("latin-1"), ["line 2 is not utf-8"]),
     ('["%s"]' % ("x" * (1 << 20)), ["line 1 has 1048582 bytes"]),
 ])

@@ -228,7 +228,7 @@ def test_numbers():
     assert data.samples((11, 0)) == (Sample(11, "", -1), Sample(0, "", -1)) and len(data) == 12
     assert (data.root, data.classes, data.columns, data.has_paths, data.probes(8)) == ("", (), (), False, ())
     assert data.rows([3]) == [None] == [JOB.row(sample) for sample in data.samples([3])]
-    assert data.row_hashes().shape == (12,) and data.fingerprint() != Numbers(13).fingerprint()
+    assert data.row_hashes().shape == (0,) and data.fingerprint() != Numbers(13).fingerprint()
     assert data.summary() == "12 samples without rows"
     assert data.split(0.0, 1).training is data
     with pytest.raises(ConfigError, match="give validation a number of its own"):
@@ -255,6 +255,12 @@ def test_memory_is_the_packed_size_and_16_bytes_a_row():
         tracemalloc.stop()
 
 
+def test_the_size_of_the_largest_lease():
+    data = table(b"x" * 100, b"x", b"x" * 200, b"")
+    assert [data.most_bytes(count) for count in (1, 2, 3, 4, 5, 99)] == [202, 304, 307, 309, 309, 309]
+    assert data.split(0.0, 0).validation.most_bytes(5) == 0
+
+
 def test_numbers_cost_no_memory():
     tracemalloc.start()
     try:
@@ -276,6 +282,7 @@ def test_difference():
         "4 samples instead of 3; the first new one is sample 3: {'x': 4}")
     assert difference(saved, hashes, table({"x": 1}, {"x": 2})) == "2 samples instead of 3"
     assert difference(saved, None, table({"x": 1}, {"x": 2}, {"x": 4})) == "the samples are others"
+    assert difference(identity(Numbers(5)), Numbers(5).row_hashes(), Numbers(6)) == "6 samples instead of 5"
     assert difference({}, None, then) == "the samples are others"          # of a version that kept less
 
 
