@@ -9,17 +9,17 @@ import pytest
 
 from tests.support.documents import ROOT, block, read
 
-#: What README.md leaves out around its two programs: docs/OWN_CODE.md has them in full.
-AROUND = """
-import os
+#: What README.md leaves out around its programs.
+OLD_CODE = """
+import random
 import numpy as np
+from PIL import Image, ImageOps
+"""
+AROUND = """
 import tensorflow as tf
-from PIL import Image
-paths = [os.path.join(folder, name) for folder, _, names in os.walk("photos") for name in names
-         if name.endswith(".jpg")]
-images = tf.placeholder(tf.%s, [None, 64, 64, 3])
+images = tf.placeholder(tf.float32, [None, 64, 64, 3])
 labels = tf.placeholder(tf.int32, [None, 1])
-logits = tf.layers.dense(tf.layers.flatten(tf.to_float(images) / %s), 1)
+logits = tf.layers.dense(tf.layers.flatten(images), 1)
 train_op = tf.train.AdamOptimizer(0.001).minimize(tf.losses.sigmoid_cross_entropy(labels, logits))
 session = tf.Session()
 session.run(tf.global_variables_initializer())
@@ -54,11 +54,22 @@ def python(folder, *arguments, **environment):
     return done.stdout
 
 
-# of 100 pictures in batches of 32, the last short one kept; and the initializer's run
-@pytest.mark.parametrize("name, dtype, scale", [("before", "float32", 1.0), ("after", "uint8", 255.0)])
-def test_program_of_the_readme_trains(folder, name, dtype, scale):
-    program = AROUND % (dtype, scale) + block("README.md", "program: " + name)
-    assert python(folder, "-c", COUNTING + program + "\nprint('runs', session_runs)").split()[-2:] == ["runs", "5"]
+def test_program_of_the_readme_trains(folder):
+    (folder / "old_code.py").write_text(OLD_CODE + block("README.md", "program: generator"))
+    (folder / "batches.py").write_text(block("README.md", "program: batches"))
+    program = COUNTING + AROUND + block("README.md", "program: after") + "\nprint('runs', session_runs)"
+    # 5 epochs of 100 pictures in batches of 32, the last short one kept; and the initializer's run
+    assert python(folder, "-c", program).split()[-2:] == ["runs", "21"]
+    # the old generator by itself, on the files of the first batch
+    python(folder, "-c", "import numpy as np, random, batches, stoker\n"
+                         "from stoker.pipeline.plan import sample_seed\n"
+                         "with stoker.open_stream('photos', batches.batch, batch_size=32, workers=1) as stream:\n"
+                         "    batch = next(stream)\n"
+                         "files = [sample.path for sample in stream._datasets.training.samples(batch.indices)]\n"
+                         "number = sample_seed(0, 0, batch.indices[0])\n"
+                         "random.seed(number); np.random.seed(number & 0xffffffff)\n"
+                         "x, y = next(batches.image_generator(['photos/' + file for file in files], 32, (64, 64)))\n"
+                         "assert (batch['x'] == x.astype(np.float32)).all() and (batch['y'] == y).all()")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
@@ -67,9 +78,9 @@ def test_program_in_full_trains(folder, name):
     assert python(folder, "-c", COUNTING + program + "\nprint('runs', session_runs)").split()[-2:] == ["runs", "9"]
 
 
-def test_the_readme_shows_both_programs_at_its_beginning():
-    beginning = "\n".join(read("README.md").splitlines()[:50])
-    for name in ("before", "after"):
+def test_the_readme_shows_its_programs_at_its_beginning():
+    beginning = "\n".join(read("README.md").splitlines()[:65])
+    for name in ("generator", "batches", "after"):
         assert block("README.md", "program: " + name) in beginning
 
 

@@ -20,7 +20,7 @@ ROOMS = {
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/orders.py": ("pipeline.errors", "pipeline.options", "pipeline.plan", "pipeline.contracts"),
-    "pipeline/partners.py": ("pipeline.errors", "pipeline.options", "pipeline.plan", "pipeline.orders"),
+    "pipeline/partners.py": ("pipeline.errors", "pipeline.options", "pipeline.plan", "pipeline.orders", "pipeline.contracts"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
     "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring."),
     "pipeline/stream.py": ("pipeline.",),
