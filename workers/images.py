@@ -178,8 +178,6 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
         box = drafted[1] if drafted else None
         if image.mode in ("1", "P", "PA"):  # PIL could only pick single pixels of these
             image = image.convert("L" if image.mode == "1" else "RGB")
-        elif image.mode.startswith("I;16"):     # PIL does not reduce it, and not every Pillow opens it as that
-            image = image.convert("I")
     # Where a picture is nearly transparent, reducing loses its colours by rounding; and Pillow 8 does not reduce it.
     reducing_gap = None if image.mode in ("LA", "RGBA") else max(1.0, gap)
     image = image.resize((width, height), resample, box=box, reducing_gap=reducing_gap)
