@@ -4,20 +4,23 @@ import random
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.functions import Skip
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.plan import produced_indices, sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.workers import images
 from stoker.workers.generators import example, numerical, pictures
 from stoker.workers.generators.output import Output, batch_of, check
-from stoker.workers.generators.registry import find, open_producer
+from stoker.workers.generators.registry import find, find_augmentation, open_producer
+from stoker.workers.generators.rows import FunctionError
 from tests.support import bad_pictures
 
 HEIGHT, WIDTH = 12, 20
@@ -215,6 +218,60 @@ def test_the_same_lease_gives_the_same_bytes_whatever_was_in_between(photos, tmp
     assert content(outputs[0]) != alone
 
 
+# ------------------------------------------------------------------------------- the user's augmentation
+
+def varied(function, a_lease, a_job):
+    return one(partial(pictures.image, vary=function), a_lease, replace(a_job, augment="mine:vary"))
+
+
+def test_the_users_augmentation_gets_resized_pictures_and_seeded_numbers_in_training_only(photos, tmp_path):
+    def vary(picture, chance):
+        assert picture.mode == "RGB" and picture.size == (WIDTH, HEIGHT)
+        noise = [chance.random(), random.random(), np.random.rand()]
+        return Image.fromarray((np.asarray(picture) * noise[0] * 0.5 + noise[1] * 50 + noise[2] * 50).astype(np.uint8))
+    a_job = job(root=tmp_path)
+    plain = one(pictures.image, lease(photos[:4]), a_job)
+    assert content(varied(vary, lease(photos[:4], training=False), a_job)) == content(plain)
+    first = varied(vary, lease(photos[:4], epoch=2), a_job)
+    expected = sample_random(a_job.seed, 2, 3)
+    noise = [expected.random(), expected.random()]
+    rest = first.arrays[0][3] - (plain.arrays[0][3] * noise[0] * 0.5 + noise[1] * 50)
+    assert -1 < rest.min() and rest.max() < 50          # of numpy's number
+    random.seed(1)
+    np.random.seed(1)
+    again = varied(vary, lease(photos[2:4] + photos[:2], epoch=2), a_job)
+    assert np.array_equal(first.arrays[0], again.arrays[0][[2, 3, 0, 1]])
+    assert not np.array_equal(first.arrays[0], varied(vary, lease(photos[:4]), a_job).arrays[0])
+
+
+def test_an_augmentation_may_skip_samples_and_bad_files_are_left_out(photos, tmp_path):
+    def vary(picture, chance):
+        if np.asarray(picture).max() > 0 and chance.random() < 0.5:
+            raise Skip("dark")
+        return picture
+    output = varied(vary, lease(photos), job(root=tmp_path))
+    chosen = [item.index for item in output.skipped if item.chosen]
+    assert chosen == [index for index in range(10) if sample_random(11, 0, index).random() < 0.5]
+    assert 0 < len(chosen) < 9
+    assert [item.index for item in output.skipped if not item.chosen] == [10, 11, 12]
+
+
+@pytest.mark.parametrize("returned, came", [
+    (None, "a NoneType"), (np.zeros((HEIGHT, WIDTH, 3), np.uint8), r"an array uint8 \[12, 20, 3\]"),
+    (Image.new("L", (WIDTH, HEIGHT)), "a picture of mode L and 20 x 12 pixels"),
+    (Image.new("RGB", (HEIGHT, WIDTH)), "a picture of mode RGB and 12 x 20 pixels"),
+], ids=["None", "array", "grey", "turned"])
+def test_an_augmentation_must_return_a_picture_that_fits(photos, tmp_path, returned, came):
+    with pytest.raises(FunctionError, match="augment function 'mine:vary', sample '0.png': it returned " + came +
+                       ", must return a PIL picture of mode RGB and 20 x 12 pixels"):
+        varied(lambda picture, chance: returned, lease(photos[:1]), job(root=tmp_path))
+
+
+def test_image_needs_no_labels(photos, tmp_path):
+    output = one(pictures.image, lease(photos[:2]), job(root=tmp_path, arrays=IMAGES[:1]))
+    assert [array.shape for array in output.arrays] == [(2, HEIGHT, WIDTH, 3)]
+
+
 # ----------------------------------------------------------------------------------- generated records
 
 def records(numbers, seed=11, epoch=0, training=True):
@@ -308,6 +365,58 @@ def test_a_job_that_follows_links_needs_the_permission_of_this_worker():
     open_producer(replace(following, data_root=""), strict)        # it opens no files
 
 
+def test_an_augmentation_is_found_when_allowed_and_goes_with_image_only(user_module):
+    name = user_module("def vary(picture, random):\n    return picture\n\nnumber = 7") + ":vary"
+    own = replace(job(), augment=name)
+    assert open_producer(own, WorkerOptions("tcp://trainer:5555", allow_generators=(name,))).makes_fresh
+    with pytest.raises(ConfigError, match="augment '%s': this worker does not allow it .*--allow-generator %s"
+                       % (name, name)):
+        open_producer(own, WorkerOptions("tcp://trainer:5555"))
+    with pytest.raises(ConfigError, match="augment '%s' goes only with the generator 'image', not with 'augm" % name):
+        open_producer(replace(own, generator="augmented"),
+                      WorkerOptions("tcp://trainer:5555", allow_generators=(name,)))
+    number = name.replace("vary", "number")
+    with pytest.raises(ConfigError, match="augment '%s': must be a function of a picture .* is a int" % number):
+        find_augmentation(number, [number])
+
+
+DECLARED = """
+    import numpy as np
+    from stoker.pipeline import functions
+    from stoker.workers.generators.output import Output, batch_of
+
+    @functions.sample({"x": "int32"})
+    def each(sample, random):
+        return {"x": sample.index}
+
+    @functions.batch({"x": "int32"})
+    def all_of_them(samples, random):
+        return {"x": [sample.index for sample in samples]}
+
+    @functions.generator({"x": "int32"})
+    def over_leases(leases, job):
+        for lease in leases:
+            yield batch_of(lease, job, lambda sample: [sample.index])
+
+    @functions.generator({"x": "int32"})
+    def no_generator(leases, job):
+        return []
+"""
+
+
+def test_declared_functions_are_found_and_called_as_they_are_declared(user_module):
+    module = user_module(DECLARED)
+    for name, fresh in (("each", True), ("all_of_them", True), ("over_leases", False)):
+        name = "%s:%s" % (module, name)
+        a_job = job(name, arrays=(ArraySpec("x", "int32", ()),))
+        producer = open_producer(a_job, WorkerOptions("tcp://trainer:5555", allow_generators=(name,)))
+        output = check(producer.produce(lease(THREE)), lease(THREE), a_job, producer.makes_fresh)
+        assert output.arrays[0].tolist() == [4, 5, 6] and producer.makes_fresh is fresh
+    name = module + ":no_generator"
+    with pytest.raises(ConfigError, match="no_generator is no generator function"):
+        find(name, [name])
+
+
 @pytest.fixture
 def user_module(tmp_path, monkeypatch):
     """Writes a module that can be imported; gives its name."""
@@ -340,7 +449,8 @@ def test_an_unknown_name_says_what_there_is(name):
 
 @pytest.mark.parametrize("text, message", [
     ("def other(leases, job):\n    yield", "has no mine"),
-    ("def mine(leases, job):\n    return []", "no generator function"),
+    ("def mine(leases, job):\n    return []",
+     "no generator function .* but a function: to have it called for each sample or batch, decorate it with @stoker"),
     ("class mine:\n    pass", "no generator function"),
     ("import surely_no_such_module", "surely_no_such_module"),
     ("def mine(:", "SyntaxError"),
@@ -386,6 +496,65 @@ def test_check_copies_what_a_user_s_generator_may_fill_again():
     checked = check(output, lease(THREE), job()).arrays
     assert not any(np.may_share_memory(mine, theirs) for mine, theirs in zip(checked, output.arrays))
     assert np.may_share_memory(check(output, lease(THREE), job(), fresh=True).arrays[0], output.arrays[0])
+
+
+def test_check_makes_bools_of_any_bytes():
+    bools = np.array([[3, 0], [0, 255], [1, 2]], np.uint8).view(np.bool_).T.copy().T
+    checked = check(Output((bools,)), lease(THREE), job(arrays=(ArraySpec("x", "bool", (2,)),))).arrays[0]
+    assert checked.view(np.uint8).tolist() == [[1, 0], [0, 1], [1, 1]] and checked.flags.c_contiguous
+
+
+WORDS = ArraySpec("words", "int32", (UpTo(4, pad=-1),))
+
+
+def test_batch_of_pads_rows_whose_sides_differ_and_skips_what_is_to_be_skipped():
+    def make(sample):
+        if sample.index == 5:
+            raise Skip("why not")
+        return [list(range(sample.index - 4)), sample.label]
+    a_job = job("mine:own", arrays=(WORDS, ArraySpec("label", "int64", ())))
+    output = check(batch_of(lease(THREE), a_job, make), lease(THREE), a_job)
+    assert [array.tolist() for array in output.arrays] == [[[-1, -1], [0, 1]], [0, 0], [0, 2]]
+    assert output.skipped == (Skipped(5, "why not", chosen=True),)
+    with pytest.raises(FunctionError, match=r"generator 'mine:own', sample 'a': array 'words' is of shape \[5\], must "
+                                            r"be \[UpTo\(4, pad=-1\)\]"):
+        batch_of(lease(THREE), a_job, lambda sample: [range(5), 0])
+    with pytest.raises(ValueError, match="'a': 1 rows, must be 2: 'words', 'label'"):
+        batch_of(lease(THREE), a_job, lambda sample: [0])
+
+
+def padded(shape, sizes, **fields):
+    return Output((np.zeros(shape, np.int32), np.array(sizes, np.int32)), **fields)
+
+
+@pytest.mark.parametrize("output, message", [
+    (padded((3, 2), [2, 0, 1]), None),
+    (padded((3, 0), [0, 0, 0]), None),
+    (padded((3, 5), [5, 0, 1]), r"'words' is of shape \[3, 5\], must be \[n, UpTo\(4, pad=-1\)\]"),
+    (padded((3, 2), [1, 0, 1]), r"'words' has sides of \[2\], must be padded to its longest sample, which is \[1\]"),
+    (padded((3, 2), [2, -1, 1]), "must be padded to its longest"),
+    (padded((3, 2), [[2], [0], [1]]), r"'words.sizes' is of shape \[3, 1\], must be \[n\]"),
+    (Output((np.zeros((3, 2), np.int32),)), "yielded 1 arrays, must be 2: words, words.sizes"),
+    (padded((4, 2), [2, 0, 1, 1], rows=(1, 2, 1)), None),
+    (padded((4, 2), [2, 0, 1, 1], rows=(1, 3)), r"rows are \(1, 3\), must be 1 to 2 for each sample, 4 together"),
+    (padded((3, 2), [2, 0, 1], rows=(1, 0, 2)), "must be 1 to 2 for each sample"),
+    (padded((4, 2), [2, 0, 1, 1], rows=(2, 2)), "2 samples and 0 skipped, must be 3 together"),
+    (padded((2, 2), [2, 0], missing=1), None),
+    (padded((2, 2), [2, 0], missing=2), "4 samples and 0 skipped, must be 3 together"),
+    (padded((2, 2), [2, 0], missing=-1), "missing is -1, must be 0 unless"),
+])
+def test_check_looks_at_sides_that_differ_rows_and_missing_ones(output, message):
+    a_job = replace(job("mine:own", arrays=(WORDS,)), rows=2, may_skip=True)
+    if message is None:
+        check(output, lease(THREE), a_job)
+        return
+    with pytest.raises(ValueError, match=message):
+        check(output, lease(THREE), a_job)
+
+
+def test_only_a_job_that_permits_it_may_miss_samples():
+    with pytest.raises(ValueError, match="missing is 1, must be 0 unless the function is declared with may_skip=True"):
+        check(padded((2, 2), [2, 0], missing=1), lease(THREE), job("mine:own", arrays=(WORDS,)))
 
 
 PIXELS, LABELS = arrays()

@@ -5,10 +5,12 @@ import queue
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from stoker.pipeline import functions
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
 from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings
@@ -16,6 +18,7 @@ from stoker.pipeline.protocol.messages import Welcome
 from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import CachedJob, with_cache
 from stoker.workers.generators.registry import Producer
+from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.runner import Finished, answer_leases
@@ -202,6 +205,53 @@ def test_a_failure_names_the_sample_that_was_taken_up_last():
     names = []
     play(raises_at_its_sample, [JOB] * 2, seen=lambda done: names.append(done.sample))
     assert names == ["0.jpg", "1.jpg"]
+
+
+def test_a_failure_names_a_sample_without_a_path_by_its_number():
+    @functions.sample({"numbers": ("int32", (1,))})
+    def mine(sample, random):
+        return [1] if sample.index == 16 else ["seventeen"]
+    items, answers = queue.Queue(), []
+    items.put((JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1), Sample(18, "", -1)))))
+    items.put(None)
+    answer_leases(items, answers.append, lambda job: Producer(partial(call_for_samples, mine), job), no_trial)
+    answer, = answers
+    assert answer.sample == "sample 17" and not answer.traceback, "the sentence says all"
+    assert answer.error.startswith("function 'mine:make', sample 17: array 'numbers' is a list of which numpy makes")
+
+
+@pytest.mark.parametrize("extra", [dict(rows=(2, 1)), dict(missing=1), {}])
+def test_an_answer_has_the_rows_and_the_number_of_missing_samples(extra):
+    def own(leases, job):
+        for _ in leases:
+            yield Output((np.zeros((3, 1), np.int32),), **extra)
+    items, answers = queue.Queue(), []
+    samples = tuple(Sample(index, "", -1) for index in range(len(extra.get("rows", "...")) + extra.get("missing", 0)))
+    items.put((replace(JOB, rows=2, may_skip=True), Lease(1, 0, 0, True, samples)))
+    items.put(None)
+    answer_leases(items, answers.append, lambda job: Producer(own, job), no_trial)
+    answer, = answers
+    assert answer.error == "" and answer.output._replace(arrays=()) == Output((), **extra)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_arrays_that_stoker_made_itself_are_not_copied(fresh):
+    made = []
+
+    @functions.sample({"numbers": ("int32", (1,))})
+    def mine(sample, random):
+        return [1]
+
+    def make(job):
+        producer = Producer(partial(call_for_samples, mine) if fresh else good, job)
+        produce = producer.produce
+        producer.produce = lambda lease: made.append(produce(lease)) or made[-1]
+        return producer
+    items, answers = queue.Queue(), []
+    items.put((JOB, lease(1)))
+    items.put(None)
+    answer_leases(items, answers.append, make, no_trial)
+    assert (answers[0].output.arrays[0] is made[0].arrays[0]) is fresh
 
 
 def test_what_a_trial_finds_is_left_out_and_told():

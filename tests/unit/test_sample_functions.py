@@ -163,7 +163,8 @@ def test_a_number_has_neither_row_nor_path_nor_label():
     def label(sample, random):
         return {"x": sample.label}
     assert values(row, numbered(17)) == [-1]
-    assert "sample 17 has no path" in sentence(path) and "sample 17 has no label" in sentence(label)
+    assert sentence(path).startswith("function 'mine:path': sample 17 has no path: its source has rows, not files")
+    assert "'mine:label': sample 17 has no label" in sentence(label)
 
     @stoker.sample({"x": "int32"})
     def picture(sample, random):

@@ -136,7 +136,7 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
         require(isinstance(array, np.ndarray), "%r is a %s, must be a numpy array", name, type(array).__name__)
         require(array.dtype == np.dtype(dtype), "%r is of dtype %s, must be %s", name, array.dtype, dtype)
         require(array.ndim > 0 and is_of(array.shape[1:], shape), "%r is of shape %s, must be [%s]", name,
-                list(array.shape), ", ".join(map(str, ("n",) + shape)))
+                list(array.shape), ", ".join(["n"] + [repr(side) for side in shape]))
     count = len(arrays[0])
     require(all(len(array) == count for array in arrays), "the arrays are of different lengths: %s",
             ", ".join("%r %d" % (spec.name, len(array)) for array, spec in zip(arrays, specs)))

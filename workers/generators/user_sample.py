@@ -97,7 +97,7 @@ class UserSample:
             raise
 
     def _fail(self, sentence: str) -> Any:
-        raise FunctionError("%s %s" % (name_of(self._sample), sentence))
+        raise FunctionError("function %r: %s %s" % (self._job.generator, name_of(self._sample), sentence))
 
     def __repr__(self) -> str:
         return "<%s, epoch %d>" % (name_of(self._sample), self.epoch)
