@@ -1,5 +1,6 @@
 """Keras, tf.data and Estimator on the same stream: the losses of a feed_dict, the batches' own memory, one order."""
 
+import multiprocessing.util
 import threading
 from types import SimpleNamespace
 
@@ -17,7 +18,6 @@ from stoker.pipeline.sources.records import generated
 
 tf = pytest.importorskip("tensorflow")
 
-import stoker  # noqa: E402
 from stoker.trainer import estimator as estimator_module  # noqa: E402
 from stoker.trainer.dataset import dataset  # noqa: E402
 from stoker.trainer.estimator import input_fn  # noqa: E402
@@ -30,8 +30,17 @@ TRAINING, VALIDATION = 10, 6       # an epoch: three training steps, the last of
 STEPS, EVALUATIONS = 3, 2
 ARRAYS = declared({"image": ("uint8", (6, 5, 3)), "boxes": ("float32", (UpTo(4), 4)), "label": ("float32", (1,)),
                    "weight": "float32"})
-#: So that a sum is added up in the same order wherever it is computed.
-ONE_THREAD = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+
+
+def threads(number):
+    return tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=number,
+                          use_per_session_threads=True)
+
+
+#: With more, an optimizer changes one weight while the gradient of another one reads it.
+ONE_THREAD = threads(1)
+#: What waits for a batch that is read ahead takes one.
+TWO_THREADS = threads(2)
 
 
 def arrays_of(planned):
@@ -148,7 +157,7 @@ def test_a_dataset_has_the_declared_shapes_and_dtypes():
 
 def test_a_prefetching_dataset_hands_out_the_same_and_loses_nothing():
     stream = opened()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=TWO_THREADS) as session:
         sides = [dataset(stream, training).prefetch(4).make_initializable_iterator() for training in (True, False)]
         batches = [side.get_next() for side in sides]
         counts = []
@@ -161,7 +170,7 @@ def test_a_prefetching_dataset_hands_out_the_same_and_loses_nothing():
 
 def test_closing_a_stream_ends_the_wait_of_a_prefetching_dataset():
     stream = opened(make=lambda planned: arrays_of(planned) if planned.step == 0 else None)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=TWO_THREADS) as session:
         batch = dataset(stream).prefetch(2).make_one_shot_iterator().get_next()
         session.run(batch)
         stream.close()
@@ -226,15 +235,20 @@ def test_all_dtypes_get_into_the_graph_without_a_copy(way, estimators):
 
 # ------------------------------------------------------------------------------------------------------------ Keras
 
+@pytest.fixture(scope="module")
+def folder_of_multiprocessing():
+    """The queue that Keras uses with threads of its own makes it where temporary files are, once per process."""
+    multiprocessing.util.get_temp_dir()
+
+
 @pytest.fixture(params=["tf.keras", "keras"])
 def K(request):
     """tf.keras, or Keras itself; with a session of one thread."""
     module = tf.keras if request.param == "tf.keras" else pytest.importorskip("keras", "2.2")
-    with tf.Graph().as_default():
-        tf.set_random_seed(5)
-        module.backend.set_session(tf.Session(config=ONE_THREAD))
-        yield module
-        module.backend.clear_session()
+    module.backend.clear_session()
+    module.backend.set_session(tf.Session(config=ONE_THREAD))
+    yield module
+    module.backend.clear_session()
 
 
 def network(K):
@@ -319,11 +333,8 @@ def test_keras_may_stop_early_and_continue_on_the_same_stream(K):
     assert history.epoch == list(range(stopped, EPOCHS))
 
 
-@pytest.mark.parametrize("validation", [VALIDATION, 0])
-def test_keras_with_its_own_threads_is_told_to_use_none(K, validation):
+def test_keras_with_its_own_threads_is_told_to_use_none(folder_of_multiprocessing, K):
     """With its default, workers=1, it would take batches ahead of the evaluation, and from two threads at once."""
-    if not validation:
-        pytest.skip("one thread that reads ahead does no harm without an evaluation")
     with pytest.raises(RuntimeError, match="workers=0"):
         network(K).fit_generator(verbose=0, **dict(keras(opened(), "image", "label"), workers=1))
 
@@ -387,7 +398,8 @@ class Estimators:
         monkeypatch.setattr(estimator_module, "open_stream", self._open_stream)
 
     def _prepare(self, data, generator):
-        return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays), datasets=Splits(generated(TRAINING)))
+        return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays),
+                               datasets=Splits(generated(TRAINING)))
 
     def _open_stream(self, part, generator, training, start_step):
         self.opened.append((training, start_step))
@@ -404,6 +416,8 @@ class Estimators:
 
     @staticmethod
     def _model(features, labels, mode):
+        if labels is None:                             # a prediction
+            return tf.estimator.EstimatorSpec(mode, {"sum": tf.reduce_sum(tf.to_float(features["image"]), [1, 2, 3])})
         loss = loss_of(features["image"], labels)
         return tf.estimator.EstimatorSpec(mode, {"loss": loss}, loss, train_of(loss))
 
@@ -460,7 +474,8 @@ def test_an_estimator_evaluates_and_predicts_in_order(estimators):
     estimator = estimators.estimator()
     estimator.train(source, steps=1)
     assert estimator.evaluate(source)["global_step"] == 1
-    assert len(list(estimator.predict(source, yield_single_examples=False))) == STEPS
+    predicted = [values["sum"] for values in estimator.predict(source)]
+    assert predicted == [image.sum() for batch in opened(0, 0, training=False, epochs=1) for image in batch["image"]]
     assert estimators.opened == [(True, 0), (False, 0), (False, 0)] and not input_threads()
 
 
