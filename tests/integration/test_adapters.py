@@ -18,6 +18,7 @@ from stoker.pipeline.sources.records import generated
 
 tf = pytest.importorskip("tensorflow")
 
+import stoker  # noqa: E402
 from stoker.trainer import estimator as estimator_module  # noqa: E402
 from stoker.trainer.dataset import dataset  # noqa: E402
 from stoker.trainer.estimator import input_fn  # noqa: E402
@@ -394,6 +395,7 @@ class Estimators:
     def __init__(self, monkeypatch, folder):
         self.arrays, self.streams, self.opened = ARRAYS, [], []
         self._folder = folder
+        self.undo = monkeypatch.undo
         monkeypatch.setattr(estimator_module, "prepare", self._prepare)
         monkeypatch.setattr(estimator_module, "open_stream", self._open_stream)
 
@@ -423,8 +425,9 @@ class Estimators:
 
 
 @pytest.fixture
-def estimators(monkeypatch, tmp_path):
-    return Estimators(monkeypatch, str(tmp_path / "model"))
+def estimators(tmp_path):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Estimators(monkeypatch, str(tmp_path / "model"))
 
 
 class LossHook(tf.train.SessionRunHook):
@@ -545,3 +548,87 @@ def test_an_input_fn_refuses_what_cannot_be(estimators):
         estimators.input_fn(features=["image"], start_step=3)
     with pytest.raises(TypeError, match="batchsize"):
         estimators.input_fn(features=["image"], batchsize=3)
+
+
+# ---------------------------------------------------------------------------------------------------- real streams
+
+def real(pictures, worker_python, **options):
+    return dict(dict(data=pictures, image_size=(6, 5), batch_size=16, epochs=2, validation=0.2, workers=2, seed=3,
+                     worker_python=worker_python), **options)
+
+
+def test_all_ways_train_on_the_same_real_stream_to_the_same_losses(pictures, worker_python, tmp_path):
+    """Pictures that workers decode, a validation part, and the label as int32."""
+    options = real(pictures, worker_python)
+
+    def loss_and_train(batch):
+        loss = loss_of(batch["images"], batch["labels"])
+        return loss, train_of(loss)
+    with tf.Graph().as_default(), tf.Session(config=ONE_THREAD) as session, stoker.open_stream(**options) as stream:
+        tf.set_random_seed(5)
+        fed = {spec.name: tf.placeholder(spec.dtype, (None,) + spec.shape) for spec in stream.arrays}
+        fetches = loss_and_train(fed)
+        session.run(tf.global_variables_initializer())
+        wanted = [session.run(fetches, batch.feed(**fed))[0] for batch in stream if batch.training]
+    assert len(wanted) == 2 * 6
+    with tf.Graph().as_default(), tf.Session(config=ONE_THREAD) as session, stoker.open_stream(**options) as stream:
+        tf.set_random_seed(5)
+        sides = [stoker.dataset(stream, training).make_initializable_iterator() for training in (True, False)]
+        fetches, evaluated = loss_and_train(sides[0].get_next()), sides[1].get_next()
+        session.run(tf.global_variables_initializer())
+        losses = []
+        for _ in range(2):
+            session.run(sides[0].initializer)
+            losses += [fetched[0] for fetched in read_to_the_end(session, fetches)]
+            session.run(sides[1].initializer)
+            assert sum(len(batch["labels"]) for batch in read_to_the_end(session, evaluated)) == 24
+    assert losses == wanted
+
+    def model(features, labels, mode):
+        loss, train = loss_and_train(dict(features, labels=labels))
+        return tf.estimator.EstimatorSpec(mode, None, loss, train, {"pictures": tf.metrics.mean(tf.size(labels))})
+    config = tf.estimator.RunConfig(tf_random_seed=5, session_config=ONE_THREAD)
+    estimator = tf.estimator.Estimator(model, str(tmp_path / "model"), config)
+    source = stoker.input_fn(features=["images"], labels="labels", **options)
+    hooks = [LossHook(), LossHook()]
+    estimator.train(source, hooks=hooks[:1], steps=5)
+    estimator.train(source, hooks=hooks[1:])
+    assert hooks[0].losses + hooks[1].losses == wanted
+    assert estimator.evaluate(source)["pictures"] == 12        # two batches, of 16 and 8
+
+
+def test_keras_trains_on_a_real_stream(K, pictures, worker_python):
+    picture = K.layers.Input((6, 5, 3), dtype="uint8")
+    x = K.layers.Lambda(lambda value: tf.layers.flatten(tf.to_float(value)) / 255.0, output_shape=(90,))(picture)
+    model = K.models.Model(picture, K.layers.Dense(1, activation="sigmoid")(x))
+    model.compile("adam", "binary_crossentropy", ["accuracy"])
+    with stoker.open_stream(**real(pictures, worker_python)) as stream:
+        history = model.fit_generator(verbose=0, **stoker.keras(stream, x=["images"], y=["labels"]))
+        assert stream.due is None and stream.step == 12
+    assert history.epoch == [0, 1] and len(history.history["val_acc"]) == 2
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_nothing_is_left_of_an_estimators_workers(pictures, worker_python, estimators, error):
+    """The fixture ``nothing_left`` looks for them. Here the training ends in the middle."""
+    estimators.undo()
+
+    def model(features, labels, mode):
+        loss = loss_of(features, labels)
+        return tf.estimator.EstimatorSpec(mode, None, loss, train_of(loss))
+    source = stoker.input_fn(features="images", labels="labels", **real(pictures, worker_python))
+    hook = LossHook(2, error)
+    if error is None:
+        estimators.estimator(model).train(source, hooks=[LossHook()], steps=2)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            estimators.estimator(model).train(source, hooks=[hook])
+
+
+def test_an_estimators_checkpoint_of_a_longer_run_is_an_error(pictures, worker_python, estimators):
+    estimators.estimator().train(estimators.input_fn(**NAMES))
+    estimators.undo()
+    source = stoker.input_fn(features={"image": "images"}, labels="labels",
+                             **real(pictures, worker_python, epochs=1))
+    with pytest.raises(ConfigError, match="step 9 is not in this run's 0..6"):
+        estimators.estimator().train(source)
