@@ -155,8 +155,8 @@ class BatchStream(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         if not self._taking.acquire(blocking=False):
-            raise RuntimeError("two threads take batches from one stream at the same time, and each would get only some "
-                               "of them: let one thread take them all (in Keras: workers=0)")
+            raise RuntimeError("two threads take batches from one stream at the same time, and each would get only "
+                               "some of them: let one thread take them all (in Keras: workers=0)")
         try:
             return self._take()
         finally:

@@ -101,7 +101,7 @@ def _structured(tensors: Mapping[str, tf.Tensor], names: Names) -> Any:
 
 
 class _Source(tf.train.QueueRunner):
-    """Opens a stream when the first batch is taken in a session, and closes it when that session's end begins."""
+    """Opens a stream when the first batch is taken in a session, and closes it when the session is about to end."""
 
     def __init__(self, open_at: Callable[[int], BatchStream], names: Sequence[str],
                  global_step: Optional[tf.Tensor]) -> None:
@@ -118,12 +118,8 @@ class _Source(tf.train.QueueRunner):
             raise ConfigError("an input_fn of Stoker is for an Estimator, whose sessions have a coordinator: it closes "
                               "the stream")
         step = 0 if self._global_step is None else int(sess.run(self._global_step))
-        current = self._current = _Open(lambda: self._open_at(step), coord)
-        thread = threading.Thread(target=current.close_on_stop, name="stoker-input", daemon=True)
-        coord.register_thread(thread)
-        if start:
-            thread.start()
-        return [thread]
+        self._current = _Open(lambda: self._open_at(step), coord)
+        return []
 
     def take(self) -> List[np.ndarray]:
         """The arrays of the next batch. The graph calls this in each step, from any thread."""
@@ -133,23 +129,22 @@ class _Source(tf.train.QueueRunner):
 
 
 class _Open:
-    """The stream of one session."""
+    """The stream of one session. It is opened by the first step, because a session may fail before it has a step, and
+    then does not tell."""
 
     def __init__(self, open_stream: Callable[[], BatchStream], coordinator: tf.train.Coordinator) -> None:
         self._open_stream, self._coordinator = open_stream, coordinator
-        self._lock = threading.Lock()                      # for these two
         self._stream: Optional[BatchStream] = None
-        self._closed = False
 
     def take(self) -> Batch:
         """The next batch. StopIteration ends the input, as in every py_func. Errors go to the coordinator too: the
         session ends with the error itself, not with a tf.errors.UnknownError."""
         try:
-            with self._lock:
-                if self._closed:
-                    raise StopIteration
-                if self._stream is None:
-                    self._stream = self._open_stream()
+            if self._stream is None:
+                self._stream = self._open_stream()
+                thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
+                self._coordinator.register_thread(thread)      # the session waits for it at its end
+                thread.start()
             return not_empty(next(self._stream), "an Estimator")
         except StopIteration:
             raise
@@ -157,11 +152,8 @@ class _Open:
             self._coordinator.request_stop(sys.exc_info())
             raise
 
-    def close_on_stop(self) -> None:
-        """The thread that a session waits for at its end."""
+    def _close_on_stop(self) -> None:
+        assert self._stream is not None
         self._coordinator.wait_for_stop()
-        with self._lock:
-            self._closed = True
-        if self._stream is not None:
-            self._stream.interrupt()                       # a step may still wait for its batch
-            self._stream.close()
+        self._stream.interrupt()                               # a step may still wait for its batch
+        self._stream.close()

@@ -58,11 +58,11 @@ class Side(Iterator[Batch]):
     def _order(self) -> str:
         plan, step = self._stream.plan, self._stream.step
         if self._training:
-            return ("a training batch was asked for, but the evaluation after epoch %d is due: take its %d batches first "
-                    "(in Keras: pass validation_data and validation_steps as stoker.keras gives them, and workers=0)"
-                    % (step // plan.steps_per_epoch, plan.evaluations_per_epoch))
-        return ("an evaluation batch was asked for, but training step %d is due: an evaluation comes after each epoch of "
-                "%d steps (in Keras: workers=0)" % (step, plan.steps_per_epoch))
+            return ("a training batch was asked for, but the evaluation after epoch %d is due: take its %d batches "
+                    "first (in Keras: pass validation_data and validation_steps as stoker.keras gives them, and "
+                    "workers=0)" % (step // plan.steps_per_epoch, plan.evaluations_per_epoch))
+        return ("an evaluation batch was asked for, but training step %d is due: an evaluation comes after each epoch "
+                "of %d steps (in Keras: workers=0)" % (step, plan.steps_per_epoch))
 
 
 def not_empty(batch: Batch, consumer: str) -> Batch:

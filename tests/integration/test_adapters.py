@@ -1,5 +1,6 @@
 """Keras, tf.data and Estimator on the same stream: the losses of a feed_dict, the batches' own memory, one order."""
 
+import multiprocessing.util
 import threading
 from types import SimpleNamespace
 
@@ -30,8 +31,17 @@ TRAINING, VALIDATION = 10, 6       # an epoch: three training steps, the last of
 STEPS, EVALUATIONS = 3, 2
 ARRAYS = declared({"image": ("uint8", (6, 5, 3)), "boxes": ("float32", (UpTo(4), 4)), "label": ("float32", (1,)),
                    "weight": "float32"})
-#: So that a sum is added up in the same order wherever it is computed.
-ONE_THREAD = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+
+
+def threads(number):
+    return tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=number,
+                          use_per_session_threads=True)
+
+
+#: With more, an optimizer changes one weight while the gradient of another one reads it.
+ONE_THREAD = threads(1)
+#: What waits for a batch that is read ahead takes one.
+TWO_THREADS = threads(2)
 
 
 def arrays_of(planned):
@@ -148,7 +158,7 @@ def test_a_dataset_has_the_declared_shapes_and_dtypes():
 
 def test_a_prefetching_dataset_hands_out_the_same_and_loses_nothing():
     stream = opened()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=TWO_THREADS) as session:
         sides = [dataset(stream, training).prefetch(4).make_initializable_iterator() for training in (True, False)]
         batches = [side.get_next() for side in sides]
         counts = []
@@ -161,7 +171,7 @@ def test_a_prefetching_dataset_hands_out_the_same_and_loses_nothing():
 
 def test_closing_a_stream_ends_the_wait_of_a_prefetching_dataset():
     stream = opened(make=lambda planned: arrays_of(planned) if planned.step == 0 else None)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=TWO_THREADS) as session:
         batch = dataset(stream).prefetch(2).make_one_shot_iterator().get_next()
         session.run(batch)
         stream.close()
@@ -226,15 +236,20 @@ def test_all_dtypes_get_into_the_graph_without_a_copy(way, estimators):
 
 # ------------------------------------------------------------------------------------------------------------ Keras
 
+@pytest.fixture(scope="module")
+def folder_of_multiprocessing():
+    """The queue that Keras uses with threads of its own makes it where temporary files are, once per process."""
+    multiprocessing.util.get_temp_dir()
+
+
 @pytest.fixture(params=["tf.keras", "keras"])
 def K(request):
     """tf.keras, or Keras itself; with a session of one thread."""
     module = tf.keras if request.param == "tf.keras" else pytest.importorskip("keras", "2.2")
-    with tf.Graph().as_default():
-        tf.set_random_seed(5)
-        module.backend.set_session(tf.Session(config=ONE_THREAD))
-        yield module
-        module.backend.clear_session()
+    module.backend.clear_session()
+    module.backend.set_session(tf.Session(config=ONE_THREAD))
+    yield module
+    module.backend.clear_session()
 
 
 def network(K):
@@ -319,11 +334,8 @@ def test_keras_may_stop_early_and_continue_on_the_same_stream(K):
     assert history.epoch == list(range(stopped, EPOCHS))
 
 
-@pytest.mark.parametrize("validation", [VALIDATION, 0])
-def test_keras_with_its_own_threads_is_told_to_use_none(K, validation):
+def test_keras_with_its_own_threads_is_told_to_use_none(folder_of_multiprocessing, K):
     """With its default, workers=1, it would take batches ahead of the evaluation, and from two threads at once."""
-    if not validation:
-        pytest.skip("one thread that reads ahead does no harm without an evaluation")
     with pytest.raises(RuntimeError, match="workers=0"):
         network(K).fit_generator(verbose=0, **dict(keras(opened(), "image", "label"), workers=1))
 
@@ -383,11 +395,13 @@ class Estimators:
     def __init__(self, monkeypatch, folder):
         self.arrays, self.streams, self.opened = ARRAYS, [], []
         self._folder = folder
+        self.undo = monkeypatch.undo
         monkeypatch.setattr(estimator_module, "prepare", self._prepare)
         monkeypatch.setattr(estimator_module, "open_stream", self._open_stream)
 
     def _prepare(self, data, generator):
-        return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays), datasets=Splits(generated(TRAINING)))
+        return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays),
+                               datasets=Splits(generated(TRAINING)))
 
     def _open_stream(self, part, generator, training, start_step):
         self.opened.append((training, start_step))
@@ -404,13 +418,16 @@ class Estimators:
 
     @staticmethod
     def _model(features, labels, mode):
+        if labels is None:                             # a prediction
+            return tf.estimator.EstimatorSpec(mode, {"sum": tf.reduce_sum(tf.to_float(features["image"]), [1, 2, 3])})
         loss = loss_of(features["image"], labels)
         return tf.estimator.EstimatorSpec(mode, {"loss": loss}, loss, train_of(loss))
 
 
 @pytest.fixture
-def estimators(monkeypatch, tmp_path):
-    return Estimators(monkeypatch, str(tmp_path / "model"))
+def estimators(tmp_path):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Estimators(monkeypatch, str(tmp_path / "model"))
 
 
 class LossHook(tf.train.SessionRunHook):
@@ -460,7 +477,8 @@ def test_an_estimator_evaluates_and_predicts_in_order(estimators):
     estimator = estimators.estimator()
     estimator.train(source, steps=1)
     assert estimator.evaluate(source)["global_step"] == 1
-    assert len(list(estimator.predict(source, yield_single_examples=False))) == STEPS
+    predicted = [values["sum"] for values in estimator.predict(source)]
+    assert predicted == [image.sum() for batch in opened(0, 0, training=False, epochs=1) for image in batch["image"]]
     assert estimators.opened == [(True, 0), (False, 0), (False, 0)] and not input_threads()
 
 
@@ -530,3 +548,87 @@ def test_an_input_fn_refuses_what_cannot_be(estimators):
         estimators.input_fn(features=["image"], start_step=3)
     with pytest.raises(TypeError, match="batchsize"):
         estimators.input_fn(features=["image"], batchsize=3)
+
+
+# ---------------------------------------------------------------------------------------------------- real streams
+
+def real(pictures, worker_python, **options):
+    return dict(dict(data=pictures, image_size=(6, 5), batch_size=16, epochs=2, validation=0.2, workers=2, seed=3,
+                     worker_python=worker_python), **options)
+
+
+def test_all_ways_train_on_the_same_real_stream_to_the_same_losses(pictures, worker_python, tmp_path):
+    """Pictures that workers decode, a validation part, and the label as int32."""
+    options = real(pictures, worker_python)
+
+    def loss_and_train(batch):
+        loss = loss_of(batch["images"], batch["labels"])
+        return loss, train_of(loss)
+    with tf.Graph().as_default(), tf.Session(config=ONE_THREAD) as session, stoker.open_stream(**options) as stream:
+        tf.set_random_seed(5)
+        fed = {spec.name: tf.placeholder(spec.dtype, (None,) + spec.shape) for spec in stream.arrays}
+        fetches = loss_and_train(fed)
+        session.run(tf.global_variables_initializer())
+        wanted = [session.run(fetches, batch.feed(**fed))[0] for batch in stream if batch.training]
+    assert len(wanted) == 2 * 6
+    with tf.Graph().as_default(), tf.Session(config=ONE_THREAD) as session, stoker.open_stream(**options) as stream:
+        tf.set_random_seed(5)
+        sides = [stoker.dataset(stream, training).make_initializable_iterator() for training in (True, False)]
+        fetches, evaluated = loss_and_train(sides[0].get_next()), sides[1].get_next()
+        session.run(tf.global_variables_initializer())
+        losses = []
+        for _ in range(2):
+            session.run(sides[0].initializer)
+            losses += [fetched[0] for fetched in read_to_the_end(session, fetches)]
+            session.run(sides[1].initializer)
+            assert sum(len(batch["labels"]) for batch in read_to_the_end(session, evaluated)) == 24
+    assert losses == wanted
+
+    def model(features, labels, mode):
+        loss, train = loss_and_train(dict(features, labels=labels))
+        return tf.estimator.EstimatorSpec(mode, None, loss, train, {"pictures": tf.metrics.mean(tf.size(labels))})
+    config = tf.estimator.RunConfig(tf_random_seed=5, session_config=ONE_THREAD)
+    estimator = tf.estimator.Estimator(model, str(tmp_path / "model"), config)
+    source = stoker.input_fn(features=["images"], labels="labels", **options)
+    hooks = [LossHook(), LossHook()]
+    estimator.train(source, hooks=hooks[:1], steps=5)
+    estimator.train(source, hooks=hooks[1:])
+    assert hooks[0].losses + hooks[1].losses == wanted
+    assert estimator.evaluate(source)["pictures"] == 12        # two batches, of 16 and 8
+
+
+def test_keras_trains_on_a_real_stream(K, pictures, worker_python):
+    picture = K.layers.Input((6, 5, 3), dtype="uint8")
+    x = K.layers.Lambda(lambda value: tf.layers.flatten(tf.to_float(value)) / 255.0, output_shape=(90,))(picture)
+    model = K.models.Model(picture, K.layers.Dense(1, activation="sigmoid")(x))
+    model.compile("adam", "binary_crossentropy", ["accuracy"])
+    with stoker.open_stream(**real(pictures, worker_python)) as stream:
+        history = model.fit_generator(verbose=0, **stoker.keras(stream, x=["images"], y=["labels"]))
+        assert stream.due is None and stream.step == 12
+    assert history.epoch == [0, 1] and len(history.history["val_acc"]) == 2
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_nothing_is_left_of_an_estimators_workers(pictures, worker_python, estimators, error):
+    """The fixture ``nothing_left`` looks for them. Here the training ends in the middle."""
+    estimators.undo()
+
+    def model(features, labels, mode):
+        loss = loss_of(features, labels)
+        return tf.estimator.EstimatorSpec(mode, None, loss, train_of(loss))
+    source = stoker.input_fn(features="images", labels="labels", **real(pictures, worker_python))
+    hook = LossHook(2, error)
+    if error is None:
+        estimators.estimator(model).train(source, hooks=[LossHook()], steps=2)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            estimators.estimator(model).train(source, hooks=[hook])
+
+
+def test_an_estimators_checkpoint_of_a_longer_run_is_an_error(pictures, worker_python, estimators):
+    estimators.estimator().train(estimators.input_fn(**NAMES))
+    estimators.undo()
+    source = stoker.input_fn(features={"image": "images"}, labels="labels",
+                             **real(pictures, worker_python, epochs=1))
+    with pytest.raises(ConfigError, match="step 9 is not in this run's 0..6"):
+        estimators.estimator().train(source)

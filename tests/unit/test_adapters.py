@@ -28,8 +28,7 @@ def arrays_of(planned):
 
 
 def opened(start_step=0, validation=VALIDATION, make=arrays_of, training=True, **replaced):
-    plan = Plan(TRAINING, BATCH_SIZE, EPOCHS if training else 1, 0, validation)
-    plan.training = training
+    plan = Plan(TRAINING, BATCH_SIZE, EPOCHS if training else 1, 0, validation, training=training)
     return made_stream(make, JobOptions("my:function", batch_size=BATCH_SIZE, declared=ARRAYS), plan, start_step,
                        **replaced)
 
@@ -103,8 +102,7 @@ def test_a_side_that_is_not_due_says_what_is_and_takes_nothing():
         next(evaluation)
     for _ in range(3):
         next(training)
-    with pytest.raises(RuntimeError, match="training batch was asked for, but the evaluation after epoch 1 is due: take "
-                                           "its 2 batches"):
+    with pytest.raises(RuntimeError, match="the evaluation after epoch 1 is due: take its 2 batches"):
         next(training)
     assert kinds(*stream) == ORDER[3:]
 

@@ -39,7 +39,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py",
+                      "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),
