@@ -22,7 +22,8 @@ class Trainer:
     """
     module = "trainer"
 
-    def __init__(self, folder, *options, **environment):
+    def __init__(self, folder, *options, output=None, **environment):
+        """``output``: the descriptor that is its standard output; ``stdout`` is then empty."""
         os.makedirs(str(folder), exist_ok=True)
         self._output = [tempfile.TemporaryFile() for _ in range(2)]
         changed = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
@@ -30,7 +31,7 @@ class Trainer:
         self._mark = "TMPDIR=%s" % changed["TMPDIR"]
         self._process = subprocess.Popen([sys.executable, "-m", self.module] + [str(option) for option in options],
                                          cwd=str(folder), env=changed, stdin=subprocess.DEVNULL,
-                                         stdout=self._output[0], stderr=self._output[1],
+                                         stdout=self._output[0] if output is None else output, stderr=self._output[1],
                                          start_new_session=True)
         self.pid = self._process.pid
 
