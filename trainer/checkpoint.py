@@ -70,7 +70,7 @@ def resume_step(directory: str, run: Run) -> int:
         if saved.get(name) != configuration.get(name):
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
             more = _rows_that_differ(directory, run) if name == "dataset" else ""
-            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s: use the "
+            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s; use the "
                                      "former value, or choose another --checkpoint-dir" % (
                                          directory, name.replace("_", " "), was, now, more))
     try:
@@ -81,7 +81,7 @@ def resume_step(directory: str, run: Run) -> int:
 
 
 def _rows_that_differ(directory: str, run: Run) -> str:
-    """How the data of the checkpoint's run and of ``run`` differ, in brackets; '' if that is unknown."""
+    """How the data of the checkpoint's run and of ``run`` differ, after a colon; '' if that is unknown."""
     recorded = _read_json(directory, RUN)
     if recorded is None:               # an older run has no such records
         return ""
@@ -89,7 +89,7 @@ def _rows_that_differ(directory: str, run: Run) -> str:
         hashes = np.load(os.path.join(directory, ROWS), allow_pickle=False)
     except (OSError, ValueError):
         hashes = None
-    return " (%s)" % difference(recorded.get("data", {}), hashes, run.source)
+    return ": %s" % difference(recorded.get("data", {}), hashes, run.source)
 
 
 # ----------------------------------------------------------------------------------------------------- stoker-run.json

@@ -20,16 +20,18 @@ class Trainer:
     It leads a process group of its own, as under a terminal. ``stdout`` and ``stderr``, apart, are what it has
     said so far.
     """
+    module = "trainer"
 
-    def __init__(self, folder, *options, **environment):
+    def __init__(self, folder, *options, output=None, **environment):
+        """``output``: the descriptor that is its standard output; ``stdout`` is then empty."""
         os.makedirs(str(folder), exist_ok=True)
         self._output = [tempfile.TemporaryFile() for _ in range(2)]
         changed = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         changed.update(environment, PYTHONPATH=ROOT)
         self._mark = "TMPDIR=%s" % changed["TMPDIR"]
-        self._process = subprocess.Popen([sys.executable, "-m", "trainer"] + [str(option) for option in options],
+        self._process = subprocess.Popen([sys.executable, "-m", self.module] + [str(option) for option in options],
                                          cwd=str(folder), env=changed, stdin=subprocess.DEVNULL,
-                                         stdout=self._output[0], stderr=self._output[1],
+                                         stdout=self._output[0] if output is None else output, stderr=self._output[1],
                                          start_new_session=True)
         self.pid = self._process.pid
 
@@ -100,6 +102,11 @@ class Trainer:
             output.close()
 
 
+class Predictor(Trainer):
+    """One run of ``stoker-predict``."""
+    module = "trainer.predict"
+
+
 class Finished:
     """What a run came to: ``code``, ``stdout``, ``stderr``."""
 
@@ -122,6 +129,12 @@ def arguments(options):
 def finished(folder, *options, **environment):
     """Runs the command line to its end."""
     with Trainer(folder, *options, **environment) as trainer:
+        return Finished(trainer)
+
+
+def predicted(folder, *options, **environment):
+    """Runs ``stoker-predict`` to its end."""
+    with Predictor(folder, *options, **environment) as trainer:
         return Finished(trainer)
 
 

@@ -1,0 +1,168 @@
+"""The CSV file of predictions: columns, order, alignment with the samples, and that it is written as a whole."""
+
+import csv
+import io
+import os
+
+import numpy as np
+import pytest
+
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.protocol.messages import Skipped
+from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.table import Numbers, Table
+from stoker.trainer.prediction_csv import MAX_VALUES, PredictionLines, output_file
+
+FILES = Dataset("/data", (), tuple("%d.jpg" % number for number in range(6)), (-1,) * 6, ())
+ROWS = Table.of([{"file": "%d.jpg" % number, "x": number / 2} for number in range(6)], "/data")
+
+
+def batch(indices, used=None, skipped=(), missing=0):
+    used = tuple(indices) if used is None else tuple(used)
+    return Batch(0, 0, False, tuple(indices), (np.zeros(len(used)),), tuple(skipped), "w", 1, 0.1, used, missing=missing)
+
+
+class Writing:
+    def __init__(self, source=FILES, classes=()):
+        self._file = io.StringIO()
+        self._lines = PredictionLines(self._file, source, classes)
+
+    def write(self, *arguments, predictions=None, **named):
+        return self._lines.write(batch(*arguments, **named), predictions)
+
+    @property
+    def lines(self):
+        return list(csv.reader(io.StringIO(self._file.getvalue())))
+
+
+def test_scores_of_classes():
+    writing = Writing(classes=("cat", "a,b", 'quo"te'))
+    counts = writing.write((0, 1), predictions=np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]], np.float32))
+    assert writing.lines == [["path", "class", "score_cat", "score_a,b", 'score_quo"te', "error"],
+                             ["0.jpg", "a,b", "0.1", "0.7", "0.2", ""], ["1.jpg", "cat", "0.5", "0.25", "0.25", ""]]
+    assert counts == (2, 0, "none")
+
+
+def test_scores_have_all_their_digits():
+    writing, values = Writing(classes=("a", "b")), np.random.RandomState(0).uniform(size=(6, 2)).astype(np.float32)
+    writing.write(range(6), predictions=values)
+    written = np.array([line[2:4] for line in writing.lines[1:]]).astype(np.float32)
+    np.testing.assert_array_equal(written, values)
+
+
+@pytest.mark.parametrize("classes, predictions, columns, cells", [
+    (("cat", "dog"), np.array([1, 0]), ["class"], [["dog"], ["cat"]]),
+    (("cat", "dog"), np.array([[1], [7]]), ["class"], [["dog"], ["7"]]),
+    (("cat", "dog"), np.array([0.5, 2.0]), ["prediction"], [["0.5"], ["2.0"]]),
+    ((), np.array([[1, 2, 3], [4, 5, 6]]), ["prediction_0", "prediction_1", "prediction_2"],
+     [["1", "2", "3"], ["4", "5", "6"]]),
+    ((), np.arange(8.0).reshape(2, 2, 2), ["prediction_%d" % number for number in range(4)],
+     [["0.0", "1.0", "2.0", "3.0"], ["4.0", "5.0", "6.0", "7.0"]]),
+    ((), np.array([b"yes", "n\u00f6".encode("utf-8")], object), ["prediction"], [["yes"], ["n\u00f6"]]),
+    ((), np.array([True, False]), ["prediction"], [["True"], ["False"]]),
+])
+def test_the_columns_of_other_predictions(classes, predictions, columns, cells):
+    writing = Writing(classes=classes)
+    writing.write((3, 4), predictions=predictions)
+    assert writing.lines == [["path"] + columns + ["error"], ["3.jpg"] + cells[0] + [""], ["4.jpg"] + cells[1] + [""]]
+
+
+def test_what_is_missing_has_its_line_and_reason_in_its_place():
+    writing = Writing()
+    skipped = [Skipped(0, "gone"), Skipped(2, "no face", chosen=True), Skipped(3, "torn", "masks/3.png")]
+    counts = writing.write(range(4), used=[1], skipped=skipped, predictions=np.array([0.5]))
+    assert writing.lines[1:] == [["0.jpg", "", "gone"], ["1.jpg", "0.5", ""], ["2.jpg", "", "no face"],
+                                 ["3.jpg", "", "masks/3.png: torn"]]
+    assert counts == (1, 3, "0.jpg: gone")
+
+
+def test_lines_before_the_first_prediction_wait_for_the_columns():
+    writing = Writing()
+    assert writing.write((0, 1), used=(), skipped=[Skipped(0, "gone"), Skipped(1, "torn")]) == (0, 2, "0.jpg: gone")
+    assert writing.lines == []
+    assert writing.write((2, 3), used=(2,), skipped=[Skipped(3, "empty")],
+                         predictions=np.array([[1, 2]])) == (1, 3, "0.jpg: gone")
+    assert writing.lines == [["path", "prediction_0", "prediction_1", "error"], ["0.jpg", "", "", "gone"],
+                             ["1.jpg", "", "", "torn"], ["2.jpg", "1", "2", ""], ["3.jpg", "", "", "empty"]]
+
+
+def test_a_sample_with_several_rows_has_several_lines():
+    writing = Writing()
+    counts = writing.write((0, 1, 2), used=(0, 0, 2), predictions=np.array([1, 2, 3]))
+    assert [line[:2] for line in writing.lines[1:]] == [["0.jpg", "1"], ["0.jpg", "2"], ["1.jpg", ""], ["2.jpg", "3"]]
+    assert counts == (2, 1, "1.jpg: the function returned no row for it")
+
+
+def test_rows_have_their_columns_or_else_their_number(tmp_path):
+    (tmp_path / "log.csv").write_text("file,x\n0.jpg,0.5\n1.jpg,\n")
+    from stoker.pipeline.sources.reading import csv as read_csv
+    writing = Writing(read_csv(str(tmp_path / "log.csv")))
+    writing.write((0, 1), used=(0,), skipped=[Skipped(1, "gone")], predictions=np.array([7]))
+    assert writing.lines[0] == ["file", "x", "prediction", "error"]
+    assert writing.lines[1] == ["0.jpg", "0.5", "7", ""] and writing.lines[2][::3] == ["1.jpg", "gone"]
+    for source in (ROWS, Numbers(6)):
+        writing = Writing(source)
+        assert writing.write((4, 5), used=(5,), skipped=[Skipped(4, "gone")],
+                             predictions=np.array([7])).first_error == "sample 4: gone"
+        assert writing.lines == [["sample", "prediction", "error"], ["4", "", "gone"], ["5", "7", ""]]
+
+
+@pytest.mark.parametrize("predictions, missing, sentence", [
+    (np.zeros((1, MAX_VALUES + 1)), 0, "has %d values, and a line at most" % (MAX_VALUES + 1)),
+    (np.zeros(1), 1, "1 rows less"),
+])
+def test_what_cannot_be_written_is_one_sentence(predictions, missing, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Writing().write((0,), predictions=predictions, missing=missing)
+
+
+# ---------------------------------------------------------------------------------------------------------- the file
+
+def test_the_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with output_file(str(path)) as file:
+        file.write("a,\udcff\n")
+        file.flush()
+        assert path.read_text() == "old" and os.listdir(str(tmp_path)) == ["out.csv"]
+    assert path.read_bytes() == b"a,\xff\n" and os.listdir(str(tmp_path)) == ["out.csv"]
+
+
+def test_an_exception_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        with output_file(str(path)) as file:
+            file.write("new")
+            raise KeyboardInterrupt
+    assert path.read_text() == "old" and os.listdir(str(tmp_path)) == ["out.csv"]
+
+
+def test_a_link_stays_one_and_a_device_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.symlink("folder/out.csv", str(tmp_path / "link.csv"))
+    os.mkfifo(str(tmp_path / "pipe"))
+    reader = os.open(str(tmp_path / "pipe"), os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link.csv", "pipe"):
+        with output_file(str(tmp_path / name)) as file:
+            file.write("new")
+    assert (tmp_path / "folder" / "out.csv").read_text() == "new" and os.path.islink(str(tmp_path / "link.csv"))
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
+
+
+@pytest.mark.parametrize("path", ["no/such/folder/out.csv", "."])
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="cannot write"):
+        with output_file(path):
+            raise AssertionError("it was opened")
+
+
+def test_standard_output(capfd):
+    with output_file("-") as file:
+        file.write("a\n")
+    with output_file("-") as file:
+        file.write("b\n")
+    assert capfd.readouterr().out == "a\nb\n"
