@@ -2,7 +2,6 @@
 (Hermans et al., 2017, "batch all")."""
 
 import collections
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -14,22 +13,21 @@ P, K = 6, 4          # people, pictures of each
 STEPS = 10           # an epoch
 
 
+def order(epoch, random, source):
+    """The indices of all batches of an epoch, one after the other."""
+    pictures = collections.defaultdict(list)
+    for index, person in enumerate(source.labels):
+        pictures[person].append(index)
+    return [index for _ in range(STEPS) for person in random.sample(sorted(pictures), P)
+            for index in random.sample(pictures[person], K)]
+
+
 def train(data, checkpoint=None, epochs=4, **options):
     """``options``: further ones of stoker.open_stream, as workers=3. Returns the loss of each epoch."""
-    people = sorted(os.listdir(data))
-    rows = [{"file": "%s/%s" % (name, file), "person": person} for person, name in enumerate(people)
-            for file in sorted(os.listdir(os.path.join(data, name)))]
-    indices = [[i for i, row in enumerate(rows) if row["person"] == person] for person in range(len(people))]
-
-    def order(epoch, random):
-        """The indices of all batches of an epoch, one after the other."""
-        return [i for _ in range(STEPS) for person in random.sample(range(len(people)), P)
-                for i in random.sample(indices[person], K)]
-
     picture, person, loss, correct, train_op = model()
     losses, right = collections.defaultdict(list), collections.defaultdict(list)
     with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
-            stoker.open_stream(rows, portrait, root=data, order=order, batch_size=P * K, epochs=epochs,
+            stoker.open_stream(data, portrait, order=order, batch_size=P * K, epochs=epochs,
                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:
             values = session.run([loss, correct, train_op], batch.feed(picture=picture, person=person))
