@@ -6,9 +6,10 @@ A decorated function stays callable. What it is called with and when is in ``wor
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from typing import Any, Callable, Mapping, Optional, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from stoker.pipeline.arrays import ArraySpec, declared
 from stoker.pipeline.errors import ConfigError
@@ -24,20 +25,37 @@ class Skip(Exception):
 
 
 class Declared:
-    """A user's function, and the arrays that it declares."""
+    """A user's function, and the arrays that it declares. Raises ConfigError, which names the function."""
+    decorator, arguments, yields = "", "", False       # in each kind
 
     def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any]) -> None:
         if not callable(function) or isinstance(function, (type, Declared)):
-            raise ConfigError("%s decorates a function, not %.200r" % (type(self).__name__, function))
+            raise ConfigError("%s decorates a function, not %.200r" % (self.decorator, function))
+        self._check_form(function, "function %s: " % getattr(function, "__qualname__", function))
         self.arrays: Tuple[ArraySpec, ...] = declared(arrays)
         functools.update_wrapper(self, function)
+
+    def _check_form(self, function: Callable[..., Any], subject: str) -> None:
+        if inspect.isgeneratorfunction(function) != self.yields:
+            raise ConfigError(subject + ("%s declares a generator over leases, and it has no yield" if self.yields else
+                                         "it has a yield, and %s declares a function that returns") % self.decorator)
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError as error:
+            raise ConfigError("%sit is called with two arguments, %s: %s" % (subject, self.arguments, error)) from error
+        except ValueError:         # a function of C has no signature
+            pass
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.__wrapped__(*args, **kwargs)      # type: ignore[attr-defined]  # update_wrapper sets it
 
 
+Kind = TypeVar("Kind", bound=Declared)
+
+
 class SampleFunction(Declared):
     """What ``stoker.sample`` makes: a function for one sample."""
+    decorator, arguments = "stoker.sample", "(sample, random)"
 
     def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any],
                  setup: Optional[Callable[[Any], Any]] = None, rows: int = 1) -> None:
@@ -47,6 +65,7 @@ class SampleFunction(Declared):
 
 class BatchFunction(Declared):
     """What ``stoker.batch`` makes: a function for the samples of one batch."""
+    decorator, arguments = "stoker.batch", "(samples, random)"
 
     def __init__(self, function: Callable[..., Any], arrays: Mapping[str, Any],
                  setup: Optional[Callable[[Any], Any]] = None, may_skip: bool = False) -> None:
@@ -56,6 +75,7 @@ class BatchFunction(Declared):
 
 class GeneratorFunction(Declared):
     """What ``stoker.generator`` makes: a generator over leases."""
+    decorator, arguments, yields = "stoker.generator", "(leases, job)", True
 
 
 def sample(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = None, rows: int = 1
@@ -72,7 +92,7 @@ def sample(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = No
     length of the call. ``setup(job)`` runs once in each worker process; its result is ``sample.shared``. With
     ``rows=n``, the function returns a list of up to n dicts, and each is a row of the batch. Raises ConfigError.
     """
-    return functools.partial(SampleFunction, arrays=arrays, setup=setup, rows=rows)
+    return _decorator(SampleFunction, arrays, setup=setup, rows=rows)
 
 
 def batch(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = None, may_skip: bool = False
@@ -87,7 +107,7 @@ def batch(arrays: Mapping[str, Any], setup: Optional[Callable[[Any], Any]] = Non
     returns a dict, or a tuple in the declared order, of arrays with a row for each sample. It may return fewer rows
     only with ``may_skip``; what is missing is counted. See ``stoker.sample`` for the rest. Raises ConfigError.
     """
-    return functools.partial(BatchFunction, arrays=arrays, setup=setup, may_skip=may_skip)
+    return _decorator(BatchFunction, arrays, setup=setup, may_skip=may_skip)
 
 
 def generator(arrays: Mapping[str, Any]) -> Callable[[Callable[..., Any]], GeneratorFunction]:
@@ -99,7 +119,14 @@ def generator(arrays: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Gener
                 yield stoker.batch_of(lease, job, lambda sample: [[random_of(sample)] * 10])
 
     Raises ConfigError."""
-    return functools.partial(GeneratorFunction, arrays=arrays)
+    return _decorator(GeneratorFunction, arrays)
+
+
+def _decorator(kind: Type[Kind], arrays: Mapping[str, Any], **options: Any) -> Callable[[Callable[..., Any]], Kind]:
+    if callable(arrays):
+        raise ConfigError("%s declares the arrays that the function makes: write @%s({\"image\": (\"uint8\", (64, 64, "
+                          "3)), \"label\": \"int32\"})" % (kind.decorator, kind.decorator))
+    return functools.partial(kind, arrays=arrays, **options)
 
 
 def name_of(function: Any) -> str:

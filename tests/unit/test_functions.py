@@ -23,6 +23,10 @@ def _plain(sample, random):
     return {"x": 1.0}
 
 
+def _yields(leases, job):
+    yield 1
+
+
 other_name = stoker.sample({"x": "float32"})(_plain)
 
 
@@ -67,9 +71,11 @@ def test_a_decorated_function_can_be_called_and_knows_what_it_declares():
     assert isinstance(alone, SampleFunction) and alone(None, None) == {"x": 1.0} and alone.__name__ == "alone"
     batch = stoker.batch({"x": "int8"}, may_skip=True)(_plain)
     assert isinstance(batch, BatchFunction) and batch.may_skip
-    assert isinstance(stoker.generator({"x": "int8"})(_plain), GeneratorFunction)
+    assert isinstance(stoker.generator({"x": "int8"})(_yields), GeneratorFunction)
     for wrong in (lambda: stoker.sample({"x": "int8"})(3), lambda: stoker.sample({"x": "int8"}, rows=0)(_plain),
-                  lambda: stoker.sample({"x": "int8"})(alone), lambda: stoker.sample(_plain)(_plain)):
+                  lambda: stoker.sample({"x": "int8"})(alone), lambda: stoker.sample(_plain),
+                  lambda: stoker.generator({"x": "int8"})(_plain), lambda: stoker.batch({"x": "int8"})(_yields),
+                  lambda: stoker.sample({"x": "int8"})(lambda sample: 1)):
         with pytest.raises(ConfigError):
             wrong()
 
