@@ -100,7 +100,7 @@ def _structured(tensors: Mapping[str, tf.Tensor], names: Names) -> Any:
     return {name: tensors[name] for name in names}
 
 
-class _Source(tf.train.QueueRunner):  # type: ignore[misc]    # TensorFlow has no types
+class _Source(tf.train.QueueRunner):  # type: ignore[misc, unused-ignore]  # untyped
     """Opens a stream when the first batch is taken in a session, and closes it when the session is about to end."""
 
     def __init__(self, open_at: Callable[[int], BatchStream], names: Sequence[str],
