@@ -88,6 +88,7 @@ class Name(str):
     (np.float32(0.1), float(np.float32(0.1))), (np.bool_(True), True), (np.uint64(2 ** 64 - 1), 2 ** 64 - 1),
     (np.str_("é"), "é"), (np.bytes_(b"x"), b"x"), (np.array(5), 5), (np.zeros((2, 0)), [[], []]),
     (np.array([[1.5, 2.0]], np.float16), [[1.5, 2.0]]), (np.array(["a", None], object), ["a", None]),
+    (msgpack.ExtType(5, b"x"), [5, b"x"]), (np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")])[0], [1, 2.5]),
     (np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")]), [[1, 2.5]]), ("caf\udce9", "caf\udce9"),
 ])
 def test_conversions(given_, arrives):
@@ -150,7 +151,7 @@ def nested(depth):
 
 def test_depth_is_bounded():
     assert same(table(nested(MAX_DEPTH)).rows([0]), [nested(MAX_DEPTH)])
-    assert "row 0: 'x' is nested deeper than %d" % MAX_DEPTH in error_of({"x": nested(MAX_DEPTH + 9)})
+    assert "row 0: 'x' is nested deeper than %d" % MAX_DEPTH in error_of({"x": nested(MAX_DEPTH + 1)})
     cycle = []
     cycle.append(cycle)
     assert "nested deeper" in error_of(cycle)
