@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
-from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.packing import MAX_ARRAY_BYTES, MAX_DEPTH
 from stoker.pipeline.sources.table import Numbers, Table
@@ -256,10 +257,11 @@ def test_memory_is_the_packed_size_and_16_bytes_a_row():
         tracemalloc.stop()
 
 
-def test_the_size_of_the_largest_lease():
-    data = table(b"x" * 100, b"x", b"x" * 200, b"")
-    assert [data.most_bytes(count) for count in (1, 2, 3, 4, 5, 99)] == [202, 304, 307, 309, 309, 309]
-    assert data.split(0.0, 0).validation.most_bytes(5) == 0
+def test_a_lease_that_no_worker_would_read_is_an_error_at_once():
+    data = table(b"x" * 1000000, 0)
+    assert codec.decode_from_trainer(codec.encode(Lease(0, 0, 0, True, data.samples([0] * 16)))).samples[15].index == 0
+    with pytest.raises(ConfigError, match="the rows of one batch have 170.* bytes .* smaller batch_size"):
+        codec.encode(Lease(0, 0, 0, True, data.samples([0] * 17)))
 
 
 def test_numbers_cost_no_memory():
