@@ -308,8 +308,8 @@ def test_probes_are_the_files_that_rows_name(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
     root = str(tmp_path)
-    table = Table.of([{"x": "no file", "files": ["a.png"]}, {"x": root + "/b.png"}, {"x": "gone.png", "y": 3}, "../a.png",
-                      {"y": "a\0b"}], root)
+    table = Table.of([{"x": "no file", "files": ["a.png"]}, {"x": root + "/b.png"}, {"x": "gone.png", "y": 3},
+                      "../a.png", {"y": "a\0b"}], root)
     assert table.probes(8) == ("a.png", "b.png")
     assert table.probes(1) == ("a.png",)
     assert Table.of([{"x": "a.png"}], "").probes(8) == ()
