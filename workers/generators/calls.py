@@ -77,7 +77,7 @@ class Calls:
 
 
 def _is_ours(thread: threading.Thread) -> bool:
-    """Whether it is a thread of Stoker or of pyzmq, which starts one with the first batch that is sent without a copy."""
+    """Whether it is a thread of Stoker, or the one that pyzmq starts with the first batch."""
     return thread.name.startswith(_STOKERS) or type(thread).__module__.partition(".")[0] == "zmq"
 
 
