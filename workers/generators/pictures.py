@@ -16,7 +16,7 @@ from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import check_root, resolve
 from stoker.workers import images
 from stoker.workers.cache import Cache
-from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, fill_batch
 from stoker.workers.generators.rows import FunctionError, described
 from stoker.workers.readers import Readers
@@ -97,8 +97,7 @@ class _Augmentation:
     @timed("augment")
     def vary(self, picture: Image.Image, lease: Lease, sample: Sample) -> Image.Image:
         """Raises FunctionError if it returns no picture that fits."""
-        random = self._calls.seeded(lease.epoch, sample.index, sample.repeat)
-        varied = self._function(picture, random)
+        varied = self._function(picture, seeded(self._calls.number(lease.epoch, sample)))
         self._calls.check_threads()
         size = self._job.height_width[::-1]
         if not isinstance(varied, Image.Image) or varied.mode != "RGB" or varied.size != size:
