@@ -15,7 +15,7 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, Unio
 import numpy as np
 import tensorflow as tf
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
@@ -63,11 +63,6 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     StreamOptions(**{name: value for name, value in options.items() if name not in known})      # so that it raises now
     of_run = inspect.signature(prepare).parameters
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
-    specs = framed(run.job.arrays)
-    for argument, names in (("features", features), ("labels", labels)):
-        check_names(specs, argument, names or ())
-    wanted = flat(features) + flat(labels or ())
-    specs = tuple(spec for spec in specs if spec.name in wanted)
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
@@ -76,6 +71,18 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
             kept["on_bad_image"] = "skip"
         part = run.datasets.of(trains or not len(run.datasets.validation))
         return open_stream(part, generator, training=trains, start_step=step, **kept)
+
+    return input_fn_of(open_at, run.job.arrays, features, labels, training)
+
+
+def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[ArraySpec, ...], features: Names,
+                labels: Optional[Names] = None, training: Optional[bool] = None) -> Callable[..., Tuple[Any, Any]]:
+    """The input_fn of the streams that ``open_at(trains, step)`` opens, whose batches hold ``arrays``."""
+    specs = framed(arrays)
+    for argument, names in (("features", features), ("labels", labels)):
+        check_names(specs, argument, names or ())
+    wanted = flat(features) + flat(labels or ())
+    specs = tuple(spec for spec in specs if spec.name in wanted)
 
     def make(mode: str = TRAIN) -> Tuple[Any, Any]:
         trains = mode == TRAIN if training is None else training
