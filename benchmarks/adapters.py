@@ -58,21 +58,19 @@ def stream_of(steps: int) -> BatchStream:
 
 
 class Clock:
-    """The milliseconds of a step, of those after the first few."""
+    """The milliseconds of a step: the median of a turn, without its first few."""
 
     def __init__(self) -> None:
-        self._steps, self._start = 0, 0.0
+        self._times: List[float] = []
 
     def step(self) -> None:
         """A step has ended."""
-        self._steps += 1
-        self._now = time.perf_counter()
-        if self._steps == WARM:
-            self._start = self._now
+        self._times.append(time.perf_counter())
 
     @property
     def ms(self) -> float:
-        return 1000 * (self._now - self._start) / (self._steps - WARM)
+        times = self._times[WARM:]
+        return 1000 * spread([after - before for before, after in zip(times, times[1:])]).median
 
 
 class Ways:
@@ -115,8 +113,8 @@ class Ways:
                 self._session.run(self._fed, batch.feed(images=images, labels=labels))
                 clock.step()
         else:
-            for _, batch in zip(range(steps), bare()):
-                self._session.run(self._fed, {images: batch[0], labels: batch[1]})
+            for _, made in zip(range(steps), bare()):
+                self._session.run(self._fed, {images: made[0], labels: made[1]})
                 clock.step()
         return clock.ms
 
@@ -151,10 +149,6 @@ class Ways:
         from stoker.trainer import estimator
         tf, clock = self._tf, Clock()
 
-        class Hook(tf.train.SessionRunHook):  # type: ignore[misc]
-            def after_run(self, context: Any, values: Any) -> None:
-                clock.step()
-
         def model(features: Any, labels: Any, mode: str) -> Any:
             corner = tf.cast(features[:, :1, :1, :], tf.float32) / 255.0
             loss = tf.losses.sigmoid_cross_entropy(labels, tf.layers.dense(tf.layers.flatten(corner), 1))
@@ -166,7 +160,9 @@ class Ways:
         if adapted:
             source = estimator.input_fn_of(lambda trains, step: stream_of(steps), ARRAYS, "images", "labels")
         folder = tempfile.mkdtemp(dir=self._folder)
-        tf.estimator.Estimator(model, folder, config).train(source, steps=steps, hooks=[Hook()])
+        hook = tf.train.SessionRunHook()
+        hook.after_run = lambda context, values: clock.step()
+        tf.estimator.Estimator(model, folder, config).train(source, steps=steps, hooks=[hook])
         return clock.ms
 
 
