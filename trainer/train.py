@@ -142,8 +142,8 @@ class Loop:
         """Raises ConfigError unless each step so far has incremented global_step by one."""
         step = int(_run_without_hooks(session, self._model.global_step, {}))
         if step != batch.step + 1:
-            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step must '
-                              "increment it exactly once, so give global_step to one minimize(...) at most"
+            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step '
+                              "must increment it exactly once, so give global_step to at most one minimize()"
                               % (batch.step + 1, self._model.name, step))
 
     def _end_of_epoch(self, batch: Batch) -> None:

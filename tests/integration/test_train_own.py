@@ -66,8 +66,8 @@ def test_the_output_of_a_run(undisturbed):
     assert [line[0] for line in said] == ["1", "2", "3"], run
     assert float(said[-1][1]) < float(said[0][1]), "it learns"
     closing = run.stdout.splitlines()[-1]
-    assert re.match(r"done after step 120: validation error %s, most marks \d\.\d+, \d+ samples/s, .* of a worker's time "
-                    r"per sample; checkpoint in run; no bad files" % said[-1][1], closing), closing
+    assert re.match(r"done after step 120: validation error %s, most marks \d\.\d+, \d+ samples/s, .* of a worker's "
+                    r"time per sample; checkpoint in run; no bad files" % said[-1][1], closing), closing
     assert re.search(r"epoch 3/3: 100%.* 160/160 .*loss=\d\.\d+, error=\d\.\d+, most marks=\d\.\d+, waiting=\d+%",
                      run.stderr), run
 
@@ -159,7 +159,7 @@ def test_validation_order_partners_and_full_batches(here):
 
 def test_functions_that_need_no_model_or_make_whole_batches(here):
     """Images and labels of a sample function are for the built-in model; a batch function is a --sample too."""
-    for number, name in enumerate(("a", "b", "left-out")):
+    for name in ("a", "b", "left-out"):
         shutil.copytree(str(here / "pictures"), str(here / "photos" / name), ignore=shutil.ignore_patterns("?[3-9]?.*"))
     run = finished(here, *options(["photos", "--sample", "functions:pictures", "--classes", "b,a"], epochs=1))
     assert run.code == 0 and "validation accuracy" in run.stdout and "of 2 classes" not in run.stdout, run
