@@ -54,7 +54,7 @@ def _predict(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
-        unit = "images" if prepared.job.generator in GENERATORS else "samples"
+        unit = "images" if recorded.generator in GENERATORS else "samples"
         with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local) as stream:
             if args.workers == 0:
                 print("waiting for workers: %s" % stream.worker_command, file=sys.stderr, flush=True)

@@ -94,8 +94,8 @@ def test_pictures_without_classes(here, unlabelled):
         else:
             assert line[2:5] == [""] * 3 and line[5], line
     last = run.stderr.splitlines()[-1]
-    assert last.startswith("predicted 3 of 5 images by the checkpoint runs/colours/model.ckpt-75, in out.csv; 2 without "
-                           "a prediction, the first: 2.png: "), last
+    assert last.startswith("predicted 3 of 5 images by the checkpoint runs/colours/model.ckpt-75, in out.csv; 2 "
+                           "without a prediction, the first: 2.png: "), last
     # single files, and standard output; --strict
     run = predicted(here, "runs/colours", "new/more/4.png", "new/3.png", "new/2.png", "--strict", *local())
     assert run.code == 1, run
