@@ -1,5 +1,6 @@
 """Answers leases: each one exactly once, with its batch or with what went wrong."""
 
+import os
 import queue
 import time
 import traceback
@@ -12,6 +13,8 @@ from stoker.workers import stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
 from stoker.workers.quarantine import Quarantined
+
+_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class Finished(NamedTuple):
@@ -57,12 +60,24 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             output = check(output, handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take())
-        except Exception as error:
+        except (Exception, SystemExit) as error:        # sys.exit in a user's function is no death of this process
             producer = None              # closes its generator
-            text, trace = str(error), ""
-            if not isinstance(error, StokerError):      # its sentence says all
-                text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()
+            # the sentence of a StokerError says all
+            text, trace = (str(error), "") if isinstance(error, StokerError) else _of_users_code(error)
             answer = Finished(lease, None, text, trace, samples.current or replacements.current)
         finish(answer)
     if producer is not None:
         producer.finish()
+
+
+def _of_users_code(error: BaseException) -> Tuple[str, str]:
+    """A sentence and a traceback for an exception in the code that a generator calls; both begin at its first frame
+    that is not Stoker's."""
+    text, frames = ": ".join(filter(None, [type(error).__name__, str(error)])), error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frames = frames.tb_next
+    if frames is None:
+        return text, traceback.format_exc()
+    code = frames.tb_frame.f_code
+    return ("%s (%s, line %d, in %s)" % (text, os.path.basename(code.co_filename), frames.tb_lineno, code.co_name),
+            "".join(traceback.format_exception(type(error), error, frames)))

@@ -2,6 +2,7 @@
 
 import copy
 import queue
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -126,9 +127,15 @@ def test_a_good_generator_fails_nothing():
     assert [error for _, error in play(good, [JOB, JOB, OTHER_JOB, JOB])] == [None] * 4
 
 
+def line_of(code):
+    """The line of this file on which ``code`` first is."""
+    with open(__file__) as file:
+        return next(number for number, line in enumerate(file, 1) if line.strip() == code)
+
+
 def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
-    assert play(fails_at_every_second, [JOB] * 4) == [(0, None), (1, "ValueError: odd"), (2, None),
-                                                      (3, "ValueError: odd")]
+    odd = "ValueError: odd (test_runner.py, line %d, in fails_at_every_second)" % line_of("raise ValueError(\"odd\")")
+    assert play(fails_at_every_second, [JOB] * 4) == [(0, None), (1, odd), (2, None), (3, odd)]
 
 
 def has_no_memory(leases, job):
@@ -159,7 +166,28 @@ def test_a_batch_tells_where_its_time_went(monkeypatch):
 
 
 def test_an_exception_without_words_is_told_by_its_name():
-    assert play(has_no_memory, [JOB]) == [(0, "MemoryError")]
+    assert play(has_no_memory, [JOB]) == [
+        (0, "MemoryError (test_runner.py, line %d, in has_no_memory)" % line_of("raise MemoryError"))]
+
+
+def exits(leases, job):
+    for _ in leases:
+        sys.exit(3)
+    yield
+
+
+def test_sys_exit_fails_the_lease_and_does_not_end_the_worker():
+    assert play(exits, [JOB] * 2) == [
+        (number, "SystemExit: 3 (test_runner.py, line %d, in exits)" % line_of("sys.exit(3)")) for number in range(2)]
+
+
+def test_the_traceback_begins_in_the_users_code():
+    items, answers = queue.Queue(), []
+    items.put((JOB, lease(0)))
+    items.put(None)
+    answer_leases(items, answers.append, lambda job: Producer(has_no_memory, job), no_trial)
+    head, first, *_ = answers[0].traceback.splitlines()
+    assert head.startswith("Traceback") and "test_runner.py" in first
 
 
 @pytest.mark.parametrize("generator, sentence", [
@@ -274,8 +302,8 @@ def test_a_trial_that_fails_fails_its_lease():
     def trial(job, lease):
         raise RuntimeError("cannot be started")
 
-    assert play(good, [JOB] * 2, trial, True) == [(0, "RuntimeError: cannot be started"),
-                                                  (1, "RuntimeError: cannot be started")]
+    assert [(number, error.split(" (")[0]) for number, error in play(good, [JOB] * 2, trial, True)] == [
+        (0, "RuntimeError: cannot be started"), (1, "RuntimeError: cannot be started")]
 
 
 # ----------------------------------------------------------------------------- what the generator's thread sends itself

@@ -21,6 +21,13 @@ def name_of(sample: Sample) -> str:
     return "sample %r" % sample.path if sample.path else sample.name
 
 
+class _Row(dict):  # type: ignore[type-arg]    # Python 3.6 knows no dict[str, Any]
+    """A row with named fields. The error for one that is missing tells their names."""
+
+    def __missing__(self, name: object) -> Any:
+        raise KeyError("the row has no %.99r: it has %s" % (name, ", ".join(map(repr, list(self)[:20]))))
+
+
 class UserSample:
     """A sample, as the user's function gets it. Attributes:
 
@@ -42,7 +49,8 @@ class UserSample:
         try:
             return self._row        # type: ignore[has-type]    # unpacked only if it is used
         except AttributeError:
-            self._row = self._job.row(self._sample)
+            row = self._job.row(self._sample)
+            self._row = _Row(row) if type(row) is dict else row
             return self._row
 
     @property
