@@ -271,8 +271,9 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
     rows, missing = produced.rows, produced.missing
     if rows and (sum(rows) != produced.count or not 1 <= min(rows) <= max(rows) <= job.rows):
         raise ProtocolError("produced.rows are not 1 to %d for each sample, together %d" % (job.rows, produced.count))
-    if missing and not job.may_skip:
-        raise ProtocolError("produced.missing is %d, and the job permits none" % missing)
+    if missing and (rows or not job.may_skip):
+        raise ProtocolError("produced.missing is %d, and the %s permits none" % (
+            missing, "job" if not job.may_skip else "number of rows of each sample"))
     used = len(rows) if rows else produced.count + missing
     if produced_indices(samples, replacements, skipped, used) is None:
         raise ProtocolError("produced.count is %d with %d skipped%s: the lease has %d samples%s"
