@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterable, List, Sequence
+from typing import Any, Dict, Iterable, List, Tuple
 
 import numpy as np
 
@@ -66,7 +66,8 @@ def functions(root: str, rounds: int, fact: str) -> Table:
                                   GOALS[size] if name == "sample function" else least))
     return Table("own-functions", "Own functions: CPU time per sample in a worker on the newest Python",
                  ["function", "us per sample", "rate, times image", "least", "most"], found,
-                 [fact, "%d alternating rounds of %d samples; mixup decodes two pictures for each" % (rounds, PICTURES)],
+                 [fact, "%d alternating rounds of %d samples; mixup decodes two pictures for each"
+                  % (rounds, PICTURES)],
                  goals)
 
 
@@ -77,13 +78,13 @@ def measure(root: str, rounds: int) -> None:
     print(json.dumps({size: _measured(root, (size, size), rounds) for size in (64, 224)}))
 
 
-def _measured(root: str, size: Sequence[int], rounds: int) -> Dict[str, List[float]]:
+def _measured(root: str, size: Tuple[int, int], rounds: int) -> Dict[str, List[float]]:
     from stoker.pipeline.protocol.messages import Job, Lease
     from stoker.workers.generators.pictures import image
     from stoker.workers.generators.sample import call_for_samples
-    SIZE[0] = tuple(size)
+    SIZE[0] = size
     source = stoker.scan_folder(root)
-    job = stoker.JobOptions(image_size=tuple(size))
+    job = stoker.JobOptions(image_size=size)
     sent = Job("image", job.arrays, BATCH, 0, job.decode, source.root, image_size=job.image_size)
     own = {spec.name: (spec.dtype, spec.shape) for spec in job.arrays}
     every = range(0, min(PICTURES, len(source)), BATCH)
@@ -129,7 +130,8 @@ def rows(count: int, say: Say) -> Table:
              Goal("more memory at the peak, in MB", opened["peak_mb"] * 1e6 / count, 160.0, True),
              Goal("a lease of rows, times one of files", opened["rows_us"] / opened["folder_us"], 1.1, True)]
     return Table("own-rows", "Rows: a CSV of %s rows with a path and four floats, in the trainer" % format(count, ","),
-                 ["what", "figure"], found, ["A lease is planned, filled and encoded; CPU time, median of rounds."], goals)
+                 ["what", "figure"], found, ["A lease is planned, filled and encoded; CPU time, median of rounds."],
+                 goals)
 
 
 def measure_rows(path: str) -> None:
