@@ -2,6 +2,7 @@
 
 import multiprocessing.util
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -522,11 +523,18 @@ def test_a_prediction_that_is_not_read_to_its_end_closes_its_stream(estimators):
 
 @pytest.mark.parametrize("error", [ValueError("the user's"), KeyboardInterrupt()])
 def test_the_stream_is_closed_when_training_ends_by_an_error_or_ctrl_c(estimators, error):
-    stream = opened(validation=0)
+    stream, closed = opened(validation=0), []
+    close = stream.close
+
+    def slowly():
+        time.sleep(0.3)          # as local workers take time to end: training must wait for it
+        close()
+        closed.append(True)
+    stream.close = slowly
     estimators.streams.append(stream)
     with pytest.raises(type(error)):
         estimators.estimator().train(estimators.input_fn(**NAMES), hooks=[LossHook(2, error)])
-    assert not input_threads()
+    assert closed and not input_threads()
     with pytest.raises(RuntimeError, match="the stream is closed"):
         next(stream)
 
