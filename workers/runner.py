@@ -2,15 +2,17 @@
 
 import queue
 import time
-import traceback
 from dataclasses import replace
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Timings
+from stoker.pipeline.user_errors import sentence_of, traceback_of
 from stoker.workers import stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
+from stoker.workers.generators.rows import FunctionError
+from stoker.workers.generators.user_sample import name_of
 from stoker.workers.quarantine import Quarantined
 
 
@@ -20,20 +22,20 @@ class Finished(NamedTuple):
     output: Optional[Output]
     error: str = ""
     traceback: str = ""
-    sample: str = ""         # name of the sample that the generator was at
+    sample: str = ""         # name of the sample that the generator was at, if ``error`` does not say it
     produce_s: float = 0.0
     timings: Timings = Timings()
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
     """Samples that remember which of them the generator is at."""
-    current = ""    # its name; '' also when it has taken all, since it may take all before it opens the first
+    current: Optional[Sample] = None    # None also when it has taken all: it may take all before it opens the first
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in super().__iter__():
-            self.current = sample.name
+            self.current = sample
             yield sample
-        self.current = ""
+        self.current = None
 
 
 def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
@@ -47,22 +49,34 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             producer.finish()
             producer = None
         stopwatch.take()                 # drops the time that a failed lease took
-        samples = replacements = _TrackedSamples()
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
-            samples, replacements = _TrackedSamples(handed.samples), _TrackedSamples(handed.replacements)
             producer = producer or make(job)
-            output = producer.produce(replace(handed, samples=samples, replacements=replacements))
-            samples.current = replacements.current = ""       # if ``check`` raises, no sample is at fault
-            output = check(output, handed, job, producer.makes_fresh)
+            output = check(_produced(producer, handed), handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take())
         except Exception as error:
             producer = None              # closes its generator
-            text, trace = str(error), ""
-            if not isinstance(error, StokerError):      # its sentence says all
-                text, trace = ": ".join(filter(None, [type(error).__name__, text])), traceback.format_exc()
-            answer = Finished(lease, None, text, trace, samples.current or replacements.current)
+            users = error.__cause__ if isinstance(error, FunctionError) else None
+            trace = error if not isinstance(error, StokerError) else users      # a StokerError's sentence says all
+            answer = Finished(lease, None, sentence_of(error), "" if trace is None else traceback_of(trace),
+                              getattr(error, "sample", ""))
         finish(answer)
     if producer is not None:
         producer.finish()
+
+
+def _produced(producer: Producer, lease: Lease) -> Output:
+    """The generator's output. Raises FunctionError for what it raises; an error of Stoker's gets the attribute
+    ``sample``, the name of the sample that the generator was at, unless it is in its sentence."""
+    samples, replacements = _TrackedSamples(lease.samples), _TrackedSamples(lease.replacements)
+    try:
+        return producer.produce(replace(lease, samples=samples, replacements=replacements))
+    except (Exception, SystemExit) as error:      # exit: it is the generator's, and must not end the worker
+        at = samples.current or replacements.current
+        if not isinstance(error, StokerError):
+            raise FunctionError("generator %r%s: %s" % (
+                producer.job.generator, "" if at is None else ", " + name_of(at), sentence_of(error))) from error
+        if at is not None and repr(at.name)[1:-1] not in str(error):
+            error.sample = at.name      # type: ignore[attr-defined]
+        raise

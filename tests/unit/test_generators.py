@@ -398,7 +398,6 @@ DECLARED = """
         for lease in leases:
             yield batch_of(lease, job, lambda sample: [sample.index])
 
-    @functions.generator({"x": "int32"})
     def no_generator(leases, job):
         return []
 """
