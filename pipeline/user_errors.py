@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from typing import Optional
+from typing import Any, Optional
 
 from stoker.pipeline.errors import StokerError
 
@@ -29,6 +29,12 @@ def sentence_of(error: BaseException, hint: str = "") -> str:
     return _printable(text + hint) + _place_of(error)
 
 
+def a_type(value: Any) -> str:
+    """The type of any object, in a sentence."""
+    name = type(value).__name__
+    return "%s %s" % ("an" if name[:1].lower() in "aeio" else "a", name)
+
+
 def traceback_of(error: BaseException) -> str:
     """Its traceback, from the first frame on that is not Stoker's; all of it if there is no such frame."""
     begin = error.__traceback__
@@ -38,9 +44,10 @@ def traceback_of(error: BaseException) -> str:
 
 
 def line_of(error: BaseException) -> "Optional[traceback.FrameSummary]":
-    """The deepest frame of the user's own code, or else of what the user's function is made of; None without one."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_stokers(frame.filename)]
-    own = [frame for frame in frames if not _is_librarys(frame.filename)]
+    """The deepest frame of the user's own code; of a function in an installed package, its own; None without one."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not _is_stokers(frame.filename) and (_is_installed(frame.filename) or not _is_pythons(frame.filename))]
+    own = [frame for frame in frames if not _is_installed(frame.filename)]
     return own[-1] if own else frames[0] if frames else None
 
 
@@ -60,9 +67,12 @@ def _is_stokers(file: str) -> bool:
     return file.startswith(_STOKERS)
 
 
-def _is_librarys(file: str) -> bool:
-    """Whether it is a file of Python, of an installed package, or none."""
-    return file.startswith(("<", _STANDARD)) or any(name in file for name in _INSTALLED)
+def _is_installed(file: str) -> bool:
+    return any(name in file for name in _INSTALLED)
+
+
+def _is_pythons(file: str) -> bool:
+    return file.startswith(("<", _STANDARD))        # or no file, as <frozen importlib._bootstrap>
 
 
 def _printable(text: str) -> str:

@@ -57,10 +57,9 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take())
         except Exception as error:
             producer = None              # closes its generator
-            users = error.__cause__ if isinstance(error, FunctionError) else None
-            trace = error if not isinstance(error, StokerError) else users      # a StokerError's sentence says all
-            answer = Finished(lease, None, sentence_of(error), "" if trace is None else traceback_of(trace),
-                              getattr(error, "sample", ""))
+            cause = error.__cause__ if isinstance(error, FunctionError) else error
+            trace = "" if cause is None or isinstance(cause, StokerError) else traceback_of(cause)     # its sentence will do
+            answer = Finished(lease, None, sentence_of(error), trace, getattr(error, "sample", ""))
         finish(answer)
     if producer is not None:
         producer.finish()

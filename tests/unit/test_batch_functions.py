@@ -272,7 +272,7 @@ def test_what_does_not_fit_is_told_with_function_position_and_array(value, decla
     (None, "it returned None, must return a dict of 'x', 'y'"),
     ({"x": [1]}, "it returned no 'y'"),
     ({"x": [1], "y": [2], "z": [3]}, "an undeclared 'z'"),
-    (([1, 2, 3],), "it returned 1 arrays, must be 2"),
+    (([1, 2, 3],), "it returned a tuple of 1, must return 2 arrays"),
     (([1, 2, 3], [1, 2]), "array 'y' has 2 rows, and 'x' has 3"),
     (iter([1]), "it returned a list_iterator"),
 ])

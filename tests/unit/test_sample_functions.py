@@ -387,8 +387,8 @@ def test_a_single_array_may_be_returned_as_it_is(returned, shape):
     ({"a": 1, "c": 2}, "it returned no 'b' and an undeclared 'c'; declared are 'a', 'b'"),
     ({"a": 1, "b": 2, "c": 3}, "it returned an undeclared 'c'; declared are 'a', 'b'"),
     ({}, "it returned no 'a', 'b'"),
-    ((1,), "it returned 1 arrays, must be 2: 'a', 'b'"),
-    ((1, 2, 3), "it returned 3 arrays, must be 2"),
+    ((1,), "it returned a tuple of 1, must return 2 arrays: 'a', 'b'"),
+    ((1, 2, 3), "it returned a tuple of 3, must return 2 arrays"),
     (7, "it returned an int, must return a dict"),
     (np.zeros((2, 3)), "it returned an array float64 [2, 3], must return a dict"),
 ])

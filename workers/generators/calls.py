@@ -77,10 +77,12 @@ class Calls:
                 if isinstance(row, dict) and raised.args[0] not in row:
                     names = ", ".join(map(repr, list(row)[:MAX_NAMES])) + ", ..." * (len(row) > MAX_NAMES)
                     return ": the row of sample %d has %s" % (sample.index, names or "nothing")
-        if isinstance(raised, IndexError) and not any(sample.partners for sample in samples):
-            frame = line_of(raised)
-            if frame is not None and "partners[" in (frame.line or ""):
-                return ": a sample has partners if open_stream gets partners="
+        frame = line_of(raised)
+        line = frame.line or "" if frame is not None else ""
+        if isinstance(raised, IndexError) and "partners[" in line and not any(sample.partners for sample in samples):
+            return ": a sample has partners if open_stream gets partners="
+        if isinstance(raised, TypeError) and ".row[" in line and samples:
+            return ": sample.row is %.100r" % (self._job.row(samples[0]),)
         return ""
 
     def _set_up(self, setup: Callable[[Any], Any], job: Job) -> Any:
