@@ -1,5 +1,4 @@
-"""A stream without workers: its batches are made in this process, when they are due. For what happens to batches that
-are there."""
+"""A stream without workers: its batches are made in this process. For what happens to batches that are there."""
 
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -19,18 +18,22 @@ Make = Callable[[PlannedBatch], Optional[Tuple[np.ndarray, ...]]]
 
 
 class _Coordinator:
-    """In a coordinator's place: delivers the first batch, and each next one when the one before was taken."""
+    """In a coordinator's place: delivers so many batches ahead of the consumer."""
 
-    def __init__(self, make: Make, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
-        self._make, self._start, self._plan, self._job, self._deliver = make, start, plan, job, deliver
+    def __init__(self, make: Make, ahead: int, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
+        self._make, self._ahead, self._next = make, ahead, start
+        self._plan, self._job, self._deliver = plan, job, deliver
         self.address, self.local_keys, self.fleet = "none", None, Fleet(1, 1, {})
 
     def start(self) -> None:
-        self.take_up_to(self._start)
+        self.take_up_to(self._next)
 
     def take_up_to(self, position: int) -> None:
-        if position >= self._plan.positions:
-            return
+        while self._next < min(position + self._ahead, self._plan.positions):
+            self._next += 1
+            self._make_and_deliver(self._next - 1)
+
+    def _make_and_deliver(self, position: int) -> None:
         planned = self._plan.at(position)
         made = self._make(planned)
         if made is None:
@@ -54,9 +57,10 @@ class _Coordinator:
         pass
 
 
-def made_stream(make: Make, job: JobOptions, plan: Plan, start_step: int = 0, **replaced: Any) -> BatchStream:
-    """The stream of ``plan`` with the batches that ``make`` makes. ``replaced``: see BatchStream."""
+def made_stream(make: Make, job: JobOptions, plan: Plan, start_step: int = 0, ahead: int = 1, **replaced: Any
+                ) -> BatchStream:
+    """The stream of ``plan`` with the batches that ``make`` makes, so many ``ahead``. ``replaced``: see BatchStream."""
     datasets = Splits(generated(plan.train_size), generated(max(1, plan.validation_size)))
     return BatchStream(plan, datasets, job, StreamOptions(), start_step,
                        lambda start, plan, datasets, job, options, deliver, fail: _Coordinator(  # type: ignore
-                           make, start, plan, job, deliver), **replaced)
+                           make, ahead, start, plan, job, deliver), **replaced)

@@ -71,8 +71,8 @@ class Batch:
 
     def _aligned(self) -> "Source":
         if self.source is None:
-            raise ConfigError("a function declared by stoker.batch may return its samples in any order, so rows and paths "
-                              "of a batch are not known: return sample.index as an array, or use stoker.sample")
+            raise ConfigError("a function declared by stoker.batch may return its samples in any order, so rows and "
+                              "paths of a batch are not known: return sample.index as an array, or use stoker.sample")
         return self.source
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar, Un
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import Declared, load_function
-from stoker.pipeline.options import GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import LocalOptions, start_stream
@@ -57,7 +57,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     checkpoint.record_run(directory, prepared, args.model, args.partners)
     signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
     from tqdm.contrib.logging import logging_redirect_tqdm
-    unit = "images" if prepared.job.generator in GENERATORS else "samples"
+    unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
         _on_sigterm(stream)
         if args.workers == 0:

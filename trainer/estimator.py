@@ -15,7 +15,7 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, Unio
 import numpy as np
 import tensorflow as tf
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
@@ -63,11 +63,6 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     StreamOptions(**{name: value for name, value in options.items() if name not in known})      # so that it raises now
     of_run = inspect.signature(prepare).parameters
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
-    specs = framed(run.job.arrays)
-    for argument, names in (("features", features), ("labels", labels)):
-        check_names(specs, argument, names or ())
-    wanted = flat(features) + flat(labels or ())
-    specs = tuple(spec for spec in specs if spec.name in wanted)
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
@@ -77,11 +72,26 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
         part = run.datasets.of(trains or not len(run.datasets.validation))
         return open_stream(part, generator, training=trains, start_step=step, **kept)
 
+    return input_fn_of(open_at, run.job.arrays, features, labels, training)
+
+
+def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[ArraySpec, ...], features: Names,
+                labels: Optional[Names] = None, training: Optional[bool] = None) -> Callable[..., Tuple[Any, Any]]:
+    """The input_fn of the streams that ``open_at(trains, step)`` opens, whose batches hold ``arrays``."""
+    specs = framed(arrays)
+    for argument, names in (("features", features), ("labels", labels)):
+        check_names(specs, argument, names or ())
+    wanted = flat(features) + flat(labels or ())
+    specs = tuple(spec for spec in specs if spec.name in wanted)
+
     def make(mode: str = TRAIN) -> Tuple[Any, Any]:
         trains = mode == TRAIN if training is None else training
         source = _Source(lambda step: open_at(trains, step), [spec.name for spec in specs],
                          tf.train.get_global_step() if trains else None)
-        tf.train.add_queue_runner(source)
+        # The queue stays empty. A graph that is saved names the queue of each of its queue runners.
+        runner = tf.train.QueueRunner(tf.FIFOQueue(1, [tf.int32], [()]), [tf.no_op()])
+        runner.create_threads = source.begin
+        tf.train.add_queue_runner(runner)
         taken = tf.py_func(source.take, [], [tf.as_dtype(spec.dtype) for spec in specs], name="stoker")
         tensors = {}
         for spec, tensor in zip(specs, taken):
@@ -100,19 +110,17 @@ def _structured(tensors: Mapping[str, tf.Tensor], names: Names) -> Any:
     return {name: tensors[name] for name in names}
 
 
-class _Source(tf.train.QueueRunner):  # type: ignore[misc, unused-ignore]  # untyped
+class _Source:
     """Opens a stream when the first batch is taken in a session, and closes it when the session is about to end."""
 
     def __init__(self, open_at: Callable[[int], BatchStream], names: Sequence[str],
                  global_step: Optional[tf.Tensor]) -> None:
         """``open_at(step)`` opens the stream. ``global_step`` None: it begins at 0."""
-        # The queue stays empty. A graph that is saved names the queue of each of its queue runners.
-        super().__init__(tf.FIFOQueue(1, [tf.int32], [()]), [tf.no_op()])
         self._open_at, self._names, self._global_step = open_at, names, global_step
         self._current: Optional[_Open] = None
 
-    def create_threads(self, sess: tf.Session, coord: Optional[tf.train.Coordinator] = None, daemon: bool = False,
-                       start: bool = False) -> List[threading.Thread]:
+    def begin(self, sess: tf.Session, coord: Optional[tf.train.Coordinator] = None, daemon: bool = False,
+              start: bool = False) -> List[threading.Thread]:
         """TensorFlow calls this at the begin of a session, after it restored the variables."""
         if coord is None:
             raise ConfigError("an input_fn of Stoker is for an Estimator, whose sessions have a coordinator: it closes "

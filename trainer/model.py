@@ -33,6 +33,7 @@ from stoker.trainer.staging import Stage, stage
 ModelFunction = Callable[[Dict[str, Any], Any], Dict[str, Any]]
 
 LEARNING_RATE = 0.001
+STOKER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "")    # this folder
 KEYS = ("loss", "metrics", "train", "predictions")
 #: Ops that hand on a reference to a variable, into a tf.cond or tf.while_loop.
 REFERENCES = ("RefSwitch", "RefEnter", "RefIdentity", "Switch", "Enter")
@@ -82,6 +83,20 @@ def build(specs: Tuple[ArraySpec, ...], function: ModelFunction, name: str = "bu
                  tf.assign_add(global_step, 1), global_step, tf.summary.merge_all(), placed)
 
 
+def failure(name: str, error: tf.errors.OpError) -> str:
+    """A sentence on the model ``name``, whose graph failed with ``error`` while it ran."""
+    op, what = error.op, "%s: %s" % (type(error).__name__, (error.message or "").split("\n")[0])
+    if op is not None and op.type.startswith(("Save", "MergeV2", "ShardedFilename")):
+        return "the checkpoint cannot be written: " + what
+    own = [] if op is None else [frame for frame in op.traceback if not _is_library(frame[0])]
+    return "the model %s failed%s: %s" % (name, " in %s, line %d" % own[-1][:2] if own else "", what)
+
+
+def _is_library(file: str) -> bool:
+    """Whether the file is one of an installed package, or of Stoker, and not the user's own."""
+    return "site-packages" in file.split(os.sep) or os.path.realpath(file).startswith(STOKER)
+
+
 def _placeholder(spec: ArraySpec) -> Any:
     shape = [None] + [None if isinstance(side, UpTo) else side for side in spec.shape]
     name = re.sub("[^A-Za-z0-9.]", "_", spec.name).lstrip("_") or "array"
@@ -93,8 +108,7 @@ def _called(name: str, function: ModelFunction, arrays: Dict[str, Any], training
         return function(arrays, training)
     except Exception as error:
         frames = traceback.extract_tb(sys.exc_info()[2])[1:]      # without this function
-        libraries = [frame.filename for frame in frames if "site-packages" in frame.filename.split(os.sep)]
-        own = [frame for frame in frames if frame.filename not in libraries]
+        own = [frame for frame in frames if not _is_library(frame.filename)]
         where = "%s, line %s" % (own[-1].filename, own[-1].lineno) if own else "its call model(arrays, training)"
         hint = (", but training is a tensor: use tf.cond(training, ...), or layers that take training=training"
                 if "tf.Tensor` as a Python `bool`" in str(error) else "")

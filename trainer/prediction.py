@@ -54,7 +54,7 @@ def _predict(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
-        unit = "images" if prepared.job.generator in GENERATORS else "samples"
+        unit = "images" if recorded.generator in GENERATORS else "samples"
         with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local) as stream:
             if args.workers == 0:
                 print("waiting for workers: %s" % stream.worker_command, file=sys.stderr, flush=True)
@@ -113,7 +113,8 @@ class Restored:
         """``fed``: the names of the arrays that batches have; ``arrays`` may be more."""
         import tensorflow as tf
         from stoker.trainer import model
-        self._built, self._name, self._errors = model.build(arrays, function, name), name, tf.errors.OpError
+        self._built, self._name = model.build(arrays, function, name), name
+        self._errors, self._failure = tf.errors.OpError, model.failure
         if self._built.predictions is None:
             raise ConfigError('the model %s returns no predictions: add "predictions": tensor to its dict; it needs no '
                               "new training" % name)
@@ -130,8 +131,8 @@ class Restored:
         try:
             predictions = np.asarray(self._session.run(self._built.predictions, fed))
         except self._errors as error:
-            raise RunFailed("the model %s cannot predict from %s: %s" % (
-                self._name, ", ".join(batch.names), str(error).splitlines()[0])) from error
+            raise RunFailed("%s; the batch has the arrays %s" % (
+                self._failure(self._name, error), ", ".join(batch.names))) from error
         if len(predictions) != len(batch):
             raise RunFailed("the model %s returned %d predictions for a batch of %d rows" % (
                 self._name, len(predictions), len(batch)))

@@ -82,8 +82,8 @@ class PredictionLines:
         """Decides on the columns and writes them, and the lines that wait for them."""
         count, kind, source = flat.shape[1], flat.dtype.kind, self._source
         if count > MAX_VALUES:
-            raise ConfigError("a prediction has %d values, and a line at most %d: let the model reduce them, or predict "
-                              "in a program of your own" % (count, MAX_VALUES))
+            raise ConfigError("a prediction has %d values, and a line at most %d: let the model reduce them, or "
+                              "predict in a program of your own" % (count, MAX_VALUES))
         if self._classes and kind == "f" and count == len(self._classes):
             self._columns = ["class"] + ["score_" + name for name in self._classes]
         elif self._classes and kind in "iu" and count == 1:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from typing import Optional
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_WITHIN_S = 1.8   # after Ctrl-C; closing the stream usually takes a tenth of it
@@ -22,12 +23,13 @@ class Program:
 
     def main(self) -> None:
         """Runs it and exits with its code."""
-        code = self._run()
+        code = self.end()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)   # does not wait for TensorFlow's threads
 
-    def _run(self) -> int:
+    def end(self) -> int:
+        """Runs it; returns its exit code, after a sentence on an error or Ctrl-C. Raises an error of Stoker itself."""
         signal.signal(signal.SIGINT, self._exit)
         import threading
         read_fd, write_fd = os.pipe()
@@ -39,9 +41,13 @@ class Program:
             try:
                 return int(importlib.import_module(self._module).run())
             except StokerError as error:
+                if _is_interrupt(error):
+                    raise
                 print("%s: error: %s" % (self._name, error), file=sys.stderr, flush=True)
                 return error.exit_code
-        except KeyboardInterrupt:
+        except BaseException as error:
+            if not _is_interrupt(error):
+                raise
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             print(self._farewell, end="", file=sys.stderr, flush=True)
             return EXIT_INTERRUPTED
@@ -59,3 +65,12 @@ class Program:
             pass
         time.sleep(EXIT_WITHIN_S)
         self._exit()
+
+
+def _is_interrupt(error: Optional[BaseException]) -> bool:
+    """Whether ``error`` comes of a KeyboardInterrupt. In a C function of TensorFlow, Python makes it a SystemError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 import tensorflow as tf
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import CheckpointMismatch, ConfigError, DatasetError, RunFailed
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.model import Model
+from stoker.trainer.model import Model, failure
 from stoker.trainer.progress import open_bar
 from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 
@@ -46,7 +46,7 @@ class Loop:
 
     def run(self) -> Result:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
-        if the model does not count its steps."""
+        if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
         saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
         start, waited_before = time.monotonic(), self._stream.waited_s
         self._marked = (start, waited_before, 0)
@@ -56,10 +56,7 @@ class Loop:
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         feed = feed_direct if self._model.stage is None else feed_staged
         try:
-            with tf.train.MonitoredTrainingSession(
-                    checkpoint_dir=self._checkpoint_dir, scaffold=tf.train.Scaffold(saver=saver),
-                    save_summaries_steps=None, save_summaries_secs=None, log_step_count_steps=None,
-                    save_checkpoint_secs=self._checkpoint_secs) as session:
+            with self._session(saver) as session:
                 for step_input in feed(self._model, self._stream):
                     batch = step_input.batch
                     if batch is None:           # stages the first batch of the run, or of an epoch
@@ -75,6 +72,8 @@ class Loop:
                             self._check_step(session, batch)
                     else:
                         self._evaluate(session, batch, step_input, writer)
+        except tf.errors.OpError as error:
+            raise RunFailed(failure(self._model.name, error)) from error
         finally:
             if self._bar is not None:
                 self._bar.close()
@@ -82,6 +81,21 @@ class Loop:
         seconds = max(1e-9, time.monotonic() - start)
         return Result(self._steps, self._samples, self._samples / seconds,
                       (self._stream.waited_s - waited_before) / seconds, self._evaluation, self._stream.interrupted)
+
+    def _session(self, saver: Any) -> Any:
+        """A session that goes on from the newest checkpoint, if there is one."""
+        try:
+            return tf.train.MonitoredTrainingSession(
+                checkpoint_dir=self._checkpoint_dir, scaffold=tf.train.Scaffold(saver=saver),
+                save_summaries_steps=None, save_summaries_secs=None, log_step_count_steps=None,
+                save_checkpoint_secs=self._checkpoint_secs)
+        except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+            if not self._start_step:
+                raise
+            raise CheckpointMismatch("the checkpoint in %s does not fit the model %s (%s): use the former --model, or "
+                                     "choose another --checkpoint-dir" % (
+                                         self._checkpoint_dir, self._model.name, error.message.split("\n")[0])
+                                     ) from error
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:
@@ -142,8 +156,8 @@ class Loop:
         """Raises ConfigError unless each step so far has incremented global_step by one."""
         step = int(_run_without_hooks(session, self._model.global_step, {}))
         if step != batch.step + 1:
-            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step must '
-                              "increment it exactly once, so give global_step to one minimize(...) at most"
+            raise ConfigError('after step %d, the "train" op of the model %s has left global_step at %d: each step '
+                              "must increment it exactly once, so give global_step to at most one minimize()"
                               % (batch.step + 1, self._model.name, step))
 
     def _end_of_epoch(self, batch: Batch) -> None:

@@ -7,7 +7,7 @@ import stoker
 FRAMES = 16
 
 
-@stoker.sample({"clip": ("uint8", (FRAMES, 32, 32, 3)), "direction": "int32"})
+@stoker.sample({"clip": ("uint8", (FRAMES, 16, 16, 3)), "direction": "int32"})
 def clip(sample, random):
     spare = sample.row["frames"] - FRAMES
     if spare < 0:

@@ -10,30 +10,27 @@ from batches import SIZE, pair
 import stoker
 
 
-def partners_of(drawings):
-    """A function for ``partners``: half of the pairs are of the same character."""
-    characters = np.array(drawings.labels)
-
-    def partner(index, random):
-        same = random.random() < 0.5
-        others = np.flatnonzero((characters == characters[index]) == same)
-        return [int(random.choice(others[others != index]))]
-    return partner
+def half_of_them_same(index, random, drawings):
+    """The partner of a drawing: half of the pairs are of the same character."""
+    same, character = random.random() < 0.5, drawings.labels[index]
+    others = [other for other, label in enumerate(drawings.labels) if (label == character) == same and other != index]
+    return [random.choice(others)]
 
 
 def train(data, checkpoint=None, epochs=10, audit=None, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
-    seen, new = (stoker.scan_folder(os.path.join(data, part)) for part in ("seen", "new"))
     left, right, same, loss, correct, train_op = model()
     losses = collections.defaultdict(list)
     with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
                                            save_summaries_steps=None, log_step_count_steps=None) as session:
-        with stoker.open_stream(seen, pair, partners=partners_of(seen), batch_size=16, epochs=epochs, audit=audit,
-                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
+        with stoker.open_stream(os.path.join(data, "seen"), pair, partners=half_of_them_same, batch_size=16,
+                                epochs=epochs, start_step=session.run(tf.train.get_global_step()), audit=audit,
+                                **options) as stream:
             for batch in stream:
                 feed = batch.feed(left=left, right=right, same=same)
                 losses[batch.epoch].append(session.run([loss, train_op], feed)[0])
-        with stoker.open_stream(new, pair, partners=partners_of(new), training=False, **options) as stream:
+        with stoker.open_stream(os.path.join(data, "new"), pair, partners=half_of_them_same, training=False,
+                                **options) as stream:
             found = [session.run(correct, batch.feed(left=left, right=right, same=same)) for batch in stream]
     print("right for %.0f%% of the pairs of new characters" % (100 * np.concatenate(found).mean()))
     return [np.mean(losses[epoch]) for epoch in sorted(losses)]

@@ -17,38 +17,52 @@ WARM_BLOCKS = 8               # looked at first: as long as one of them is free,
 
 
 class BufferPool:
-    """Arrays on recycled memory, for one thread: only references may travel. ``keep``: most free buffers to hold."""
+    """Arrays on recycled memory, for one thread: only references may travel. It knows at most ``keep`` buffers, which
+    have at most ``keep_bytes`` together, or only one. What it does not know is not recycled."""
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
+    def __init__(self, keep: int, keep_bytes: int = 1 << 62) -> None:
+        self._keep, self._keep_bytes = keep, keep_bytes
+        self._bytes = 0        # of all blocks
         self._blocks: "List[np.ndarray]" = []  # uint8 [nbytes + ALIGNMENT]; each also owned by what uses it
         self._found = 0        # where the last free one was: what was handed out first is mostly free first
 
     def empty(self, shape: Tuple[int, ...], dtype: "np.dtype", varies: bool = False) -> "np.ndarray":
         """An aligned, writable, C-contiguous array with arbitrary content. ``varies``: others like it will have other
-        shapes, so its memory may be up to an eighth too large, to fit some of them as well."""
+        shapes, so its memory may be too large: up to an eighth if it is new, up to twice if it is used again."""
         dtype = np.dtype(dtype)
         nbytes = dtype.itemsize
         for side in shape:
             nbytes *= side
         grain = 1 << max(0, nbytes.bit_length() - 4) if varies else 1
         kept = -(-nbytes // grain) * grain
-        block = self._block(kept) if nbytes >= RECYCLE_FROM_BYTES else np.empty(nbytes + ALIGNMENT, np.uint8)
+        block = (self._block(kept, 2 * kept if varies else kept) if nbytes >= RECYCLE_FROM_BYTES
+                 else np.empty(nbytes + ALIGNMENT, np.uint8))
         start = -block.__array_interface__["data"][0] % ALIGNMENT
         # every view's base is the block itself, however it is sliced further, so the block's count tells of them all
         return block[start:start + nbytes].view(dtype).reshape(shape)
 
-    def _block(self, nbytes: int) -> "np.ndarray":
+    def _block(self, nbytes: int, most_bytes: int) -> "np.ndarray":
         blocks, count = self._blocks, len(self._blocks)
         warm = min(WARM_BLOCKS, count)
         found = min(max(self._found, warm), count)
         for place in chain(range(warm), range(found, count), range(warm, found)):
             # 2: the list's own reference and getrefcount's argument
-            if sys.getrefcount(blocks[place]) == 2 and blocks[place].size == nbytes + ALIGNMENT:
+            if (sys.getrefcount(blocks[place]) == 2
+                    and nbytes + ALIGNMENT <= blocks[place].size <= most_bytes + ALIGNMENT):
                 self._found = place
                 return blocks[place]
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         blocks.append(block)
-        if len(blocks) > self._keep:
-            del blocks[0]  # it is not recycled, and lives as long as it is used
+        self._bytes += block.size
+        place = 0
+        while self._is_too_much() and place < len(blocks) - 1:     # first those that are free: of sizes not in demand
+            if sys.getrefcount(blocks[place]) == 2:
+                self._bytes -= blocks.pop(place).size
+            else:
+                place += 1
+        while self._is_too_much():
+            self._bytes -= blocks.pop(0).size  # it is not recycled, and lives as long as it is used
         return block
+
+    def _is_too_much(self) -> bool:
+        return len(self._blocks) > self._keep or self._bytes > self._keep_bytes and len(self._blocks) > 1

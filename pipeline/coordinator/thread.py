@@ -77,7 +77,8 @@ class Coordinator(threading.Thread):
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
         self._arrays, self._aligned, frames = job.arrays, job.aligned, framed(job.arrays)
-        self._pool = BufferPool(len(frames) * (prefetch + EXTRA_BUFFERS))
+        held = prefetch + EXTRA_BUFFERS
+        self._pool = BufferPool(len(frames) * held, held * job.batch_bytes * 9 // 8)     # an eighth: see ``empty``
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
         self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():

@@ -15,7 +15,7 @@ import msgpack.fallback
 import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
-from stoker.pipeline.errors import ProtocolError, VersionMismatch
+from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
 from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
@@ -173,10 +173,14 @@ _FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)
 
 
 def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
-    """The frames of ``message``: header bytes, then the buffers of Produced's arrays, not copied."""
+    """The frames of ``message``: header bytes, then the buffers of Produced's arrays, not copied. Raises ConfigError if
+    the rows of a Lease are too large together."""
     kind, names = _FIELDS[type(message)]
     header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=_plain,
                            use_bin_type=True, unicode_errors="surrogateescape")
+    if len(header) > MAX_HEADER_BYTES and isinstance(message, Lease):     # no worker would read it
+        raise ConfigError("the rows of one batch have %d bytes when they are packed, and a lease has at most %d: use a "
+                          "smaller batch_size, or put large values into files" % (len(header), MAX_HEADER_BYTES))
     if not isinstance(message, Produced):
         return [header]
     # some versions of numpy cannot export the buffer of an empty array
@@ -267,8 +271,9 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
     rows, missing = produced.rows, produced.missing
     if rows and (sum(rows) != produced.count or not 1 <= min(rows) <= max(rows) <= job.rows):
         raise ProtocolError("produced.rows are not 1 to %d for each sample, together %d" % (job.rows, produced.count))
-    if missing and not job.may_skip:
-        raise ProtocolError("produced.missing is %d, and the job permits none" % missing)
+    if missing and (rows or not job.may_skip):
+        raise ProtocolError("produced.missing is %d, and the %s permits none" % (
+            missing, "job" if not job.may_skip else "number of rows of each sample"))
     used = len(rows) if rows else produced.count + missing
     if produced_indices(samples, replacements, skipped, used) is None:
         raise ProtocolError("produced.count is %d with %d skipped%s: the lease has %d samples%s"

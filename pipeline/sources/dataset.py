@@ -67,8 +67,7 @@ class Dataset:
         more has at least one in each part. The choice depends only on the labels in order, the fraction and the seed.
         Raises ConfigError unless 0 <= fraction < 1.
         """
-        labels = np.array(self.labels, np.int32) if self.classes else np.zeros(len(self), np.int32)
-        validates = held_out(labels, max(1, len(self.classes)), fraction, seed)
+        validates = held_out(np.array(self.labels, np.int32), max(1, len(self.classes)), fraction, seed)
         return Splits(*(Dataset(self.root, self.classes, tuple(itertools.compress(self.paths, part)),
                                 tuple(itertools.compress(self.labels, part)), ()) for part in (~validates, validates)))
 

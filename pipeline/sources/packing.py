@@ -100,19 +100,19 @@ def _plain(value: Any, where: Tuple[Any, ...]) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
-    if len(where) > MAX_DEPTH:
+    if len(where) >= MAX_DEPTH:
         raise _Unfit(where[:1], "is nested deeper than %d lists or dicts" % MAX_DEPTH)
     if isinstance(value, dict):
         if not _TEXT.issuperset(map(type, value)):
             for key in value:
                 if not isinstance(key, str):
                     raise _Unfit(where, "has the key %s, and a dict's keys must be str: use str(...)" % _shown(key))
-        if kind is dict and _SCALARS.issuperset(map(type, value.values())):
+        if _SCALARS.issuperset(map(type, value.values())):
             return value
         return {key: each if type(each) in _SCALARS else _plain(each, where + (key,)) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         if _SCALARS.issuperset(map(type, value)):
-            return value if kind in (list, tuple) else list(value)
+            return value if kind in (list, tuple) else list(value)     # msgpack's ExtType is a tuple
         return [each if type(each) in _SCALARS else _plain(each, where + (i,)) for i, each in enumerate(value)]
     if isinstance(value, np.ndarray):
         if value.nbytes > MAX_ARRAY_BYTES:

@@ -74,11 +74,6 @@ class Table:
                 found += [path for path in named if _is_file(self.root, path)][:1]
         return tuple(found)
 
-    def most_bytes(self, count: int) -> int:
-        """The packed size of the ``count`` largest rows together: of the largest lease, if it has each row once."""
-        sizes = np.asarray(self._ends) - np.asarray(self._starts)
-        return int(np.partition(sizes, max(0, len(sizes) - count))[-count:].sum()) if len(sizes) else 0
-
     def split(self, fraction: float, seed: int) -> Splits:
         """Two tables, each in the order of this one and numbered from 0; ``fraction`` of the rows, rounded, is for
         validation. The choice depends on the number of rows, the fraction and the seed. Raises ConfigError."""

@@ -1,4 +1,5 @@
-"""Fuzzes the codec: it raises nothing but ProtocolError, and a decoded message can be encoded again.
+"""Fuzzes the codec: it raises nothing but ProtocolError, a decoded message can be encoded again, and the arrays of a
+batch are those that the job declares, in no more memory than came. The rows of leases are unpacked, and fuzzed too.
 
 Plain (default): millions of seeded mutations on every core, on the interpreter that decodes in a training.
 ``--guided``: fewer, guided by the coverage of pipeline/protocol/codec.py (atheris, which needs a newer Python).
@@ -15,23 +16,53 @@ import traceback
 from dataclasses import replace
 
 import msgpack
+import numpy as np
 
-from stoker.pipeline.errors import ProtocolError
 from tests.fuzz.mutation import Mutator
 from tests.support.memory import rss_kb
 
 CHUNK = 50000          # messages of one seed
 MAX_GROWTH_KB = 8192  # of a process, from the end of its first chunk on: allowed for the allocator
-JOB = INDICES = codec = Produced = None   # set by load()
+ONE_ROW_IN = 8         # messages
+ROWS = [None, True, -1, 1 << 63, 0.5, "a/b.png", b"\0\xff", [], ["a/b.png", 7], {"path": "a", "x": [1, {"y": None}]}]
+ROW_BYTES = [msgpack.packb(row, use_bin_type=True) for row in ROWS] + [b"", b"\xd6\xff\0\0\0\1", b"\xc7\x01\x05a"]
+JOBS = INDICES = codec = messages = ProtocolError = own = None   # set by load()
 
 
 def load():
     """Imports the codec; ``--guided`` must do it while atheris instruments imports. Returns the corpus."""
-    global JOB, INDICES, codec, Produced
-    from stoker.pipeline.protocol import codec
-    from stoker.pipeline.protocol.messages import Produced
-    from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER, INDICES, JOB
-    return [[bytes(frame) for frame in codec.encode(message)] for message in FROM_WORKER + FROM_TRAINER]
+    global JOBS, INDICES, codec, messages, ProtocolError, own
+    from stoker.pipeline.errors import ProtocolError
+    from stoker.pipeline.protocol import codec, messages
+    from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER, INDICES, JOB, OWN_JOB, PRODUCED, own
+    JOBS = (JOB, OWN_JOB)
+    return [codec_frames(message) for message in FROM_WORKER + FROM_TRAINER + [
+        replace(PRODUCED, rows=(), missing=0), own(), own(rows=(1, 1, 1))]]
+
+
+def codec_frames(message):
+    """The frames of ``message``; the arrays of a batch may be bytes."""
+    if not isinstance(message, messages.Produced):
+        return [bytes(frame) for frame in codec.encode(message)]
+    return codec.encode(replace(message, arrays=())) + [bytes(array) for array in message.arrays]
+
+
+def own_batch(mutator):
+    """The frames of a whole batch for the job with own arrays; sometimes with something wrong."""
+    below = mutator.below
+    used = below(4)
+    skipped = tuple(messages.Skipped(index, "bad", "", bool(below(2))) for index in INDICES[used:])
+    rows = tuple(1 + below(3) for _ in range(used)) if below(3) == 0 else ()
+    missing = below(used + 1) if not rows and below(3) == 0 else 0
+    count = sum(rows) if rows else used - missing
+    sizes, depth = np.array([below(21) for _ in range(count)], "<i4"), np.array(
+        [(below(4), below(3)) for _ in range(count)], "<i4").reshape(count, 2)
+    high, wide = depth.max(axis=0).tolist() if count else (0, 0)
+    longest = int(sizes.max()) if count else 0
+    arrays = (b"\xff" * 16 * longest * count, bytes(below(2) for _ in range(count)), bytes(2 * high * wide * count),
+              sizes.tobytes(), depth.tobytes())
+    frames = codec_frames(messages.Produced("r1", 7, 12, count, skipped, 0.0, arrays, rows=rows, missing=missing))
+    return frames if below(2) else mutator.mutated(frames)
 
 
 def check(frames):
@@ -44,18 +75,49 @@ def check(frames):
         except ProtocolError:
             continue
         decoded += 1
-        if isinstance(message, Produced):
-            try:
-                arrays = codec.check_arrays(message, JOB, INDICES)
-            except ProtocolError:
-                pass
-            else:
-                whole = 1
-                again = codec.encode(replace(message, arrays=arrays))
-                assert [bytes(frame) for frame in again[1:]] == list(frames[1:]), "a batch changed on its way"
+        if isinstance(message, messages.Produced):
+            whole = max(check_batch(message, job, frames) for job in JOBS)
             message = replace(message, arrays=())
+        elif isinstance(message, messages.Lease):
+            for sample in message.samples + message.replacements:
+                for each in (sample,) + sample.partners:
+                    check_row(each.packed)
         assert decode(codec.encode(message)) == message, "%r changed on its way" % (message,)
     return decoded, whole
+
+
+def check_batch(message, job, frames):
+    """Whether ``message`` is a whole batch of ``job``. Raises AssertionError if it only seems to be one."""
+    try:
+        arrays = codec.check_arrays(message, job, INDICES)
+    except ProtocolError:
+        return False
+    again = codec.encode(replace(message, arrays=arrays))
+    assert [bytes(frame) for frame in again[1:]] == list(frames[1:]), "a batch changed on its way"
+    assert message.count <= job.rows * len(INDICES)
+    assert message.count + len(message.skipped) + message.missing == len(INDICES) or message.rows
+    sizes = iter(arrays[len(job.arrays):])
+    for array, spec in zip(arrays, job.arrays):
+        assert array.shape[0] == message.count and array.dtype == np.dtype(spec.dtype).newbyteorder("<")
+        assert all(size <= int(side) if axis in spec.upto else size == side
+                   for axis, (size, side) in enumerate(zip(array.shape[1:], spec.shape))), array.shape
+        assert spec.dtype != "bool" or np.isin(array.view(np.uint8), (0, 1)).all()
+        if spec.upto:
+            true = next(sizes).reshape(message.count, len(spec.upto))
+            padded = [array.shape[1 + axis] for axis in spec.upto]
+            assert (true >= 0).all() and true.max(axis=0, initial=0).tolist() == padded, "the sizes"
+    assert sum(array.nbytes for array in arrays) == sum(map(len, frames[1:]))
+    return True
+
+
+def check_row(packed):
+    """A row is unpacked, or it is a ProtocolError, whatever its bytes are."""
+    for job in JOBS:
+        try:
+            row = job.row(messages.Sample(1, "a.png", -1, packed))
+        except ProtocolError:
+            continue
+        assert not (packed and job.columns) or list(row) == list(job.columns)
 
 
 def chunk(job):
@@ -68,7 +130,10 @@ def chunk(job):
     try:
         before = time.perf_counter()
         for _ in range(count):
-            frames = mutator.message()
+            frames = mutator.message() if mutator.below(8) else own_batch(mutator)
+            if mutator.below(ONE_ROW_IN) == 0:
+                row = mutator.pick(ROW_BYTES)
+                check_row(mutator.changed_value(row) if mutator.below(2) else mutator.changed_bytes(row))
             one, batch = check(frames)
             taken, whole = taken + (one > 0), whole + batch
             now = time.perf_counter()

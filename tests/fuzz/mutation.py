@@ -12,6 +12,7 @@ VALUES = [None, True, False, 0, 1, -1, 2, 1024, 1025, 1 << 20, (1 << 20) + 1, (1
           {"a": 1}, [0] * 9, "hello", "produced", "failed", "returned", "leaving", "alive", "welcome", "refused",
           "lease", "revoked", "stop"]
 RARE = ["x" * 65537, [[0, "", 0]] * 2000, b"\0" * 70000]     # large: rare, or they would take all the time
+NUMBERS = [number.to_bytes(4, "little", signed=True) for number in (0, 1, 2, 3, 20, 21, -1, 1 << 30, -1 << 31)]
 ONE_IN = 2000
 DEPTHS = (10, 300, 700, 990, 1010, 2000)                     # around the depths that msgpack and Python can follow
 
@@ -109,6 +110,10 @@ class Mutator:
             frames[where - 1] += b"\0"
         elif what < 0.8:
             frames[where - 1] = frames[where - 1][1:]
+        elif what < 0.9 and len(frames) > 1 and len(frames[-1]) >= 4:     # of a batch: a number in an array
+            where = 1 + self.below(len(frames) - 1)
+            place = 4 * self.below(len(frames[where]) // 4)
+            frames[where] = frames[where][:place] + self.pick(NUMBERS) + frames[where][place + 4:]
         else:
             other = self.below(len(frames))
             frames[where - 1], frames[other] = frames[other], frames[where - 1]

@@ -234,6 +234,33 @@ def test_all_dtypes_get_into_the_graph_without_a_copy(way, estimators):
             assert [got.any() for got in session.run(dequeue)] == [False] * len(ALL_DTYPES)
 
 
+@pytest.mark.parametrize("way", ["keras", "dataset", "input_fn"])
+def test_the_memory_of_a_batch_is_used_again_when_it_was_trained_on(way, estimators):
+    """As soon as nothing refers to it: an adapter that kept batches would make the pool take new memory."""
+    arrays, places, pool, steps = declared({"x": ("uint8", (1 << 16,))}), [], BufferPool(8), 8 * STEPS
+
+    def make(planned):
+        array = pool.empty((len(planned.indices), 1 << 16), np.dtype("uint8"))
+        places.append(array.ctypes.data)
+        return array,
+    stream = opened(make=make, arrays=arrays, validation=0, epochs=8)
+    estimators.arrays, estimators.streams = arrays, [stream]
+    if way == "keras":
+        generator = keras(stream, "x")["generator"]
+        for _ in range(steps):
+            next(generator)
+    else:
+        with tf.Graph().as_default():
+            tf.train.create_global_step()
+            batch = (dataset(stream).make_one_shot_iterator().get_next() if way == "dataset" else
+                     estimators.input_fn(features=["x"])()[0])
+            fetched = tf.shape(batch["x"])
+            with tf.train.MonitoredSession() as session:
+                for _ in range(steps):
+                    session.run(fetched)
+    assert len(places) == steps and len(set(places)) <= 4
+
+
 # ------------------------------------------------------------------------------------------------------------ Keras
 
 @pytest.fixture(scope="module")

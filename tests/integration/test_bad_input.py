@@ -79,14 +79,17 @@ def test_a_sample_function_that_breaks_a_rule(batches_of, function):
     assert "bad_functions:" + function in text and re.search(r"sample \d", text), text
 
 
-@pytest.mark.parametrize("function, part", [("column", "KeyError: .*nope"), ("no_partners", "IndexError")])
+@pytest.mark.parametrize("function, part", [
+    ("column", r"KeyError: 'nope': the row of sample \d has 'a', 'b'"), ("no_partners", "IndexError: .* partners="),
+    ("exits", r"it called sys.exit\(3\)")])
 def test_an_exception_of_the_users_code(batches_of, function, part):
-    """A sentence, and below it the traceback, which ends in the user's file."""
+    """A sentence that names its line, and below it the traceback, which begins in the user's file."""
     with pytest.raises(stoker.RunFailed) as caught:
         batches_of(function)
-    first, *traceback = str(caught.value).splitlines()
-    assert re.search(part, first) and re.search(r"sample \d", first), first
-    assert any("bad_functions.py" in line for line in traceback[-4:]), caught.value
+    first, head, *traceback = str(caught.value).splitlines()
+    assert re.search(r": function 'bad_functions:%s', sample \d: %s.* \(bad_functions\.py, line \d+\)$"
+                     % (function, part), first), first
+    assert head.startswith("Traceback") and "bad_functions.py" in traceback[0]
 
 
 @pytest.mark.parametrize("function, parts", [

@@ -135,7 +135,8 @@ def test_a_step_without_samples_only_increments_the_step():
 
 # ------------------------------------------------------------------------------------------------- a model of one's own
 
-SPECS = (ArraySpec("x", "float32", (3,)), ArraySpec("boxes", "int16", (UpTo(20), 4)), ArraySpec("odd name!", "bool", ()))
+SPECS = (ArraySpec("x", "float32", (3,)), ArraySpec("boxes", "int16", (UpTo(20), 4)),
+         ArraySpec("odd name!", "bool", ()))
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
@@ -187,7 +188,8 @@ def test_without_a_train_op_it_is_adam_after_the_update_ops():
 def with_train(make):
     def own(arrays, training):
         whole = given(arrays)
-        return dict(whole, train=make(tf.train.GradientDescentOptimizer(0.1), whole["loss"], tf.train.get_global_step()))
+        optimizer = tf.train.GradientDescentOptimizer(0.1)
+        return dict(whole, train=make(optimizer, whole["loss"], tf.train.get_global_step()))
     return own
 
 
@@ -235,8 +237,8 @@ def asks_training(arrays, training):
     (lambda arrays, training: None, r'must return a dict such as {"loss": loss}, not None'),
     (lambda arrays, training: {}, "returned no loss"),
     (lambda arrays, training: given(arrays, loss=None, metrics={}), "returned no loss"),
-    (lambda arrays, training: given(arrays, loss=arrays["x"]), r"the loss of the model own:own has the shape \(\?, 3\)"),
-    (lambda arrays, training: given(arrays, loss=0.5), "the loss of the model own:own must be a scalar tensor, not 0.5"),
+    (lambda arrays, training: given(arrays, loss=arrays["x"]), r"the loss of .* has the shape \(\?, 3\)"),
+    (lambda arrays, training: given(arrays, loss=0.5), "the loss of .* must be a scalar tensor, not 0.5"),
     (lambda arrays, training: given(arrays, loss=tf.constant(1)), "the loss .* is int32: it must be a float"),
     (lambda arrays, training: given(arrays, losses=1, b=2), "unknown 'b', 'losses': it may return loss, metrics"),
     (lambda arrays, training: given(arrays, metrics=[1]), "metrics .* must be a dict of scalars"),

@@ -38,8 +38,8 @@ def local(**changed):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with runs of the built-in model (runs/colours) and of own models (own, bright, silent). Its content is not
-    to be changed."""
+    """A folder with runs of the built-in model (runs/colours) and of own models (own, bright, silent). Not to be
+    changed."""
     here = tmp_path_factory.mktemp("predict") / "here"
     own_model.write(here, ROWS)
     for number in range(15):
@@ -49,11 +49,9 @@ def trained(tmp_path_factory):
         (here / "colours" / colour).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(str(here / "colours" / colour / ("%d.png" % number)))
     temporary = str(tmp_path_factory.mktemp("temporary"))
-    for options in (["colours", "--epochs", 25, "--image-size", 8],
-                    ["log.csv", "--sample", "functions:drive", "--model", "models:model", "--checkpoint-dir", "own"],
-                    ["log.csv", "--sample", "functions:drive", "--model", "models:brightness", "--checkpoint-dir",
-                     "bright"],
-                    ["log.csv", "--sample", "functions:drive", "--model", "models:silent", "--checkpoint-dir", "silent"]):
+    own = [["log.csv", "--sample", "functions:drive", "--model", "models:" + model, "--checkpoint-dir", folder]
+           for model, folder in (("model", "own"), ("brightness", "bright"), ("silent", "silent"))]
+    for options in [["colours", "--epochs", 25, "--image-size", 8]] + own:
         run = finished(here, *(["--epochs", 1, "--batch-size", 4] + options + local()), TMPDIR=temporary)
         assert run.code == 0, run
     return here
@@ -96,13 +94,13 @@ def test_pictures_without_classes(here, unlabelled):
         else:
             assert line[2:5] == [""] * 3 and line[5], line
     last = run.stderr.splitlines()[-1]
-    assert last.startswith("predicted 3 of 5 images by the checkpoint runs/colours/model.ckpt-75, in out.csv; 2 without a "
-                           "prediction, the first: 2.png: "), last
+    assert last.startswith("predicted 3 of 5 images by the checkpoint runs/colours/model.ckpt-75, in out.csv; 2 "
+                           "without a prediction, the first: 2.png: "), last
     # single files, and standard output; --strict
     run = predicted(here, "runs/colours", "new/more/4.png", "new/3.png", "new/2.png", "--strict", *local())
     assert run.code == 1, run
-    assert [line[:2] for line in lines_of(run.stdout)] == [["path", "class"], ["more/4.png", "blue"], ["3.png", "green"],
-                                                           ["2.png", ""]]
+    assert [line[:2] for line in lines_of(run.stdout)] == [
+        ["path", "class"], ["more/4.png", "blue"], ["3.png", "green"], ["2.png", ""]]
 
 
 def test_rows_without_the_column_of_labels(here):

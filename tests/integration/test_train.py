@@ -95,8 +95,8 @@ def test_the_output_of_a_run(undisturbed):
     assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
                     r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image; "
                     r"checkpoint in .*; no bad files; (bottleneck: [a-z]|the run was too short)", closing), closing
-    in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, accuracy=\d\.\d+, waiting=\d+%%" % (epoch + 1)
-                           for epoch in range(EPOCHS)])
+    in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, accuracy=\d\.\d+, waiting=\d+%%"
+                           % (epoch + 1) for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
         assert noise not in run.stderr, run
 

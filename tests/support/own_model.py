@@ -62,6 +62,11 @@ def twice(arrays, training):
 def silent(arrays, training):
     return {"loss": tf.reduce_mean(tf.layers.dense(mean(arrays)[:, tf.newaxis], 1))}
 
+def fails(arrays, training):
+    values = tf.layers.dense(mean(arrays)[:, tf.newaxis], 1)
+    odd = tf.reshape(values, (17, -1))
+    return {"loss": tf.reduce_mean(odd), "predictions": values}
+
 constant = 3
 '''
 

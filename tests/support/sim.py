@@ -11,21 +11,15 @@ import itertools
 import random
 from collections import deque
 
-import numpy as np
-
 from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.coordinator.thread import carry_out
-from stoker.pipeline.options import JobOptions, StreamOptions
-from stoker.pipeline.plan import Plan
+from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
-from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.workers.session import End, Say, Work, WorkerSession
 from tests.support.invariants import check_invariants
-
-BATCH = 2
-JOB = JobOptions(image_size=(1, 1), batch_size=BATCH)
+from tests.support.own_data import Labels, Own
 
 
 class Node:
@@ -46,20 +40,19 @@ class Simulation:
     AssertionError for a broken promise.
 
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
-    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step.
+    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step. ``own``: the run
+    has own data, and its length follows from the seed.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, fail=0.0, repeat=0.0):
+                 slow=0, stuck=0, fail=0.0, repeat=0.0, own=False):
         self.random = random.Random(seed)
-        samples = steps * BATCH - 1
-        self.plan = Plan(samples, BATCH, 1, seed)
-        dataset = Dataset("/data", ("a",), tuple("%d.jpg" % number for number in range(samples)), (0,) * samples, ())
+        self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
-        self.session = CoordinatorSession("5eed", 0, self.plan, Splits(dataset), JOB,
+        self.session = CoordinatorSession("5eed", 0, self.data.plan, self.data.splits, self.data.job,
                                           StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now)
         self.scheduler = self.session._scheduler      # for the invariants
-        self.steps, self.prefetch = steps, prefetch
+        self.steps, self.prefetch = self.data.plan.positions, prefetch
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
         self.stuck = stuck
         self.slow, self.fail, self.repeat = slow, fail, repeat
@@ -72,7 +65,7 @@ class Simulation:
         self.gone = set()                     # connections that the trainer knows to be gone
         self.consuming = False                # the consumer is busy with a batch, or writes a checkpoint
         self.last_lease = 0
-        self.ready, self.delivered = {}, []
+        self.ready, self.delivered = {}, []   # positions
         self.failures = {}                    # position -> how often it failed
         self.expiries = self.grants = 0
         for _ in range(workers):
@@ -88,7 +81,7 @@ class Simulation:
     def run(self, limit_s=600.0):
         """Plays on until the run is complete, which must be so by ``limit_s``."""
         self.play(lambda: self.session.head == self.steps, limit_s)
-        assert self.delivered == [self.plan.at(position).indices for position in range(self.steps)]
+        assert self.delivered == list(range(self.steps))
 
     def end(self, limit_s=2.0):
         """The run is over: plays on until the session has nothing left to say."""
@@ -156,7 +149,7 @@ class Simulation:
         if isinstance(message, Lease):
             assert message.lease > self.last_lease, "lease ids must grow"
             assert len(self.delivered) <= message.position < self.steps and message.position not in self.ready
-            assert tuple(sample.index for sample in message.samples) == self.plan.at(message.position).indices
+            self.data.check_lease(message)
             self.last_lease, self.grants = message.lease, self.grants + 1
         if peer in self.gone:
             return False
@@ -173,9 +166,8 @@ class Simulation:
     def accept(self, effect):
         position = effect.planned.position
         assert len(self.delivered) <= position and position not in self.ready
-        labels = tuple(effect.views[1].reshape(-1).tolist())
-        assert labels == effect.used_indices
-        self.ready[position] = labels
+        self.data.check_batch(effect)
+        self.ready[position] = position
 
     def give_up(self, error):
         raise AssertionError("the run ended: %s" % error)
@@ -203,7 +195,7 @@ class Simulation:
         while node.inbox and node.alive:
             self.do(node, node.session.receive(node.inbox.popleft(), self.now))
         while node.finished and node.alive:
-            self.finish(node, node.finished.popleft())
+            self.finish(node, *node.finished.popleft())
         if node.alive:
             self.do(node, node.session.tick(self.now))
             self.alarm(node, lambda: self.node_turn(node), node.session.next_deadline())
@@ -218,25 +210,25 @@ class Simulation:
                                         and self.random.random() < self.repeat)):
                         self.transmit(node.key, "up", codec.encode(effect.message))
             elif isinstance(effect, Work) and not node.stuck:
-                self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.lease)
+                self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.job, effect.lease)
             elif isinstance(effect, End):
                 node.alive = False
                 if node.key is not None:      # a closing socket sends what it holds, then the connection goes
                     self.after(10 * self.delay_s, self.hang_up, node.key, True)
 
-    def done(self, node, lease):
-        node.finished.append(lease)
+    def done(self, node, job, lease):
+        node.finished.append((job, lease))
         self.node_turn(node)
 
-    def finish(self, node, lease):
+    def finish(self, node, job, lease):
         failed = self.failures.get(lease.position, 0)
         if failed < 2 and self.random.random() < self.fail:     # a third time would rightly end the run
             self.failures[lease.position] = failed + 1
             self.do(node, node.session.failed(lease, "ValueError: no", "traceback", "", self.now))
         else:
-            indices = np.array([[sample.index] for sample in lease.samples], np.int32)
-            arrays = np.zeros((len(indices), 1, 1, 3), np.uint8), indices
-            self.do(node, node.session.produced(lease, len(indices), (), arrays, 0.0, Timings(), self.now))
+            output = self.data.produce(job, lease)
+            self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, output.arrays, 0.0,
+                                                Timings(), self.now, output.rows, output.missing))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 

@@ -64,6 +64,7 @@ def test_two_threads_that_take_at_the_same_time_are_an_error():
         errors.append(caught.value)
 
     def wait(condition, limit_s):
+        assert not errors, "the first one's wait does not end"
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()

@@ -1,3 +1,6 @@
+"""The memory of batches: when it is used again, and that it is bounded."""
+
+import random
 
 import numpy as np
 import pytest
@@ -82,6 +85,32 @@ def test_the_memory_used_last_is_preferred():
     held = [pool.empty(LARGE, np.uint8) for _ in range(30)]
     del held
     assert len({memory(pool.empty(LARGE, np.uint8)) for _ in range(30)}) == 1
+
+
+@pytest.mark.parametrize("least, power", [(0.1, 1), (0.0, 4), (0.9, 1)])
+def test_sizes_that_vary_stay_within_the_bound_and_are_recycled(least, power):
+    """A window of batches, each of another size, takes no more memory than the same window of the largest."""
+    chance, most, window = random.Random(0), 1 << 20, 16
+    pool = BufferPool(4 * window, window * most * 9 // 8)
+    held, known, new = [], set(), 0
+    for number in range(2000):
+        size = int(most * (least + (1 - least) * chance.random() ** power))
+        held.append(pool.empty((size,), np.uint8, varies=True))
+        blocks = {memory(block) for block in pool._blocks}
+        if number >= 1000:
+            new += bool(size >= RECYCLE_FROM_BYTES and not blocks <= known)
+        known = blocks
+        assert pool._bytes == sum(block.size for block in pool._blocks) <= window * most * 9 // 8
+        while len(held) > chance.randint(1, window - 4):
+            held.pop(0)
+    assert new <= 20
+
+
+def test_a_buffer_over_the_bound_is_alone():
+    pool = BufferPool(4, 1 << 20)
+    small, large = pool.empty(LARGE, np.uint8), pool.empty((1 << 21,), np.uint8)
+    assert [block.size for block in pool._blocks] == [(1 << 21) + ALIGNMENT] and pool._bytes == (1 << 21) + ALIGNMENT
+    assert memory(small) != memory(large)
 
 
 def test_small_arrays_are_not_kept():

@@ -460,7 +460,9 @@ def test_sides_that_differ_come_padded_with_their_sizes():
     ({"boxes": 95}, "produced.boxes has 95 bytes instead of 96"), ({"boxes": 960}, "has 960 bytes instead of 96"),
     ({"face": b"\0\1\2"}, "bool and has another byte"), ({"rows": (1, 1)}, "produced.rows are not 1 to 3"),
     ({"rows": (3, 0, 0)}, "produced.rows are not 1 to 3"), ({"rows": (1, 1, 1), "skipped": ((5, ""),)}, "count is 3"),
-    ({"rows": (3,)}, "count is 3 with 0 skipped: the lease has 3"), ({"missing": 1}, "0 skipped and 1 missing"),
+    ({"rows": (3,)}, "count is 3 with 0 skipped: the lease has 3"),
+    ({"rows": (1, 1, 1), "missing": 9}, "produced.missing is 9, and the number of rows"),
+    ({"missing": 1}, "0 skipped and 1 missing"),
     ({"count": 4, "sizes": (1,) * 4, "depth": ((0, 0),) * 4, "rows": (4,)}, "produced.rows are not 1 to 3")])
 def test_a_batch_of_own_arrays_that_does_not_fit(wrong, sentence):
     with pytest.raises(ProtocolError, match=sentence):

@@ -20,7 +20,8 @@ ROWS = Table.of([{"file": "%d.jpg" % number, "x": number / 2} for number in rang
 
 def batch(indices, used=None, skipped=(), missing=0):
     used = tuple(indices) if used is None else tuple(used)
-    return Batch(0, 0, False, tuple(indices), (np.zeros(len(used)),), tuple(skipped), "w", 1, 0.1, used, missing=missing)
+    arrays = (np.zeros(len(used)),)
+    return Batch(0, 0, False, tuple(indices), arrays, tuple(skipped), "w", 1, 0.1, used, missing=missing)
 
 
 class Writing:

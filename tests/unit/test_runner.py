@@ -2,6 +2,7 @@
 
 import copy
 import queue
+import sys
 import threading
 import time
 from dataclasses import replace

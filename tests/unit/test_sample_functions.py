@@ -347,6 +347,12 @@ def test_a_picture_is_an_array():
     assert arrays[3][0, 1, 2].tolist() == [15, 16, 17, 255]
     assert arrays[4].tolist() == [[[False, False, False], [True, True, True]]]
 
+    @stoker.sample({"clip": ("uint8", (4, 2, 3, 3))})
+    def clip(sample, random):
+        return {"clip": [Image.new("RGB", (3, 2 + (sample.index == 5 and i == 3)), (i, i, i)) for i in range(4)]}
+    assert run(clip, numbered(0)).arrays[0][0, :, 1, 2, 0].tolist() == [0, 1, 2, 3]
+    assert "array 'clip' is a list of which numpy makes no array" in sentence(clip, numbered(5))
+
     @stoker.sample({"rgb": ("uint8", (2, 3, 3))})
     def other(sample, random):
         return {"rgb": Image.new("L", (3, 2))}
@@ -498,7 +504,8 @@ def test_a_sample_that_the_function_skips_is_left_out_or_replaced():
 def test_a_skip_without_a_reason():
     @stoker.sample({"x": "int32"})
     def mine(sample, random):
-        raise stoker.Skip
+        raise stoker.Skip if sample.index == 1 else stoker.Skip("no\n face", 3)
+    assert run(mine, numbered(2)).skipped == (Skipped(2, "('no\\n face', 3)", chosen=True),)
     assert run(mine, numbered(1)).skipped == (Skipped(1, "no reason given", chosen=True),)
 
 

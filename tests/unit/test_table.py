@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
-from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.packing import MAX_ARRAY_BYTES, MAX_DEPTH
 from stoker.pipeline.sources.table import Numbers, Table
@@ -88,6 +89,7 @@ class Name(str):
     (np.float32(0.1), float(np.float32(0.1))), (np.bool_(True), True), (np.uint64(2 ** 64 - 1), 2 ** 64 - 1),
     (np.str_("é"), "é"), (np.bytes_(b"x"), b"x"), (np.array(5), 5), (np.zeros((2, 0)), [[], []]),
     (np.array([[1.5, 2.0]], np.float16), [[1.5, 2.0]]), (np.array(["a", None], object), ["a", None]),
+    (msgpack.ExtType(5, b"x"), [5, b"x"]), (np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")])[0], [1, 2.5]),
     (np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")]), [[1, 2.5]]), ("caf\udce9", "caf\udce9"),
 ])
 def test_conversions(given_, arrives):
@@ -150,7 +152,7 @@ def nested(depth):
 
 def test_depth_is_bounded():
     assert same(table(nested(MAX_DEPTH)).rows([0]), [nested(MAX_DEPTH)])
-    assert "row 0: 'x' is nested deeper than %d" % MAX_DEPTH in error_of({"x": nested(MAX_DEPTH + 9)})
+    assert "row 0: 'x' is nested deeper than %d" % MAX_DEPTH in error_of({"x": nested(MAX_DEPTH + 1)})
     cycle = []
     cycle.append(cycle)
     assert "nested deeper" in error_of(cycle)
@@ -255,10 +257,11 @@ def test_memory_is_the_packed_size_and_16_bytes_a_row():
         tracemalloc.stop()
 
 
-def test_the_size_of_the_largest_lease():
-    data = table(b"x" * 100, b"x", b"x" * 200, b"")
-    assert [data.most_bytes(count) for count in (1, 2, 3, 4, 5, 99)] == [202, 304, 307, 309, 309, 309]
-    assert data.split(0.0, 0).validation.most_bytes(5) == 0
+def test_a_lease_that_no_worker_would_read_is_an_error_at_once():
+    data = table(b"x" * 1000000, 0)
+    assert len(codec.decode_from_trainer(codec.encode(Lease(0, 0, 0, True, data.samples([0] * 16)))).samples) == 16
+    with pytest.raises(ConfigError, match="the rows of one batch have 170.* bytes .* smaller batch_size"):
+        codec.encode(Lease(0, 0, 0, True, data.samples([0] * 17)))
 
 
 def test_numbers_cost_no_memory():
@@ -305,8 +308,8 @@ def test_probes_are_the_files_that_rows_name(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
     root = str(tmp_path)
-    table = Table.of([{"x": "no file", "files": ["a.png"]}, {"x": root + "/b.png"}, {"x": "gone.png", "y": 3}, "../a.png",
-                      {"y": "a\0b"}], root)
+    table = Table.of([{"x": "no file", "files": ["a.png"]}, {"x": root + "/b.png"}, {"x": "gone.png", "y": 3},
+                      "../a.png", {"y": "a\0b"}], root)
     assert table.probes(8) == ("a.png", "b.png")
     assert table.probes(1) == ("a.png",)
     assert Table.of([{"x": "a.png"}], "").probes(8) == ()

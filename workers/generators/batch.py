@@ -12,7 +12,7 @@ from stoker.pipeline.functions import BatchFunction
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.pipeline.storage.folder import check_root
 from stoker.workers.generators.bad_files import cause_of
-from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, skipped_for
 from stoker.workers.generators.pictures import readers_of
 from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, as_array, cast_into, in_order
@@ -37,10 +37,10 @@ class _Run:
         self._readers, self._calls = readers_of(job), Calls(job.generator, job, function.setup)
 
     def output(self, lease: Lease) -> Output:
-        samples = tuple(lease.samples)
+        samples, replacements = tuple(lease.samples), tuple(lease.replacements)
         bad: Dict[int, Skipped] = {}
         while True:
-            used = _used(samples, lease.replacements, bad)
+            used = _used(samples, replacements, bad)
             if not used:
                 return Output(BatchRows(self._job.arrays, 0).finished(), tuple(bad.values()))
             try:
@@ -62,11 +62,10 @@ class _Run:
         return Output(arrays, tuple(bad.values()), missing=len(used) - count)
 
     def _call(self, used: Sequence[Sample], lease: Lease) -> Any:
-        first = lease.samples[0]
-        random = self._calls.seeded(lease.epoch, first.index, first.repeat)      # the same, whichever of them are bad
+        number = self._calls.number(lease.epoch, lease.samples[0])      # the same, whichever of them are bad
         given = [UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job, self._readers)
                  for sample in used]
-        return self._function(given, random)
+        return self._function(given, seeded(number))
 
     def _found_bad(self, error: BaseException, used: Sequence[Sample]) -> Dict[int, Skipped]:
         """The samples whose files are the cause of ``error``."""

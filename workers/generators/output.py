@@ -106,7 +106,7 @@ def filled(lease: Lease, judge: Judge) -> Tuple[List[Optional[Sample]], Tuple[Sk
 def skipped_for(sample: Sample, error: BaseException) -> Skipped:
     """That ``sample`` is left out because of ``error``, a BadFile or a Skip."""
     if isinstance(error, Skip):
-        return Skipped(sample.index, str(error) or "no reason given", chosen=True)
+        return Skipped(sample.index, " ".join(str(error).split()) or "no reason given", chosen=True)
     path = getattr(error, "path", "")
     return Skipped(sample.index, str(error), "" if path == sample.path else path)
 

@@ -17,7 +17,7 @@ from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root, resolve
 from stoker.workers import images
 from stoker.workers.cache import Cache
-from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, fill_batch
 from stoker.workers.generators.rows import FunctionError, described
 from stoker.workers.readers import Readers
@@ -98,9 +98,8 @@ class _Augmentation:
     @timed("augment")
     def vary(self, picture: Image.Image, lease: Lease, sample: Sample) -> Image.Image:
         """Raises FunctionError if it raises anything, or returns no picture that fits."""
-        random = self._calls.seeded(lease.epoch, sample.index, sample.repeat)
         try:
-            varied = self._function(picture, random)
+            varied = self._function(picture, seeded(self._calls.number(lease.epoch, sample)))
         except (BadFile, Skip):
             raise
         except BaseException as error:         # also SystemExit: it is the function's, and must not end the worker

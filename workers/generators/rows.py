@@ -76,8 +76,8 @@ def is_of(shape: Tuple[int, ...], sides: Tuple[int, ...]) -> bool:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """``value`` as an array: it may be one, a PIL picture (its pixels as they are in its mode), a number, or nested
-    lists of numbers. Raises Misfit."""
+    """``value`` as an array: it may be one, a PIL picture (its pixels as they are in its mode) or a list of
+    pictures, a number, or nested lists of numbers. Raises Misfit."""
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, Image.Image):
@@ -87,7 +87,8 @@ def as_array(value: Any) -> np.ndarray:
     if value is None:
         raise Misfit("is None")
     try:
-        array = np.asarray(value)
+        pictures = isinstance(value, (list, tuple)) and value and isinstance(value[0], Image.Image)
+        array = np.stack([as_array(each) for each in value]) if pictures else np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:     # lists of different lengths, with a new numpy
         raise Misfit("is %s of which numpy makes no array (%s)" % (described(value), error)) from error
     if array.dtype.kind not in "buif":

@@ -9,7 +9,7 @@ from stoker.pipeline.functions import SampleFunction, Skip
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root
 from stoker.workers.generators.bad_files import cause_of
-from stoker.workers.generators.calls import Calls
+from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, filled, judged, places_of
 from stoker.workers.generators.pictures import readers_of
 from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, described, in_order
@@ -39,11 +39,14 @@ class _Run:
         self._several = function.rows > 1
 
     def output(self, lease: Lease) -> Output:
-        rows = BatchRows(self._job.arrays, len(lease.samples), self._several)
-        counts = [1] * len(lease.samples)
+        own, rows = tuple(lease.samples), BatchRows(self._job.arrays, len(lease.samples), self._several)
+        counts = [1] * len(own)
+        # all at once takes a third of the time that it takes between the calls, when other code is in the CPU's cache
+        numbers = [self._calls.number(lease.epoch, sample) for sample in own]
 
         def put(place: int, sample: Sample) -> None:
-            returned = self._call(sample, lease)
+            number = numbers[place] if sample is own[place] else self._calls.number(lease.epoch, sample)
+            returned = self._call(sample, lease, number)
             try:
                 if self._several:
                     rows.clear(place)
@@ -59,11 +62,10 @@ class _Run:
         return Output(rows.finished(places), skipped,
                       tuple(counts if places is None else [counts[place] for place in places]))
 
-    def _call(self, sample: Sample, lease: Lease) -> Any:
-        random = self._calls.seeded(lease.epoch, sample.index, sample.repeat)
+    def _call(self, sample: Sample, lease: Lease, number: int) -> Any:
+        given = UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job, self._readers)
         try:
-            returned = self._function(UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job,
-                                                 self._readers), random)
+            returned = self._function(given, seeded(number))
         except (BadFile, Skip):
             raise
         except BaseException as error:         # also SystemExit: it is the function's, and must not end the worker
