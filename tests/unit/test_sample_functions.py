@@ -16,7 +16,7 @@ from PIL import Image
 from stoker.pipeline import functions as stoker
 from stoker.pipeline.arrays import UpTo, framed
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.plan import produced_indices, sample_random
+from stoker.pipeline.plan import hashed_bytes, produced_indices, sample_random, sample_seed
 from stoker.pipeline.protocol.codec import check_arrays
 from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.pipeline.storage.folder import BadFile
@@ -211,6 +211,12 @@ def test_the_given_generator_has_the_numbers_of_sample_random():
         assert values(draws, [Sample(5, "", -1, repeat=repeat)], epoch=3)[0][0] == expected
 
 
+def test_a_samples_seed_is_a_hash_of_its_key():
+    for key in ((0, 0, 0, 0), (-7, 3, 1 << 40, 0), (1 << 62, 0, 12, 3), (np.int64(5), 1, np.int32(9), 1)):
+        expected = int.from_bytes(hashed_bytes(("sample",) + key[:3 + bool(key[3])], 8), "little")
+        assert sample_seed(*key) == expected
+
+
 def test_random_numbers_are_the_same_on_every_python_and_numpy():
     assert [round(x, 12) for x in values(draws, numbered(5))[0][:4]] == GOLDEN
 
@@ -274,7 +280,9 @@ def test_threads_that_end_and_those_of_a_setup_or_of_stoker_are_none_of_its():
     (float("inf"), "float16", float("inf")),
     (7, "uint8", 7), (np.int64(-5), "int8", -5), (True, "int32", 1), (np.uint64(9), "int16", 9), (3.0, "int32", 3),
     (1, "bool", True), (0, "bool", False), (np.bool_(True), "bool", True), (1.0, "bool", True),
-    ([1, 2], ("int64", (2,)), [1, 2]), ((1, 2), ("int64", 2), [1, 2]),
+    ([1, 2], ("int64", (2,)), [1, 2]), ([7], ("uint8", 1), [7]),
+    ([True], ("int32", 1), [1]), ([7], ("float32", 1), [7]),
+    ((1, 2), ("int64", 2), [1, 2]),
     ([[1.5], [2]], ("float32", (2, 1)), [[1.5], [2.0]]),
     ([True, False], ("bool", 2), [True, False]),
     (np.arange(12)[::-2], ("uint16", 6), [11, 9, 7, 5, 3, 1]),
@@ -292,6 +300,7 @@ def test_a_value_that_loses_nothing_is_converted(value, declaration, expected):
 
 @pytest.mark.parametrize("value, declaration, message", [
     (256, "uint8", "dtype int64 and has 256, which uint8 cannot hold"),
+    ([256], ("uint8", 1), "dtype int64 and has 256, which uint8 cannot hold"),
     (-1, "uint8", "has -1, which uint8 cannot hold"),
     (-1, "uint16", "has -1, which uint16 cannot hold"),
     (0.5, "int32", "float64 and has 0.5, which int32 cannot hold"),

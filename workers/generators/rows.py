@@ -176,11 +176,16 @@ class _Fixed:
     def __init__(self, spec: ArraySpec, places: int) -> None:
         self.data = np.empty((places,) + spec.shape, spec.dtype)
         self._shape, self._dtype = spec.shape, self.data.dtype
+        self._low, self._high = _LIMITS.get(self._dtype, (1, 0))    # of whole numbers; else no number is within
 
     def put(self, place: int, value: Any) -> None:
+        # the first two are only faster: most rows are one of them
         if (type(value) is np.ndarray and value.shape == self._shape and value.dtype == self._dtype
                 and self._dtype.kind != "b"):
             self.data[place] = value
+        elif type(value) is list and self._shape == (1,) and len(value) == 1 and type(value[0]) is int and (
+                self._low <= value[0] <= self._high):
+            self.data[place, 0] = value[0]
         else:
             cast_into(self.data[place, ...], value)     # with the dots, a single number is a view too
 
