@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 from stoker.pipeline.arrays import ArraySpec, declared
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
+from stoker.pipeline.user_errors import sentence_of
 
 MAX_ROWS = 1024            # of a batch from one sample
 #: The file of a program is imported under this name, so that it does not start the program again.
@@ -166,7 +167,7 @@ def load_function(name: str) -> Any:
     except ConfigError as error:
         raise ConfigError("%r: importing %s failed: %s" % (name, module, error)) from error
     except Exception as error:
-        raise ConfigError("%r: importing %s failed: %s: %s" % (name, module, type(error).__name__, error)) from error
+        raise ConfigError("%r: importing %s failed: %s" % (name, module, sentence_of(error))) from error
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error

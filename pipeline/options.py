@@ -102,7 +102,7 @@ class JobOptions:
         check(self.augment is None or isinstance(self.augment, str) and re.match("[^:]+:.", self.augment) is not None,
               "augment", "must be a function, or its name as module:function", self.augment)
         check(self.augment is None or self.generator == "image", "augment",
-              "varies the pictures of the generator image, not of %s" % self.generator, self.augment)
+              "must be None for the generator %s (it varies the pictures of image)" % self.generator, self.augment)
         check(is_own or not self.declared, "arrays", "are declared for your own functions, not for the generator "
               + str(self.generator), [spec.name for spec in self.declared])
 

@@ -20,6 +20,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import check_whole
 from stoker.pipeline.plan import Order, python_random, random_state, repeats_of
+from stoker.pipeline.user_errors import a_type, sentence_of
 
 SHUFFLED, SEQUENTIAL = "shuffled", "sequential"
 MAX_STEPS = 1 << 30    # of an epoch
@@ -231,10 +232,9 @@ def indices_from(function: Callable[[int, Any], Any], number: int, random: Any, 
     try:
         result = function(number, random)
     except (Exception, SystemExit) as error:
-        raise RunFailed("%s raised %s: %s" % (subject, type(error).__name__, error)) from error
+        raise RunFailed("%s: %s" % (subject, sentence_of(error))) from error
     if isinstance(result, (str, bytes)) or not (isinstance(result, abc.Sequence) or hasattr(result, "__array__")):
-        raise RunFailed("%s returned a %s: it must return a list or an array of indices"
-                        % (subject, type(result).__name__))
+        raise RunFailed("%s returned %s: it must return a list or an array of indices" % (subject, a_type(result)))
     values: Any = result.tolist() if hasattr(result, "tolist") else result
     try:
         array = np.asarray(result)
@@ -263,8 +263,8 @@ def _fields(source: Source, key: Any, subject: str) -> List[Any]:
                 found.append(key(row) if callable(key) else row[key])
             except Exception as error:
                 if callable(key):
-                    raise ConfigError("%s: key %r raised %s for row %d: %s" % (
-                        subject, name_for_people(key), type(error).__name__, number, error)) from error
+                    raise ConfigError("%s: key %r for row %d: %s" % (
+                        subject, name_for_people(key), number, sentence_of(error))) from error
                 has = "has " + ", ".join(map(repr, list(row)[:20])) if isinstance(row, dict) else "is %.99r" % (row,)
                 raise ConfigError("%s: row %d has no field %r: it %s" % (subject, number, key, has)) from error
     return found
@@ -296,8 +296,8 @@ def _class_numbers(source: Source, key: Any) -> "np.ndarray":
 def _checked_weights(weights: Any, subject: str) -> "np.ndarray":
     """float64 [n], without the user's array. Raises ConfigError."""
     if isinstance(weights, (dict, set, bytes)) or not hasattr(weights, "__len__"):
-        raise ConfigError("weighted: the weights are a %s: give a list or array of numbers, one for each training "
-                          "sample, or the name of a column" % type(weights).__name__)
+        raise ConfigError("weighted: the weights are %s: give a list or array of numbers, one for each training "
+                          "sample, or the name of a column" % a_type(weights))
     try:
         checked = np.array(weights, np.float64)
     except (TypeError, ValueError, OverflowError):

@@ -1,20 +1,19 @@
 """Answers leases: each one exactly once, with its batch or with what went wrong."""
 
-import os
 import queue
 import time
-import traceback
 from dataclasses import replace
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Timings
+from stoker.pipeline.user_errors import sentence_of, traceback_of
 from stoker.workers import stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
+from stoker.workers.generators.rows import FunctionError
+from stoker.workers.generators.user_sample import name_of
 from stoker.workers.quarantine import Quarantined
-
-_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class Finished(NamedTuple):
@@ -23,20 +22,20 @@ class Finished(NamedTuple):
     output: Optional[Output]
     error: str = ""
     traceback: str = ""
-    sample: str = ""         # name of the sample that the generator was at
+    sample: str = ""         # name of the sample that the generator was at, if ``error`` does not say it
     produce_s: float = 0.0
     timings: Timings = Timings()
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
     """Samples that remember which of them the generator is at."""
-    current = ""    # its name; '' also when it has taken all, since it may take all before it opens the first
+    current: Optional[Sample] = None    # None also when it has taken all: it may take all before it opens the first
 
     def __iter__(self) -> Iterator[Sample]:
         for sample in super().__iter__():
-            self.current = sample.name
+            self.current = sample
             yield sample
-        self.current = ""
+        self.current = None
 
 
 def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
@@ -50,34 +49,33 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             producer.finish()
             producer = None
         stopwatch.take()                 # drops the time that a failed lease took
-        samples = replacements = _TrackedSamples()
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
-            samples, replacements = _TrackedSamples(handed.samples), _TrackedSamples(handed.replacements)
             producer = producer or make(job)
-            output = producer.produce(replace(handed, samples=samples, replacements=replacements))
-            samples.current = replacements.current = ""       # if ``check`` raises, no sample is at fault
-            output = check(output, handed, job, producer.makes_fresh)
+            output = check(_produced(producer, handed), handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take())
-        except (Exception, SystemExit) as error:        # sys.exit in a user's function is no death of this process
+        except Exception as error:
             producer = None              # closes its generator
-            # the sentence of a StokerError says all
-            text, trace = (str(error), "") if isinstance(error, StokerError) else _of_users_code(error)
-            answer = Finished(lease, None, text, trace, samples.current or replacements.current)
+            cause = error.__cause__ if isinstance(error, FunctionError) else error
+            trace = "" if cause is None or isinstance(cause, StokerError) else traceback_of(cause)  # its sentence will do
+            answer = Finished(lease, None, sentence_of(error), trace, getattr(error, "sample", ""))
         finish(answer)
     if producer is not None:
         producer.finish()
 
 
-def _of_users_code(error: BaseException) -> Tuple[str, str]:
-    """A sentence and a traceback for an exception in the code that a generator calls; both begin at its first frame
-    that is not Stoker's."""
-    text, frames = ": ".join(filter(None, [type(error).__name__, str(error)])), error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
-        frames = frames.tb_next
-    if frames is None:
-        return text, traceback.format_exc()
-    code = frames.tb_frame.f_code
-    return ("%s (%s, line %d, in %s)" % (text, os.path.basename(code.co_filename), frames.tb_lineno, code.co_name),
-            "".join(traceback.format_exception(type(error), error, frames)))
+def _produced(producer: Producer, lease: Lease) -> Output:
+    """The generator's output. Raises FunctionError for what it raises; an error of Stoker's gets the attribute
+    ``sample``, the name of the sample that the generator was at, unless it is in its sentence."""
+    samples, replacements = _TrackedSamples(lease.samples), _TrackedSamples(lease.replacements)
+    try:
+        return producer.produce(replace(lease, samples=samples, replacements=replacements))
+    except (Exception, SystemExit) as error:      # exit: it is the generator's, and must not end the worker
+        at = samples.current or replacements.current
+        if not isinstance(error, StokerError):
+            raise FunctionError("generator %r%s: %s" % (
+                producer.job.generator, "" if at is None else ", " + name_of(at), sentence_of(error))) from error
+        if at is not None and repr(at.name)[1:-1] not in str(error):
+            error.sample = at.name      # type: ignore[attr-defined]
+        raise

@@ -78,6 +78,7 @@ class CoordinatorSession:
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
+        self._last_traceback = ""                        # in the log
 
     @property
     def head(self) -> int:
@@ -299,9 +300,10 @@ class CoordinatorSession:
 
     def _aborted(self, abort: Abort) -> RunFailed:
         planned = self._planned.get(abort.position) or self._plan.at(abort.position)
-        paths = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
-        return RunFailed("step %d of epoch %d failed every time it was tried: %s; its samples: %s%s%s" % (
-            planned.step, planned.epoch + 1, abort.error, ", ".join(paths[:8]), " ..." * (len(paths) > 8),
+        names = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        samples = "; its samples: %s%s" % (", ".join(names[:8]), " ..." * (len(names) > 8))
+        return RunFailed("step %d of epoch %d failed every time it was tried: %s%s%s" % (
+            planned.step, planned.epoch + 1, abort.error, "" if any(name in abort.error for name in names) else samples,
             abort.traceback and "\n" + abort.traceback.rstrip()))
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
@@ -315,8 +317,11 @@ class CoordinatorSession:
         failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True))
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
-        return (self._notices.warn_once(self.last_problem, "\n" + failed.traceback)
-                + self._carry_out(self._scheduler.receive(peer, failed, now)))
+        is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
+        lines = self._notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
+        if lines:
+            self._last_traceback = failed.traceback
+        return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
 
     def _look_around(self, now: float) -> None:
         """Notes the state of the workers for other threads."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
+from stoker.pipeline.user_errors import a_type
 
 MAX_DEPTH = 64                   # lists and dicts within each other
 MAX_ARRAY_BYTES = 64 << 10       # of an array within a row: larger ones belong into files
@@ -170,12 +171,6 @@ def _cannot_encode(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def a_type(value: Any) -> str:
-    """The type of any object, in a sentence."""
-    name = type(value).__name__
-    return "%s %s" % ("an" if name[:1].lower() in "aeio" else "a", name)
 
 
 def _shown(value: Any) -> str:

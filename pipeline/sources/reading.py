@@ -11,6 +11,7 @@ from stoker.pipeline.sources.csv_file import CsvFile
 from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path
 from stoker.pipeline.sources.table import Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+from stoker.pipeline.user_errors import sentence_of
 
 #: In an absolute path: an empty part, '.' or '..'.
 _NOT_PLAIN = re.compile(r"/\.{0,2}(?:/|$)")
@@ -78,9 +79,9 @@ def _parsed(text: TextFile, parse: Callable[[str], Any]) -> Iterator[Any]:
     for line in text.lines():
         try:
             row = parse(line)
-        except Exception as error:
-            raise DatasetError("%s: %s raised %s: %s" % (text.at(text.line), getattr(parse, "__name__", "parse"),
-                                                         type(error).__name__, error)) from error
+        except (Exception, SystemExit) as error:
+            raise DatasetError("%s: %s: %s" % (text.at(text.line), getattr(parse, "__name__", "parse"),
+                                               sentence_of(error))) from error
         if row is not None:
             yield row
 

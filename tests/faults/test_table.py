@@ -250,7 +250,8 @@ def test_a_generator_that_raises_at_one_step_for_everybody(pictures, tmp_path, o
         with pytest.raises(RunFailed) as caught:
             run.take_all()
     sentence = str(caught.value).splitlines()[0]
-    assert sentence.startswith("step 2 of epoch 1 failed every time it was tried: ValueError: the label file is empty")
+    assert sentence.startswith("step 2 of epoch 1 failed every time it was tried: generator 'user_generators:broken': "
+                               "ValueError: the label file is empty (user_generators.py, line ")
     assert 1 <= len(run.log.having(": ValueError")) <= 2     # once for each worker, though it tried again
     assert [entry["step"] for entry in run.entries()] == [0, 1]
     table("generator", "raises at step 2, always", _short(sentence), "steps 0 and 1", time.monotonic() - began)

@@ -80,14 +80,15 @@ def test_a_sample_function_that_breaks_a_rule(batches_of, function):
 
 
 @pytest.mark.parametrize("function, part", [
-    ("column", "KeyError: .*no 'nope': it has 'a', 'b'"), ("no_partners", "IndexError"), ("exits", "SystemExit: 3")])
+    ("column", r"KeyError: 'nope': the row of sample \d has 'a', 'b'"), ("no_partners", "IndexError: .* partners="),
+    ("exits", r"it called sys.exit\(3\)")])
 def test_an_exception_of_the_users_code(batches_of, function, part):
     """A sentence that names its line, and below it the traceback, which begins in the user's file."""
     with pytest.raises(stoker.RunFailed) as caught:
         batches_of(function)
     first, head, *traceback = str(caught.value).splitlines()
-    assert re.search(part + r".* \(bad_functions\.py, line \d+, in %s\)" % function, first), first
-    assert re.search(r"sample \d", first), first
+    assert re.search(r": function 'bad_functions:%s', sample \d: %s.* \(bad_functions\.py, line \d+\)$"
+                     % (function, part), first), first
     assert head.startswith("Traceback") and "bad_functions.py" in traceback[0]
 
 

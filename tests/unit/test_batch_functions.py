@@ -176,8 +176,9 @@ def test_an_exception_with_no_bad_file_behind_it_is_the_functions(photos, tmp_pa
     def mine(samples, random):
         return [1 / (sample.index - 1) for sample in samples]
     for samples in (photos[:3], numbered(0, 1, 2), [photos[1], photos[8]], [photos[1], photos[11]]):
-        with pytest.raises(ZeroDivisionError):
-            run(mine, samples, root=tmp_path)
+        assert re.match(r"function 'mine:mine', batch at position 17: ZeroDivisionError: .* by zero "
+                        r"\(test_batch_functions.py, line %d\)$" % (mine.__wrapped__.__code__.co_firstlineno + 2),
+                        sentence(mine, samples, root=tmp_path))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
@@ -185,8 +186,9 @@ def test_trouble_of_the_host_is_no_bad_file(photos, tmp_path, error):
     @stoker.batch({"x": "float32"})
     def mine(samples, random):
         raise error
-    with pytest.raises(type(error)):
+    with pytest.raises(FunctionError) as caught:
         run(mine, photos[7:10], root=tmp_path)
+    assert caught.value.__cause__ is error
 
 
 def test_a_file_that_a_reader_finds_bad_is_that_of_its_sample(photos, tmp_path):
@@ -217,8 +219,7 @@ def test_a_bad_file_that_no_file_explains_is_raised(photos, tmp_path):
     @stoker.batch({"x": "float32"})
     def mine(samples, random):
         raise BadFile("strange")
-    with pytest.raises(BadFile):
-        run(mine, photos[:2], root=tmp_path)
+    assert "BadFile: strange (test_" in sentence(mine, photos[:2], root=tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ what it returns
@@ -271,7 +272,7 @@ def test_what_does_not_fit_is_told_with_function_position_and_array(value, decla
     (None, "it returned None, must return a dict of 'x', 'y'"),
     ({"x": [1]}, "it returned no 'y'"),
     ({"x": [1], "y": [2], "z": [3]}, "an undeclared 'z'"),
-    (([1, 2, 3],), "it returned 1 arrays, must be 2"),
+    (([1, 2, 3],), "it returned a tuple of 1, must return 2 arrays"),
     (([1, 2, 3], [1, 2]), "array 'y' has 2 rows, and 'x' has 3"),
     (iter([1]), "it returned a list_iterator"),
 ])
@@ -331,12 +332,17 @@ def test_a_function_that_ends_skips_or_leaves_threads_is_told():
         raise stoker.Skip("all")
 
     @stoker.batch({"x": "int32"})
+    def exits(samples, random):
+        raise SystemExit(3)
+
+    @stoker.batch({"x": "int32"})
     def starts(samples, random):
         threads.append(threading.Thread(target=ends.wait, name="loader", daemon=True))
         threads[0].start()
         return [1, 2, 3]
     assert "a StopIteration came out of it: a generator on which it calls next() had ended" in sentence(stops)
-    assert "it raised Skip, which only a sample function may" in sentence(skips)
+    assert "Skip: all: only a sample function may raise Skip; return fewer rows" in sentence(skips)
+    assert "position 17: it called sys.exit(3): let it raise an error (test_" in sentence(exits)
     try:
         assert "function 'mine:starts' left the thread 'loader' running" in sentence(starts)
     finally:
@@ -353,7 +359,7 @@ def test_setup_is_shared_by_all_samples():
     def broken(job):
         raise KeyError("no")
     mine.setup = broken
-    assert re.match(r"setup function broken of 'mine:mine' raised KeyError: 'no' \(test_batch_functions.py, line \d+\)",
+    assert re.match(r"function 'mine:mine', its setup broken: KeyError: 'no' \(test_batch_functions.py, line \d+\)",
                     sentence(mine, numbered(1), columns=("another", "job")))
 
 

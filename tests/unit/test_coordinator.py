@@ -224,6 +224,36 @@ def test_a_step_that_fails_every_time_ends_the_run_with_its_samples(trainer):
     assert all(path in str(error) for path in paths) and "a traceback" in str(error)
 
 
+@pytest.mark.parametrize("sample", ["", "x.jpg"])
+def test_a_sample_that_the_error_names_is_named_once(trainer, sample):
+    trainer.say(b"a", HELLO)
+    path = DATASET.paths[trainer.plan.at(0).indices[0]]
+    for attempt in range(3):
+        lease = [lease for lease in trainer.to(b"a", Lease) if lease.position == 0][attempt]
+        trainer.say(b"a", Failed(trainer.session.run, lease.lease, 0, "function 'f', sample %r: no" % path, "trace\n"))
+    error, = trainer.errors
+    assert str(error) == ("step 0 of epoch 1 failed every time it was tried: function 'f', sample %r: no\ntrace" % path)
+
+
+def test_an_error_with_a_name_that_is_not_unicode_can_be_printed():
+    dataset = Dataset("/data", (), ("a\udcff.jpg", "b\udcff.jpg"), (-1, -1), ())
+    trainer = SilentTrainer(JOB, Splits(dataset))
+    trainer.say(b"a", HELLO)
+    for attempt in range(3):
+        lease = [lease for lease in trainer.to(b"a", Lease) if lease.position == 0][attempt]
+        trainer.say(b"a", Failed(trainer.session.run, lease.lease, 0, "no", ""))
+    error, = trainer.errors
+    assert "a\\udcff.jpg" in str(error) and str(error).encode("utf-8")
+
+
+def test_the_same_traceback_is_logged_once(trainer, caplog):
+    trainer.say(b"a", HELLO)
+    for lease, trace in zip(trainer.to(b"a", Lease), ("first\n", "first\n")):
+        trainer.say(b"a", Failed(trainer.session.run, lease.lease, lease.position, "no %d" % lease.position, trace))
+    lines = [line for line in warnings(caplog) if "failed" in line]
+    assert ["first" in line for line in lines] == [True, False] and not any(line.endswith("\n") for line in lines)
+
+
 @pytest.mark.parametrize("spoil", [
     lambda lease: batch(lease, run="another"),
     lambda lease: batch(lease, count=1),

@@ -159,7 +159,7 @@ def test_balanced_by_a_place_in_rows():
     (0, ["a.jpg"], "row 0 has no field 0: it is 'a.jpg'"),
     ("who", [None], "row 0 has no field 'who': it is None"),
     (4, [(1, 2)], r"row 0 has no field 4: it is \(1, 2\)"),
-    (lambda row: row["x"], [{"x": 1}, {}], "key '.*<lambda>' raised KeyError for row 1: 'x'"),
+    (lambda row: row["x"], [{"x": 1}, {}], r"key '.*<lambda>' for row 1: KeyError: 'x' \(test_ord"),
     (lambda row: [row], [1], r"the class of row 0 is \[1\], which can be no class \(unhashable"),
     ("x", [{"x": 1.0}, {"x": float("nan")}], "the class of row 1 is nan, which can be no class"),
     (lambda row: np.zeros(3), [1], "the class of row 0 is array.*, which can be no class"),
@@ -217,7 +217,7 @@ def test_weights_at_the_end_of_the_floats():
     ([1e308, 1e308], "the sum of the weights is inf, must be"),
     ([[1, 2], [3, 4]], r"the weights are of shape \[2, 2\]: give one number"),
     (iter([1, 2]), "the weights are a list_iterator: give a list or array"),
-    ({0: 1}, "the weights are a dict: give a list or array"), (3, "the weights are a int: give"),
+    ({0: 1}, "the weights are a dict: give a list or array"), (3, "the weights are an int: give"),
     (None, "the weights are a NoneType: give"), (b"\1\2", "the weights are a bytes: give"),
 ])
 def test_impossible_weights(weights, problem):
@@ -287,7 +287,9 @@ def test_a_function_that_raises(error):
             raise error
         return [0]
 
-    sentence = "order function .* for epoch %d raised " + type(error).__name__ + ": '?x'?$"
+    name = (r"it called sys.exit\('x'\): let it raise an error" if isinstance(error, SystemExit)
+            else type(error).__name__ + ": '?x'?")
+    sentence = "order function .* for epoch %d: " + name + r" \(test_orders.py, line \d+\)$"
     opens = 0
     opened = open_order(order, numbered(4), 4, 7)
     with pytest.raises(RunFailed, match=sentence % 1) as caught:
@@ -299,7 +301,7 @@ def test_a_function_that_raises(error):
 
 
 def test_a_function_without_two_arguments():
-    with pytest.raises(ConfigError, match=r"for epoch 0 raised TypeError: .*takes 1 positional argument"):
+    with pytest.raises(ConfigError, match=r"for epoch 0: TypeError: .*takes 1 positional argument"):
         open_order(lambda epoch: [0], numbered(4), 4, 7)
 
 

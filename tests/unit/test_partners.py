@@ -100,7 +100,7 @@ def test_what_a_function_must_not_return(returned, problem):
 
 
 def test_a_function_that_raises():
-    with pytest.raises(RunFailed, match="partners function .* for index 2 raised ZeroDivisionError: "):
+    with pytest.raises(RunFailed, match="partners function .* for index 2: ZeroDivisionError: .*test_part"):
         open_partners(lambda index, random: [1 // 0], Numbers(4)).draw(0, 0, 2)
 
 

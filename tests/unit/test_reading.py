@@ -303,7 +303,7 @@ def test_the_errors_of_lines(tmp_path):
     def parse(line):
         return int(line)
     sentence = sentence_of(DatasetError, lines, path, parse)
-    assert "numbers.txt, line 4: parse raised ValueError: invalid literal" in sentence
+    assert "numbers.txt, line 4: parse: ValueError: invalid literal" in sentence and "(test_reading.py, line " in sentence
     assert "line 3: the row is a complex" in sentence_of(DatasetError, lines, path,
                                                          lambda line: 1 if line == "1" else 1j)
     assert "numbers.txt: no row" in sentence_of(DatasetError, lines, path, lambda line: None)
@@ -311,7 +311,7 @@ def test_the_errors_of_lines(tmp_path):
 
     def stops(line):
         raise StopIteration("here")
-    assert "line 1: stops raised StopIteration: here" in sentence_of(DatasetError, lines, path, stops)
+    assert "line 1: stops: a StopIteration came out of it" in sentence_of(DatasetError, lines, path, stops)
 
 
 # ---------------------------------------------------------------------------------------------- files

@@ -13,10 +13,11 @@ import pytest
 
 from stoker.pipeline import functions
 from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
 from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings
 from stoker.pipeline.protocol.messages import Welcome
-from stoker.workers.generators.output import Output
+from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.generators.pictures import CachedJob, with_cache
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.sample import call_for_samples
@@ -127,14 +128,9 @@ def test_a_good_generator_fails_nothing():
     assert [error for _, error in play(good, [JOB, JOB, OTHER_JOB, JOB])] == [None] * 4
 
 
-def line_of(code):
-    """The line of this file on which ``code`` first is."""
-    with open(__file__) as file:
-        return next(number for number, line in enumerate(file, 1) if line.strip() == code)
-
-
 def test_a_failure_is_that_of_its_lease_and_the_generator_begins_anew():
-    odd = "ValueError: odd (test_runner.py, line %d, in fails_at_every_second)" % line_of("raise ValueError(\"odd\")")
+    odd = "generator 'mine:make': ValueError: odd (test_runner.py, line %d)" % (
+        fails_at_every_second.__code__.co_firstlineno + 3)
     assert play(fails_at_every_second, [JOB] * 4) == [(0, None), (1, odd), (2, None), (3, odd)]
 
 
@@ -166,28 +162,38 @@ def test_a_batch_tells_where_its_time_went(monkeypatch):
 
 
 def test_an_exception_without_words_is_told_by_its_name():
-    assert play(has_no_memory, [JOB]) == [
-        (0, "MemoryError (test_runner.py, line %d, in has_no_memory)" % line_of("raise MemoryError"))]
+    (_, text), = play(has_no_memory, [JOB])
+    assert text.startswith("generator 'mine:make': MemoryError (test_runner.py, line ")
 
 
 def exits(leases, job):
-    for _ in leases:
-        sys.exit(3)
+    raise SystemExit("no data")
     yield
 
 
-def test_sys_exit_fails_the_lease_and_does_not_end_the_worker():
-    assert play(exits, [JOB] * 2) == [
-        (number, "SystemExit: 3 (test_runner.py, line %d, in exits)" % line_of("sys.exit(3)")) for number in range(2)]
+def test_an_exit_is_an_error_of_the_generator_and_not_the_end_of_the_worker():
+    for _, text in play(exits, [JOB] * 2):
+        assert text.startswith("generator 'mine:make': it called sys.exit('no data'): let it raise an error (test_")
 
 
-def test_the_traceback_begins_in_the_users_code():
-    items, answers = queue.Queue(), []
-    items.put((JOB, lease(0)))
-    items.put(None)
-    answer_leases(items, answers.append, lambda job: Producer(has_no_memory, job), no_trial)
-    head, first, *_ = answers[0].traceback.splitlines()
-    assert head.startswith("Traceback") and "test_runner.py" in first
+def test_a_traceback_begins_with_the_users_first_frame_and_the_sentence_names_the_place_once():
+    @functions.sample({"numbers": ("int32", (1,))})
+    def mine(sample, random):
+        return {}[sample.index]
+
+    def raises_at_its_sample(leases, job):
+        for lease in leases:
+            yield batch_of(lease, job, lambda sample: {}[sample.index])
+    for generator, name in ((partial(call_for_samples, mine), "function"), (raises_at_its_sample, "generator")):
+        items, answers = queue.Queue(), []
+        items.put((JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1)))))
+        items.put(None)
+        answer_leases(items, answers.append, partial(Producer, generator), no_trial)
+        answer, = answers
+        assert answer.error.startswith("%s 'mine:make', sample 16: KeyError: 16 (test_runner.py, line " % name)
+        trace = answer.traceback.splitlines()
+        assert trace[0] == "Traceback (most recent call last):" and "test_runner.py" in trace[1]
+        assert trace[-1] == "KeyError: 16" and "FunctionError" not in answer.traceback and not answer.sample
 
 
 @pytest.mark.parametrize("generator, sentence", [
@@ -227,12 +233,15 @@ def test_a_failure_names_the_sample_that_was_taken_up_last():
     def raises_at_its_sample(leases, job):
         for lease in leases:
             for _ in lease.samples:
-                raise ValueError("no")
+                raise error
         yield
 
-    names = []
-    play(raises_at_its_sample, [JOB] * 2, seen=lambda done: names.append(done.sample))
-    assert names == ["0.jpg", "1.jpg"]
+    error, seen = ValueError("no"), []
+    play(raises_at_its_sample, [JOB] * 2, seen=seen.append)
+    assert ["sample '%d.jpg': ValueError: no (" % n in done.error for n, done in enumerate(seen)] == [True, True]
+    error, seen = ConfigError("no"), []
+    play(raises_at_its_sample, [JOB] * 2, seen=seen.append)
+    assert [done.sample for done in seen] == ["0.jpg", "1.jpg"]
 
 
 def test_a_failure_names_a_sample_without_a_path_by_its_number():
@@ -244,7 +253,7 @@ def test_a_failure_names_a_sample_without_a_path_by_its_number():
     items.put(None)
     answer_leases(items, answers.append, lambda job: Producer(partial(call_for_samples, mine), job), no_trial)
     answer, = answers
-    assert answer.sample == "sample 17" and not answer.traceback, "the sentence says all"
+    assert not answer.sample and not answer.traceback, "the sentence says all"
     assert answer.error.startswith("function 'mine:make', sample 17: array 'numbers' is a list of which numpy makes")
 
 
@@ -302,8 +311,8 @@ def test_a_trial_that_fails_fails_its_lease():
     def trial(job, lease):
         raise RuntimeError("cannot be started")
 
-    assert [(number, error.split(" (")[0]) for number, error in play(good, [JOB] * 2, trial, True)] == [
-        (0, "RuntimeError: cannot be started"), (1, "RuntimeError: cannot be started")]
+    texts = [text for _, text in play(good, [JOB] * 2, trial, True)]
+    assert len(texts) == 2 and all(text.startswith("RuntimeError: cannot be started (") for text in texts)
 
 
 # ----------------------------------------------------------------------------- what the generator's thread sends itself

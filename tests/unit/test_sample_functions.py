@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -401,8 +402,8 @@ def test_a_single_array_may_be_returned_as_it_is(returned, shape):
     ({"a": 1, "c": 2}, "it returned no 'b' and an undeclared 'c'; declared are 'a', 'b'"),
     ({"a": 1, "b": 2, "c": 3}, "it returned an undeclared 'c'; declared are 'a', 'b'"),
     ({}, "it returned no 'a', 'b'"),
-    ((1,), "it returned 1 arrays, must be 2: 'a', 'b'"),
-    ((1, 2, 3), "it returned 3 arrays, must be 2"),
+    ((1,), "it returned a tuple of 1, must return 2 arrays: 'a', 'b'"),
+    ((1, 2, 3), "it returned a tuple of 3, must return 2 arrays"),
     (7, "it returned an int, must return a dict"),
     (np.zeros((2, 3)), "it returned an array float64 [2, 3], must return a dict"),
 ])
@@ -629,20 +630,62 @@ def test_a_setup_that_fails_is_named():
     def mine(sample, random):
         raise AssertionError("never called")
     text = sentence(mine)
-    assert re.match(r"setup function load of 'mine:mine' raised FileNotFoundError: .*/no/such/file.* "
+    assert re.match(r"function 'mine:mine', its setup load: FileNotFoundError: .*/no/such/file.* "
                     r"\(test_sample_functions.py, line \d+\)$", text), text
 
 
 # -------------------------------------------------------------------------------------------- other errors
 
-def test_an_exception_of_the_function_is_its_own(photos, tmp_path):
+def cause(function, samples, **options):
+    """What it raised itself."""
+    with pytest.raises(FunctionError) as caught:
+        run(function, samples, **options)
+    return caught.value.__cause__
+
+
+def test_an_exception_of_the_function_is_told_with_its_sample_and_line(photos, tmp_path):
     @stoker.sample({"x": "int32"})
     def mine(sample, random):
         return {"x": 1 // (sample.index - 3)}
-    with pytest.raises(ZeroDivisionError):
-        run(mine, photos[:5], root=tmp_path)
-    with pytest.raises(ZeroDivisionError):
-        run(mine, numbered(3))
+    assert type(cause(mine, photos[:5], root=tmp_path)) is ZeroDivisionError
+    line = mine.__wrapped__.__code__.co_firstlineno + 2
+    for samples, name in ((photos[:5], "'3.png'"), (numbered(3), "3")):
+        assert re.match(r"function 'mine:mine', sample %s: ZeroDivisionError: .* by zero \(test_sample_functions.py, "
+                        r"line %d\)$" % (name, line), sentence(mine, samples, root=tmp_path))
+
+
+@pytest.mark.parametrize("status, text", [(3, "3"), (None, ""), ("no vocabulary", "'no vocabulary'")])
+def test_an_exit_is_an_error_of_the_function_and_not_the_end_of_the_worker(status, text):
+    @stoker.sample({"x": "int32"})
+    def mine(sample, random):
+        sys.exit(status)
+    assert re.match(r"function 'mine:mine', sample 17: it called sys.exit\(%s\): let it raise an error \(test_" % text,
+                    sentence(mine))
+    mine.setup = sys.exit
+    assert sentence(mine).startswith("function 'mine:mine', its setup exit: it called sys.exit(Job(")
+
+
+@pytest.mark.parametrize("row, columns, has", [
+    ([1, 2], ("a", "b \udcff"), r"'a', 'b \udcff'"), ({"c": 1}, (), "'c'"), ({}, (), "nothing")])
+def test_a_missing_column_is_told_with_those_that_there_are(row, columns, has):
+    @stoker.sample({"x": "int32"})
+    def mine(sample, random):
+        return {"x": sample.row["nope"]}
+    samples = [Sample(17, "", -1, msgpack.packb(row, use_bin_type=True))]
+    text = sentence(mine, samples, columns=columns)
+    assert text.startswith("function 'mine:mine', sample 17: KeyError: 'nope': the row of sample 17 has %s (te" % has)
+    other = stoker.sample({"x": "int32"})(lambda sample, random: {"x": {}[list(sample.row or {"": 0})[0]]})
+    assert "the row of" not in sentence(other, samples, columns=columns) or not row
+
+
+def test_partners_that_were_not_asked_for_are_told():
+    @stoker.sample({"x": "int32"})
+    def mine(sample, random):
+        return {"x": sample.partners[0].index}
+    assert "sample 17: IndexError: tuple index out of range: a sample has partners if open_stream gets partners= (te" \
+        in sentence(mine)
+    other = stoker.sample({"x": "int32"})(lambda sample, random: sample.partners and [][sample.index])
+    assert "open_stream" not in sentence(other, [Sample(1, "", -1, partners=(Sample(2, "", -1),))])
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), OSError(24, "Too many open files")])
@@ -650,8 +693,7 @@ def test_trouble_of_the_host_is_no_bad_file(photos, tmp_path, error):
     @stoker.sample({"x": "int32"})
     def mine(sample, random):
         raise error
-    with pytest.raises(type(error)):
-        run(mine, [photos[6]], root=tmp_path)
+    assert cause(mine, [photos[6]], root=tmp_path) is error
 
 
 def test_a_generator_that_ended_is_told():

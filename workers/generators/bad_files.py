@@ -19,14 +19,14 @@ from stoker.workers import images
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
-def may_be_of_a_file(error: Exception) -> bool:
+def may_be_of_a_file(error: BaseException) -> bool:
     """Whether a bad file can be the cause of ``error``. A lack of memory or a failing disk has another: if files were
     left out then, two runs would differ."""
     return not isinstance(error, MemoryError) and (
         not isinstance(error, OSError) or error.errno is None or isinstance(error, _OF_PATHS))
 
 
-def cause_of(error: Exception, sample: Sample, job: Job) -> Optional[BadFile]:
+def cause_of(error: BaseException, sample: Sample, job: Job) -> Optional[BadFile]:
     """The BadFile that is behind ``error``, if a file of ``sample`` or of its partners is bad."""
     if not may_be_of_a_file(error):
         return None

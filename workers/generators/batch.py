@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec
-from stoker.pipeline.functions import BatchFunction, Skip
+from stoker.pipeline.functions import BatchFunction
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.pipeline.storage.folder import check_root
 from stoker.workers.generators.bad_files import cause_of
@@ -22,7 +22,7 @@ from stoker.workers.generators.user_sample import UserSample
 def call_for_batches(function: BatchFunction, leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """The batches that ``function`` makes, one call each. After an exception for which bad files are the cause, it is
     called again without them, with replacements in their places if the lease has some. Raises FunctionError if it
-    breaks the rules, otherwise what it raises itself."""
+    breaks the rules or raises anything else."""
     check_root(job.data_root, job.probes)
     run = _Run(function, job)
     for lease in leases:
@@ -45,13 +45,13 @@ class _Run:
                 return Output(BatchRows(self._job.arrays, 0).finished(), tuple(bad.values()))
             try:
                 returned = self._call(used, lease)
-            except Exception as error:
+                break
+            except BaseException as error:     # also SystemExit: it is the function's, and must not end the worker
                 found = self._found_bad(error, used)
                 if not found:
-                    raise
+                    raise self._calls.error(error, _place(lease), used) from error
                 bad.update(found)
-            else:
-                break
+        self._calls.check_threads()
         try:
             arrays, count = _rows_of(in_order(returned, self._job.arrays, axes=1), self._job.arrays, len(used))
             if count < len(used) and not self._job.may_skip:
@@ -65,18 +65,9 @@ class _Run:
         number = self._calls.number(lease.epoch, lease.samples[0])      # the same, whichever of them are bad
         given = [UserSample(sample, lease.epoch, lease.training, self._calls.shared, self._job, self._readers)
                  for sample in used]
-        try:
-            returned = self._function(given, seeded(number))
-        except StopIteration as error:
-            raise self._error("a StopIteration came out of it: a generator on which it calls next() had ended", lease
-                              ) from error
-        except Skip as error:
-            raise self._error("it raised Skip, which only a sample function may: return fewer rows, and declare it "
-                              "with may_skip=True", lease) from error
-        self._calls.check_threads()
-        return returned
+        return self._function(given, seeded(number))
 
-    def _found_bad(self, error: Exception, used: Sequence[Sample]) -> Dict[int, Skipped]:
+    def _found_bad(self, error: BaseException, used: Sequence[Sample]) -> Dict[int, Skipped]:
         """The samples whose files are the cause of ``error``."""
         owner = getattr(error, "owner", None)          # of the file that one of its readers could not read
         if owner is not None:
@@ -85,7 +76,12 @@ class _Run:
         return {sample.index: skipped_for(sample, cause) for sample, cause in causes if cause is not None}
 
     def _error(self, sentence: str, lease: Lease) -> FunctionError:
-        return FunctionError("function %r, batch at position %d: %s" % (self._job.generator, lease.position, sentence))
+        return FunctionError("function %r, %s: %s" % (self._job.generator, _place(lease), sentence))
+
+
+def _place(lease: Lease) -> str:
+    """The batch in a sentence for people."""
+    return "batch at position %d" % lease.position
 
 
 def _used(samples: Sequence[Sample], replacements: Sequence[Sample], bad: Dict[int, Skipped]) -> List[Sample]:

@@ -7,17 +7,17 @@ them at any time: it is an error.
 
 from __future__ import generator_stop
 
-import os
 import random
 import threading
-import traceback
 import weakref
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import sample_seed
 from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.user_errors import line_of, sentence_of
 from stoker.workers.generators.rows import FunctionError
 
 #: The generator whose methods the functions of the module ``random`` are.
@@ -25,19 +25,20 @@ _GLOBAL: random.Random = random.seed.__self__       # type: ignore[attr-defined]
 #: What its ``seed`` calls for a whole number, in two thirds of the time.
 _seed_global: Callable[[int], None] = super(random.Random, _GLOBAL).seed
 _STOKERS = "stoker-"                                # how the names of this process's own threads begin
+MAX_NAMES = 50              # of columns, in a sentence
 _SETUP_EPOCH = -1                                   # seeds ``setup``; no sample has it
 _permitted: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()     # ran before the first call, or began in a setup
 _finished_setup: List[Tuple[Any, Job, Any]] = []    # (setup function, job, its result) of this process's last setup
 
 
 class Calls:
-    """The calls of the user's function ``name`` in one job. Attributes:
+    """The calls of the user's function ``name`` in one job. ``kind``: what errors call it. Attributes:
 
     shared: the result of ``setup(job)``, which runs once for each process and job; None without a setup.
     """
 
-    def __init__(self, name: str, job: Job, setup: Optional[Callable[[Any], Any]] = None) -> None:
-        self._name, self._seed = name, job.seed
+    def __init__(self, name: str, job: Job, setup: Optional[Callable[[Any], Any]] = None, kind: str = "") -> None:
+        self._kind, self._name, self._job, self._seed = kind, name, job, job.seed
         self._threads = -1           # as many as ran when all of them were permitted
         if not _permitted:
             _permitted.update(threading.enumerate())
@@ -59,6 +60,32 @@ class Calls:
                                     % (self._name, thread.name))
         self._threads = count
 
+    def error(self, raised: BaseException, place: str, samples: Sequence[Sample]) -> FunctionError:
+        """The error of a call of the function with ``samples`` that raised ``raised``: it names the function, the
+        ``place`` in words and the line at fault."""
+        if isinstance(raised, FunctionError):          # of an attribute of the sample: it names the function
+            return FunctionError(sentence_of(raised))
+        sentence = sentence_of(raised, self._hint(raised, samples))
+        return FunctionError("%sfunction %r, %s: %s" % (self._kind, self._name, place, sentence))
+
+    def _hint(self, raised: BaseException, samples: Sequence[Sample]) -> str:
+        """What there is instead of what the function did not find, or must not do."""
+        if isinstance(raised, Skip):
+            return ": only a sample function may raise Skip; return fewer rows, and declare it with may_skip=True"
+        if isinstance(raised, KeyError) and raised.args and isinstance(raised.args[0], str):
+            for sample in samples:
+                row = self._job.row(sample)
+                if isinstance(row, dict) and raised.args[0] not in row:
+                    names = ", ".join(map(repr, list(row)[:MAX_NAMES])) + ", ..." * (len(row) > MAX_NAMES)
+                    return ": the row of sample %d has %s" % (sample.index, names or "nothing")
+        frame = line_of(raised)
+        line = frame.line or "" if frame is not None else ""
+        if isinstance(raised, IndexError) and "partners[" in line and not any(sample.partners for sample in samples):
+            return ": a sample has partners if open_stream gets partners="
+        if isinstance(raised, TypeError) and ".row[" in line and samples:
+            return ": sample.row is %.100r" % (self._job.row(samples[0]),)
+        return ""
+
     def _set_up(self, setup: Callable[[Any], Any], job: Job) -> Any:
         if _finished_setup and _finished_setup[0][:2] == (setup, job):
             return _finished_setup[0][2]
@@ -66,11 +93,9 @@ class Calls:
         seeded(sample_seed(self._seed, _SETUP_EPOCH, 0))
         try:
             shared = setup(job)
-        except Exception as error:
-            at = traceback.extract_tb(error.__traceback__)[-1]
-            raise FunctionError("setup function %s of %r raised %s: %s (%s, line %d)" % (
-                getattr(setup, "__name__", setup), self._name, type(error).__name__, error,
-                os.path.basename(at.filename), at.lineno or 0)) from error
+        except BaseException as error:
+            raise FunctionError("function %r, its setup %s: %s" % (
+                self._name, getattr(setup, "__name__", setup), sentence_of(error))) from error
         _permitted.update(thread for thread in threading.enumerate() if thread not in before)
         _finished_setup[:] = [(setup, job, shared)]
         return shared

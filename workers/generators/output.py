@@ -103,7 +103,7 @@ def filled(lease: Lease, judge: Judge) -> Tuple[List[Optional[Sample]], Tuple[Sk
     return content, tuple(bad.values())
 
 
-def skipped_for(sample: Sample, error: Exception) -> Skipped:
+def skipped_for(sample: Sample, error: BaseException) -> Skipped:
     """That ``sample`` is left out because of ``error``, a BadFile or a Skip."""
     if isinstance(error, Skip):
         return Skipped(sample.index, " ".join(str(error).split()) or "no reason given", chosen=True)
@@ -118,7 +118,7 @@ def places_of(content: Sequence[Optional[Sample]]) -> Optional[List[int]]:
 
 def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
     if not right:
-        raise ValueError(subject + sentence % values)
+        raise FunctionError(subject + sentence % values)
 
 
 def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output:

@@ -11,9 +11,10 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple,
 import numpy as np
 from PIL import Image
 
+from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
-from stoker.pipeline.storage.folder import check_root, resolve
+from stoker.pipeline.storage.folder import BadFile, check_root, resolve
 from stoker.workers import images
 from stoker.workers.cache import Cache
 from stoker.workers.generators.calls import Calls, seeded
@@ -92,12 +93,17 @@ class _Augmentation:
     """The user's own augmentation."""
 
     def __init__(self, function: Callable[..., Any], job: Job) -> None:
-        self._function, self._job, self._calls = function, job, Calls(job.augment, job)
+        self._function, self._job, self._calls = function, job, Calls(job.augment, job, kind="augment ")
 
     @timed("augment")
     def vary(self, picture: Image.Image, lease: Lease, sample: Sample) -> Image.Image:
-        """Raises FunctionError if it returns no picture that fits."""
-        varied = self._function(picture, seeded(self._calls.number(lease.epoch, sample)))
+        """Raises FunctionError if it raises anything, or returns no picture that fits."""
+        try:
+            varied = self._function(picture, seeded(self._calls.number(lease.epoch, sample)))
+        except (BadFile, Skip):
+            raise
+        except BaseException as error:         # also SystemExit: it is the function's, and must not end the worker
+            raise self._calls.error(error, "sample %r" % sample.path, ()) from error
         self._calls.check_threads()
         size = self._job.height_width[::-1]
         if not isinstance(varied, Image.Image) or varied.mode != "RGB" or varied.size != size:

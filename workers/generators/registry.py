@@ -17,6 +17,7 @@ from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
 from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import augmented, image, with_cache
+from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
@@ -81,26 +82,26 @@ class Producer:
         self._outputs = generator(_taken_from(self._inbox, self._name), with_cache(job, cache))
 
     def produce(self, lease: Lease) -> Output:
-        """The generator's output for ``lease``. Raises what the generator raises; RuntimeError if it ends or yields
+        """The generator's output for ``lease``. Raises what the generator raises; FunctionError if it ends or yields
         where it must not. It cannot be used after that."""
         self._inbox.append(lease)
         for output in self._outputs:
             if self._inbox:                     # it goes on with the lease before
-                raise RuntimeError("generator %s yielded more than one batch for a lease" % self._name)
+                raise FunctionError("generator %r yielded more than one batch for a lease" % self._name)
             return output
-        raise RuntimeError("generator %s ended without a batch for its lease" % self._name)
+        raise FunctionError("generator %r ended without a batch for its lease" % self._name)
 
     def finish(self) -> None:
         """The job is over: the generator's leases end, and it runs to its own end."""
         self._inbox.append(None)
-        with suppress(Exception):               # all leases are answered: it fails none
+        with suppress(Exception, SystemExit):   # all leases are answered: it fails none
             next(self._outputs, None)
 
 
 def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
     while True:
         if not inbox:
-            raise RuntimeError("generator %s asked for another lease before it yielded the batch of the first" % name)
+            raise FunctionError("generator %r asked for another lease before it yielded the batch of the first" % name)
         lease = inbox.pop()
         if lease is None:
             return

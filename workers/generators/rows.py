@@ -11,6 +11,7 @@ from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import StokerError
+from stoker.pipeline.user_errors import a_type
 
 _FEW = 8      # so many numbers are compared faster in Python than by numpy
 #: Whole numbers up to this are exact in a float of that size.
@@ -56,7 +57,8 @@ def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Seq
     if not isinstance(returned, (tuple, list)):
         raise Misfit("it returned %s, must return a dict of %s" % (described(returned), named(arrays)))
     if len(returned) != len(arrays):
-        raise Misfit("it returned %d arrays, must be %d: %s" % (len(returned), len(arrays), named(arrays)))
+        raise Misfit("it returned %s of %d, must return %d arrays: %s" % (described(returned), len(returned), len(arrays),
+                                                                          named(arrays)))
     return returned
 
 
@@ -64,8 +66,7 @@ def described(value: Any) -> str:
     """What ``value`` is, for people."""
     if isinstance(value, np.ndarray):
         return "an array %s %s" % (value.dtype, list(value.shape))
-    text = type(value).__name__
-    return ("an " if text[:1] in "aeiouAEIOU" else "a ") + text
+    return a_type(value)
 
 
 def is_of(shape: Tuple[int, ...], sides: Tuple[int, ...]) -> bool:

@@ -20,7 +20,7 @@ NO_ROWS = "no rows"      # why a sample is left out of whose function returned a
 
 def call_for_samples(function: SampleFunction, leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """The batches that ``function`` makes sample by sample. A sample for which it raises Skip or BadFile is left out or
-    replaced. Raises FunctionError if it breaks the rules, otherwise what it raises itself."""
+    replaced. Raises FunctionError if it breaks the rules or raises anything else."""
     if function.rows > job.rows:
         raise ConfigError("the function %r makes up to %d rows of a sample on this worker, and %d on the trainer: do "
                           "both have the same version?" % (job.generator, function.rows, job.rows))
@@ -68,14 +68,9 @@ class _Run:
             returned = self._function(given, seeded(number))
         except (BadFile, Skip):
             raise
-        except StopIteration as error:
-            raise FunctionError("function %r, %s: a StopIteration came out of it: a generator on which it calls next() "
-                                "had ended" % (self._job.generator, name_of(sample))) from error
-        except Exception as error:
+        except BaseException as error:         # also SystemExit: it is the function's, and must not end the worker
             bad: Optional[BadFile] = cause_of(error, sample, self._job)
-            if bad is None:
-                raise
-            raise bad from error
+            raise bad or self._calls.error(error, name_of(sample), (sample,)) from error
         self._calls.check_threads()
         return returned
 

@@ -21,13 +21,6 @@ def name_of(sample: Sample) -> str:
     return "sample %r" % sample.path if sample.path else sample.name
 
 
-class _Row(dict):  # type: ignore[type-arg]    # Python 3.6 knows no dict[str, Any]
-    """A row with named fields. The error for one that is missing tells their names."""
-
-    def __missing__(self, name: object) -> Any:
-        raise KeyError("the row has no %.99r: it has %s" % (name, ", ".join(map(repr, list(self)[:20]))))
-
-
 class UserSample:
     """A sample, as the user's function gets it. Attributes:
 
@@ -49,8 +42,7 @@ class UserSample:
         try:
             return self._row        # type: ignore[has-type]    # unpacked only if it is used
         except AttributeError:
-            row = self._job.row(self._sample)
-            self._row = _Row(row) if type(row) is dict else row
+            self._row = self._job.row(self._sample)
             return self._row
 
     @property
