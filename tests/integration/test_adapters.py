@@ -1,5 +1,6 @@
 """Keras, tf.data and Estimator on the same stream: the losses of a feed_dict, the batches' own memory, one order."""
 
+import importlib
 import multiprocessing.util
 import threading
 import time
