@@ -24,6 +24,7 @@ from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol.messages import printable
 from stoker.pipeline.sources.dataset import Splits
 
 log = logging.getLogger("stoker")
@@ -246,7 +247,7 @@ class BatchStream(Iterator[Batch]):
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            paths = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+            paths = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
             raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),
