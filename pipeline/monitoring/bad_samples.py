@@ -93,6 +93,14 @@ class BadFiles:
             raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip" % (
                 bad[0].path or samples[0].name, where % (batch.step, batch.epoch + 1), printable(bad[0].reason), more))
 
+    def example(self, root: str) -> str:
+        """``report``, and one of the bad files. ``root``: the folder of the data, or ''."""
+        if not self.reasons:
+            return self.report()
+        path, reason = next(iter(self.reasons.items()))
+        return "%s, such as %r: %s%s" % (self.report(), path, printable(reason),
+                                         "; paths start from the folder " + printable(root) if root else "")
+
     def report(self) -> str:
         """One sentence on what is not in the batches, for the end of a run."""
         count = len(self.reasons if self._listing is None else self._listing)

@@ -40,7 +40,7 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
         return source
     if _is_number(data):
         number = operator.index(data)
-        return generated(number) if generator == "numerical" else Numbers(number)
+        return generated(number) if generator == "numerical" else _below(Numbers(number), root)
     if hasattr(data, "samples") and hasattr(data, "fingerprint"):
         return _below(data, root)
     return _listed(data, root)
@@ -118,7 +118,7 @@ def _below(source: Any, folder: Optional[Path]) -> Source:
     if isinstance(source, Dataset) and source.root and not _contains(root, source.root):
         raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
                           % (printable_path(root), printable_path(source.root)))
-    if not isinstance(source, (Dataset, Table)) or not source.root:
+    if not isinstance(source, Numbers) and (not isinstance(source, (Dataset, Table)) or not source.root):
         raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % a_type(source))
     moved: Source = source.below(root)
     return moved
@@ -154,6 +154,10 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     _check_alike(source, other)
+    if isinstance(source, Numbers) and not source.root:
+        source = source.below(other.root)
+    if isinstance(other, Numbers) and not other.root:
+        other = other.below(source.root)
     if source.root == other.root:
         return Splits(source, other)
     if isinstance(source, Dataset) and isinstance(other, Dataset):

@@ -129,19 +129,23 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 class Numbers:
-    """``size`` samples that are but their index: they have no row, no file and no label. Raises ConfigError."""
-    root = ""
+    """``size`` samples that are but their index: they have no row, no file and no label. ``root``: the folder of files
+    that their function reads, or ''. Raises ConfigError."""
     classes: Tuple[str, ...] = ()
     columns: Tuple[str, ...] = ()
     has_paths = False
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, root: str = "") -> None:
         if not 1 <= size < 1 << 40:
             raise ConfigError("the number of samples must be at least 1 and below 2**40, not %r" % (size,))
-        self._size = size
+        self._size, self.root = size, root
 
     def __len__(self) -> int:
         return self._size
+
+    def below(self, root: str) -> "Numbers":
+        """The same samples, for files below ``root``."""
+        return Numbers(self._size, root)
 
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
