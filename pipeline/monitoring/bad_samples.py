@@ -18,6 +18,8 @@ from stoker.pipeline.protocol.messages import printable
 
 log = logging.getLogger("stoker")
 
+MAX_REASONS = 1000     # of samples that a function leaves out, counted one by one: a reason may have a number in it
+OTHER_REASONS = "for other reasons"
 MAX_WARNINGS = 10      # bad files that the log names; all of them are in ``BadFiles.reasons``
 HEADER = b"path\tclass\treason\tstep\n"
 _ESCAPES = {code: "\\u%04x" % code for code in
@@ -76,7 +78,10 @@ class BadFiles:
     def note(self, batch: Batch, source: Source) -> None:
         """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
         self.missing += batch.missing
-        self.chosen.update(skip.reason for skip in batch.skipped if skip.chosen)
+        for skip in batch.skipped:
+            if skip.chosen:
+                is_known = skip.reason in self.chosen or len(self.chosen) < MAX_REASONS
+                self.chosen[skip.reason if is_known else OTHER_REASONS] += 1
         bad = [skip for skip in batch.skipped if not skip.chosen]
         samples = source.samples([skip.index for skip in bad])
         for sample, skip in zip(samples, bad):
