@@ -303,7 +303,8 @@ def test_the_errors_of_lines(tmp_path):
     def parse(line):
         return int(line)
     sentence = sentence_of(DatasetError, lines, path, parse)
-    assert "numbers.txt, line 4: parse: ValueError: invalid literal" in sentence and "(test_reading.py, line " in sentence
+    assert "numbers.txt, line 4: parse: ValueError: invalid literal" in sentence
+    assert sentence.endswith("(test_reading.py, line %d)" % (parse.__code__.co_firstlineno + 1))
     assert "line 3: the row is a complex" in sentence_of(DatasetError, lines, path,
                                                          lambda line: 1 if line == "1" else 1j)
     assert "numbers.txt: no row" in sentence_of(DatasetError, lines, path, lambda line: None)

@@ -2,7 +2,6 @@
 
 import copy
 import queue
-import sys
 import threading
 import time
 from dataclasses import replace

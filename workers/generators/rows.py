@@ -57,8 +57,8 @@ def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Seq
     if not isinstance(returned, (tuple, list)):
         raise Misfit("it returned %s, must return a dict of %s" % (described(returned), named(arrays)))
     if len(returned) != len(arrays):
-        raise Misfit("it returned %s of %d, must return %d arrays: %s" % (described(returned), len(returned), len(arrays),
-                                                                          named(arrays)))
+        raise Misfit("it returned %s of %d, must return %d arrays: %s" % (
+            described(returned), len(returned), len(arrays), named(arrays)))
     return returned
 
 
