@@ -281,7 +281,7 @@ def test_jsonl(tmp_path):
     ("1\n".encode("utf-16"), ["line 1 is not utf-8", "convert the file to UTF-8 (from UTF-16, as it begins)"]),
     ('[\n{"a": 1},\n{"a": 2}\n]\n', ["line 1 is not JSON", "write each value on a line of its own"]),
     ('{\n"a": 1\n}\n', ["line 1 is not JSON", "write each value on a line of its own"]),
-    ('[{"a": 1}, {"a": 2}]\n', ["boxes.jsonl is a single JSON list: write each of its 2 items on a line of its own"]),
+    ('[{"a": 1}, {"a": 2}]\n', ["boxes.jsonl is a single JSON list: write each of its items on a line of its own"]),
     ('["%s"]' % ("x" * (1 << 20)), ["line 1 has 1048582 bytes"]),
 ])
 def test_the_error_of_jsonl_names_file_and_line(tmp_path, text, words):
