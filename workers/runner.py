@@ -58,7 +58,9 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
         except Exception as error:
             producer = None              # closes its generator
             cause = error.__cause__ if isinstance(error, FunctionError) else error
-            trace = "" if cause is None or isinstance(cause, StokerError) else traceback_of(cause)  # its sentence will do
+            trace = ""
+            if cause is not None and not isinstance(cause, StokerError):      # its sentence says all
+                trace = traceback_of(cause)
             answer = Finished(lease, None, sentence_of(error), trace, getattr(error, "sample", ""))
         finish(answer)
     if producer is not None:

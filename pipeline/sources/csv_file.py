@@ -18,6 +18,7 @@ from stoker.pipeline.sources.text_file import TextFile
 
 Columns = List[Sequence[str]]      # the cells of some rows, by column
 INT, FLOAT, TEXT = "int", "float", "text"
+NUL = "a NUL byte: if it is a text file, give its encoding, such as encoding='utf-16-le'"
 _MOST = 10 ** 18                   # of more digits, a float loses some, and an int may not be one of 64 bits
 #: In cells of numbers, joined with commas: a number that begins with a needless 0, or a whole one of 19 digits or more.
 _CODE = re.compile(r",\s*[+-]?(?:0[0-9]|[0-9]{19,}\s*(?:,|$))")
@@ -124,7 +125,7 @@ class CsvFile:
                     if row is None:
                         break
                     if "\0" in "".join(row):
-                        return DatasetError("%s has a NUL byte: is it a text file?" % self._file.at(line))
+                        return DatasetError("%s has %s" % (self._file.at(line), NUL))
                     if row and not is_header and len(row) != len(self.columns):
                         return DatasetError("%s has %d cell%s, and %d columns are named: quote cells that hold the "
                                             "delimiter %s, or give another delimiter=" % (
@@ -137,7 +138,7 @@ class CsvFile:
             return self._changed()
         fact = str(problem)
         if "NUL" in fact:
-            fact = "it has a NUL byte: is it a text file?"
+            fact = "it has " + NUL
         elif "unexpected end" in fact:
             fact = "a quote that opens in this row is never closed"
         return DatasetError("%s cannot be read as CSV: %s" % (self._file.at(line), fact))

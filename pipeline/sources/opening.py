@@ -118,7 +118,7 @@ def _below(source: Any, folder: Optional[Path]) -> Source:
     if isinstance(source, Dataset) and source.root and not _contains(root, source.root):
         raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
                           % (printable_path(root), printable_path(source.root)))
-    if not isinstance(source, Numbers) and (not isinstance(source, (Dataset, Table)) or not source.root):
+    if not isinstance(source, (Dataset, Table, Numbers)) or isinstance(source, Dataset) and not source.root:
         raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % a_type(source))
     moved: Source = source.below(root)
     return moved
@@ -154,10 +154,10 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     _check_alike(source, other)
-    if isinstance(source, Numbers) and not source.root:
-        source = source.below(other.root)
     if isinstance(other, Numbers) and not other.root:
         other = other.below(source.root)
+    if isinstance(source, Numbers) and not source.root:
+        source = source.below(other.root)
     if source.root == other.root:
         return Splits(source, other)
     if isinstance(source, Dataset) and isinstance(other, Dataset):
@@ -172,7 +172,7 @@ def _check_alike(source: Source, other: Source) -> None:
     """Raises ConfigError if a sample of ``other`` is not what one of ``source`` is."""
     for what in ("classes", "columns"):
         ours, theirs = getattr(source, what), getattr(other, what)
-        if ours != theirs:
+        if ours != theirs and not (what == "columns" and isinstance(other, Numbers)):      # which have no rows
             raise ConfigError("the data for training has the %s %s, that for validation %s: both must have the same "
                               "ones, in the same order" % (what, _names(ours), _names(theirs)))
     if source.has_paths != other.has_paths:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
 from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path
-from stoker.pipeline.sources.table import Table
+from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.user_errors import sentence_of
 
@@ -33,9 +33,13 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
     not closed, or another encoding.
     """
     text = TextFile(file, encoding)
-    if delimiter is None:
-        delimiter = "\t" if text.path.lower().endswith(".tsv") else ","
-    rows = CsvFile(text, delimiter, columns)
+    usual = "\t" if text.path.lower().endswith(".tsv") else ","
+    rows = CsvFile(text, usual if delimiter is None else delimiter, columns)
+    if delimiter is None and columns is None and len(rows.columns) == 1:
+        other = next((sign for sign in ";\t|," if sign in rows.columns[0] and sign != usual), None)
+        if other is not None:
+            raise DatasetError("%s names the single column %s: give delimiter=%r; or delimiter=%r, if that is its name"
+                               % (text.at(1), ascii(rows.columns[0]), other, usual))
     return Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
 
 
@@ -47,7 +51,12 @@ def jsonl(file: Path, root: Optional[Path] = None) -> Table:
     than 64 bits.
     """
     text = TextFile(file)
-    return Table.of(_json_values(text), text.root(root), text.name, lambda row: text.at(text.line))
+    table = Table.of(_json_values(text), text.root(root), text.name, lambda row: text.at(text.line))
+    only, = table.rows([0]) if len(table) == 1 else [None]
+    if isinstance(only, list) and only and all(isinstance(item, dict) for item in only):
+        raise DatasetError("%s is a single JSON list: write each of its items on a line of its own"
+                           % text.name)
+    return table
 
 
 def _json_values(text: TextFile) -> Iterator[Any]:
@@ -56,7 +65,8 @@ def _json_values(text: TextFile) -> Iterator[Any]:
             value = json.loads(line)
         except ValueError as error:
             reason = "%s, column %d" % (error.msg, error.colno) if isinstance(error, json.JSONDecodeError) else error
-            raise DatasetError("%s is not JSON (%s)" % (text.at(text.line), reason)) from None
+            goes_on = ": write each value on a line of its own, for this one goes on below" * (line.strip() in "[{")
+            raise DatasetError("%s is not JSON (%s)%s" % (text.at(text.line), reason, goes_on)) from None
         except RecursionError:
             raise DatasetError("%s is nested too deep" % text.at(text.line)) from None
         yield value
@@ -114,6 +124,10 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
         if not isinstance(text, str) or not text or "\0" in text:
             raise DatasetError("row %d is %.80r, which is no path: a list of paths has only paths, and a list of rows "
                                "begins with none" % (row, path))
+        if len(text) > MAX_PATH:
+            raise DatasetError("row %d is a text of %s characters, %.40r..., and a path has at most %s: a list of "
+                               "paths has only paths, and a list of rows begins with none"
+                               % (row, format(len(text), ","), text, format(MAX_PATH, ",")))
         if not text.startswith("/"):
             text = before + text
         found.append(os.path.normpath(text) if _NOT_PLAIN.search(text, 1) else text)

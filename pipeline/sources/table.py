@@ -129,8 +129,10 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 class Numbers:
-    """``size`` samples that are but their index: they have no row, no file and no label. ``root``: the folder of files
-    that their function reads, or ''. Raises ConfigError."""
+    """``size`` samples that are but their index: they have no row, no path and no label. Raises ConfigError.
+
+    ``root``: the absolute folder in which a function may read files that it names by the index; "": none.
+    """
     classes: Tuple[str, ...] = ()
     columns: Tuple[str, ...] = ()
     has_paths = False
@@ -168,8 +170,12 @@ class Numbers:
                               "count from 0: give validation a number of its own, and look at sample.training")
         return Splits(self)
 
+    def below(self, root: str) -> "Numbers":
+        """The same samples, for files below ``root``."""
+        return Numbers(self._size, root)
+
     def fingerprint(self) -> str:
-        """16 hex digits, a hash of the number."""
+        """16 hex digits, a hash of the number. The folder has no influence."""
         return hashlib.blake2b(b"numbers %d" % self._size, digest_size=8).hexdigest()
 
     def row_hashes(self) -> "np.ndarray":

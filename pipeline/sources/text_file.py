@@ -16,16 +16,18 @@ REPORT_AFTER_S = 1.0
 
 
 class TextFile:
-    """A text file. Raises ConfigError if ``file`` is no path or the ``encoding`` is unknown, DatasetError if there is
-    no such file. A byte order mark is no part of its text."""
+    """A text file. ``encoding``: None if it can be none but UTF-8. Raises ConfigError if ``file`` is no path or the
+    ``encoding`` is unknown, DatasetError if there is no such file. A byte order mark is no part of its text."""
 
-    def __init__(self, file: Path, encoding: str = "utf-8") -> None:
+    def __init__(self, file: Path, encoding: Optional[str] = None) -> None:
         if not isinstance(file, (str, os.PathLike)) or not isinstance(os.fspath(file), str) or not os.fspath(file):
             raise ConfigError("a file must be given as its path, not as %.80r" % (file,))
         self.path = os.fspath(file)
         self.name = printable_path(self.path)
+        self._is_free = encoding is not None
         try:
-            self._encoding = codecs.lookup(encoding).name
+            self._encoding = codecs.lookup(encoding or "utf-8").name
+            "".encode(self._encoding)           # a LookupError for those that are not of text, such as 'hex'
         except (LookupError, TypeError):
             raise ConfigError("there is no encoding %.80r: Python has utf-8, latin-1, cp1252, utf-16 ..."
                               % (encoding,)) from None
@@ -57,10 +59,8 @@ class TextFile:
         with text:
             try:
                 yield text
-            except UnicodeDecodeError as error:
-                raise DatasetError("%s is not %s (byte 0x%02x): give the file's encoding, such as encoding='latin-1'"
-                                   % (self.at(self._undecodable()), self._encoding.replace("-sig", ""),
-                                      error.object[error.start])) from None
+            except UnicodeError as error:
+                raise self._undecodable(error) from None
 
     def lines(self, errors: str = "strict") -> Iterator[str]:
         """The lines without their ends, but not blank ones; ``self.line`` is the number of the last one."""
@@ -90,17 +90,23 @@ class TextFile:
         return DatasetError("%s cannot be read (%s): check its name, and whether this user may read it"
                             % (self.name, getattr(error, "strerror", None) or error))
 
-    def _undecodable(self) -> int:
-        """The number of the first line that is not in the encoding."""
-        decoder, number = codecs.getincrementaldecoder(self._encoding)(), 0
+    def _undecodable(self, error: UnicodeError) -> DatasetError:
+        """The error for the first line that is not in the encoding."""
+        decoder, number, start = codecs.getincrementaldecoder(self._encoding)(), 0, b""
         with open(path_bytes(self.path), "rb") as file:
             for line in file:
-                number += 1
+                number, start = number + 1, start or line
                 try:
                     decoder.decode(line)
-                except UnicodeDecodeError:
+                except UnicodeError:
                     break
-        return number
+        likely = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
+        remedy = "give the file's encoding, such as encoding=%r" % likely
+        if not self._is_free:
+            remedy = "convert the file to UTF-8" + " (from UTF-16, as it begins)" * (likely == "utf-16")
+        fact = "byte 0x%02x" % error.object[error.start] if isinstance(error, UnicodeDecodeError) else str(error)
+        name = self._encoding.replace("-sig", "")
+        return DatasetError("%s is not %s (%s): %s" % (self.at(number), name, fact, remedy))
 
 
 def checked_root(root: Path) -> str:

@@ -258,9 +258,9 @@ def test_sides_that_differ_come_as_a_list_of_rows_or_as_an_array():
     (np.zeros((2, 2)), ("float32", 2), "it returned 2 rows for 3 samples: declare it with may_skip=True"),
     (7, "int32", "array 'x' is a single number, must have a row for each of 3 samples"),
     ([1, 2, 300], "uint8", "array 'x' is of dtype int64 and has 300, which uint8 cannot hold"),
-    (["a", "b", "c"], "uint8", "array 'x' is a list of which numpy makes an array of dtype <U1"),
+    (["a", "b", "c"], "uint8", "array 'x' is a list of which numpy makes an array of dtype <U1, must be uint8"),
     ([np.zeros(2), np.zeros(2), np.zeros(3)], ("float32", 2), r"row 2: array 'x' is of shape \[3\], must be \[2\]"),
-    ([np.zeros(2), np.zeros(2), None], ("float32", 2), "row 2: array 'x' is None"),
+    ([np.zeros(2), np.zeros(2), None], ("float32", 2), "row 2: array 'x' is None, must be float32"),
     (None, "int32", "array 'x' is None"),
 ])
 def test_what_does_not_fit_is_told_with_function_position_and_array(value, declaration, message):

@@ -134,6 +134,23 @@ def test_sources_go_through(here):
     assert "does not contain" in sentence_of(open_source, listed, root="held")
     assert "the data is a Dataset: omit root" in sentence_of(open_source, generated(3), root="held")
 
+
+def test_a_number_may_have_a_root(here):
+    for data in (open_source(3, root="held"), open_source(Numbers(3), root="held")):
+        assert isinstance(data, Numbers) and (len(data), data.root) == (3, str(here / "held"))
+        assert data.fingerprint() == Numbers(3).fingerprint() and data.probes(8) == () and not data.has_paths
+    assert open_source(3).root == "" and "root must be" in sentence_of(open_source, 3, root=5)
+
+
+def test_a_text_that_is_no_path_is_refused_at_once(here):
+    for data in (["1.jpg", "x" * (1 << 20)], files, ["1.jpg", "\u00e9\udcff" * 4096]):
+        read = open_source if data is not files else lambda data: files(["1.jpg", "x" * 5000])
+        sentence = sentence_of(read, data)
+        assert "row 1 is a text of " in sentence and "a path has at most 4,096" in sentence
+    assert len(open_source(["a" * 4000])) == 1
+
+
+def test_an_own_source_goes_through(here):
     class Own(object):
         root, classes, columns, has_paths = "/own", (), (), False
 
@@ -293,6 +310,17 @@ def test_numbers_for_validation(here):
 def test_no_validation_data(here):
     for data, words in (([], "without rows"), ("void.csv", "cannot be read"), ({}, "a dict"), (-1, "at least 1")):
         assert words in sentence_of(open_splits, open_source([1]), data, 0)
+
+
+def test_a_number_for_validation_beside_rows(here):
+    for data in (open_source("log.csv"), open_source([{"x": 1}], root="held"), Numbers(2), Numbers(2, str(here))):
+        training, validation = open_splits(data, 3, 0)
+        assert len(training) == len(data) and isinstance(validation, Numbers) and len(validation) == 3
+        assert validation.root == training.root
+    training, validation = open_splits(Numbers(2), open_source([1], root="held"), 0)
+    assert isinstance(training, Numbers) and training.root == validation.root == str(here / "held")
+    assert "training has the columns (none), that for" in sentence_of(open_splits, Numbers(2), "log.csv", 0)
+    assert "are files" in sentence_of(open_splits, files("photos/*/*.jpg"), 3, 0)
 
 
 # ------------------------------------------------------------------------------------- what differs

@@ -260,7 +260,7 @@ def test_what_a_function_may_return(returned):
     ([[0, 1]], r"an array of shape \[1, 2\]: it must return one row of indices$"),
     (np.array(3), r"an array of shape \[\]: it must"),
     ([], "no index: an epoch needs at least one$"),
-    (None, "a NoneType: it must return a list or an array of indices$"), ("012", "a str: it"), (3, "a int: it"),
+    (None, "a NoneType: it must return a list or an array of indices$"), ("012", "a str: it"), (3, "an int: it"),
     ({0, 1}, "a set: it"), ({0: 1}, "a dict: it"), (iter([0]), "a list_iterator: it"), (b"\0", "a bytes: it"),
 ])
 @pytest.mark.parametrize("epoch", [0, 3])
@@ -287,8 +287,8 @@ def test_a_function_that_raises(error):
             raise error
         return [0]
 
-    name = (r"it called sys.exit\('x'\): let it raise an error" if isinstance(error, SystemExit)
-            else type(error).__name__ + ": '?x'?")
+    name = {SystemExit: r"it called sys.exit\('x'\): let it raise an error",
+            StopIteration: "a StopIteration came out of it: .*"}.get(type(error), type(error).__name__ + ": '?x'?")
     sentence = "order function .* for epoch %d: " + name + r" \(test_orders.py, line \d+\)$"
     opens = 0
     opened = open_order(order, numbered(4), 4, 7)

@@ -86,7 +86,7 @@ def test_what_a_function_is_called_with():
     ([0, 4], "returned an index that is not there: place 1 must be a whole number from 0 to 3, not 4$"),
     ([-1], "returned an index that is not there: place 0 must be .*, not -1$"),
     ([0.5], "returned an index that is not there: place 0 must be .*, not 0.5$"),
-    (2, "returned a int: it must return a list or an array of indices$"),
+    (2, "returned an int: it must return a list or an array of indices$"),
     (None, "returned a NoneType: it must return a list"),
     ([0] * 65, "returned 65 indices: a sample has at most 64 partners$"),
 ])

@@ -166,7 +166,10 @@ LONG = "a,b\n" + "x,1\n" * 9000
     ("a,b\n", ["log.csv: no row"]), ("a,b,a\n1,2,3\n", ["line 1 has the name 'a' twice", "columns=[...]"]),
     ("a,,b\n1,2,3\n", ["line 1 has an empty name for column 2"]),
     ("a,b\n" + "x" * 200000 + ",1\n", ["line 2", "field"]),
-    ("a\n1\n".encode("utf-16"), ["log.csv, line 1 is not utf-8 (byte 0xff)", "encoding="]),
+    ("a\n1\n".encode("utf-16"), ["log.csv, line 1 is not utf-8 (byte 0xff)", "encoding='utf-16'"]),
+    ("a,b\n1,2\n".encode("utf-16-le"), ["line 1", "NUL byte", "encoding='utf-16-le'"]),
+    ("a;b\n1;2\n", ["log.csv, line 1 names the single column 'a;b': give delimiter=';'", "or delimiter=','"]),
+    ("a\tb\n1\t2\n", ["delimiter='\\t'"]), ("a;b\n1,5;2\n", ["delimiter=';'"]),
     ("a,b\n1,2\n3,é\n".encode("latin-1"), ["log.csv, line 3 is not utf-8 (byte 0xe9)", "encoding='latin-1'"]),
     (LONG.encode() + "é,1\n".encode("latin-1") + LONG.encode(), ["line 9002 is not utf-8"]),
 ])
@@ -183,7 +186,10 @@ def test_files_that_cannot_be_read(tmp_path):
     for data in ("", b"log.csv", None, 5):
         assert "a file must be given as its path" in sentence_of(ConfigError, csv, data)
     path = written(tmp_path, "a\n1\n")
-    assert "there is no encoding 'utf-9'" in sentence_of(ConfigError, csv, path, encoding="utf-9")
+    for encoding in ("utf-9", "hex", 5):
+        assert "there is no encoding %r" % encoding in sentence_of(ConfigError, csv, path, encoding=encoding)
+    assert "line 1 is not utf-16 (" in sentence_of(DatasetError, csv, written(tmp_path, "ab\n1\n"), encoding="utf-16")
+    assert csv(written(tmp_path, "a;b\n1\n"), delimiter=",").columns == ("a;b",)
     for delimiter in ("", ";;", "\n", 5):
         assert "delimiter must be a single character" in sentence_of(ConfigError, csv, path, delimiter=delimiter)
 
@@ -271,12 +277,21 @@ def test_jsonl(tmp_path):
     ('1\n\n"\\ud800"\n', ["line 3: the row is the text '\\ud800'"]),
     ("[" * 100000 + "\n", ["line 1", "nested too deep"]),
     ("[" * 100 + "]" * 100, ["line 1: item 0 is nested deeper"]), ("1" * 5000, ["line 1"]),
-    ("1\n\xff".encode("latin-1"), ["line 2 is not utf-8"]),
+    ("1\n\xff".encode("latin-1"), ["line 2 is not utf-8", "convert the file to UTF-8"]),
+    ("1\n".encode("utf-16"), ["line 1 is not utf-8", "convert the file to UTF-8 (from UTF-16, as it begins)"]),
+    ('[\n{"a": 1},\n{"a": 2}\n]\n', ["line 1 is not JSON", "write each value on a line of its own"]),
+    ('{\n"a": 1\n}\n', ["line 1 is not JSON", "write each value on a line of its own"]),
+    ('[{"a": 1}, {"a": 2}]\n', ["boxes.jsonl is a single JSON list: write each of its items on a line of its own"]),
     ('["%s"]' % ("x" * (1 << 20)), ["line 1 has 1048582 bytes"]),
 ])
 def test_the_error_of_jsonl_names_file_and_line(tmp_path, text, words):
     sentence = sentence_of(DatasetError, jsonl, written(tmp_path, text, "boxes.jsonl"))
     assert all(word in sentence for word in words), sentence
+
+
+def test_rows_that_are_lists_need_two_lines(tmp_path):
+    assert all_rows(jsonl(written(tmp_path, '[{"a": 1}]\n[{"a": 2}]\n', "boxes.jsonl"))) == [[{"a": 1}], [{"a": 2}]]
+    assert all_rows(jsonl(written(tmp_path, "[1, 2]\n", "boxes.jsonl"))) == [[1, 2]]
 
 
 # ---------------------------------------------------------------------------------------------- lines
@@ -304,7 +319,7 @@ def test_the_errors_of_lines(tmp_path):
         return int(line)
     sentence = sentence_of(DatasetError, lines, path, parse)
     assert "numbers.txt, line 4: parse: ValueError: invalid literal" in sentence
-    assert "(test_reading.py, line " in sentence
+    assert sentence.endswith("(test_reading.py, line %d)" % (parse.__code__.co_firstlineno + 1))
     assert "line 3: the row is a complex" in sentence_of(DatasetError, lines, path,
                                                          lambda line: 1 if line == "1" else 1j)
     assert "numbers.txt: no row" in sentence_of(DatasetError, lines, path, lambda line: None)

@@ -678,6 +678,13 @@ def test_a_missing_column_is_told_with_those_that_there_are(row, columns, has):
     assert "the row of" not in sentence(other, samples, columns=columns) or not row
 
 
+def test_a_row_that_is_none_is_told():
+    @stoker.sample({"x": "int32"})
+    def mine(sample, random):
+        return {"x": sample.row["nope"]}
+    assert "is not subscriptable: sample.row is None (test_" in sentence(mine, numbered(17))
+
+
 def test_partners_that_were_not_asked_for_are_told():
     @stoker.sample({"x": "int32"})
     def mine(sample, random):

@@ -124,7 +124,7 @@ def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
             cast_into(made, value)
             return made,
     except Misfit as error:
-        raise Misfit("array %r %s" % (spec.name, error)) from None
+        raise error.of(spec) from None
     builder = BatchRows((spec,), count)
     for place, row in enumerate(() if rows is None else rows):
         try:

@@ -28,6 +28,17 @@ class FunctionError(StokerError, ValueError):
 class Misfit(Exception):
     """A value does not fit its declaration. The text follows upon the array's name: "is of shape [2], must be [3]"."""
 
+    def of(self, spec: ArraySpec) -> "Misfit":
+        """The same with the array's name."""
+        return Misfit("array %r %s" % (spec.name, self))
+
+
+class _NoArray(Misfit):
+    """A value is nothing of which an array can be made."""
+
+    def of(self, spec: ArraySpec) -> Misfit:
+        return Misfit("array %r %s, must be %s" % (spec.name, self, spec.dtype))
+
 
 def named(arrays: Tuple[ArraySpec, ...]) -> str:
     """The declaration in a sentence for people."""
@@ -57,8 +68,8 @@ def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Seq
     if not isinstance(returned, (tuple, list)):
         raise Misfit("it returned %s, must return a dict of %s" % (described(returned), named(arrays)))
     if len(returned) != len(arrays):
-        raise Misfit("it returned %s of %d, must return %d arrays: %s" % (described(returned), len(returned), len(arrays),
-                                                                          named(arrays)))
+        raise Misfit("it returned %s of %d, must return %d arrays: %s" % (
+            described(returned), len(returned), len(arrays), named(arrays)))
     return returned
 
 
@@ -85,14 +96,14 @@ def as_array(value: Any) -> np.ndarray:
             return np.frombuffer(value.tobytes(), np.uint8).reshape(value.size[1], value.size[0], 3)
         return np.asarray(value)
     if value is None:
-        raise Misfit("is None")
+        raise _NoArray("is None")
     try:
         pictures = isinstance(value, (list, tuple)) and value and isinstance(value[0], Image.Image)
         array = np.stack([as_array(each) for each in value]) if pictures else np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:     # lists of different lengths, with a new numpy
-        raise Misfit("is %s of which numpy makes no array (%s)" % (described(value), error)) from error
+        raise _NoArray("is %s of which numpy makes no array (%s)" % (described(value), error)) from error
     if array.dtype.kind not in "buif":
-        raise Misfit("is %s of which numpy makes an array of dtype %s" % (described(value), array.dtype))
+        raise _NoArray("is %s of which numpy makes an array of dtype %s" % (described(value), array.dtype))
     return array
 
 
@@ -245,7 +256,7 @@ class BatchRows:
             try:
                 column.put(place, value)
             except Misfit as error:
-                raise Misfit("array %r %s" % (spec.name, error)) from None
+                raise error.of(spec) from None
 
     def clear(self, place: int) -> None:
         """Forgets what was put into this place."""
