@@ -14,8 +14,7 @@ def train(data, checkpoint=None, epochs=8, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
     clips, directions, loss, train_op = model()
     losses = collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(stoker.csv(os.path.join(data, "clips.csv")), clip, batch_size=8, epochs=epochs,
                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:

@@ -24,8 +24,7 @@ def train(data, checkpoint=None, epochs=12, audit=None, **options):
             for path, group in itertools.groupby(of_crops, lambda crop: crop[0]):
                 yield path, np.mean([values for _, values in group], axis=0)
 
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session:
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session:
         with stoker.open_stream(os.path.join(data, "train"), crops, batch_size=12, epochs=epochs, audit=audit,
                                 start_step=session.run(tf.train.get_global_step()), **options) as stream:
             for batch in stream:

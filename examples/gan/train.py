@@ -18,8 +18,7 @@ def train(data, checkpoint=None, epochs=10, **options):
     real, loss, train_op = model()
     losses = collections.defaultdict(list)
     # drop_last leaves out the short batch at the end of an epoch; "replace" takes another picture for a bad one
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(stoker.files(os.path.join(data, "**/*.png")), face, batch_size=BATCH_SIZE,
                                drop_last=True, on_bad_image="replace", epochs=epochs,
                                start_step=session.run(tf.train.get_global_step()), **options) as stream:

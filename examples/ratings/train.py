@@ -14,8 +14,7 @@ def train(data, checkpoint=None, epochs=10, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
     photos, ratings, loss, train_op = model()
     losses, held_out = collections.defaultdict(list), collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(stoker.jsonl(os.path.join(data, "ratings.jsonl")), rated, validation=0.2, batch_size=16,
                                epochs=epochs, start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:

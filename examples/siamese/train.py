@@ -21,8 +21,7 @@ def train(data, checkpoint=None, epochs=10, audit=None, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
     left, right, same, loss, correct, train_op = model()
     losses = collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session:
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session:
         with stoker.open_stream(os.path.join(data, "seen"), pair, partners=half_of_them_same, batch_size=16,
                                 epochs=epochs, start_step=session.run(tf.train.get_global_step()), audit=audit,
                                 **options) as stream:

@@ -19,8 +19,7 @@ def train(data, checkpoint=None, epochs=3, **options):
     starts = [(part * windows + number) * LENGTH for number in range(windows) for part in range(BATCH_SIZE)]
     now, following, forget, loss, train_op = model()
     losses = collections.defaultdict(list)
-    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10,
-                                           save_summaries_steps=None, log_step_count_steps=None) as session, \
+    with tf.train.MonitoredTrainingSession(checkpoint_dir=checkpoint, save_checkpoint_steps=10) as session, \
             stoker.open_stream(starts, window, root=data, order="sequential", batch_size=BATCH_SIZE, epochs=epochs,
                                start_step=session.run(tf.train.get_global_step()), **options) as stream:
         for batch in stream:
