@@ -7,9 +7,12 @@ keeps the array alive, and reads it, for as long as any queue or running op hold
 
 import sys
 from itertools import chain
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
+
+from stoker.pipeline.arrays import framed
+from stoker.pipeline.options import JobOptions
 
 ALIGNMENT = 64
 RECYCLE_FROM_BYTES = 1 << 16  # below, malloc is quicker than looking for a block
@@ -17,8 +20,8 @@ WARM_BLOCKS = 8               # looked at first: as long as one of them is free,
 
 
 class BufferPool:
-    """Arrays on recycled memory, for one thread: only references may travel. It knows at most ``keep`` buffers, which
-    have at most ``keep_bytes`` together, or only one. What it does not know is not recycled."""
+    """Arrays on recycled memory, for one thread: only references may travel. ``keep``: most buffers to know; others are
+    not recycled. Free ones are let go of when a new one is made and all have more than ``keep_bytes`` together."""
 
     def __init__(self, keep: int, keep_bytes: int = 1 << 62) -> None:
         self._keep, self._keep_bytes = keep, keep_bytes
@@ -55,14 +58,28 @@ class BufferPool:
         blocks.append(block)
         self._bytes += block.size
         place = 0
-        while self._is_too_much() and place < len(blocks) - 1:     # first those that are free: of sizes not in demand
-            if sys.getrefcount(blocks[place]) == 2:
+        while place < len(blocks) - 1 and (self._bytes > self._keep_bytes or len(blocks) > self._keep):
+            if sys.getrefcount(blocks[place]) == 2:        # free, and of a size that is not in demand
                 self._bytes -= blocks.pop(place).size
             else:
                 place += 1
-        while self._is_too_much():
+        if len(blocks) > self._keep:
             self._bytes -= blocks.pop(0).size  # it is not recycled, and lives as long as it is used
         return block
 
-    def _is_too_much(self) -> bool:
-        return len(self._blocks) > self._keep or self._bytes > self._keep_bytes and len(self._blocks) > 1
+
+class BatchBuffers:
+    """The memory of a job's batches, of which ``batches`` are held at once; more cost new memory."""
+
+    def __init__(self, job: JobOptions, batches: int) -> None:
+        specs = framed(job.arrays)
+        most_bytes = job.batch_size * job.rows * sum(spec.sample_bytes for spec in specs)
+        self._varies = [job.rows > 1 or job.may_skip or bool(spec.upto) for spec in specs]
+        self._pool = BufferPool(len(specs) * batches, batches * most_bytes * 9 // 8)     # an eighth: see ``empty``
+
+    def copies(self, views: "Sequence[np.ndarray]") -> "Tuple[np.ndarray, ...]":
+        """The arrays of a batch, in the order of ``framed(job.arrays)``, in memory of their own."""
+        arrays = tuple(self._pool.empty(view.shape, view.dtype, varies) for view, varies in zip(views, self._varies))
+        for array, view in zip(arrays, views):
+            np.copyto(array, view)       # the one copy; numpy releases the GIL for it
+        return arrays

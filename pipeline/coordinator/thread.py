@@ -9,12 +9,10 @@ import threading
 import time
 from typing import Callable, Iterable, Optional, Tuple
 
-import numpy as np
-
 from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Wire
-from stoker.pipeline.coordinator.buffers import BufferPool
+from stoker.pipeline.coordinator.buffers import BatchBuffers
 from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.errors import RunFailed, StokerError
@@ -77,8 +75,7 @@ class Coordinator(threading.Thread):
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
         self._arrays, self._aligned, frames = job.arrays, job.aligned, framed(job.arrays)
-        held = prefetch + EXTRA_BUFFERS
-        self._pool = BufferPool(len(frames) * held, held * job.batch_bytes * 9 // 8)     # an eighth: see ``empty``
+        self._buffers = BatchBuffers(job, prefetch + EXTRA_BUFFERS)
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
         self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():
@@ -181,10 +178,7 @@ class Coordinator(threading.Thread):
         carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
 
     def _copy_and_deliver(self, effect: Deliver) -> None:
-        varies = [bool(spec.upto) for spec in self._arrays] + [False] * (len(effect.views) - len(self._arrays))
-        arrays = tuple(self._pool.empty(view.shape, view.dtype, varies) for view, varies in zip(effect.views, varies))
-        for array, view in zip(arrays, effect.views):
-            np.copyto(array, view)       # the one copy; numpy releases the GIL for it
+        arrays = self._buffers.copies(effect.views)
         planned, message, own = effect.planned, effect.message, self._arrays
         sizes = dict(zip((spec.name for spec in own if spec.upto), arrays[len(own):]))
         self._deliver(planned.position, Batch(

@@ -19,6 +19,7 @@ from stoker.pipeline.plan import Plan, sample_random
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.packing import pack_rows
 from stoker.pipeline.sources.table import Numbers, Table
+from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
@@ -56,8 +57,17 @@ class Labels:
         assert labels == effect.used_indices == self.plan.at(position).indices
 
 
+def is_bad(index):
+    """Whether the sample's file is."""
+    return index % 11 == 5
+
+
 def made(index, epoch, training, row, partners, draw):
     """The rows of a sample, as dicts. ``partners``: [(index, row)]. ``draw``: returns a random number in [0, 1)."""
+    if is_bad(index):
+        error = BadFile("damaged")
+        error.owner = index            # as a reader of the sample does
+        raise error
     if draw() < EMPTY:
         return []
     return [{"digits": [index % 200] * int(10 * draw()),
@@ -154,7 +164,7 @@ class Own:
         used, rows, skipped, counts = self._wanted(planned, source)
         message = effect.message
         assert {each.index for each in message.skipped} == skipped and len(message.skipped) == len(skipped)
-        assert all(each.chosen for each in message.skipped) and effect.used_indices == used
+        assert all(each.chosen != is_bad(each.index) for each in message.skipped) and effect.used_indices == used
         assert message.rows == counts and message.count == len(rows)
         assert message.missing == (len(used) - len(rows) if self.kind == "some" else 0)
         views = dict(zip([spec.name for spec in framed(self.job.arrays)], effect.views))
@@ -186,24 +196,26 @@ class Own:
             return made(index, planned.epoch, planned.training, source.rows([index])[0],
                         list(zip(partners, source.rows(partners))),
                         draw or sample_random(self.seed, planned.epoch, index, repeat).random)
+        several = self.kind != "some"
         own = _places(planned.indices, planned.repeats)
-        if self.kind == "some":
-            draw = sample_random(self.seed, planned.epoch, *own[0]).random
-            return planned.indices, [row for place in own for row in of(*place, draw)[:1]], set(), ()
-        skipped = {index for index, repeat in own if not of(index, repeat)}
+        skipped = {index for index, repeat in own if is_bad(index) or several and not of(index, repeat)}
         content, others = [], iter(_places(planned.replacements, planned.replacement_repeats))
         for place in own:
             if place[0] in skipped:
                 for place in others:
-                    if of(*place):
+                    if not is_bad(place[0]) and not (several and not of(*place)):
                         break
                     skipped.add(place[0])
                 else:
                     continue
             content.append(place)
+        if not several:
+            draw = sample_random(self.seed, planned.epoch, *own[0]).random
+            return tuple(index for index, _ in content), [
+                row for place in content for row in of(*place, draw)[:1]], skipped, ()
         rows = [of(*place)[:ROWS if self.kind == "several" else 1] for place in content]
-        return (tuple(index for (index, _), several in zip(content, rows) for _ in several),
-                [row for several in rows for row in several], skipped,
+        return (tuple(index for (index, _), made_of in zip(content, rows) for _ in made_of),
+                [row for made_of in rows for row in made_of], skipped,
                 tuple(map(len, rows)) if self.kind == "several" else ())
 
 

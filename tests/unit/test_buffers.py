@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.pipeline.coordinator.buffers import ALIGNMENT, RECYCLE_FROM_BYTES, BufferPool
+from stoker.pipeline.arrays import ArraySpec, UpTo
+from stoker.pipeline.coordinator.buffers import ALIGNMENT, RECYCLE_FROM_BYTES, BatchBuffers, BufferPool
+from stoker.pipeline.options import JobOptions
 
 LARGE = (2, RECYCLE_FROM_BYTES)
 
@@ -106,11 +108,34 @@ def test_sizes_that_vary_stay_within_the_bound_and_are_recycled(least, power):
     assert new <= 20
 
 
-def test_a_buffer_over_the_bound_is_alone():
+def test_over_the_bound_only_free_buffers_are_let_go_of():
+    """Those in use would take as much memory if the pool did not know them, and could not be used again."""
     pool = BufferPool(4, 1 << 20)
-    small, large = pool.empty(LARGE, np.uint8), pool.empty((1 << 21,), np.uint8)
-    assert [block.size for block in pool._blocks] == [(1 << 21) + ALIGNMENT] and pool._bytes == (1 << 21) + ALIGNMENT
-    assert memory(small) != memory(large)
+    held, free = pool.empty((1 << 20,), np.uint8), pool.empty((1 << 19,), np.uint8)
+    del free
+    more = pool.empty((1 << 21,), np.uint8)
+    assert [block.size - ALIGNMENT for block in pool._blocks] == [1 << 20, 1 << 21] and memory(held) != memory(more)
+    assert pool._bytes == sum(block.size for block in pool._blocks)
+
+
+@pytest.mark.parametrize("upto, rows", [(UpTo(300), 1), (300, 3)])
+def test_batches_of_sizes_that_vary_are_copied_into_memory_that_is_used_again(upto, rows):
+    job = JobOptions("own:f", batch_size=40, rows=rows, declared=(
+        ArraySpec("points", "float32", (upto, 9)), ArraySpec("kind", "int32", ())))
+    buffers, chance, held, known, new = BatchBuffers(job, 12), random.Random(0), [], set(), 0
+    for number in range(600):
+        count = chance.randint(40, 40 * rows)
+        points = np.full((count, chance.randint(100, 300) if rows == 1 else 300, 9), number, "<f4")
+        views = [points, np.full(count, number, "<i4")] + [np.full(count, points.shape[1], "<i4")] * (rows == 1)
+        held.append(buffers.copies(views))
+        assert [(array.shape, array.dtype) for array in held[-1]] == [(view.shape, view.dtype) for view in views]
+        assert all((array == view).all() for array, view in zip(held[-1], views))
+        blocks = {memory(block) for block in buffers._pool._blocks}
+        new += number >= 300 and not blocks <= known
+        known = blocks
+        while len(held) > chance.randint(1, 10):
+            held.pop(0)
+    assert new <= 20 and buffers._pool._bytes <= 12 * 40 * rows * (300 * 9 + 2) * 4 * 9 // 8
 
 
 def test_small_arrays_are_not_kept():
