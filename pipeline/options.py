@@ -118,6 +118,11 @@ class JobOptions:
         return (ArraySpec("images", "uint8", self.image_size + (3,)),) + labels
 
     @property
+    def own_functions(self) -> Tuple[str, ...]:
+        """The names of the user's functions, which workers import."""
+        return tuple(name for name in (self.generator, self.augment) if name and name not in GENERATORS)
+
+    @property
     def batch_bytes(self) -> int:
         """The most bytes of the arrays of a batch."""
         return self.batch_size * self.rows * sum(spec.sample_bytes for spec in self.arrays)

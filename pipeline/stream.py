@@ -78,6 +78,7 @@ class BatchStream(Iterator[Batch]):
                 if file is not None:
                     file.begin()
             undo.pop_all()
+        self._own_functions = job.own_functions
         self.arrays = job.arrays      # what the batches hold
         self.classes = datasets.training.classes      # names by class number; () without labels
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
@@ -95,7 +96,8 @@ class BatchStream(Iterator[Batch]):
     def worker_command(self) -> str:
         """The command that starts workers on another host."""
         keys = self._options.keys
-        return "python -m workers --connect " + self.connect_address + ("" if keys is None else (
+        own = "".join(" --allow-generator " + name for name in self._own_functions)
+        return "python -m workers --connect " + self.connect_address + own + ("" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 
     @property

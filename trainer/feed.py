@@ -6,8 +6,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, GENERATORS, MAX_CACHE_GB, JobOptions, StreamOptions,
-                                     WorkerOptions, check_whole, is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
+                                     check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.stream import BatchStream
@@ -106,10 +106,9 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
         if processes:
-            own = tuple(name for name in (job.generator, job.augment) if name and name not in GENERATORS)
             cache = None if local.cache is None else os.path.abspath(os.fspath(local.cache))
-            worker = WorkerOptions(stream.address, None, None, own, job.follow_links, cache, local.cache_gb, once=True,
-                                   quiet=True)
+            worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
+                                   local.cache_gb, once=True, quiet=True)
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()

@@ -13,7 +13,8 @@ because one graph serves all three: ``tf.layers.dropout(x, training=training)``.
     loss         a float scalar: mean over the batch
     metrics      optional: {name: scalar}, each a mean over the batch, for progress, evaluation and TensorBoard
     train        optional: the op, or a list of ops, of one training step; without it, Adam minimizes the loss with a
-                 learning rate of 0.001, after the ops in tf.GraphKeys.UPDATE_OPS
+                 learning rate of 0.001, after the ops in tf.GraphKeys.UPDATE_OPS: those of tf.layers (the moving
+                 averages of a batch normalization) are in there, those of tf.keras.layers are not
     predictions  optional: a tensor [n, ...], for stoker-predict
 """
 

@@ -3,7 +3,8 @@ It must still give the same batches as an undisturbed run.
 
 ``python -m tests.faults.chaos --seconds 600 --seed 7``. docs/RELIABILITY.md describes the run and its table. The faults
 and their times are a pure function of (seconds, seed). Which process is hit depends on the processes that exist then,
-and so differs from run to run.
+and so differs from run to run. With ``--own``, the data are a table, and a sample function makes three arrays of its
+rows, one of which has a side that differs.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from tests.integration.conftest import GENERATORS, draw
 from tests.support.fake_trainer import read_checkpoint
 from tests.support.network import Network, missing
+from tests.support.own_functions import write_table
 from tests.support.processes import (Program, alive, command_line, interpreter, kill, wait_for, with_environment,
                                      worker_pids)
 
@@ -41,6 +43,13 @@ SETTLED_S = 1.5          # a worker of this age has started, and looks for a tra
 MAX_TEMPORARY = 3        # supervisors that joined for a while
 LOGGED = ("steps reassigned", "slow steps also given to a second worker", "second batches dropped")  # by trainers
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
+MORE_CONTENT = ("used", "missing")      # where it is not as usual
+PICTURES_RUN = {"generator": "augmented"}
+OWN_RUN = {"generator": "tests.support.own_functions:boxes", "partners": 1, "on_bad_image": "replace"}
+#: Run -> the same with a twentieth of a second more for each batch.
+SLOW = {"augmented": "user_generators:slow_augmented",
+        "tests.support.own_functions:boxes": "tests.support.own_functions:slow_boxes"}
+OWN_ORDERS = ("balanced", "kind"), ("weighted", "importance")     # by the seed; both repeat indices
 
 #: Kind of fault -> how many in 600 s, and the shortest and longest time in seconds until it is undone: the process is
 #: started again or woken, the line is restored.
@@ -96,9 +105,9 @@ def compare(entries, reference):
     for number, (entry, wanted) in enumerate(zip(entries, reference)):
         if entry["step"] != number:
             return "line %d of the audit is step %s" % (number, entry["step"])
-        for field in CONTENT:
-            if entry[field] != wanted[field]:
-                return "step %d: %s is %r, undisturbed it is %r" % (number, field, entry[field], wanted[field])
+        for field in CONTENT + tuple(field for field in MORE_CONTENT if field in entry or field in wanted):
+            if entry.get(field) != wanted.get(field):
+                return "step %d: %s is %r, undisturbed it is %r" % (number, field, entry.get(field), wanted.get(field))
     if len(entries) != len(reference):
         return "%d steps, undisturbed they are %d" % (len(entries), len(reference))
     return None
@@ -127,10 +136,11 @@ class Place:
 
 
 class Chaos:
-    """One run, in ``folder``. ``say`` gets the lines of progress."""
+    """One run, in ``folder``. ``say`` gets the lines of progress. ``own``: with a sample function and a table."""
 
-    def __init__(self, seconds, seed, folder, say):
+    def __init__(self, seconds, seed, folder, say, own=False):
         self._seconds, self._folder, self._say = seconds, folder, say
+        self._own, self._kind = own, OWN_RUN if own else PICTURES_RUN
         self._seed = seed
         self._schedule = collections.deque(schedule(seconds, seed))
         self._postponed = []             # faults without a possible target so far
@@ -159,7 +169,7 @@ class Chaos:
 
     def run(self):
         """The result, as a dict; its ``verdict`` is 'passed' or says what is wrong."""
-        result = {"seconds": self._seconds, "seed": self._seed}
+        result = {"seconds": self._seconds, "seed": self._seed, "data": "own" if self._own else "pictures"}
         self._attempt(self._train)
         self._attempt(self._check_logs)
         self._attempt(self._check_nothing_left)
@@ -199,6 +209,8 @@ class Chaos:
         for name in ("left/broken.png", "right/empty.png"):       # skipped, always
             with open(os.path.join(data, name), "wb") as file:
                 file.write(b"\x89PNG\r\n\x1a\n" * (name == "left/broken.png"))
+        if self._own:
+            write_table(data)
         shutil.copy(GENERATORS, self._path("user_generators.py"))
         subprocess.check_call([sys.executable, "-m", "stoker.pipeline.transport.keys", self._path("keys")],
                               stdout=subprocess.DEVNULL)
@@ -256,11 +268,9 @@ class Chaos:
         self._say("%d steps are done; the same without a disturbance ..." % steps)
         reference = self._path("reference")
         begun_s = time.monotonic()
-        program = self._start("reference", [sys.executable, "-m", "tests.support.fake_trainer", json.dumps({
-                "stream": dict(self._stream(), generator="augmented", audit=reference, workers=1,
-                               worker_python=self._workers_python),
-                "checkpoint": reference + "-checkpoint", "every": CHECKPOINT_STEPS, "pause_s": 0,
-                "steps": steps})])
+        program = self._start("reference", self._fake_trainer(
+            dict(self._kind, audit=reference, workers=1, worker_python=self._workers_python),
+            checkpoint=reference + "-checkpoint", pause_s=0, steps=steps))
         code = self._finish(program, END_S + steps)
         if code != 0:
             raise ChaosFailed("the undisturbed run ended with code %d: %s" % (code, program.text[-2000:]))
@@ -325,13 +335,19 @@ class Chaos:
         self._trainer_counts = bool(settled) and self._trainer_ended_by is not None
         self._counts["trainer restarts"] += self._trainer_ended_by is not None
         self._trainer_ended_by = None
-        arguments = {"stream": dict(self._stream(), generator="user_generators:slow_augmented",
-                                    audit=self._path("audit"), bind="tcp://0.0.0.0:%d" % PORT,
-                                    workers=0),
-                     "checkpoint": self._path("checkpoint"), "every": CHECKPOINT_STEPS,
-                     "pause_s": PAUSE_S, "until": self._path("end")}
-        self._trainer = self._start("trainer", self._network.centre.command(
-            [sys.executable, "-m", "tests.support.fake_trainer", json.dumps(arguments)]))
+        self._trainer = self._start("trainer", self._network.centre.command(self._fake_trainer(
+            dict(self._kind, generator=SLOW[self._kind["generator"]], audit=self._path("audit"),
+                 bind="tcp://0.0.0.0:%d" % PORT, workers=0),
+            checkpoint=self._path("checkpoint"), pause_s=PAUSE_S, until=self._path("end"))))
+
+    def _fake_trainer(self, stream, **more):
+        data = self._path("data/log.csv" if self._own else "data")
+        arguments = dict(more, every=CHECKPOINT_STEPS, stream=dict(
+            stream, keys=self._path("keys"), data=data, batch_size=BATCH, epochs=1 << 20, seed=self._seed,
+            image_size=SIZE))
+        if self._own:
+            arguments["order"] = OWN_ORDERS[self._seed % 2]
+        return [sys.executable, "-m", "tests.support.fake_trainer", json.dumps(arguments)]
 
     def _read_trainer(self, text):
         first = re.search(r"^first ([\d.]+)$", text, re.MULTILINE)
@@ -347,12 +363,8 @@ class Chaos:
         place.program = self._start(place.name, namespace.command(
             [place.python, "-m", "workers", "--connect", "tcp://%s:%d" % (centre, PORT), "--processes",
              str(place.processes), "--data", self._path("data"), "--allow-generator",
-             "user_generators:slow_augmented", "--keys", self._path("keys/workers/worker")]))
+             SLOW[self._kind["generator"]], "--keys", self._path("keys/workers/worker")]))
         self._supervisors[place.program.pid] = place.name
-
-    def _stream(self):
-        return dict(keys=self._path("keys"), data=self._path("data"), image_size=SIZE, batch_size=BATCH,
-                    epochs=1 << 20, seed=self._seed)
 
     def _start(self, name, command):
         program = Program(command[1:], command[0], **self._environment)
@@ -382,6 +394,8 @@ class Chaos:
             place.program.send_signal(signal.SIGTERM)
         for place in places:
             code = self._attempt(self._finish, place.program)
+            if code == -signal.SIGTERM and not place.program.lines:
+                continue                              # it had just begun: its handler of the signal was not yet there
             if code and place.runs:
                 self._wrong.append("the supervisor of %s, asked to stop, ended with code %d" % (place.name, code))
 
@@ -515,12 +529,12 @@ def table(result):
                      for name, value in result.items())
 
 
-def run(seconds, seed, say=print):
+def run(seconds, seed, say=print, own=False):
     """The result of one run, as ``Chaos.run``. Its files are kept if it failed, and the verdict says where."""
     folder = tempfile.mkdtemp(prefix="stoker-chaos-")
     result = {"verdict": "interrupted"}
     try:
-        result = Chaos(seconds, seed, folder, say).run()
+        result = Chaos(seconds, seed, folder, say, own).run()
     finally:
         if result["verdict"] in ("passed", "interrupted"):
             shutil.rmtree(folder)
@@ -534,13 +548,14 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--own", action="store_true", help="with a table and a sample function")
     args = parser.parse_args()
     why = missing()
     if why:
         print("chaos: skipped: %s" % why)
         return 77
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))     # in good order
-    result = run(args.seconds, args.seed, lambda line: print(line, flush=True))
+    result = run(args.seconds, args.seed, lambda line: print(line, flush=True), args.own)
     print(table(result))
     print(json.dumps(result), flush=True)
     return int(result["verdict"] != "passed")

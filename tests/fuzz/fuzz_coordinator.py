@@ -1,8 +1,9 @@
 """The trainer's session against any peers: several send whatever they like, then one honest worker finishes the run.
 
 The real session without socket and thread, on virtual time. A story follows from one seed: strangers and members, valid
-messages, mutated ones and garbage, broken connections, time. No exception may escape, the scheduler's invariants hold,
-the tables stay small, and the honest worker finishes all that is left of the run.
+messages, mutated ones and garbage, broken connections, time. Half of the stories have own data: rows, partners, arrays
+whose sides differ. No exception may escape, the scheduler's invariants hold, the tables stay small, what is delivered
+fits the job, and the honest worker finishes all that is left of the run.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
 from tests.support.memory import rss_kb
+from tests.support.own_data import Own
 from tests.support.trainer import SilentTrainer, batch
 from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
 
@@ -53,7 +55,12 @@ class Story(SilentTrainer):
     """One seed's story. ``play`` raises for a broken promise; ``messages`` counts what peers sent."""
 
     def __init__(self, seed):
-        super().__init__(JOB, Splits(DATASET), OPTIONS, Plan(2 * STEPS - 1, 2, 1, seed), 1000.0)
+        self.own = Own(seed) if seed % 4 > 1 else None
+        if self.own:
+            super().__init__(self.own.job, self.own.splits, OPTIONS, self.own.plan, 1000.0)
+        else:
+            super().__init__(JOB, Splits(DATASET), OPTIONS, Plan(2 * STEPS - 1, 2, 1, seed), 1000.0)
+        self.steps = self.plan.positions
         self.mutator = Mutator(seed, CORPUS)
         self.peers, self.honest = {}, Peer()
         self.messages = self.names = 0
@@ -63,8 +70,17 @@ class Story(SilentTrainer):
 
     def deliver(self, effect):
         super().deliver(effect)
-        assert 0 <= effect.planned.position < STEPS and effect.views[0].shape[1:] == (2, 3, 3)
-        assert len(effect.views[1]) + len(effect.message.skipped) == len(effect.planned.indices)
+        message, views = effect.message, effect.views
+        assert 0 <= effect.planned.position < self.steps
+        assert all(len(view) == message.count for view in views)
+        assert len(effect.used_indices) == message.count + message.missing
+        if self.own:
+            assert all(size <= side for view, spec in zip(views, self.own.job.arrays)
+                       for size, side in zip(view.shape[1:], spec.shape))
+            assert len(effect.source.rows(effect.used_indices)) == len(effect.used_indices)
+        else:
+            assert views[0].shape[1:] == (2, 3, 3)
+            assert message.count + len(message.skipped) == len(effect.planned.indices)
 
     def play(self):
         """The whole story."""
@@ -76,14 +92,14 @@ class Story(SilentTrainer):
         if going_on == 0:
             self.gone.update(self.peers)
         for number in range(20000):
-            if len(self.batches) == STEPS or self.errors:
+            if len(self.batches) == self.steps or self.errors:
                 break
             if going_on == 2 and number < MESSAGES:
                 self._one()
             self._work_honestly()
         self.check()
-        assert len(self.batches) == STEPS or self.errors, (
-            "the honest worker got %d of %d steps done" % (len(self.batches), STEPS))
+        assert len(self.batches) == self.steps or self.errors, (
+            "the honest worker got %d of %d steps done" % (len(self.batches), self.steps))
         for error in self.errors:          # a step may fail by what members say; nothing else ends a run
             assert "failed every time it was tried" in str(error) or "workers died" in str(error), error
 
@@ -118,11 +134,12 @@ class Story(SilentTrainer):
     def _sensible(self, peer):
         mutator, what = self.mutator, self.mutator.below(16)
         lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
-                                                                                  mutator.below(STEPS), 0, True, ())
+                                                                                  mutator.below(self.steps), 0, True,
+                                                                                  ())
         if what < 5:
             return Hello("liar", 1, "none", 1 + mutator.below(4), "")
         if what < 9:
-            return batch(lease, peer.run)
+            return self._batch(lease, peer.run)
         if what == 9:
             return Failed(peer.run, lease.lease, lease.position, "no", "", "")
         if what == 10:
@@ -130,9 +147,17 @@ class Story(SilentTrainer):
         if what == 11:
             return Returned(peer.run, lease.lease)
         if what == 12:
-            other = mutator.below(STEPS)
+            other = mutator.below(self.steps)
             return Produced(peer.run, lease.lease, other, 0, (Skipped(other, "gone"),), 0.1, ())
         return Alive(peer.run)
+
+    def _batch(self, lease, run):
+        """What a worker that does what it should makes of this lease."""
+        if not self.own or not lease.samples:
+            return batch(lease, run)
+        output = self.own.produce(self.session._job, lease)
+        return Produced(run, lease.lease, lease.position, len(output.arrays[0]), output.skipped, 0.1, output.arrays,
+                        rows=output.rows, missing=output.missing)
 
     def _work_honestly(self):
         """A turn of the worker that does what it should."""
@@ -141,7 +166,7 @@ class Story(SilentTrainer):
         if self.session.run != honest.run or not self.session._scheduler.is_member(b"honest"):
             self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
         elif honest.leases:
-            self._say(b"honest", codec.encode(batch(honest.leases.pop(min(honest.leases)), honest.run)))
+            self._say(b"honest", codec.encode(self._batch(honest.leases.pop(min(honest.leases)), honest.run)))
         else:
             self._say(b"honest", codec.encode(Alive(honest.run)))
         self._one_turn()

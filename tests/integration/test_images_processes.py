@@ -26,12 +26,13 @@ def test_a_bomb_takes_no_memory(tmp_path):
     (tmp_path / "text.png").write_bytes(bad_pictures.png(8, 8, *[bad_pictures.text_chunk(16 << 20)] * 4))
     bad_pictures.photo().save(str(tmp_path / "small.jpg"))
     code = ("import resource, sys; from stoker.workers import images\n"
+            "from stoker.pipeline.storage.folder import BadFile\n"
             "def peak():\n return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10\n"
             "images.load(sys.argv[1] + '/small.jpg', (8, 8), 'fast'); before = peak()\n"
             "for name in ('/bomb.png', '/text.png'):\n"
             " for decode in ('fast', 'fastest', 'sampled', 'exact'):\n"
             "  try: images.load(sys.argv[1] + name, (8, 8), decode)\n"
-            "  except images.BadFile: print(peak() - before)")
+            "  except BadFile: print(peak() - before)")
     output = subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     mebibytes = [int(word) for word in output.split()]
     assert len(mebibytes) == 8 and max(mebibytes) < 40      # of 900 and 64

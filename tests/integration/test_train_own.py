@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support import own_model
-from tests.support.processes import interpreter
+from tests.support.processes import interpreter, workers_program
 from tests.support.training import Trainer, arguments, audit, consumed, finished
 
 tf = pytest.importorskip("tensorflow")
@@ -129,6 +129,19 @@ def test_a_refused_resume_says_which_rows_differ(undisturbed, here, change, sent
     (here / "log.csv").write_text("\n".join(change(lines)) + "\n")
     last = ends_with_one_sentence(finished(here, *options(OWN)))
     assert re.search(sentence, last), last
+
+
+def test_workers_started_by_the_printed_command(undisturbed, here):
+    with Trainer(here, *options(OWN, workers=0)) as trainer:
+        trainer.wait_until(lambda: "waiting for workers: " in trainer.stdout, "the command for the workers")
+        command = re.search("waiting for workers: python -m workers --connect (.*)", trainer.stdout).group(1).split()
+        assert command[1:] == ["--allow-generator", "functions:drive"]
+        with workers_program(*(command + ["--once", "--processes", "2"]), cwd=str(here),
+                             python=interpreter("STOKER_TEST_WORKER_PYTHON")) as program:
+            assert trainer.wait_gone() == 0, trainer.stderr
+            assert program.wait() == 0
+    assert consumed(audit(here / "audit.jsonl")) == consumed(audit(undisturbed[0] / "audit.jsonl"))
+    same_variables(here / "run", undisturbed[0] / "run")
 
 
 def test_a_checkpoint_of_another_model(undisturbed, here):

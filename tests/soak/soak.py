@@ -1,7 +1,8 @@
 """A long run that counts the memory, open files and threads of its processes. Exit code 1 if any of them grows.
 
 A trainer program iterates a stream of small pictures over real workers and ZeroMQ, and behaves in seeded phases:
-steady, with pauses as for checkpoints, slow, in bursts. Each of its processes is sampled all the while.
+steady, with pauses as for checkpoints, slow, in bursts. Each of its processes is sampled all the while. With ``--own``,
+a sample function makes three arrays of the rows of a table, and the largest of them is another one in each batch.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import numpy as np
 
 from stoker.pipeline.coordinator.thread import EXTRA_BUFFERS
 from tests.integration.conftest import draw
+from tests.support import own_functions
 from tests.support.memory import open_files, rss_kb, threads
 from tests.support.processes import Program, descendants, interpreter, worker_pids
 
@@ -23,6 +25,7 @@ BLOCKS = 10             # of residuals, which are drawn as wholes: neighbours ar
 RESAMPLES = 500
 SIZE, BATCH, PREFETCH, PICTURES = 16, 4, 32, 64
 BATCH_BYTES = BATCH * (SIZE * SIZE * 3 + 4)
+OWN_BYTES = BATCH_BYTES + BATCH * own_functions.MAX_POINTS * 8 * 4 * 9 // 8     # the most: see BufferPool
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
 RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
@@ -114,8 +117,8 @@ class Samples:
         return grows
 
 
-def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GROWTH_KB):
-    """Returns the exit code."""
+def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GROWTH_KB, own=False):
+    """Returns the exit code. ``own``: with a table and a sample function."""
     from tqdm import tqdm
     samples = collections.OrderedDict()
     with tempfile.TemporaryDirectory(prefix="stoker-soak-") as folder:
@@ -123,6 +126,8 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
         stream = dict(data=folder, image_size=SIZE, batch_size=BATCH, prefetch=PREFETCH, workers=workers, seed=seed,
                       epochs=-(-batches * BATCH // PICTURES) + 1,
                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"))
+        if own:
+            stream.update(data=own_functions.write_table(folder), generator="tests.support.own_functions:points")
         options = {"stream": stream, "batches": batches, "pause_s": pause_s, "sample_s": sample_s, "leak": leak,
                    "seed": seed}
         start = time.monotonic()
@@ -159,7 +164,8 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
     for (kind, pid), taken in samples.items():
         if len(taken.kb) > 1:
             grows |= taken.report("%s %d" % (kind, pid), WARM_UP * batches, growth_kb)
-    peak_kb, most_kb = max(samples[("trainer", trainer.pid)].kb), (PREFETCH + EXTRA_BUFFERS) * BATCH_BYTES // 1024
+    peak_kb = max(samples[("trainer", trainer.pid)].kb)
+    most_kb = (PREFETCH + EXTRA_BUFFERS) * (OWN_BYTES if own else BATCH_BYTES) // 1024
     beyond_kb = peak_kb - base_kb - most_kb
     print("  trainer: peak %d KB = base %d KB + prefetch * batch bytes %d KB + %d KB (limit %d)"
           % (peak_kb, base_kb, most_kb, beyond_kb, BEYOND_BASE_KB))
@@ -175,8 +181,9 @@ def main():
     parser.add_argument("--batches", type=int, default=100000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--own", action="store_true", help="with a table and a sample function")
     args = parser.parse_args()
-    return soak(args.batches, args.workers, args.seed)
+    return soak(args.batches, args.workers, args.seed, own=args.own)
 
 
 if __name__ == "__main__":

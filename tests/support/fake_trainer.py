@@ -1,8 +1,9 @@
 """A trainer without TensorFlow: takes steps, has weights, keeps a checkpoint, goes on from it.
 
-Its one argument is a JSON object: ``stream`` (open_stream's arguments), ``checkpoint`` (a file), ``every`` (steps from
-one checkpoint to the next), ``pause_s`` (that a step takes), and when to end: at the first checkpoint at which
-``steps`` are done, or the file ``until`` is there. SIGTERM: a checkpoint, then the end.
+Its one argument is a JSON object: ``stream`` (open_stream's arguments), perhaps ``order`` (the name of a function that
+makes one, and its argument), ``checkpoint`` (a file), ``every`` (steps from one checkpoint to the next), ``pause_s``
+(that a step takes), and when to end: at the first checkpoint at which ``steps`` are done, or the file ``until`` is
+there. SIGTERM: a checkpoint, then the end.
 
 The weights depend on every byte of every batch and on their order, as those of a model do.
 """
@@ -15,6 +16,7 @@ import sys
 import time
 import zlib
 
+from stoker.pipeline import orders
 from stoker.trainer.feed import open_stream
 
 
@@ -49,8 +51,12 @@ def train(arguments):
     path = arguments["checkpoint"]
     start, weights = read_checkpoint(path)
     step = start
+    options = dict(arguments["stream"])
+    if "order" in arguments:
+        make, key = arguments["order"]
+        options["order"] = getattr(orders, make)(key)
     begun_s = time.monotonic()
-    with open_stream(start_step=start, **arguments["stream"]) as stream:
+    with open_stream(start_step=start, **options) as stream:
         streams.append(stream)
         print("bound %s at step %d" % (stream.address, start), flush=True)
         for batch in () if stops else stream:
@@ -58,8 +64,9 @@ def train(arguments):
                 print("first %.3f" % (time.monotonic() - begun_s), flush=True)
             if batch.step != step:
                 raise RuntimeError("step %d came where step %d was due" % (batch.step, step))
-            for array in batch.arrays:
-                weights = zlib.crc32(array.reshape(-1).view("u1").data, weights)
+            for array in batch.arrays + tuple(batch.sizes.values()):
+                if array.size:      # an empty array exports no buffer on every numpy
+                    weights = zlib.crc32(array.reshape(-1).view("u1").data, weights)
             time.sleep(arguments["pause_s"])
             step += 1
             if step % arguments["every"] == 0:

@@ -65,9 +65,10 @@ def test_two_threads_that_take_at_the_same_time_are_an_error():
 
     def wait(condition, limit_s):
         assert not errors, "the first one's wait does not end"
-        thread = threading.Thread(target=second)
+        thread = threading.Thread(target=second, daemon=True)
         thread.start()
-        thread.join()
+        thread.join(10)
+        assert errors, "the second one waits too"
         stream.close()
     stream = opened(make=lambda planned: None, wait=wait)
     with pytest.raises(RuntimeError, match="closed"):        # the first one's wait ends with the stream

@@ -591,15 +591,15 @@ def test_whichever_samples_are_bad_the_batch_is_what_the_plan_says():
                         for _ in range(chance.randrange(6))]
         bad = {(chance.randrange(9), chance.randrange(3)) for _ in range(chance.randrange(8))}
 
-        @stoker.sample({"x": "int32"})
+        @stoker.sample({"x": "int32", "several": ("int32", (UpTo(9),))})
         def mine(sample, random, bad=bad):
             if (sample.index, sample._sample.repeat) in bad:
                 raise stoker.Skip("bad")
-            return {"x": sample.index}
+            return {"x": sample.index, "several": [sample.index] * sample.index}
         output = run(mine, own, replacements=replacements)
         expected = produced_indices([sample.index for sample in own], [sample.index for sample in replacements],
                                     [item.index for item in output.skipped], len(output.arrays[0]))
-        assert tuple(output.arrays[0].tolist()) == expected
+        assert tuple(output.arrays[0].tolist()) == tuple(output.arrays[2].tolist()) == expected
 
 
 # ------------------------------------------------------------------------------------------------- setup

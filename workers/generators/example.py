@@ -27,6 +27,9 @@ def grayscale(leases: Iterable[stoker.Lease], job: stoker.Job) -> Iterator[stoke
     one array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. Any worker may get
     any lease, and some leases go to two workers: yield the same for a lease, whatever came before it.
 
+    The arrays are those of the generator ``image``. A generator with arrays of its own declares them with the decorator
+    ``stoker.generator``. Most programs need none of this: ``stoker.sample`` and ``stoker.batch`` take a function.
+
     ``batch_of`` does the work that most generators share: you give it a function for one sample. Bad files, for which
     ``stoker.load`` raises BadFile, are left out or replaced, and reported; any other error fails the step.
     """

@@ -47,9 +47,9 @@ class _Run:
         def put(place: int, sample: Sample) -> None:
             number = numbers[place] if sample is own[place] else self._calls.number(lease.epoch, sample)
             returned = self._call(sample, lease, number)
+            rows.clear(place)            # of a sample that was in this place, and turned out to be bad in another one
             try:
                 if self._several:
-                    rows.clear(place)
                     counts[place] = self._put_several(rows, place, returned)
                 else:
                     rows.put(place, in_order(returned, self._job.arrays))
