@@ -124,6 +124,9 @@ def generator(arrays: Mapping[str, Any]) -> Callable[[Callable[..., Any]], Gener
 
 
 def _decorator(kind: Type[Kind], arrays: Mapping[str, Any], **options: Any) -> Callable[[Callable[..., Any]], Kind]:
+    setup = options.get("setup")
+    if setup is not None and not callable(setup):
+        raise ConfigError("%s: setup must be a function of the job, not %.200r" % (kind.decorator, setup))
     if callable(arrays):
         raise ConfigError("%s declares the arrays that the function makes: write @%s({\"image\": (\"uint8\", (64, 64, "
                           "3)), \"label\": \"int32\"})" % (kind.decorator, kind.decorator))

@@ -17,13 +17,14 @@ from typing import Callable, Dict, Iterator, List, Optional
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.thread import Coordinator
-from stoker.pipeline.errors import RunFailed, StokerError
+from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
+from stoker.pipeline.protocol.messages import printable
 from stoker.pipeline.sources.dataset import Splits
 
 log = logging.getLogger("stoker")
@@ -36,7 +37,8 @@ class BatchStream(Iterator[Batch]):
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more, and RuntimeError if two threads take batches at the same time. Threads may take turns.
+    cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
+    take batches at the same time. Threads may take turns.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -48,7 +50,9 @@ class BatchStream(Iterator[Batch]):
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
-        self._position = plan.position_of(start_step)
+        self._position, self._start_step = plan.position_of(start_step), start_step
+        self._used = 0                               # samples of the current epoch's batches so far
+        self._unusable: Optional[str] = None         # a sentence: an epoch had no sample; the next call raises it
         if start_step < plan.steps:
             plan.training_indices(start_step)        # an error of the user's order is raised here
         self._condition = threading.Condition()
@@ -167,6 +171,8 @@ class BatchStream(Iterator[Batch]):
     def _take(self) -> Batch:
         if self._closed:
             raise RuntimeError("the stream is closed")
+        if self._unusable is not None:
+            raise DatasetError(self._unusable)
         if self._position >= self.plan.positions:
             raise StopIteration
         asked_s, waited_before_s = self._now(), self.waited_s
@@ -183,7 +189,19 @@ class BatchStream(Iterator[Batch]):
             self.produced_s += batch.produce_s
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
         self._coordinator.take_up_to(self._position)
+        if batch.training:
+            self._count_used(batch)
         return batch
+
+    def _count_used(self, batch: Batch) -> None:
+        """An epoch without any sample ends the run: nothing was trained on, and the next epoch would not be better."""
+        self._used += len(batch)
+        if (batch.step + 1) % self.plan.steps_per_epoch == 0:
+            is_whole = batch.epoch * self.plan.steps_per_epoch >= self._start_step
+            if is_whole and not self._used:
+                self._unusable = "not one sample of epoch %d could be used: %s" % (
+                    batch.epoch + 1, self._bad_files.example(self._datasets.training.root))
+            self._used = 0
 
     def _deliver(self, position: int, batch: Batch) -> None:
         with self._condition:
@@ -229,7 +247,7 @@ class BatchStream(Iterator[Batch]):
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            paths = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+            paths = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
             raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),

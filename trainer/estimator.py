@@ -53,7 +53,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     part of the data, and ``train`` takes the rest. ``training`` True or False: all do as ``train``, or as ``evaluate``.
 
     Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
-    all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run.
+    all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run. Ctrl-C takes effect when
+    the step's batch is there: until then TensorFlow waits.
     """
     if "start_step" in options:
         raise ConfigError("an input_fn begins at the global_step of the Estimator's checkpoint: leave out start_step")
@@ -79,8 +80,8 @@ def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[Array
                 labels: Optional[Names] = None, training: Optional[bool] = None) -> Callable[..., Tuple[Any, Any]]:
     """The input_fn of the streams that ``open_at(trains, step)`` opens, whose batches hold ``arrays``."""
     specs = framed(arrays)
-    for argument, names in (("features", features), ("labels", labels)):
-        check_names(specs, argument, names or ())
+    check_names(specs, "features", features)
+    check_names(specs, "labels", () if labels is None else labels)
     wanted = flat(features) + flat(labels or ())
     specs = tuple(spec for spec in specs if spec.name in wanted)
 

@@ -34,8 +34,10 @@ def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Opt
     one number of steps for all epochs. The iterators raise DatasetError for a batch that is empty because all its
     samples were skipped, and RuntimeError for a batch that is not due, or if two threads ask at the same time.
     """
-    for argument, names in (("x", x), ("y", y), ("weights", weights)):
-        check_names(framed(stream.arrays), argument, names or ())
+    specs = framed(stream.arrays)
+    check_names(specs, "x", x)
+    check_names(specs, "y", () if y is None else y)
+    check_names(specs, "weights", () if weights is None else weights)
     plan = stream.plan
     batches = _Generator(Side(stream, True), x, y, weights)
     if not plan.training:

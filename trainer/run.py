@@ -100,11 +100,9 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
     try:
         function = generator if callable(generator) else load_function(name)
     except ConfigError as error:
-        # the modules of a generator may be installed for the workers only
-        if arrays is None:
-            log.warning("%s; so its batches are taken for images and labels: if it declares arrays, give them to the "
-                        "trainer as arrays={...}", error)
-        function = None
+        # the modules of a generator may be installed for the workers only; they notice other arrays
+        log.info("%s; so its batches are taken for %s", error, "images and labels" if arrays is None else "arrays")
+        function, own["aligned"] = None, arrays is None       # it may be a batch function
     if isinstance(function, Declared):
         own["declared"] = function.arrays
         if isinstance(function, SampleFunction):

@@ -78,6 +78,9 @@ def not_empty(batch: Batch, consumer: str) -> Batch:
 def check_names(specs: Sequence[ArraySpec], argument: str, names: Names) -> None:
     """Raises ConfigError if ``names``, given as ``argument``, are not names of ``specs``."""
     known = [spec.name for spec in specs]
+    if not isinstance(names, (str, list, tuple, Mapping)) or not all(isinstance(name, str) for name in flat(names)):
+        raise ConfigError("%s must be a name, a list of names or a dict of names, not %.200r; the batches have %s" % (
+            argument, names, ", ".join(known)))
     for name in flat(names):
         if name not in known:
             raise ConfigError("%s: there is no array %r: the batches have %s" % (argument, name, ", ".join(known)))

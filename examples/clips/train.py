@@ -10,7 +10,7 @@ from batches import FRAMES, clip
 import stoker
 
 
-def train(data, checkpoint=None, epochs=6, **options):
+def train(data, checkpoint=None, epochs=8, **options):
     """Trains. ``options``: further ones of open_stream, as workers=3. Returns the loss of each epoch."""
     clips, directions, loss, train_op = model()
     losses = collections.defaultdict(list)
@@ -27,9 +27,9 @@ def train(data, checkpoint=None, epochs=6, **options):
 
 def model():
     """Placeholders, the loss and the training step."""
-    clips, directions = tf.placeholder(tf.uint8, [None, FRAMES, 32, 32, 3]), tf.placeholder(tf.int32, [None])
-    x = tf.layers.average_pooling3d(tf.cast(clips, tf.float32) / 255.0, (1, 2, 2), (1, 2, 2))
+    clips, directions = tf.placeholder(tf.uint8, [None, FRAMES, 16, 16, 3]), tf.placeholder(tf.int32, [None])
+    x = tf.cast(clips, tf.float32) / 255.0
     for filters in (8, 16):
-        x = tf.layers.conv3d(x, filters, 3, strides=2, padding="same", activation=tf.nn.relu)
+        x = tf.layers.conv3d(x, filters, 3, 2, activation=tf.nn.relu)
     loss = tf.losses.sparse_softmax_cross_entropy(directions, tf.layers.dense(tf.reduce_max(x, axis=[1, 2, 3]), 4))
     return clips, directions, loss, tf.train.AdamOptimizer(0.01).minimize(loss, tf.train.create_global_step())

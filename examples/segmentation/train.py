@@ -38,7 +38,7 @@ def model():
     mask = tf.placeholder(tf.uint8, [None, SIDE, SIDE])
     layer, labels = tf.to_float(picture) / 127.5 - 1, tf.to_int32(mask)
     for rate in (1, 2, 4):
-        layer = tf.layers.conv2d(layer, 12, 3, padding="same", dilation_rate=rate, activation=tf.nn.relu)
+        layer = tf.layers.conv2d(layer, 8, 3, padding="same", dilation_rate=rate, activation=tf.nn.relu)
     logits = tf.layers.conv2d(layer, CLASSES, 1)
     loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
     correct = tf.reduce_mean(tf.to_float(tf.equal(tf.argmax(logits, -1, output_type=tf.int32), labels)))

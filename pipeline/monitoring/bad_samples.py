@@ -18,6 +18,8 @@ from stoker.pipeline.protocol.messages import printable
 
 log = logging.getLogger("stoker")
 
+MAX_REASONS = 1000     # of samples that a function leaves out, counted one by one: a reason may have a number in it
+OTHER_REASONS = "for other reasons"
 MAX_WARNINGS = 10      # bad files that the log names; all of them are in ``BadFiles.reasons``
 HEADER = b"path\tclass\treason\tstep\n"
 _ESCAPES = {code: "\\u%04x" % code for code in
@@ -76,7 +78,10 @@ class BadFiles:
     def note(self, batch: Batch, source: Source) -> None:
         """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
         self.missing += batch.missing
-        self.chosen.update(skip.reason for skip in batch.skipped if skip.chosen)
+        for skip in batch.skipped:
+            if skip.chosen:
+                is_known = skip.reason in self.chosen or len(self.chosen) < MAX_REASONS
+                self.chosen[skip.reason if is_known else OTHER_REASONS] += 1
         bad = [skip for skip in batch.skipped if not skip.chosen]
         samples = source.samples([skip.index for skip in bad])
         for sample, skip in zip(samples, bad):
@@ -92,6 +97,14 @@ class BadFiles:
             more = " (and %d more in this batch)" % (len(samples) - 1) if len(samples) > 1 else ""
             raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip" % (
                 bad[0].path or samples[0].name, where % (batch.step, batch.epoch + 1), printable(bad[0].reason), more))
+
+    def example(self, root: str) -> str:
+        """``report``, and one of the bad files. ``root``: the folder of the data, or ''."""
+        if not self.reasons:
+            return self.report()
+        path, reason = next(iter(self.reasons.items()))
+        return "%s, such as %r: %s%s" % (self.report(), path, printable(reason),
+                                         "; paths start from the folder " + printable(root) if root else "")
 
     def report(self) -> str:
         """One sentence on what is not in the batches, for the end of a run."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from examples import run
 from stoker.pipeline.monitoring.audit import Audit
-from tests.support.processes import kill, worker_pids
+from tests.support.processes import command_line, kill, worker_pids
 
 
 class WatchedAudit(Audit):
@@ -34,7 +34,7 @@ class WatchedAudit(Audit):
         if self.to_kill == "trainer" and batch.step == self.kill[2]:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.to_kill == "worker" and batch.step == self.kill[2]:
-            pid = worker_pids()[0]
+            pid, = [pid for pid in worker_pids() if batch.worker in command_line(pid).split()]
             os.kill(pid, signal.SIGSTOP)            # so that it holds a lease when it dies
             threading.Timer(0.3, kill, [pid]).start()
         super().write(batch)

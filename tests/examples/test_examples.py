@@ -63,7 +63,7 @@ def test_example(name, tmp_path, worker_python, python36):
                               prefetch=PREFETCH),
             example.arguments("one-36", 1, python36),
             example.arguments("three-36", 3, python36)) as program:
-        assert program.wait(3 * LIMIT_S) == 0, program.text
+        assert program.wait(5 * LIMIT_S) == 0, program.text
     results = [json.loads(line.split(" ", 1)[1]) for line in program.wait_for_line("^result ", 5)]
 
     steps = example.content("one")

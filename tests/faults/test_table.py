@@ -14,13 +14,18 @@ import time
 
 import pytest
 
+import stoker
 from stoker.pipeline.errors import RunFailed
+from tests.integration.conftest import draw
+from tests.support.own_functions import write_table
 from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened,
                                      python_with_path, suspended, wait_for, worker_pids, workers_program)
 
 INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
+OWN = {"generator": "tests.support.own_functions:points", "order": stoker.weighted("importance"), "partners": 1}
 STEPS = 15
+AT_STEP = ("loading", "function", "pushing", "draining")     # of the places, those that are at a step
 STEP = 4                # the step that is hit: so early that no step counts as late yet
 LEASE_S = 1.0
 
@@ -67,6 +72,14 @@ CASES = [
     ("loading", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
     ("loading", "memory", ["failed at 'left/004.jpg': " + NO_MEMORY], "stays", None, 2),
 
+    ("function", "exception", ["failed: .* sample .*: " + INJECTED], "stays", None, 2),
+    ("function", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("function", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("function", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("function", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("function", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
+    ("function", "memory", ["failed: .* sample .*: " + NO_MEMORY], "stays", None, 2),
+
     ("pushing", "exception", [LOST, INJECTED], "dies", "exit code 1", 2),
     ("pushing", "os._exit", [LOST], "dies", "exit code 7", 2),
     ("pushing", "SIGKILL", [LOST], "dies", KILLED, 2),
@@ -94,21 +107,36 @@ CASES = [
     ("loading", "OOM kill", [LOST], "dies", KILLED, 2),
 ]
 #: The most steps that a worker can have held when it was hit there.
-HELD = {"starting": 0, "handshake": 2, "loading": 2, "pushing": 2, "idle": 0, "draining": 2}
+HELD = {"starting": 0, "handshake": 2, "loading": 2, "function": 2, "pushing": 2, "idle": 0, "draining": 2}
 
 
 @pytest.fixture(scope="module")
-def reference(pictures, tmp_path_factory):
+def own_table(tmp_path_factory):
+    """A table of 120 pictures."""
+    folder = str(tmp_path_factory.mktemp("own"))
+    draw(folder, "jpg", 120, (24, 24))
+    return write_table(folder)
+
+
+@pytest.fixture(scope="module")
+def arguments(pictures, own_table):
+    """A function: the data and options of a run that is hit there."""
+    return lambda where: dict(OPTIONS, data=own_table, **OWN) if where == "function" else dict(OPTIONS, data=pictures)
+
+
+@pytest.fixture(scope="module")
+def reference(arguments, tmp_path_factory):
     """A function: the content of the undisturbed run of two epochs by one worker of an interpreter."""
     known = {}
 
-    def content(python):
-        if python not in known:
-            with opened(pictures, tmp_path_factory.mktemp("reference") / "audit", workers=1, epochs=2,
-                        worker_python=python, **OPTIONS) as run:
+    def content(where, python):
+        key = where == "function", python
+        if key not in known:
+            with opened(audit=tmp_path_factory.mktemp("reference") / "audit", workers=1, epochs=2,
+                        worker_python=python, **arguments(where)) as run:
                 run.take_all()
-            known[python] = run.content()
-        return known[python]
+            known[key] = run.content()
+        return known[key]
     return content
 
 
@@ -167,7 +195,7 @@ def _memory_group():
 
 @pytest.mark.parametrize("number, where, how, seen, fate, ends, attempt", [
     pytest.param(number, *case, id="%s-%s" % case[:2]) for number, case in enumerate(CASES)])
-def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pictures, tmp_path, monkeypatch, table,
+def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, arguments, tmp_path, monkeypatch, table,
                     worker_python, memory_group):
     began = time.monotonic()
     python = worker_python if number % 2 else sys.executable
@@ -181,10 +209,10 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pi
         memory_group()
     wakes = fate.startswith("wakes")
     epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
-    with opened(pictures, tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=injected,
-                **OPTIONS) as run:
+    with opened(audit=tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=injected,
+                **arguments(where)) as run:
         case = Case(run, folder)
-        if where in ("loading", "pushing", "draining"):
+        if where in AT_STEP:
             run.joined(2)                            # the other worker is there to go on
             run.take(STEP)
         elif where == "idle":
@@ -210,13 +238,13 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, pi
         run.take_all()
         assert (pid in worker_pids()) == (ends is None)
     assert not alive(pid)
-    assert run.content() == reference(python)[:epochs * STEPS]
+    assert run.content() == reference(where, python)[:epochs * STEPS]
     lines = case.lines()
     assert bool([line for line in lines if "its predecessor ended with" in line]) == (ends is not None)
     assert bool([line for line in lines if line.startswith("Traceback")]) == (how in ("exception", "memory"))
     entries = run.entries()
     redone = [entry for entry in entries if entry["attempt"] != 1]
-    if where in ("loading", "pushing", "draining"):
+    if where in AT_STEP:
         assert entries[STEP]["attempt"] == attempt
         if attempt == 1 or fate not in ("dies", "leaves"):     # else a successor of its name may have done it
             assert (entries[STEP]["worker"] == name) == (attempt == 1)

@@ -217,6 +217,15 @@ def test_files(batches_of, name):
         assert name in sentence(caught) and re.search(expected, sentence(caught))
 
 
+def test_files_of_rows_that_are_nowhere(batches_of):
+    """With a wrong root=, all files are bad: the first epoch is the last one."""
+    taken = []
+    with pytest.raises(stoker.DatasetError) as caught:
+        batches_of("reads", epochs=3, root="..", into=taken)
+    assert re.search("epoch 1 .*'text'.* no such file", sentence(caught))
+    assert [len(batch) for batch in taken] == [0, 0]
+
+
 # ---------------------------------------------------------------------------------------------------------- two threads
 
 def test_two_threads_in_one_iterator(functions):

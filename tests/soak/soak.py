@@ -28,6 +28,7 @@ BATCH_BYTES = BATCH * (SIZE * SIZE * 3 + 4)
 OWN_BYTES = BATCH_BYTES + BATCH * own_functions.MAX_POINTS * 8 * 4 * 9 // 8     # the most: see BufferPool
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
 RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
+HOLD = PREFETCH + 8     # batches that the trainer of own data holds at first, so that its buffers reach their bound
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
 
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
@@ -37,10 +38,11 @@ from stoker.trainer.feed import open_stream
 from tests.support.memory import rss_kb
 options = json.loads(sys.argv[1])
 batches, pause_s, leak, chance = options["batches"], options["pause_s"], options["leak"], random.Random(options["seed"])
-kept, phase, phase_ends, said = [], "steady", 0, 0.0
+kept, held, phase, phase_ends, said = [], [], "steady", 0, 0.0
 print("base", rss_kb(os.getpid()), flush=True)
 with open_stream(**options["stream"]) as stream:
     for count, batch in enumerate(stream, 1):
+        held = held + [batch] if count < options["hold"] else []
         if count > phase_ends:
             phase = chance.choice(["steady", "steady", "checkpoints", "slow", "bursts"])
             phase_ends = count + max(1, batches // 40)
@@ -129,7 +131,7 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
         if own:
             stream.update(data=own_functions.write_table(folder), generator="tests.support.own_functions:points")
         options = {"stream": stream, "batches": batches, "pause_s": pause_s, "sample_s": sample_s, "leak": leak,
-                   "seed": seed}
+                   "seed": seed, "hold": HOLD * own}
         start = time.monotonic()
         with Program(["-c", TRAINER, json.dumps(options)]) as trainer, tqdm(total=batches, unit="batch",
                                                                            disable=None) as bar:

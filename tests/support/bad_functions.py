@@ -91,6 +91,11 @@ def column(sample, random):
 
 
 @stoker.sample(X)
+def reads(sample, random):
+    return {"x": len(sample.bytes(sample.row["b"]))}
+
+
+@stoker.sample(X)
 def no_partners(sample, random):
     return {"x": sample.partners[0].index}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random as global_random
+import signal
 import sys
 import time
 
@@ -14,6 +15,7 @@ CLASSES = "classes.json"      # beside the table: what ``setup`` reads
 SIZE = (48, 64)
 BOXES = {"image": ("uint8", SIZE + (3,)), "boxes": ("float32", (stoker.UpTo(9, pad=-1), 4)), "kind": "int32"}
 MAX_POINTS = 4000
+DEADLY = "left/018.png"
 
 
 def classes(job):
@@ -45,6 +47,22 @@ def slow_boxes(sample, random):
     return boxes(sample, random)
 
 
+@stoker.sample(BOXES, setup=classes, rows=2)
+def deadly(sample, random):
+    """The same, but one picture kills the process."""
+    if sample.row["file"] == DEADLY:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return boxes(sample, random)
+
+
+@stoker.sample(BOXES, setup=classes, rows=2)
+def spared(sample, random):
+    """The same, but that picture is skipped."""
+    if sample.row["file"] == DEADLY:
+        raise stoker.Skip("it kills")
+    return boxes(sample, random)
+
+
 @stoker.sample({"image": ("uint8", (16, 16, 3)), "points": ("float32", (stoker.UpTo(MAX_POINTS), 8)), "kind": "int32"},
                setup=classes)
 def points(sample, random):
@@ -63,7 +81,7 @@ def write_table(folder):
     with open(path, "w") as file:
         file.write("file,kind,importance,skips\n")
         for number, name in enumerate(files):
-            file.write("%s,%s,%g,%g\n" % (name, name.split("/")[0], 1 + number % 5, 0.3 * (number % 11 == 0)))
+            file.write("%s,%s,%g,%g\n" % (name, name.split("/")[0], 1 + number % 5, 0.5 * (number % 7 == 0)))
     with open(os.path.join(folder, CLASSES), "w") as file:
         json.dump({kind: number for number, kind in enumerate(kinds)}, file)
     return path

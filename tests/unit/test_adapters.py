@@ -212,6 +212,13 @@ def test_a_name_that_is_not_there_is_a_sentence_with_those_that_are(argument):
         keras(opened(), **names)
 
 
+@pytest.mark.parametrize("names", [None, 3, [3], {"a": None}, b"image"])
+def test_names_that_are_none_are_a_sentence_too(names):
+    with pytest.raises(ConfigError, match="^x must be a name, a list of names or a dict of names, not .*; the batches "
+                                          "have image, boxes"):
+        keras(opened(), names)
+
+
 def test_keras_resumes_at_the_end_of_an_epoch_only():
     assert keras(opened(start_step=6), "image")["initial_epoch"] == 2
     assert keras(opened(start_step=9), "image")["initial_epoch"] == 3

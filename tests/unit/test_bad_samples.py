@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.monitoring.bad_samples import HEADER, BadSamples, escaped
+from stoker.pipeline.monitoring.bad_samples import HEADER, MAX_REASONS, BadFiles, BadSamples, escaped
+from stoker.pipeline.protocol.messages import Skipped
+from stoker.pipeline.sources.table import Numbers
 
 
 def begun(*args):
@@ -119,3 +122,15 @@ ODD_TEXT = st.text(st.sampled_from("\\\t\n\rxu0f8\x80\u0080\udc80\ud800\u2028n\u
 def test_different_names_stay_different(one, other):
     assert (escaped(one) == escaped(other)) == (one == other)
     assert len((escaped(one) + ".").splitlines()) == 1 and "\t" not in escaped(one)
+
+
+# ------------------------------------------------------------------------------------- left out by the user's function
+
+def test_reasons_that_differ_each_time_take_no_more_and_more_memory():
+    files, source = BadFiles(None, False), Numbers(10)
+    for number in range(3 * MAX_REASONS):
+        skipped = (Skipped(1, "too dark", chosen=True), Skipped(2, "sharpness %d" % number, chosen=True))
+        files.note(Batch(number, 0, True, (1, 2), (), skipped, "a", 1, 0.1), source)
+    assert len(files.chosen) == MAX_REASONS + 1 and sum(files.chosen.values()) == 6 * MAX_REASONS
+    assert "3,000 samples skipped by your function (too dark)" in files.report()
+    assert "2,001 samples skipped by your function (for other reasons)" in files.report() and not files.reasons

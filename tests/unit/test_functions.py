@@ -73,7 +73,8 @@ def test_a_decorated_function_can_be_called_and_knows_what_it_declares():
     assert isinstance(batch, BatchFunction) and batch.may_skip
     assert isinstance(stoker.generator({"x": "int8"})(_yields), GeneratorFunction)
     for wrong in (lambda: stoker.sample({"x": "int8"})(3), lambda: stoker.sample({"x": "int8"}, rows=0)(_plain),
-                  lambda: stoker.sample({"x": "int8"})(alone), lambda: stoker.sample(_plain),
+                  lambda: stoker.sample({"x": "int8"})(alone), lambda: stoker.sample({"x": "int8"}, setup=7),
+                  lambda: stoker.sample(_plain),
                   lambda: stoker.generator({"x": "int8"})(_plain), lambda: stoker.batch({"x": "int8"})(_yields),
                   lambda: stoker.sample({"x": "int8"})(lambda sample: 1)):
         with pytest.raises(ConfigError):

@@ -112,6 +112,18 @@ def test_numbers(here):
     assert open_source(generated(5), generator="numerical") == generated(5)
 
 
+def test_numbers_have_the_root_that_is_given_or_that_of_the_other_part(here):
+    assert open_source(3).root == "" and open_source(3, root="held").root == str(here / "held")
+    rows = [{"x": 1}]
+    for data, validation in ((3, rows), (rows, 3), (3, 2)):
+        training, evaluated = open_splits(open_source(data, root="held"), validation, 0, root="held")
+        assert training.root == evaluated.root == str(here / "held") and len(training) + len(evaluated) in (4, 5)
+    for data, validation in ((3, rows), (rows, 3)):
+        training, evaluated = open_splits(open_source(data), validation, 0)
+        assert training.root == evaluated.root == str(here)
+    assert open_splits(open_source(3), 2, 0).validation.root == ""
+
+
 def test_sources_go_through(here):
     table, listed = csv("log.csv"), files(["photos/cat/1.jpg"])
     assert open_source(table) is table and open_source(listed) is listed and open_source(table, root=".") is table

@@ -14,15 +14,16 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline import functions as stoker
-from stoker.pipeline.arrays import UpTo, framed
+from stoker.pipeline.arrays import UpTo, declared, framed
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.plan import hashed_bytes, produced_indices, sample_random, sample_seed
 from stoker.pipeline.protocol.codec import check_arrays
 from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators import calls
 from stoker.workers.generators.output import check
-from stoker.workers.generators.registry import Producer
+from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 
@@ -732,3 +733,17 @@ def test_a_worker_with_the_wrong_folder_says_so(tmp_path):
         run(returns(1, "int32"), numbered(0), root=tmp_path, probes=("left/0.png",))
 
 
+
+
+def test_a_trainer_that_expects_other_arrays_is_told(monkeypatch):
+    """As one that could not import the function, and takes it for a generator of images and labels."""
+    monkeypatch.setattr("stoker.workers.generators.registry._load", lambda what, name, allowed: one)
+    job = Job("mine:one", declared({"images": "uint8", "labels": "int32"}), 1, 0, "fast", "")
+    with pytest.raises(ConfigError, match="declares the arrays x on this worker, and the trainer expects images, lab"):
+        open_producer(job, WorkerOptions("tcp://127.0.0.1:5555"))
+    open_producer(Job("mine:one", declared({"x": "float64"}), 1, 0, "fast", ""), WorkerOptions("tcp://127.0.0.1:5555"))
+
+
+@stoker.sample({"x": "float32"})
+def one(each, random):
+    return {"x": 1.0}

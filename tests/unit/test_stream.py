@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import ConfigError, RunFailed
+from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.monitoring.pace import VERDICT_INTERVAL_S
 from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
@@ -323,13 +323,35 @@ def test_a_bad_file_is_logged_once_and_counted(opened, caplog):
     assert opened.stream.bad_files == 2
 
 
+@pytest.mark.parametrize("chosen, why", [
+    (False, "40 bad files, such as 'training/16.jpg': no picture; paths start from the folder /data"),
+    (True, "no bad files; 40 samples skipped by your function (no picture)")])
+def test_an_epoch_without_a_sample_ends_the_run_after_it(chosen, why):
+    opened = Opened(datasets=Splits(dataset_of("training", 40)), epochs=2)
+    for position in range(21):
+        opened.coordinator.produce(position, skipped=[
+            Skipped(index, "no picture", chosen=chosen) for index in opened.plan.at(position).indices])
+    assert [len(next(opened.stream)) for _ in range(20)] == [0] * 20
+    for _ in range(2):
+        with pytest.raises(DatasetError) as caught:
+            next(opened.stream)
+        assert str(caught.value) == "not one sample of epoch 1 could be used: " + why
+
+
+def test_an_epoch_of_which_a_part_was_done_before_a_resume_may_have_no_sample():
+    opened = Opened(datasets=Splits(dataset_of("training", 4)), epochs=2, start_step=1)
+    opened.coordinator.produce(1, skipped=[Skipped(index, "no picture") for index in opened.plan.at(1).indices])
+    opened.coordinator.produce(2)
+    assert [len(next(opened.stream)) for _ in range(2)] == [0, 2]
+
+
 def test_only_some_bad_files_are_named_in_the_log(caplog):
     datasets = Splits(dataset_of("training", 40))
     opened = Opened(datasets=datasets, epochs=1)
     for position in range(20):
         opened.coordinator.produce(position, skipped=[
             Skipped(index, "no picture") for index in opened.plan.at(position).indices])
-    assert all(len(batch) == 0 for batch in opened.stream)
+    assert all(len(next(opened.stream)) == 0 for _ in range(20))
     assert ["any more are only counted" in line for line in caplog.messages] == [False] * 9 + [True]
     assert opened.stream.bad_files == 40
 

@@ -25,16 +25,19 @@ _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, 
 _MAKE_FRESH = (numerical, image, augmented, call_for_samples, call_for_batches)
 
 
-def find(name: str, allowed: Sequence[str]) -> Generator:
+def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Generator:
     """The generator called ``name``: one of GENERATORS, or the user's 'module:function', which may be declared by
     ``stoker.sample``, ``stoker.batch`` or ``stoker.generator``. The trainer sends the name, and importing runs code: so
-    it must be in ``allowed``, from this worker's command line. Raises ConfigError."""
+    it must be in ``allowed``, from this worker's command line. Raises ConfigError; also if it declares other arrays
+    than ``job`` has."""
     if name in GENERATORS:
         return _FUNCTIONS[name]
     module, _, function = name.rpartition(":")
     if not (module and function):
         raise ConfigError("generator %r: is none of %s, nor module:function" % (name, ", ".join(GENERATORS)))
     found = _load("generator", name, allowed)
+    if job is not None and isinstance(found, Declared):
+        _check_names(found, job)
     if isinstance(found, SampleFunction):
         return partial(call_for_samples, found)
     if isinstance(found, BatchFunction):
@@ -48,6 +51,14 @@ def find(name: str, allowed: Sequence[str]) -> Generator:
             "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "
             "@stoker.batch({...}), which declare its arrays" % (name, function, type(found).__name__))
     return cast(Generator, generator)
+
+
+def _check_names(found: Declared, job: Job) -> None:
+    declared, expected = ([spec.name for spec in arrays] for arrays in (found.arrays, job.arrays))
+    if declared != expected:
+        raise ConfigError("function %r declares the arrays %s on this worker, and the trainer expects %s: give it the "
+                          "same version of the function, or arrays={...} if it cannot import it"
+                          % (job.generator, ", ".join(declared), ", ".join(expected)))
 
 
 def find_augmentation(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
@@ -115,7 +126,7 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
-    generator = find(job.generator, options.allow_generators)
+    generator = find(job.generator, options.allow_generators, job)
     if job.augment:
         if generator is not image:
             raise ConfigError("augment %r goes only with the generator 'image', not with %r"

@@ -118,6 +118,30 @@ def loading():
         return original(*args)
 
 
+def function():
+    """In the user's sample function, at the fourth sample of the step."""
+    from stoker.workers.generators import sample as module
+
+    at = []                    # position, samples begun
+
+    @_around(module._Run, "output")
+    def output(original, run, lease):
+        at[:] = lease.position, 0
+        return original(run, lease)
+
+    @_around(module._Run, "__init__")
+    def init(original, run, *args):
+        original(run, *args)
+        users = run._function
+
+        def struck(sample, random):
+            at[1] += 1
+            if at == [STEP, 4]:
+                strike()
+            return users(sample, random)
+        run._function = struck
+
+
 def pushing():
     """A part of the step's batch is on the wire, in the trainer's hands already, and the rest is not.
 

@@ -1,0 +1,31 @@
+"""Own data under faults: a row whose sample kills its process."""
+
+import pytest
+
+import stoker
+from tests.integration.conftest import draw
+from tests.support.own_functions import DEADLY, SIZE, write_table
+from tests.support.processes import opened
+
+OPTIONS = {"batch_size": 6, "seed": 3, "partners": 1, "order": stoker.weighted("importance")}
+
+
+@pytest.mark.parametrize("on_bad_image", ["skip", "replace"])
+def test_a_row_that_kills_its_process_is_left_out_like_one_that_is_skipped(on_bad_image, tmp_path, worker_python):
+    """Though other rows of its batch are skipped as well, make two rows, or come again in the epoch."""
+    draw(str(tmp_path / "data"), "png", 60, SIZE)
+    data, runs = write_table(str(tmp_path / "data")), []
+    for function, workers in (("spared", 1), ("deadly", 2)):
+        with opened(data, tmp_path / function, generator="tests.support.own_functions:" + function, workers=workers,
+                    worker_python=worker_python, on_bad_image=on_bad_image, **OPTIONS) as run:
+            run.take_all()
+            runs.append(run)
+    spared, deadly = runs
+    assert deadly.content() == spared.content() and len(deadly.batches) == 10
+    assert [batch.used_indices for batch in deadly.batches] == [batch.used_indices for batch in spared.batches]
+    assert any(len(batch.used_indices) > len(set(batch.used_indices)) for batch in deadly.batches)
+    killed = [item.reason for batch in deadly.batches for item in batch.skipped if not item.chosen]
+    assert killed and all(reason.startswith("kills the process that opens it: SIGSEGV") for reason in killed)
+    assert all(row["file"] != DEADLY for batch in deadly.batches for row in batch.rows)
+    reasons = {item.reason for batch in spared.batches for item in batch.skipped}
+    assert reasons == {"it kills", "drawn to be skipped"}
