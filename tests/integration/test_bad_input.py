@@ -99,8 +99,9 @@ def test_an_exception_of_the_users_code(batches_of, function, part):
 def test_a_function_that_fails_for_the_batch(batches_of, function, parts):
     with pytest.raises(stoker.RunFailed) as caught:
         batches_of(function)
-    text = sentence(caught)
+    text, *traceback = str(caught.value).splitlines()
     assert "bad_functions:" + function in text and all(part in text for part in parts), text
+    assert (function == "setup_fails") == bool(traceback)        # an exception has one
 
 
 def test_not_a_number_is_a_number(batches_of):
