@@ -13,6 +13,7 @@ import numpy as np
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.protocol.messages import printable
 
 MAX_VALUES = 10000        # of the prediction of a sample
 
@@ -64,7 +65,7 @@ class PredictionLines:
             if sample.index not in predicted:
                 error = errors.get(sample.index, "the function returned no row for it")
                 self._write(_Line(cells, None, error))
-                first = self._counts.first_error if self._counts.failed else "%s: %s" % (sample.name, error)
+                first = self._counts.first_error if self._counts.failed else printable("%s: %s" % (sample.name, error))
                 self._counts = Counts(self._counts.predicted, self._counts.failed + 1, first)
         self._counts = self._counts._replace(predicted=self._counts.predicted + len(predicted))
         self._file.flush()

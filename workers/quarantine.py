@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
     for frame in iter(lambda: _read(leases), b""):
         lease = cast(Lease, decode_from_trainer([frame]))
         skipped: Tuple[Skipped, ...] = ()
-        with suppress(Exception, SystemExit):    # no death: the same will happen in the worker, which reports it
+        with suppress(BaseException):    # no death: the same will happen in the worker, which reports it
             skipped = check(open_producer(job, options).produce(lease), lease, job).skipped
         _write(answers, Produced(_RUN, lease.lease, lease.position, 1 - len(skipped), skipped, 0.0, ()))
     return 0

@@ -73,7 +73,7 @@ def _produced(producer: Producer, lease: Lease) -> Output:
     samples, replacements = _TrackedSamples(lease.samples), _TrackedSamples(lease.replacements)
     try:
         return producer.produce(replace(lease, samples=samples, replacements=replacements))
-    except (Exception, SystemExit) as error:      # exit: it is the generator's, and must not end the worker
+    except BaseException as error:                # also SystemExit: it is the generator's, and must not end the worker
         at = samples.current or replacements.current
         if not isinstance(error, StokerError):
             raise FunctionError("generator %r%s: %s" % (

@@ -54,8 +54,7 @@ def jsonl(file: Path, root: Optional[Path] = None) -> Table:
     table = Table.of(_json_values(text), text.root(root), text.name, lambda row: text.at(text.line))
     only, = table.rows([0]) if len(table) == 1 else [None]
     if isinstance(only, list) and only and all(isinstance(item, dict) for item in only):
-        raise DatasetError("%s is a single JSON list: write each of its items on a line of its own"
-                           % text.name)
+        raise DatasetError("%s is a single JSON list: write each of its items on a line of its own" % text.name)
     return table
 
 

@@ -13,6 +13,7 @@ from stoker.pipeline.sources.dataset import path_bytes, printable_path
 Path = Union[str, "os.PathLike[str]"]
 LINES_PER_REPORT = 4096
 REPORT_AFTER_S = 1.0
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class TextFile:
@@ -58,6 +59,9 @@ class TextFile:
             raise self._unreadable(error) from error
         with text:
             try:
+                start: Any = text.buffer
+                if self._encoding == "utf-8-sig" and start.peek(2)[:2] in _UTF16:
+                    raise UnicodeError("it begins as UTF-16 does")
                 yield text
             except UnicodeError as error:
                 raise self._undecodable(error) from None
@@ -100,10 +104,10 @@ class TextFile:
                     decoder.decode(line)
                 except UnicodeError:
                     break
-        likely = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin-1"
+        likely = "utf-16" if start[:2] in _UTF16 else "latin-1"
         remedy = "give the file's encoding, such as encoding=%r" % likely
         if not self._is_free:
-            remedy = "convert the file to UTF-8" + " (from UTF-16, as it begins)" * (likely == "utf-16")
+            remedy = "convert the file to UTF-8" + " from UTF-16" * (likely == "utf-16")
         fact = "byte 0x%02x" % error.object[error.start] if isinstance(error, UnicodeDecodeError) else str(error)
         name = self._encoding.replace("-sig", "")
         return DatasetError("%s is not %s (%s): %s" % (self.at(number), name, fact, remedy))

@@ -267,6 +267,18 @@ def test_an_augmentation_must_return_a_picture_that_fits(photos, tmp_path, retur
         varied(lambda picture, chance: returned, lease(photos[:1]), job(root=tmp_path))
 
 
+@pytest.mark.parametrize("error, text", [
+    (KeyError("no"), "KeyError: 'no'"), (SystemExit(3), "it called sys.exit(3): let it raise an error")])
+def test_an_augmentation_that_raises_is_told_with_its_sample_and_line(photos, tmp_path, error, text):
+    def vary(picture, chance):
+        raise error
+    with pytest.raises(FunctionError) as caught:
+        varied(vary, lease(photos[:1]), job(root=tmp_path))
+    assert str(caught.value) == "augment function 'mine:vary', sample '0.png': %s (test_generators.py, line %d)" % (
+        text, vary.__code__.co_firstlineno + 1)
+    assert caught.value.__cause__ is error
+
+
 def test_image_needs_no_labels(photos, tmp_path):
     output = one(pictures.image, lease(photos[:2]), job(root=tmp_path, arrays=IMAGES[:1]))
     assert [array.shape for array in output.arrays] == [(2, HEIGHT, WIDTH, 3)]

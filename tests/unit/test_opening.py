@@ -135,6 +135,12 @@ def test_sources_go_through(here):
     assert "the data is a Dataset: omit root" in sentence_of(open_source, generated(3), root="held")
 
 
+def test_a_list_of_files_in_utf_16(here):
+    (here / "list.txt").write_bytes("photos/cat/1.jpg\n".encode("utf-16"))
+    assert sentence_of(open_source, "list.txt") == (
+        "list.txt, line 1 is not utf-8 (it begins as UTF-16 does): convert the file to UTF-8 from UTF-16")
+
+
 def test_a_number_may_have_a_root(here):
     for data in (open_source(3, root="held"), open_source(Numbers(3), root="held")):
         assert isinstance(data, Numbers) and (len(data), data.root) == (3, str(here / "held"))
