@@ -76,7 +76,7 @@ class Coordinator(threading.Thread):
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
-        self._arrays, self._aligned, frames = job.arrays, job.aligned, framed(job.arrays)
+        self._arrays, frames = job.arrays, framed(job.arrays)
         held = prefetch + EXTRA_BUFFERS
         self._pool = BufferPool(len(frames) * held, held * job.batch_bytes * 9 // 8)     # an eighth: see ``empty``
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
@@ -190,4 +190,4 @@ class Coordinator(threading.Thread):
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if self._aligned else None, message.missing))
+            sizes, effect.source if message.aligned else None, message.missing))
