@@ -81,7 +81,6 @@ class JobOptions:
     declared: Tuple[ArraySpec, ...] = ()       # arrays of the user's own function; (): those of ``image``
     rows: int = 1                              # most rows of a batch from one sample
     may_skip: bool = False                     # a batch function may return fewer rows than it got samples
-    aligned: bool = True                       # rows of a batch are in the lease's order; a batch function may mix them
     augment: Optional[str] = None              # the user's module:function that varies pictures
 
     def __post_init__(self) -> None:
@@ -97,7 +96,7 @@ class JobOptions:
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
-        for name in ("exif_rotate", "follow_links", "labels", "may_skip", "aligned"):
+        for name in ("exif_rotate", "follow_links", "labels", "may_skip"):
             check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
         check(self.augment is None or isinstance(self.augment, str) and re.match("[^:]+:.", self.augment) is not None,
               "augment", "must be a function, or its name as module:function", self.augment)

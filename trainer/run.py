@@ -102,13 +102,13 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
     except ConfigError as error:
         # the modules of a generator may be installed for the workers only; they notice other arrays
         log.info("%s; so its batches are taken for %s", error, "images and labels" if arrays is None else "arrays")
-        function, own["aligned"] = None, arrays is None       # it may be a batch function
+        function = None
     if isinstance(function, Declared):
         own["declared"] = function.arrays
         if isinstance(function, SampleFunction):
             own["rows"] = function.rows
         if isinstance(function, BatchFunction):
-            own.update(may_skip=function.may_skip, aligned=False)
+            own["may_skip"] = function.may_skip
     elif function is not None and not inspect.isgeneratorfunction(function):
         raise ConfigError("%s is no function that Stoker can call: decorate it with @stoker.sample({...}) or "
                           "@stoker.batch({...}), which declare its arrays; or write a generator over leases" % name)

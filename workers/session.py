@@ -110,13 +110,13 @@ class WorkerSession:
         return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
-                 produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0
-                 ) -> List[Effect]:
-        """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``
-        and ``missing`` see Produced."""
+                 produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
+                 aligned: bool = True) -> List[Effect]:
+        """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
+        ``missing`` and ``aligned`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing), now)
+                                       timings._replace(held_s=now - came_s), rows, missing, aligned), now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""

@@ -74,14 +74,13 @@ class Coordinator(threading.Thread):
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
-        self._arrays, self._aligned, frames = job.arrays, job.aligned, framed(job.arrays)
-        self._buffers = BatchBuffers(job, prefetch + EXTRA_BUFFERS)
+        self._arrays, self._buffers = job.arrays, BatchBuffers(job, prefetch + EXTRA_BUFFERS)
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
         self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():
             log.info("%s", advice())
         header_bytes = codec.max_header_bytes(job.batch_size)
-        arrays = [spec.sample_bytes * job.batch_size * job.rows for spec in frames]
+        arrays = [spec.sample_bytes * job.batch_size * job.rows for spec in framed(job.arrays)]
         self._waker = Waker()
         try:
             self._listener = Listener(options.bind, self._waker, Limits(
@@ -184,4 +183,4 @@ class Coordinator(threading.Thread):
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if self._aligned else None, message.missing))
+            sizes, effect.source if message.aligned else None, message.missing))

@@ -152,7 +152,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_SAMPLES),
-                                missing=_count)),
+                                missing=_count, aligned=_bool)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),

@@ -133,6 +133,7 @@ class Produced:
     timings: Timings = Timings()
     rows: Tuple[int, ...] = ()       # of each sample that is in the batch, if one sample may make several; (): one each
     missing: int = 0                 # samples that a batch function left out without saying which
+    aligned: bool = True             # rows are in the lease's order; those of a batch function may be in any
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,8 @@ def lies(welcome, lease):
 
     def produced(number, position, count, skipped=()):
         return header(PROTOCOL_VERSION, "produced", [welcome.run, number, position, count,
-                                                     [list(skip) for skip in skipped], 0.1])
+                                                     [list(skip) for skip in skipped], 0.1, [0.0] * 4, [], 0,
+                                                     True])
     count, good = len(lease.samples), produced(lease.lease, lease.position, len(lease.samples))
     return {
         "no arrays": [good],

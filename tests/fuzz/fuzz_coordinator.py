@@ -157,7 +157,7 @@ class Story(SilentTrainer):
             return batch(lease, run)
         output = self.own.produce(self.session._job, lease)
         return Produced(run, lease.lease, lease.position, len(output.arrays[0]), output.skipped, 0.1, output.arrays,
-                        rows=output.rows, missing=output.missing)
+                        rows=output.rows, missing=output.missing, aligned=output.aligned)
 
     def _work_honestly(self):
         """A turn of the worker that does what it should."""

@@ -215,6 +215,25 @@ def test_files(batches_of, name):
         assert name in sentence(caught) and re.search(expected, sentence(caught))
 
 
+def test_rows_of_a_batch_function_that_the_trainer_cannot_import(functions, batches_of):
+    """Only the workers know that it may mix its samples; rows that might be others' are not given."""
+    (functions / "only_there.py").write_text(
+        "import os\nimport stoker\nos.environ['STOKER_PROGRAM_PATH']      # only workers have it\n\n\n"
+        "@stoker.batch({'x': 'int32'})\ndef mixed(samples, random):\n"
+        "    return [sample.row['a'] for sample in samples][::-1]\n\n\n"
+        "@stoker.sample({'x': 'int32'})\ndef plain(sample, random):\n    return sample.row['a']\n")
+    for function in ("mixed", "plain"):
+        with stoker.open_stream(ROWS, "only_there:" + function, arrays={"x": "int32"}, order="sequential", workers=1,
+                                batch_size=3, worker_timeout_s=60, batch_timeout_s=60) as stream:
+            batch = next(stream)
+        if function == "plain":
+            assert batch["x"].tolist() == [row["a"] for row in batch.rows] == [0, 1, 2]
+            continue
+        assert batch["x"].tolist() == [2, 1, 0]
+        with pytest.raises(stoker.ConfigError, match="may return its samples in any order"):
+            batch.rows
+
+
 def test_files_of_rows_that_are_nowhere(batches_of):
     """With a wrong root=, all files are bad: the first epoch is the last one."""
     taken = []

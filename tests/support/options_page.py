@@ -66,7 +66,7 @@ def _arguments():
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
     taken = {name for name, _ in rows}
     rows += [(field.name, field.default) for field in dataclasses.fields(StreamOptions) if field.name not in taken]
-    derived = {"generator", "declared", "rows", "may_skip", "aligned"}  # of the function, ``generator``
+    derived = {"generator", "declared", "rows", "may_skip"}  # of the function, ``generator``
     assert taken >= {field.name for field in dataclasses.fields(JobOptions)} - derived
     return "".join("| `%s` | `%r` |\n" % row for row in rows)
 

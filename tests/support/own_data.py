@@ -123,7 +123,7 @@ class Own:
         partners = chance.choice((0, 0, 1, 3, lambda index, random: [(index + 1) % 3] * random.randrange(3)))
         self.job = JobOptions("own:f", (1, 1), self.batch_size, seed, on_bad_image=chance.choice(("skip", "replace")),
                               labels=False, declared=function.arrays, rows=getattr(function, "rows", 1),
-                              may_skip=self.kind == "some", aligned=self.kind != "some")
+                              may_skip=self.kind == "some")
         self.plan = Plan(size, self.batch_size, chance.choice((1, 2)) if training else 1, seed, validation,
                          order=open_order(order, source, self.batch_size, seed), drop_last=chance.random() < 0.3,
                          training=training, partners=tuple(open_partners(partners, each) for each in self.splits))
@@ -167,6 +167,7 @@ class Own:
         assert all(each.chosen != is_bad(each.index) for each in message.skipped) and effect.used_indices == used
         assert message.rows == counts and message.count == len(rows)
         assert message.missing == (len(used) - len(rows) if self.kind == "some" else 0)
+        assert message.aligned == (self.kind != "some")
         views = dict(zip([spec.name for spec in framed(self.job.arrays)], effect.views))
         assert len(views) == 6 and all(len(view) == len(rows) for view in views.values())
         for number, row in enumerate(rows):

@@ -228,7 +228,7 @@ class Simulation:
         else:
             output = self.data.produce(job, lease)
             self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, output.arrays, 0.0,
-                                                Timings(), self.now, output.rows, output.missing))
+                                                Timings(), self.now, output.rows, output.missing, output.aligned))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 

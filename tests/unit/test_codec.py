@@ -41,9 +41,9 @@ FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("n
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
     ("Hello", "9304a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10"),
     ("Produced", (
-        "9304a870726f647563656499a27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
+        "9304a870726f64756365649aa27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
         "706e67c3cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe000000000"
-        "000092020103")),
+        "000092020103c3")),
     ("Failed", (
         "9304a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067")),
     ("Returned", "9304a872657475726e656492a2723107"),
@@ -143,7 +143,7 @@ def tuples(items):
 ANY_FROM_WORKER = st.one_of(
     st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT, st.integers(1, 1 << 16)),
     st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT, TEXT, st.booleans())),
-              SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL),
+              SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL, st.booleans()),
     st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
     st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
     st.builds(Alive, RUN))
@@ -237,20 +237,21 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
     ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease must be an integer in 0..92233720"),
     ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error must be a text of 0 to 65536 characters"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES, [], 0])], "produce_s must be seconds, not nan"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES, [], 0])], "produce_s must be seconds, not inf"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES, [], 0])], "produced.produce_s must be seconds, not 1"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0, 0.0, -1.0, 0.0], [], 0])],
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES, [], 0, True])], "produce_s must be seconds, not nan"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES, [], 0, True])], "produce_s must be seconds, not inf"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES, [], 0, True])], "produced.produce_s must be seconds, not 1"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0, 0.0, -1.0, 0.0], [], 0, True])],
      "produced.timings must be seconds, not -1.0"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0], [], 0])], "produced.timings must be a list of 4 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES, [], 0])], "produced.skipped must be a list of at most"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES, [], 0])], "produced.skipped must be a list of 4 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2, "", False]], 0.0, TIMES, [], 0])], "skipped must be a text"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301, "", False]], 0.0, TIMES, [], 0])], "a text of 0 to 300"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "x" * 513, False]], 0.0, TIMES, [], 0])], "of 0 to 512"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "", 0]], 0.0, TIMES, [], 0])], "must be true or false"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [-1], 0])], "produced.rows must be an integer"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [], -1])], "produced.missing must be an integer"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0], [], 0, True])], "produced.timings must be a list of 4 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES, [], 0, True])], "produced.skipped must be a list of at most"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES, [], 0, True])], "produced.skipped must be a list of 4 fields"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2, "", False]], 0.0, TIMES, [], 0, True])], "skipped must be a text"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301, "", False]], 0.0, TIMES, [], 0, True])], "a text of 0 to 300"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "x" * 513, False]], 0.0, TIMES, [], 0, True])], "of 0 to 512"),
+    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "", 0]], 0.0, TIMES, [], 0, True])], "must be true or false"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [-1], 0, True])], "produced.rows must be an integer"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [], -1, True])], "produced.missing must be an integer"),
+    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [], 0, 1])], "produced.aligned must be true or false"),
     ([header(V, "welcome", ["r", [], 0.5])], "the message is of unknown kind 'welcome'"),     # the trainer's
 ])
 def test_malformed_messages_of_a_worker(frames, sentence):

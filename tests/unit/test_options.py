@@ -122,7 +122,7 @@ def test_the_fingerprint_contains_the_options_that_shape_the_stream_and_no_other
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
     complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True, follow_links=True), "folder", 0.1)
-    own = {"labels", "declared", "rows", "may_skip", "aligned", "augment"}       # in Run.fingerprint, if they are used
+    own = {"labels", "declared", "rows", "may_skip", "augment"}       # in Run.fingerprint, if they are used
     assert set(complete) == set(JobOptions.__dataclass_fields__) - own | {"plan", "dataset", "validation_split"}
 
 

@@ -18,10 +18,10 @@ FILES = Dataset("/data", (), tuple("%d.jpg" % number for number in range(6)), (-
 ROWS = Table.of([{"file": "%d.jpg" % number, "x": number / 2} for number in range(6)], "/data")
 
 
-def batch(indices, used=None, skipped=(), missing=0):
+def batch(indices, used=None, skipped=(), source=FILES):
     used = tuple(indices) if used is None else tuple(used)
     arrays = (np.zeros(len(used)),)
-    return Batch(0, 0, False, tuple(indices), arrays, tuple(skipped), "w", 1, 0.1, used, missing=missing)
+    return Batch(0, 0, False, tuple(indices), arrays, tuple(skipped), "w", 1, 0.1, used, source=source)
 
 
 class Writing:
@@ -109,13 +109,13 @@ def test_rows_have_their_columns_or_else_their_number(tmp_path):
         assert writing.lines == [["sample", "prediction", "error"], ["4", "", "gone"], ["5", "7", ""]]
 
 
-@pytest.mark.parametrize("predictions, missing, sentence", [
-    (np.zeros((1, MAX_VALUES + 1)), 0, "has %d values, and a line at most" % (MAX_VALUES + 1)),
-    (np.zeros(1), 1, "1 rows less"),
+@pytest.mark.parametrize("predictions, source, sentence", [
+    (np.zeros((1, MAX_VALUES + 1)), FILES, "has %d values, and a line at most" % (MAX_VALUES + 1)),
+    (np.zeros(1), None, "declared by stoker.batch may return its samples in any order"),
 ])
-def test_what_cannot_be_written_is_one_sentence(predictions, missing, sentence):
+def test_what_cannot_be_written_is_one_sentence(predictions, source, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        Writing().write((0,), predictions=predictions, missing=missing)
+        Writing().write((0,), predictions=predictions, source=source)
 
 
 # ---------------------------------------------------------------------------------------------------------- the file

@@ -42,7 +42,7 @@ class _Run:
         while True:
             used = _used(samples, replacements, bad)
             if not used:
-                return Output(BatchRows(self._job.arrays, 0).finished(), tuple(bad.values()))
+                return Output(BatchRows(self._job.arrays, 0).finished(), tuple(bad.values()), aligned=False)
             try:
                 returned = self._call(used, lease)
                 break
@@ -59,7 +59,7 @@ class _Run:
                              % (count, len(used)))
         except Misfit as error:
             raise self._error(str(error), lease) from None
-        return Output(arrays, tuple(bad.values()), missing=len(used) - count)
+        return Output(arrays, tuple(bad.values()), missing=len(used) - count, aligned=False)
 
     def _call(self, used: Sequence[Sample], lease: Lease) -> Any:
         number = self._calls.number(lease.epoch, lease.samples[0])      # the same, whichever of them are bad

@@ -22,6 +22,7 @@ class Output(NamedTuple):
     skipped: Tuple[Skipped, ...] = ()   # the lease's bad samples, and those of its replacements that were bad too
     rows: Tuple[int, ...] = ()          # of each sample in the arrays, if one sample may make several; (): one each
     missing: int = 0                    # samples that a batch function left out without saying which
+    aligned: bool = True                # rows are in the lease's order; those of a batch function may be in any
 
 
 Put = Callable[[int, Sample], None]                    # puts a sample into a place, or raises BadFile or Skip
@@ -126,7 +127,7 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
     ValueError, which says why, if it is not a batch of ``lease``."""
     require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
-    arrays, skipped, rows, missing = output
+    arrays, skipped, rows, missing, aligned = output
     require(isinstance(arrays, (tuple, list)), "arrays are a %s, must be a tuple", type(arrays).__name__)
     specs = framed(job.arrays)
     require(len(arrays) == len(specs), "yielded %d arrays, must be %d: %s", len(arrays), len(specs),
@@ -172,4 +173,4 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
                         else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
                         for array in arrays),
                   tuple(Skipped(item.index, sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
-                                bool(item.chosen)) for item in skipped), tuple(rows), missing)
+                                bool(item.chosen)) for item in skipped), tuple(rows), missing, bool(aligned))
