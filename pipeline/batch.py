@@ -29,8 +29,9 @@ class Batch:
     worker: str
     attempt: int                    # 1: produced under the first lease for this position, 2: under the second ...
     produce_s: float                # the worker's generator took so long
-    used_indices: Tuple[int, ...] = ()   # the sample of each row of the arrays: no bad ones, replacements included; of a
-    #                                      batch function, which may mix or omit some: the samples that it got
+    #: the sample of each row of the arrays: no bad ones, replacements included; of a batch function, which may mix or
+    #: omit some: the samples that it got
+    used_indices: Tuple[int, ...] = ()
     timings: Timings = Timings()    # the parts of produce_s
     wire_s: float = 0.0             # lease and batch travelled for so long; 0 if unknown
     specs: Tuple[ArraySpec, ...] = ()    # of ``arrays``

@@ -49,8 +49,8 @@ class PredictionLines:
         """Writes the lines of a batch; ``predictions``: [n, ...] for its n rows, None if it has none. Returns the
         counts so far. Raises ConfigError if it is unknown which sample a row is of, or a prediction is too long."""
         if batch.source is None:
-            raise ConfigError("a function declared by stoker.batch may return its samples in any order, so it is unknown "
-                              "which sample a prediction is of: predict with one declared by stoker.sample")
+            raise ConfigError("a function declared by stoker.batch may return its samples in any order, so it is "
+                              "unknown which sample a prediction is of: predict with one declared by stoker.sample")
         predicted: Dict[int, List[List[str]]] = {}
         if predictions is not None:
             flat = predictions.reshape(len(predictions), -1)
