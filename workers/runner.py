@@ -58,10 +58,10 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
         except Exception as error:
             producer = None              # closes its generator
             cause = error.__cause__ if isinstance(error, FunctionError) else error
-            trace = ""
+            text, trace = str(error) if isinstance(error, StokerError) else sentence_of(error), ""
             if cause is not None and not isinstance(cause, StokerError):      # its sentence says all
                 trace = traceback_of(cause)
-            answer = Finished(lease, None, sentence_of(error), trace, getattr(error, "sample", ""))
+            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""))
         finish(answer)
     if producer is not None:
         producer.finish()

@@ -261,7 +261,6 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     ("yields_nothing", "ended without a batch"),
     ("yields_twice", "yielded more than one batch for a lease"),
     ("wrong_shape", "'images' is of shape [16, 31, 32, 3], must be [n, 32, 32, 3]"),
-    ("plain_function", "is no generator function"),
     ("missing", "has no missing"),
 ])
 def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generators, name, sentence):

@@ -111,11 +111,6 @@ def wrong_shape(leases, job):
         yield Output((output.arrays[0][:, 1:], output.arrays[1]), output.skipped)
 
 
-def plain_function(leases, job):
-    """No generator."""
-    return []
-
-
 def _dies(leases, job, die):
     def opened(samples):
         for sample in samples:
