@@ -7,6 +7,7 @@ from typing import Any, Optional
 from stoker.pipeline.errors import StokerError
 
 MAX_TEXT = 1000        # characters of an exception's text; some show the whole array that they are about
+MAX_LINES = 40         # at the beginning of a traceback, and at its end; an endless recursion has thousands
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STOKERS = tuple(os.path.join(os.path.dirname(_HERE), name, "") for name in ("pipeline", "workers", "trainer"))
 _STANDARD = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
@@ -40,7 +41,10 @@ def traceback_of(error: BaseException) -> str:
     begin = error.__traceback__
     while begin is not None and _is_stokers(begin.tb_frame.f_code.co_filename):
         begin = begin.tb_next
-    return "".join(traceback.format_exception(type(error), error, begin or error.__traceback__))
+    lines = "".join(traceback.format_exception(type(error), error, begin or error.__traceback__)).splitlines()
+    if len(lines) > 2 * MAX_LINES:
+        lines[MAX_LINES:-MAX_LINES] = ["  ... %d lines" % (len(lines) - 2 * MAX_LINES)]
+    return "".join(line[:MAX_TEXT] + "..." * (len(line) > MAX_TEXT) + "\n" for line in lines)
 
 
 def line_of(error: BaseException) -> "Optional[traceback.FrameSummary]":
@@ -58,7 +62,7 @@ def _place_of(error: BaseException) -> str:
 
 def _text_of(error: BaseException) -> str:
     try:
-        return " ".join(map(str.strip, str(error).splitlines()))
+        return " ".join(filter(None, map(str.strip, str(error).splitlines())))
     except Exception as other:       # a user's __str__
         return "its text raises %s" % type(other).__name__
 

@@ -675,8 +675,10 @@ def test_a_missing_column_is_told_with_those_that_there_are(row, columns, has):
     samples = [Sample(17, "", -1, msgpack.packb(row, use_bin_type=True))]
     text = sentence(mine, samples, columns=columns)
     assert text.startswith("function 'mine:mine', sample 17: KeyError: 'nope': the row of sample 17 has %s (te" % has)
-    other = stoker.sample({"x": "int32"})(lambda sample, random: {"x": {}[list(sample.row or {"": 0})[0]]})
-    assert "the row of" not in sentence(other, samples, columns=columns) or not row
+    for looked_up in (dict.keys, dict.values):       # one that the row has, and a text of the row in another dict
+        other = stoker.sample({"x": "int32"})(lambda sample, random, of=looked_up: {}[list(of(sample.row))[0]])
+        packed = [Sample(17, "", -1, msgpack.packb({"a": "b"}, use_bin_type=True))]
+        assert "the row of" not in sentence(other, packed)
 
 
 def test_a_row_that_is_none_is_told():

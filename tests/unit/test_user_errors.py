@@ -82,6 +82,20 @@ def test_a_traceback_begins_with_the_users_first_frame():
     assert "test_user_errors.py" in second and second.endswith("in order")
 
 
+def recurse():
+    return len((recurse(),))
+
+
+def test_a_long_traceback_shows_its_beginning_and_its_end():
+    lines = traceback_of(caught(recurse)).splitlines()
+    assert len(lines) <= 2 * user_errors.MAX_LINES + 1 and lines[-1].startswith("RecursionError")
+    assert "in caught" in lines[1] and any("in recurse" in line for line in lines[3:5])
+    error = caught(raises, ValueError("\n".join(["x" * 10 ** 6] * 300)))
+    lines = traceback_of(error).splitlines()
+    assert lines[0].startswith("Traceback") and len(lines) == 2 * user_errors.MAX_LINES + 1
+    assert max(map(len, lines)) == user_errors.MAX_TEXT + 3 and traceback_of(error).endswith("...\n")
+
+
 def test_a_module_that_fails_names_its_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "stoker_broken_module.py").write_text("import os\n\nnot_defined\n")

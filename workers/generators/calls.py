@@ -75,7 +75,8 @@ class Calls:
         if isinstance(raised, KeyError) and raised.args and isinstance(raised.args[0], str):
             for sample in samples:
                 row = self._job.row(sample)
-                if isinstance(row, dict) and raised.args[0] not in row:
+                # a text of the row itself was looked up elsewhere, as a word in a vocabulary
+                if isinstance(row, dict) and raised.args[0] not in row and raised.args[0] not in row.values():
                     names = ", ".join(map(repr, list(row)[:MAX_NAMES])) + ", ..." * (len(row) > MAX_NAMES)
                     return ": the row of sample %d has %s" % (sample.index, names or "nothing")
         frame = line_of(raised)

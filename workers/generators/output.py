@@ -14,6 +14,7 @@ from stoker.pipeline.protocol.messages import (
     MAX_REASON, MAX_SKIPPED_PATH, Job, Lease, Sample, Skipped, sendable)
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, is_of, named
+from stoker.workers.generators.user_sample import name_of
 
 
 class Output(NamedTuple):
@@ -48,7 +49,7 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
                 raise Misfit("%d rows, must be %d: %s" % (len(made), len(job.arrays), named(job.arrays)))
             rows.put(place, made)
         except Misfit as error:
-            raise FunctionError("generator %r, sample %r: %s" % (job.generator, sample.name, error)) from None
+            raise FunctionError("generator %r, %s: %s" % (job.generator, name_of(sample), error)) from None
     content, skipped = filled(lease, judged(put))
     return Output(rows.finished(places_of(content)), skipped)
 
