@@ -31,7 +31,8 @@ class BufferPool:
 
     def empty(self, shape: Tuple[int, ...], dtype: "np.dtype", varies: bool = False) -> "np.ndarray":
         """An aligned, writable, C-contiguous array with arbitrary content. ``varies``: others like it will have other
-        shapes, so its memory may be too large: up to an eighth if it is new, up to twice if it is used again."""
+        shapes, so its memory may be too large: up to an eighth if it is new, up to twice if it is used again, or more
+        where new memory would be over the bound."""
         dtype = np.dtype(dtype)
         nbytes = dtype.itemsize
         for side in shape:
@@ -48,12 +49,17 @@ class BufferPool:
         blocks, count = self._blocks, len(self._blocks)
         warm = min(WARM_BLOCKS, count)
         found = min(max(self._found, warm), count)
+        larger = None      # the place of the smallest free one that is too large: better than memory over the bound
         for place in chain(range(warm), range(found, count), range(warm, found)):
             # 2: the list's own reference and getrefcount's argument
-            if (sys.getrefcount(blocks[place]) == 2
-                    and nbytes + ALIGNMENT <= blocks[place].size <= most_bytes + ALIGNMENT):
-                self._found = place
-                return blocks[place]
+            if sys.getrefcount(blocks[place]) == 2 and blocks[place].size >= nbytes + ALIGNMENT:
+                if blocks[place].size <= most_bytes + ALIGNMENT:
+                    self._found = place
+                    return blocks[place]
+                if larger is None or blocks[place].size < blocks[larger].size:
+                    larger = place
+        if larger is not None and most_bytes > nbytes and self._bytes + nbytes + ALIGNMENT > self._keep_bytes:
+            return blocks[larger]
         block = np.empty(nbytes + ALIGNMENT, np.uint8)
         blocks.append(block)
         self._bytes += block.size

@@ -28,7 +28,7 @@ BATCH_BYTES = BATCH * (SIZE * SIZE * 3 + 4)
 OWN_BYTES = BATCH_BYTES + BATCH * own_functions.MAX_POINTS * 8 * 4 * 9 // 8     # the most: see BufferPool
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
 RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
-HOLD = PREFETCH + 8     # batches that the trainer of own data holds at first, so that its buffers reach their bound
+HOLD = PREFETCH + 16    # batches that the trainer of own data holds at first, so that its buffers reach their bound
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
 
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
