@@ -119,8 +119,8 @@ def _declared(name: object, value: Any) -> ArraySpec:
 
 def fits(value: object, dtype: str) -> bool:
     """Whether the number ``value`` is an element of ``dtype``, to rounding for floats."""
-    if not isinstance(value, (int, float)):
-        return False
+    if not isinstance(value, (int, float)) or isinstance(value, int) and not -1 << 63 <= value < 1 << 64:
+        return False                # a message can carry no other number
     if dtype.startswith("float"):
         largest = {"float16": 65504.0, "float32": 3.4028234663852886e38}.get(dtype, math.inf)
         return math.isinf(value) or math.isnan(value) or abs(value) <= largest

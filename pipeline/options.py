@@ -18,6 +18,7 @@ from stoker.pipeline.errors import ConfigError
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
+MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -92,12 +93,14 @@ class JobOptions:
         size = tuple(check_whole(name, side, 1, 1 << 14)
                      for name, side in zip(("image height", "image width"), self.image_size))
         object.__setattr__(self, "image_size", size)    # the way to set a field of a frozen dataclass
-        object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, 1 << 20))
+        object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
         for name in ("exif_rotate", "follow_links", "labels", "may_skip"):
             check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
+        check(self.batch_size * self.rows <= MAX_BATCH, "rows", "times batch_size must be at most %d" % MAX_BATCH,
+              self.rows)
         check(self.augment is None or isinstance(self.augment, str) and re.match("[^:]+:.", self.augment) is not None,
               "augment", "must be a function, or its name as module:function", self.augment)
         check(self.augment is None or self.generator == "image", "augment",

@@ -24,6 +24,7 @@ from stoker.pipeline.user_errors import a_type, sentence_of
 
 SHUFFLED, SEQUENTIAL = "shuffled", "sequential"
 MAX_STEPS = 1 << 30    # of an epoch
+WAIT_S = 5.0           # of one thread for the other that is in the user's function
 _CHUNK = 1 << 16       # rows that are unpacked at once
 
 OrderFunction = Callable[[int, Any], Any]          # (epoch, random) -> indices
@@ -179,10 +180,15 @@ class _OwnOrder:
         self.length = len(self.indices(0))
 
     def indices(self, epoch: int) -> "np.ndarray":
-        with self._lock:
+        if not self._lock.acquire(timeout=WAIT_S):     # the consumer that waited in vain must get its error
+            raise RunFailed("order function %r was called for another epoch and does not return: is there an endless "
+                            "loop in it?" % name_for_people(self._function))
+        try:
             if self._last[0] != epoch:
                 self._last = epoch, self._called(epoch)
             return self._last[1]
+        finally:
+            self._lock.release()
 
     def _called(self, epoch: int) -> "np.ndarray":
         subject = "order function %r for epoch %d" % (name_for_people(self._function), epoch)

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import socket
 import threading
 import time
@@ -100,7 +101,7 @@ class BatchStream(Iterator[Batch]):
     def worker_command(self) -> str:
         """The command that starts workers on another host."""
         keys = self._options.keys
-        own = "".join(" --allow-generator " + name for name in self._own_functions)
+        own = "".join(" --allow-generator " + shlex.quote(name) for name in self._own_functions)
         return "python -m workers --connect " + self.connect_address + own + ("" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 

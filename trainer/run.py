@@ -10,12 +10,12 @@ from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import BatchFunction, Declared, SampleFunction, is_loading, load_function, name_of
-from stoker.pipeline.options import GENERATORS, JobOptions
+from stoker.pipeline.options import GENERATORS, JobOptions, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.opening import open_source, open_splits
+from stoker.pipeline.sources.opening import is_share, open_source, open_splits
 
 log = logging.getLogger("stoker")
 
@@ -61,11 +61,11 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)
-    share = validation_split
-    if validation is not None:
-        if validation_split:
-            raise ConfigError("give validation or validation_split (its older name), not both")
-        share = float(validation) if isinstance(validation, float) else 0.0
+    if validation is not None and validation_split:
+        raise ConfigError("give validation or validation_split (its older name), not both")
+    if not is_share(validation_split) and not is_number(validation_split):
+        raise ConfigError("validation_split must be a share, such as 0.2, not %r" % (validation_split,))
+    share = float(validation_split if validation is None else validation if is_share(validation) else 0.0)
     if not training:
         if share or validation is not None:
             raise ConfigError("training=False is one pass over all samples: it has no validation part")
@@ -82,7 +82,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             "partners": own_partners[0] and own_partners[0].describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
-            "validation": datasets.validation.fingerprint() if validation is not None and not share else None,
+            "validation": datasets.validation.fingerprint() if sizes[1] and not share and training else None,
             "evaluates": not training}
     return Run(job, source, datasets, plan, share, more)
 

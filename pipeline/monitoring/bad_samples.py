@@ -21,6 +21,7 @@ log = logging.getLogger("stoker")
 MAX_REASONS = 1000     # of samples that a function leaves out, counted one by one: a reason may have a number in it
 OTHER_REASONS = "for other reasons"
 MAX_WARNINGS = 10      # bad files that the log names; all of them are in ``BadFiles.reasons``
+MAX_NAMED = 10000      # bad files that workers name and that are no sample's own; further ones get the sample's name
 HEADER = b"path\tclass\treason\tstep\n"
 _ESCAPES = {code: "\\u%04x" % code for code in
             [*range(0x20), *range(0x7f, 0xa0), 0x2028, 0x2029, *range(0xd800, 0xe000)]}
@@ -74,6 +75,7 @@ class BadFiles:
         self.chosen: "Counter[str]" = Counter()   # reason -> samples that a function left out with stoker.Skip
         self.missing = 0                      # samples that batch functions left out without a reason
         self._listing, self._raises = listing, raises
+        self._named = 0                       # in ``reasons``, paths that workers named
 
     def note(self, batch: Batch, source: Source) -> None:
         """Takes note of the skipped samples of ``batch``, which come from ``source``. Raises RunFailed: see above."""
@@ -85,7 +87,10 @@ class BadFiles:
         bad = [skip for skip in batch.skipped if not skip.chosen]
         samples = source.samples([skip.index for skip in bad])
         for sample, skip in zip(samples, bad):
-            number, path = len(self.reasons) + 1, skip.path or sample.name
+            number, path = len(self.reasons) + 1, sample.name
+            if skip.path in self.reasons or skip.path and self._named < MAX_NAMED:
+                path = skip.path
+                self._named += path not in self.reasons
             if path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
                 log.warning("bad file %r: %s%s", path, printable(skip.reason),
                             "; any more are only counted" if number == MAX_WARNINGS else "")

@@ -77,7 +77,7 @@ def _bytes(max_length: int) -> Check[bytes]:
 
 def _side(value: object) -> int:
     """A side of a shape, or [the most, pad] of one that differs from sample to sample."""
-    if type(value) is list and len(value) == 2 and type(value[1]) in (int, float):
+    if type(value) is list and len(value) == 2 and type(value[1]) in (bool, int, float):
         return UpTo(_int(1, MAX_SIDE)(value[0]), value[1])
     return _int(1, MAX_SIDE)(value)
 

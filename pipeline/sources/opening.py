@@ -1,5 +1,6 @@
 """The source of whatever a user gives as data, and the data for training and validation that belong together."""
 
+import numbers
 import operator
 import os
 from typing import Any, Iterable, Iterator, Optional, Sequence, Union
@@ -44,6 +45,11 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
     if hasattr(data, "samples") and hasattr(data, "fingerprint"):
         return _below(data, root)
     return _listed(data, root)
+
+
+def is_share(value: Any) -> bool:
+    """Whether it is a float, or one of numpy: a share of the data, not a number of samples."""
+    return isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
 
 
 def _is_number(data: Any) -> bool:
@@ -138,13 +144,13 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     The files of both are then below one root. The other arguments are those of ``open_source``. Raises ConfigError,
     DatasetError.
     """
-    if validation is None or isinstance(validation, float) or (_is_number(validation) and not validation):
+    if validation is None or is_share(validation) or (_is_number(validation) and not validation):
         if not hasattr(source, "split"):
             if validation:
                 raise ConfigError("%s has no method split(fraction, seed), so validation cannot be a share of it"
                                   % a_type(source))
             return Splits(source)
-        parts: Splits = source.split(validation or 0.0, seed)
+        parts: Splits = source.split(float(validation or 0.0), seed)
         return parts
     if isinstance(validation, bool):
         raise ConfigError("validation must be a share, such as 0.2, or data, not %r" % validation)

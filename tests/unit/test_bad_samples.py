@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring import bad_samples
 from stoker.pipeline.monitoring.bad_samples import HEADER, MAX_REASONS, BadFiles, BadSamples, escaped
 from stoker.pipeline.protocol.messages import Skipped
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers
 
 
@@ -134,3 +136,13 @@ def test_reasons_that_differ_each_time_take_no_more_and_more_memory():
     assert len(files.chosen) == MAX_REASONS + 1 and sum(files.chosen.values()) == 6 * MAX_REASONS
     assert "3,000 samples skipped by your function (too dark)" in files.report()
     assert "2,001 samples skipped by your function (for other reasons)" in files.report() and not files.reasons
+
+
+def test_a_worker_that_names_ever_new_files_takes_no_more_and_more_memory(monkeypatch):
+    monkeypatch.setattr(bad_samples, "MAX_NAMED", 2)
+    files, source = BadFiles(None, False), Dataset("/photos", ("a",), ("a/0.jpg", "a/1.jpg"), (0, 0), ())
+    for step in range(5):
+        for mask in (step, 0):
+            skipped = (Skipped(0, "bad", "mask %d" % mask),)
+            files.note(Batch(step, 0, True, (0, 1), (), skipped, "host:1/0", 1, 0.0), source)
+    assert sorted(files.reasons) == ["a/0.jpg", "mask 0", "mask 1"]

@@ -128,7 +128,8 @@ RUN = st.text("0123456789abcdef", min_size=1, max_size=64)
 NAME = TEXT.filter(bool)
 SECONDS = st.floats(0, 1e6)
 SPEC = st.builds(ArraySpec, NAME, st.sampled_from(sorted(ITEM_BYTES)), st.lists(
-    st.one_of(st.integers(1, 9), st.builds(UpTo, st.integers(1, 9), st.one_of(st.integers(-9, 9), st.floats(-1, 1)))),
+    st.one_of(st.integers(1, 9), st.builds(UpTo, st.integers(1, 9), st.one_of(
+        st.booleans(), st.integers(-9, 9), st.floats(-1, 1)))),
     max_size=4).map(tuple))
 PLAIN = st.tuples(BIG, TEXT, st.integers(-1, (1 << 31) - 1)).map(lambda fields: Sample(*fields))
 SAMPLE = st.one_of(PLAIN, st.builds(

@@ -53,6 +53,7 @@ def test_two_sides_that_differ_have_two_sizes():
     ({"x": ("float32", (-1, 3))}, "'x': the shape"), ({"x": ("float32", (True,))}, "'x': the shape"),
     ({"x": ("float32", (1,) * 9)}, "'x': the shape"), ({"x": ("float32", (1 << 20, 1 << 20))}, "bytes"),
     ({"x": ("uint8", (UpTo(3, pad=-1),))}, "pad=-1"), ({"x": ("int32", (UpTo(3, pad=0.5),))}, "pad=0.5"),
+    ({"x": ("float32", (UpTo(3, pad=1 << 64),))}, "pad=18446744073709551616"),
     ({"x": ("int32", (UpTo(3, pad=1), UpTo(3)))}, "pad=0"), ({"x": ("int32", (UpTo(0),))}, "'x': the shape")])
 def test_a_bad_declaration_is_one_sentence(arrays, says):
     with pytest.raises(ConfigError, match=says) as error:

@@ -237,6 +237,7 @@ def test_only_one_way_to_labels(here, options):
 def test_a_share(here):
     source = scan_folder("photos")
     assert open_splits(source, 0.5, 3) == source.split(0.5, 3)
+    assert open_splits(source, np.float32(0.5), 3) == source.split(0.5, 3)
     for none in (None, 0.0, 0):
         training, validation = open_splits(source, none, 3)
         assert training == source and len(validation) == 0

@@ -33,6 +33,7 @@ def test_the_defaults_are_valid():
     ({"decode": "slow"}, "decode must be one of exact, fast, fastest, sampled, not 'slow'"),
     ({"on_bad_image": "ignore"}, "on_bad_image must be one of skip, replace, raise, not 'ignore'"),
     ({"exif_rotate": 1}, "exif_rotate must be True or False, not 1"),
+    ({"batch_size": 2048, "rows": 1024}, "rows times batch_size must be at most 1048576, not 1024"),
 ])
 def test_invalid_job_options(options, sentence):
     with pytest.raises(ConfigError, match=re.escape(sentence) + "$"):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.pipeline import orders
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.orders import balanced, open_order, weighted
 from stoker.pipeline.plan import Plan
@@ -358,6 +359,27 @@ def test_a_function_is_never_in_two_threads_at_once():
     opened.indices(1)
     others[0].join()
     assert inside == [(True, []), "two"]
+
+
+def test_a_function_that_does_not_return_does_not_hold_another_thread(monkeypatch):
+    monkeypatch.setattr(orders, "WAIT_S", 0.01)
+    inside, ends = threading.Event(), threading.Event()
+
+    def order(epoch, random):
+        if epoch == 1:
+            inside.set()
+            assert ends.wait(60)
+        return [0]
+
+    opened = open_order(order, numbered(9), 4, 7)
+    other = threading.Thread(target=opened.indices, args=(1,))
+    other.start()
+    assert inside.wait(60)
+    with pytest.raises(RunFailed, match="order function '.*order' was called for another epoch and does not return"):
+        opened.indices(0)
+    ends.set()
+    other.join()
+    assert opened.indices(0).tolist() == [0]
 
 
 # ------------------------------------------------------------------------------------------------------- describe

@@ -556,6 +556,11 @@ def test_workers_elsewhere_connect_to_this_host_by_its_name(opened, monkeypatch,
     assert opened.stream.worker_command == "python -m workers --connect tcp://trainer-7:5555"
 
 
+def test_the_worker_command_is_one_for_a_shell(opened):
+    opened.stream._own_functions = ("/my programs/train.py:drive",)
+    assert opened.stream.worker_command.endswith(" --allow-generator '/my programs/train.py:drive'")
+
+
 def test_the_worker_command_names_the_keys(tmp_path):
     command = Opened(keys="keys").stream.worker_command
     assert command == "python -m workers --connect tcp://127.0.0.1:5555 --keys NAME (a copy of keys/workers/NAME)"
