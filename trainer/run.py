@@ -51,8 +51,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             follow_links: bool = JobOptions.follow_links) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
     if is_loading():
-        raise ConfigError("a worker imports this program to find a function in it, and the program opened a stream: "
-                          "put what starts the training below  if __name__ == \"__main__\":")
+        raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
+                          "stream: put what starts the training below  if __name__ == \"__main__\":")
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name)
