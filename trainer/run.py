@@ -80,9 +80,10 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                 drop_last=drop_last, training=training, partners=own_partners)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
             "partners": own_partners[0] and own_partners[0].describe(job.seed),
-            "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
+            "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared],
+            "augment": job.augment and os.path.basename(job.augment),
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
-            "validation": datasets.validation.fingerprint() if validation is not None and not share else None,
+            "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
     return Run(job, source, datasets, plan, share, more)
 
