@@ -91,8 +91,8 @@ def weighted(weights: Any, steps: Optional[int] = None) -> Weighted:
 def open_order(order: Any, source: Source, batch_size: int, seed: int) -> Optional[Order]:
     """The order that the user's ``order`` means for the training samples; None: the plan's own shuffle. It is
     "shuffled" (or None), "sequential", made by ``balanced`` or ``weighted``, or a function f(epoch, random) that
-    returns the indices of an epoch, or f(epoch, random, source). The function is called here for epoch 0, twice, to compare. Raises
-    ConfigError."""
+    returns the indices of an epoch, or f(epoch, random, source). The function is called here for epoch 0, twice, to
+    compare. Raises ConfigError."""
     if order is None or isinstance(order, str) and order == SHUFFLED:
         return None
     if isinstance(order, str) and order == SEQUENTIAL:

@@ -53,6 +53,6 @@ def test_the_folder_of_the_program_does_not_matter(tmp_path):
         (tmp_path / folder).mkdir()
         if "train/" in folder:
             (tmp_path / folder / "1.png").write_bytes(b"")
-    prints = [prepare(str(tmp_path / folder / "train"), augment=str(tmp_path / folder / "program.py:vary")).fingerprint()
-              for folder in ("here", "there")]
+    prints = [prepare(str(folder / "train"), augment=str(folder / "program.py:vary")).fingerprint()
+              for folder in (tmp_path / "here", tmp_path / "there")]
     assert prints[0] == prints[1] and prints[0]["augment"] == "program.py:vary"
