@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import threading
 from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 from stoker.pipeline.arrays import ArraySpec, declared
@@ -19,6 +20,7 @@ from stoker.pipeline.user_errors import sentence_of
 MAX_ROWS = 1024            # of a batch from one sample
 #: The file of a program is imported under this name, so that it does not start the program again.
 PROGRAM = "__stoker_program__"
+_importing = threading.local()      # ``depth``: so many imports of ``load_function`` this thread is in
 
 
 class Skip(Exception):
@@ -165,6 +167,7 @@ def load_function(name: str) -> Any:
     module, colon, function = name.rpartition(":")
     if not (module and colon and function):
         raise ConfigError("%r is no function: write module:function" % name)
+    _importing.depth = getattr(_importing, "depth", 0) + 1
     try:
         imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
     except ConfigError as error:
@@ -174,6 +177,8 @@ def load_function(name: str) -> Any:
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error
+    finally:
+        _importing.depth -= 1
     found = getattr(imported, function, None)
     if found is None:
         raise ConfigError("%r: the module %s has no %s" % (name, module, function))
@@ -181,9 +186,8 @@ def load_function(name: str) -> Any:
 
 
 def is_loading() -> bool:
-    """Whether this process imports a user's program, to find a function in it."""
-    module = sys.modules.get(PROGRAM)
-    return module is not None and not getattr(module, "__stoker_loaded__", False)
+    """Whether this thread imports a user's module, to find a function in it."""
+    return bool(getattr(_importing, "depth", 0))
 
 
 def _import_file(path: str) -> Any:
@@ -203,5 +207,4 @@ def _import_file(path: str) -> Any:
     except BaseException:
         del sys.modules[PROGRAM]
         raise
-    module.__stoker_loaded__ = True                    # type: ignore[attr-defined]  # for ``is_loading``
     return module

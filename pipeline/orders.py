@@ -92,8 +92,8 @@ def weighted(weights: Any, steps: Optional[int] = None) -> Weighted:
 def open_order(order: Any, source: Source, batch_size: int, seed: int) -> Optional[Order]:
     """The order that the user's ``order`` means for the training samples; None: the plan's own shuffle. It is
     "shuffled" (or None), "sequential", made by ``balanced`` or ``weighted``, or a function f(epoch, random) that
-    returns the indices of an epoch, or f(epoch, random, source). The function is called here for epoch 0. Raises
-    ConfigError."""
+    returns the indices of an epoch, or f(epoch, random, source). The function is called here for epoch 0, twice, to
+    compare. Raises ConfigError."""
     if order is None or isinstance(order, str) and order == SHUFFLED:
         return None
     if isinstance(order, str) and order == SEQUENTIAL:
@@ -178,6 +178,7 @@ class _OwnOrder:
         self._last = -1, np.empty(0, np.int64)     # under the lock, as are ...
         self._hashes: Dict[int, str] = {}          # ... those of all epochs so far
         self.length = len(self.indices(0))
+        self._called(0)            # again, and compared: it may draw from numbers that are not seeded
 
     def indices(self, epoch: int) -> "np.ndarray":
         if not self._lock.acquire(timeout=WAIT_S):     # the consumer that waited in vain must get its error

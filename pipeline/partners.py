@@ -68,11 +68,16 @@ class _OwnPartners(Partners):
         return tuple(drawn.tolist())
 
     def describe(self, seed: int) -> str:
+        some = range(min(self._size, 64))
         try:
-            some = [self.draw(seed, 0, index) for index in range(min(self._size, 64))]
+            drawn, again = ([self.draw(seed, 0, index) for index in some] for _ in range(2))
         except RunFailed as error:
             raise ConfigError(str(error)) from error
-        return "function " + hashlib.blake2b(repr(some).encode("ascii"), digest_size=8).hexdigest()
+        if drawn != again:
+            raise ConfigError("partners function %r returned other indices than when it was called before: they must "
+                              "depend on nothing but its arguments, so draw from its second one"
+                              % name_for_people(self._function))
+        return "function " + hashlib.blake2b(repr(drawn).encode("ascii"), digest_size=8).hexdigest()
 
 
 def open_partners(partners: Any, source: Source) -> Optional[Partners]:

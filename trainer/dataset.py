@@ -8,7 +8,7 @@ import tensorflow as tf
 from stoker.pipeline.arrays import ArraySpec, UpTo, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.sides import Side
+from stoker.trainer.sides import Side, not_empty
 
 
 def dataset(stream: BatchStream, training: bool = True) -> tf.data.Dataset:
@@ -29,13 +29,16 @@ def dataset(stream: BatchStream, training: bool = True) -> tf.data.Dataset:
     evaluation. A training dataset that is made while an evaluation is due, as at the begin of a resumed stream, leaves
     that evaluation out. ``training`` does not matter for a stream that was opened with ``training=False``.
 
-    The graph raises tf.errors.UnknownError with the message of an error of the stream, or if an iterator is read whose
-    batches are not due. Close the session before the stream if you use ``prefetch``.
+    The graph raises tf.errors.UnknownError with the message of an error of the stream, for a training batch that is
+    empty because all its samples were skipped, or if an iterator is read whose batches are not due. Close the session
+    before the stream if you use ``prefetch``.
     """
     side = Side(stream, training)
     specs = framed(stream.arrays)
 
     def arrays(batch: Batch) -> Dict[str, np.ndarray]:
+        if batch.training:
+            not_empty(batch, "a graph")
         return {spec.name: batch[spec.name] for spec in specs}
 
     return tf.data.Dataset.from_generator(lambda: map(arrays, side.until_border()),

@@ -49,8 +49,9 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
 
     ``train`` takes the plan's steps, each batch once, and begins at the ``global_step`` that the session restored from
     its checkpoint. So the model must count each batch as one step. ``evaluate`` and ``predict`` take one pass over all
-    samples, in order, without ``epochs``, ``order``, ``audit`` and ``bad_samples``. With ``validation``, they take its
-    part of the data, and ``train`` takes the rest. ``training`` True or False: all do as ``train``, or as ``evaluate``.
+    samples (``drop_last``: those of full batches), in order, without ``epochs``, ``order``, ``audit``, ``bad_samples``.
+    With ``validation``, they take its part of the data, and ``train`` takes the rest. ``training`` True or False: all
+    do as ``train``, or as ``evaluate``.
 
     Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
     all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run. Ctrl-C takes effect when

@@ -76,9 +76,10 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
 
     ``image_size``: pixels, or (height, width). ``batch_size``, ``epochs``, ``seed``. ``order``: "shuffled",
     "sequential", ``stoker.balanced()``, ``stoker.weighted(weights)``, or ``f(epoch, random) -> indices``.
-    ``drop_last``: full batches only. ``partners``: so many other samples for each, or ``f(index, random) -> indices``.
-    ``arrays``: what the function declares, if the trainer cannot import it. ``augment``: ``f(picture, random) ->
-    picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``: see JobOptions.
+    ``drop_last``: full batches only, in evaluations too. ``partners``: so many other samples for each, or ``f(index,
+    random) -> indices``. ``arrays``: what the function declares, if the trainer cannot import it. ``augment``:
+    ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``: see
+    JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
     ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError,

@@ -51,8 +51,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             follow_links: bool = JobOptions.follow_links) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
     if is_loading():
-        raise ConfigError("a worker imports this program to find a function in it, and the program opened a stream: "
-                          "put what starts the training below  if __name__ == \"__main__\":")
+        raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
+                          "stream: put what starts the training below  if __name__ == \"__main__\":")
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name)
@@ -80,9 +80,10 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                 drop_last=drop_last, training=training, partners=own_partners)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
             "partners": own_partners[0] and own_partners[0].describe(job.seed),
-            "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared], "augment": job.augment,
+            "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared],
+            "augment": job.augment and os.path.basename(job.augment),
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
-            "validation": datasets.validation.fingerprint() if sizes[1] and not share and training else None,
+            "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
     return Run(job, source, datasets, plan, share, more)
 

@@ -56,11 +56,13 @@ class _Child:
         name = "%s:%d/%d" % (socket.gethostname(), os.getpid(), slot)   # one host may have several supervisors
         command = [sys.executable, LAUNCH, "stoker.workers.process", name, last_exit, str(os.getpid()),
                    str(status_write), options.to_json()]
+        # The hashes of texts order sets: a function that draws from one must make the same batch in all processes.
+        environment = dict(os.environ, PYTHONHASHSEED="0")
         # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
         # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(status_write,),
-                                            start_new_session=True, preexec_fn=die_with_parent)
+                                            env=environment, start_new_session=True, preexec_fn=die_with_parent)
         finally:
             os.close(status_write)
 

@@ -35,6 +35,7 @@ class CsvFile:
         self._options = dict(delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)    # type: Any
         self._has_header = columns is None
         self.columns: Tuple[str, ...] = ()
+        self.found: Tuple[str, ...] = ()        # the type of each column, once ``packed`` was called
         if columns is None:
             with file.opened(newline="") as text:
                 try:
@@ -78,6 +79,7 @@ class CsvFile:
     def packed(self) -> Tuple[bytes, "array[int]"]:
         """The packed rows and their n + 1 offsets."""
         types, count = self.types()
+        self.found = tuple(types)
         pack, blob, rows = packer(), Blob(), 0
         for columns in self._pieces():
             try:

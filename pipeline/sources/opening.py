@@ -1,5 +1,6 @@
 """The source of whatever a user gives as data, and the data for training and validation that belong together."""
 
+import logging
 import numbers
 import operator
 import os
@@ -7,6 +8,7 @@ from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.reading import csv, jsonl, path_list
@@ -14,6 +16,8 @@ from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.user_errors import a_type
+
+log = logging.getLogger("stoker")
 
 KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line), stoker.csv(...) and the like, a list "
          "of paths or rows, or a number of samples")
@@ -181,6 +185,10 @@ def _check_alike(source: Source, other: Source) -> None:
         if ours != theirs and not (what == "columns" and isinstance(other, Numbers)):      # which have no rows
             raise ConfigError("the data for training has the %s %s, that for validation %s: both must have the same "
                               "ones, in the same order" % (what, _names(ours), _names(theirs)))
+    for name, our, their in zip(source.columns, getattr(source, "types", ()), getattr(other, "types", ())):
+        if (our == TEXT) != (their == TEXT):
+            log.warning("the column %s is %s in the data for training and %s in that for validation, by the cells that "
+                        "are there: convert it in your function, as in str(...)", ascii(name), our, their)
     if source.has_paths != other.has_paths:
         raise ConfigError("the samples for %s are files, and those for %s are not: give data of the same kind"
                           % (("training", "validation") if source.has_paths else ("validation", "training")))

@@ -26,8 +26,9 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
 
     All cells of a column have one type. It is int if all of them are whole numbers as Python prints them; float if all
     are numbers; else str. Numbers with a needless 0 in front, such as '007', and whole numbers of 19 digits or more are
-    taken for names, and stay str. An empty cell is None in a column of numbers. Blanks behind a delimiter are no part
-    of a cell, unless it is quoted. Blank lines are left out.
+    taken for names, and stay str. So a column may have another type in another file: convert it where that matters, as
+    in ``str(row["code"])``. An empty cell is None in a column of numbers. Blanks behind a delimiter are no part of a
+    cell, unless it is quoted. Blank lines are left out.
 
     Reads the file twice. Raises ConfigError; DatasetError, with the line, for rows of another length, a quote that is
     not closed, or another encoding.
@@ -40,7 +41,9 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
         if other is not None:
             raise DatasetError("%s names the single column %s: give delimiter=%r; or delimiter=%r, if that is its name"
                                % (text.at(1), ascii(rows.columns[0]), other, usual))
-    return Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
+    table = Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
+    table.types = rows.found
+    return table
 
 
 def jsonl(file: Path, root: Optional[Path] = None) -> Table:

@@ -25,6 +25,7 @@ class Table:
     """
     classes: Tuple[str, ...] = ()
     has_paths = False
+    types: Tuple[str, ...] = ()        # of the columns of a CSV file: see csv_file.py
 
     def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
                  columns: Tuple[str, ...] = (), name: str = "rows") -> None:

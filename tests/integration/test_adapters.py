@@ -143,6 +143,19 @@ def test_a_dataset_that_is_not_due_says_what_is():
             session.run(batch)
 
 
+def test_an_empty_batch_ends_a_dataset_with_a_sentence():
+    """Only in training: an evaluation changes no weights."""
+    def make(planned):
+        return tuple(array[:0] if planned.step == 1 or not planned.training else array for array in arrays_of(planned))
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = dataset(opened(make=make)).make_one_shot_iterator().get_next()
+        assert len(session.run(batch)["image"]) == BATCH_SIZE
+        with pytest.raises(tf.errors.UnknownError, match="step 1 in epoch 1 is empty, .* and a graph cannot compute"):
+            session.run(batch)
+        batch = dataset(opened(STEPS, make=make), training=False).make_one_shot_iterator().get_next()
+        assert len(session.run(batch)["image"]) == 0
+
+
 def test_a_dataset_has_the_declared_shapes_and_dtypes():
     with tf.Graph().as_default():
         made = dataset(opened())

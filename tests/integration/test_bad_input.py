@@ -232,6 +232,17 @@ def test_rows_of_a_batch_function_that_the_trainer_cannot_import(functions, batc
             assert batch.rows
 
 
+def test_hashes_of_texts_are_the_same_in_all_workers(functions, batches_of):
+    """So is the order of a set of texts: with Python's default, each process would draw another one."""
+    (functions / "sets.py").write_text(
+        "import stoker\n\n\n@stoker.sample({'x': 'int64'})\ndef drawn(sample, random):\n    return hash('text')\n")
+    found = set()
+    for _ in range(2):
+        with stoker.open_stream(ROWS, "sets:drawn", workers=1, worker_timeout_s=60) as stream:
+            found.update(next(stream)["x"].tolist())
+    assert len(found) == 1
+
+
 def test_files_of_rows_that_are_nowhere(batches_of):
     """With a wrong root=, all files are bad: the first epoch is the last one."""
     taken = []

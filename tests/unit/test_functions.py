@@ -2,6 +2,7 @@
 
 import copy
 import os
+import subprocess
 import sys
 import types
 
@@ -12,6 +13,7 @@ import stoker
 from stoker.pipeline.arrays import ArraySpec, UpTo, declared, framed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import BatchFunction, GeneratorFunction, SampleFunction, load_function, name_of
+from tests.support.documents import ROOT
 
 
 @stoker.sample({"x": "float32"})
@@ -132,3 +134,21 @@ def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
     with pytest.raises(ConfigError, match=says):
         load_function(path + ":f")
     assert "__stoker_program__" not in sys.modules and os.path.exists(path)
+
+
+@pytest.mark.parametrize("arguments, function", [(["-m", "pkg.train"], "one"), (["pkg/train.py"], "'pkg.train:one'"),
+                                                 (["pkg/train.py"], "one")])
+def test_a_program_without_a_guard_is_a_sentence_not_processes_without_end(tmp_path, arguments, function):
+    """However its function is given, and under whatever name the workers import it."""
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "__init__.py").write_text("")
+    (tmp_path / "pkg" / "train.py").write_text(
+        "import stoker\nopen('imports', 'a').write(__name__ + ' ')\n\n\n@stoker.sample({'x': 'int8'})\n"
+        "def one(sample, random):\n    return 1\n\n\n"
+        "with stoker.open_stream(4, %s, arrays={'x': 'int8'}, workers=1, worker_timeout_s=60) as stream:\n"
+        "    list(stream)\n" % function)
+    ended = subprocess.run([sys.executable] + arguments, cwd=str(tmp_path), stderr=subprocess.PIPE, timeout=60,
+                           env=dict(os.environ, PYTHONPATH=os.pathsep.join([ROOT, str(tmp_path)])),
+                           universal_newlines=True)
+    assert ended.returncode == 1 and "put what starts the training below  if __name__ ==" in ended.stderr, ended.stderr
+    assert len((tmp_path / "imports").read_text().split()) <= 5      # one trainer's; a worker tries three times

@@ -297,6 +297,17 @@ def test_other_rows(here):
     assert "row 0: 'x' is a complex" in sentence_of(open_splits, open_source([1]), [{"x": 1j}], 0)
 
 
+def test_a_column_that_is_text_in_one_file_only_is_told(here, caplog):
+    """The comparison row["code"] == "7" would be true in training only."""
+    written(here / "training.csv", "code,x\n7,1\nA7,2\n")
+    for content, told in (("code,x\n7,0.5\n", True), ("code,x\nB,0.5\n", False)):
+        written(here / "held.csv", content)
+        caplog.clear()
+        open_splits(csv("training.csv"), "held.csv", 0)
+        assert ("the column 'code' is text in the data for training and int in that for validation" in caplog.text
+                ) == told and "'x'" not in caplog.text
+
+
 def test_lists_of_paths(here):
     training, validation = open_splits(open_source(["photos/cat/1.jpg"]), ["held/dog/3.jpg"], 0)
     assert (training.root, training.paths, validation.paths) == (str(here), ("photos/cat/1.jpg",), ("held/dog/3.jpg",))

@@ -312,19 +312,24 @@ def test_all_epochs_of_a_function_have_the_same_length():
         opened.indices(1)
 
 
-def test_a_function_is_called_once_for_an_epoch_and_must_not_change_its_mind():
+def test_a_function_is_called_again_at_the_begin_and_must_not_change_its_mind():
     calls = []
 
     def order(epoch, random):
         calls.append(epoch)
-        return [len(calls)]
+        return [len(calls) // 4]
 
     opened = open_order(order, numbered(99), 4, 7)
     plan = Plan(99, 1, 3, 7, order=opened)
     assert [plan.at(0).indices, opened.describe(), plan.at(0).indices, plan.at(1).indices]
-    assert calls == [0, 1]
+    assert calls == [0, 0, 1]
     with pytest.raises(RunFailed, match="order function .* for epoch 0 returned other indices than when it was called"):
         plan.at(0)
+
+
+def test_a_function_that_draws_from_numbers_that_are_not_seeded():
+    with pytest.raises(ConfigError, match="epoch 0 returned other indices .* so draw from its second one$"):
+        open_order(lambda epoch, random: np.random.permutation(99), numbered(99), 4, 7)
 
 
 def test_a_function_may_reuse_its_array():

@@ -104,6 +104,12 @@ def test_a_function_that_raises():
         open_partners(lambda index, random: [1 // 0], Numbers(4)).draw(0, 0, 2)
 
 
+def test_a_function_that_draws_from_numbers_that_are_not_seeded():
+    own = open_partners(lambda index, random: [np.random.randint(1 << 30)], Numbers(1 << 30))
+    with pytest.raises(ConfigError, match="^partners function .* returned other indices .* from its second one$"):
+        own.describe(7)
+
+
 def test_descriptions_differ_if_partners_do():
     different = [1, 2, lambda index, random: [0], lambda index, random: [1],
                  lambda index, random: [random.randrange(4)]]

@@ -308,6 +308,7 @@ def test_a_value_that_loses_nothing_is_converted(value, declaration, expected):
     (float("nan"), "int32", "has nan, which int32 cannot hold"),
     (float("inf"), "int64", "has inf, which int64 cannot hold"),
     (2.0 ** 63, "int64", "which int64 cannot hold"),
+    (2 ** 63, "int64", "uint64 and has 9223372036854775808, which int64 cannot hold"),
     (float("nan"), "bool", "has nan, which bool cannot hold"),
     (2, "bool", "has 2, which bool cannot hold"),
     (1e39, "float32", "has 1e[+]39, which float32 cannot hold"),

@@ -155,8 +155,9 @@ def _to_int(row: np.ndarray, array: np.ndarray) -> Optional[np.ndarray]:
     row[...] = array
     if array.dtype.kind == "b" or _within(array, low, high):
         return None
-    least, most = _LIMITS[array.dtype]      # numpy 2 compares an array with no number beyond its dtype
-    return (array < max(low, least)) | (array > min(high, most))
+    least, most = _LIMITS[array.dtype]
+    same = array.dtype.type     # numpy 2 compares an array with no number beyond its dtype, older ones uint64 as floats
+    return (array < same(max(low, least))) | (array > same(min(high, most)))
 
 
 def _to_bool(row: np.ndarray, array: np.ndarray) -> Optional[np.ndarray]:
