@@ -149,15 +149,16 @@ def _to_int(row: np.ndarray, array: np.ndarray) -> Optional[np.ndarray]:
     if array.dtype.kind == "f":
         wide = array.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            wrong = _any(~((np.floor(wide) == wide) & (wide >= low) & (wide < high + 1.0)))
+            lost = _any(~((np.floor(wide) == wide) & (wide >= low) & (wide < high + 1.0)))
             row[...] = array
-        return wrong
+        return lost
     row[...] = array
     if array.dtype.kind == "b" or _within(array, low, high):
         return None
     least, most = _LIMITS[array.dtype]
     same = array.dtype.type     # numpy 2 compares an array with no number beyond its dtype, older ones uint64 as floats
-    return (array < same(max(low, least))) | (array > same(min(high, most)))
+    wrong: np.ndarray = (array < same(max(low, least))) | (array > same(min(high, most)))
+    return wrong
 
 
 def _to_bool(row: np.ndarray, array: np.ndarray) -> Optional[np.ndarray]:
