@@ -161,9 +161,9 @@ def name_of(function: Any) -> str:
     return "%s:%s" % (os.path.abspath(file), name)
 
 
-def load_function(name: str) -> Any:
+def load_function(name: str, here: str = "") -> Any:
     """The object called ``name``, 'module:function' or '/the/program.py:function', of this host. Importing runs the
-    module's code. Raises ConfigError."""
+    module's code. Raises ConfigError; ``here``: how its sentence names this host, such as " on this worker"."""
     module, colon, function = name.rpartition(":")
     if not (module and colon and function):
         raise ConfigError("%r is no function: write module:function" % name)
@@ -171,9 +171,9 @@ def load_function(name: str) -> Any:
     try:
         imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
     except ConfigError as error:
-        raise ConfigError("%r: importing %s failed: %s" % (name, module, error)) from error
+        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
     except Exception as error:
-        raise ConfigError("%r: importing %s failed: %s" % (name, module, sentence_of(error))) from error
+        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, sentence_of(error))) from error
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error
@@ -181,7 +181,7 @@ def load_function(name: str) -> Any:
         _importing.depth -= 1
     found = getattr(imported, function, None)
     if found is None:
-        raise ConfigError("%r: the module %s has no %s" % (name, module, function))
+        raise ConfigError("%r: the module %s%s has no %s" % (name, module, here, function))
     return found
 
 

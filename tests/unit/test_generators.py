@@ -468,7 +468,7 @@ def test_what_is_wrong_with_the_users_module_is_said(user_module, text, message)
 
 
 def test_a_missing_module_is_said():
-    with pytest.raises(ConfigError, match="surely_no_such_module"):
+    with pytest.raises(ConfigError, match="importing surely_no_such_module on this worker failed: ModuleNotFoundError"):
         find("surely_no_such_module:mine", ["surely_no_such_module:mine"])
 
 

@@ -75,9 +75,9 @@ def _load(what: str, name: str, allowed: Sequence[str]) -> Any:
         raise ConfigError("%s %r: this worker does not allow it (allowed: %s); start the worker with "
                           "--allow-generator %s" % (what, name, ", ".join(allowed) or "none", name))
     try:
-        return load_function(name)
+        return load_function(name, " on this worker")
     except ConfigError as error:
-        raise ConfigError("%s %s, on this worker" % (what, error)) from error
+        raise ConfigError("%s %s" % (what, error)) from error
 
 
 class Producer:
