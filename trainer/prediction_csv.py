@@ -36,7 +36,8 @@ class PredictionLines:
     prediction; then the error, if there is no prediction. The first batch with a prediction decides on the columns.
 
     ``classes``: those of the model. Predictions of as many floats get a column for the class and one for each score, a
-    whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on."""
+    whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on. A column
+    of the rows that has one of these names is called "row_class", and so on."""
 
     def __init__(self, file: IO[str], source: Source, classes: Tuple[str, ...]) -> None:
         self._writer, self._file = csv.writer(file, lineterminator="\n"), file
@@ -91,8 +92,8 @@ class PredictionLines:
             self._columns = ["class"]
         else:
             self._columns = ["prediction"] if count == 1 else ["prediction_%d" % number for number in range(count)]
-        samples = ["path"] if source.has_paths else list(source.columns) or ["sample"]
-        self._writer.writerow(samples + self._columns + ["error"])
+        samples, made = ["path"] if source.has_paths else source.columns or ["sample"], self._columns + ["error"]
+        self._writer.writerow(["row_" * (name in made) + name for name in samples] + made)
         for line in self._waiting:
             self._write(line)
         self._waiting = []

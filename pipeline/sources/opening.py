@@ -80,7 +80,10 @@ def _no_pattern(path: Union[str, bytes]) -> None:
 def _paths_in(file: Path, root: Optional[Path] = None) -> Dataset:
     """The files that a text file lists, a path in each line, from its folder on."""
     text = TextFile(file)
-    return path_list(text.lines("surrogateescape"), text.root(root), False, text.name)
+    try:
+        return path_list(text.lines("surrogateescape"), text.root(root), False, text.name)
+    except DatasetError as error:
+        raise DatasetError(str(error) if str(error).startswith(text.name) else "%s: %s" % (text.name, error)) from error
 
 
 #: What reads a file, by its suffix.

@@ -109,6 +109,14 @@ def test_rows_have_their_columns_or_else_their_number(tmp_path):
         assert writing.lines == [["sample", "prediction", "error"], ["4", "", "gone"], ["5", "7", ""]]
 
 
+def test_a_column_of_the_rows_is_not_mistaken_for_a_prediction(tmp_path):
+    (tmp_path / "log.csv").write_text("file,class,error\n0.jpg,cat,0.5\n")
+    from stoker.pipeline.sources.reading import csv as read_csv
+    writing = Writing(read_csv(str(tmp_path / "log.csv")), ("cat", "dog"))
+    writing.write((0,), predictions=np.array([1]))
+    assert writing.lines == [["file", "row_class", "row_error", "class", "error"], ["0.jpg", "cat", "0.5", "dog", ""]]
+
+
 @pytest.mark.parametrize("predictions, source, sentence", [
     (np.zeros((1, MAX_VALUES + 1)), FILES, "has %d values, and a line at most" % (MAX_VALUES + 1)),
     (np.zeros(1), None, "declared by stoker.batch may return its samples in any order"),
