@@ -155,8 +155,8 @@ class Loop:
         """Warns of the first loss that is NaN or infinite."""
         if self._is_finite and not math.isfinite(loss):
             self._is_finite = False
-            log.warning(what + " at step %d, in epoch %d: a rate of learning that is too high, a log or a division of 0 "
-                        "in the model, or values in the data that are no numbers", loss, batch.step, batch.epoch + 1)
+            log.warning(what + " at step %d, in epoch %d: usual causes are a high learning rate, a logarithm of 0 or a "
+                        "division by 0 in the model, and NaN in the data", loss, batch.step, batch.epoch + 1)
 
     def _summarise(self, writer: Any, batch: Batch, means: Dict[str, float]) -> None:
         now, waited, samples = time.monotonic(), self._stream.waited_s, self._samples

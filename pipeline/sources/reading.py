@@ -29,8 +29,8 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
     are numbers; else str. Numbers with a needless 0 in front, such as '007', and whole numbers of 19 digits or more are
     taken for names, and stay str. So a column may have another type in another file: convert it where that matters, as
     in ``str(row["code"])``. An empty cell is None in a column of numbers, and so is one of ``na_values``, such as
-    ``["NA", "k.A."]``; in a column of text both stay as they are. ``decimal=","`` reads 13,31 as a number. Blanks behind a delimiter are no part of a
-    cell, unless it is quoted. Blank lines are left out.
+    ``["NA", "k.A."]``; in a column of text both stay as they are. ``decimal=","`` reads 13,31 as a number. Blanks
+    behind a delimiter are no part of a cell, unless it is quoted. Blank lines are left out.
 
     Reads the file twice. Raises ConfigError; DatasetError, with the line, for rows of another length, a quote that is
     not closed, or another encoding.
