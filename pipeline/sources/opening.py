@@ -11,7 +11,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
 from stoker.pipeline.sources.folder import scan_folder
-from stoker.pipeline.sources.reading import csv, jsonl, path_list
+from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
@@ -175,6 +175,8 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         return Splits(source, other)
     if isinstance(source, Dataset) and isinstance(other, Dataset):
         common = os.path.commonpath([source.root, other.root])
+        if common == "/" and root is None:
+            raise ConfigError(NOTHING_IN_COMMON % "training and validation")
         return Splits(source.below(common), other.below(common))
     raise ConfigError("the rows for training name files below %s, those for validation below %s, and workers have one "
                       "root: give root=, a folder from which the paths of both start"

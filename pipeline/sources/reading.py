@@ -118,6 +118,11 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> 
     return path_list(pattern, start, root is None)
 
 
+#: Workers read any file below the root, whatever a row names.
+NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and workers may read any file below the root: link "
+                     "them into one folder, or give root=\"/\" if workers may read all files of their hosts")
+
+
 def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths") -> Dataset:
     """The dataset of ``paths``; relative ones start from the absolute folder ``start``, which is the root unless
     ``is_free``: then the root is the folder that all files have in common."""
@@ -143,6 +148,8 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
     if is_free:
         common = os.path.commonprefix(found)
         start = common[:common.rindex("/")] or "/"
+        if start == "/":
+            raise DatasetError(NOTHING_IN_COMMON % name)
     return _below(found, start)
 
 

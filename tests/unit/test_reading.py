@@ -401,7 +401,7 @@ def test_a_list_of_paths_keeps_its_order(tmp_path, monkeypatch):
     assert data.labels == (-1,) * 4 and data.classes == ()
     assert files(iter([tmp_path / "a" / "x.jpg"])).root == str(tmp_path / "a")
     assert files(["/a/b1/x", "/a/b2/x"]).root == "/a" and files(["/a/b/x", "/a/b/x2"]).root == "/a/b"
-    data = files(["/x.jpg", "/data/y.jpg"])
+    data = files(["/x.jpg", "/data/y.jpg"], root="/")
     assert (data.root, data.paths) == ("/", ("x.jpg", "data/y.jpg"))
     data = files(["b.jpg", "/data/c.jpg"], root="/data")
     assert (data.root, data.paths) == ("/data", ("b.jpg", "c.jpg"))
