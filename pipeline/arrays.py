@@ -3,7 +3,7 @@
 import ctypes
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping, Tuple, Union
+from typing import Any, Iterable, Mapping, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
 
@@ -73,6 +73,11 @@ class ArraySpec:
     def pad(self) -> Union[int, float]:
         """The value that fills what a sample is smaller than the longest of its batch."""
         return next((side.pad for side in self.shape if isinstance(side, UpTo)), 0)
+
+
+def listed(arrays: Iterable[ArraySpec]) -> str:
+    """The arrays in a line for people: ``image uint8 (66, 200, 3), steering float32 ()``."""
+    return ", ".join("%s %s %r" % (spec.name, spec.dtype, spec.shape) for spec in arrays)
 
 
 def framed(arrays: Tuple[ArraySpec, ...]) -> Tuple[ArraySpec, ...]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stoker.pipeline.contracts import Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Batch:
     """One batch, ready to be fed: ``session.run(train, batch.feed(image=images, label=labels))``.
 
@@ -93,3 +93,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.arrays[0])
+
+    def __repr__(self) -> str:
+        """``<Batch: step=3, epoch=0, 16 samples, image uint8 (16, 64, 64, 3), label int32 (16, 1)>``."""
+        parts = ["step=%d, epoch=%d" % (self.step, self.epoch)] + ["training=False"] * (not self.training)
+        parts += ["%d samples" % len(self)] + ["%d skipped" % len(self.skipped)] * bool(self.skipped)
+        parts += ["%s %s %s" % (spec.name, array.dtype, array.shape) for spec, array in zip(self.specs, self.arrays)]
+        return "<Batch: %s>" % ", ".join(parts)

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
-from stoker.pipeline.arrays import ArraySpec, declared
+from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
 from stoker.pipeline.user_errors import sentence_of
@@ -51,6 +51,9 @@ class Declared:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.__wrapped__(*args, **kwargs)      # type: ignore[attr-defined]  # update_wrapper sets it
+
+    def __repr__(self) -> str:
+        return "<%s %s: %s>" % (self.decorator, getattr(self, "__qualname__", "function"), listed(self.arrays))
 
 
 Kind = TypeVar("Kind", bound=Declared)

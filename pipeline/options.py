@@ -156,8 +156,8 @@ class StreamOptions:
         if self.keys is not None and self.insecure:
             raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
-            raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and use --keys DIR, or use "
-                              "--insecure on a network that you trust" % self.bind)
+            raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and give keys='DIR' (--keys "
+                              "DIR), or insecure=True (--insecure) on a network that you trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
         check(is_number(self.prefetch_mb) and 0 < self.prefetch_mb < float("inf"),
               "prefetch_mb", "must be a number of megabytes above 0", self.prefetch_mb)

@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from typing import Callable, Dict, Iterator, List, Optional
 
+from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.thread import Coordinator
@@ -153,6 +154,10 @@ class BatchStream(Iterator[Batch]):
                 last_first.callback(group.stop)
             reason = "all steps are done" if done else "the trainer closed the stream"
             last_first.callback(self._coordinator.stop, reason, done)
+
+    def __repr__(self) -> str:
+        return "<BatchStream: %d of %d steps, batches of %s%s>" % (
+            self.step, self.plan.steps, listed(self.arrays), ", closed" * self._closed)
 
     def __enter__(self) -> "BatchStream":
         return self

@@ -1,7 +1,9 @@
 """Opens a stream together with its local workers, and turns a batch into a feed_dict. Imports no TensorFlow."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.batch import Batch
@@ -86,6 +88,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb)
+    _check_names(stream_options)
     options = StreamOptions(**stream_options)
     run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
@@ -93,6 +96,17 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
                   follow_links=follow_links)
     return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
+
+
+def _check_names(stream_options: Mapping[str, Any]) -> None:
+    """Raises TypeError, as Python does, for an argument that ``open_stream`` does not have."""
+    known = [field.name for field in fields(StreamOptions)]
+    for name in stream_options:
+        if name not in known:
+            known += [parameter for parameter in signature(open_stream).parameters if parameter != "stream_options"]
+            like = get_close_matches(name, known, 1)
+            raise TypeError("open_stream has no argument %r: %s" % (
+                name, "did you mean %s?" % like[0] if like else "it has " + ", ".join(known)))
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,

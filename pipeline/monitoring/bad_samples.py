@@ -100,7 +100,8 @@ class BadFiles:
         if self._raises and samples:
             where = "step %d of epoch %d" if batch.training else "the evaluation before step %d, after epoch %d"
             more = " (and %d more in this batch)" % (len(samples) - 1) if len(samples) > 1 else ""
-            raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with --on-bad-image skip" % (
+            raise RunFailed("%r, in %s, is a bad file: %s%s; replace it, or continue with on_bad_image='skip' "
+                            "(--on-bad-image skip)" % (
                 bad[0].path or samples[0].name, where % (batch.step, batch.epoch + 1), printable(bad[0].reason), more))
 
     def example(self, root: str) -> str:

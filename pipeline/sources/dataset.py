@@ -23,7 +23,7 @@ from stoker.pipeline.protocol.messages import Sample, samples_of
 LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
     root: str                              # absolute folder; '' for generated records
@@ -45,15 +45,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __repr__(self) -> str:
+        return "<Dataset: %s>" % self._head()
+
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
-        if indices and min(indices) < 0:
-            raise IndexError("sample %d of %d" % (min(indices), len(self)))
+        check_indices(indices, len(self))
         return samples_of(zip(indices, map(self.paths.__getitem__, indices), map(self.labels.__getitem__, indices),
                               repeat(b""), repeat(0), repeat(())))
 
     def rows(self, indices: Sequence[int]) -> List[Any]:
-        """Their paths."""
+        """Their paths. Raises IndexError."""
+        check_indices(indices, len(self))
         return [self.paths[index] for index in indices]
 
     def probes(self, count: int) -> Tuple[str, ...]:
@@ -93,12 +96,9 @@ class Dataset:
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""
+        lines = [self._head()]
         if not self.root:
-            return "%s generated records" % format(len(self), ",")
-        if self.classes:
-            lines = ["{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))]
-        else:
-            lines = ["{}: {:,} files".format(printable_path(self.root), len(self))]
+            return lines[0]
         counts = Counter(self.labels if self.classes else ())
         rows = [(printable_path(self.classes[number]), format(count, ","))
                 for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
@@ -109,6 +109,13 @@ class Dataset:
         if self.left_out:
             lines += ["left out: {:,}".format(len(self.left_out)), *map("  {}".format, reasons_of(self.left_out))]
         return "\n".join(lines)
+
+    def _head(self) -> str:
+        if not self.root:
+            return "%s generated records" % format(len(self), ",")
+        if self.classes:
+            return "{}: {:,} images in {:,} classes".format(printable_path(self.root), len(self), len(self.classes))
+        return "{}: {:,} files".format(printable_path(self.root), len(self))
 
 
 class Splits(NamedTuple):
@@ -137,6 +144,13 @@ def held_out(labels: "np.ndarray", classes: int, fraction: float, seed: int) -> 
     return validates
 
 
+def check_indices(indices: Sequence[int], size: int) -> None:
+    """Raises IndexError if one of them is outside 0 .. size - 1."""
+    for index in (min(indices), max(indices)) if len(indices) else ():
+        if not 0 <= index < size:
+            raise IndexError("sample %d of %d: they have the numbers 0 to %d" % (index, size, size - 1))
+
+
 def path_bytes(path: str) -> bytes:
     """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
     return path.encode("utf-8", "surrogateescape")
@@ -151,5 +165,9 @@ def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:
 
 def printable_path(name: str) -> str:
     """A printable form of a file name, which may contain any byte."""
-    text = os.fsencode(name).decode(sys.getfilesystemencoding(), "backslashreplace")
+    try:
+        # not os.fsencode: under LANG=C, Python 3.6 has no bytes for a name with other letters than ASCII
+        text = path_bytes(name).decode(sys.getfilesystemencoding(), "backslashreplace")
+    except UnicodeEncodeError:      # a lone surrogate: no file name
+        text = name
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -16,7 +16,7 @@ NOT_NAMED = "folder of a class that is not among the given classes"
 LOOP = "link to a folder that contains it"
 NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
-LINK_OUT = "link that leads out of the dataset (--follow-links follows it)"
+LINK_OUT = "link that leads out of the dataset (follow_links=True or --follow-links follows it)"
 
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
@@ -166,5 +166,6 @@ def _too_few_classes(data: Dataset, label_word: Optional[str]) -> str:
     if data.paths:
         found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
     return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
-            "folder of their own directly below it, or label them by a word in their paths (--label-word WORD)"
+            "folder of their own directly below it, or label them by a word in their paths (label_word= or --label-word "
+            "WORD)"
             % (folder, found, _reasons(data), " ".join(IMAGE_SUFFIXES)))

@@ -1,10 +1,13 @@
 """The source of whatever a user gives as data, and the data for training and validation that belong together."""
 
+import inspect
 import logging
 import numbers
 import operator
 import os
 from typing import Any, Iterable, Iterator, Optional, Sequence, Union
+
+import numpy as np
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -19,6 +22,9 @@ from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
 
+MANY_ROWS = 1000000        # from here on, an iterator may be one without an end
+OLD_GENERATOR = ("for a generator of batches, give the list of its files or rows, and call it in a function that "
+                 "stoker.batch declares")
 KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line), stoker.csv(...) and the like, a list "
          "of paths or rows, or a number of samples")
 
@@ -100,7 +106,7 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
     elif isinstance(data, (set, frozenset)):
         remedy = "it has no order: give sorted(data)"
     elif callable(data):
-        remedy = "give what it returns"
+        remedy = "give what it returns" + ("; " + OLD_GENERATOR if inspect.isgeneratorfunction(data) else "")
     try:
         rows = None if remedy or isinstance(data, (bytes, bytearray)) else iter(data)
     except TypeError:
@@ -111,15 +117,29 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
         first = next(rows)
     except StopIteration:
         raise DatasetError("the data is %s without rows, so there is nothing to train on" % a_type(data)) from None
+    if rows is data and _is_batch(first):
+        raise ConfigError("the data is %s of batches, and it must have a row for each sample: %s"
+                          % (a_type(data), OLD_GENERATOR))
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(first, (str, os.PathLike)):
-        return path_list(_chained(first, rows), start, root is None)
-    return Table.of(_chained(first, rows), start)
+        return path_list(_chained(first, rows, rows is not data), start, root is None)
+    return Table.of(_chained(first, rows, rows is not data), start)
 
 
-def _chained(first: Any, rows: Iterator[Any]) -> Iterable[Any]:
+def _is_batch(item: Any) -> bool:
+    """Whether it is nothing but arrays, at least one of them with rows of its own, as what an old generator yields."""
+    values = list(item.values()) if isinstance(item, dict) else item if isinstance(item, (tuple, list)) else [item]
+    return all(isinstance(value, np.ndarray) and value.ndim for value in values) and any(
+        value.ndim > 1 for value in values)
+
+
+def _chained(first: Any, rows: Iterator[Any], is_counted: bool) -> Iterable[Any]:
     yield first
-    yield from rows
+    for number, row in enumerate(rows, 2):
+        if number == MANY_ROWS and not is_counted:
+            log.warning("the data has given %s rows so far, and it is read to its end before the training begins: does "
+                        "it end?", format(number, ","))
+        yield row
 
 
 def _below(source: Any, folder: Optional[Path]) -> Source:
@@ -166,7 +186,13 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         other = open_source(validation, None, classes, labels, label_word, follow_links, generator, True)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
-    _check_alike(source, other)
+    try:
+        _check_alike(source, other)
+    except ConfigError as error:
+        if not _is_number(validation):
+            raise
+        raise ConfigError("%s; validation=%d is a number of samples: a share of the data is a float below 1, such as "
+                          "0.2" % (error, validation)) from None
     if isinstance(other, Numbers) and not other.root:
         other = other.below(source.root)
     if isinstance(source, Numbers) and not source.root:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
-from stoker.pipeline.sources.dataset import Splits, held_out
+from stoker.pipeline.sources.dataset import Splits, check_indices, held_out
 from stoker.pipeline.sources.packing import pack_rows
 from stoker.pipeline.storage.folder import is_relative
 
@@ -50,13 +50,15 @@ class Table:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def __repr__(self) -> str:
+        return "<Table: %s>" % self.summary()
+
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
         return samples_of(zip(indices, repeat(""), repeat(-1), self._rows(indices), repeat(0), repeat(())))
 
     def _rows(self, indices: Sequence[int]) -> List[bytes]:
-        if indices and min(indices) < 0:
-            raise IndexError("sample %d of %d" % (min(indices), len(self)))
+        check_indices(indices, len(self))
         packed, starts, ends = self._packed, self._starts, self._ends
         return [packed[starts[index]:ends[index]] for index in indices]
 
@@ -79,12 +81,17 @@ class Table:
         """Two tables, each in the order of this one and numbered from 0; ``fraction`` of the rows, rounded, is for
         validation. The choice depends on the number of rows, the fraction and the seed. Raises ConfigError."""
         validates = held_out(np.zeros(len(self), np.int32), 1, fraction, seed)
-        return Splits(*(Table(self._packed, np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root,
-                              self.columns, self.name) for part in (~validates, validates)))
+        return Splits(*(self._part(np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root)
+                        for part in (~validates, validates)))
 
     def below(self, root: str) -> "Table":
         """The same rows, for files below ``root``."""
-        return Table(self._packed, np.asarray(self._starts), np.asarray(self._ends), root, self.columns, self.name)
+        return self._part(np.asarray(self._starts), np.asarray(self._ends), root)
+
+    def _part(self, starts: "np.ndarray", ends: "np.ndarray", root: str) -> "Table":
+        part = Table(self._packed, starts, ends, root, self.columns, self.name)
+        part.types = self.types
+        return part
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of columns and rows. The folder has no influence."""
@@ -104,7 +111,10 @@ class Table:
 
     def summary(self) -> str:
         """A line for the user, to be shown before training starts."""
-        fields = " of %s columns: %s" % (len(self.columns), _listed(self.columns)) if self.columns else ""
+        names = self.columns
+        if self.types:
+            names = tuple("%s (%s)" % pair for pair in zip(self.columns, self.types))
+        fields = " of %s columns: %s" % (len(names), _listed(names)) if names else ""
         return "%s: %s rows%s" % (self.name, format(len(self), ","), fields)
 
 
@@ -146,10 +156,12 @@ class Numbers:
     def __len__(self) -> int:
         return self._size
 
+    def __repr__(self) -> str:
+        return "<Numbers: %s>" % self.summary()
+
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
-        if indices and not 0 <= min(indices) <= max(indices) < self._size:
-            raise IndexError("samples %d to %d of %d" % (min(indices), max(indices), self._size))
+        check_indices(indices, self._size)
         return samples_of(zip(indices, repeat(""), repeat(-1), repeat(b""), repeat(0), repeat(())))
 
     def rows(self, indices: Sequence[int]) -> List[Any]:

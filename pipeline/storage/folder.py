@@ -21,6 +21,7 @@ _BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is
              errno.ELOOP: "too many levels of symbolic links", errno.ENAMETOOLONG: "name too long"}
 MAX_FILE_BYTES = 1 << 30    # the largest picture that PIL decodes takes less, even uncompressed
 MAX_REASON_CHARS = 200
+LINK_OUT = "a link that leads out of the data folder (follow_links=True or --follow-links follows it)"
 _RACY_S = 2.0               # a file changed in the last seconds may change again without getting other times
 
 
@@ -76,7 +77,7 @@ def check_access(root: str) -> None:
     """Raises ConfigError if this host has no folder ``root`` for this user: then no file in it is bad."""
     if not os.access(root.encode("utf-8", "surrogateescape"), os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
-                          "the worker's --data" % (root, socket.gethostname()))
+                          "root=, or for a worker on another host with its --data" % (root, socket.gethostname()))
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
@@ -84,7 +85,7 @@ def check_root(root: str, probes: Sequence[str]) -> None:
     ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
-                          "exists; name the right folder with the worker's --data"
+                          "exists; name the right folder with root=, or for a worker on another host with its --data"
                           % (root, socket.gethostname(), len(probes), probes[0]))
 
 
@@ -128,7 +129,7 @@ def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
     try:
         if isinstance(path, SamplePath) and not is_within_root(path, fd):
-            raise BadFile("a link that leads out of the data folder")
+            raise BadFile(LINK_OUT)
         status = os.fstat(fd)
         _check_regular(status)
         return fd, status

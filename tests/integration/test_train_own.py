@@ -60,7 +60,7 @@ def same_variables(folder, other):
 def test_the_output_of_a_run(undisturbed):
     folder, run = undisturbed
     assert run.code == 0, run
-    assert "log.csv: 200 rows of 3 columns: picture, value, side" in run.stdout
+    assert "log.csv: 200 rows of 3 columns: picture (text), value (float), side (text)" in run.stdout
     assert "160 samples to train on, 40 held out; 120 steps in 3 epochs" in run.stdout
     said = re.findall(r"^epoch (\d): validation error (\d\.\d+), most marks (\d\.\d+), loss (\d\.\d+) \(40 samples\)$",
                       run.stdout, re.MULTILINE)

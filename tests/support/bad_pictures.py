@@ -8,11 +8,14 @@ ordinary pictures.
 import functools
 import os
 import random
+import re
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image
+
+from stoker.pipeline.storage.folder import LINK_OUT
 
 UNIDENTIFIED = "UnidentifiedImageError: cannot identify image file"
 SIZE = (48, 64)      # (height, width) of most of them
@@ -165,7 +168,7 @@ LATE = {
     "link-to-itself.jpg": (lambda path: (os.remove(path), os.symlink("link-to-itself.jpg", path)),
                            "OSError: too many levels of symbolic links"),
     "link-out.jpg": (lambda path: (os.remove(path), os.symlink(os.path.abspath(__file__), path)),
-                     "a link that leads out of the data folder"),
+                     re.escape(LINK_OUT)),
     "pipe.jpg": (lambda path: (os.remove(path), os.mkfifo(path)), "not a regular file"),
     "socket-like.jpg": (lambda path: (os.remove(path), os.symlink("/dev/zero", path)), "not a regular file"),
 }

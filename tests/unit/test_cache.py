@@ -14,6 +14,7 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder as storage
+from stoker.pipeline.storage.folder import LINK_OUT
 from stoker.workers import cache as cache_module, cache_entry, cache_folder, images
 from stoker.workers.cache_file import CacheFile
 from tests.support.caching import SIZE, Host, batch, draw, draw_photos, file_of, job, kind, same
@@ -165,7 +166,7 @@ def test_link_out_that_was_followed_is_refused_to_others(host, linked):
     assert hits == COUNT + 2 and same(found, allowed)
     cache = host.worker()
     found, bad = batch(linked)
-    assert bad == {"out.png": "a link that leads out of the data folder"}
+    assert bad == {"out.png": LINK_OUT}
     assert "within.png" in found and cache.hits == COUNT + 1
 
 
@@ -179,7 +180,7 @@ def test_file_that_was_moved_out_of_the_folder(host, photos, tmp_path):
     os.rename(str(photos / "sub"), str(tmp_path / "sub"))
     os.symlink(str(tmp_path / "sub"), str(photos / "sub"))
     host.worker()
-    assert batch(photos, names)[1] == {"sub/picture.png": "a link that leads out of the data folder"}
+    assert batch(photos, names)[1] == {"sub/picture.png": LINK_OUT}
 
 
 # ------------------------------------------------------------------------------------------------------------ damage

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample
-from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.dataset import Dataset, printable_path
 from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
@@ -70,21 +70,30 @@ def test_each_folder_is_a_class(tmp_path):
                            (0, 0, 1, 2, 2), ())
     assert len(data) == 5
     assert data.samples((3,)) == (Sample(3, "cat/a.PNG", 2),)
+    assert repr(data) == "<Dataset: %s: 5 images in 3 classes>" % root
 
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_no_sample_outside_the_dataset(tmp_path, index):
     data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg"))
-    with pytest.raises(IndexError):
-        data.samples((index,))
-    with pytest.raises(IndexError):
-        data.samples((0, index))
+    for method in (data.samples, data.rows):
+        for indices in ((index,), (0, index)):
+            with pytest.raises(IndexError, match="sample %d of 2: they have the numbers 0 to 1" % index):
+                method(indices)
 
 
 def test_samples_come_in_the_order_of_their_indices(tmp_path):
     data = scan_folder(tree(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg"))
     assert data.samples((2, 0, 1)) == (Sample(2, "b/2.jpg", 1), Sample(0, "a/1.jpg", 0), Sample(1, "b/1.jpg", 1))
     assert data.samples(()) == () and type(data.samples((1,))[0]) is Sample
+
+
+def test_a_name_is_printable_under_any_locale(monkeypatch):
+    # Python 3.6 under LANG=C
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode("ascii", "surrogateescape"))
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    assert printable_path("Stra\u00dfe") == "Stra\\xc3\\x9fe" and printable_path("a\udcff") == r"a\xff"
+    assert printable_path("a\ud800") == r"a\ud800"
 
 
 @pytest.mark.parametrize("suffix", "jpg jpeg png gif bmp webp tif tiff ppm pgm".split())

@@ -84,6 +84,14 @@ def test_a_decorated_function_can_be_called_and_knows_what_it_declares():
             wrong()
 
 
+def test_a_decorated_function_is_printed_with_its_arrays():
+    def drive(sample, random):
+        return 1
+    made = stoker.sample({"x": ("uint8", (4, UpTo(3))), "y": "float32"})(drive)
+    assert repr(made) == ("<stoker.sample test_a_decorated_function_is_printed_with_its_arrays.<locals>.drive: x uint8 "
+                          "(4, UpTo(3)), y float32 ()>")
+
+
 def test_a_function_is_found_by_its_name():
     assert name_of(alone) == __name__ + ":alone" and load_function(name_of(alone)) is alone
     assert name_of(other_name) == __name__ + ":other_name"

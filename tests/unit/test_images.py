@@ -634,7 +634,7 @@ def opens(root, path, follow_links=False):
     try:
         return bool(images.load(folder.resolve(str(root), path, follow_links), (8, 8), "fast"))
     except folder.BadFile as error:
-        assert str(error) == "a link that leads out of the data folder"
+        assert str(error) == folder.LINK_OUT
         return False
 
 

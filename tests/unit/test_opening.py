@@ -11,6 +11,7 @@ from stoker.pipeline.protocol.messages import Sample
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.identity import difference, identity
+from stoker.pipeline.sources import opening
 from stoker.pipeline.sources.opening import open_source, open_splits
 from stoker.pipeline.sources.reading import csv, files
 from stoker.pipeline.sources.records import generated
@@ -200,6 +201,34 @@ def test_what_is_no_data(data, words):
     assert words in sentence_of(open_source, data)
 
 
+def old_generator(*shape):
+    while True:
+        yield np.zeros((4,) + shape), [np.zeros((4, 1)), np.zeros(4)][len(shape) == 1]
+
+
+@pytest.mark.parametrize("data", [old_generator(2, 2, 3), old_generator(5), iter([{"x": np.zeros((4, 2))}])])
+def test_a_generator_of_batches_is_not_read(data):
+    """It would be read for ever."""
+    sentence = sentence_of(open_source, data)
+    assert "of batches" in sentence and "stoker.batch" in sentence
+    assert "stoker.batch" in sentence_of(open_source, old_generator)
+
+
+def test_rows_of_arrays_are_no_batches():
+    for row in ({"x": np.zeros((4, 2)), "y": 1}, [np.zeros(2)], [np.zeros(()), np.zeros(3)]):
+        assert len(open_source(iter([row, row]))) == 2
+    assert len(open_source([[np.zeros((2, 2))]] * 2)) == 2           # a list has an end
+
+
+def test_an_iterator_that_may_have_no_end_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(opening, "MANY_ROWS", 5)
+    open_source([{"x": 1}] * 9)
+    open_source(iter([{"x": 1}] * 4))
+    assert not caplog.messages
+    open_source({"x": number} for number in range(9))
+    assert len(caplog.messages) == 1 and "given 5 rows so far" in caplog.messages[0]
+
+
 # ------------------------------------------------------------------------------ classes of a folder
 
 def test_classes_fix_the_numbers(here):
@@ -250,6 +279,9 @@ def test_a_share(here):
     for share in (1.0, -0.5, float("nan")):
         assert "fraction" in sentence_of(open_splits, source, share, 3)
     assert "must be a share, such as 0.2, or data" in sentence_of(open_splits, source, True, 3)
+    sentence = sentence_of(open_splits, source, 20, 3)
+    assert "validation=20 is a number of samples: a share of the data is a float below 1, such as 0.2" in sentence
+    assert "number of samples" not in sentence_of(open_splits, source, [{"x": 1}], 3)
 
 
 def test_a_validation_folder_has_the_classes_of_training(here):

@@ -50,8 +50,8 @@ def test_invalid_job_options(options, sentence):
     ({"bind": 5555}, "not 5555"),
     ({"prefetch_mb": 0}, "prefetch_mb must be a number of megabytes above 0, not 0"),
     ({"prefetch_mb": float("nan")}, "prefetch_mb must be a number of megabytes above 0, not nan"),
-    ({"bind": "tcp://*:5555"}, "bind tcp://*:5555 is open to other hosts: make keys (stoker-keys DIR) and use --keys "
-                               "DIR, or use --insecure on a network that you trust"),
+    ({"bind": "tcp://*:5555"}, "bind tcp://*:5555 is open to other hosts: make keys (stoker-keys DIR) and give "
+                               "keys='DIR' (--keys DIR), or insecure=True (--insecure) on a network that you trust"),
     ({"bind": "tcp://0.0.0.0:5555"}, "on a network that you trust"),
     ({"bind": "tcp://[::]:5555"}, "on a network that you trust"),
     ({"bind": "tcp://192.168.0.1:5555"}, "on a network that you trust"),

@@ -53,7 +53,8 @@ def test_rows_are_dicts_and_travel_as_lists(tmp_path):
     job = Job("m:f", (), 1, 0, "exact", data.root, columns=data.columns)
     assert [job.row(sample) for sample in data.samples([0, 1])] == all_rows(data)
     assert data.columns == ("center", "steering", "frame") and data.root == str(tmp_path)
-    assert data.summary() == "%s: 2 rows of 3 columns: center, steering, frame" % (tmp_path / "log.csv")
+    told = "%s: 2 rows of 3 columns: center (text), steering (float), frame (int)" % (tmp_path / "log.csv")
+    assert data.summary() == data.below("/").summary() == told and repr(data) == "<Table: %s>" % told
 
 
 @pytest.mark.parametrize("cells, values", [

@@ -5,6 +5,7 @@ import pytest
 
 import stoker
 from stoker.pipeline.errors import ConfigError
+from stoker.trainer.feed import open_stream
 from stoker.trainer.run import prepare
 
 ROWS = [{"kind": "ab"[number % 2], "weight": number} for number in range(12)]
@@ -81,3 +82,11 @@ def test_no_validation_is_the_same_run_however_it_is_said():
     for none in (None, 0, 0.0):
         assert prepare(100, "numerical", validation=none).fingerprint() == same
     assert prepare(100, "numerical", validation=5).fingerprint() != same
+
+
+@pytest.mark.parametrize("argument, words", [("batchsize", "'batchsize': did you mean batch_size?"),
+                                             ("prefetsh", "did you mean prefetch?"),
+                                             ("shuffle", "'shuffle': it has .*prefetch.*, order, ")])
+def test_an_argument_that_open_stream_does_not_have(argument, words):
+    with pytest.raises(TypeError, match="open_stream has no argument .*" + words):
+        open_stream(3, "numerical", **{argument: 1})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,19 @@ class Opened:
 @pytest.fixture
 def opened():
     return Opened()
+
+
+def test_a_stream_and_its_batches_are_printed_in_a_line(opened):
+    opened.produce_all()
+    batch = replace(next(opened.stream), specs=opened.stream.arrays)
+    assert repr(batch) == "<Batch: step=0, epoch=0, %d samples, images uint8 %r, labels int32 %r>" % (
+        len(batch), batch.images.shape, batch.labels.shape)
+    assert repr(opened.stream) == ("<BatchStream: 1 of %d steps, batches of images uint8 (2, 2, 3), labels int32 (1,)>"
+                                   % opened.plan.steps)
+    evaluation = replace(batch, training=False, step=3, skipped=(Skipped(0, "gone"),))
+    assert repr(evaluation).startswith("<Batch: step=3, epoch=0, training=False, 2 samples, 1 skipped, images ")
+    opened.stream.close()
+    assert repr(opened.stream).endswith(", closed>")
 
 
 def position_in(batch):
@@ -383,7 +397,7 @@ def test_a_bad_file_ends_the_run_if_it_is_to(tmp_path, caplog, position, where):
     with pytest.raises(RunFailed) as failed:
         list(opened.stream)
     assert str(failed.value) == ("%r, in %s, is a bad file: no\\x1bpicture; replace it, or continue with "
-                                 "--on-bad-image skip" % (path, where))
+                                 "on_bad_image='skip' (--on-bad-image skip)" % (path, where))
     assert path in (tmp_path / "bad.tsv").read_text() and not caplog.messages
     assert opened.taken() == ([4] if position == 4 else []) and not (tmp_path / "audit.jsonl").read_text()
 

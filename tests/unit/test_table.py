@@ -180,8 +180,14 @@ def test_samples_carry_the_packed_row():
 @pytest.mark.parametrize("index", [-1, 2])
 def test_no_sample_outside(index):
     for data in (table(1, 2), Numbers(2), table(1, 2, 3, 4).split(0.5, 0).validation):
-        with pytest.raises(IndexError):
-            data.samples((0, index))
+        for method in (data.samples,) + (data.rows,) * isinstance(data, Table):
+            with pytest.raises(IndexError, match="sample %d of 2: they have the numbers 0 to 1" % index):
+                method((0, index))
+
+
+def test_a_source_is_printed_in_a_line():
+    assert repr(table(1, 2)) == "<Table: rows: 2 rows>"
+    assert repr(Numbers(2000)) == "<Numbers: 2,000 samples without rows>"
 
 
 def test_a_split_keeps_order_and_numbers_from_0():
