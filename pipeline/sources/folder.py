@@ -166,6 +166,6 @@ def _too_few_classes(data: Dataset, label_word: Optional[str]) -> str:
     if data.paths:
         found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
     return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
-            "folder of their own directly below it, or label them by a word in their paths (label_word= or --label-word "
-            "WORD)"
+            "folder of their own directly below it, or label them by a word in their paths (label_word= or "
+            "--label-word WORD)"
             % (folder, found, _reasons(data), " ".join(IMAGE_SUFFIXES)))

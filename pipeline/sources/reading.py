@@ -119,8 +119,8 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> 
 
 
 #: Workers read any file below the root, whatever a row names.
-NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and workers may read any file below the root: link "
-                     "them into one folder, or give root=\"/\" if workers may read all files of their hosts")
+NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and workers may read any file below the root: "
+                     "link them into one folder, or give root=\"/\" if workers may read all files of their hosts")
 
 
 def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths") -> Dataset:
