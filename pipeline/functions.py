@@ -165,9 +165,9 @@ def name_of(function: Any) -> str:
     return "%s:%s" % (os.path.abspath(file), name)
 
 
-def load_function(name: str) -> Any:
+def load_function(name: str, here: str = "") -> Any:
     """The object called ``name``, 'module:function' or '/the/program.py:function', of this host. Importing runs the
-    module's code. Raises ConfigError."""
+    module's code. Raises ConfigError; ``here``: how its sentence names this host, such as " on this worker"."""
     module, colon, function = name.rpartition(":")
     if not (module and colon and function):
         raise ConfigError("%r is no function: write module:function" % name)
@@ -175,10 +175,10 @@ def load_function(name: str) -> Any:
     try:
         imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
     except ConfigError as error:
-        raise ConfigError("%r: importing %s failed: %s" % (name, module, error)) from error
+        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
     except Exception as error:
-        raise ConfigError("%r: importing %s failed: %s" % (name, module, sentence_of(
-            error, _missing_module(error, module)))) from error
+        raise ConfigError("%r: importing %s%s failed: %s" % (
+            name, module, here, sentence_of(error, _missing_module(error, module)))) from error
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error
@@ -187,13 +187,13 @@ def load_function(name: str) -> Any:
     found = getattr(imported, function, None)
     if found is None:
         above = ": define it above  if __name__ == \"__main__\":" if module.endswith(".py") else ""
-        raise ConfigError("%r: the module %s has no %s%s" % (name, module, function, above))
+        raise ConfigError("%r: the module %s%s has no %s%s" % (name, module, here, function, above))
     return found
 
 
 def check_generator(function: Any, name: str) -> None:
-    """Raises ConfigError unless ``function`` is a generator over leases that declares nothing: ``def mine(leases, job)``
-    with a yield."""
+    """Raises ConfigError unless ``function``, which declares nothing, is a generator over leases: ``def mine(leases,
+    job)`` with a yield."""
     if not inspect.isgeneratorfunction(function):
         raise ConfigError("%r is no generator function (a def with a yield in it, called with leases and a job) but "
                           "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "

@@ -9,7 +9,7 @@ from stoker.pipeline.errors import StokerError
 MAX_TEXT = 1000        # characters of an exception's text; some show the whole array that they are about
 MAX_LINES = 40         # at the beginning of a traceback, and at its end; an endless recursion has thousands
 #: How errors begin, or go on after the function's name, that say nothing about samples.
-CANNOT_LOAD, IN_SETUP = "the worker cannot load the ", ", its setup "
+CANNOT_LOAD, IN_SETUP = "cannot load the ", ", its setup "
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STOKERS = tuple(os.path.join(os.path.dirname(_HERE), name, "") for name in ("pipeline", "workers", "trainer"))
 _STANDARD = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")

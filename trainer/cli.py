@@ -7,15 +7,16 @@ import signal
 import sys
 import threading
 from dataclasses import fields, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
+from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import LocalOptions, start_stream
-from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, train_parser
+from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
@@ -105,7 +106,7 @@ def import_tensorflow() -> Any:
     return tf
 
 
-def _data(args: argparse.Namespace) -> Union[str, int]:
+def _data(args: argparse.Namespace) -> Any:
     if args.generator == "numerical" and args.sample is None:
         if args.data is not None:
             raise ConfigError("the generator numerical makes its records: set --samples, and omit DATA %r" % args.data)
@@ -113,7 +114,18 @@ def _data(args: argparse.Namespace) -> Union[str, int]:
     if args.data is None:
         raise ConfigError("DATA is missing: the folder with the images, one sub-folder per class%s" % (
             ", or a file of rows such as log.csv" * (args.sample is not None)))
-    return str(args.data)
+    return rows_of(args.data, args)
+
+
+def rows_of(data: Any, args: argparse.Namespace, is_data: bool = True) -> Any:
+    """``data``; the rows of it, if it is a CSV file that is read with options. Raises ConfigError if it is none and
+    ``is_data``: the DATA, for which such options are given."""
+    options = csv_options(args)
+    if options and isinstance(data, str) and data.lower().endswith((".csv", ".tsv")):
+        return csv(data, args.root, **options)
+    if options and is_data:
+        raise ConfigError("--%s is for a CSV file, and DATA is %s" % (min(options).replace("_", "-"), data))
+    return data
 
 
 def _own_sample(args: argparse.Namespace) -> Optional[str]:
@@ -136,9 +148,10 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     order = args.order
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
-    same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "validation",
-            "drop_last", "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
+    same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
+            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
+                validation=rows_of(args.validation, args, False),
                 validation_split=split or 0.0)
 
 

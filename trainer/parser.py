@@ -1,7 +1,7 @@
 """The options of ``stoker-train`` and ``stoker-predict``, with their help."""
 
 import argparse
-from typing import Any, Callable, List, Tuple, Union
+from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
@@ -88,6 +88,7 @@ def train_parser() -> configargparse.ArgumentParser:
         help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
              ".jsonl (an object per line), or .txt (the path of a file per line)")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    _add_csv(add)
     add("--classes", type=names, metavar="A,B,C",
         help="the class folders to use, in the order of their numbers (default: all, by name)")
     add("--label-word", metavar="WORD",
@@ -152,12 +153,31 @@ def predict_parser() -> configargparse.ArgumentParser:
         help="folder of images, of any depth and without classes; or a file of rows (.csv, .jsonl) or a list of files "
              "(.txt), as for stoker-train; or the image files themselves")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    _add_csv(add)
+    add("--columns", type=names, metavar="A,B,C",
+        help="fields of the rows that come first in each line of the output (default: all of a CSV file; otherwise the "
+             "number of the row)")
     add("-o", "--output", default="-", metavar="FILE", help="CSV file to write; -: standard output")
     add("--strict", action="store_true", help="exit with code 1 if a sample could not be predicted")
     add("--batch-size", type=int, metavar="N", help="samples that are predicted at once (default: as in training)")
     _add_workers(parser.add_argument_group("workers").add_argument, "prediction waits at most 1%% of its time", "DATA")
     _add_health(parser.add_argument_group("output").add_argument)
     return parser
+
+
+def _add_csv(add: Callable[..., Any]) -> None:
+    """The options of a CSV file, which are arguments of ``stoker.csv``: see ``csv_options``."""
+    add("--encoding", metavar="NAME", help="of a CSV file, such as latin-1 (default: utf-8)")
+    add("--delimiter", metavar="SIGN", help="of a CSV file (default: a comma, or a tab for a file .tsv)")
+    add("--decimal", metavar="SIGN", help="of a CSV file: , if its numbers have a decimal comma (default: .)")
+    add("--na-values", type=names, metavar="A,B,C",
+        help="of a CSV file: cells that are None in a column of numbers, as empty ones are")
+
+
+def csv_options(args: argparse.Namespace) -> Dict[str, Any]:
+    """The arguments of ``stoker.csv`` that the command line has."""
+    options = {name: getattr(args, name) for name in ("encoding", "delimiter", "decimal", "na_values")}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _add_pictures(add: Callable[..., Any]) -> None:

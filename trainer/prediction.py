@@ -14,10 +14,10 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
 from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
-                                options_of)
+                                options_of, rows_of)
 from stoker.trainer.feed import start_stream
 from stoker.trainer.parser import predict_parser
-from stoker.trainer.prediction_csv import Counts, PredictionLines, output_file
+from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
 from stoker.trainer.run import Run, prepare
 
 EXIT_INCOMPLETE = 1       # with --strict: a sample could not be predicted
@@ -47,6 +47,7 @@ def _predict(args: argparse.Namespace) -> int:
         raise ConfigError("%s holds no checkpoint: RUN must be the checkpoint folder of a stoker-train" % args.run)
     recorded = checkpoint.recorded_run(args.run)
     prepared = _prepared(args, recorded)
+    check_columns(prepared.source, args.columns)
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
     counts = Counts()
     with output_file(args.output) as file:
@@ -58,7 +59,7 @@ def _predict(args: argparse.Namespace) -> int:
         with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local) as stream:
             if args.workers == 0:
                 print("waiting for workers: %s" % stream.worker_command, file=sys.stderr, flush=True)
-            lines = PredictionLines(file, prepared.source, recorded.classes)
+            lines = PredictionLines(file, prepared.source, recorded.classes, args.columns)
             with logging_redirect_tqdm(), open_bar(len(prepared.source), unit, "predict") as bar:
                 for batch in stream:
                     counts = lines.write(batch, model.predict(batch) if len(batch) else None)
@@ -96,7 +97,7 @@ def _data(args: argparse.Namespace, generator: str) -> Tuple[Any, Optional[str]]
         except ValueError:
             raise ConfigError("the generator numerical makes records: DATA is their number, not %r" % first) from None
     if len(args.data) == 1 and (not os.path.isfile(first) or first.lower().endswith(ROW_FILES)):
-        return first, args.root
+        return rows_of(first, args), args.root
     missing = [path for path in args.data if not os.path.isfile(path)]
     if missing:
         raise ConfigError("%r is no file: give one folder, one file of rows, or image files" % missing[0])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import printable
 
+ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
 
 
@@ -35,12 +37,15 @@ class PredictionLines:
     """Writes the lines to ``file``: a sample's path, or the columns of its row, or else its number from 0; then its
     prediction; then the error, if there is no prediction. The first batch with a prediction decides on the columns.
 
+    ``fields``: instead of the path, columns or number, these fields of rows that are dicts: see ``check_columns``.
     ``classes``: those of the model. Predictions of as many floats get a column for the class and one for each score, a
-    whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on."""
+    whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on. A column
+    of the rows that has one of these names is called "row_class", and so on."""
 
-    def __init__(self, file: IO[str], source: Source, classes: Tuple[str, ...]) -> None:
+    def __init__(self, file: IO[str], source: Source, classes: Tuple[str, ...],
+                 fields: Optional[Sequence[str]] = None) -> None:
         self._writer, self._file = csv.writer(file, lineterminator="\n"), file
-        self._source, self._classes = source, classes
+        self._source, self._classes, self._fields = source, classes, fields or source.columns
         self._columns: List[str] = []              # of predictions; [] before the first one
         self._waiting: List[_Line] = []            # lines of samples before the first prediction
         self._counts = Counts()
@@ -75,8 +80,8 @@ class PredictionLines:
         source = self._source
         if source.has_paths:
             return [[sample.path] for sample in source.samples(indices)]
-        if source.columns:
-            return [[row[column] for column in source.columns] for row in source.rows(indices)]
+        if self._fields:
+            return [[_cell(row.get(field)) for field in self._fields] for row in source.rows(indices)]
         return [[index] for index in indices]
 
     def _begin(self, flat: "np.ndarray") -> None:
@@ -91,8 +96,9 @@ class PredictionLines:
             self._columns = ["class"]
         else:
             self._columns = ["prediction"] if count == 1 else ["prediction_%d" % number for number in range(count)]
-        samples = ["path"] if source.has_paths else list(source.columns) or ["sample"]
-        self._writer.writerow(samples + self._columns + ["error"])
+        samples = ["path"] if source.has_paths else list(self._fields) or ["sample"]
+        made = self._columns + ["error"]
+        self._writer.writerow(["row_" * (name in made) + name for name in samples] + made)
         for line in self._waiting:
             self._write(line)
         self._waiting = []
@@ -113,6 +119,24 @@ class PredictionLines:
         if len(self._columns) > 1:
             return [self._classes[int(np.argmax(values))]] + cells
         return [self._classes[values[0]]] if 0 <= values[0] < len(self._classes) else cells
+
+
+def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
+    """Raises ConfigError unless some row of ``source`` has each of ``fields``."""
+    missing = set(fields or ())
+    for start in range(0, len(source), ROWS_AT_ONCE) if missing else ():
+        rows = [] if source.has_paths else source.rows(range(start, min(start + ROWS_AT_ONCE, len(source))))
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            raise ConfigError("--columns names fields of rows that are dicts, and the samples here are %s"
+                              % ("files" if source.has_paths else "other rows"))
+        missing.difference_update(*rows)
+    if missing:
+        raise ConfigError("--columns names %s, and no row has such a field" % printable(min(missing)))
+
+
+def _cell(value: Any) -> Any:
+    """``value`` as the csv module writes it; a list or dict as JSON."""
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
 @contextmanager

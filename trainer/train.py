@@ -1,5 +1,7 @@
 """The training loop: takes batches; does steps, evaluations, checkpoints and summaries."""
 
+import logging
+import math
 import time
 from collections import OrderedDict
 from typing import Any, Dict, List, NamedTuple, Tuple
@@ -12,6 +14,8 @@ from stoker.pipeline.stream import BatchStream
 from stoker.trainer.model import Model, failure
 from stoker.trainer.progress import open_bar
 from stoker.trainer.staging import StepInput, feed_direct, feed_staged
+
+log = logging.getLogger("stoker")
 
 SUMMARY_STEPS = 10
 
@@ -43,6 +47,7 @@ class Loop:
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
         self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary
         self._smoothed: Dict[str, float] = {}    # loss and metrics, for the bar
+        self._is_finite = True             # every loss so far
 
     def run(self) -> Result:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
@@ -112,6 +117,7 @@ class Loop:
                 wanted["put"] = step_input.put
             got = session.run(wanted, {model.training: True, **step_input.feed})
             means = _means(got["loss"], got["metrics"])
+            self._check_finite(means["loss"], "the loss is %s", batch)
             self._smoothed = means if first_of_epoch else {
                 name: 0.9 * self._smoothed[name] + 0.1 * value for name, value in means.items()}
             if "summaries" in got:
@@ -131,6 +137,7 @@ class Loop:
         if len(batch):
             loss, metrics = _run_without_hooks(session, [self._model.loss, self._model.metrics], step_input.feed)
             self._evaluated.append((len(batch), _means(loss, metrics)))
+            self._check_finite(float(loss), "the validation loss is %s", batch)
             self._samples += len(batch)
         self._evaluations += 1
         if self._evaluations < self._stream.plan.evaluations_per_epoch:
@@ -143,6 +150,13 @@ class Loop:
             _add_scalars(writer, batch.step, {"validation/" + name: value for name, value in self._evaluation.items()})
             print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count),
                   flush=True)
+
+    def _check_finite(self, loss: float, what: str, batch: Batch) -> None:
+        """Warns of the first loss that is NaN or infinite."""
+        if self._is_finite and not math.isfinite(loss):
+            self._is_finite = False
+            log.warning(what + " at step %d, in epoch %d: usual causes are a high learning rate, a logarithm of 0 or a "
+                        "division by 0 in the model, and NaN in the data", loss, batch.step, batch.epoch + 1)
 
     def _summarise(self, writer: Any, batch: Batch, means: Dict[str, float]) -> None:
         now, waited, samples = time.monotonic(), self._stream.waited_s, self._samples

@@ -23,7 +23,7 @@ from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, printable
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome, printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
@@ -36,6 +36,7 @@ from stoker.workers.session import (
     EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say, SessionState, Work,
     WorkerSession)
 from stoker.workers.supervisor import CRASHES
+from stoker.workers.users_code import changed_file
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
@@ -100,7 +101,12 @@ class _SocketThread(threading.Thread):
             if frames is None:
                 return
             try:
-                self._carry_out(self._session.receive(decode_from_trainer(frames), now), now)
+                message = decode_from_trainer(frames)
+                self._carry_out(self._session.receive(message, now), now)
+                changed = changed_file() if isinstance(message, Welcome) else ""
+                if changed:         # the supervisor starts another process, which imports it anew
+                    self._note("%s has changed since it was imported: this process starts again" % changed, False)
+                    self._carry_out(self._session.drain(now, "%s has changed since it was imported" % changed), now)
             except VersionMismatch as error:
                 self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
             except ProtocolError as error:

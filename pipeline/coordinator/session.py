@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Dict, Sequence, Set, Tuple
+from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -73,6 +73,7 @@ class CoordinatorSession:
         self._stop_at_s = 0.0
         self._pinged_s = 0.0
         self._called_s = now
+        self._welcomed: Optional[Set[WorkerKey]] = None  # since an absence of the caller, until its messages are read
         self._none_since_s: float = now                  # since when no worker is alive; inf while one is
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
         self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
@@ -110,6 +111,7 @@ class CoordinatorSession:
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
             self._scheduler.suspended_for(gap_s, now)
+            self._welcomed = set()
 
     def receive(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
         """A message arrived. ``frames``: bytes-like objects, header first."""
@@ -176,6 +178,7 @@ class CoordinatorSession:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
         if self.state is not State.RUNNING:
             return self._tick_while_stopping(now)
+        self._welcomed = None
         self.wake(now)
         effects: Effects = []
         unreachable, self._unreachable = self._unreachable, set()
@@ -211,6 +214,10 @@ class CoordinatorSession:
         return effects
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
+        if self._welcomed is not None:
+            if peer in self._welcomed:     # it said Hello again and again while the caller was absent: one is enough
+                return []
+            self._welcomed.add(peer)
         if self._limits.hello(peer, now):
             return self._ban(peer, "hellos", now)
         hello = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),

@@ -163,6 +163,7 @@ class Coordinator(threading.Thread):
             if received is None or session.state is State.OVER:
                 break
             now = time.monotonic()
+            session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
         now = time.monotonic()
         listener.poll(now)

@@ -117,8 +117,10 @@ class BadFiles:
         count = len(self.reasons if self._listing is None else self._listing)
         where = " (listed in %s)" % self._listing.path if count and self._listing is not None else ""
         parts = ["%s bad file%s%s" % (format(count, ",") if count else "no", "s" * (count != 1), where)]
+        shown = [each for each in self.chosen.most_common(6) if each[0] != OTHER_REASONS][:5]
+        others = sum(self.chosen.values()) - sum(number for _, number in shown)
         parts += ["{:,} sample{} skipped by your function ({})".format(number, "s" * (number > 1), printable(reason))
-                  for reason, number in self.chosen.most_common(5)]
+                  for reason, number in shown + [(OTHER_REASONS, others)] * (others > 0)]
         if self.missing:
             parts.append("%s samples that your batch function did not return" % format(self.missing, ","))
         return "; ".join(parts)

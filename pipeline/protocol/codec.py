@@ -27,7 +27,7 @@ MAX_NAME = 300
 MAX_SAMPLES = 1 << 20
 MAX_ROW_BYTES = 1 << 20        # of one packed row
 MAX_COLUMNS = 4096
-MAX_PARTNERS = 64
+MAX_PARTNERS = 64              # as in partners.py
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _LEAKS = msgpack.version < (1, 2)      # see _unpack

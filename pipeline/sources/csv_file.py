@@ -19,17 +19,27 @@ from stoker.pipeline.sources.text_file import TextFile
 Columns = List[Sequence[str]]      # the cells of some rows, by column
 INT, FLOAT, TEXT = "int", "float", "text"
 NUL = "a NUL byte: if it is a text file, give its encoding, such as encoding='utf-16-le'"
+#: A cell with a decimal comma becomes a number of Python, and one with a point becomes none.
+_SWAPPED = str.maketrans(",.", ".,")
 _MOST = 10 ** 18                   # of more digits, a float loses some, and an int may not be one of 64 bits
 #: In cells of numbers, joined with commas: a number that begins with a needless 0, or a whole one of 19 digits or more.
 _CODE = re.compile(r",\s*[+-]?(?:0[0-9]|[0-9]{19,}\s*(?:,|$))")
 
 
 class CsvFile:
-    """The rows of a CSV file. ``columns``: their names, or None if the first row has them. Raises ConfigError,
-    DatasetError."""
+    """The rows of a CSV file. ``columns``: their names, or None if the first row has them. ``na_values``: cells that
+    are empty in a column of numbers. ``decimal``: the sign before their fractions. Raises ConfigError, DatasetError."""
 
-    def __init__(self, file: TextFile, delimiter: str, columns: Optional[Sequence[str]]) -> None:
+    def __init__(self, file: TextFile, delimiter: str, columns: Optional[Sequence[str]],
+                 na_values: Sequence[str] = (), decimal: str = ".") -> None:
         self._file = file
+        if isinstance(na_values, str) or not all(isinstance(cell, str) for cell in na_values):
+            raise ConfigError("na_values must be a list of texts, such as ['NA', '-'], not %.80r" % (na_values,))
+        if decimal not in (".", ",") or decimal == delimiter:
+            raise ConfigError("decimal must be '.' or ',', and not the delimiter, here %.80r and %.80r: give another "
+                              "delimiter=" % (decimal, delimiter))
+        self._missing = frozenset(na_values)
+        self._is_comma = decimal == ","
         if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in "\r\n\"\0":
             raise ConfigError("delimiter must be a single character, such as ',' or ';', not %.80r" % (delimiter,))
         self._options = dict(delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)    # type: Any
@@ -70,7 +80,8 @@ class CsvFile:
         """INT, FLOAT or TEXT for each column, and the number of rows."""
         types, count = [INT] * len(self.columns), 0
         for columns in self._pieces():
-            types = [_type_of(cells, known) for cells, known in zip(columns, types)]
+            types = [TEXT if known == TEXT else _type_of(self._numbers(cells), known)
+                     for cells, known in zip(columns, types)]
             if any(known == TEXT and "\0" in "".join(cells) for cells, known in zip(columns, types)):
                 raise self._fault()        # newer versions of Python read it like any other character
             count += len(columns[0])
@@ -83,7 +94,8 @@ class CsvFile:
         pack, blob, rows = packer(), Blob(), 0
         for columns in self._pieces():
             try:
-                packed = list(map(pack, zip(*map(_converted, columns, types))))
+                packed = list(map(pack, zip(*[cells if known == TEXT else _converted(self._numbers(cells), known)
+                                              for cells, known in zip(columns, types)])))
             except ValueError:
                 break
             if max(map(len, packed)) > MAX_ROW_BYTES:
@@ -112,6 +124,12 @@ class CsvFile:
                     report()
             except csv.Error as error:
                 raise self._fault(error) from None
+
+    def _numbers(self, cells: Sequence[str]) -> Sequence[str]:
+        """The cells of a column of numbers as Python writes numbers; "" for a missing one."""
+        if self._missing and not self._missing.isdisjoint(cells):
+            cells = ["" if cell in self._missing else cell for cell in cells]
+        return [cell.translate(_SWAPPED) for cell in cells] if self._is_comma else cells
 
     def _changed(self) -> DatasetError:
         return DatasetError("%s changed while it was read: open it again" % self._file.name)
@@ -147,9 +165,8 @@ class CsvFile:
 
 
 def _type_of(cells: Sequence[str], known: str) -> str:
-    """The type of a column, which has ``known`` in the rows before. So it does not depend on the order of the rows."""
-    if known == TEXT:
-        return TEXT
+    """The type of a column, which has ``known``, INT or FLOAT, in the rows before. So it does not depend on the order
+    of the rows."""
     if "" in cells:
         cells = list(filter(None, cells))
     if known == INT:
@@ -170,9 +187,7 @@ def _type_of(cells: Sequence[str], known: str) -> str:
 
 
 def _converted(cells: Sequence[str], known: str) -> Sequence[Any]:
-    """The values of a column. Raises ValueError if a cell is not of its type."""
-    if known == TEXT:
-        return cells
+    """The values of a column of numbers. Raises ValueError if a cell is not of its type."""
     convert = int if known == INT else float       # type: Any
     if "" in cells:
         return [convert(cell) if cell else None for cell in cells]

@@ -15,7 +15,7 @@ from stoker.pipeline.functions import OLD_GENERATOR
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
 from stoker.pipeline.sources.folder import scan_folder
-from stoker.pipeline.sources.reading import csv, jsonl, path_list
+from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
@@ -86,7 +86,10 @@ def _no_pattern(path: Union[str, bytes]) -> None:
 def _paths_in(file: Path, root: Optional[Path] = None) -> Dataset:
     """The files that a text file lists, a path in each line, from its folder on."""
     text = TextFile(file)
-    return path_list(text.lines("surrogateescape"), text.root(root), False, text.name)
+    try:
+        return path_list(text.lines("surrogateescape"), text.root(root), False, text.name)
+    except DatasetError as error:
+        raise DatasetError(str(error) if str(error).startswith(text.name) else "%s: %s" % (text.name, error)) from error
 
 
 #: What reads a file, by its suffix.
@@ -198,6 +201,8 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         return Splits(source, other)
     if isinstance(source, Dataset) and isinstance(other, Dataset):
         common = os.path.commonpath([source.root, other.root])
+        if common == "/" and root is None:
+            raise ConfigError(NOTHING_IN_COMMON % "training and validation")
         return Splits(source.below(common), other.below(common))
     raise ConfigError("the rows for training name files below %s, those for validation below %s, and workers have one "
                       "root: give root=, a folder from which the paths of both start"

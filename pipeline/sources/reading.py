@@ -18,7 +18,8 @@ _NOT_PLAIN = re.compile(r"/\.{0,2}(?:/|$)")
 
 
 def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None,
-        columns: Optional[Sequence[str]] = None, encoding: str = "utf-8") -> Table:
+        columns: Optional[Sequence[str]] = None, encoding: str = "utf-8", na_values: Sequence[str] = (),
+        decimal: str = ".") -> Table:
     """The rows of a CSV file, each a dict: ``stoker.csv("driving_log.csv").rows([0])``.
 
     ``columns``: their names, if the first row does not have them. ``delimiter``: ',', or a tab for a file .tsv.
@@ -27,15 +28,16 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
     All cells of a column have one type. It is int if all of them are whole numbers as Python prints them; float if all
     are numbers; else str. Numbers with a needless 0 in front, such as '007', and whole numbers of 19 digits or more are
     taken for names, and stay str. So a column may have another type in another file: convert it where that matters, as
-    in ``str(row["code"])``. An empty cell is None in a column of numbers. Blanks behind a delimiter are no part of a
-    cell, unless it is quoted. Blank lines are left out.
+    in ``str(row["code"])``. An empty cell is None in a column of numbers, and so is one of ``na_values``, such as
+    ``["NA", "k.A."]``; in a column of text both stay as they are. ``decimal=","`` reads 13,31 as a number. Blanks
+    behind a delimiter are no part of a cell, unless it is quoted. Blank lines are left out.
 
     Reads the file twice. Raises ConfigError; DatasetError, with the line, for rows of another length, a quote that is
     not closed, or another encoding.
     """
     text = TextFile(file, encoding)
     usual = "\t" if text.path.lower().endswith(".tsv") else ","
-    rows = CsvFile(text, usual if delimiter is None else delimiter, columns)
+    rows = CsvFile(text, usual if delimiter is None else delimiter, columns, na_values, decimal)
     if delimiter is None and columns is None and len(rows.columns) == 1:
         other = next((sign for sign in ";\t|," if sign in rows.columns[0] and sign != usual), None)
         if other is not None:
@@ -116,6 +118,11 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> 
     return path_list(pattern, start, root is None)
 
 
+#: Workers read any file below the root, whatever a row names.
+NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and workers may read any file below the root: "
+                     "link them into one folder, or give root=\"/\" if workers may read all files of their hosts")
+
+
 def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths") -> Dataset:
     """The dataset of ``paths``; relative ones start from the absolute folder ``start``, which is the root unless
     ``is_free``: then the root is the folder that all files have in common."""
@@ -141,6 +148,8 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
     if is_free:
         common = os.path.commonprefix(found)
         start = common[:common.rindex("/")] or "/"
+        if start == "/":
+            raise DatasetError(NOTHING_IN_COMMON % name)
     return _below(found, start)
 
 

@@ -100,6 +100,8 @@ def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]
     try:
         fd, status = _opened(path)
         try:
+            if status.st_size > MAX_FILE_BYTES:
+                raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
             data = os.read(fd, status.st_size + 1)
             if len(data) != status.st_size:     # a large file, or its size is changing
@@ -113,7 +115,8 @@ def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]
 
 
 def check_file(path: Union[str, bytes]) -> None:
-    """Opens the file without reading it. Raises what ``read_file`` raises if it cannot be read."""
+    """Opens the file without reading it. Raises what ``read_file`` raises if it cannot be read; but it may be of any
+    size: code that opens it itself may read a part of it."""
     try:
         os.close(_opened(path)[0])
     except OSError as error:
@@ -121,7 +124,7 @@ def check_file(path: Union[str, bytes]) -> None:
 
 
 def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
-    """A descriptor of the file, which is regular, within the path's root and not too large, and its status."""
+    """A descriptor of the file, which is regular and within the path's root, and its status."""
     _check_regular(os.stat(path))           # a device may do anything when it is opened
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # if it is a pipe by now: no wait
     try:
@@ -129,8 +132,6 @@ def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
             raise BadFile(LINK_OUT)
         status = os.fstat(fd)
         _check_regular(status)
-        if status.st_size > MAX_FILE_BYTES:
-            raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
         return fd, status
     except BaseException:
         os.close(fd)

@@ -1,11 +1,11 @@
-"""Own data under faults: a row whose sample kills its process."""
+"""Own data under faults: a row whose sample kills its process, and a module that changes between two runs."""
 
 import pytest
 
 import stoker
 from tests.integration.conftest import draw
 from tests.support.own_functions import DEADLY, SIZE, write_table
-from tests.support.processes import opened
+from tests.support.processes import Log, free_port, opened, workers_program
 
 OPTIONS = {"batch_size": 6, "seed": 3, "partners": 1, "order": stoker.weighted("importance")}
 
@@ -29,3 +29,19 @@ def test_a_row_that_kills_its_process_is_left_out_like_one_that_is_skipped(on_ba
     assert all(row["file"] != DEADLY for batch in deadly.batches for row in batch.rows)
     reasons = {item.reason for batch in spared.batches for item in batch.skipped}
     assert reasons == {"it kills", "drawn to be skipped"}
+
+
+def test_workers_that_outlive_a_run_import_a_changed_module_again(tmp_path):
+    address, module = "tcp://127.0.0.1:%d" % free_port(), tmp_path / "changing.py"
+    with workers_program(address, "--processes", "2", "--allow-generator", "changing:function",
+                         PYTHONPATH=str(tmp_path)) as workers, Log() as log:
+        for value in (1, 22, None, 333):                  # None: the same module in another run
+            if value is not None:
+                module.write_text("import stoker\n@stoker.sample({'x': 'int32'})\ndef function(sample, random):\n"
+                                  "    return %d\n" % value)
+                expected = value
+            with stoker.open_stream(40, "changing:function", arrays={"x": "int32"}, batch_size=2, bind=address,
+                                    workers=0) as stream:
+                assert {made for batch in stream for made in batch["x"].tolist()} == {expected}
+        assert not log.having("lost the connection")      # they leave in an orderly way
+        assert 2 <= workers.text.count("changing.py has changed since it was imported: this process starts again") <= 4

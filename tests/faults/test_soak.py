@@ -10,7 +10,7 @@ def test_a_short_soak_finds_nothing(capsys):
 
 
 def test_a_short_soak_of_own_data_finds_nothing(capsys):
-    assert soak(1000, 1, 0, pause_s=0.1, sample_s=0.05, growth_kb=8192, own=True) == 0, capsys.readouterr().out
+    assert soak(2500, 1, 0, pause_s=0.1, sample_s=0.05, growth_kb=8192, own=True) == 0, capsys.readouterr().out
 
 
 def test_a_leak_is_found(capsys):

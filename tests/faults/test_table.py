@@ -64,13 +64,13 @@ CASES = [
     ("handshake", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
     ("handshake", "memory", [LOST, NO_MEMORY], "dies", "exit code 1", 2),
 
-    ("loading", "exception", ["failed at 'left/004.jpg': " + INJECTED], "stays", None, 2),
+    ("loading", "exception", ["failed: generator 'image', sample 'left/004.jpg': " + INJECTED], "stays", None, 2),
     ("loading", "os._exit", [LOST], "dies", "exit code 7", 2),
     ("loading", "SIGKILL", [LOST], "dies", KILLED, 2),
     ("loading", "SIGSTOP", [SILENT], "hangs", None, 2),
     ("loading", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
     ("loading", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
-    ("loading", "memory", ["failed at 'left/004.jpg': " + NO_MEMORY], "stays", None, 2),
+    ("loading", "memory", ["failed: generator 'image', sample 'left/004.jpg': " + NO_MEMORY], "stays", None, 2),
 
     ("function", "exception", ["failed: .* sample .*: " + INJECTED], "stays", None, 2),
     ("function", "os._exit", [LOST], "dies", "exit code 7", 2),
@@ -96,13 +96,13 @@ CASES = [
     ("idle", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
     ("idle", "memory", [LOST_IDLE, NO_MEMORY], "dies", "exit code 1", None),
 
-    ("draining", "exception", ["failed: " + INJECTED], "leaves", DRAINED, 2),
+    ("draining", "exception", ["failed: generator 'image': " + INJECTED], "leaves", DRAINED, 2),
     ("draining", "os._exit", [LOST], "dies", "exit code 7", 2),
     ("draining", "SIGKILL", [LOST], "dies", KILLED, 2),
     ("draining", "SIGSTOP", [SILENT_OR_DRAINED], "hangs", None, 2),
     ("draining", "SIGSTOP, SIGCONT", [SILENT_OR_DRAINED], "wakes, leaves", DRAINED, 2),
     ("draining", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
-    ("draining", "memory", ["failed: " + NO_MEMORY], "leaves", DRAINED, 2),
+    ("draining", "memory", ["failed: generator 'image': " + NO_MEMORY], "leaves", DRAINED, 2),
 
     ("loading", "OOM kill", [LOST], "dies", KILLED, 2),
 ]
@@ -313,13 +313,13 @@ def test_no_worker_can_start(pictures, tmp_path, monkeypatch, table):
     with opened(pictures, tmp_path / "audit", workers=2, worker_python=broken, **OPTIONS) as run:
         with pytest.raises(RunFailed) as caught:
             run.take_all()
-    line, = re.findall(r"worker \d ended 5 times before it had started.*", run.printed())
-    assert "ImportError: msgpack is broken here" in run.printed()
+    line, = re.findall(r"error: (.* cannot run workers .ImportError: msgpack is broken here.: install .*)",
+                       run.printed())
     assert re.match(r"the local workers \(run by .*\) ended with exit code 1; see their output above",
                     str(caught.value))
     assert run.entries() == []
-    trouble = _short(str(caught.value).replace(broken, "PYTHON"))
-    table("starting", "exception, in every worker", "%s; %s" % (line, trouble), "no step", time.monotonic() - began)
+    trouble = _short("%s; %s" % (line, str(caught.value).replace(broken, "PYTHON")))
+    table("starting", "exception, in every worker", trouble, "no step", time.monotonic() - began)
 
 
 def test_the_supervisor_is_killed(pictures, tmp_path, own_generators, table):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.support.documents import ROOT, block, read
+from tests.support.processes import wait_for
 
 #: What README.md leaves out around its programs.
 OLD_CODE = """
@@ -86,6 +87,28 @@ def test_the_readme_shows_its_programs_at_its_beginning():
 
 def test_resume(folder):
     assert python(folder, "-c", block("docs/OWN_CODE.md", "program: resume")).strip() == "[5, 6, 7]"
+
+
+def test_a_killed_program_goes_on_with_the_same_steps(folder, tmp_path):
+    """To the last digit of each loss."""
+    program = block("docs/OWN_CODE.md", "program: resumed")
+    for text, changed in (("epochs=5", "epochs=40"), ("save_checkpoint_secs=60", "save_checkpoint_secs=1"),
+                          ('"photos"', repr(str(folder / "photos")))):
+        assert text in program
+        program = program.replace(text, changed)
+    (tmp_path / "whole").mkdir()
+    whole = python(tmp_path / "whole", "-c", program).splitlines()
+    assert [int(line.split()[0]) for line in whole] == list(range(40 * 12))
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=str(tmp_path), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env=dict(os.environ, PYTHONPATH=ROOT))
+    try:
+        wait_for(lambda: len(list((tmp_path / "run").glob("model.ckpt-*.index"))) > 1, "a second checkpoint")
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    rest = python(tmp_path, "-c", program).splitlines()
+    assert 0 < len(rest) < len(whole) and rest == whole[-len(rest):]
 
 
 def test_own_generator(folder):

@@ -39,6 +39,11 @@ def folder(tmp_path_factory):
             rows.write(json.dumps({"image": "photos/cat/%02d.png" % number, "mask": "photos/mask.png",
                                    "boxes": [[0.0, 1.0, 2.0, 3.5]] * (number % 4)}) + "\n")
     Image.fromarray(np.tile(np.arange(48, dtype=np.uint8), (40, 1))).save(str(folder / "photos" / "mask.png"))
+    (folder / "texts").mkdir()
+    (folder / "texts" / "texts.txt").write_text("a dog barks\nthe a cat a dog\n")
+    (folder / "arrays").mkdir()
+    np.save(str(folder / "arrays" / "X.npy"), np.zeros((50, 28, 28), np.float32))
+    np.save(str(folder / "arrays" / "Y.npy"), np.arange(50))
     return folder
 
 
@@ -59,7 +64,8 @@ def program(folder, name, page=PAGE):
 @pytest.mark.parametrize("name, says", [
     ("augmentation", r"^\(32, 64, 64, 3\)$"), ("driving", "no bad files"),
     ("detection", r"^\(8, \d, 4\) \[.*\] photos/cat/\d\d.png$"), ("order", r"(?s)^2 .*^5 "),
-    ("noise", r"^\(100, 10\)$"), ("keras", "val_loss"),
+    ("noise", r"^\(100, 10\)$"), ("words", r"^\[\[1 2 0 0\]\n \[0 1 0 1\]\]$"), ("stored", r"^\(16, 28, 28\)$"),
+    ("keras", "val_loss"),
     ("prediction", r"(?s)^00.png,\d+.\d+$.*^bad.png,UnidentifiedImageError")])
 def test_a_program_of_the_page_does_what_it_says(folder, name, says):
     assert re.search(says, run(folder, program(folder, name)).strip(), re.MULTILINE)
@@ -67,7 +73,8 @@ def test_a_program_of_the_page_does_what_it_says(folder, name, says):
 
 def test_every_program_of_the_page_is_run():
     programs = re.findall(r"<!-- program: (\S+) -->", read(PAGE))
-    assert set(programs) == {"augmentation", "driving", "detection", "order", "noise", "keras", "prediction"}
+    assert set(programs) == {"augmentation", "driving", "detection", "order", "noise", "words", "stored",
+                             "keras", "prediction"}
 
 
 def test_the_command_of_the_page_trains(folder):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -117,6 +118,16 @@ def test_rows_without_the_column_of_labels(here):
         np.testing.assert_allclose([float(line[1]) for line in lines], values[::-1], atol=1e-4)
 
 
+def test_chosen_columns_of_json_rows(here):
+    rows = [{"picture": "pictures/%03d.png" % number, "kind": [number]} for number in range(3)]
+    (here / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = predicted(here, "bright", "new.jsonl", "--columns", "kind, picture", *local())
+    assert run.code == 0, run
+    head, *lines = lines_of(run.stdout)
+    assert head == ["kind", "picture", "prediction", "error"]
+    assert [line[:2] for line in lines] == [["[%d]" % number, rows[number]["picture"]] for number in range(3)]
+
+
 def test_a_list_of_files_and_a_model_that_learned(here):
     """The weights are those of the checkpoint, and the batch normalization uses its moving averages."""
     run = predicted(here, "own", "log.csv", *local())
@@ -142,6 +153,8 @@ def test_a_list_of_files_and_a_model_that_learned(here):
     (["own", "log.csv", "--batch-size", "0"], "batch_size"),
     (["older", "log.csv"], "start stoker-train once more"),
     (["other", "log.csv"], "does not fit the model models:model"),
+    (["own", "log.csv", "--columns", "picture,nosuch"], "--columns names nosuch, and no row has such a field"),
+    (["own", "log.csv", "--encoding", "nosuch"], "there is no encoding"),
     (["own", "bad.csv"], "not one sample of bad.csv could be used"),
 ], ids=lambda value: "_".join(value).replace("/", "|") if isinstance(value, list) else "")
 def test_an_error_of_the_user_is_one_sentence(here, arguments, word):

@@ -193,7 +193,23 @@ def test_functions_that_need_no_model_or_make_whole_batches(here):
     assert variables(here / "old")["count"] == variables(here / "old")["global_step"] == 40
 
 
+def test_a_csv_of_another_kind_and_a_loss_that_is_no_number(here):
+    lines = (here / "log.csv").read_text().splitlines()
+    german = [line.replace(",", ";").replace(".", ",").replace(",png", ".png") for line in lines]
+    german[0] = "picture;value;Fl\u00e4che"
+    for name, part in (("german.csv", german[:41]), ("held.csv", german[:1] + german[41:51])):
+        (here / name).write_bytes("\n".join(part).replace("left", "-").encode("latin-1"))
+    csv = ["--encoding", "latin-1", "--delimiter", ";", "--decimal", ",", "--na-values", "NA,-"]
+    run = finished(here, *options(["german.csv"] + OWN[1:-1] + ["models:divides", "--validation", "held.csv"] + csv,
+                                  epochs=2))
+    assert run.code == 0, run
+    assert "40 samples to train on, 10 held out" in run.stdout and "validation loss nan" in run.stdout
+    assert re.findall("loss is .* at step .*, in epoch .:", run.stderr) == ["loss is nan at step 0, in epoch 1:"], run
+
+
 @pytest.mark.parametrize("arguments, word", [
+    (["pictures", "--delimiter", ";"], "--delimiter is for a CSV file, and DATA is pictures"),
+    (OWN + ["--decimal", ","], "decimal"),
     (["log.csv", "--sample", "functions:drive"], "add --model module:function"),
     (["log.csv"], "opens the file of each sample"),
     (["log.csv", "--sample", "nosuch:drive", "--model", "models:model"], "importing nosuch failed"),

@@ -272,7 +272,7 @@ def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generator
     first = text.splitlines()[0]
     assert sentence in first
     if name == "missing":
-        assert re.match(r"step \d of epoch 1 could not be produced: the worker cannot load the function ", first)
+        assert re.match(r"step \d of epoch 1 could not be produced: cannot load the function ", first)
         assert "samples" not in first
     else:
         assert re.match(r"step \d of epoch 1 failed every time it was tried: .*; its samples: ", first)

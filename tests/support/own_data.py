@@ -34,6 +34,7 @@ EMPTY = 0.08           # how likely a sample has no row
 class Labels:
     """One epoch of pictures whose array of labels holds their indices."""
     batch_size = 2
+    start = 0              # the first position
 
     def __init__(self, seed, steps):
         size = steps * self.batch_size - 1
@@ -127,7 +128,8 @@ class Own:
         self.plan = Plan(size, self.batch_size, chance.choice((1, 2)) if training else 1, seed, validation,
                          order=open_order(order, source, self.batch_size, seed), drop_last=chance.random() < 0.3,
                          training=training, partners=tuple(open_partners(partners, each) for each in self.splits))
-        self._generator, self._producer, self._lengths = partial(call, function), None, {}
+        self.start = self.plan.position_of(chance.choice((0, chance.randrange(self.plan.steps))))     # resumed
+        self._generator, self._producer = partial(call, function), None
 
     @staticmethod
     def _source(chance, size, columns):

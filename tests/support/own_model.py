@@ -67,6 +67,10 @@ def fails(arrays, training):
     odd = tf.reshape(values, (17, -1))
     return {"loss": tf.reduce_mean(odd), "predictions": values}
 
+def divides(arrays, training):
+    zero = 0 * tf.reduce_sum(arrays["value"])
+    return {"loss": zero / zero, "train": tf.no_op()}
+
 constant = 3
 '''
 

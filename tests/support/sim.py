@@ -49,7 +49,7 @@ class Simulation:
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
-        self.session = CoordinatorSession("5eed", 0, self.data.plan, self.data.splits, self.data.job,
+        self.session = CoordinatorSession("5eed", self.data.start, self.data.plan, self.data.splits, self.data.job,
                                           StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now)
         self.scheduler = self.session._scheduler      # for the invariants
         self.steps, self.prefetch = self.data.plan.positions, prefetch
@@ -65,7 +65,7 @@ class Simulation:
         self.gone = set()                     # connections that the trainer knows to be gone
         self.consuming = False                # the consumer is busy with a batch, or writes a checkpoint
         self.last_lease = 0
-        self.ready, self.delivered = {}, []   # positions
+        self.ready, self.delivered = {}, list(range(self.data.start))     # positions
         self.failures = {}                    # position -> how often it failed
         self.expiries = self.grants = 0
         for _ in range(workers):

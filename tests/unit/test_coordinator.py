@@ -171,6 +171,19 @@ def test_an_absence_of_the_trainer_costs_no_worker_its_leases(trainer, caplog):
     assert b"seeks" in trainer.members()
 
 
+def test_what_a_worker_said_again_and_again_in_an_absence_of_the_trainer_counts_once(trainer):
+    """As while the user's order function runs."""
+    trainer.say(b"a", HELLO)
+    trainer.now += 60.0
+    trainer.session.wake(trainer.now)
+    for _ in range(200):
+        trainer.say(b"a", HELLO)
+    assert len(trainer.to(b"a", Welcome)) == 2 and len(trainer.to(b"a", Lease)) == 4
+    trainer.tick()                      # all of it is read
+    trainer.say(b"a", HELLO)
+    assert len(trainer.to(b"a", Welcome)) == 3 and trainer.members() == {b"a"}
+
+
 def test_how_long_there_has_been_no_worker(trainer):
     assert trainer.session.without_workers_s(trainer.now + 3.0) == 3.0
     trainer.say(b"a", HELLO)
@@ -224,7 +237,7 @@ def test_a_step_that_fails_every_time_ends_the_run_with_its_samples(trainer):
     assert all(path in str(error) for path in paths) and "a traceback" in str(error)
 
 
-@pytest.mark.parametrize("text", ["the worker cannot load the function 'm:f': no f",
+@pytest.mark.parametrize("text", ["cannot load the function 'm:f': no f",
                                   "function 'm:f', its setup load: OSError: no such file (m.py, line 3)"])
 def test_an_error_before_the_first_sample_names_no_samples(trainer, text):
     trainer.say(b"a", HELLO)

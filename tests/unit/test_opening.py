@@ -67,7 +67,9 @@ def test_paths_of_folders_and_files(here):
     tree(here, "set.csv/a/1.jpg", "set.csv/b/1.jpg")
     assert open_source("set.csv").classes == ("a", "b")
     written(here / "names.txt", "")
-    assert "names.txt is empty" in sentence_of(open_source, "names.txt")
+    assert sentence_of(open_source, "names.txt").startswith("names.txt is empty")
+    written(here / "names.txt", "1.jpg\n../2.jpg\n")
+    assert sentence_of(open_source, "names.txt").startswith("names.txt: row 1, ")
     assert "missing.csv cannot be read" in sentence_of(open_source, "missing.csv")
     assert "missing cannot be read" in sentence_of(open_source, "missing")
     assert "stoker.files('photos/*.jpg')" in sentence_of(open_source, "photos/*.jpg")
@@ -395,3 +397,14 @@ def test_the_hashes_of_a_dataset_are_those_of_its_parts(here):
     assert sorted([*training.row_hashes(), *validation.row_hashes()]) == sorted(source.row_hashes())
     assert source.row_hashes().dtype == np.uint32 and len(set(source.row_hashes())) == 4
     assert isinstance(open_source([{"x": 1}]), Table)
+
+
+def test_files_without_a_folder_in_common_need_a_root(tmp_path):
+    """Else workers could read all files of their hosts, which nobody asked for."""
+    with pytest.raises(DatasetError, match="no folder in common but /.* root=\"/\""):
+        open_source(["/a/1.png", "/b/2.png"])
+    assert open_source(["/a/1.png", "/b/2.png"], "/").rows([1]) == ["b/2.png"]
+    training, other = Dataset("/a", (), ("1.png",), (-1,), ()), Dataset("/b", (), ("2.png",), (-1,), ())
+    with pytest.raises(ConfigError, match="the files of training and validation have no folder in common"):
+        open_splits(training, other, 0)
+    assert open_splits(training, other, 0, "/").validation.rows([0]) == ["b/2.png"]

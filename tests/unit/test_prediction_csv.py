@@ -12,7 +12,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Skipped
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.trainer.prediction_csv import MAX_VALUES, PredictionLines, output_file
+from stoker.trainer.prediction_csv import MAX_VALUES, PredictionLines, check_columns, output_file
 
 FILES = Dataset("/data", (), tuple("%d.jpg" % number for number in range(6)), (-1,) * 6, ())
 ROWS = Table.of([{"file": "%d.jpg" % number, "x": number / 2} for number in range(6)], "/data")
@@ -25,9 +25,9 @@ def batch(indices, used=None, skipped=(), source=FILES):
 
 
 class Writing:
-    def __init__(self, source=FILES, classes=()):
+    def __init__(self, source=FILES, classes=(), fields=None):
         self._file = io.StringIO()
-        self._lines = PredictionLines(self._file, source, classes)
+        self._lines = PredictionLines(self._file, source, classes, fields)
 
     def write(self, *arguments, predictions=None, **named):
         return self._lines.write(batch(*arguments, **named), predictions)
@@ -107,6 +107,29 @@ def test_rows_have_their_columns_or_else_their_number(tmp_path):
         assert writing.write((4, 5), used=(5,), skipped=[Skipped(4, "gone")],
                              predictions=np.array([7])).first_error == "sample 4: gone"
         assert writing.lines == [["sample", "prediction", "error"], ["4", "", "gone"], ["5", "7", ""]]
+
+
+def test_a_column_of_the_rows_is_not_mistaken_for_a_prediction(tmp_path):
+    (tmp_path / "log.csv").write_text("file,class,error\n0.jpg,cat,0.5\n")
+    from stoker.pipeline.sources.reading import csv as read_csv
+    writing = Writing(read_csv(str(tmp_path / "log.csv")), ("cat", "dog"))
+    writing.write((0,), predictions=np.array([1]))
+    assert writing.lines == [["file", "row_class", "row_error", "class", "error"], ["0.jpg", "cat", "0.5", "dog", ""]]
+
+
+def test_chosen_fields_of_rows(tmp_path):
+    rows = [{"x": 1}, {"x": [1, "a"], "name": "b"}, {"x": None}] + [{"x": 0}] * 2000
+    source = Table.of(rows, "/data")
+    check_columns(source, ["name", "x"])
+    writing = Writing(source, fields=["name", "x"])
+    writing.write((0, 1, 2), predictions=np.array([7, 8, 9]))
+    assert writing.lines == [["name", "x", "prediction", "error"], ["", "1", "7", ""], ["b", '[1, "a"]', "8", ""],
+                             ["", "", "9", ""]]
+    check_columns(FILES, None)
+    for data, fields, word in ((source, ["x", "y"], "names y, and no row"), (FILES, ["x"], "are files"),
+                               (Numbers(3), ["x"], "other rows"), (Table.of([[1]], "/data"), ["x"], "other rows")):
+        with pytest.raises(ConfigError, match=word):
+            check_columns(data, fields)
 
 
 @pytest.mark.parametrize("predictions, source, sentence", [

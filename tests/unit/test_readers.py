@@ -289,6 +289,15 @@ def test_bytes_open_and_file(root, readers, monkeypatch, tmp_path):
     assert Readers(job("data/../data/")).bytes(pathlib.PurePosixPath("sub", "a.bin")) == readers.bytes(b"sub/a.bin")
 
 
+def test_a_file_of_any_size_has_a_path(root, readers):
+    """For code that opens it itself: it may read a part of it only."""
+    (root / "film.h5").write_bytes(b"")
+    os.truncate(str(root / "film.h5"), folder.MAX_FILE_BYTES + 1)
+    assert readers.file("film.h5") == str(root / "film.h5")
+    with pytest.raises(BadFile, match="more than 1073741824 bytes"):
+        readers.bytes("film.h5")
+
+
 @pytest.mark.parametrize("name", ["caf\u00e9.bin", "caf\udce9.bin"])
 def test_names_of_any_encoding(root, readers, name):
     with open(os.path.join(os.fsencode(str(root)), name.encode("utf-8", "surrogateescape")), "wb") as file:

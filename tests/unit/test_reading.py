@@ -132,6 +132,27 @@ def test_other_delimiters_and_encodings(tmp_path):
     assert all_rows(csv(written(tmp_path, "a,b\n1,日\n".encode("utf-16")), encoding="utf-16")) == [{"a": 1, "b": "日"}]
 
 
+@pytest.mark.parametrize("between", [0, 5000])
+def test_decimal_commas_and_missing_values(tmp_path, between):
+    """In columns of numbers only, in whichever part of the file a cell is that makes a column text."""
+    text = "Fl\u00e4che;n;name;thousands\n13,31;1;NA;1,5\n" + "2;2;b;2\n" * between + "k.A.;NA;k.A.;1.000\n;;b;3\n"
+    options = dict(delimiter=";", encoding="latin-1", decimal=",")
+    path = written(tmp_path, text.encode("latin-1"))
+    data = csv(path, na_values=["NA", "k.A."], **options)
+    first, *_, last, empty = all_rows(data)
+    assert first == {"Fl\u00e4che": 13.31, "n": 1, "name": "NA", "thousands": "1,5"}
+    assert last == {"Fl\u00e4che": None, "n": None, "name": "k.A.", "thousands": "1.000"}
+    assert empty == {"Fl\u00e4che": None, "n": None, "name": "b", "thousands": "3"}
+    assert data.types == ("float", "int", "text", "text")
+    assert csv(path, **options).types == ("text",) * 4
+
+
+@pytest.mark.parametrize("options", [
+    dict(decimal=","), dict(decimal=";"), dict(decimal=None), dict(na_values="NA"), dict(na_values=[None])])
+def test_other_decimals_and_missing_values_are_refused(tmp_path, options):
+    assert next(iter(options)) in sentence_of(ConfigError, csv, written(tmp_path, "a\n1\n"), **options)
+
+
 def test_columns_of_a_file_without_names(tmp_path):
     path = written(tmp_path, "x.jpg,0.5\ny.jpg,1\n")
     assert all_rows(csv(path, columns=["path", "y"])) == [{"path": "x.jpg", "y": 0.5}, {"path": "y.jpg", "y": 1.0}]
@@ -381,7 +402,7 @@ def test_a_list_of_paths_keeps_its_order(tmp_path, monkeypatch):
     assert data.labels == (-1,) * 4 and data.classes == ()
     assert files(iter([tmp_path / "a" / "x.jpg"])).root == str(tmp_path / "a")
     assert files(["/a/b1/x", "/a/b2/x"]).root == "/a" and files(["/a/b/x", "/a/b/x2"]).root == "/a/b"
-    data = files(["/x.jpg", "/data/y.jpg"])
+    data = files(["/x.jpg", "/data/y.jpg"], root="/")
     assert (data.root, data.paths) == ("/", ("x.jpg", "data/y.jpg"))
     data = files(["b.jpg", "/data/c.jpg"], root="/data")
     assert (data.root, data.paths) == ("/data", ("b.jpg", "c.jpg"))

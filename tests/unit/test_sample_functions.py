@@ -506,7 +506,7 @@ def test_rows_that_are_no_list_or_too_many_are_told(returned, message):
 
 
 def test_a_worker_with_another_number_of_rows_than_the_trainer_says_so():
-    with pytest.raises(ConfigError, match="up to 3 rows of a sample on this worker, and 1 on the trainer"):
+    with pytest.raises(ConfigError, match="up to 3 rows of a sample on this worker, and the trainer expects 1"):
         next(call_for_samples(several, iter([]), replace(job_for(several), rows=1)))
 
 

@@ -13,7 +13,7 @@ from typing import FrozenSet, Optional
 from PIL import Image
 
 from stoker.pipeline.protocol.messages import Job, Sample
-from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.pipeline.storage.folder import BadFile, check_file, resolve
 from stoker.workers import images
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -39,7 +39,7 @@ def _fault_of(path: str, job: Job) -> Optional[BadFile]:
         if os.path.splitext(path)[1].lower() in _suffixes():
             images.load(file, (1, 1), "exact")       # decodes all of it
         else:
-            images.read(file)                        # an array, a text: only the function can judge its content
+            check_file(file)                         # an array, a text: only the function can judge its content
     except BadFile as bad:
         bad.path = path
         return bad

@@ -35,6 +35,7 @@ class _Run:
     def __init__(self, function: BatchFunction, job: Job) -> None:
         self._function, self._job = function.__wrapped__, job      # type: ignore[attr-defined]
         self._readers, self._calls = readers_of(job), Calls(job.generator, job, function.setup)
+        self._may_skip = function.may_skip
 
     def output(self, lease: Lease) -> Output:
         samples, replacements = tuple(lease.samples), tuple(lease.replacements)
@@ -55,8 +56,9 @@ class _Run:
         try:
             arrays, count = _rows_of(in_order(returned, self._job.arrays, axes=1), self._job.arrays, len(used))
             if count < len(used) and not self._job.may_skip:
-                raise Misfit("it returned %d rows for %d samples: declare it with may_skip=True if it leaves some out"
-                             % (count, len(used)))
+                remedy = ("the trainer does not know that it may, and must be able to import the same version of it"
+                          if self._may_skip else "declare it with may_skip=True if it leaves some out")
+                raise Misfit("it returned %d rows for %d samples: %s" % (count, len(used), remedy))
         except Misfit as error:
             raise self._error(str(error) + text_fields(error, used, self._job), lease) from None
         return Output(arrays, tuple(bad.values()), missing=len(used) - count, aligned=False)

@@ -21,6 +21,7 @@ from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import augmented, image, with_cache
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
+from stoker.workers.users_code import note_imported
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, augmented)}
@@ -72,9 +73,11 @@ def _load(what: str, name: str, allowed: Sequence[str]) -> Any:
         raise ConfigError("%s %r: this worker does not allow it (allowed: %s); start the worker with "
                           "--allow-generator %s" % (what, name, ", ".join(allowed) or "none", name))
     try:
-        return load_function(name)
+        found = load_function(name, " on this worker")
     except ConfigError as error:
         raise ConfigError("%s%s %s" % (CANNOT_LOAD, what, error)) from error
+    note_imported(name)
+    return found
 
 
 class Producer:
