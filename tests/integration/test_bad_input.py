@@ -59,7 +59,7 @@ WRONG = {      # function: what its sentence has, besides the function's name an
     "too_long": ["'x'", r"\[4\]", r"UpTo\(3\)"],
     "ragged": ["'y'", "list"],
     "loses_a_fraction": ["'y'", r"1\.5", "int32"],
-    "text": ["'x'", "str"],
+    "text": ["'x'", "the text 'abc'"],
     "none_in_it": ["'x'", "None"],
     "out_of_range": ["'x'", "300", "uint8"],
     "too_large": ["'x'", r"1e\+300", "float32"],
