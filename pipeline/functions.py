@@ -15,11 +15,12 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
-from stoker.pipeline.user_errors import sentence_of
+from stoker.pipeline.user_errors import a_type, sentence_of
 
 MAX_ROWS = 1024            # of a batch from one sample
 #: The file of a program is imported under this name, so that it does not start the program again.
 PROGRAM = "__stoker_program__"
+OLD_GENERATOR = "call an old generator, which yields batches of its own, in a function that stoker.batch declares"
 _importing = threading.local()      # ``depth``: so many imports of ``load_function`` this thread is in
 
 
@@ -176,7 +177,8 @@ def load_function(name: str, here: str = "") -> Any:
     except ConfigError as error:
         raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
     except Exception as error:
-        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, sentence_of(error))) from error
+        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, sentence_of(
+            error, _missing_module(error, module)))) from error
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error
@@ -184,8 +186,31 @@ def load_function(name: str, here: str = "") -> Any:
         _importing.depth -= 1
     found = getattr(imported, function, None)
     if found is None:
-        raise ConfigError("%r: the module %s%s has no %s" % (name, module, here, function))
+        above = ": define it above  if __name__ == \"__main__\":" if module.endswith(".py") else ""
+        raise ConfigError("%r: the module %s%s has no %s%s" % (name, module, here, function, above))
     return found
+
+
+def check_generator(function: Any, name: str) -> None:
+    """Raises ConfigError unless ``function`` is a generator over leases that declares nothing: ``def mine(leases, job)``
+    with a yield."""
+    if not inspect.isgeneratorfunction(function):
+        raise ConfigError("%r is no generator function (a def with a yield in it, called with leases and a job) but "
+                          "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "
+                          "@stoker.batch({...}), which declare its arrays" % (name, a_type(function)))
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise ConfigError("the generator function %r must be one over leases, def mine(leases, job): ... (%s); %s"
+                          % (name, error, OLD_GENERATOR)) from error
+
+
+def _missing_module(error: Exception, module: str) -> str:
+    """The remedy if ``error`` means that a module is missing which ``module`` imports."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not missing or missing == module or module.startswith(missing + "."):
+        return ""
+    return ": install it for %s, or move the function into a module that does not import it" % sys.executable
 
 
 def is_loading() -> bool:

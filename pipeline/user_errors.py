@@ -8,6 +8,8 @@ from stoker.pipeline.errors import StokerError
 
 MAX_TEXT = 1000        # characters of an exception's text; some show the whole array that they are about
 MAX_LINES = 40         # at the beginning of a traceback, and at its end; an endless recursion has thousands
+#: How errors begin, or go on after the function's name, that say nothing about samples.
+CANNOT_LOAD, IN_SETUP = "the worker cannot load the ", ", its setup "
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STOKERS = tuple(os.path.join(os.path.dirname(_HERE), name, "") for name in ("pipeline", "workers", "trainer"))
 _STANDARD = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
@@ -28,6 +30,11 @@ def sentence_of(error: BaseException, hint: str = "") -> str:
             text = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
             text = ": ".join(filter(None, (type(error).__name__, text)))
     return _printable(text + hint) + _place_of(error)
+
+
+def is_about_samples(sentence: str) -> bool:
+    """Whether samples may be the cause of a worker's error: not before its function got the first of them."""
+    return not sentence.startswith(CANNOT_LOAD) and IN_SETUP not in sentence
 
 
 def a_type(value: Any) -> str:

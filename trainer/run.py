@@ -1,6 +1,5 @@
 """What a run is: its job, its data and its plan, from the arguments of ``open_stream`` or of the command line."""
 
-import inspect
 import logging
 import os
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import BatchFunction, Declared, SampleFunction, is_loading, load_function, name_of
+from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, check_generator, is_loading,
+                                       load_function, name_of)
 from stoker.pipeline.options import GENERATORS, JobOptions, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
@@ -110,9 +110,8 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
             own["rows"] = function.rows
         if isinstance(function, BatchFunction):
             own["may_skip"] = function.may_skip
-    elif function is not None and not inspect.isgeneratorfunction(function):
-        raise ConfigError("%s is no function that Stoker can call: decorate it with @stoker.sample({...}) or "
-                          "@stoker.batch({...}), which declare its arrays; or write a generator over leases" % name)
+    elif function is not None:
+        check_generator(function, name)
     if arrays is not None:
         own["declared"] = declared(arrays)
     return name, own

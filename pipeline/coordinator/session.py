@@ -30,6 +30,7 @@ from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Sample
 from stoker.pipeline.protocol.messages import Stop, Welcome, printable
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.user_errors import is_about_samples
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
@@ -309,8 +310,12 @@ class CoordinatorSession:
         planned = self._planned.get(abort.position) or self._plan.at(abort.position)
         names = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
         samples = "; its samples: %s%s" % (", ".join(names[:8]), " ..." * (len(names) > 8))
-        return RunFailed("step %d of epoch %d failed every time it was tried: %s%s%s" % (
-            planned.step, planned.epoch + 1, abort.error, "" if any(name in abort.error for name in names) else samples,
+        is_about_them = is_about_samples(abort.error)
+        if not is_about_them or any(name in abort.error for name in names):
+            samples = ""
+        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
+            planned.step, planned.epoch + 1,
+            "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
             abort.traceback and "\n" + abort.traceback.rstrip()))
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:

@@ -11,6 +11,7 @@ import numpy as np
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.functions import OLD_GENERATOR
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
 from stoker.pipeline.sources.folder import scan_folder
@@ -23,8 +24,7 @@ from stoker.pipeline.user_errors import a_type
 log = logging.getLogger("stoker")
 
 MANY_ROWS = 1000000        # from here on, an iterator may be one without an end
-OLD_GENERATOR = ("for a generator of batches, give the list of its files or rows, and call it in a function that "
-                 "stoker.batch declares")
+_BATCHES = "give a list of files or rows, and " + OLD_GENERATOR
 KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line), stoker.csv(...) and the like, a list "
          "of paths or rows, or a number of samples")
 
@@ -106,7 +106,7 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
     elif isinstance(data, (set, frozenset)):
         remedy = "it has no order: give sorted(data)"
     elif callable(data):
-        remedy = "give what it returns" + ("; " + OLD_GENERATOR if inspect.isgeneratorfunction(data) else "")
+        remedy = "give what it returns" + ("; or " + _BATCHES if inspect.isgeneratorfunction(data) else "")
     try:
         rows = None if remedy or isinstance(data, (bytes, bytearray)) else iter(data)
     except TypeError:
@@ -119,7 +119,7 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
         raise DatasetError("the data is %s without rows, so there is nothing to train on" % a_type(data)) from None
     if rows is data and _is_batch(first):
         raise ConfigError("the data is %s of batches, and it must have a row for each sample: %s"
-                          % (a_type(data), OLD_GENERATOR))
+                          % (a_type(data), _BATCHES))
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(first, (str, os.PathLike)):
         return path_list(_chained(first, rows, rows is not data), start, root is None)

@@ -6,6 +6,7 @@ import threading
 import warnings
 from dataclasses import replace
 
+import msgpack
 import numpy as np
 import pytest
 from PIL import Image
@@ -258,7 +259,7 @@ def test_sides_that_differ_come_as_a_list_of_rows_or_as_an_array():
     (np.zeros((2, 2)), ("float32", 2), "it returned 2 rows for 3 samples: declare it with may_skip=True"),
     (7, "int32", "array 'x' is a single number, must have a row for each of 3 samples"),
     ([1, 2, 300], "uint8", "array 'x' is of dtype int64 and has 300, which uint8 cannot hold"),
-    (["a", "b", "c"], "uint8", "array 'x' is a list of which numpy makes an array of dtype <U1, must be uint8"),
+    (["a", "b", "c"], "uint8", "array 'x' has the text 'a', must be uint8"),
     ([np.zeros(2), np.zeros(2), np.zeros(3)], ("float32", 2), r"row 2: array 'x' is of shape \[3\], must be \[2\]"),
     ([np.zeros(2), np.zeros(2), None], ("float32", 2), "row 2: array 'x' is None, must be float32"),
     (None, "int32", "array 'x' is None"),
@@ -280,7 +281,16 @@ def test_what_is_not_returned_as_declared_is_told(returned, message):
     @stoker.batch({"x": "int32", "y": "int32"})
     def mine(samples, random):
         return returned
-    assert message in sentence(mine)
+    assert message in sentence(mine) and "stoker.Skip" not in sentence(mine)     # which is for a sample
+
+
+def test_a_text_is_told_with_its_field():
+    @stoker.batch({"x": ("float32", (1,))})
+    def areas(samples, random):
+        return [[sample.row["area"]] for sample in samples]
+    rows = [Sample(index, "", -1, msgpack.packb({"area": value})) for index, value in enumerate((1.5, "k.A.", "2,5"))]
+    assert sentence(areas, rows).endswith("array 'x' has the text 'k.A.', must be float32; the field 'area' of the row "
+                                          "is text")
 
 
 def test_fewer_rows_are_counted_as_missing_if_that_is_declared():

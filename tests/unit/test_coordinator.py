@@ -237,6 +237,17 @@ def test_a_step_that_fails_every_time_ends_the_run_with_its_samples(trainer):
     assert all(path in str(error) for path in paths) and "a traceback" in str(error)
 
 
+@pytest.mark.parametrize("text", ["the worker cannot load the function 'm:f': no f",
+                                  "function 'm:f', its setup load: OSError: no such file (m.py, line 3)"])
+def test_an_error_before_the_first_sample_names_no_samples(trainer, text):
+    trainer.say(b"a", HELLO)
+    for attempt in range(3):
+        lease = [lease for lease in trainer.to(b"a", Lease) if lease.position == 0][attempt]
+        trainer.say(b"a", Failed(trainer.session.run, lease.lease, 0, text, "trace"))
+    error, = trainer.errors
+    assert str(error) == "step 0 of epoch 1 could not be produced: %s\ntrace" % text
+
+
 @pytest.mark.parametrize("sample", ["", "x.jpg"])
 def test_a_sample_that_the_error_names_is_named_once(trainer, sample):
     trainer.say(b"a", HELLO)

@@ -133,6 +133,7 @@ def test_a_function_of_the_program_is_found_by_its_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("body, says", [
+    ("import no_such_module.inner", "install it for .*python.*, or move the function into a module that does not "),
     ("raise SystemExit(1)", "__name__ =="), ("1 / 0", "ZeroDivisionError"),
     ("import stoker; stoker.open_stream(3, 'numerical')", "__name__ ==")])
 def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
@@ -142,6 +143,16 @@ def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
     with pytest.raises(ConfigError, match=says):
         load_function(path + ":f")
     assert "__stoker_program__" not in sys.modules and os.path.exists(path)
+
+
+def test_a_function_below_the_guard_is_told_so(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("if __name__ == '__main__':\n    f = 1\n")
+    try:
+        with pytest.raises(ConfigError, match='has no f: define it above  if __name__ == "__main__":'):
+            load_function("%s:f" % path)
+    finally:
+        del sys.modules["__stoker_program__"]
 
 
 @pytest.mark.parametrize("arguments, function", [(["-m", "pkg.train"], "one"), (["pkg/train.py"], "'pkg.train:one'"),

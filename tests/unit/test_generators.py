@@ -457,12 +457,16 @@ def test_an_unknown_name_says_what_there_is(name):
     ("def mine(leases, job):\n    return []",
      "no generator function .* but a function: to have it called for each sample or batch, decorate it with @stoker"),
     ("class mine:\n    pass", "no generator function"),
+    ("def mine():\n    yield", "must be one over leases, def mine.leases, job.: .*call an old generator"),
+    ("def mine(files, size, shuffle):\n    yield", "missing a required argument: 'shuffle'.*stoker.batch"),
     ("import surely_no_such_module", "surely_no_such_module"),
     ("def mine(:", "SyntaxError"),
     ("1 / 0", "ZeroDivisionError"),
 ])
 def test_what_is_wrong_with_the_users_module_is_said(user_module, text, message):
     name = user_module(text) + ":mine"
+    with pytest.raises(ConfigError, match="^the worker cannot load the function|no generator function|over leases"):
+        find(name, [name])
     with pytest.raises(ConfigError, match=message):
         find(name, [name])
 

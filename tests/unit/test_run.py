@@ -90,3 +90,18 @@ def test_no_validation_is_the_same_run_however_it_is_said():
 def test_an_argument_that_open_stream_does_not_have(argument, words):
     with pytest.raises(TypeError, match="open_stream has no argument .*" + words):
         open_stream(3, "numerical", **{argument: 1})
+
+
+def oldgen():
+    yield
+
+
+def plain(sample, random):
+    return 1
+
+
+@pytest.mark.parametrize("function, words", [(oldgen, "over leases.*takes? too many|too many positional.*stoker.batch"),
+                                             (plain, "but a function: .*decorate it with @stoker.sample")])
+def test_a_function_that_is_not_decorated(function, words):
+    with pytest.raises(ConfigError, match=words):
+        prepare(ROWS, function)

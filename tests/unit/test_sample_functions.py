@@ -300,14 +300,15 @@ def test_a_value_that_loses_nothing_is_converted(value, declaration, expected):
 
 
 @pytest.mark.parametrize("value, declaration, message", [
-    (256, "uint8", "dtype int64 and has 256, which uint8 cannot hold"),
+    (256, "uint8", "dtype int64 and has 256, which uint8 cannot hold$"),
     ([256], ("uint8", 1), "dtype int64 and has 256, which uint8 cannot hold"),
     (-1, "uint8", "has -1, which uint8 cannot hold"),
     (-1, "uint16", "has -1, which uint16 cannot hold"),
-    (0.5, "int32", "float64 and has 0.5, which int32 cannot hold"),
-    (float("nan"), "int32", "has nan, which int32 cannot hold"),
+    (0.5, "int32", "float64 and has 0.5, which int32 cannot hold; declare float32, or round and convert it$"),
+    (-1.5, "int8", "declare float32, or round and convert it$"),
+    (float("nan"), "int32", "has nan, which int32 cannot hold; declare float32$"),
     (float("inf"), "int64", "has inf, which int64 cannot hold"),
-    (2.0 ** 63, "int64", "which int64 cannot hold"),
+    (2.0 ** 63, "int64", "which int64 cannot hold$"),
     (2 ** 63, "int64", "uint64 and has 9223372036854775808, which int64 cannot hold"),
     (float("nan"), "bool", "has nan, which bool cannot hold"),
     (2, "bool", "has 2, which bool cannot hold"),
@@ -322,12 +323,14 @@ def test_a_value_that_loses_nothing_is_converted(value, declaration, expected):
     (np.array([0.5], np.float16), ("int64", 1), "float16 and has 0.5"),
     (np.array([1.5] * 20), ("int8", 20), "has 1.5"),
     (1j, "float32", "complex"),
-    ("7", "int32", "a str of which numpy makes an array of dtype <U1"),
+    ("7", "int32", "the text '7', must be int32$"),
     (b"7", "int32", "a bytes"),
     (None, "int32", "None"),
     ({}, "int32", "a dict of which numpy makes an array of dtype object"),
     ([[1], [1, 2]], ("int32", (2, 2)), "a list of which numpy makes"),
-    ([1, "a"], ("int32", 2), "numpy makes an array of dtype"),
+    ([1, "a"], ("int32", 2), "the text 'a', must be int32$"),
+    ([[], [("8,8", "9")]], ("float32", (2, 2)), "makes no array|the text '8,8'"),
+    ((["8,8", "9"],), ("float32", (1, 2)), "the text '8,8', must be float32$"),
     ([1 << 80], ("int32", 1), "a list of which numpy makes an array of dtype object"),
     (np.array(["a"]), ("int32", 1), "dtype <U1, must be int32"),
     (np.zeros(3, np.complex64), ("float32", 3), "dtype complex64, must be float32"),
@@ -342,7 +345,19 @@ def test_a_value_that_loses_nothing_is_converted(value, declaration, expected):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")      # of numpy, about the lists of different lengths
 def test_a_value_that_does_not_fit_is_told_with_function_sample_and_array(value, declaration, message):
     text = sentence(returns(value, declaration))
-    assert re.match("function 'mine:given', sample 17: array 'x' is .*" + message, text), text
+    assert re.match("function 'mine:given', sample 17: array 'x' (is|has) .*(%s)" % message, text), text
+
+
+def test_a_text_is_told_with_its_field():
+    @stoker.sample({"x": "float32"})
+    def area(sample, random):
+        return sample.row["Fl\u00e4che"]
+    row = {"file": "a.jpg", "Fl\u00e4che": "8,88"}
+    told = "array 'x' is the text '8,88', must be float32; the field 'Fl\u00e4che' of the row is text"
+    assert sentence(area, [Sample(17, "", -1, msgpack.packb(row))]).endswith(told)
+    packed = msgpack.packb(list(row.values()))
+    assert sentence(area, [Sample(17, "", -1, packed)], columns=tuple(row)).endswith(
+        told + ", because not all cells of that column are numbers")
 
 
 def test_a_picture_is_an_array():
@@ -399,7 +414,7 @@ def test_a_single_array_may_be_returned_as_it_is(returned, shape):
 
 
 @pytest.mark.parametrize("returned, message", [
-    (None, "it returned None, must return a dict of 'a', 'b'"),
+    (None, "it returned None, must return a dict of 'a', 'b'; to leave a sample out, raise stoker.Skip"),
     ({"a": 1}, "it returned no 'b'; declared are 'a', 'b'"),
     ({"a": 1, "c": 2}, "it returned no 'b' and an undeclared 'c'; declared are 'a', 'b'"),
     ({"a": 1, "b": 2, "c": 3}, "it returned an undeclared 'c'; declared are 'a', 'b'"),

@@ -15,7 +15,7 @@ from stoker.workers.generators.bad_files import cause_of
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, skipped_for
 from stoker.workers.generators.pictures import readers_of
-from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, as_array, cast_into, in_order
+from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, as_array, cast_into, in_order, text_fields
 from stoker.workers.generators.user_sample import UserSample
 
 
@@ -60,7 +60,7 @@ class _Run:
                           if self._may_skip else "declare it with may_skip=True if it leaves some out")
                 raise Misfit("it returned %d rows for %d samples: %s" % (count, len(used), remedy))
         except Misfit as error:
-            raise self._error(str(error), lease) from None
+            raise self._error(str(error) + text_fields(error, used, self._job), lease) from None
         return Output(arrays, tuple(bad.values()), missing=len(used) - count, aligned=False)
 
     def _call(self, used: Sequence[Sample], lease: Lease) -> Any:
@@ -132,5 +132,5 @@ def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
         try:
             builder.put(place, (row,))
         except Misfit as error:
-            raise Misfit("row %d: %s" % (place, error)) from None
+            raise Misfit("row %d: %s" % (place, error), error.text) from None
     return builder.finished()

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import BatchFunction, Declared, GeneratorFunction, SampleFunction, load_function
+from stoker.pipeline.functions import (OLD_GENERATOR, BatchFunction, Declared, GeneratorFunction, SampleFunction,
+                                       check_generator, load_function)
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
+from stoker.pipeline.user_errors import CANNOT_LOAD
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -36,22 +38,17 @@ def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Genera
     module, _, function = name.rpartition(":")
     if not (module and function):
         raise ConfigError("generator %r: is none of %s, nor module:function" % (name, ", ".join(GENERATORS)))
-    found = _load("generator", name, allowed)
+    found = _load("function", name, allowed)
     if job is not None and isinstance(found, Declared):
         _check_names(found, job)
     if isinstance(found, SampleFunction):
         return partial(call_for_samples, found)
     if isinstance(found, BatchFunction):
         return partial(call_for_batches, found)
-    generator = found
     if isinstance(found, GeneratorFunction):
-        generator = found.__wrapped__       # type: ignore[attr-defined]
-    if not inspect.isgeneratorfunction(generator):
-        raise ConfigError(
-            "generator %r: %s is no generator function (a def with a yield in it, called with leases and a job) but a "
-            "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "
-            "@stoker.batch({...}), which declare its arrays" % (name, function, type(found).__name__))
-    return cast(Generator, generator)
+        return cast(Generator, found.__wrapped__)       # type: ignore[attr-defined]
+    check_generator(found, name)
+    return cast(Generator, found)
 
 
 def _check_names(found: Declared, job: Job) -> None:
@@ -78,7 +75,7 @@ def _load(what: str, name: str, allowed: Sequence[str]) -> Any:
     try:
         found = load_function(name, " on this worker")
     except ConfigError as error:
-        raise ConfigError("%s %s" % (what, error)) from error
+        raise ConfigError("%s%s %s" % (CANNOT_LOAD, what, error)) from error
     note_imported(name)
     return found
 
@@ -101,7 +98,8 @@ class Producer:
         self._inbox.append(lease)
         for output in self._outputs:
             if self._inbox:                     # it goes on with the lease before
-                raise FunctionError("generator %r yielded more than one batch for a lease" % self._name)
+                raise FunctionError("generator %r yielded more than one batch for a lease, and a generator over leases "
+                                    "yields one for each; %s" % (self._name, OLD_GENERATOR))
             return output
         raise FunctionError("generator %r ended without a batch for its lease" % self._name)
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import StokerError
+from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.user_errors import a_type
 
 _FEW = 8      # so many numbers are compared faster in Python than by numpy
@@ -26,18 +27,23 @@ class FunctionError(StokerError, ValueError):
 
 
 class Misfit(Exception):
-    """A value does not fit its declaration. The text follows upon the array's name: "is of shape [2], must be [3]"."""
+    """A value does not fit its declaration. The sentence follows upon the array's name: "is of shape [2], must be [3]".
+    ``text``: the value, or one in it, if it is a text."""
+
+    def __init__(self, sentence: str, text: Optional[str] = None) -> None:
+        super().__init__(sentence)
+        self.text = text
 
     def of(self, spec: ArraySpec) -> "Misfit":
         """The same with the array's name."""
-        return Misfit("array %r %s" % (spec.name, self))
+        return Misfit("array %r %s" % (spec.name, self), self.text)
 
 
 class _NoArray(Misfit):
     """A value is nothing of which an array can be made."""
 
     def of(self, spec: ArraySpec) -> Misfit:
-        return Misfit("array %r %s, must be %s" % (spec.name, self, spec.dtype))
+        return Misfit("array %r %s, must be %s" % (spec.name, self, spec.dtype), self.text)
 
 
 def named(arrays: Tuple[ArraySpec, ...]) -> str:
@@ -60,7 +66,8 @@ def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Seq
             (["no %s" % ", ".join(map(repr, missing))] if missing else [])
             + (["an undeclared %s" % ", ".join("%.100r" % key for key in extra)] if extra else [])), named(arrays)))
     if returned is None:
-        raise Misfit("it returned None, must return a dict of %s" % named(arrays))
+        raise Misfit("it returned None, must return a dict of %s%s" % (
+            named(arrays), "" if axes else "; to leave a sample out, raise stoker.Skip"))
     if len(arrays) == 1:
         ndim = len(arrays[0].shape) + axes
         alone = isinstance(returned, tuple) and len(returned) == 1 and np.ndim(returned[0]) == ndim
@@ -78,6 +85,16 @@ def described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "an array %s %s" % (value.dtype, list(value.shape))
     return a_type(value)
+
+
+def text_fields(error: Misfit, samples: Sequence[Sample], job: Job) -> str:
+    """Where in the rows of ``samples`` the text is that does not fit: the rest of the sentence; '' if nowhere."""
+    for sample in samples if error.text is not None else ():
+        row = job.row(sample)
+        for name in (name for name, value in row.items() if value == error.text) if isinstance(row, dict) else ():
+            return "; the field %r of the row is text%s" % (
+                name, ", because not all cells of that column are numbers" if job.columns else "")
+    return ""
 
 
 def is_of(shape: Tuple[int, ...], sides: Tuple[int, ...]) -> bool:
@@ -103,8 +120,20 @@ def as_array(value: Any) -> np.ndarray:
     except (ValueError, TypeError, OverflowError) as error:     # lists of different lengths, with a new numpy
         raise _NoArray("is %s of which numpy makes no array (%s)" % (described(value), error)) from error
     if array.dtype.kind not in "buif":
+        text = _text_in(value)
+        if text is not None:
+            raise _NoArray("%s the text %.100r" % ("is" if text is value else "has", text), text)
         raise _NoArray("is %s of which numpy makes an array of dtype %s" % (described(value), array.dtype))
     return array
+
+
+def _text_in(value: Any) -> Optional[str]:
+    """``value``, or the first text in its lists; None if there is none."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (list, tuple)):
+        return None
+    return next((text for text in map(_text_in, value) if text is not None), None)
 
 
 def cast_into(row: np.ndarray, value: Any) -> None:
@@ -124,8 +153,11 @@ def cast_into(row: np.ndarray, value: Any) -> None:
     if array.size:
         lost = _CASTS[row.dtype.kind](row, array)
         if lost is not None:
-            raise Misfit("is of dtype %s and has %r, which %s cannot hold"
-                         % (array.dtype, array[lost].reshape(-1)[0].item(), row.dtype))
+            value = array[lost].reshape(-1)[0].item()
+            remedy = ""
+            if row.dtype.kind in "iu" and isinstance(value, float):
+                remedy = "; declare float32" * (value % 1 != 0) + ", or round and convert it" * (0 < value % 1)
+            raise Misfit("is of dtype %s and has %r, which %s cannot hold%s" % (array.dtype, value, row.dtype, remedy))
 
 
 def _to_float(row: np.ndarray, array: np.ndarray) -> Optional[np.ndarray]:

@@ -12,7 +12,7 @@ from stoker.workers.generators.bad_files import cause_of
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, filled, judged, places_of
 from stoker.workers.generators.pictures import readers_of
-from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, described, in_order
+from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, described, in_order, text_fields
 from stoker.workers.generators.user_sample import UserSample, name_of
 
 NO_ROWS = "no rows"      # why a sample is left out of whose function returned an empty list
@@ -55,7 +55,8 @@ class _Run:
                 else:
                     rows.put(place, in_order(returned, self._job.arrays))
             except Misfit as error:
-                raise FunctionError("function %r, %s: %s" % (self._job.generator, name_of(sample), error)) from None
+                raise FunctionError("function %r, %s: %s%s" % (
+                    self._job.generator, name_of(sample), error, text_fields(error, (sample,), self._job))) from None
         content, skipped = filled(lease, judged(put))
         places = places_of(content)
         if not self._several:
