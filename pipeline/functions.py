@@ -192,8 +192,8 @@ def load_function(name: str, here: str = "") -> Any:
 
 
 def check_generator(function: Any, name: str) -> None:
-    """Raises ConfigError unless ``function`` is a generator over leases that declares nothing: ``def mine(leases, job)``
-    with a yield."""
+    """Raises ConfigError unless ``function`` is a generator over leases that declares nothing: ``def mine(leases,
+    job)`` with a yield."""
     if not inspect.isgeneratorfunction(function):
         raise ConfigError("%r is no generator function (a def with a yield in it, called with leases and a job) but "
                           "%s: to have it called for each sample or batch, decorate it with @stoker.sample({...}) or "

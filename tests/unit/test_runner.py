@@ -199,7 +199,8 @@ def test_a_traceback_begins_with_the_users_first_frame_and_the_sentence_names_th
     (one_shot, "ended without a batch for its lease"), (ends_before_the_batch, "ended without a batch for its lease"),
     (asks_twice, "asked for another lease before it yielded the batch of the first"),
     (yields_twice, "yielded more than one batch for a lease, and a generator over leases yields one for each; call an "
-                   "old generator, which yields batches of its own, in a function that stoker.batch declares")], ids=lambda value: getattr(value, "__name__", ""))
+                   "old generator, which yields batches of its own, in a function that stoker.batch declares")],
+                         ids=lambda value: getattr(value, "__name__", ""))
 def test_a_generator_that_breaks_the_rules_is_told_so(generator, sentence):
     errors = [error for _, error in play(generator, [JOB] * 2) if error]
     assert errors and all(sentence in error for error in errors)
