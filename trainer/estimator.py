@@ -51,7 +51,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     its checkpoint. So the model must count each batch as one step. ``evaluate`` and ``predict`` take one pass over all
     samples (``drop_last``: those of full batches), in order, without ``epochs``, ``order``, ``audit``, ``bad_samples``.
     With ``validation``, they take its part of the data, and ``train`` takes the rest. ``training`` True or False: all
-    do as ``train``, or as ``evaluate``.
+    do as ``train``, or as ``evaluate``. ``predict`` yields nothing for a bad file: give ``on_bad_image="raise"``, or
+    let the function return ``sample.index`` as an array, which is a feature, and then a prediction, too.
 
     Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
     all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run. Ctrl-C takes effect when

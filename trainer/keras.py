@@ -28,7 +28,9 @@ def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Opt
     its own thread, so ``workers`` is 0. To resume, open the stream with ``start_step``, at the end of an epoch: for
     example ``int(K.get_value(model.optimizer.iterations))`` of a loaded model.
 
-    Of a stream with ``training=False``: the arguments of ``evaluate_generator`` and ``predict_generator``.
+    Of a stream with ``training=False``: the arguments of ``evaluate_generator`` and ``predict_generator``. Their
+    results do not name the samples, and have no row for a bad file: open the stream with ``on_bad_image="raise"``, or
+    call ``predict_on_batch`` for each batch and take ``batch.used_indices``.
 
     Raises ConfigError if there is no such array, or the stream begins in the middle of an epoch, because Keras knows
     one number of steps for all epochs. The iterators raise DatasetError for a batch that is empty because all its
