@@ -193,11 +193,11 @@ def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path,
 
 
 def test_workers_that_cannot_start_are_given_up(tmp_path):
-    (tmp_path / "msgpack.py").write_text("raise ImportError('msgpack is broken here')\n")
+    (tmp_path / "PIL.py").write_text("raise ImportError('PIL is broken here')\n")
     path = os.pathsep.join([str(tmp_path), ROOT])
     with workers_program("tcp://127.0.0.1:%d" % free_port(), "--processes", "2", PYTHONPATH=path) as workers:
         assert workers.wait() == 1
-    assert "msgpack is broken here" in workers.text
+    assert "PIL is broken here" in workers.text
     assert len(workers.wait_for_line("ended 5 times before it had started.*giving up")) == 1
 
 
