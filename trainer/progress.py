@@ -1,6 +1,7 @@
 """The progress bar on standard error; in log files, a line now and then."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -20,7 +21,13 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _Bar(tqdm):  # type: ignore[misc, unused-ignore]    # tqdm has no types
+    def __del__(self) -> None:
+        with suppress(AttributeError):       # Ctrl-C may leave it half made, and Python would show a traceback
+            super().__del__()
+
+
 def open_bar(total: int, unit: str, description: str, done: int = 0) -> Any:
     """A bar for ``total`` pieces called ``unit``, such as images, of which ``done`` are done."""
-    return tqdm(total=total, initial=done, unit=" " + unit, desc=description, dynamic_ncols=True,
+    return _Bar(total=total, initial=done, unit=" " + unit, desc=description, dynamic_ncols=True,
                 **({} if sys.stderr.isatty() else {"file": _Lines(), "mininterval": LINE_INTERVAL_S}))

@@ -44,4 +44,5 @@ def test_workers_that_outlive_a_run_import_a_changed_module_again(tmp_path):
                                     workers=0) as stream:
                 assert {made for batch in stream for made in batch["x"].tolist()} == {expected}
         assert not log.having("lost the connection")      # they leave in an orderly way
-        assert 2 <= workers.text.count("changing.py has changed since it was imported: this process starts again") <= 4
+        # a process that was not welcomed to a run in time may have nothing to notice
+        assert 1 <= workers.text.count("changing.py has changed since it was imported: this process starts again") <= 4

@@ -1,5 +1,6 @@
 """The command line ``python -m trainer``: it trains, resumes, ends on Ctrl-C, and its errors are one sentence."""
 
+import gc
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline.sources import sample_data
+from stoker.trainer import progress
 from tests.support.processes import interpreter, workers_program
 from tests.support.training import Trainer, arguments, audit, consumed, finished
 
@@ -438,3 +440,9 @@ def test_only_bad_files_are_an_error(tmp_path):
         (folder / ("%d.jpg" % number)).write_text("no picture")
     run = finished(tmp_path / "here", tmp_path / "data", "--image-size", 16, "--batch-size", 4, *workers(1))
     assert "not one sample" in ends_with_one_sentence(run, 2), run
+
+
+def test_a_progress_bar_that_ctrl_c_left_half_made_ends_without_a_traceback(capsys):
+    progress._Bar.__new__(progress._Bar)
+    gc.collect()
+    assert capsys.readouterr() == ("", "")
