@@ -237,8 +237,8 @@ def test_down_in_mid_training(project):
     """down in mid-training: a checkpoint, and nothing left"""
     project.up("-d")
     project.wait_for_steps(30)
-    pids = project.pids()
-    assert len(pids) >= 8 and all(alive(pid) for pid in pids)
+    pids = [pid for pid in project.pids() if alive(pid)]        # a health check among them may have ended meanwhile
+    assert len(pids) >= 8
     started_s = time.monotonic()
     project.compose("down", "--volumes")
     assert time.monotonic() - started_s < 20             # no process had to be killed after the grace of 20 s
