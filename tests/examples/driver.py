@@ -35,8 +35,8 @@ class WatchedAudit(Audit):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.to_kill == "worker" and batch.step == self.kill[2]:
             pid, = [pid for pid in worker_pids() if batch.worker in command_line(pid).split()]
-            os.kill(pid, signal.SIGSTOP)            # so that it holds a lease when it dies
-            threading.Timer(0.3, kill, [pid]).start()
+            os.kill(pid, signal.SIGSTOP)            # so that it holds a lease when it dies, in nearly all runs
+            threading.Timer(0.5, kill, [pid]).start()
         super().write(batch)
 
 
