@@ -10,11 +10,9 @@ from typing import Any, Callable, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
-from stoker.pipeline.options import check_whole
+from stoker.pipeline.options import MAX_PARTNERS, check_whole
 from stoker.pipeline.orders import for_source, indices_from, name_for_people
 from stoker.pipeline.plan import hashed_bytes, python_random
-
-MAX_PARTNERS = 64      # of one sample: their rows travel with its lease
 
 PartnersFunction = Callable[[int, Any], Any]       # (index, random) -> indices
 

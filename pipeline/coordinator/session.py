@@ -16,19 +16,19 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from stoker.pipeline.contracts import Source
 from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
+from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
-from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
+from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Lease, Produced, Refused, Revoked, Sample
-from stoker.pipeline.protocol.messages import Stop, Welcome, printable
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Produced, Refused, Revoked, Stop
+from stoker.pipeline.protocol.messages import Welcome, printable
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.user_errors import is_about_samples
 
@@ -59,15 +59,14 @@ class CoordinatorSession:
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float) -> None:
         self.run, self.state = run, State.RUNNING
-        self._plan, self._datasets, self._options = plan, datasets, options
+        self._options = options
         self._job = job_message(job, datasets)
-        self._replaces = job.on_bad_image == "replace"
+        self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s)
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
-        self._planned: Dict[int, PlannedBatch] = {}      # of the open positions
         self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
         self._unread: Set[WorkerKey] = set()             # STOPPING: members that may not have read Stop yet
         self._stop_at_s = 0.0
@@ -128,7 +127,7 @@ class CoordinatorSession:
                 raise ProtocolError("it names the run %.20r" % run)
             views: Tuple["np.ndarray", ...] = ()
             if isinstance(message, Produced) and self._scheduler.is_open(message.position):   # else it comes too late
-                planned = self._planned[message.position]
+                planned = self._positions[message.position]
                 views = codec.check_arrays(message, self._job, planned.indices, planned.replacements)
         except VersionMismatch as error:
             effects = self._complain(peer, "refused", error)
@@ -254,7 +253,7 @@ class CoordinatorSession:
         effects: Effects = []
         for effect in decided:
             if isinstance(effect, Grant):
-                effects.append(Send((effect.worker,), self._lease(effect)))
+                effects.append(Send((effect.worker,), self._positions.lease(effect)))
             elif isinstance(effect, Accept):
                 effects.append(self._deliver(effect, message, views))
             elif isinstance(effect, Revoke):
@@ -267,33 +266,10 @@ class CoordinatorSession:
                 effects.append(Fail(self._aborted(effect)))
         return effects
 
-    def _lease(self, grant: Grant) -> Lease:
-        planned = self._planned.get(grant.position) or self._plan.at(grant.position, self._replaces)
-        self._planned[grant.position] = planned
-        source = self._datasets.of(planned.training)
-        return Lease(grant.lease, grant.position, planned.epoch, planned.training,
-                     self._samples(planned, source, planned.indices, planned.repeats),
-                     self._samples(planned, source, planned.replacements, planned.replacement_repeats), grant.isolated)
-
-    def _samples(self, planned: PlannedBatch, source: Source, indices: Tuple[int, ...], repeats: Tuple[int, ...]
-                 ) -> Tuple[Sample, ...]:
-        samples = source.samples(indices)
-        if repeats:
-            samples = tuple(sample._replace(repeat=repeat) for sample, repeat in zip(samples, repeats))
-        if not self._plan.has_partners:
-            return samples
-        return tuple(sample._replace(partners=source.samples(self._plan.partners_of(
-            planned.training, planned.epoch, sample.index, sample.repeat))) for sample in samples)
-
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
-        planned = self._planned.pop(accept.position)
-        used = produced_indices(planned.indices, planned.replacements, [skip.index for skip in message.skipped],
-                                len(message.rows) if message.rows else message.count + message.missing)
-        assert used is not None          # the codec checked it
-        if message.rows:
-            used = tuple(index for index, rows in zip(used, message.rows) for _ in range(rows))
+        planned, used, source = self._positions.close(accept.position, message)
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
-                       max(0.0, accept.took_s - message.timings.held_s), self._datasets.of(planned.training))
+                       max(0.0, accept.took_s - message.timings.held_s), source)
 
     def _gone(self, gone: Gone) -> Log:
         """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
@@ -307,8 +283,8 @@ class CoordinatorSession:
         return Log("%s; its %s reassigned" % (text, steps), True)
 
     def _aborted(self, abort: Abort) -> RunFailed:
-        planned = self._planned.get(abort.position) or self._plan.at(abort.position)
-        names = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        planned, names = self._positions.described(abort.position)
+        names = [printable(name) for name in names]
         samples = "; its samples: %s%s" % (", ".join(names[:8]), " ..." * (len(names) > 8))
         is_about_them = is_about_samples(abort.error)
         if not is_about_them or any(name in abort.error for name in names):

@@ -24,10 +24,8 @@ from stoker.pipeline.protocol.messages import samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
-MAX_SAMPLES = 1 << 20
 MAX_ROW_BYTES = 1 << 20        # of one packed row
 MAX_COLUMNS = 4096
-MAX_PARTNERS = 64              # as in partners.py
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _LEAKS = msgpack.version < (1, 2)      # see _unpack
@@ -112,24 +110,24 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
     return check
 
 
-_count = _int(0, MAX_SAMPLES)
+_count = _int(0, MAX_BATCH)
 _lease_id = _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES))
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
-_job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_SAMPLES), _int(-_INT64),
+_job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_BATCH), _int(-_INT64),
                _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
-               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_SAMPLES), _bool, _text(MAX_TEXT), _text(MAX_TEXT))
+               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_BATCH), _bool, _text(MAX_TEXT), _text(MAX_TEXT))
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
-_samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_SAMPLES)
-_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_SAMPLES)
+_samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
+_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_BATCH)
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
 def _samples(value: object) -> Tuple[Sample, ...]:
     """As ``_samples_one_by_one``, which makes the error; column by column takes a third of the time."""
-    if type(value) is list and 0 < len(value) <= MAX_SAMPLES and set(map(type, value)) == {list} and (
+    if type(value) is list and 0 < len(value) <= MAX_BATCH and set(map(type, value)) == {list} and (
             set(map(len, value)) == {6}):
         indices, paths, labels, rows, repeats, partners = zip(*value)
         if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
@@ -151,7 +149,7 @@ _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
-                                produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_SAMPLES),
+                                produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
                                 missing=_count, aligned=_bool)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),

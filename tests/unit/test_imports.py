@@ -38,6 +38,7 @@ ROOMS = {
     "trainer/": ("pipeline.",),
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
+        "pipeline/coordinator/open_positions.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
