@@ -16,6 +16,7 @@ import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
+from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
 from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
