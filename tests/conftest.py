@@ -18,7 +18,10 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def own_threads():
-    """Threads that tests before left running, such as tqdm's monitor, are none of a user's function of this one."""
-    if "stoker.workers.generators.calls" in sys.modules:
-        sys.modules["stoker.workers.generators.calls"]._permitted.clear()
+def nothing_of_tests_before():
+    """Threads that tests before left running, such as tqdm's monitor, are none of a user's function of this one; nor is
+    the result of their setup."""
+    calls = sys.modules.get("stoker.workers.generators.calls")
+    if calls is not None:
+        calls._permitted.clear()
+        del calls._finished_setup[:]

@@ -60,13 +60,6 @@ def returns(value, declaration, **options):
     return given
 
 
-@pytest.fixture(autouse=True)
-def no_setup_before():
-    del calls._finished_setup[:]
-    yield
-    del calls._finished_setup[:]
-
-
 @pytest.fixture
 def photos(tmp_path):
     """Samples of eight pictures, of two bad ones (8, 9), of one that is not there (10) and of a text (11)."""

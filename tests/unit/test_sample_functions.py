@@ -79,13 +79,6 @@ def returns(value, declaration, **options):
     return given
 
 
-@pytest.fixture(autouse=True)
-def no_setup_before():
-    del calls._finished_setup[:]
-    yield
-    del calls._finished_setup[:]
-
-
 @pytest.fixture
 def photos(tmp_path):
     """Samples of six pictures of 20 x 30 pixels, and of three bad files, numbers 6 to 8."""
