@@ -18,7 +18,6 @@ from stoker.pipeline.plan import produced_indices, sample_random
 from stoker.pipeline.protocol.codec import check_arrays
 from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.pipeline.storage.folder import BadFile
-from stoker.workers.generators import calls
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.output import check
 from stoker.workers.generators.rows import FunctionError
