@@ -20,7 +20,7 @@ READ_BYTES = 64 << 10
 
 
 def last_lines(said: bytes) -> List[str]:
-    """The last lines of ``said`` that are not empty, printable; of equal ones, as of five attempts to start, the last."""
+    """The last lines of ``said`` that are not empty, printable. Of equal ones, as of five starts, the last is there."""
     lines = [printable(line[-MAX_CHARS:].rstrip()) for line in said.decode("utf-8", "replace").splitlines()]
     different = list(dict.fromkeys(line for line in reversed(lines) if line))[:MAX_LINES]
     return different[::-1]
