@@ -40,13 +40,14 @@ def test_a_truth_value_or_a_fraction_is_no_number_of_samples(value, generator):
 @pytest.mark.parametrize("kind", REAL)
 def test_seconds_and_megabytes(kind):
     names = ("prefetch_mb", "lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s")
-    options = StreamOptions(**{name: kind(100) for name in names})
+    options = StreamOptions(**dict.fromkeys(names, kind(100)))
     assert [type(getattr(options, name)) for name in names] == [float] * 5 and type(options.heartbeat_s) is float
-    assert options == StreamOptions(**{name: 100 for name in names})
+    assert options == StreamOptions(**dict.fromkeys(names, 100))
 
 
 @pytest.mark.parametrize("name", ["prefetch_mb", "lease_s"])
-@pytest.mark.parametrize("value", [np.float32(0), np.float64("nan"), np.bool_(True), np.array([5.0, 6.0]), "5", None, 1j])
+@pytest.mark.parametrize("value", [np.float32(0), np.float64("nan"), np.bool_(True), np.array([5.0, 6.0]), "5", None,
+                                   1j])
 def test_other_seconds_are_refused_by_name(name, value):
     with pytest.raises(ConfigError, match=name):
         StreamOptions(**{name: value})
@@ -65,7 +66,7 @@ def test_whole_options(kind):
 
 def test_truth_values():
     names = ("exif_rotate", "follow_links", "labels", "may_skip")
-    job = JobOptions(**{name: np.bool_(True) for name in names})
+    job = JobOptions(**dict.fromkeys(names, np.bool_(True)))
     assert [getattr(job, name) for name in names] == [True] * 4 and type(job.exif_rotate) is bool
     assert StreamOptions(insecure=np.bool_(True)).insecure is True
     for value in (1, "no", None):

@@ -182,5 +182,6 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
     return Output(tuple(np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
                         else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
                         for array in arrays),
-                  tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
-                                bool(item.chosen)) for item in skipped), tuple(rows), missing, bool(aligned))
+                  tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
+                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen)) for item in skipped),
+                  tuple(rows), missing, bool(aligned))
