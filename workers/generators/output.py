@@ -165,7 +165,7 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
     require(isinstance(skipped, (tuple, list)), "skipped is a %s, must be a tuple of Skipped", type(skipped).__name__)
     own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
     left = set(own + replacements)
-    skipped = [item._replace(index=_whole(item.index)) if isinstance(item, Skipped) else item for item in skipped]
+    skipped = tuple(item._replace(index=_whole(item.index)) if isinstance(item, Skipped) else item for item in skipped)
     for item in skipped:
         require(isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)
                 and isinstance(item.path, str), "skipped holds %r, must be Skipped(sample.index, 'why')", item)
