@@ -16,9 +16,11 @@ from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
 from stoker.pipeline.coordinator.open_positions import OpenPositions
@@ -27,14 +29,13 @@ from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Produced, Refused, Revoked, Stop
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Produced, Ready, Refused, Revoked, Stop, Unfit
 from stoker.pipeline.protocol.messages import Welcome, printable
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.user_errors import is_about_samples
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
-PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
 
 
 class State(Enum):
@@ -42,14 +43,6 @@ class State(Enum):
     RUNNING = "running"        # it welcomes workers and grants leases
     STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
     OVER = "over"              # nothing is left to say
-
-
-def job_message(job: JobOptions, datasets: Splits) -> Job:
-    """All that a worker must know of ``job``."""
-    training = datasets.training
-    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-               job.augment or "")
 
 
 class CoordinatorSession:
@@ -73,7 +66,9 @@ class CoordinatorSession:
         self._pinged_s = 0.0
         self._called_s = now
         self._welcomed: Optional[Set[WorkerKey]] = None  # since an absence of the caller, until its messages are read
-        self._none_since_s: float = now                  # since when no worker is alive; inf while one is
+        self._aside = SetAside()
+        self._none_since_s: float = now                  # since when no worker is ready; inf while one is
+        self._may_come = False                           # a member has not yet said whether it can do the job
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
         self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
@@ -92,8 +87,8 @@ class CoordinatorSession:
         return self._scheduler.has_room
 
     def without_workers_s(self, now: float) -> float:
-        """For how long no worker has been alive."""
-        return max(0.0, now - self._none_since_s)
+        """For how long no worker has been alive; 0 while one finds out whether it can do the job."""
+        return 0.0 if self._may_come else max(0.0, now - self._none_since_s)
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
@@ -120,7 +115,7 @@ class CoordinatorSession:
             return self._receive_while_stopping(peer, frames, now)
         try:
             message = codec.decode_from_worker(frames, self._header_bytes)
-            run = getattr(message, "run", self.run)
+            run = getattr(message, "run", self.run) or self.run      # a worker that cannot read Welcome knows none
             if run != self.run:
                 if peer not in self._members:
                     return self._answer_older_run(peer, run, now)
@@ -143,6 +138,10 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
+            if isinstance(message, Ready) and peer in self._members:
+                return self._ready(peer, message, now)
+            if isinstance(message, Unfit) and peer in self._members:
+                return self._unfit(peer, message, now)
             return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
@@ -152,14 +151,16 @@ class CoordinatorSession:
         effects: Effects = []
         if peer not in self._members:
             self._members[peer] = hello
-            effects += self._notices.joined(hello, len(self._members))
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
         return effects + self._carry_out(self._scheduler.receive(peer, hello, now))
 
     def lost(self, peer: WorkerKey, now: float) -> Effects:
         """The connection of the peer is gone, and all that it sent was read."""
-        return self._carry_out(self._scheduler.lost(peer, now))
+        effects: Effects = []
+        if peer in self._members and self._scheduler.fitness(peer) is None and not self._scheduler.ready_workers:
+            effects += self._aside.lost(self._name(peer), self._job.augment or self._job.generator)
+        return effects + self._carry_out(self._scheduler.lost(peer, now))
 
     def unreachable(self, peer: WorkerKey) -> None:
         """Nothing can be sent to the peer. What it sent before counts: it is lost in the next ``tick``."""
@@ -190,7 +191,9 @@ class CoordinatorSession:
             self._pinged_s = now
             self._look_around(now)
             effects.append(Send(tuple(self._members), Alive(self.run)))
-        self._none_since_s = float("inf") if self._scheduler.workers else min(self._none_since_s, now)
+        ready = self._scheduler.ready_workers
+        self._may_come = self._scheduler.workers > ready
+        self._none_since_s = float("inf") if ready else min(self._none_since_s, now)
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
@@ -311,15 +314,29 @@ class CoordinatorSession:
             self._last_traceback = failed.traceback
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
 
+    def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
+        hello, before = self._members[peer], self._scheduler.fitness(peer)
+        effects = self._carry_out(self._scheduler.receive(peer, ready, now))
+        if self._aside.remove(hello.worker) and before is False:
+            return [Log("%s can do this job now" % hello.worker), *effects]
+        return effects if before else [*self._notices.joined(hello, self._scheduler.ready_workers), *effects]
+
+    def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
+        effects = self._carry_out(self._scheduler.receive(peer, unfit, now))
+        effects += self._aside.add(self._name(peer), unfit.reason, unfit.traceback)
+        self._look_around(now)          # local workers that all cannot do the job end the run at once
+        return effects
+
     def _look_around(self, now: float) -> None:
         """Notes the state of the workers for other threads."""
-        self.status_line = self._scheduler.describe(now) + "".join(
-            "; %s has worked on the next step for %.1f s" % (self._name(peer), seconds)
-            for peer, seconds in self._scheduler.holders(now))
+        self.status_line = "; ".join(filter(None, [self._scheduler.describe(now), self._aside.report()] + [
+            "%s has worked on the next step for %.1f s" % (self._name(peer), seconds)
+            for peer, seconds in self._scheduler.holders(now)]))
         heard = [hello for peer, hello in self._members.items() if self._scheduler.is_heard(peer)]
         hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
         self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
-            hello.worker.rpartition("/")[0] for hello in heard))
+            hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
+                hello.worker for peer, hello in self._members.items() if self._scheduler.fitness(peer) is False))
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))

@@ -20,8 +20,8 @@ from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
 from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
-from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Skipped, Stop, Timings, Welcome
-from stoker.pipeline.protocol.messages import samples_of
+from stoker.pipeline.protocol.messages import Ready, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings
+from stoker.pipeline.protocol.messages import Unfit, Welcome, samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
@@ -149,6 +149,8 @@ _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+    "ready": (Ready, dict(run=_run)),
+    "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
                                 missing=_count, aligned=_bool)),

@@ -1,0 +1,15 @@
+"""The job of a run, as its workers get it with Welcome."""
+
+from stoker.pipeline.options import JobOptions
+from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.sources.dataset import Splits
+
+PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
+
+
+def job_message(job: JobOptions, datasets: Splits) -> Job:
+    """All that a worker must know of ``job``."""
+    training = datasets.training
+    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
+               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
+               job.augment or "")
