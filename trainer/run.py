@@ -48,7 +48,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             drop_last: bool = False, partners: Any = 0, training: bool = True,
             arrays: Optional[Mapping[str, Any]] = None, augment: Any = None,
             on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-            follow_links: bool = JobOptions.follow_links) -> Run:
+            follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
+            max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
     if is_loading():
         raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
@@ -57,7 +58,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name)
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
-                     exif_rotate, follow_links, bool(source.classes), augment=_name(augment), **own)
+                     exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
+                     max_text_mb=max_text_mb, truncated=truncated, **own)
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)
