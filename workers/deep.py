@@ -64,9 +64,10 @@ def _whole_numbers(image: Image.Image) -> Tuple[int, bool]:
 def _raw_maxval(image: Image.Image, data: bytes) -> Optional[int]:
     """The largest value of a PGM whose values PIL does not scale; None for other pictures. Before ``image`` is loaded.
     """
-    if image.format != "PPM" or image.mode != "I" or not image.tile or image.tile[0][0] != "raw":
+    tiles: Any = getattr(image, "tile", ())         # what decodes a part of the picture: its name, box, begin ...
+    if image.format != "PPM" or image.mode != "I" or not tiles or tiles[0][0] != "raw":
         return None
-    return int(_COMMENT.sub(b"", data[:image.tile[0][2]]).split()[-1])
+    return int(_COMMENT.sub(b"", data[:tiles[0][2]]).split()[-1])
 
 
 def _span(image: Image.Image) -> Optional[Tuple[float, float]]:

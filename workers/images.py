@@ -223,7 +223,7 @@ def _bad(error: Exception, data: bytes) -> BadFile:
 
 def _reason(error: Exception) -> str:
     """What PIL says, in the same words with any version of it, and which option permits the file."""
-    text = re.sub(", could be decompression bomb.*| for PngImagePlugin.*", "", str(error))
+    text = re.sub(r", could be decompression bomb.*| for PngImagePlugin.*|(?<=\d)\.0(?= pixels)", "", str(error))
     return text.replace("Data Too Large", "data too large") + limits.advice(error)
 
 

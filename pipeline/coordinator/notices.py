@@ -7,10 +7,10 @@ from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark, prin
 
 #: kind of a Remark -> the warning.
 _REMARKS = {
-    CUT: "a picture holds more than 8 bits per channel, and decode 'exact' gives what PIL makes of it: each value above "
-         "255 becomes 255, so that most of it is white; the other ways to decode take the upper 8 bits",
-    UNSCALED: "a picture holds floating-point numbers, and its file does not tell their range: values below 0 and above "
-              "255 are cut; a function of your own can scale them: sample.image(mode='F')",
+    CUT: "a picture holds more than 8 bits per channel, and decode 'exact' gives what PIL makes of it: each value "
+         "above 255 becomes 255, so that most of it is white; the other ways to decode take the upper 8 bits",
+    UNSCALED: "a picture holds floating-point numbers, and its file does not tell their range: values below 0 and "
+              "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
 }
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 

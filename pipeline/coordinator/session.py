@@ -143,9 +143,9 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
-            remarked = self._notices.remarked(message.remarks) if isinstance(message, Produced) and peer in self._members \
-                else []
-            return remarked + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
+            effects = self._notices.remarked(remarks)
+            return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
