@@ -152,7 +152,8 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
-            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
+            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_pixels", "max_text_mb",
+            "truncated")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),

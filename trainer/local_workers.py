@@ -18,7 +18,7 @@ from typing import Dict, List, Optional
 import stoker
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import Fleet, Window
-from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.options import WorkerOptions, is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.worker_output import WorkerOutput
@@ -55,12 +55,22 @@ class LocalWorkers:
             self._output.close_fd()
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
+        self._supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
+        self._is_alone = is_loopback(options.connect)       # no worker can come from another host
+        self._processes = processes
 
-    def trouble(self) -> Optional[str]:
-        """Why no batch can come from these workers any more, in a sentence; None while they run."""
+    def trouble(self, fleet: Fleet) -> Optional[str]:
+        """Why no batch can come from these workers any more, in a sentence; None while they run. If none of them can do
+        the job, and neither can a worker of ``fleet``, others may still come, but only from hosts that can."""
         returncode = self._process.poll()
-        if returncode is None or self._stopped:
+        if self._stopped:
             return None
+        if returncode is None:
+            reasons = fleet.set_aside.get(self._supervisor, ())
+            wanted = self._processes if self._autoscaler is None else self._autoscaler.wanted
+            if len(reasons) < wanted or fleet.workers or not self._is_alone:
+                return None
+            return "none of the local workers can do this job: " + "; ".join(dict.fromkeys(reasons))
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
         lines = self._output.lines(READ_S)
         said = ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
@@ -71,7 +81,7 @@ class LocalWorkers:
         """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
         if self._autoscaler is None:
             return False
-        own = fleet.by_supervisor.get("%s:%d" % (socket.gethostname(), self._process.pid), 0)
+        own = fleet.by_supervisor.get(self._supervisor, 0)
         decision = self._autoscaler.decide(window, own, fleet.workers - own)
         if decision is None:
             return False

@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
+                                     StreamOptions)
 
 VALIDATION_SPLIT = 0.2
 BALANCED = "balanced"
@@ -204,6 +205,13 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--max-pixels", type=int, default=JobOptions.max_pixels, metavar="N",
+        help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
+             "claim to be so large that it takes all memory")
+    add("--max-text-mb", type=int, default=JobOptions.max_text_mb, metavar="MB",
+        help="size of the longest text in a PNG, in 2**20 bytes; a file with a longer one is bad")
+    add("--truncated", choices=TRUNCATED, default=JobOptions.truncated,
+        help="a picture whose file ends too early: bad, or use the part that is there")
 
 
 def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:

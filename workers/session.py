@@ -19,8 +19,8 @@ from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Returned, Revoked,
-    Skipped, Stop, Timings, Unfit, Welcome, sendable)
+    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
+    Revoked, Skipped, Stop, Timings, Unfit, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -150,20 +150,23 @@ class WorkerSession:
         """A message of the trainer could not be read. Both are of the same release, so no retry can help."""
         if self.state not in (SessionState.SEEKING, SessionState.SERVING):
             return []
-        effects = self._set_aside("it cannot read a message of the trainer, though both are of the same release: %s; this "
-                                  "is a row or a path that cannot travel, or a bug in Stoker" % error, "", now)
+        if self.state is SessionState.SEEKING:     # the trainer may be another one than before
+            self._unfit_for = ""
+        effects = self._set_aside("it cannot read a message of the trainer, though both are of the same release: %s; "
+                                  "this is a row or a path that cannot travel, or a bug in Stoker" % error, "", now)
         self._retry_at_s = math.inf
         return effects
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True) -> List[Effect]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
-        ``missing`` and ``aligned`` see Produced."""
+        ``missing``, ``aligned`` and ``remarks`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
         self._retry_s = MIN_RETRY_S
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing, aligned), now)
+                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
+                              now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""

@@ -45,6 +45,17 @@ class State(Enum):
     OVER = "over"              # nothing is left to say
 
 
+<<<<<<< HEAD
+=======
+def job_message(job: JobOptions, datasets: Splits) -> Job:
+    """All that a worker must know of ``job``."""
+    training = datasets.training
+    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
+               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
+               job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb, truncated=job.truncated)
+
+
+>>>>>>> main
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
     All times are seconds of one monotonic clock. Other threads may read fleet, status_line and last_problem."""
@@ -138,11 +149,17 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
+<<<<<<< HEAD
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)
             if isinstance(message, Unfit) and peer in self._members:
                 return self._unfit(peer, message, now)
             return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+=======
+            remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
+            effects = self._notices.remarked(remarks)
+            return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+>>>>>>> main
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
