@@ -1,5 +1,5 @@
-"""Answers leases: each one exactly once, with its batch or with what went wrong. Before, it finds out whether this worker
-can do the job at all: whether it has the folder, and can import the user's function."""
+"""Answers leases: each one exactly once, with its batch or with what went wrong. Before the first one, it finds out
+whether this worker can do the job at all: whether it has the folder, and can import the user's function."""
 
 import queue
 import time
@@ -54,6 +54,7 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
     """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
     and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
+    item: Union[Check, Work, None]
     for item in iter(items.get, None):
         start_s, job = time.monotonic(), item[0]
         if producer is not None and job != producer.job:
@@ -66,7 +67,7 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
             except UnfitWorker as error:
                 finish(Checked(item.run, str(error), _import_traceback(error)))
             continue
-        lease = item[1]
+        lease = item.lease
         stopwatch.take()                 # drops the time that a failed lease took, and what was remarked in it
         remarks.take()
         try:

@@ -129,8 +129,8 @@ class WorkerSession:
         return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
     def checked(self, run: str, reason: str, traceback: str, now: float) -> List[Effect]:
-        """The answer to Check: ``reason``: why this worker cannot do the job of ``run``; '' if it can. ``traceback``: of
-        what the user's module raised."""
+        """The answer to Check. ``reason``: why this worker cannot do the job of ``run``; '' if it can. ``traceback``:
+        of what the user's module raised."""
         if self.state is not SessionState.SERVING or run != self._run:
             return []
         if reason:

@@ -31,8 +31,8 @@ def note_imported(name: str) -> None:
 
 
 def note_modules(names: Iterable[str]) -> None:
-    """The import of the user's module failed, and these modules are imported all the same: if one of their files changes,
-    only another process imports it anew."""
+    """The import of the user's module failed, and these modules are imported all the same: if one of their files
+    changes, only another process imports it anew."""
     for name in names:
         path = getattr(sys.modules.get(name), "__file__", None)
         if isinstance(path, str) and path not in _imported:

@@ -8,13 +8,12 @@ connected, tries again now and then, and may do the job later.
 from collections import OrderedDict
 from typing import Dict, Iterable, List, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import Effects, Fail, Log
-from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.protocol.messages import printable
 
 MAX_WORKERS = 256      # remembered
 MAX_CHARS = 1000       # of a reason
-MAX_LOST = 10          # in a row, while they import the user's module
+MAX_LOST = 10          # in a row, of one supervisor
 MAX_SHOWN = 4          # reasons in a sentence, and workers of each
 
 
@@ -26,7 +25,7 @@ class SetAside:
         self._reasons: "OrderedDict[str, str]" = OrderedDict()
         self._logged: Set[Tuple[str, str]] = set()      # (supervisor, reason)
         self._last_traceback = ""
-        self._lost = 0
+        self.lost: Dict[str, int] = {}      # supervisor -> its workers that were lost in a row before they were ready
 
     def add(self, name: str, reason: str, traceback: str) -> Effects:
         """The worker cannot do the job. The workers of one host have one line in the log for a reason, and the
@@ -47,18 +46,21 @@ class SetAside:
 
     def remove(self, name: str) -> bool:
         """The worker can do the job. Returns whether it was set aside."""
-        self._lost = 0
+        self.lost.pop(name.rpartition("/")[0], None)
         reason = self._reasons.pop(name, None)
         self._logged.discard((name.rpartition("/")[0], reason or ""))
         return reason is not None
 
-    def lost(self, name: str, function: str) -> Effects:
-        """The worker's connection was lost before it said whether it can do the job, and no other worker can."""
-        self._lost += 1
-        if self._lost < MAX_LOST:
+    def add_lost(self, name: str, function: str) -> Effects:
+        """The worker's connection was lost before it said whether it can do the job."""
+        supervisor = name.rpartition("/")[0]
+        count = self.lost[supervisor] = self.lost.get(supervisor, 0) + 1
+        if len(self.lost) > MAX_WORKERS:
+            self.lost.clear()
+        if count < MAX_LOST:
             return []
-        return [Fail(RunFailed("%d workers in a row were lost before they could do this job, the last of them %s: does "
-                               "importing %s end their process, or take all memory?" % (self._lost, name, function)))]
+        return self.add(name, "its process was lost at least %d times before it could do the job: does importing %s end "
+                              "it, or take all memory?" % (MAX_LOST, function), "")
 
     def by_supervisor(self, names: Iterable[str]) -> Dict[str, List[str]]:
         """'host:pid' -> the reason of each of the workers ``names`` that is set aside."""
@@ -73,9 +75,10 @@ class SetAside:
         names: "OrderedDict[str, List[str]]" = OrderedDict()
         for name, reason in self._reasons.items():
             names.setdefault(reason, []).append(name)
-        shown = ["%s%s (%s)" % (", ".join(workers[:MAX_SHOWN]),
-                                " and %d more" % (len(workers) - MAX_SHOWN) if len(workers) > MAX_SHOWN else "", reason)
-                 for reason, workers in list(names.items())[:MAX_SHOWN]]
+        shown = []
+        for reason, workers in list(names.items())[:MAX_SHOWN]:
+            more = " and %d more" % (len(workers) - MAX_SHOWN) if len(workers) > MAX_SHOWN else ""
+            shown.append("%s%s (%s)" % (", ".join(workers[:MAX_SHOWN]), more, reason))
         if len(names) > MAX_SHOWN:
             shown.append("and others for %d more reasons" % (len(names) - MAX_SHOWN))
         return "set aside: " + "; ".join(shown) if shown else ""

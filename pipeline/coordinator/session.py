@@ -45,17 +45,6 @@ class State(Enum):
     OVER = "over"              # nothing is left to say
 
 
-<<<<<<< HEAD
-=======
-def job_message(job: JobOptions, datasets: Splits) -> Job:
-    """All that a worker must know of ``job``."""
-    training = datasets.training
-    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-               job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb, truncated=job.truncated)
-
-
->>>>>>> main
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
     All times are seconds of one monotonic clock. Other threads may read fleet, status_line and last_problem."""
@@ -149,17 +138,13 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
-<<<<<<< HEAD
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)
             if isinstance(message, Unfit) and peer in self._members:
                 return self._unfit(peer, message, now)
-            return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
-=======
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
             effects = self._notices.remarked(remarks)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
->>>>>>> main
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
@@ -175,8 +160,8 @@ class CoordinatorSession:
     def lost(self, peer: WorkerKey, now: float) -> Effects:
         """The connection of the peer is gone, and all that it sent was read."""
         effects: Effects = []
-        if peer in self._members and self._scheduler.fitness(peer) is None and not self._scheduler.ready_workers:
-            effects += self._aside.lost(self._name(peer), self._job.augment or self._job.generator)
+        if peer in self._members and self._scheduler.fitness(peer) is None:
+            effects += self._aside.add_lost(self._name(peer), self._job.augment or self._job.generator)
         return effects + self._carry_out(self._scheduler.lost(peer, now))
 
     def unreachable(self, peer: WorkerKey) -> None:
@@ -353,7 +338,8 @@ class CoordinatorSession:
         hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
         self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
             hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
-                hello.worker for peer, hello in self._members.items() if self._scheduler.fitness(peer) is False))
+                hello.worker for peer, hello in self._members.items() if self._scheduler.fitness(peer) is False),
+            dict(self._aside.lost), self._scheduler.ready_workers)
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))

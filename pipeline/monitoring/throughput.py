@@ -89,6 +89,8 @@ class Fleet(NamedTuple):
     cores: int                       # of their hosts
     by_supervisor: Dict[str, int]    # 'host:pid' -> number of its workers
     set_aside: Mapping[str, Sequence[str]] = {}    # 'host:pid' -> why each of its other workers cannot do the job
+    lost: Mapping[str, int] = {}     # 'host:pid' -> its workers that were lost in a row before they could do it
+    ready: int = 0                   # workers that can
 
 
 class Verdict(NamedTuple):

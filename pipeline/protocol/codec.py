@@ -18,17 +18,10 @@ from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, A
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
-<<<<<<< HEAD
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
-from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
-from stoker.pipeline.protocol.messages import Ready, Refused, Returned, Revoked, Sample, Skipped, Stop, Timings
-from stoker.pipeline.protocol.messages import Unfit, Welcome, samples_of
-=======
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
-from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
-from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
->>>>>>> main
+from stoker.pipeline.protocol.messages import Produced, Ready, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome, samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300

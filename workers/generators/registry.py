@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
-from stoker.pipeline.arrays import listed
+from stoker.pipeline.arrays import UpTo, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import (OLD_GENERATOR, BatchFunction, Declared, GeneratorFunction, SampleFunction,
                                        check_generator, load_function)
@@ -58,8 +58,8 @@ def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Genera
 
 
 def _check_declared(found: Declared, job: Job) -> None:
-    declared, expected = ([(spec.name, spec.dtype, repr(spec.shape)) for spec in arrays]
-                          for arrays in (found.arrays, job.arrays))
+    declared, expected = ([(spec.name, [isinstance(side, UpTo) or side for side in spec.shape]) for spec in arrays]
+                          for arrays in (found.arrays, job.arrays))      # another dtype is cast
     if declared != expected:
         raise ConfigError("function %r declares the arrays %s on this worker, and the trainer expects %s: give it the "
                           "same version of the function, or arrays={...} if it cannot import it"
@@ -138,9 +138,9 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
-    ``find`` does, if the data folder is not the right one (a generator over leases has to look itself), and if the job follows links out of the data folder without the permission of this worker's options:
-    the trainer alone must not decide which files of this host are read. PIL's limits are from now on those of the job.
-    """
+    ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job
+    follows links out of the data folder without the permission of this worker's options: the trainer alone must not
+    decide which files of this host are read. PIL's limits are from now on those of the job."""
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))

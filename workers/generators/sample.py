@@ -4,7 +4,6 @@ from __future__ import generator_stop
 
 from typing import Any, Iterable, Iterator, Optional
 
-from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import SampleFunction, Skip
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root
