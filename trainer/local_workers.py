@@ -27,7 +27,7 @@ log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
-MAX_LOST = 10   # workers in a row that die before they can do the job: so will the next
+MAX_LOST = 5    # workers in a row that die before they can do the job: so will the next
 READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
 

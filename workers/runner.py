@@ -54,9 +54,11 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
     """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
     and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
-    item: Union[Check, Work, None]
-    for item in iter(items.get, None):
-        start_s, job = time.monotonic(), item[0]
+    while True:
+        item = items.get()
+        if item is None:
+            break
+        start_s, job = time.monotonic(), item.job
         if producer is not None and job != producer.job:
             producer.finish()
             producer = None

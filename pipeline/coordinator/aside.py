@@ -13,7 +13,7 @@ from stoker.pipeline.protocol.messages import printable
 
 MAX_WORKERS = 256      # remembered
 MAX_CHARS = 1000       # of a reason
-MAX_LOST = 10          # in a row, of one supervisor
+MAX_LOST = 5           # in a row, of one supervisor
 MAX_SHOWN = 4          # reasons in a sentence, and workers of each
 
 
@@ -59,8 +59,8 @@ class SetAside:
             self.lost.clear()
         if count < MAX_LOST:
             return []
-        return self.add(name, "its process was lost at least %d times before it could do the job: does importing %s end "
-                              "it, or take all memory?" % (MAX_LOST, function), "")
+        return self.add(name, "its process was lost at least %d times before it could do the job: does importing %s "
+                              "end it, or take all memory?" % (MAX_LOST, function), "")
 
     def by_supervisor(self, names: Iterable[str]) -> Dict[str, List[str]]:
         """'host:pid' -> the reason of each of the workers ``names`` that is set aside."""

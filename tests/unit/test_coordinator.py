@@ -301,7 +301,7 @@ def test_workers_whose_process_ends_while_they_import_are_no_workers(trainer, ca
         trainer.tick(1.0)
         trainer.tick(1.0)
     line, = warnings(caplog)
-    assert line == ("host:1/0 is set aside, because it cannot do this job: its process was lost at least 10 times "
+    assert line == ("host:1/0 is set aside, because it cannot do this job: its process was lost at least 5 times "
                     "before it could do the job: does importing image end it, or take all memory?")
     assert trainer.session.without_workers_s(trainer.now) == 33.0 and trainer.session.fleet.lost == {"host:1": 11}
     trainer.are_ready = True
@@ -311,7 +311,7 @@ def test_workers_whose_process_ends_while_they_import_are_no_workers(trainer, ca
 
 
 def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
-    for number in range(600):
+    for number in range(300):
         unfit(trainer, b"%d" % number, "reason %d " % number + "x" * 5000,
               hello=replace(HELLO, worker="h%d:1/0" % number))
     trainer.tick(1.0)

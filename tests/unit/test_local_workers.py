@@ -74,11 +74,11 @@ def aside(*reasons):
     (local(), fleet(other=1, set_aside=aside("no f", "no f")), None),             # one started by hand
     (local(), fleet(set_aside={"other:1": ["no f", "no f"]}), None),
     (local(connect="tcp://0.0.0.0:5555"), fleet(set_aside=aside("no f", "no f")), None),       # others may come
-    (local(), fleet(lost={OWN: 9}), None),
-    (local(), fleet(1, lost={OWN: 10}), r"10 local workers in a row died before they could do this job \(does "
+    (local(), fleet(lost={OWN: 4}), None),
+    (local(), fleet(1, lost={OWN: 5}), r"5 local workers in a row died before they could do this job \(does "
      r"importing my:f end the process\?\); the last lines that they wrote:\n    Segmentation fault"),
-    (local(), fleet(2, 1, lost={OWN: 10}), None),
-    (local(connect="tcp://0.0.0.0:5555"), fleet(lost={OWN: 10}), None),
+    (local(), fleet(2, 1, lost={OWN: 5}), None),
+    (local(connect="tcp://0.0.0.0:5555"), fleet(lost={OWN: 5}), None),
 ])
 def test_local_workers_end_the_run_if_no_worker_can_do_the_job_and_no_other_can_come(workers, seen, trouble):
     found = workers.trouble(seen)
