@@ -8,7 +8,7 @@
 import json
 import zlib
 from contextlib import suppress
-from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from stoker.trainer.run import Run
 RECORD, ROWS, RUN = "stoker.json", "stoker-rows.npy", "stoker-run.json"
 CHECKSUM = "checksum"
 RUN_VERSION = 1
+FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
 #: Options that a record contains only if they differ from these defaults.
-DEFAULTS = dict({name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_rotate", "follow_links")},
+DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -37,7 +39,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     record cannot be written.
     """
     configuration = run.fingerprint()
-    found = state.traces(folder.names(), folder.names(state.SAVING))
+    found = folder.traces()
     if not found:
         return _fresh(folder, run, configuration)
     saved, problem = _read_json(folder, RECORD)
@@ -47,7 +49,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
                                      folder.path, listed(found), RECORD, problem))
     start = folder.newest()
     require_whole(folder, start, "choose another --checkpoint-dir")
-    for name in sorted(set(saved) | set(configuration)):
+    for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
         if saved.get(name) != configuration.get(name):
             if not start.step and not start.damaged:      # its run trained no step
                 return _fresh(folder, run, configuration)
@@ -61,12 +63,16 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
 
 def _fresh(folder: CheckpointFolder, run: Run, configuration: Dict[str, Any]) -> state.Start:
     _write_rows(folder, run)
-    _write_json(folder, RECORD, configuration)
+    _write_json(folder, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
     return state.Start()
 
 
 def _write_rows(folder: CheckpointFolder, run: Run) -> None:
     _write(folder, ROWS, lambda file: np.save(file, run.source.row_hashes(), allow_pickle=False))
+
+
+def _numbered(classes: Sequence[str]) -> Dict[str, int]:
+    return {name: number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(folder: CheckpointFolder, run: Run) -> str:
@@ -103,7 +109,8 @@ def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partner
         with suppress(ConfigError):    # nothing but a sentence depends on it
             _write_rows(folder, run)
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
-               "exif_rotate": job.exif_rotate, "partners": partners}
+               "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
+               "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
     arrays = [[spec.name, spec.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
                                        for side in spec.shape]] for spec in job.arrays]
     _write_json(folder, RUN, {

@@ -4,7 +4,7 @@ import os
 import re
 import struct
 from contextlib import suppress
-from typing import IO, Any, List, Optional, Tuple
+from typing import IO, Any, Iterable, List, Optional, Tuple
 
 import tensorflow as tf
 
@@ -12,7 +12,7 @@ from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.protocol.messages import printable
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.trainer import state
-from stoker.trainer.files import reason
+from stoker.trainer.files import reason, replace_file
 
 LOCK = "stoker.lock"
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is
@@ -25,9 +25,10 @@ class CheckpointFolder:
     below /proc, which has none of them.
     """
 
-    def __init__(self, path: str, make: bool = False) -> None:
-        """``make``: makes the folder if it is not there. Raises ConfigError if it cannot be used."""
-        self.path = path
+    def __init__(self, path: str, make: bool = False, prefix: str = state.PREFIX, own: bool = True) -> None:
+        """``make``: makes the folder if it is not there. ``prefix``: of the checkpoints' names. ``own``: Stoker saved
+        them, so their number is their ``global_step``. Raises ConfigError if the folder cannot be used."""
+        self.path, self._prefix, self._own = path, prefix, own
         try:
             if make:
                 os.makedirs(path, exist_ok=True)
@@ -76,17 +77,41 @@ class CheckpointFolder:
 
     def newest(self) -> state.Start:
         """The newest checkpoint that is whole. Raises ConfigError if a file of a newer one may not be read."""
-        return state.newest(self.names(), self.names(state.SAVING), self._named(), self.problem_of)
+        return state.newest(self.names(), self.names(state.SAVING), self.named(), self.problem_of, self._prefix)
 
-    def _named(self) -> Optional[int]:
+    def traces(self) -> Tuple[str, ...]:
+        """The names which tell that there are checkpoints, or were. Raises ConfigError."""
+        return state.traces(self.names(), self.names(state.SAVING), self._prefix)
+
+    def step_of(self, name: str) -> Optional[int]:
+        """The step of the checkpoint that the file called ``name`` is a part of; None if it is of none."""
+        return state.step_of(name, self._prefix)
+
+    def named(self) -> Optional[int]:
+        """The step of the newest checkpoint as TensorFlow's file has it; None if it cannot be read."""
         with suppress(OSError), open(self.at(state.NAMES), "rb") as file:
-            return state.named_step(file.read(1 << 16).decode("utf-8", "replace"))
+            return state.named_step(file.read(1 << 16).decode("utf-8", "replace"), self._prefix)
         return None
+
+    def write_names(self, step: int, removed: Iterable[str] = ()) -> None:
+        """Writes TensorFlow's file: that of ``step`` is the newest; ``removed``: names that do not count. Raises
+        OSError."""
+        steps = sorted({each for each in map(self.step_of, set(self.names()) - set(removed)) if each is not None})
+        lines = ['model_checkpoint_path: "%s-%d"' % (self._prefix, step)]
+        lines += ['all_model_checkpoint_paths: "%s-%d"' % (self._prefix, each) for each in steps]
+        replace_file(self.at(state.NAMES), lambda file: file.write("\n".join(lines + [""]).encode("utf-8")))
+
+    def put_aside(self, damaged: Iterable[state.Damaged]) -> None:
+        """Renames the files of these checkpoints. Raises OSError."""
+        steps = {each.step for each in damaged}
+        for name in self.names():
+            if self.step_of(name) in steps:
+                os.replace(self.at(name), self.at(name + state.DAMAGED))
 
     def problem_of(self, step: int) -> Optional[str]:
         """Why the checkpoint of ``step`` cannot be restored; None if it can. Reads all of it."""
-        name = "%s%d" % (state.PREFIX, step)
-        parts = [each for each in self.names() if state.step_of(each) == step and not each.endswith(".meta")]
+        name = "%s-%d" % (self._prefix, step)
+        parts = [each for each in self.names() if self.step_of(each) == step and not each.endswith(".meta")]
         for part in parts:
             try:
                 with open(self.at(part), "rb") as file:
@@ -105,7 +130,7 @@ class CheckpointFolder:
             reader = tf.train.NewCheckpointReader(self.at(name))
             for tensor in reader.get_variable_to_shape_map():
                 reader.get_tensor(tensor)          # compares its checksum
-            found = int(reader.get_tensor("global_step"))
+            found = int(reader.get_tensor("global_step")) if self._own else step
         except (tf.errors.OpError, ValueError, TypeError) as error:
             return "%s: %s" % (name, self.text_of(error))
         return None if found == step else "%s holds step %d" % (name, found)
@@ -174,7 +199,7 @@ def require_whole(folder: CheckpointFolder, start: state.Start, saved: str) -> N
     what to do to begin again."""
     if start.checkpoint is not None:
         return
-    found = state.traces(folder.names(), folder.names(state.SAVING))
+    found = folder.traces()
     if found:
         reasons = "; ".join(each.reason for each in start.damaged[:3]) or "no model.ckpt-N.index is there"
         raise CheckpointMismatch("%s holds %s, but no checkpoint that can be restored (%s), so nothing was changed: "

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Dict, IO, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import printable
+from stoker.trainer.files import reason, replace_file
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -145,24 +146,35 @@ def output_file(path: str) -> Iterator[IO[str]]:
     no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
     how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     if path == "-":
-        with open(1, "w", closefd=False, **how) as file:
+        with _closing(open(1, "w", closefd=False, **how), "standard output") as file:
             yield file
         return
     path = os.path.realpath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
-            with open(path, "w", **how) as file:
+            with _closing(open(path, "w", **how), path) as file:
                 yield file
             return
         file = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
     except OSError as error:
         raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
-    with file:
+    with _closing(file, path):
         yield file
         file.seek(0)
-        try:
-            with open(path + ".new", "wb") as new:
-                shutil.copyfileobj(file.buffer, new)
-            os.replace(path + ".new", path)
-        except OSError as error:
-            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+        replace_file(path, lambda new: shutil.copyfileobj(file.buffer, new))
+
+
+@contextmanager
+def _closing(file: IO[str], name: str) -> Iterator[IO[str]]:
+    """Closes ``file``, called ``name``, at the end. Raises ConfigError if it cannot be written: the disk is full, say;
+    BrokenPipeError if its reader has enough."""
+    try:
+        yield file
+        file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError("cannot write %r: %s" % (name, reason(error))) from error
+    finally:
+        with suppress(OSError):          # it writes once more what it could not write
+            file.close()

@@ -11,7 +11,7 @@ import tensorflow as tf
 from stoker.pipeline.errors import CheckpointMismatch, RunFailed
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder
-from stoker.trainer.files import reason, replace_file, sync_path
+from stoker.trainer.files import reason, sync_path
 
 
 class Saver:
@@ -44,19 +44,17 @@ class Saver:
 
     def begin(self) -> None:
         """Puts damaged checkpoints aside, before steps are done again. Raises RunFailed."""
-        steps = {each.step for each in self._start.damaged}
         try:
-            for name in self.folder.names():
-                if state.step_of(name) in steps:
-                    os.replace(self.folder.at(name), self.folder.at(name + state.DAMAGED))
+            self.folder.put_aside(self._start.damaged)
         except OSError as error:
             raise RunFailed(str(self.folder.unusable(error))) from error
         self._saved_s = self._now()
 
     def save_if_due(self, session: Any, step: int) -> bool:
-        """Saves ``step`` if the last checkpoint is old enough; whether it did."""
+        """Saves ``step`` if this did so long enough ago; whether it did."""
         if self._now() < self._saved_s + self._every_s:
             return False
+        self._saved_s = self._now()
         return self.save(session, step)
 
     def save(self, session: Any, step: int) -> bool:
@@ -69,13 +67,13 @@ class Saver:
         except (OSError, tf.errors.OpError) as error:
             self._forget()
             text = self.folder.text_of(error) if isinstance(error, tf.errors.OpError) else reason(error)
-            raise RunFailed("the checkpoint of step %d cannot be written to %s: %s; make room there, and start again to go "
-                            "on from step %d" % (step, self.folder.path, text, self.saved_step)) from error
-        self.saved_step, self._saved_s = step, self._now()
+            raise RunFailed("the checkpoint of step %d cannot be written to %s: %s; make room there, and start again "
+                            "to go on from step %d" % (step, self.folder.path, text, self.saved_step)) from error
+        self.saved_step = step
         return True
 
     def _write(self, session: Any, step: int) -> None:
-        folder, name = self.folder, "%s%d" % (state.PREFIX, step)
+        folder, name = self.folder, "%s-%d" % (state.PREFIX, step)
         self._forget()
         os.mkdir(folder.at(state.SAVING))
         self._saver.save(session, folder.at(state.SAVING, name), write_state=False)
@@ -86,10 +84,7 @@ class Saver:
             os.replace(folder.at(state.SAVING, part), folder.at(part))
         sync_path(folder.at())
         removed = state.to_remove(folder.names(), step, self._keep)
-        kept = sorted({each for each in map(state.step_of, set(folder.names()) - set(removed)) if each is not None})
-        lines = ['model_checkpoint_path: "%s"' % name]
-        lines += ['all_model_checkpoint_paths: "%s%d"' % (state.PREFIX, each) for each in kept]
-        replace_file(folder.at(state.NAMES), lambda file: file.write("\n".join(lines + [""]).encode("ascii")))
+        folder.write_names(step, removed)
         for each in removed:
             with suppress(OSError):
                 if os.path.isdir(folder.at(each)):

@@ -12,10 +12,10 @@ from typing import Callable, Iterable, List, NamedTuple, Optional, Set, Tuple
 SAVING = "stoker-saving"
 NAMES = "checkpoint"              # TensorFlow's file, which names the checkpoints
 DAMAGED = ".damaged"              # at the end of the files of a checkpoint that a run could not go on from
-PREFIX = "model.ckpt-"
-_PART = re.compile(r"model\.ckpt-([0-9]{1,18})\.(?:index|meta|data-[0-9]{5}-of-[0-9]{5})")
-_UNFINISHED = re.compile(r"model\.ckpt-[0-9]+_temp_")      # a folder in which TensorFlow writes
-_NAMED = re.compile(r'^model_checkpoint_path: "(?:.*/)?model\.ckpt-([0-9]{1,18})"', re.MULTILINE)
+PREFIX = "model.ckpt"             # before the minus; TensorFlow's sessions and Estimators use it too
+_PART = r"%s-([0-9]{1,18})\.(?:index|meta|data-[0-9]{5}-of-[0-9]{5})"
+_UNFINISHED = re.compile(r".+-[0-9]+_temp_")      # a folder in which TensorFlow writes
+_NAMED = r'^model_checkpoint_path: "(?:.*/)?%s-([0-9]{1,18})"'
 
 
 class Damaged(NamedTuple):
@@ -42,9 +42,9 @@ class Start(NamedTuple):
                "done again" % (directory, more, newest.reason, self.step, again)
 
 
-def step_of(name: str) -> Optional[int]:
+def step_of(name: str, prefix: str = PREFIX) -> Optional[int]:
     """The step of the checkpoint that the file called ``name`` is a part of; None if it is of none."""
-    match = _PART.fullmatch(name)
+    match = re.fullmatch(_PART % re.escape(prefix), name)
     return int(match.group(1)) if match else None
 
 
@@ -53,37 +53,40 @@ def is_unfinished(name: str) -> bool:
     return bool(_UNFINISHED.match(name))
 
 
-def traces(names: Iterable[str], saving: Iterable[str] = ()) -> Tuple[str, ...]:
+def traces(names: Iterable[str], saving: Iterable[str] = (), prefix: str = PREFIX) -> Tuple[str, ...]:
     """The ``names`` which tell that the folder holds checkpoints, or did. ``saving``: the names in SAVING; a checkpoint
     whose index is still there was never complete, because the process that wrote it was killed."""
     unfinished = _unfinished_steps(saving)
-    return tuple(sorted(name for name in names if name == NAMES or name.startswith("model.ckpt") and not
-                        is_unfinished(name) and step_of(name) not in unfinished))
+    return tuple(sorted(name for name in names if name == NAMES or name.startswith(prefix) and not
+                        is_unfinished(name) and step_of(name, prefix) not in unfinished))
 
 
-def named_step(text: str) -> Optional[int]:
+def named_step(text: str, prefix: str = PREFIX) -> Optional[int]:
     """The step of the newest checkpoint, as the file ``checkpoint`` with this content has it; None if it has none."""
-    match = _NAMED.search(text)
+    match = re.search(_NAMED % re.escape(prefix), text, re.MULTILINE)
     return int(match.group(1)) if match else None
 
 
 def newest(names: Iterable[str], saving: Iterable[str], named: Optional[int],
-           problem_of: Callable[[int], Optional[str]]) -> Start:
+           problem_of: Callable[[int], Optional[str]], prefix: str = PREFIX) -> Start:
     """The newest checkpoint that is whole: ``step`` is 0 and ``checkpoint`` None if there is none.
 
     ``names``: of the folder's files; ``saving``: of those in SAVING; ``named``: see ``named_step``.
     ``problem_of(step)``: why that checkpoint cannot be restored, None if it can; called for as few as possible.
     """
     names = set(names)
-    steps = {step for step in map(step_of, names) if step is not None} - _unfinished_steps(saving)
+    step_of_name = {name: step_of(name, prefix) for name in names}
+    steps = {step for step in step_of_name.values() if step is not None} - _unfinished_steps(saving)
     if named is not None:
         steps.add(named)
     damaged: List[Damaged] = []
     for step in sorted(steps, reverse=True):
-        name = "%s%d" % (PREFIX, step)
-        if not any(step_of(each) == step for each in names):
+        name = "%s-%d" % (prefix, step)
+        if step not in step_of_name.values():
             reason: Optional[str] = "the files of %s, which the file %s names, are gone" % (name, NAMES)
         elif name + ".index" not in names:
+            if named is not None and step > named:
+                continue        # TensorFlow was killed before it had written all of it
             reason = "%s.index is gone" % name
         else:
             reason = problem_of(step)
