@@ -27,7 +27,9 @@ from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Dataset, Splits
+from stoker.pipeline.sources.fields import checked
+from stoker.pipeline.sources.table import Numbers, Table
 
 log = logging.getLogger("stoker")
 
@@ -38,9 +40,9 @@ class BatchStream(Iterator[Batch]):
     """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
-    Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
-    take batches at the same time. Threads may take turns.
+    Raises ConfigError at once if the address cannot be bound, DatasetError if a sample cannot be sent. While iterating,
+    raises RunFailed when the next batch cannot be produced any more, DatasetError after an epoch without a single
+    sample, and RuntimeError if two threads take batches at the same time. Threads may take turns.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -51,6 +53,7 @@ class BatchStream(Iterator[Batch]):
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
+        datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
         self._start_step = start_step

@@ -5,6 +5,7 @@ from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, printable_path, reasons_of
+from stoker.pipeline.sources.fields import checked_root
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 #: Why a scan leaves something out.
@@ -36,8 +37,10 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         raise ConfigError("give only one of label_word, classes and labels=False: each says what the labels are")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
+    if label_word is not None and not isinstance(label_word, str):
+        raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
-    root = os.path.abspath(root)
+    root = checked_root(os.path.abspath(root))
     paths, left_out = _walk(root, follow_links)
     paths.sort(key=os.fsencode)
     if not labels:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
 from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path
+from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.user_errors import sentence_of
@@ -111,6 +112,8 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> 
     """
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(pattern, (str, os.PathLike)):
+        if isinstance(pattern, str) and fault_of(pattern):
+            raise ConfigError("the pattern of files is %.80r, which %s" % (pattern, fault_of(pattern)))
         folder, found = _matching(os.fspath(pattern), start)
         return _below(found, start if root is not None else folder)
     if isinstance(pattern, (bytes, int, float, dict)):
