@@ -63,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
     import importlib
     try:
         _import_stoker()
+        from stoker.pipeline.output import protect
+        protect()
         _add_program_folders()
         module = importlib.import_module(argv[0])
     except ImportError as error:

@@ -201,15 +201,15 @@ class CoordinatorSession:
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
-        """The closing lines of the log."""
+        """Counts for those who look for them, at the end."""
         scheduler = self._scheduler
         effects: Effects = []
         if scheduler.reassigned or scheduler.backups:
             effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
                                "worker, %d second batches dropped"
-                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates)))
+                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
         if self._limits.summary():
-            effects.append(Log("rejected connections: %s" % self._limits.summary()))
+            effects.append(Log("rejected connections: %s" % self._limits.summary(), is_debug=True))
         return effects
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
