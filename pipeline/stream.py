@@ -57,7 +57,8 @@ class BatchStream(Iterator[Batch]):
         self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
-        self._position, self._start_step = plan.position_of(start_step), start_step
+        self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
+        self._start_step = start_step
         self._used = 0                               # samples of the current epoch's batches so far
         self._unusable: Optional[str] = None         # a sentence: an epoch had no sample; the next call raises it
         if start_step < plan.steps:

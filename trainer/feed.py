@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
-                                     check_whole, is_number)
+                                     check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.stream import BatchStream
@@ -34,17 +34,18 @@ class LocalOptions:
     cache_gb: float = DEFAULT_CACHE_GB
 
     def __post_init__(self) -> None:
-        if self.workers != AUTO:
+        if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
-                check_whole("workers", self.workers, 0, 1000)
+                object.__setattr__(self, "workers", check_whole("workers", self.workers, 0, 1000))
             except ConfigError as error:
                 raise ConfigError("%s; or 'auto'" % error) from None
         if self.cache is None:
             return
         if not os.fspath(self.cache):
             raise ConfigError("cache must name a folder on a disk of this host, not ''")
-        if not is_number(self.cache_gb) or not 0 < self.cache_gb <= MAX_CACHE_GB:
-            raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MAX_CACHE_GB, self.cache_gb))
+        object.__setattr__(self, "cache_gb", check_number(
+            "cache_gb", self.cache_gb, is_number(self.cache_gb) and 0 < self.cache_gb <= MAX_CACHE_GB,
+            "must be more than 0 and at most %d" % MAX_CACHE_GB))
         if not self.workers:
             raise ConfigError("the cache %s is for local workers, and there are none: use stoker-worker --cache"
                               % self.cache)

@@ -5,12 +5,14 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, check_generator, is_loading,
                                        load_function, name_of)
-from stoker.pipeline.options import GENERATORS, JobOptions, is_number
+from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.output import steady
 from stoker.pipeline.partners import open_partners
@@ -55,6 +57,10 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if is_loading():
         raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
                           "stream: put what starts the training below  if __name__ == \"__main__\":")
+    labels, drop_last, training = (check_flag(name, value) for name, value in (
+        ("labels", labels), ("drop_last", drop_last), ("training", training)))
+    if isinstance(image_size, np.ndarray):
+        image_size = image_size.tolist()
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name)

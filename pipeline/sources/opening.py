@@ -64,7 +64,7 @@ def is_share(value: Any) -> bool:
 
 def _is_number(data: Any) -> bool:
     """Whether it is an int, or one of numpy, but no bool and no array."""
-    return not isinstance(data, bool) and hasattr(data, "__index__") and not hasattr(data, "__len__")
+    return not isinstance(data, (bool, np.bool_)) and hasattr(data, "__index__") and not hasattr(data, "__len__")
 
 
 def _suffix(data: Path) -> str:
@@ -179,7 +179,7 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
             return Splits(source)
         parts: Splits = source.split(float(validation or 0.0), seed)
         return parts
-    if isinstance(validation, bool):
+    if isinstance(validation, (bool, np.bool_)):
         raise ConfigError("validation must be a share, such as 0.2, or data, not %r" % validation)
     if isinstance(source, Dataset) and isinstance(validation, (str, os.PathLike)) and not _suffix(validation):
         classes, labels = (source.classes, True) if source.classes and label_word is None else (None, bool(label_word))
