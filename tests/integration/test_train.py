@@ -197,7 +197,7 @@ def test_without_a_held_out_part(tiny, tmp_path):
     run = finished(tmp_path / "here", tiny, "--epochs", 1, "--image-size", 16, "--validation-split", 0,
                    *workers(1))
     assert run.code == 0, run
-    assert run.stdout.splitlines()[-3].startswith("done after step 1: no evaluation, "), run
+    assert run.stdout.splitlines()[-3].startswith("done after step 1: no evaluation; "), run
 
 
 def test_help(tmp_path):
