@@ -90,7 +90,7 @@ def steady(logger: logging.Logger) -> None:
                 logging.Handler().handleError(record)
 
     handle_steadily.is_steady = True        # type: ignore[attr-defined]
-    setattr(logger, "handle", handle_steadily)
+    logger.handle = handle_steadily         # type: ignore[method-assign]
 
 
 class _Steady(io.RawIOBase):

@@ -1,8 +1,8 @@
 """Runs a command line such that it ends in good order, or at once, and without a traceback, at any moment, even while
 TensorFlow is imported or computes. Therefore it installs the signal handler before anything large is imported.
 
-Ctrl-C ends the process at once until a run is under way. From then on (``Program.on_stop``), the first Ctrl-C or SIGTERM
-asks the run to end, and a second Ctrl-C, or the end of ``STOP_WITHIN_S``, ends the process.
+Ctrl-C ends the process at once until a run is under way. From then on (``Program.on_stop``), the first Ctrl-C or
+SIGTERM asks the run to end, and a second Ctrl-C, or the end of ``STOP_WITHIN_S``, ends the process.
 """
 
 import enum

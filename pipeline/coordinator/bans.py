@@ -15,7 +15,7 @@ HELLOS_A_SECOND = 8    # in the long run; a worker sends 4
 GRACE_S = 5.0          # after an absence of the trainer, until all that came meanwhile is read
 MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
 
-#: Everything that is counted -> its words in the count at the end; the warning about the first case, '' if it needs none.
+#: Everything that is counted -> its words at the end; the warning about the first case, '' if it needs none.
 KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "

@@ -1,4 +1,4 @@
-"""Output never ends a run: readers that are gone, a closed terminal, a full disk, closed descriptors, broken handlers."""
+"""Output never ends a run: a reader that has gone, a closed terminal, a full disk, closed descriptors, broken handlers."""
 
 import fcntl
 import logging

@@ -112,8 +112,8 @@ def test_the_output_of_a_run(undisturbed):
                for epoch in range(EPOCHS)])
     assert all(re.match(*pair) for pair in zip((
         r"done after step 192: validation accuracy [01]\.\d{4}; no bad files; checkpoint in ",
-        r"speed: [1-9]\d* images/s; the trainer waited for data \d+(\.\d)?% of the time; a worker takes \d+\.\d\d ms per "
-        r"image$", r"bottleneck: [a-z]"), run.stdout.splitlines()[-3:])), run
+        r"speed: [1-9]\d* images/s; the trainer waited for data \d+(\.\d)?% of the time; a worker takes \d+\.\d\d ms "
+        r"per image$", r"bottleneck: [a-z]"), run.stdout.splitlines()[-3:])), run
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, accuracy=\d\.\d+, waiting=\d+%%"
                            % (epoch + 1) for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):

@@ -62,7 +62,7 @@ def test_an_error_of_stoker_itself_has_its_traceback(ends):
         ends(lambda: 1 / 0)
 
 
-# -------------------------------------------------------------------------------------------------------- what signals do
+# ------------------------------------------------------------------------------------------------- what signals do
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
