@@ -1,4 +1,4 @@
-"""Output never ends a run: a reader that has gone, a closed terminal, a full disk, closed descriptors, broken handlers."""
+"""Output never ends a run: a reader that has gone, a closed terminal, a full disk, closed outputs, broken handlers."""
 
 import fcntl
 import logging
