@@ -13,14 +13,13 @@ most compute the same epoch twice. A user's order function has its lock in ``ord
 """
 
 import hashlib
-import operator
 import random
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import JobOptions, check_whole
+from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD, JobOptions, check_whole
 
 if TYPE_CHECKING:
     from typing import Protocol            # Python 3.6 does not have it
@@ -155,7 +154,8 @@ class Plan:
     def position_of(self, step: int) -> int:
         """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
         the evaluation is repeated: it may be unfinished. Raises ConfigError if the run has fewer steps."""
-        step = operator.index(step)   # TensorFlow gives numpy's integers, which messages cannot carry
+        # TensorFlow gives numpy's integers, which messages cannot carry
+        step = check_whole("start_step", step, -(1 << 62), 1 << 62)
         if not 0 <= step <= self.steps:
             raise ConfigError("step %d is not in this run's 0..%d: a checkpoint of a longer run?" % (step, self.steps))
         epoch, offset = divmod(step, self.steps_per_epoch)
@@ -258,6 +258,8 @@ def fingerprint(job: JobOptions, dataset: str, validation_split: float, more: Op
              "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode, "dataset": dataset,
              "validation_split": validation_split}
     newer = dict({"on_bad_image": job.on_bad_image == "replace" and "replace", "exif_rotate": job.exif_rotate,
-                  "follow_links": job.follow_links}, **(more or {}))
+                  "follow_links": job.follow_links, "truncated": job.truncated != TRUNCATED_BAD and job.truncated,
+                  "max_pixels": job.max_pixels != MAX_PIXELS and job.max_pixels,
+                  "max_text_mb": job.max_text_mb != MAX_TEXT_MB and job.max_text_mb}, **(more or {}))
     # only those in use, so that checkpoints from before these options existed can be continued
     return dict(saved, **{name: value for name, value in newer.items() if value})

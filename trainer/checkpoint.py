@@ -8,7 +8,7 @@
 import fcntl
 import json
 import os
-from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,8 +22,10 @@ from stoker.trainer.run import Run
 RECORD, ROWS, RUN = "stoker.json", "stoker-rows.npy", "stoker-run.json"
 LOCK = "stoker.lock"
 RUN_VERSION = 1
+FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
 #: Options that a record contains only if they differ from these defaults.
-DEFAULTS = dict({name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_rotate", "follow_links")},
+DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -60,13 +62,13 @@ def resume_step(directory: str, run: Run) -> int:
     checkpoint = newest(directory)
     if checkpoint is None:
         _write(directory, ROWS, lambda file: np.save(file, run.source.row_hashes(), allow_pickle=False))
-        _write_json(directory, RECORD, configuration)
+        _write_json(directory, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
         return 0
     saved = _read_json(directory, RECORD)
     if saved is None:
         raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so Stoker did not write it: choose another "
                                  "--checkpoint-dir" % (directory, RECORD))
-    for name in sorted(set(saved) | set(configuration)):
+    for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
         if saved.get(name) != configuration.get(name):
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
             more = _rows_that_differ(directory, run) if name == "dataset" else ""
@@ -78,6 +80,10 @@ def resume_step(directory: str, run: Run) -> int:
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointMismatch("the checkpoint %s cannot be read (%s): choose another --checkpoint-dir" % (
             checkpoint, str(error).splitlines()[0])) from error
+
+
+def _numbered(classes: Sequence[str]) -> Dict[str, int]:
+    return {name: number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(directory: str, run: Run) -> str:
@@ -107,7 +113,8 @@ def record_run(directory: str, run: Run, model: Optional[str], partners: int) ->
     """Records what the run is, for ``recorded_run``. Raises ConfigError if it cannot be written."""
     job = run.job
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
-               "exif_rotate": job.exif_rotate, "partners": partners}
+               "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
+               "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
     arrays = [[spec.name, spec.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
                                        for side in spec.shape]] for spec in job.arrays]
     _write_json(directory, RUN, {

@@ -21,13 +21,13 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.dataset import shape_of
-from stoker.trainer.feed import open_stream
+from stoker.trainer.feed import log_left_out, open_stream
 from stoker.trainer.run import prepare
 from stoker.trainer.sides import Names, check_names, flat, not_empty
 
 TRAIN = tf.estimator.ModeKeys.TRAIN
 #: Options of open_stream that say how the data is read; it is read once.
-OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split")
+OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split", "exclude", "suffixes")
 #: Options of a training. The two files have a line for each step, and an evaluation has other steps.
 OF_TRAINING = ("epochs", "order", "audit", "bad_samples")
 
@@ -66,6 +66,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     StreamOptions(**{name: value for name, value in options.items() if name not in known})      # so that it raises now
     of_run = inspect.signature(prepare).parameters
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
+    log_left_out(data, run.source)
+    log_left_out(options.get("validation"), run.datasets.validation)
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
@@ -146,22 +148,33 @@ class _Open:
     def __init__(self, open_stream: Callable[[], BatchStream], coordinator: tf.train.Coordinator) -> None:
         self._open_stream, self._coordinator = open_stream, coordinator
         self._stream: Optional[BatchStream] = None
+        self._opening = threading.Lock()
 
     def take(self) -> Batch:
         """The next batch. StopIteration ends the input, as in every py_func. Errors go to the coordinator too: the
         session ends with the error itself, not with a tf.errors.UnknownError."""
         try:
-            if self._stream is None:
-                self._stream = self._open_stream()
-                thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
-                self._coordinator.register_thread(thread)      # the session waits for it at its end
-                thread.start()
-            return not_empty(next(self._stream), "an Estimator")
+            if not self._opening.acquire(blocking=False):
+                raise RuntimeError("two threads run steps of one session at the same time while its stream is opened: "
+                                   "let one thread run them all")
+            try:
+                stream = self._opened()
+            finally:
+                self._opening.release()
+            return not_empty(next(stream), "an Estimator")
         except StopIteration:
             raise
         except Exception:
             self._coordinator.request_stop(sys.exc_info())
             raise
+
+    def _opened(self) -> BatchStream:
+        if self._stream is None:
+            self._stream = self._open_stream()
+            thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
+            self._coordinator.register_thread(thread)      # the session waits for it at its end
+            thread.start()
+        return self._stream
 
     def _close_on_stop(self) -> None:
         assert self._stream is not None

@@ -21,11 +21,13 @@ from stoker.pipeline.monitoring.throughput import Fleet, Window
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
 from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.worker_output import WorkerOutput
 
 log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
+READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
 
 class LocalWorkers:
@@ -38,14 +40,19 @@ class LocalWorkers:
     def __init__(self, options: WorkerOptions, processes: int, python: Optional[str] = None,
                  keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None) -> None:
         self._autoscaler, self._python, self._stopped = autoscaler, python or sys.executable, False
+        self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
         environment = dict(_environment(self._python), **(to_environment(keys) if keys is not None else {}))
+        self._output = WorkerOutput()
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._output.fd, env=environment,
+                                             start_new_session=True)
         except OSError as error:
             raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error
+        finally:
+            self._output.close_fd()
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
 
@@ -55,7 +62,10 @@ class LocalWorkers:
         if returncode is None or self._stopped:
             return None
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
-        return "the local workers (run by %s) ended with %s; see their output above" % (self._python, how)
+        lines = self._output.lines(READ_S)
+        said = ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
+            "\n    " + line for line in lines)
+        return "the local workers (run by %s) ended with %s%s" % (self._python, how, said)
 
     def adjust(self, window: Window, fleet: Fleet) -> bool:
         """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
@@ -74,7 +84,9 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """Ends them within ``STOP_S + KILL_S``: in good order if they are quick enough, else by SIGKILL. A second call
-        does no harm."""
+        does no harm; nor does one in a fork of the process that started them."""
+        if os.getpid() != self._owner:
+            return
         self._stopped = True
         try:
             self._process.send_signal(signal.SIGTERM)   # some may not have joined yet when the trainer sent Stop
@@ -87,6 +99,7 @@ class LocalWorkers:
             except subprocess.TimeoutExpired:
                 self._process.kill()    # and the kernel kills its workers
                 self._process.wait()
+            self._output.join(READ_S)   # what they wrote last is on the terminal before what comes next
 
 
 def _environment(python: str) -> Dict[str, str]:

@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
+                                     StreamOptions)
 
 VALIDATION_SPLIT = 0.2
 BALANCED = "balanced"
@@ -29,8 +30,8 @@ EXAMPLES = """examples:
               return {"loss": tf.reduce_mean(error ** 2), "metrics": {"error": tf.reduce_mean(error)},
                       "predictions": angle}
   stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)
-Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,
-SIGTERM after a checkpoint. stoker-predict uses what it has trained."""
+Run it again with the same options to resume from the last checkpoint. Ctrl-C or SIGTERM ends it after the step at hand,
+with a checkpoint; a second Ctrl-C at once. It outlives its terminal. stoker-predict uses what it has trained."""
 PREDICT = """Predicts with a model that stoker-train has trained: writes a CSV file with a line for each sample, in the
 order of the data: path, class, a score for each class, and the error of a file that cannot be read."""
 PREDICT_EXAMPLES = """examples:
@@ -94,11 +95,15 @@ def train_parser() -> configargparse.ArgumentParser:
     add("--label-word", metavar="WORD",
         help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
     add("--no-labels", action="store_true", help="DATA is a folder without classes; for --sample and --model")
+    _add_names(add)
     add("--validation-split", type=float, metavar="SHARE",
         help="share of each class that is held out for the evaluation after each epoch (default: %g)"
              % VALIDATION_SPLIT)
+    add("--validation-data", metavar="DIR|FILE",
+        help="instead of a share of DATA: a folder or file of other samples for the evaluation. Of a folder, class "
+             "folders have the numbers that they have in DATA; some may be missing")
     add("--validation", type=share_or_data, metavar="SHARE|DATA",
-        help="instead of --validation-split: a share, or a folder or file with samples of its own for the evaluation")
+        help="another name of --validation-split, or of --validation-data")
     add("--order", type=order, default=ORDERS[0], metavar="|".join(ORDERS),
         help="of the samples in an epoch. balanced: every class equally often; balanced:COLUMN takes the class from a "
              "column of the rows")
@@ -154,6 +159,7 @@ def predict_parser() -> configargparse.ArgumentParser:
              "(.txt), as for stoker-train; or the image files themselves")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
     _add_csv(add)
+    _add_names(add)
     add("--columns", type=names, metavar="A,B,C",
         help="fields of the rows that come first in each line of the output (default: all of a CSV file; otherwise the "
              "number of the row)")
@@ -163,6 +169,17 @@ def predict_parser() -> configargparse.ArgumentParser:
     _add_workers(parser.add_argument_group("workers").add_argument, "prediction waits at most 1%% of its time", "DATA")
     _add_health(parser.add_argument_group("output").add_argument)
     return parser
+
+
+def _add_names(add: Callable[..., Any]) -> None:
+    """The options of a folder that say which of its files count."""
+    add("--exclude", action="append", metavar="PATTERN",
+        help="of a folder: leave out files, and folders with all in them, whose path below DATA or name matches, "
+             "such as cat/raw or '*_copy.*'. * stands for any characters, / included, ? for one, [ab] for a or b. "
+             "Repeat it for several. Hidden folders and those of systems, such as @eaDir or lost+found, never count")
+    add("--suffix", action="append", metavar="SUFFIX",
+        help="of a folder: another suffix of pictures, such as .JPG_, in any case; '' for names without one. Repeat it "
+             "for several")
 
 
 def _add_csv(add: Callable[..., Any]) -> None:
@@ -188,12 +205,19 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--max-pixels", type=int, default=JobOptions.max_pixels, metavar="N",
+        help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
+             "claim to be so large that it takes all memory")
+    add("--max-text-mb", type=int, default=JobOptions.max_text_mb, metavar="MB",
+        help="size of the longest text in a PNG, in 2**20 bytes; a file with a longer one is bad")
+    add("--truncated", choices=TRUNCATED, default=JobOptions.truncated,
+        help="a picture whose file ends too early: bad, or use the part that is there")
 
 
 def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--workers", type=number_of_workers, default=AUTO, metavar="N",
         help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
-             "%s. 0: only workers that you start elsewhere. The closing line tells how many are needed" % purpose)
+             "%s. 0: only workers that you start elsewhere. The last line of a run tells how many are needed" % purpose)
     add("--worker-python", metavar="FILE",
         help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
     add("--follow-links", action="store_true",

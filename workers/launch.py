@@ -57,12 +57,24 @@ def _add_program_folders() -> None:
     sys.path += [folder for folder in program["folders"] if folder not in sys.path]
 
 
+def _write_lines_at_once() -> None:
+    """Standard error may be the trainer's pipe, for which Python below 3.9 collects 8 KB: a process that is killed
+    would lose its last words."""
+    if sys.stderr is not None and sys.version_info < (3, 9):
+        import io
+        sys.stderr = sys.__stderr__ = io.TextIOWrapper(sys.stderr.detach(), sys.stderr.encoding, sys.stderr.errors,
+                                                       line_buffering=True)
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
     _repair_path()
     import importlib
+    _write_lines_at_once()
     try:
         _import_stoker()
+        from stoker.pipeline.output import protect
+        protect()
         _add_program_folders()
         module = importlib.import_module(argv[0])
     except ImportError as error:

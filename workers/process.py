@@ -82,7 +82,7 @@ class _SocketThread(threading.Thread):
                     self._carry_out(self._session.produced(
                         done.lease, len(done.output.arrays[0]), done.output.skipped, done.output.arrays,
                         done.produce_s, done.timings, now, done.output.rows, done.output.missing,
-                        done.output.aligned), now)
+                        done.output.aligned, done.remarks), now)
                 else:
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)

@@ -19,8 +19,8 @@ from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Skipped,
-    Stop, Timings, Welcome, sendable)
+    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked,
+    Skipped, Stop, Timings, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -134,12 +134,13 @@ class WorkerSession:
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True) -> List[Effect]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
-        ``missing`` and ``aligned`` see Produced."""
+        ``missing``, ``aligned`` and ``remarks`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing, aligned), now)
+                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
+                              now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""

@@ -15,7 +15,7 @@ HELLOS_A_SECOND = 8    # in the long run; a worker sends 4 where it cannot conne
 GRACE_S = 5.0          # after an absence of the trainer, until all that came, and all that broke, meanwhile is read
 MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
 
-#: Everything that is counted -> its words in the closing line; the warning about the first case, '' if it needs none.
+#: Everything that is counted -> its words at the end; the warning about the first case, '' if it needs none.
 KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
@@ -85,7 +85,7 @@ class PeerLimits:
         return now < self._grace_ends_s
 
     def summary(self) -> str:
-        """The counts that are not zero, for the closing line; '' if there are none."""
+        """The counts that are not zero, for the count at the end; '' if there are none."""
         return ", ".join("%d %s" % (self.counts[kind], KINDS[kind][0]) for kind in KINDS if self.counts[kind])
 
     def _peer(self, key: WorkerKey, now: float) -> _Peer:

@@ -49,7 +49,7 @@ def job_message(job: JobOptions, datasets: Splits) -> Job:
     training = datasets.training
     return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
                job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-               job.augment or "")
+               job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb, truncated=job.truncated)
 
 
 class CoordinatorSession:
@@ -146,7 +146,9 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
-            return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
+            effects = self._notices.remarked(remarks)
+            return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
@@ -214,15 +216,15 @@ class CoordinatorSession:
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
-        """The closing lines of the log."""
+        """Counts for those who look for them, at the end."""
         scheduler = self._scheduler
         effects: Effects = []
         if scheduler.reassigned or scheduler.backups:
             effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
                                "worker, %d second batches dropped"
-                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates)))
+                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
         if self._limits.summary():
-            effects.append(Log("rejected connections: %s" % self._limits.summary()))
+            effects.append(Log("rejected connections: %s" % self._limits.summary(), is_debug=True))
         return effects
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:

@@ -48,7 +48,8 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
         elif isinstance(effect, Deliver):
             deliver(effect)
         elif isinstance(effect, Log):
-            log.log(logging.WARNING if effect.is_warning else logging.INFO, "%s", effect.text)
+            level = logging.WARNING if effect.is_warning else logging.DEBUG if effect.is_debug else logging.INFO
+            log.log(level, "%s", effect.text)
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
                 wire.admit(effect.peer, effect.hello.capacity)

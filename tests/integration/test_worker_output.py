@@ -1,0 +1,77 @@
+"""What local workers write: on the terminal as it is, and in the error in which they end."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from stoker.pipeline.errors import RunFailed
+from stoker.trainer.feed import open_stream
+from tests.support.processes import ROOT, opened, python_with_path
+
+CHATTY = """
+import os, signal, sys
+import stoker
+
+@stoker.sample({"x": "int32"})
+def loud(sample, random):
+    sys.stderr.write(("%d " % sample.index) + "x" * 99990 + "\\n")
+    return {"x": sample.index}
+
+@stoker.sample({"x": "int32"})
+def last_words(sample, random):
+    sys.stderr.write("\\x1b[31mthe disk is on fire\\n")      # not flushed
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+PROGRAM = """
+import sys, stoker
+with stoker.open_stream(40, "chatty:loud", batch_size=4, workers=2) as stream:
+    print(sorted(value for batch in stream for value in batch["x"].tolist()) == list(range(40)))
+"""
+
+
+@pytest.fixture
+def chatty(tmp_path, monkeypatch):
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
+def test_workers_that_cannot_start_say_why_in_the_error(pictures, tmp_path):
+    (tmp_path / "PIL.py").write_text("raise ImportError('PIL is broken \\x1b[31mhere')\n")
+    with opened(pictures, tmp_path / "audit", workers=1, worker_python=python_with_path(tmp_path, tmp_path)) as run:
+        with pytest.raises(RunFailed) as caught:
+            run.take_all()
+    first, *said = str(caught.value).splitlines()
+    assert re.match(r"the local workers \(run by .*\) ended with exit code 1; the last lines that they wrote:$", first)
+    assert len([line for line in said if "PIL is broken \\x1b[31mhere" in line]) == 1 and len(said) <= 10
+    assert "giving up" in said[-1]
+    assert "PIL is broken \x1b[31mhere" in run.printed()               # live, and as it is
+
+
+@pytest.mark.parametrize("newest", [False, True], ids=["trainer's Python", "newest Python"])
+def test_killed_workers_leave_their_last_words_in_the_error(chatty, newest, worker_python):
+    with open_stream(4, "chatty:last_words", workers=1, worker_python=worker_python if newest else None) as stream:
+        with pytest.raises(RunFailed, match="ended with SIGKILL; the last lines that they wrote:\n"
+                                            r"    \\x1b\[31mthe disk is on fire$"):
+            next(stream)
+
+
+def test_workers_that_write_nothing(pictures):
+    with open_stream(pictures, workers=1, worker_python="/bin/false") as stream:
+        with pytest.raises(RunFailed, match="ended with exit code 1 and wrote nothing$"):
+            next(stream)
+
+
+@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", "2>&1 >&3 3>&- | head -c 9 >/dev/null"],
+                         ids=["closed", "disk full", "reader gone"])
+def test_much_output_to_a_lost_terminal_stops_no_worker(chatty, tmp_path, redirect):
+    """4 MB, more than any pipe holds."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    found = subprocess.run(["sh", "-c", "exec 3>&1; %s program.py %s" % (sys.executable, redirect)], timeout=60,
+                           stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=ROOT, TMPDIR=str(tmp_path)))
+    assert found.stdout.split() == [b"True"]
