@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
@@ -99,12 +99,17 @@ class BatchStream(Iterator[Batch]):
             undo.pop_all()
         self._own_functions = job.own_functions
         self.arrays = job.arrays      # what the batches hold
-        self.classes = datasets.training.classes      # names by class number; () without labels
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """The names of the classes, by their numbers: of the class folders, or "other" and the label word. (): the data
+        has none, such as rows or files. A label in a batch is an index into it; of training and validation alike."""
+        return self._datasets.training.classes
 
     @property
     def connect_address(self) -> str:
