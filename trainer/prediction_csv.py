@@ -14,8 +14,13 @@ import numpy as np
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.output import CLOSED
 from stoker.pipeline.protocol.messages import printable
+<<<<<<< HEAD
 from stoker.trainer.files import reason, replace_file
+=======
+from stoker.pipeline.storage.spelling import normal_form
+>>>>>>> main
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -132,7 +137,10 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
                               % ("files" if source.has_paths else "other rows"))
         missing.difference_update(*rows)
     if missing:
-        raise ConfigError("--columns names %s, and no row has such a field" % printable(min(missing)))
+        first, *_ = source.rows([0])
+        twin = normal_form(min(missing)) in map(normal_form, filter(lambda name: isinstance(name, str), first))
+        raise ConfigError("--columns names %s, and no row has such a field%s" % (
+            printable(min(missing)), ", but one in another Unicode form (NFC or NFD)" if twin else ""))
 
 
 def _cell(value: Any) -> Any:
@@ -146,18 +154,29 @@ def output_file(path: str) -> Iterator[IO[str]]:
     no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
     how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     if path == "-":
+<<<<<<< HEAD
         with _closing(open(1, "w", closefd=False, **how), "standard output") as file:
+=======
+        if 1 in CLOSED:
+            raise ConfigError("standard output is closed: name a file for the predictions with -o FILE")
+        with _closing(open(1, "w", closefd=False, **how)) as file:
+>>>>>>> main
             yield file
         return
     path = os.path.realpath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
+<<<<<<< HEAD
             with _closing(open(path, "w", **how), path) as file:
+=======
+            with _closing(open(path, "w", **how)) as file:
+>>>>>>> main
                 yield file
             return
-        file = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
+        temporary = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
     except OSError as error:
         raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+<<<<<<< HEAD
     with _closing(file, path):
         yield file
         file.seek(0)
@@ -177,4 +196,24 @@ def _closing(file: IO[str], name: str) -> Iterator[IO[str]]:
         raise ConfigError("cannot write %r: %s" % (name, reason(error))) from error
     finally:
         with suppress(OSError):          # it writes once more what it could not write
+=======
+    with _closing(temporary) as file:
+        yield file
+        file.seek(0)
+        try:
+            with open(path + ".new", "wb") as new:
+                shutil.copyfileobj(temporary.buffer, new)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+
+
+@contextmanager
+def _closing(file: IO[str]) -> Iterator[IO[str]]:
+    """Closes the file. What could not be written is no second error: ``PredictionLines`` has raised the first."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+>>>>>>> main
             file.close()

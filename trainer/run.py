@@ -14,6 +14,7 @@ from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, 
                                        load_function, name_of)
 from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
 from stoker.pipeline.orders import open_order
+from stoker.pipeline.output import steady
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
@@ -62,6 +63,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             exclude: Union[str, Sequence[str]] = (),
             suffixes: Union[str, Sequence[str]] = ()) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
+    steady(log)
     if is_loading():
         raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
                           "stream: put what starts the training below  if __name__ == \"__main__\":")
