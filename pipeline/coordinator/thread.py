@@ -167,6 +167,7 @@ class Coordinator(threading.Thread):
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
         now = time.monotonic()
+        self._do(session.answer_hellos(), now)
         listener.poll(now)
         incidents, listener.incidents = listener.incidents, []
         for kind, host in incidents:
