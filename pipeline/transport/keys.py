@@ -203,8 +203,8 @@ def _check_private(path: str) -> None:
     """Raises ConfigError if other users of this host can read the secret, OSError if it is not there."""
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError("keys: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it is "
-                          "a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
+        raise ConfigError("keys: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
+                          "is a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
                           % (path, mode, shlex.quote(path)))
 
 
