@@ -22,7 +22,10 @@ class Program:
         self._farewell = "\n%s: stopped by Ctrl-C; %s\n" % (name, after_ctrl_c)
 
     def main(self) -> None:
-        """Runs it and exits with its code."""
+        """Runs it and exits with its code. Raises ConfigError in a module that is imported to find a function in it."""
+        functions = sys.modules.get("stoker.pipeline.functions")     # not loaded yet: nothing has imported this module
+        if functions is not None:
+            functions.refuse_nested()
         code = self.end()
         sys.stdout.flush()
         sys.stderr.flush()

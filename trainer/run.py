@@ -8,8 +8,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, check_generator, is_loading,
-                                       load_function, name_of)
+from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, NestedStream, check_generator,
+                                       load_function, name_of, refuse_nested)
 from stoker.pipeline.options import GENERATORS, JobOptions, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
@@ -50,9 +50,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
             follow_links: bool = JobOptions.follow_links) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
-    if is_loading():
-        raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
-                          "stream: put what starts the training below  if __name__ == \"__main__\":")
+    refuse_nested()
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name)
@@ -100,6 +98,8 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
     own: Dict[str, Any] = {}
     try:
         function = generator if callable(generator) else load_function(name)
+    except NestedStream:
+        raise
     except ConfigError as error:
         # the modules of a generator may be installed for the workers only; they notice other arrays
         log.info("%s; so its batches are taken for %s", error, "images and labels" if arrays is None else "arrays")
