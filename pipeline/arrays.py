@@ -29,7 +29,7 @@ class UpTo(int):
 
     def __new__(cls, most: int, pad: Union[int, float] = 0) -> "UpTo":
         side = super().__new__(cls, most)
-        side.pad = pad
+        side.pad = _plain(pad)
         return side
 
     def __eq__(self, other: object) -> bool:
@@ -106,8 +106,11 @@ def _declared(name: object, value: Any) -> ArraySpec:
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise ConfigError("array %r: the dtype must be one of %s, not %.200r; write 'float32' or ('uint8', (64, 64, 3))"
                           % (name, ", ".join(ITEM_BYTES), value))
-    sides: Any = [shape] if isinstance(shape, int) else shape
-    if not isinstance(sides, (tuple, list)) or len(sides) > MAX_AXES or not all(
+    sides: Any = shape.tolist() if hasattr(shape, "tolist") else shape       # of numpy
+    sides = [sides] if isinstance(sides, int) else sides
+    if isinstance(sides, (tuple, list)):
+        sides = [_plain(side) for side in sides]
+    if not isinstance(sides, list) or len(sides) > MAX_AXES or not all(
             isinstance(side, int) and not isinstance(side, bool) and 1 <= int(side) <= MAX_SIDE for side in sides):
         raise ConfigError("array %r: the shape of one sample must be a tuple of at most %d whole numbers from 1, or "
                           "stoker.UpTo(n), not %.200r" % (name, MAX_AXES, shape))
@@ -120,6 +123,11 @@ def _declared(name: object, value: Any) -> ArraySpec:
         raise ConfigError("array %r: one sample of %s %s takes %d bytes, more than %d" % (
             name, dtype, spec.shape, spec.sample_bytes, MAX_SAMPLE_BYTES))
     return spec
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python's; anything else as it is."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
 
 
 def fits(value: object, dtype: str) -> bool:

@@ -6,11 +6,14 @@ batches are transported; they do not change a byte of a batch.
 
 import ipaddress
 import json
+import numbers
 import operator
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
+
+import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
@@ -43,8 +46,20 @@ def check_whole(name: str, value: object, least: int, most: int) -> int:
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is an int or a float. True and False are not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether ``value`` is an int or a float, or one of numpy's. True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_number(name: str, value: Any, is_valid: bool, rule: str) -> float:
+    """``value`` as a float; it may be one of numpy's. Raises ConfigError unless it is a number and ``is_valid``."""
+    check(is_valid, name, rule, value)
+    return float(value)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """``value`` as a bool; it may be numpy's. Raises ConfigError if it is anything else."""
+    check(isinstance(value, (bool, np.bool_)), name, "must be True or False", value)
+    return bool(value)
 
 
 def check_address(name: str, value: object, free_port: bool = False) -> None:
@@ -99,7 +114,7 @@ class JobOptions:
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
         for name in ("exif_rotate", "follow_links", "labels", "may_skip"):
-            check(isinstance(getattr(self, name), bool), name, "must be True or False", getattr(self, name))
+            object.__setattr__(self, name, check_flag(name, getattr(self, name)))
         check(self.batch_size * self.rows <= MAX_BATCH, "rows", "times batch_size must be at most %d" % MAX_BATCH,
               self.rows)
         check(self.augment is None or isinstance(self.augment, str) and re.match("[^:]+:.", self.augment) is not None,
@@ -154,17 +169,21 @@ class StreamOptions:
         check_address("bind", self.bind, free_port=True)
         check(self.keys is None or isinstance(self.keys, (str, os.PathLike)) and os.fspath(self.keys) != "",
               "keys", "must be the folder that stoker-keys made", self.keys)
+        object.__setattr__(self, "insecure", check_flag("insecure", self.insecure))
         if self.keys is not None and self.insecure:
             raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
             raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and give keys='DIR' (--keys "
                               "DIR), or insecure=True (--insecure) on a network that you trust" % self.bind)
         object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
-        check(is_number(self.prefetch_mb) and 0 < self.prefetch_mb < float("inf"),
-              "prefetch_mb", "must be a number of megabytes above 0", self.prefetch_mb)
+        megabytes = self.prefetch_mb
+        object.__setattr__(self, "prefetch_mb", check_number(
+            "prefetch_mb", megabytes, is_number(megabytes) and 0 < megabytes < float("inf"),
+            "must be a number of megabytes above 0"))
         for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
             seconds = getattr(self, name)
-            check(is_number(seconds) and seconds >= 0.1, name, "must be at least 0.1 seconds", seconds)
+            object.__setattr__(self, name, check_number(
+                name, seconds, is_number(seconds) and float(seconds) >= 0.1, "must be at least 0.1 seconds"))
         for name in ("audit", "bad_samples", "health_file"):
             path = getattr(self, name)
             check(not path or os.path.isdir(os.path.dirname(os.path.abspath(path))),

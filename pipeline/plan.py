@@ -13,7 +13,6 @@ most compute the same epoch twice. A user's order function has its lock in ``ord
 """
 
 import hashlib
-import operator
 import random
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -155,7 +154,8 @@ class Plan:
     def position_of(self, step: int) -> int:
         """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
         the evaluation is repeated: it may be unfinished. Raises ConfigError if the run has fewer steps."""
-        step = operator.index(step)   # TensorFlow gives numpy's integers, which messages cannot carry
+        # TensorFlow gives numpy's integers, which messages cannot carry
+        step = check_whole("start_step", step, -(1 << 62), 1 << 62)
         if not 0 <= step <= self.steps:
             raise ConfigError("step %d is not in this run's 0..%d: a checkpoint of a longer run?" % (step, self.steps))
         epoch, offset = divmod(step, self.steps_per_epoch)

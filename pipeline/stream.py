@@ -54,7 +54,8 @@ class BatchStream(Iterator[Batch]):
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
-        self._position, self._start_step = plan.position_of(start_step), start_step
+        self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
+        self._start_step = start_step
         self._used = 0                               # samples of the current epoch's batches so far
         self._unusable: Optional[str] = None         # a sentence: an epoch had no sample; the next call raises it
         if start_step < plan.steps:

@@ -8,7 +8,7 @@
 import fcntl
 import json
 import os
-from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,7 @@ from stoker.trainer.run import Run
 RECORD, ROWS, RUN = "stoker.json", "stoker-rows.npy", "stoker-run.json"
 LOCK = "stoker.lock"
 RUN_VERSION = 1
+FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
 #: Options that a record contains only if they differ from these defaults.
 DEFAULTS = dict({name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_rotate", "follow_links")},
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
@@ -60,13 +61,13 @@ def resume_step(directory: str, run: Run) -> int:
     checkpoint = newest(directory)
     if checkpoint is None:
         _write(directory, ROWS, lambda file: np.save(file, run.source.row_hashes(), allow_pickle=False))
-        _write_json(directory, RECORD, configuration)
+        _write_json(directory, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
         return 0
     saved = _read_json(directory, RECORD)
     if saved is None:
         raise CheckpointMismatch("%s holds a checkpoint but no readable %s, so Stoker did not write it: choose another "
                                  "--checkpoint-dir" % (directory, RECORD))
-    for name in sorted(set(saved) | set(configuration)):
+    for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
         if saved.get(name) != configuration.get(name):
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
             more = _rows_that_differ(directory, run) if name == "dataset" else ""
@@ -78,6 +79,10 @@ def resume_step(directory: str, run: Run) -> int:
     except (tf.errors.OpError, ValueError) as error:
         raise CheckpointMismatch("the checkpoint %s cannot be read (%s): choose another --checkpoint-dir" % (
             checkpoint, str(error).splitlines()[0])) from error
+
+
+def _numbered(classes: Sequence[str]) -> Dict[str, int]:
+    return {name: number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(directory: str, run: Run) -> str:

@@ -34,7 +34,7 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     make_current_folder_importable()
     prepared = prepare(_data(args), _own_sample(args) or args.generator, **_arguments(args))
-    print(prepared.source.summary(), flush=True)
+    print(prepared.summary(), flush=True)
     plan = prepared.plan
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
@@ -142,16 +142,20 @@ def _own_sample(args: argparse.Namespace) -> Optional[str]:
 
 def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     """The arguments of ``prepare`` that the command line has."""
-    if args.validation is not None and args.validation_split is not None:
-        raise ConfigError("--validation and --validation-split exclude each other: both are for the evaluation")
-    split = VALIDATION_SPLIT if args.validation is None and args.validation_split is None else args.validation_split
+    given = ["--" + name.replace("_", "-") for name in ("validation", "validation_split", "validation_data")
+             if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise ConfigError("%s exclude each other: give one of them for the evaluation" % " and ".join(given))
+    validation = args.validation if args.validation_data is None else args.validation_data
+    split = args.validation_split if given else VALIDATION_SPLIT
     order = args.order
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
             "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
-                validation=rows_of(args.validation, args, False),
+                exclude=args.exclude or (), suffixes=args.suffix or (),
+                validation=rows_of(validation, args, False),
                 validation_split=split or 0.0)
 
 

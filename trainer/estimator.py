@@ -21,13 +21,13 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.dataset import shape_of
-from stoker.trainer.feed import open_stream
+from stoker.trainer.feed import log_left_out, open_stream
 from stoker.trainer.run import prepare
 from stoker.trainer.sides import Names, check_names, flat, not_empty
 
 TRAIN = tf.estimator.ModeKeys.TRAIN
 #: Options of open_stream that say how the data is read; it is read once.
-OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split")
+OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split", "exclude", "suffixes")
 #: Options of a training. The two files have a line for each step, and an evaluation has other steps.
 OF_TRAINING = ("epochs", "order", "audit", "bad_samples")
 
@@ -66,6 +66,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     StreamOptions(**{name: value for name, value in options.items() if name not in known})      # so that it raises now
     of_run = inspect.signature(prepare).parameters
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
+    log_left_out(data, run.source)
+    log_left_out(options.get("validation"), run.datasets.validation)
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING

@@ -1,5 +1,6 @@
 """Opens a stream together with its local workers, and turns a batch into a feed_dict. Imports no TensorFlow."""
 
+import logging
 import os
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -7,15 +8,19 @@ from inspect import signature
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.batch import Batch
+from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
-                                     check_whole, is_number)
+                                     check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Splits, left_out_lines, printable_path
+from stoker.pipeline.sources.folder import is_usual
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import prepare
+
+log = logging.getLogger("stoker")
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -34,17 +39,18 @@ class LocalOptions:
     cache_gb: float = DEFAULT_CACHE_GB
 
     def __post_init__(self) -> None:
-        if self.workers != AUTO:
+        if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
-                check_whole("workers", self.workers, 0, 1000)
+                object.__setattr__(self, "workers", check_whole("workers", self.workers, 0, 1000))
             except ConfigError as error:
                 raise ConfigError("%s; or 'auto'" % error) from None
         if self.cache is None:
             return
         if not os.fspath(self.cache):
             raise ConfigError("cache must name a folder on a disk of this host, not ''")
-        if not is_number(self.cache_gb) or not 0 < self.cache_gb <= MAX_CACHE_GB:
-            raise ConfigError("cache_gb must be more than 0 and at most %d, not %r" % (MAX_CACHE_GB, self.cache_gb))
+        object.__setattr__(self, "cache_gb", check_number(
+            "cache_gb", self.cache_gb, is_number(self.cache_gb) and 0 < self.cache_gb <= MAX_CACHE_GB,
+            "must be more than 0 and at most %d" % MAX_CACHE_GB))
         if not self.workers:
             raise ConfigError("the cache %s is for local workers, and there are none: use stoker-worker --cache"
                               % self.cache)
@@ -58,7 +64,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 order: Any = "shuffled", drop_last: bool = False, partners: Any = 0,
                 arrays: Optional[Mapping[str, Any]] = None, augment: Any = None, decode: str = JobOptions.decode,
                 on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-                follow_links: bool = JobOptions.follow_links, start_step: int = 0,
+                follow_links: bool = JobOptions.follow_links, exclude: Union[str, Sequence[str]] = (),
+                suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
@@ -73,8 +80,10 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
 
     ``root``: the folder below which the files lie that rows name. ``classes``: the class folders, in the order of their
     numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1 if that
-    word is in a path below the folder, else 0. ``validation``: a share (0.2), or data of any of these kinds; its
-    batches follow each epoch, with ``batch.training`` False. ``training=False``: one pass in order.
+    word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are left
+    out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
+    (0.2), or data of any of these kinds, with the classes of training; its batches follow each epoch, with
+    ``batch.training`` False. ``training=False``: one pass in order.
 
     ``image_size``: pixels, or (height, width). ``batch_size``, ``epochs``, ``seed``. ``order``: "shuffled",
     "sequential", ``stoker.balanced()``, ``stoker.weighted(weights)``, or ``f(epoch, random) -> indices``.
@@ -94,8 +103,19 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
                   batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
-                  follow_links=follow_links)
+                  follow_links=follow_links, exclude=exclude, suffixes=suffixes)
+    log_left_out(data, run.source)
+    log_left_out(validation, run.datasets.validation)
     return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
+
+
+def log_left_out(data: Any, source: Source) -> None:
+    """Logs what the scan of the folder ``data`` left out, as the command line prints it; a warning unless it is
+    usual."""
+    left_out = getattr(source, "left_out", ())
+    if left_out and isinstance(data, (str, os.PathLike)):
+        level = logging.INFO if all(is_usual(why) for _, why in left_out) else logging.WARNING
+        log.log(level, "%s: %s", printable_path(os.fspath(data)), "\n".join(left_out_lines(left_out)))
 
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:
@@ -104,7 +124,7 @@ def _check_names(stream_options: Mapping[str, Any]) -> None:
     for name in stream_options:
         if name not in known:
             known += [parameter for parameter in signature(open_stream).parameters if parameter != "stream_options"]
-            like = get_close_matches(name, known, 1)
+            like = get_close_matches(name, known, 1, 0.7)
             raise TypeError("open_stream has no argument %r: %s" % (
                 name, "did you mean %s?" % like[0] if like else "it has " + ", ".join(known)))
 

@@ -94,11 +94,15 @@ def train_parser() -> configargparse.ArgumentParser:
     add("--label-word", metavar="WORD",
         help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
     add("--no-labels", action="store_true", help="DATA is a folder without classes; for --sample and --model")
+    _add_names(add)
     add("--validation-split", type=float, metavar="SHARE",
         help="share of each class that is held out for the evaluation after each epoch (default: %g)"
              % VALIDATION_SPLIT)
+    add("--validation-data", metavar="DIR|FILE",
+        help="instead of a share of DATA: a folder or file of other samples for the evaluation. Of a folder, class "
+             "folders have the numbers that they have in DATA; some may be missing")
     add("--validation", type=share_or_data, metavar="SHARE|DATA",
-        help="instead of --validation-split: a share, or a folder or file with samples of its own for the evaluation")
+        help="another name of --validation-split, or of --validation-data")
     add("--order", type=order, default=ORDERS[0], metavar="|".join(ORDERS),
         help="of the samples in an epoch. balanced: every class equally often; balanced:COLUMN takes the class from a "
              "column of the rows")
@@ -154,6 +158,7 @@ def predict_parser() -> configargparse.ArgumentParser:
              "(.txt), as for stoker-train; or the image files themselves")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
     _add_csv(add)
+    _add_names(add)
     add("--columns", type=names, metavar="A,B,C",
         help="fields of the rows that come first in each line of the output (default: all of a CSV file; otherwise the "
              "number of the row)")
@@ -163,6 +168,17 @@ def predict_parser() -> configargparse.ArgumentParser:
     _add_workers(parser.add_argument_group("workers").add_argument, "prediction waits at most 1%% of its time", "DATA")
     _add_health(parser.add_argument_group("output").add_argument)
     return parser
+
+
+def _add_names(add: Callable[..., Any]) -> None:
+    """The options of a folder that say which of its files count."""
+    add("--exclude", action="append", metavar="PATTERN",
+        help="of a folder: leave out files, and folders with all in them, whose path below DATA or name matches, "
+             "such as cat/raw or '*_copy.*'. * stands for any characters, / included, ? for one, [ab] for a or b. "
+             "Repeat it for several. Hidden folders and those of systems, such as @eaDir or lost+found, never count")
+    add("--suffix", action="append", metavar="SUFFIX",
+        help="of a folder: another suffix of pictures, such as .JPG_, in any case; '' for names without one. Repeat it "
+             "for several")
 
 
 def _add_csv(add: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
 from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
                                 options_of, rows_of)
-from stoker.trainer.feed import start_stream
+from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.parser import predict_parser
 from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
 from stoker.trainer.run import Run, prepare
@@ -84,8 +84,10 @@ def _prepared(args: argparse.Namespace, recorded: Any) -> Run:
     if recorded.generator not in GENERATORS:
         # also if the function declares none: a generator of one's own makes images and labels
         options["arrays"] = {spec.name: (spec.dtype, spec.shape) for spec in recorded.arrays}
-    return prepare(data, recorded.generator, root=root, labels=recorded.generator == "numerical", training=False,
-                   **options)
+    run = prepare(data, recorded.generator, root=root, labels=recorded.generator == "numerical", training=False,
+                  exclude=args.exclude or (), suffixes=args.suffix or (), **options)
+    log_left_out(data, run.source)
+    return run
 
 
 def _data(args: argparse.Namespace, generator: str) -> Tuple[Any, Optional[str]]:

@@ -5,16 +5,18 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, NestedStream, check_generator,
+from stoker.pipeline.functions import (BatchFunction, Declared, NestedStream, SampleFunction, check_generator,
                                        load_function, name_of, refuse_nested)
-from stoker.pipeline.options import GENERATORS, JobOptions, is_number
+from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.opening import is_share, open_source, open_splits
 
 log = logging.getLogger("stoker")
@@ -32,6 +34,13 @@ class Run:
     validation_split: float
     more: Dict[str, Any]         # what else the content of the batches depends on
 
+    def summary(self) -> str:
+        """A few lines for the user, to be shown before training starts."""
+        left_out = getattr(self.datasets.validation, "left_out", ())
+        if not left_out:
+            return self.source.summary()
+        return "\n".join([self.source.summary(), "of the validation data:"] + left_out_lines(left_out))
+
     def fingerprint(self) -> Dict[str, Any]:
         """Everything on which the content of steps depends; it must be equal for a run to resume from a checkpoint."""
         whole = fingerprint(self.job, self.source.fingerprint(), self.validation_split, self.more)
@@ -48,12 +57,18 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             drop_last: bool = False, partners: Any = 0, training: bool = True,
             arrays: Optional[Mapping[str, Any]] = None, augment: Any = None,
             on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-            follow_links: bool = JobOptions.follow_links) -> Run:
+            follow_links: bool = JobOptions.follow_links, exclude: Union[str, Sequence[str]] = (),
+            suffixes: Union[str, Sequence[str]] = ()) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
     refuse_nested()
+    labels, drop_last, training = (check_flag(name, value) for name, value in (
+        ("labels", labels), ("drop_last", drop_last), ("training", training)))
+    if isinstance(image_size, np.ndarray):
+        image_size = image_size.tolist()
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
-    source = open_source(data, root, classes, labels, label_word, follow_links, name)
+    source = open_source(data, root, classes, labels, label_word, follow_links, name,
+                         not training and classes is not None, exclude, suffixes)
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), **own)
     if name in NEEDS_FILES and not source.has_paths:
@@ -70,7 +85,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
         datasets = Splits(source, source)
     else:
         datasets = open_splits(source, share if validation is None else validation, seed, root, classes, labels,
-                               label_word, follow_links, name)
+                               label_word, follow_links, name, exclude, suffixes)
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
     own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)

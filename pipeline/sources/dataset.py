@@ -100,14 +100,15 @@ class Dataset:
         if not self.root:
             return lines[0]
         counts = Counter(self.labels if self.classes else ())
-        rows = [(printable_path(self.classes[number]), format(count, ","))
+        rows = [("%*d  %s" % (len(str(len(self.classes) - 1)), number, printable_path(self.classes[number])),
+                 format(count, ","))
                 for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         if len(rows) > 10:
             rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
         width = max((len(name) for name, _ in rows), default=0)
         lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
         if self.left_out:
-            lines += ["left out: {:,}".format(len(self.left_out)), *map("  {}".format, reasons_of(self.left_out))]
+            lines += left_out_lines(self.left_out)
         return "\n".join(lines)
 
     def _head(self) -> str:
@@ -126,6 +127,12 @@ class Splits(NamedTuple):
     def of(self, training: bool) -> Source:
         """The source whose samples a training batch, or an evaluation batch, is made of."""
         return self.training if training else self.validation
+
+
+def renumbered(dataset: Dataset, classes: Tuple[str, ...]) -> Dataset:
+    """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names."""
+    numbers = [classes.index(name) for name in dataset.classes]
+    return replace(dataset, classes=classes, labels=tuple(numbers[label] for label in dataset.labels))
 
 
 def held_out(labels: "np.ndarray", classes: int, fraction: float, seed: int) -> "np.ndarray":
@@ -154,6 +161,11 @@ def check_indices(indices: Sequence[int], size: int) -> None:
 def path_bytes(path: str) -> bytes:
     """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
     return path.encode("utf-8", "surrogateescape")
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> List[str]:
+    """The lines of a summary on what a scan left out."""
+    return ["left out: {:,}".format(len(left_out)), *map("  {}".format, reasons_of(left_out))]
 
 
 def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:

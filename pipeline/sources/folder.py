@@ -1,12 +1,19 @@
 """The dataset of a folder of pictures. The scan reads names only: workers find the files that cannot be decoded."""
 
+import logging
 import os
-from typing import FrozenSet, List, Optional, Sequence, Tuple
+from collections import Counter
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.content import other_suffixes
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, printable_path, reasons_of
+from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
+from stoker.pipeline.sources.layout import Layout
+from stoker.pipeline.storage.spelling import normal_form
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+log = logging.getLogger("stoker")
+
 #: Why a scan leaves something out.
 HIDDEN = "hidden: its name begins with a dot"
 NO_IMAGE = "not an image: its name has another suffix"
@@ -17,18 +24,23 @@ LOOP = "link to a folder that contains it"
 NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
 LINK_OUT = "link that leads out of the dataset (follow_links=True or --follow-links follows it)"
+#: Reasons that nearly every folder has, or that the user gave: no cause for a warning.
+_USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
-                classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False) -> Dataset:
+                classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False,
+                exclude: Texts = (), suffixes: Texts = ()) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
     folders have no meaning: a path below root that contains the word has label 1, any other label 0. With
     ``labels=False``, there are no classes: all images count. Links that lead out of root are followed only with
-    ``follow_links``; workers have the same rule. Raises DatasetError if the folder cannot be read, or has no image, or
-    a single class, or no image of one of ``classes``; for a ``validation`` folder, one image is enough.
+    ``follow_links``; workers have the same rule. ``exclude``, ``suffixes``: see ``FileNames``. Names are compared in
+    one Unicode form. Raises DatasetError if the folder cannot be read, or has no image, or a single class, or no image
+    of one of ``classes``, or if its classes are the parts of a dataset, such as train and val; for a ``validation``
+    folder, one image is enough.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")
@@ -37,8 +49,11 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
     named = None if classes is None else _checked(classes)
-    root = os.path.abspath(root)
-    paths, left_out = _walk(root, follow_links)
+    given, root, file_names = root, os.path.abspath(root), FileNames(exclude, suffixes)
+    paths, left_out = _walk(root, follow_links, file_names)
+    if file_names.unused and not validation:
+        log.warning("nothing in %s matches exclude %s", printable_path(root),
+                    ", ".join(map(printable_path, file_names.unused)))
     paths.sort(key=os.fsencode)
     if not labels:
         names: Tuple[str, ...] = ()
@@ -48,15 +63,21 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         paths = [path for path in paths if "/" in path]
         folders = [path.split("/", 1)[0] for path in paths]
         names = tuple(sorted(set(folders), key=os.fsencode)) if named is None else named
-        number_of = {name: number for number, name in enumerate(names)}
-        if named is not None:
-            left_out += [(folder, NOT_NAMED) for folder in set(folders).difference(named)]
-            paths = [path for path, folder in zip(paths, folders) if folder in number_of]
-            folders = [folder for folder in folders if folder in number_of]
-        numbers = tuple(number_of[folder] for folder in folders)
+        if named is None:
+            _warn_of_twins(root, names)
+            layout = Layout(given, names, paths)
+            refusal = None if validation else layout.refusal()
+            if refusal:
+                raise DatasetError(refusal)
+            if layout.doubt():
+                log.warning("%s", layout.doubt())
+        number_of = _numbers(names, set(folders))
+        left_out += [(folder, NOT_NAMED) for folder in set(folders).difference(number_of)]
+        paths = [path for path, folder in zip(paths, folders) if folder in number_of]
+        numbers = tuple(number_of[folder] for folder in folders if folder in number_of)
     else:
-        names = ("other", label_word)
-        numbers = tuple(int(label_word in path) for path in paths)
+        names, word = ("other", label_word), normal_form(label_word)
+        numbers = tuple(int(word in normal_form(path)) for path in paths)
     left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
     if not paths and (validation or not labels):
@@ -72,8 +93,30 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
                                    "leave them out" % (printable_path(root), ", ".join(map(printable_path, missing)),
                                                        _reasons(dataset)))
         elif len(set(numbers)) < 2:
-            raise DatasetError(_too_few_classes(dataset, label_word))
+            raise DatasetError(_too_few_classes(dataset, label_word, Layout(given, names, paths).hint()))
     return dataset
+
+
+def _warn_of_twins(root: str, names: Sequence[str]) -> None:
+    """Warns of classes that a reader takes for one."""
+    twins = [name for name, count in Counter(map(normal_form, names)).items() if count > 1]
+    if twins:
+        log.warning("the class %s has two folders in %s, whose names differ in their Unicode form (NFC, NFD), and they "
+                    "count as two classes: move the files into one of them", printable_path(twins[0]),
+                    printable_path(root))
+
+
+def is_usual(why: str) -> bool:
+    """Whether what was left out for the reason ``why`` is hardly a loss."""
+    return why in _USUAL or why.startswith(EXCLUDED)
+
+
+def _numbers(names: Sequence[str], folders: Set[str]) -> Dict[str, int]:
+    """The number of each of ``folders`` that is one of ``names``, be it in another Unicode form."""
+    exact = {name: number for number, name in enumerate(names)}
+    normal = {normal_form(name): number for number, name in reversed(list(enumerate(names)))}
+    found = {folder: exact.get(folder, normal.get(normal_form(folder))) for folder in folders}
+    return {folder: number for folder, number in found.items() if number is not None}
 
 
 def _checked(classes: Sequence[str]) -> Tuple[str, ...]:
@@ -93,12 +136,13 @@ def _reasons(dataset: Dataset) -> str:
     return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
 
 
-def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
+def _walk(root: str, follow_links: bool, file_names: FileNames) -> Tuple[List[str], List[LeftOut]]:
     """The paths below ``root`` of images, and (path, reason) of everything else, in no particular order."""
     real_root = os.path.join(os.path.realpath(root), "")
     images: List[str] = []
     left_out: List[LeftOut] = []
     scanned: List[str] = []
+    others: List[str] = []        # files with other suffixes
     # Folders to scan, each with the identities of the folders above it: a link to one of those is a loop. A folder to
     # which two links lead counts twice, because the user asked for it.
     folders: List[Tuple[str, FrozenSet[Tuple[int, int]]]] = [("", frozenset())]
@@ -127,8 +171,9 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
         for entry in found:
             path = os.path.join(folder, entry.name)
             try:
-                if entry.name.startswith("."):
-                    left_out.append((path, HIDDEN))
+                why_not = HIDDEN if entry.name.startswith(".") else file_names.why_not(path, entry.name)
+                if why_not is not None:
+                    left_out.append((path, why_not))
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     left_out.append((path, DANGLING))
                 elif entry.is_symlink() and not follow_links and not os.path.join(
@@ -136,14 +181,16 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
                     left_out.append((path, LINK_OUT))
                 elif entry.is_dir():
                     folders.append((path, above | {identity}))
-                elif not entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    left_out.append((path, NO_IMAGE))
+                elif not file_names.is_image(entry.name):
+                    others.append(path)
                 elif entry.is_file():
                     images.append(path)
                 else:
                     left_out.append((path, NO_FILE))
             except OSError as error:  # only links need more than the directory entry, which may fail
                 left_out.append((path, "cannot be read: %s" % error.strerror))
+    pictures = other_suffixes(root, sorted(others))
+    left_out += [(path, pictures.get(path, NO_IMAGE)) for path in others]
     with_images = {""}  # folders with an image at any depth, and the root
     for folder in set(map(os.path.dirname, images)):
         while folder not in with_images:
@@ -155,17 +202,20 @@ def _walk(root: str, follow_links: bool) -> Tuple[List[str], List[LeftOut]]:
     return images, left_out
 
 
-def _too_few_classes(data: Dataset, label_word: Optional[str]) -> str:
+def _too_few_classes(data: Dataset, label_word: Optional[str], hint: str) -> str:
     """The error of a dataset with one class or none."""
     folder, count = printable_path(data.root), format(len(data), ",")
     if data.paths and label_word is not None:
-        return ("the label word '%s' is in %s of the %s paths below %s: training needs images of both classes, so give "
-                "a word that only some paths contain"
-                % (printable_path(label_word), "all" if data.labels[0] else "none", count, folder))
+        folded = normal_form(label_word).lower()
+        alike = 0 if data.labels[0] else sum(folded in normal_form(path).lower() for path in data.paths)
+        return ("the label word '%s' is in %s of the %s paths below %s%s: training needs images of both classes, so "
+                "give a word that only some paths contain"
+                % (printable_path(label_word), "all" if data.labels[0] else "none", count, folder,
+                   " (in %s in other upper and lower case)" % format(alike, ",") if alike else ""))
     found = "no image of a class"
     if data.paths:
         found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
     return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
             "folder of their own directly below it, or label them by a word in their paths (label_word= or "
-            "--label-word WORD)"
-            % (folder, found, _reasons(data), " ".join(IMAGE_SUFFIXES)))
+            "--label-word WORD)%s"
+            % (folder, found, _reasons(data), " ".join(IMAGE_SUFFIXES), hint))

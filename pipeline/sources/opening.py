@@ -13,8 +13,9 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import OLD_GENERATOR
 from stoker.pipeline.sources.csv_file import TEXT
-from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path
-from stoker.pipeline.sources.folder import scan_folder
+from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path, renumbered
+from stoker.pipeline.sources.file_names import Texts
+from stoker.pipeline.sources.folder import NOT_NAMED, scan_folder
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
@@ -31,18 +32,23 @@ KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line)
 
 def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
                 label_word: Optional[str] = None, follow_links: bool = False, generator: str = "image",
-                validation: bool = False) -> Source:
+                validation: bool = False, exclude: Texts = (), suffixes: Texts = ()) -> Source:
     """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
 
     ``root``: the folder below which the files lie that rows name, or from which a folder's paths start. ``classes``,
-    ``labels``, ``label_word``, ``follow_links``, ``validation``: for a folder, see ``scan_folder``. The generator
-    ``numerical`` needs a number. Raises ConfigError, DatasetError.
+    ``labels``, ``label_word``, ``follow_links``, ``validation``, ``exclude``, ``suffixes``: for a folder, see
+    ``scan_folder``. The generator ``numerical`` needs a number. Raises ConfigError, DatasetError.
     """
     if generator == "numerical" and not _is_number(data) and not isinstance(data, Dataset):
         raise ConfigError("the generator numerical needs a number of records, not %.80r" % (data,))
     if isinstance(data, (str, os.PathLike)) and not _suffix(data):
         _no_pattern(os.fspath(data))
-        return _below(scan_folder(os.fspath(data), label_word, follow_links, classes, labels, validation), root)
+        return _below(scan_folder(os.fspath(data), label_word, follow_links, classes, labels, validation, exclude,
+                                  suffixes), root)
+    if len(exclude) or len(suffixes):
+        raise ConfigError("%s is for a folder of images, and the data is %s: give only the samples that you want%s"
+                          % ("exclude" if len(exclude) else "suffixes", a_type(data),
+                             ", such as stoker.files(..., exclude=...)" if len(exclude) else ""))
     if classes is not None or label_word is not None:
         raise ConfigError("%s is for a folder of images, and the data is %s: put the labels into the rows"
                           % ("label_word" if classes is None else "classes", a_type(data)))
@@ -64,7 +70,7 @@ def is_share(value: Any) -> bool:
 
 def _is_number(data: Any) -> bool:
     """Whether it is an int, or one of numpy, but no bool and no array."""
-    return not isinstance(data, bool) and hasattr(data, "__index__") and not hasattr(data, "__len__")
+    return not isinstance(data, (bool, np.bool_)) and hasattr(data, "__index__") and not hasattr(data, "__len__")
 
 
 def _suffix(data: Path) -> str:
@@ -163,7 +169,8 @@ def _contains(folder: str, inner: str) -> bool:
 
 def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path] = None,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, label_word: Optional[str] = None,
-                follow_links: bool = False, generator: str = "image") -> Splits:
+                follow_links: bool = False, generator: str = "image", exclude: Texts = (), suffixes: Texts = ()
+                ) -> Splits:
     """``source`` for training, and for validation a share of it, or other data; None or 0: none.
 
     ``validation``: a float at least 0 and below 1, or any data that ``open_source`` takes. A share is taken of each
@@ -179,13 +186,19 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
             return Splits(source)
         parts: Splits = source.split(float(validation or 0.0), seed)
         return parts
-    if isinstance(validation, bool):
+    if isinstance(validation, (bool, np.bool_)):
         raise ConfigError("validation must be a share, such as 0.2, or data, not %r" % validation)
     if isinstance(source, Dataset) and isinstance(validation, (str, os.PathLike)) and not _suffix(validation):
-        classes, labels = (source.classes, True) if source.classes and label_word is None else (None, bool(label_word))
-        other = open_source(validation, None, classes, labels, label_word, follow_links, generator, True)
+        named, labels = (source.classes, True) if source.classes and label_word is None else (None, bool(label_word))
+        other = open_source(validation, None, named, labels, label_word, follow_links, generator, True, exclude,
+                            suffixes)
+        if isinstance(other, Dataset) and named:
+            _check_classes(other, classes is not None)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
+    if isinstance(source, Dataset) and isinstance(other, Dataset) and other.classes and (
+            set(other.classes) <= set(source.classes)):
+        other = renumbered(other, source.classes)
     try:
         _check_alike(source, other)
     except ConfigError as error:
@@ -197,16 +210,41 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         other = other.below(source.root)
     if isinstance(source, Numbers) and not source.root:
         source = source.below(other.root)
-    if source.root == other.root:
-        return Splits(source, other)
     if isinstance(source, Dataset) and isinstance(other, Dataset):
         common = os.path.commonpath([source.root, other.root])
-        if common == "/" and root is None:
+        if common == "/" and root is None and source.root != other.root:
             raise ConfigError(NOTHING_IN_COMMON % "training and validation")
-        return Splits(source.below(common), other.below(common))
+        source, other = source.below(common), other.below(common)
+        _warn_of_overlap(source, other)
+        return Splits(source, other)
+    if source.root == other.root:
+        return Splits(source, other)
     raise ConfigError("the rows for training name files below %s, those for validation below %s, and workers have one "
                       "root: give root=, a folder from which the paths of both start"
                       % (printable_path(source.root), printable_path(other.root)))
+
+
+def _check_classes(validation: Dataset, is_chosen: bool) -> None:
+    """Raises DatasetError if the validation folder has a class that training lacks, unless ``is_chosen``: the user
+    named the classes. Warns of those that it lacks itself."""
+    new = sorted(path for path, why in validation.left_out if why == NOT_NAMED)
+    if new and not is_chosen:
+        raise DatasetError("the validation folder %s has the classes %s, and training has %s: rename or "
+                           "remove them, or name the classes of training (classes=[...] or --classes A,B,C), which "
+                           "leaves others out" % (printable_path(validation.root), _names(new),
+                                                  _names(validation.classes)))
+    missing = sorted(set(range(len(validation.classes))).difference(validation.labels))
+    if missing:
+        log.warning("the validation folder %s has no image of the classes %s", printable_path(validation.root),
+                    _names([validation.classes[number] for number in missing]))
+
+
+def _warn_of_overlap(training: Dataset, validation: Dataset) -> None:
+    both = set(training.paths).intersection(validation.paths) if training.root else ()
+    if both:
+        log.warning("%s of the %s samples for validation are trained on too, such as %s: so the evaluation shows what "
+                    "the model remembers; leave them out of training (exclude= or --exclude PATTERN)",
+                    format(len(both), ","), format(len(validation), ","), printable_path(min(both)))
 
 
 def _check_alike(source: Source, other: Source) -> None:

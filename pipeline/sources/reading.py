@@ -2,16 +2,22 @@
 
 import glob
 import json
+import logging
 import os
 import re
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
+from dataclasses import replace
+from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequence, Union
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
-from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path
+from stoker.pipeline.sources.dataset import Dataset, left_out_lines, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
 from stoker.pipeline.user_errors import sentence_of
+
+log = logging.getLogger("stoker")
 
 #: In an absolute path: an empty part, '.' or '..'.
 _NOT_PLAIN = re.compile(r"/\.{0,2}(?:/|$)")
@@ -100,22 +106,43 @@ def _parsed(text: TextFile, parse: Callable[[str], Any]) -> Iterator[Any]:
             yield row
 
 
-def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None) -> Dataset:
+def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None, exclude: Texts = ()) -> Dataset:
     """Files without labels: all that match a pattern, or a list of paths. ``stoker.files("gan/**/*.jpg")``.
 
     The files of a pattern (see Python's ``glob``; ``**`` stands for folders of any depth) are in the order of their
     bytes, those of a list in its order. ``root``: the folder below which they lie, from which relative paths and
     patterns start. By default they start from the current folder, and the root is the pattern's part before the first
-    wildcard, or the folder that all listed files have in common. Nothing is opened: workers find the files that are
-    missing. Raises ConfigError; DatasetError if there is no file, or one that is not below the root.
+    wildcard, or the folder that all listed files have in common. ``exclude``: patterns for paths below the root, and
+    for names, that are left out: see ``--exclude``. A pattern does not find hidden files, nor those in folders of
+    systems, such as @eaDir, that it does not name. Nothing is opened: workers find the files that are missing. Raises
+    ConfigError; DatasetError if there is no file, or one that is not below the root.
     """
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(pattern, (str, os.PathLike)):
         folder, found = _matching(os.fspath(pattern), start)
-        return _below(found, start if root is not None else folder)
+        named = {part.lower() for part in os.fspath(pattern).split("/")}
+        return _without(_below(found, start if root is not None else folder), exclude, SYSTEM_FOLDERS - named)
     if isinstance(pattern, (bytes, int, float, dict)):
         raise ConfigError("files needs a pattern such as 'photos/**/*.jpg', or a list of paths, not %.80r" % (pattern,))
-    return path_list(pattern, start, root is None)
+    return _without(path_list(pattern, start, root is None), exclude, ())
+
+
+def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Dataset:
+    """The files of ``dataset`` that are not left out: see ``FileNames``. Raises ConfigError, DatasetError."""
+    names = FileNames(exclude, (), system)
+    reasons = {path: names.why_not_below(path) for path in dataset.paths} if len(exclude) or system else {}
+    left_out = tuple((path, why) for path, why in reasons.items() if why is not None)
+    if names.unused:
+        log.warning("no file below %s matches exclude %s", printable_path(dataset.root),
+                    ", ".join(map(printable_path, names.unused)))
+    if not left_out:
+        return dataset
+    paths = tuple(path for path in dataset.paths if reasons[path] is None)
+    if not paths:
+        raise DatasetError("all %s files below %s are left out: %s"
+                           % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
+    log.info("below %s: %s", printable_path(dataset.root), "; ".join(left_out_lines(left_out)))
+    return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
 
 #: Workers read any file below the root, whatever a row names.
@@ -176,8 +203,10 @@ def _matching(pattern: str, start: str) -> Any:
     whole = os.path.join(glob.escape(path_bytes(folder)), *map(path_bytes, parts[fixed:]))
     found = sorted({path for path in glob.iglob(whole, recursive=True) if os.path.isfile(path)})
     if not found:
-        raise DatasetError("no file matches %s in %s: check the pattern, and where the program was started"
-                           % (printable_path("/".join(parts[fixed:])), printable_path(folder)))
+        alike = any(next(glob.iglob(form, recursive=True), None) for form in unicode_forms(whole))
+        raise DatasetError("no file matches %s in %s%s: check the pattern, and where the program was started"
+                           % (printable_path("/".join(parts[fixed:])), printable_path(folder),
+                              ", but one does whose name is " + UNICODE_FORM if alike else ""))
     return folder, [path.decode("utf-8", "surrogateescape") for path in found]
 
 

@@ -1,6 +1,7 @@
 """Table: the packed rows of a source, in one bytes object with their offsets; and Numbers, which have no rows."""
 
 import hashlib
+import operator
 import os
 import zlib
 from itertools import repeat
@@ -151,7 +152,7 @@ class Numbers:
     def __init__(self, size: int, root: str = "") -> None:
         if not 1 <= size < 1 << 40:
             raise ConfigError("the number of samples must be at least 1 and below 2**40, not %r" % (size,))
-        self._size, self.root = size, root
+        self._size, self.root = operator.index(size), root
 
     def __len__(self) -> int:
         return self._size

@@ -14,6 +14,7 @@ import time
 from typing import Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.storage.spelling import other_spelling
 
 #: Errors of the operating system that mean a bad path, on any host and at any time.
 _BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
@@ -85,8 +86,10 @@ def check_root(root: str, probes: Sequence[str]) -> None:
     ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
-                          "exists; name the right folder with root=, or for a worker on another host with its --data"
-                          % (root, socket.gethostname(), len(probes), probes[0]))
+                          "exists%s; name the right folder with root=, or for a worker on another host with its --data"
+                          % (root, socket.gethostname(), len(probes), probes[0],
+                             next((" (%s)" % alike for alike in map(other_spelling, map(
+                                 functools.partial(resolve, root), probes)) if alike), "")))
 
 
 def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
@@ -111,7 +114,7 @@ def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]
         finally:
             os.close(fd)
     except OSError as error:
-        raise _bad_path(error) from error
+        raise _bad_path(error, path) from error
 
 
 def check_file(path: Union[str, bytes]) -> None:
@@ -120,7 +123,7 @@ def check_file(path: Union[str, bytes]) -> None:
     try:
         os.close(_opened(path)[0])
     except OSError as error:
-        raise _bad_path(error) from error
+        raise _bad_path(error, path) from error
 
 
 def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
@@ -138,11 +141,16 @@ def _opened(path: Union[str, bytes]) -> Tuple[int, os.stat_result]:
         raise
 
 
-def _bad_path(error: OSError) -> BadFile:
-    """What ``error`` says about the path. Raises ``error`` itself if the path is not at fault."""
+def _bad_path(error: OSError, path: Union[str, bytes]) -> BadFile:
+    """What ``error`` says about ``path``. Raises ``error`` itself if the path is not at fault."""
     if error.errno not in _BAD_PATH:
         raise error
-    return BadFile(type(error).__name__, _BAD_PATH[error.errno])
+    alike = other_spelling(_as_bytes(path)) if error.errno == errno.ENOENT else ""
+    return BadFile(type(error).__name__, _BAD_PATH[error.errno] + ("; " + alike if alike else ""))
+
+
+def _as_bytes(path: Union[str, bytes]) -> bytes:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
 
 
 def bad_content(error: Exception) -> BadFile:

@@ -350,8 +350,8 @@ def test_summary_of_a_few_classes(tmp_path):
     root = tree(tmp_path, "a/1.jpg", "bee/1.jpg", "bee/2.jpg", "a/x.txt", "a/y.txt", ".z")
     assert scan_folder(root).summary().splitlines() == [
         "%s: 3 images in 2 classes" % root,
-        "  bee  2",
-        "  a    1",
+        "  1  bee  2",
+        "  0  a    1",
         "left out: 3",
         "  %s: 2, such as a/x.txt" % NO_IMAGE,
         "  %s: .z" % HIDDEN]
@@ -363,8 +363,8 @@ def test_summary_of_many_classes_stays_short(classes, lines):
     names = tuple("class%d" % label for label in range(classes))
     summary = Dataset("/d", names, ("x",) * len(labels), tuple(labels), ()).summary().splitlines()
     assert len(summary) == lines
-    assert summary[1].split() == ["class%d" % (classes - 1), format(classes, ",")]
-    assert summary[-1].split() == ["class0", "1"]
+    assert summary[1].split() == [str(classes - 1), "class%d" % (classes - 1), format(classes, ",")]
+    assert summary[-1].split() == ["0", "class0", "1"]
     if classes == 1000:
         assert summary[6].split() == "... 5 to 995 in each of 991 more".split()
 

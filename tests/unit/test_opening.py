@@ -285,15 +285,16 @@ def test_a_share(here):
 
 
 def test_a_validation_folder_has_the_classes_of_training(here):
-    tree(here, "held/emu/1.jpg")
     training, validation = open_splits(scan_folder("photos"), "held", 0)
     assert training.classes == validation.classes == ("cat", "dog")
     assert training.root == validation.root == str(here)
     assert validation.samples([0]) == (Sample(0, "held/dog/3.jpg", 1),)      # dog alone is class 0
     assert training.samples([0]) == (Sample(0, "photos/cat/1.jpg", 0),)
-    assert ("emu", "folder of a class that is not among the given classes") in validation.left_out
     training, validation = open_splits(scan_folder("photos", classes=["dog", "cat"]), here / "held", 0)
     assert validation.labels == (0,)
+    tree(here, "held/emu/1.jpg")
+    training, validation = open_splits(scan_folder("photos"), "held", 0, classes=["cat", "dog"])
+    assert ("emu", "folder of a class that is not among the given classes") in validation.left_out
     tree(here, "other/emu/1.jpg")
     assert "no image of a class of the training data" in sentence_of(open_splits, scan_folder("photos"), "other", 0)
 

@@ -123,6 +123,11 @@ def _require(subject: str, right: bool, sentence: str, *values: Any) -> None:
         raise FunctionError(subject + sentence % values)
 
 
+def _whole(value: Any) -> Any:
+    """A whole number of numpy as an int; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output:
     """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. Raises
     ValueError, which says why, if it is not a batch of ``lease``."""
@@ -149,7 +154,10 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
             longest, padded = true.max(axis=0).tolist(), [array.shape[1 + axis] for axis in spec.upto]
             require(longest == padded and true.min() >= 0, "%r has sides of %s, must be padded to its longest sample, "
                     "which is %s by its sizes", spec.name, padded, longest)
-    require(isinstance(rows, (tuple, list)) and all(type(each) is int and 1 <= each <= job.rows for each in rows)
+    if isinstance(rows, (tuple, list)):
+        rows = tuple(_whole(each) for each in rows)
+    missing = _whole(missing)
+    require(isinstance(rows, tuple) and all(type(each) is int and 1 <= each <= job.rows for each in rows)
             and (not rows or sum(rows) == count), "rows are %r, must be 1 to %d for each sample, %d together", rows,
             job.rows, count)
     require(type(missing) is int and (missing == 0 or missing > 0 and job.may_skip),
@@ -157,6 +165,7 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
     require(isinstance(skipped, (tuple, list)), "skipped is a %s, must be a tuple of Skipped", type(skipped).__name__)
     own, replacements = ([sample.index for sample in samples] for samples in (lease.samples, lease.replacements))
     left = set(own + replacements)
+    skipped = tuple(item._replace(index=_whole(item.index)) if isinstance(item, Skipped) else item for item in skipped)
     for item in skipped:
         require(isinstance(item, Skipped) and isinstance(item.index, int) and isinstance(item.reason, str)
                 and isinstance(item.path, str), "skipped holds %r, must be Skipped(sample.index, 'why')", item)
@@ -173,5 +182,6 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
     return Output(tuple(np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
                         else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
                         for array in arrays),
-                  tuple(Skipped(item.index, sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
-                                bool(item.chosen)) for item in skipped), tuple(rows), missing, bool(aligned))
+                  tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
+                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen)) for item in skipped),
+                  tuple(rows), missing, bool(aligned))

@@ -1,0 +1,65 @@
+"""Pictures by their first bytes, among the files that a scan leaves out because of their suffix."""
+
+import os
+import shlex
+import stat
+from collections import Counter
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from stoker.pipeline.sources.dataset import printable_path
+
+#: Of the formats that programs write under other suffixes. Raw files of cameras begin as TIFFs do, so not these.
+_FIRST_BYTES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"))
+TRIED = 20              # files of each suffix, spread over all of them
+MAX_NAMED = 6           # suffixes that get a line of their own
+MAX_SUFFIXES = 50       # the most frequent ones: a scan must not read a folder of numbered files
+
+
+def other_suffixes(root: str, paths: Sequence[str]) -> Dict[str, str]:
+    """A reason for each of ``paths`` (below ``root``, left out for their suffix) whose suffix is one of pictures."""
+    by_suffix: Dict[str, List[str]] = {}
+    for path in paths:
+        by_suffix.setdefault(suffix_of(path).lower(), []).append(path)
+    found: Dict[str, str] = {}
+    why: List[Tuple[str, List[str]]] = []
+    for files in sorted(by_suffix.values(), key=len, reverse=True)[:MAX_SUFFIXES]:
+        tried = files[::-(-len(files) // TRIED)]
+        kinds = Counter(kind for kind in (_kind(os.path.join(root, path)) for path in tried) if kind)
+        if kinds:
+            why.append((_reason(suffix_of(files[0]), kinds.most_common(1)[0], len(tried)), files))
+    for number, (reason, files) in enumerate(why):
+        if number >= MAX_NAMED:
+            reason = "picture with one of %d more suffixes (--suffix takes each)" % (len(why) - MAX_NAMED)
+        found.update((path, reason) for path in files)
+    return found
+
+
+def suffix_of(path: str) -> str:
+    """The suffix, with its dot, of the file's name; '' if it has none."""
+    return os.path.splitext(os.path.basename(path))[1]
+
+
+def _reason(suffix: str, kind: Tuple[str, int], tried: int) -> str:
+    name, count = kind
+    option = "suffixes=[%s] or --suffix %s takes" % (ascii(suffix), printable_path(shlex.quote(suffix)))
+    described = "with the suffix " + printable_path(suffix) if suffix else "without a suffix"
+    if count == tried:
+        return "%s %s (%s it)" % (name, described, option)
+    return "file %s; %d of %d tried are %ss (%s all)" % (described, count, tried, name, option)
+
+
+def _kind(path: str) -> Optional[str]:
+    """The format of a regular file that can be read; None if it is none of those known here."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):        # a pipe or device may do anything when it is opened
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            start = os.read(fd, 12)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return "WebP"
+    return next((kind for first, kind in _FIRST_BYTES if start.startswith(first)), None)

@@ -1,0 +1,80 @@
+"""Folders that hold the parts of a dataset, photos/train and photos/val, where folders of classes were expected."""
+
+import re
+import shlex
+from typing import Dict, Optional, Sequence, Set
+
+from stoker.pipeline.sources.dataset import printable_path
+
+TRAINING = frozenset(("train", "training", "trn"))
+VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "dev"))
+TEST = frozenset(("test", "testing", "tst"))
+#: Words beside these in names of parts: train2017, training_set, test-images.
+_BESIDE = frozenset(("set", "data", "images", "imgs", "img", "split", "part", "seg", "photos", "pictures"))
+
+
+def part_of(name: str) -> str:
+    """'training', 'validation' or 'test' if the folder's name says that it is such a part of a dataset; else ''."""
+    words = set(re.findall("[a-z]+", re.sub("(?<=[a-z])set(?![a-z])", "", name.lower()))) - _BESIDE
+    if len(words) != 1 or re.search(r"[^a-zA-Z0-9_\-. ()]", name):
+        return ""
+    for part, known in (("training", TRAINING), ("validation", VALIDATION), ("test", TEST)):
+        if words <= known:
+            return part
+    return ""
+
+
+class Layout:
+    """The folders directly below the data folder, ``classes``, and those directly below each of them. ``paths``: of all
+    images."""
+
+    def __init__(self, folder: str, classes: Sequence[str], paths: Sequence[str]) -> None:
+        self._folder = folder
+        self._inner: Dict[str, Set[str]] = {name: set() for name in classes}
+        for path in paths:
+            parts = path.split("/", 2)
+            if len(parts) == 3:
+                self._inner[parts[0]].add(parts[1])
+        self._parts = {name: part_of(name) for name in classes if part_of(name)}
+
+    def refusal(self) -> Optional[str]:
+        """The error if these are parts of a dataset, not classes; None if they are not."""
+        if len(self._parts) < 2 or len(set(self._parts.values())) < 2:
+            return None
+        training = self._named("training") or self._named("validation")
+        others = [name for name in self._parts if name != training and self._inner[training] & self._inner[name]]
+        if not others:
+            return None
+        best = next((name for part in ("validation", "test") for name in others if self._parts[name] == part),
+                    others[0])
+        shared = sorted(self._inner[training] & self._inner[best])
+        return ("the folders %s in %s hold the same sub-folders (%s%s), so they are parts of a dataset and no classes: "
+                "train with %s, in a program with open_stream(%r, validation=%r); or, if they are classes, name them "
+                "(classes=[...] or --classes %s)"
+                % (" and ".join([training] + others), printable_path(self._folder),
+                   ", ".join(map(printable_path, shared[:3])), ", ..." * (len(shared) > 3),
+                   self.command(training, best), self._below(training), self._below(best),
+                   ",".join([training] + others)))
+
+    def command(self, training: str, validation: str) -> str:
+        """The command that trains on one part and evaluates on another one."""
+        return "stoker-train %s --validation-data %s" % tuple(
+            shlex.quote(self._below(name)) for name in (training, validation))
+
+    def doubt(self) -> Optional[str]:
+        """A warning if the classes are all called as parts are, and hold no folders; None if they are not."""
+        if len(self._parts) > 1 and len(self._parts) == len(self._inner) and not any(self._inner.values()):
+            return ("the classes of %s are called %s: are these parts of a dataset? Then give one of them as DATA, and "
+                    "another one as the validation data" % (printable_path(self._folder), ", ".join(self._inner)))
+        return None
+
+    def hint(self) -> str:
+        """What to do if there is a single folder that holds several, as after unpacking an archive; '' if not so."""
+        inner = [self._below(name) for name, folders in self._inner.items() if len(folders) > 1]
+        return "; if the classes are the folders in %s, give that" % inner[0] if len(self._inner) == 1 and inner else ""
+
+    def _named(self, part: str) -> str:
+        return next((name for name, its in self._parts.items() if its == part), "")
+
+    def _below(self, name: str) -> str:
+        return printable_path("%s/%s" % (self._folder.rstrip("/"), name))
