@@ -32,6 +32,8 @@ from stoker.pipeline.sources.dataset import Splits
 
 log = logging.getLogger("stoker")
 
+ONE_PROCESS = ("take all its batches in the process that opened it (in Keras: workers=0 and "
+               "use_multiprocessing=False); its workers are processes of their own")
 CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so often
 
 
@@ -41,7 +43,8 @@ class BatchStream(Iterator[Batch]):
 
     Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
     cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
-    take batches at the same time. Threads may take turns.
+    take batches at the same time, or in a fork of the process that opened it. Threads may take turns. A fork that
+    closes it, or ends, changes nothing.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -50,6 +53,7 @@ class BatchStream(Iterator[Batch]):
         """``coordinator``, ``now`` and ``wait`` are replaced in tests only."""
         refuse_nested()
         self.plan = plan
+        self._process = os.getpid()
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
@@ -147,8 +151,8 @@ class BatchStream(Iterator[Batch]):
 
     def close(self) -> None:
         """Stops the workers, frees the port, and closes the files, even if one of these fails. Takes two seconds at
-        most; a second call does no harm."""
-        if self._closed:
+        most; a second call does no harm. Does nothing in a fork: all of it belongs to the process that opened it."""
+        if self._closed or os.getpid() != self._process:
             return
         self._closed = True
         done = self._position >= self.plan.positions
@@ -168,7 +172,17 @@ class BatchStream(Iterator[Batch]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __getstate__(self) -> None:
+        raise TypeError("a stream cannot be sent to another process, or copied: " + ONE_PROCESS)
+
+    def check_process(self) -> None:
+        """Raises RuntimeError in a fork of the process that opened the stream: its threads are not there."""
+        if os.getpid() != self._process:
+            raise RuntimeError("process %d takes batches from the stream that process %d opened, of which it is a "
+                               "fork: %s" % (os.getpid(), self._process, ONE_PROCESS))
+
     def __next__(self) -> Batch:
+        self.check_process()
         if not self._taking.acquire(blocking=False):
             raise RuntimeError("two threads take batches from one stream at the same time, and each would get only "
                                "some of them: let one thread take them all (in Keras: workers=0)")

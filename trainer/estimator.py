@@ -148,22 +148,33 @@ class _Open:
     def __init__(self, open_stream: Callable[[], BatchStream], coordinator: tf.train.Coordinator) -> None:
         self._open_stream, self._coordinator = open_stream, coordinator
         self._stream: Optional[BatchStream] = None
+        self._opening = threading.Lock()
 
     def take(self) -> Batch:
         """The next batch. StopIteration ends the input, as in every py_func. Errors go to the coordinator too: the
         session ends with the error itself, not with a tf.errors.UnknownError."""
         try:
-            if self._stream is None:
-                self._stream = self._open_stream()
-                thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
-                self._coordinator.register_thread(thread)      # the session waits for it at its end
-                thread.start()
-            return not_empty(next(self._stream), "an Estimator")
+            if not self._opening.acquire(blocking=False):
+                raise RuntimeError("two threads run steps of one session at the same time while its stream is opened: "
+                                   "let one thread run them all")
+            try:
+                stream = self._opened()
+            finally:
+                self._opening.release()
+            return not_empty(next(stream), "an Estimator")
         except StopIteration:
             raise
         except Exception:
             self._coordinator.request_stop(sys.exc_info())
             raise
+
+    def _opened(self) -> BatchStream:
+        if self._stream is None:
+            self._stream = self._open_stream()
+            thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
+            self._coordinator.register_thread(thread)      # the session waits for it at its end
+            thread.start()
+        return self._stream
 
     def _close_on_stop(self) -> None:
         assert self._stream is not None

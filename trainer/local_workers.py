@@ -42,6 +42,7 @@ class LocalWorkers:
                  keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None) -> None:
         refuse_nested()
         self._autoscaler, self._python, self._stopped = autoscaler, python or sys.executable, False
+        self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
         environment = dict(_environment(self._python), **(to_environment(keys) if keys is not None else {}))
@@ -85,7 +86,9 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """Ends them within ``STOP_S + KILL_S``: in good order if they are quick enough, else by SIGKILL. A second call
-        does no harm."""
+        does no harm; nor does one in a fork of the process that started them."""
+        if os.getpid() != self._owner:
+            return
         self._stopped = True
         try:
             self._process.send_signal(signal.SIGTERM)   # some may not have joined yet when the trainer sent Stop

@@ -19,7 +19,8 @@ class Side(Iterator[Batch]):
 
     A resumed stream begins with the evaluation of the epoch before. If training goes first, that one is left out. A
     stream that was opened with ``training=False`` has one side only.
-    Raises RuntimeError if the other kind is due, or if another thread takes from the stream at the same time.
+    Raises RuntimeError if the other kind is due, if another thread takes from the stream at the same time, or in a
+    fork.
     """
 
     def __init__(self, stream: BatchStream, training: bool) -> None:
@@ -34,6 +35,7 @@ class Side(Iterator[Batch]):
 
     def __next__(self) -> Batch:
         stream = self._stream
+        stream.check_process()      # first: in a fork, all else may be of another moment
         while self._training and stream.due is False and stream.step == self._left_out:
             next(stream)
         if stream.due is None:

@@ -4,6 +4,7 @@ import importlib
 import multiprocessing.util
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,7 @@ from stoker.trainer import estimator as estimator_module  # noqa: E402
 from stoker.trainer.dataset import dataset  # noqa: E402
 from stoker.trainer.estimator import input_fn  # noqa: E402
 from stoker.trainer.keras import keras  # noqa: E402
+from tests.support.processes import wait_for  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:inspect.getargspec")
 
@@ -274,6 +276,31 @@ def test_the_memory_of_a_batch_is_used_again_when_it_was_trained_on(way, estimat
                 for _ in range(steps):
                     session.run(fetched)
     assert len(places) == steps and len(set(places)) <= 4
+
+
+def test_an_estimator_s_stream_is_opened_once_though_two_threads_ask_for_its_first_batch():
+    opens, may_open = [], threading.Event()
+
+    def open_stream():
+        opens.append(1)
+        assert may_open.wait(60)
+        return opened()
+
+    def take():
+        with suppress(RuntimeError):           # closed, if the error below has ended the session by then
+            source.take()
+    coordinator = tf.train.Coordinator()
+    source = estimator_module._Open(open_stream, coordinator)
+    first = threading.Thread(target=take)
+    first.start()
+    wait_for(lambda: opens, "the first thread")
+    with pytest.raises(RuntimeError, match="two threads run steps of one session at the same time"):
+        source.take()
+    may_open.set()
+    first.join(60)
+    assert opens == [1]
+    with pytest.raises(RuntimeError, match="two threads"):       # of the session, too
+        coordinator.join()
 
 
 # ------------------------------------------------------------------------------------------------------------ Keras

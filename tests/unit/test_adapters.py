@@ -1,5 +1,8 @@
 """The adapters without their frameworks: what each side of a stream hands out and when, and what Keras is given."""
 
+import copy
+import os
+import pickle
 import threading
 
 import numpy as np
@@ -74,6 +77,30 @@ def test_two_threads_that_take_at_the_same_time_are_an_error():
     with pytest.raises(RuntimeError, match="closed"):        # the first one's wait ends with the stream
         next(stream)
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("taken", [0, 3, EPOCHS * 5], ids=["at a training step", "at an evaluation", "at the end"])
+def test_a_fork_that_takes_batches_is_an_error_and_one_that_closes_the_stream_changes_nothing(monkeypatch, taken):
+    stream = opened()
+    sides = Side(stream, True), Side(stream, False), keras(stream, "image", "label")["generator"]
+    for _ in range(taken):
+        next(stream)
+    process = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: process + 1)
+    for taker in (stream,) + sides:
+        with pytest.raises(RuntimeError, match="process %d takes .* process %d opened.* workers=0 and use_multip"
+                                               % (process + 1, process)):
+            next(taker)
+    with stream:
+        stream.close()
+    monkeypatch.undo()
+    assert kinds(*stream) == ORDER[taken:]
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_stream_cannot_be_sent_to_another_process(send):
+    with pytest.raises(TypeError, match="a stream cannot be sent to another process.* in the process that opened it"):
+        send(opened())
 
 
 def test_threads_may_take_turns():
