@@ -18,10 +18,10 @@ from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, A
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
-from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
-from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Skipped, Stop, Timings, Welcome
-from stoker.pipeline.protocol.messages import samples_of
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
+from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
+from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
@@ -95,6 +95,12 @@ def _dtype(value: object) -> str:
     return value
 
 
+def _kind(value: object) -> str:
+    if type(value) is not str or value not in REMARKS:
+        raise ValueError("must be one of %s, not %.80r" % (", ".join(REMARKS), value))
+    return value
+
+
 def _list_of(check_item: Check[T], max_length: int) -> Check[Tuple[T, ...]]:
     def check(value: object) -> Tuple[T, ...]:
         if type(value) is not list or len(value) > max_length:
@@ -118,11 +124,13 @@ _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES)
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
 _job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_BATCH), _int(-_INT64),
                _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
-               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_BATCH), _bool, _text(MAX_TEXT), _text(MAX_TEXT))
+               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_BATCH), _bool, _text(MAX_TEXT), _text(MAX_TEXT),
+               _int(1), _int(1), _text(MAX_NAME))
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_BATCH)
+_remarks = _list_of(_record(Remark, _kind, _text(MAX_SKIPPED_PATH)), len(REMARKS))
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
@@ -151,7 +159,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
-                                missing=_count, aligned=_bool)),
+                                missing=_count, aligned=_bool, remarks=_remarks)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),

@@ -10,7 +10,7 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequ
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
-from stoker.pipeline.sources.dataset import Dataset, left_out_lines, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path, reasons_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
@@ -141,7 +141,6 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
     if not paths:
         raise DatasetError("all %s files below %s are left out: %s"
                            % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
-    log.info("below %s: %s", printable_path(dataset.root), "; ".join(left_out_lines(left_out)))
     return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
 

@@ -19,6 +19,7 @@ import zmq
 from zmq import auth
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.output import protect
 
 TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key_secret"
 WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
@@ -194,6 +195,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         epilog="To lock a worker out, remove DIR/workers/NAME and restart the trainer.")
     parser.add_argument("folder", metavar="DIR", help="the folder for the keys")
     parser.add_argument("names", metavar="NAME", nargs="*", help="a worker, or a group of workers (default: worker)")
+    protect()
     args = parser.parse_args(argv)
     try:
         made = make(args.folder, args.names)
