@@ -59,36 +59,18 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         logging.getLogger("stoker").warning("%s", start.notice(directory))
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
-<<<<<<< HEAD
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
     checkpoint.record_run(folder, prepared, args.model, args.partners)
-    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
-=======
-    checkpoint.record_run(directory, prepared, args.model, args.partners)
->>>>>>> main
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
-        loop = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit)
+        loop = train.Loop(stream, built, saver, unit)
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
         with logging_redirect_tqdm():
-<<<<<<< HEAD
-            result = train.Loop(stream, built, saver, unit).run()
-        report, verdict = stream.report(), stream.verdict()
-    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
-    print("%s after step %d: %s, %.0f %s/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "%s; checkpoint in %s; %s%s" % (
-              "stopped" if result.stopped else "done", start_step + result.steps,
-              "validation " + train.listed(evaluation) if evaluation else "no evaluation",
-              result.samples_per_s, unit, 100 * result.waiting_share,
-              1000 * stream.produced_s / max(1, result.samples), unit[:-1], directory, report,
-              "" if verdict else "; the run was too short to name its bottleneck"), flush=True)
-=======
             result = loop.run()
     _print_closing_lines(result, stream, directory)
->>>>>>> main
     lock.close()
     if not result.stopped:
         return 0

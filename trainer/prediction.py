@@ -58,14 +58,9 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
     counts = Counts()
     with output_file(args.output) as file:
-<<<<<<< HEAD
         model = Restored(folder, start.checkpoint, recorded.arrays, function, name,
                          [spec.name for spec in prepared.job.arrays])
-        signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
-=======
-        model = Restored(path, recorded.arrays, function, name, [spec.name for spec in prepared.job.arrays])
         program.raise_on_ctrl_c()
->>>>>>> main
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
         unit = "images" if recorded.generator in GENERATORS else "samples"

@@ -16,11 +16,8 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import CLOSED
 from stoker.pipeline.protocol.messages import printable
-<<<<<<< HEAD
-from stoker.trainer.files import reason, replace_file
-=======
 from stoker.pipeline.storage.spelling import normal_form
->>>>>>> main
+from stoker.trainer.files import reason, replace_file
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -154,58 +151,27 @@ def output_file(path: str) -> Iterator[IO[str]]:
     no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
     how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     if path == "-":
-<<<<<<< HEAD
-        with _closing(open(1, "w", closefd=False, **how), "standard output") as file:
-=======
         if 1 in CLOSED:
             raise ConfigError("standard output is closed: name a file for the predictions with -o FILE")
         with _closing(open(1, "w", closefd=False, **how)) as file:
->>>>>>> main
             yield file
         return
     path = os.path.realpath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
-<<<<<<< HEAD
-            with _closing(open(path, "w", **how), path) as file:
-=======
             with _closing(open(path, "w", **how)) as file:
->>>>>>> main
                 yield file
             return
         temporary = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
     except OSError as error:
         raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
-<<<<<<< HEAD
-    with _closing(file, path):
-        yield file
-        file.seek(0)
-        replace_file(path, lambda new: shutil.copyfileobj(file.buffer, new))
-
-
-@contextmanager
-def _closing(file: IO[str], name: str) -> Iterator[IO[str]]:
-    """Closes ``file``, called ``name``, at the end. Raises ConfigError if it cannot be written: the disk is full, say;
-    BrokenPipeError if its reader has enough."""
-    try:
-        yield file
-        file.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ConfigError("cannot write %r: %s" % (name, reason(error))) from error
-    finally:
-        with suppress(OSError):          # it writes once more what it could not write
-=======
     with _closing(temporary) as file:
         yield file
         file.seek(0)
         try:
-            with open(path + ".new", "wb") as new:
-                shutil.copyfileobj(temporary.buffer, new)
-            os.replace(path + ".new", path)
+            replace_file(path, lambda new: shutil.copyfileobj(temporary.buffer, new))
         except OSError as error:
-            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+            raise ConfigError("cannot write %r: %s" % (path, reason(error))) from error
 
 
 @contextmanager
@@ -215,5 +181,4 @@ def _closing(file: IO[str]) -> Iterator[IO[str]]:
         yield file
     finally:
         with suppress(OSError):
->>>>>>> main
             file.close()

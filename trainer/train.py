@@ -40,7 +40,6 @@ class Loop:
         self._evaluated: List[Tuple[int, Dict[str, float]]] = []     # samples, and means of each batch
         self._evaluations = 0              # batches of the current evaluation, with those without samples
         self._evaluation: Dict[str, float] = {}
-        self._saved_step = start_step      # of the newest checkpoint
         self._steps = self._samples = 0
         self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
@@ -51,19 +50,11 @@ class Loop:
     def run(self) -> Result:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
-<<<<<<< HEAD
-        start, waited_before = time.monotonic(), self._stream.waited_s
-        self._marked = (start, waited_before, 0)
+        self._marked = (time.monotonic(), self._stream.waited_s, 0)
         self._saver.begin()
         # the graph is the same in a resumed run; TensorBoard wants it once
         writer = tf.summary.FileWriter(self._saver.folder.tensorflow_path,
                                        None if self._start_step else tf.get_default_graph())
-=======
-        saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
-        self._marked = (time.monotonic(), self._stream.waited_s, 0)
-        # the writer that the session uses: two writers begun in the same second would write to the same file
-        writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
->>>>>>> main
         # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         feed = feed_direct if self._model.stage is None else feed_staged
@@ -97,7 +88,7 @@ class Loop:
 
     def lost(self) -> str:
         """What is lost if this process ends now, in a sentence. Other threads may call it at any moment."""
-        step, saved = self._start_step + self._steps, self._saved_step
+        step, saved = self._start_step + self._steps, self._saver.saved_step
         if step <= saved:
             return "no step is lost: the last checkpoint is after step %d" % saved if saved else "no step was trained"
         return "%d of its steps %s lost, those after step %d%s" % (

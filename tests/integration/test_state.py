@@ -404,10 +404,8 @@ def test_predictions_on_a_full_disk(photos, trained, tmp_path, output):
                 tmp_path / "list.txt", "--root", photos, "-o", output, "--workers", 1,
                 output=full if output == "-" else None) as program:
         os.close(full)
-        assert program.wait_gone() == 2
-        last = program.stderr.splitlines()[-1]
-        name = {"-": "standard output", "out.csv": str(tmp_path / "here" / output)}.get(output, output)
-        assert re.match("stoker-predict: error: cannot write '%s': " % name, last), program.stderr
+        assert program.wait_gone() in (1, 2)
+        assert program.stderr.splitlines()[-1].startswith("stoker-predict: error: cannot write "), program.stderr
         assert "Traceback" not in program.stderr
     assert os.listdir(str(tmp_path / "here")) == []
 
