@@ -4,7 +4,8 @@ import re
 import shlex
 from typing import Dict, Optional, Sequence, Set
 
-from stoker.pipeline.sources.dataset import printable_path
+from stoker.pipeline.text import name_list, printable_path
+
 
 TRAINING = frozenset(("train", "training", "trn"))
 VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "dev"))
@@ -48,11 +49,11 @@ class Layout:
         best = next((name for part in ("validation", "test") for name in others if self._parts[name] == part),
                     others[0])
         shared = sorted(self._inner[training] & self._inner[best])
-        return ("the folders %s in %s hold the same sub-folders (%s%s), so they are parts of a dataset and no classes: "
+        return ("the folders %s in %s hold the same sub-folders (%s), so they are parts of a dataset and no classes: "
                 "train with %s, in a program with open_stream(%r, validation=%r); or, if they are classes, name them "
                 "(classes=[...] or --classes %s)"
                 % (" and ".join([training] + others), printable_path(self._folder),
-                   ", ".join(map(printable_path, shared[:3])), ", ..." * (len(shared) > 3),
+                   name_list(shared, 3),
                    self.command(training, best), self._below(training), self._below(best),
                    ",".join([training] + others)))
 
