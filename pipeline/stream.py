@@ -20,6 +20,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
+from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.closing import Totals, closing_lines
@@ -29,7 +30,9 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Dataset, Splits
+from stoker.pipeline.sources.fields import checked
+from stoker.pipeline.sources.table import Numbers, Table
 
 log = logging.getLogger("stoker")
 
@@ -42,16 +45,17 @@ class BatchStream(Iterator[Batch]):
     """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
-    Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
-    take batches at the same time, or in a fork of the process that opened it. Threads may take turns. A fork that
-    closes it, or ends, changes nothing.
+    Raises ConfigError at once if the address cannot be bound, DatasetError if a sample cannot be sent. While iterating,
+    raises RunFailed when the next batch cannot be produced any more, DatasetError after an epoch without a single
+    sample, and RuntimeError if two threads take batches at the same time, or in a fork of the process that opened it.
+    Threads may take turns. A fork that closes it, or ends, changes nothing.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
                  coordinator: Callable[..., Coordinator] = Coordinator, now: Callable[[], float] = time.monotonic,
                  wait: Callable[[threading.Condition, float], object] = threading.Condition.wait) -> None:
         """``coordinator``, ``now`` and ``wait`` are replaced in tests only."""
+        refuse_nested()
         keep_descriptors()
         steady(log)
         self.plan = plan
@@ -60,6 +64,7 @@ class BatchStream(Iterator[Batch]):
         self._totals = Totals()
         self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
+        datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
         self._start_step = start_step
