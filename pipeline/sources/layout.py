@@ -44,8 +44,8 @@ class Layout:
             best = next((name for part in ("validation", "test") for name in others if self._parts[name] == part),
                         others[0])
             return ("the folders %s in %s hold the same sub-folders (%s), so they are parts of a dataset and no "
-                    "classes: train with %s, in a program with open_stream(%r, validation=%r); or, if they are classes, "
-                    "name them (classes=[...] or --classes %s)"
+                    "classes: train with %s, in a program with open_stream(%r, validation=%r); or, if they are "
+                    "classes, name them (classes=[...] or --classes %s)"
                     % (" and ".join([training] + others), printable_path(self._folder),
                        self._listed(self._inner[training] & self._inner[best]), self.command(training, best),
                        self._below(training), self._below(best), ",".join([training] + others)))
