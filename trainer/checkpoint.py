@@ -16,6 +16,7 @@ from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.sources.identity import difference, identity
+from stoker.pipeline.text import printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
@@ -46,7 +47,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     if saved is None:
         raise CheckpointMismatch("%s holds a checkpoint (%s) but no readable %s (%s), so its run is unknown and "
                                  "nothing was changed: put back a copy of it, or choose another --checkpoint-dir" % (
-                                     folder.path, listed(found), RECORD, problem))
+                                     printable_path(folder.path), listed(found), RECORD, problem))
     start = folder.newest()
     require_whole(folder, start, "choose another --checkpoint-dir")
     for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
@@ -57,7 +58,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
             more = _rows_that_differ(folder, run) if name == "dataset" else ""
             raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s; use the "
                                      "former value, or choose another --checkpoint-dir" % (
-                                         folder.path, name.replace("_", " "), was, now, more))
+                                         printable_path(folder.path), name.replace("_", " "), was, now, more))
     return start
 
 

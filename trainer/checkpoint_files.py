@@ -9,7 +9,7 @@ from typing import IO, Any, Iterable, List, Optional, Tuple
 import tensorflow as tf
 
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
-from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.trainer import state
 from stoker.trainer.files import reason, replace_file
@@ -204,7 +204,7 @@ def require_whole(folder: CheckpointFolder, start: state.Start, saved: str) -> N
         reasons = "; ".join(each.reason for each in start.damaged[:3]) or "no model.ckpt-N.index is there"
         raise CheckpointMismatch("%s holds %s, but no checkpoint that can be restored (%s), so nothing was changed: "
                                  "put back a copy of the files, or %s" % (
-                                     folder.path, listed(found), reasons, saved))
+                                     printable_path(folder.path), listed(found), reasons, saved))
 
 
 def listed(names: Tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from stoker.pipeline.errors import CheckpointMismatch, RunFailed
+from stoker.pipeline.text import printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder
 from stoker.trainer.files import reason, sync_path
@@ -68,7 +69,8 @@ class Saver:
             self._forget()
             text = self.folder.text_of(error) if isinstance(error, tf.errors.OpError) else reason(error)
             raise RunFailed("the checkpoint of step %d cannot be written to %s: %s; make room there, and start again "
-                            "to go on from step %d" % (step, self.folder.path, text, self.saved_step)) from error
+                            "to go on from step %d" % (
+                                step, printable_path(self.folder.path), text, self.saved_step)) from error
         self.saved_step = step
         return True
 

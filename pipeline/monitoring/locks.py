@@ -5,7 +5,7 @@ import logging
 import os
 from typing import IO, Any, Set
 
-from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.text import printable_path
 
 log = logging.getLogger("stoker")
 
@@ -28,6 +28,6 @@ def try_lock(file: "IO[Any]", path: str) -> bool:
         if device not in _without:
             _without.add(device)
             log.warning("the file system of %s has no locks (%s), so Stoker cannot notice a second trainer that uses "
-                        "the same files: start only one", printable(os.path.dirname(path) or "."), error.strerror)
+                        "the same files: start only one", printable_path(os.path.dirname(path) or "."), error.strerror)
         return False
     return True
