@@ -103,7 +103,7 @@ def look_at(folder, name, number):
         wrong.append("%s: only some open it: %s" % (name, opened))
     mode = mode_of(path)
     upper = made(reader(folder, "exact"), name, None, "L") if mode and mode.startswith(("I", "F")) else None
-    return wrong, hashes and [mode, hashes["fastest"], upper and hash_of(upper)]
+    return wrong, hashes and [mode, hashes.get("fastest"), upper and hash_of(upper)]
 
 
 def mode_of(path):
