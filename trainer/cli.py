@@ -3,9 +3,7 @@
 import argparse
 import logging
 import os
-import signal
 import sys
-import threading
 from dataclasses import fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
@@ -15,23 +13,24 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
+from stoker.pipeline.text import printable_path
 from stoker.trainer.feed import LocalOptions, start_stream
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
+from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
-TERMINATE_WITHIN_S = 10.0
 
-
-def run(argv: Optional[Sequence[str]] = None) -> int:
+def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = train_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     options, local = options_of(StreamOptions, args), local_options(args)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
+    if args.keep_checkpoints < 1:
+        raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
     make_current_folder_importable()
     prepared = prepare(_data(args), _own_sample(args) or args.generator, **_arguments(args))
     print(prepared.summary(), flush=True)
@@ -42,40 +41,55 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer import checkpoint, model, train
-    lock = checkpoint.lock(directory)
-    start_step = checkpoint.resume_step(directory, prepared)
+    from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.saving import Saver
+    folder = CheckpointFolder(directory, make=True)
+    lock = folder.lock()
+    start = checkpoint.resume(folder, prepared)
+    start_step = start.step
     options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
     if start_step == plan.steps:
         print("%s has all %d steps: nothing left to train. Raise --epochs to continue, or use another "
-              "--checkpoint-dir to start again" % (directory, plan.steps), flush=True)
+              "--checkpoint-dir to start again" % (printable_path(directory), plan.steps), flush=True)
     elif start_step:
-        print("going on from step %d of %d (%s)" % (start_step, plan.steps, directory), flush=True)
+        print("going on from step %d of %d (%s)" % (start_step, plan.steps, printable_path(directory)), flush=True)
+    if start.damaged:
+        logging.getLogger("stoker").warning("%s", start.notice(printable_path(directory)))
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
-    checkpoint.record_run(directory, prepared, args.model, args.partners)
-    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
+    saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
+    checkpoint.record_run(folder, prepared, args.model, args.partners)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
-        _on_sigterm(stream)
+        loop = train.Loop(stream, built, saver, unit)
+        program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
         with logging_redirect_tqdm():
-            result = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit).run()
-        report, verdict = stream.report(), stream.verdict()
-    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
-    print("%s after step %d: %s, %.0f %s/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "%s; checkpoint in %s; %s%s" % (
-              "stopped" if result.stopped else "done", start_step + result.steps,
-              "validation " + train.listed(evaluation) if evaluation else "no evaluation",
-              result.samples_per_s, unit, 100 * result.waiting_share,
-              1000 * stream.produced_s / max(1, result.samples), unit[:-1], directory, report,
-              "" if verdict else "; the run was too short to name its bottleneck"), flush=True)
+            result = loop.run()
+    _print_closing_lines(result, stream, directory)
     lock.close()
-    return EXIT_TERMINATED if result.stopped else 0
+    if not result.stopped:
+        return 0
+    if program.exit_code == EXIT_INTERRUPTED:
+        print("%s: stopped by Ctrl-C after step %d; run it again to %s" % (
+            program.name, result.step, "go on from there" if result.step else "begin"), file=sys.stderr, flush=True)
+    return program.exit_code
+
+
+def _print_closing_lines(result: Any, stream: BatchStream, directory: str) -> None:
+    """Three lines: the result, the speed, and the bottleneck."""
+    from stoker.trainer.train import listed
+    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
+    print("%s after step %d: %s; %s%s" % (
+        "stopped" if result.stopped else "done", result.step,
+        "validation " + listed(evaluation) if evaluation else "no evaluation", stream.left_out(),
+        "; checkpoint in " + printable_path(directory) if result.step else ""),
+        *stream.report().splitlines()[1:], sep="\n", flush=True)
 
 
 def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
@@ -180,13 +194,3 @@ def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence
                           "model(arrays, training), which returns {\"loss\": ...}; see --help" % (
                               ", ".join(described), len(classes)))
     return classifier.classifier(len(classes)), "built-in"
-
-
-def _on_sigterm(stream: BatchStream) -> None:
-    """Makes SIGTERM end the stream after the current step. The training loop then writes a checkpoint."""
-    def stop(signum: int, frame: object) -> None:
-        stream.interrupt()
-        timer = threading.Timer(TERMINATE_WITHIN_S, os._exit, [EXIT_TERMINATED])
-        timer.daemon = True
-        timer.start()
-    signal.signal(signal.SIGTERM, stop)

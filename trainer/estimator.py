@@ -10,6 +10,7 @@ operation of the graph takes each from the stream, so a step takes exactly one.
 import inspect
 import sys
 import threading
+from dataclasses import replace
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -19,9 +20,11 @@ from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.dataset import shape_of
 from stoker.trainer.feed import log_left_out, open_stream
+from stoker.trainer.recovery import recover
 from stoker.trainer.run import prepare
 from stoker.trainer.sides import Names, check_names, flat, not_empty
 
@@ -75,6 +78,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
         if not trains and kept.get("on_bad_image") == "replace":
             kept["on_bad_image"] = "skip"
         part = run.datasets.of(trains or not len(run.datasets.validation))
+        if isinstance(part, Dataset):
+            part = replace(part, left_out=())        # logged once, above
         return open_stream(part, generator, training=trains, start_step=step, **kept)
 
     return input_fn_of(open_at, run.job.arrays, features, labels, training)
@@ -89,8 +94,10 @@ def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[Array
     wanted = flat(features) + flat(labels or ())
     specs = tuple(spec for spec in specs if spec.name in wanted)
 
-    def make(mode: str = TRAIN) -> Tuple[Any, Any]:
+    def make(mode: str = TRAIN, config: Optional[tf.estimator.RunConfig] = None) -> Tuple[Any, Any]:
         trains = mode == TRAIN if training is None else training
+        if mode == TRAIN and config is not None:
+            recover(config.model_dir)           # before the Estimator looks for a checkpoint
         source = _Source(lambda step: open_at(trains, step), [spec.name for spec in specs],
                          tf.train.get_global_step() if trains else None)
         # The queue stays empty. A graph that is saved names the queue of each of its queue runners.

@@ -30,8 +30,8 @@ EXAMPLES = """examples:
               return {"loss": tf.reduce_mean(error ** 2), "metrics": {"error": tf.reduce_mean(error)},
                       "predictions": angle}
   stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)
-Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,
-SIGTERM after a checkpoint. stoker-predict uses what it has trained."""
+Run it again with the same options to resume from the last checkpoint. Ctrl-C or SIGTERM ends it after the step at hand,
+with a checkpoint; a second Ctrl-C at once. It outlives its terminal. stoker-predict uses what it has trained."""
 PREDICT = """Predicts with a model that stoker-train has trained: writes a CSV file with a line for each sample, in the
 order of the data: path, class, a score for each class, and the error of a file that cannot be read."""
 PREDICT_EXAMPLES = """examples:
@@ -142,6 +142,8 @@ def train_parser() -> configargparse.ArgumentParser:
         help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
     add("--checkpoint-secs", type=float, default=30.0, metavar="S",
         help="seconds between checkpoints; each epoch ends with one as well")
+    add("--keep-checkpoints", type=int, default=2, metavar="N",
+        help="how many checkpoints stay, the newest ones; if one is damaged, the run goes on from the one before it")
     add("--audit", metavar="FILE",
         help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
              "and used (the samples in the batch, if not all of indices)")
@@ -217,7 +219,7 @@ def _add_pictures(add: Callable[..., Any]) -> None:
 def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--workers", type=number_of_workers, default=AUTO, metavar="N",
         help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
-             "%s. 0: only workers that you start elsewhere. The closing line tells how many are needed" % purpose)
+             "%s. 0: only workers that you start elsewhere. The last line of a run tells how many are needed" % purpose)
     add("--worker-python", metavar="FILE",
         help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
     add("--follow-links", action="store_true",

@@ -13,11 +13,14 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
+from stoker.pipeline.text import name_list
+from stoker.pipeline.text import printable_path
 from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
                                 options_of, rows_of)
 from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.parser import predict_parser
 from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
+from stoker.trainer.program import Program
 from stoker.trainer.run import Run, prepare
 
 EXIT_INCOMPLETE = 1       # with --strict: a sample could not be predicted
@@ -25,34 +28,41 @@ EXIT_PIPE = 128 + signal.SIGPIPE
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
 
 
-def run(argv: Optional[Sequence[str]] = None) -> int:
+def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = predict_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     try:
-        return _predict(args)
+        return _predict(program, args)
     except BrokenPipeError:        # of standard output: its reader, such as head, has enough
         return EXIT_PIPE
 
 
-def _predict(args: argparse.Namespace) -> int:
+def _predict(program: Program, args: argparse.Namespace) -> int:
     options, local = options_of(StreamOptions, args), local_options(args)
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
     make_current_folder_importable()
     import_tensorflow()
     from stoker.trainer import checkpoint
-    path = checkpoint.newest(args.run)
-    if path is None:
+    from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
+    folder = CheckpointFolder(args.run)
+    start = folder.newest()
+    require_whole(folder, start, "train again")
+    if start.checkpoint is None:
         raise ConfigError("%s holds no checkpoint: RUN must be the checkpoint folder of a stoker-train" % args.run)
-    recorded = checkpoint.recorded_run(args.run)
+    if start.damaged:
+        logging.getLogger("stoker").warning("%s", start.notice(printable_path(args.run)))
+    path = os.path.join(args.run, start.checkpoint)
+    recorded = checkpoint.recorded_run(folder)
     prepared = _prepared(args, recorded)
     check_columns(prepared.source, args.columns)
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
     counts = Counts()
     with output_file(args.output) as file:
-        model = Restored(path, recorded.arrays, function, name, [spec.name for spec in prepared.job.arrays])
-        signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
+        model = Restored(folder, start.checkpoint, recorded.arrays, function, name,
+                         [spec.name for spec in prepared.job.arrays])
+        program.raise_on_ctrl_c()
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
         unit = "images" if recorded.generator in GENERATORS else "samples"
@@ -62,16 +72,22 @@ def _predict(args: argparse.Namespace) -> int:
             lines = PredictionLines(file, prepared.source, recorded.classes, args.columns)
             with logging_redirect_tqdm(), open_bar(len(prepared.source), unit, "predict") as bar:
                 for batch in stream:
-                    counts = lines.write(batch, model.predict(batch) if len(batch) else None)
+                    predictions = model.predict(batch) if len(batch) else None
+                    try:
+                        counts = lines.write(batch, predictions)
+                    except BrokenPipeError:
+                        raise
+                    except OSError as error:
+                        raise RunFailed("cannot write the predictions to %s: %s" % (
+                            "standard output" if args.output == "-" else args.output, error.strerror)) from error
                     bar.update(len(batch.indices))
-            verdict = stream.verdict()
         if not counts.predicted:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
-                " ".join(args.data), counts.first_error))
-    print("predicted %d of %d %s by the checkpoint %s%s%s%s" % (
+                name_list(args.data), counts.first_error))
+    print("predicted %d of %d %s by the checkpoint %s%s%s" % (
         counts.predicted, len(prepared.source), unit, path, "" if args.output == "-" else ", in " + args.output,
-        "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else "",
-        "; bottleneck: " + verdict.sentence if verdict else ""), file=sys.stderr, flush=True)
+        "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else ""),
+          *stream.report().splitlines()[1:], sep="\n", file=sys.stderr, flush=True)
     return EXIT_INCOMPLETE if args.strict and counts.failed else 0
 
 
@@ -111,9 +127,10 @@ def _data(args: argparse.Namespace, generator: str) -> Tuple[Any, Optional[str]]
 class Restored:
     """A trained model, which predicts. Raises ConfigError if it has no predictions, or the checkpoint is not of it."""
 
-    def __init__(self, checkpoint: str, arrays: Tuple[ArraySpec, ...], function: Any, name: str,
+    def __init__(self, folder: Any, checkpoint: str, arrays: Tuple[ArraySpec, ...], function: Any, name: str,
                  fed: Sequence[str]) -> None:
-        """``fed``: the names of the arrays that batches have; ``arrays`` may be more."""
+        """``folder``: a CheckpointFolder; ``checkpoint``: the name of one in it. ``fed``: the names of the arrays that
+        batches have; ``arrays`` may be more."""
         import tensorflow as tf
         from stoker.trainer import model
         self._built, self._name = model.build(arrays, function, name), name
@@ -122,11 +139,11 @@ class Restored:
             raise ConfigError('the model %s returns no predictions: add "predictions": tensor to its dict; it needs no '
                               "new training" % name)
         try:
-            creator = tf.train.ChiefSessionCreator(checkpoint_filename_with_path=checkpoint)
+            creator = tf.train.ChiefSessionCreator(checkpoint_filename_with_path=folder.at(checkpoint))
             self._session = tf.train.MonitoredSession(creator)
         except (tf.errors.OpError, ValueError) as error:
             raise ConfigError("the checkpoint %s does not fit the model %s: %s" % (
-                checkpoint, name, str(error).splitlines()[0])) from error
+                os.path.join(folder.path, checkpoint), name, folder.text_of(error))) from error
 
     def predict(self, batch: Batch) -> "np.ndarray":
         """[n, ...]: the predictions for the rows of the batch. Raises RunFailed."""

@@ -23,7 +23,8 @@ from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, printable
+from stoker.pipeline.protocol.messages import Hello, Job
+from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
@@ -38,6 +39,7 @@ from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
+CHECK_INTERVAL_S = 1.0   # between two looks at what does not wake the socket's thread: whether the supervisor lives
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
 
 
@@ -58,7 +60,7 @@ class _SocketThread(threading.Thread):
     def run(self) -> None:
         try:
             while self.code is None:
-                self._connection.wait(max(0.0, self._session.next_deadline() - time.monotonic()))
+                self._connection.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
                 with self._connection.lock:
                     self._run_once()
         except Exception:                   # a bug: a worker without its socket is of no use
@@ -112,11 +114,14 @@ class _SocketThread(threading.Thread):
 
     def _run_once(self) -> None:
         now = time.monotonic()
+        self._connection.poll(now)
+        if self._connection.has_reconnected():
+            self._session.connected()
         self._receive(now)
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
-        self._carry_out(self._session.tick(now), now)
-        if self._health is not None and self._session.is_healthy:
+        self._carry_out(self._session.tick(now, self._connection.trouble()), now)
+        if self._health is not None and self._session.is_served(now):
             self._health.beat(now)
         refusal = self._connection.refusal()
         if refusal and now - self._refusal_noted_s >= REPORT_INTERVAL_S:

@@ -1,7 +1,7 @@
 """WorkerSession: a worker's side of the protocol, without socket, clock or thread: inputs in, effects out.
 
-              Welcome                        Stop, Refused(not final), connection lost, trainer silent
-    SEEKING ───────────> SERVING ───────────────────────────────────────────────> SEEKING
+              Welcome                        Stop, Refused(not final), connection lost
+    SEEKING ───────────> SERVING ─────────────────────────────────────────────> SEEKING
        │                    │  drain()
        │ drain()            └──────────> DRAINING ── the lease in work is done ──> ENDED
        └───────────────────────────────────────────────────────────────────────> ENDED
@@ -11,6 +11,10 @@ Stop ends the worker; Refused(final) always does. A batch that is finished after
 
 A worker that was welcomed first finds out whether it can do the job, and says Ready or Unfit: only then it gets leases.
 An unfit one tries again after a while, for a folder may be mounted later; it may also become unfit at a lease.
+
+A trainer that is silent while its connection stands is busy (one long C call keeps all its threads waiting) or
+suspended: libzmq's own thread, which answers pings, tells a dead one. So the worker keeps what it holds, and speaks
+ever more rarely, as everything that it says has to be read by the trainer when it is back.
 """
 
 import enum
@@ -28,10 +32,11 @@ EXIT_CONFIG = 2    # the options are wrong
 EXIT_REFUSED = 3   # the trainer will never serve this worker
 EXIT_DRAINED = 4   # asked to leave; finished its step first
 
-HELLO_INTERVAL_S = 0.25
+HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each further one waits twice as long
+MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
+SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
 MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; twice as long each time, until it brings a batch
-LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
 
 
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
@@ -58,25 +63,32 @@ class WorkerSession:
         self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
         self._retry_at_s, self._retry_s = math.inf, MIN_RETRY_S     # the next Check, and how long after the one before
         self._heartbeat_s = HELLO_INTERVAL_S
-        self._spoke_s = now - HELLO_INTERVAL_S   # when the last sign of life was sent to the trainer
+        self._hello_interval_s = 0.0        # from the last Hello to the next
+        self._spoke_s = now                 # when the last sign of life was sent to the trainer
         self._heard_s = now
+        self._noted_silence_s = 0.0         # SERVING: how long the trainer was silent when that was last reported
         self._sought_s = now                # SEEKING: since when
         self._reported_s = now
 
     def next_deadline(self) -> float:
         """The latest time for the next ``tick``."""
         if self.state is SessionState.SEEKING:
-            return self._spoke_s + HELLO_INTERVAL_S
-        return min(self._retry_at_s, self._spoke_s + self._heartbeat_s)
+            return self._spoke_s + self._hello_interval_s
+        silence_s = self._spoke_s - self._heard_s
+        return min(self._retry_at_s,
+                   self._spoke_s + max(self._heartbeat_s, min(MAX_INTERVAL_S, silence_s / SILENT_HEARTBEATS)))
 
-    @property
-    def is_healthy(self) -> bool:
-        """It is at a trainer's service."""
-        return self.state in (SessionState.SERVING, SessionState.DRAINING) and not self._unfit_for
+    def is_served(self, now: float) -> bool:
+        """It is connected to a trainer that gives signs of life, and can do its job, or finds out."""
+        return (self.state in (SessionState.SERVING, SessionState.DRAINING) and not self._unfit_for
+                and now - self._heard_s <= SILENT_HEARTBEATS * self._heartbeat_s)
 
     def receive(self, message: FromTrainer, now: float) -> List[Effect]:
         """A message of the trainer has come."""
-        self._heard_s = now
+        silence_s, self._heard_s = now - self._heard_s, now
+        if self._noted_silence_s:
+            self._noted_silence_s = 0.0
+            return [Note("the trainer is back after %.0f s" % silence_s), *self.receive(message, now)]
         if self.state is SessionState.ENDED:
             return []
         if isinstance(message, Refused):
@@ -104,10 +116,8 @@ class WorkerSession:
                 return [Say(Returned(self._run, message.lease))]
         return []
 
-    def tick(self, now: float) -> List[Effect]:
-        """Time has passed."""
-        if self.state is SessionState.SERVING and now - self._heard_s > LOST_HEARTBEATS * self._heartbeat_s:
-            return self.disconnected(now, "it was silent for %.1f s" % (now - self._heard_s))
+    def tick(self, now: float, trouble: str = "") -> List[Effect]:
+        """Time has passed. ``trouble``: a clause, why there is no conversation with a trainer."""
         if now < self.next_deadline() or self.state is SessionState.ENDED:
             return []
         if self.state is SessionState.SERVING and now >= self._retry_at_s and self._job is not None:
@@ -115,17 +125,24 @@ class WorkerSession:
             return [Check(self._job, self._run)]
         self._spoke_s = now
         if self.state is not SessionState.SEEKING:
-            return [Say(Alive(self._run))]
+            return [Say(Alive(self._run)), *self._report_silence(now)]
+        self._hello_interval_s = min(MAX_INTERVAL_S, 2 * self._hello_interval_s or HELLO_INTERVAL_S)
         effects: List[Effect] = [Say(self._hello)]
         if now - self._reported_s >= REPORT_INTERVAL_S:
             self._reported_s = now
-            effects.append(Note("no trainer for %.0f s, still trying" % (now - self._sought_s)))
+            effects.append(Note("no trainer for %.0f s, still trying%s" % (now - self._sought_s,
+                                                                           trouble and ": " + trouble)))
         return effects
 
+    def connected(self) -> None:
+        """There is a new connection, on which nothing was said."""
+        self._hello_interval_s = min(self._hello_interval_s, HELLO_INTERVAL_S)
+
     def disconnected(self, now: float, why: str = "the connection broke") -> List[Effect]:
-        """The connection is lost: nothing can be sent, or nothing has come for too long."""
+        """The connection is lost: nothing can be sent."""
         if self.state is SessionState.SERVING:
             return self._seek(now, "lost the trainer of run %s: %s" % (self._run, why))
+        self.connected()        # SEEKING: the last Hello went nowhere, so it is no reason to wait
         return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
     def checked(self, run: str, reason: str, traceback: str, now: float) -> List[Effect]:
@@ -230,11 +247,20 @@ class WorkerSession:
     def _seek(self, now: float, why: str) -> List[Effect]:
         self.state, self._run, self._job = SessionState.SEEKING, "", None
         self._waiting.clear()
+        self._noted_silence_s = 0.0
         self._sought_s = self._reported_s = now
-        self._spoke_s = now - HELLO_INTERVAL_S       # Hello at once
+        self._spoke_s, self._hello_interval_s = now, 0.0       # Hello at once
         return [Note(why)]
 
+    def _report_silence(self, now: float) -> List[Effect]:
+        """A line when the trainer becomes silent, and another one each time that it has been so for twice as long."""
+        silence_s = now - self._heard_s
+        if silence_s <= max(SILENT_HEARTBEATS * self._heartbeat_s, 2 * self._noted_silence_s):
+            return []
+        self._noted_silence_s = silence_s
+        return [Note("the trainer has said nothing for %.0f s, but its connection stands: waiting" % silence_s)]
+
     def _end(self, code: int) -> End:
-        self.state, self._run = SessionState.ENDED, ""
+        self.state, self._run, self._noted_silence_s = SessionState.ENDED, "", 0.0
         self._waiting.clear()
         return End(code)

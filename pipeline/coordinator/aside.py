@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Dict, Iterable, List, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import Effects, Log
-from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.text import printable
 
 MAX_WORKERS = 256      # remembered
 MAX_CHARS = 1000       # of a reason

@@ -1,12 +1,15 @@
 """OpenPositions: the samples of the positions that are leased: what a lease says, and which samples a batch holds."""
 
-from typing import Dict, List, Tuple
+from typing import Dict, Tuple
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.coordinator.effects import Grant
+from stoker.pipeline.coordinator.effects import Abort, Grant
+from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
 from stoker.pipeline.protocol.messages import Lease, Produced, Sample
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.text import name_list, printable
+from stoker.pipeline.user_errors import is_about_samples
 
 
 class OpenPositions:
@@ -40,10 +43,18 @@ class OpenPositions:
             used = tuple(index for index, rows in zip(used, message.rows) for _ in range(rows))
         return planned, used, self._datasets.of(planned.training)
 
-    def described(self, position: int) -> Tuple[PlannedBatch, List[str]]:
-        """The plan of a position, and the names of its samples for people."""
-        planned = self._planned.get(position) or self._plan.at(position)
-        return planned, [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+    def failure(self, abort: Abort) -> RunFailed:
+        """The error of a run that cannot be completed."""
+        planned = self._planned.get(abort.position) or self._plan.at(abort.position)
+        names = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        samples = "; its samples: " + name_list(names)
+        is_about_them = is_about_samples(abort.error)
+        if not is_about_them or any(printable(name) in abort.error for name in names):
+            samples = ""
+        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
+            planned.step, planned.epoch + 1,
+            "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
+            abort.traceback and "\n" + abort.traceback.rstrip()))
 
     def _samples(self, planned: PlannedBatch, indices: Tuple[int, ...], repeats: Tuple[int, ...]
                  ) -> Tuple[Sample, ...]:

@@ -4,35 +4,35 @@
     RUNNING ───────────> STOPPING ──────────────────────────────────────────────────> OVER
 
 It knows the members, checks every message against the job, holds the LeaseScheduler and the limits of peers, and says
-what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive`` for each message, ``incident`` for
-what the socket noticed, and ``tick``; it carries out what they return.
+what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive`` for each message, ``answer_hellos``,
+``incident`` for what the socket noticed, and ``tick``; it carries out what they return.
 """
 
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
 from stoker.pipeline.coordinator.aside import SetAside
-from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
+from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
 from stoker.pipeline.coordinator.open_positions import OpenPositions
-from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
+from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Produced, Ready, Refused, Revoked, Stop, Unfit
-from stoker.pipeline.protocol.messages import Welcome, printable
+from stoker.pipeline.protocol.messages import Welcome
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.user_errors import is_about_samples
+from stoker.pipeline.text import printable
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
@@ -65,7 +65,8 @@ class CoordinatorSession:
         self._stop_at_s = 0.0
         self._pinged_s = 0.0
         self._called_s = now
-        self._welcomed: Optional[Set[WorkerKey]] = None  # since an absence of the caller, until its messages are read
+        self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
+        self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside = SetAside()
         self._none_since_s: float = now                  # since when no worker is ready; inf while one is
         self._may_come = False                           # a member has not yet said whether it can do the job
@@ -105,7 +106,9 @@ class CoordinatorSession:
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
             self._scheduler.suspended_for(gap_s, now)
-            self._welcomed = set()
+            self._none_since_s += gap_s
+            self._stop_at_s += gap_s
+            self._was_absent = True
 
     def receive(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
         """A message arrived. ``frames``: bytes-like objects, header first."""
@@ -170,8 +173,19 @@ class CoordinatorSession:
         if peer in self._members and self.state is State.RUNNING:
             self._unreachable.add(peer)
 
+    def answer_hellos(self) -> Effects:
+        """All waiting messages were handed in: welcomes the peers that said Hello. One that said it several times
+        meanwhile, as there was no answer, is welcomed once: each further time it would have to forget its leases."""
+        hellos, self._hellos, self._was_absent = self._hellos, {}, False
+        if self.state is not State.RUNNING:
+            return []
+        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))
+                for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
+
     def incident(self, kind: str, host: str) -> Effects:
         """The socket refused or cut off a connection of ``host``; ``kind`` of bans.KINDS."""
+        if kind in TIMED_OUT and self._limits.is_grace(self._called_s):
+            return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
         return self._notices.warn_once(warning % host, stranger=True) if warning else []
@@ -180,7 +194,6 @@ class CoordinatorSession:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
         if self.state is not State.RUNNING:
             return self._tick_while_stopping(now)
-        self._welcomed = None
         self.wake(now)
         effects: Effects = []
         unreachable, self._unreachable = self._unreachable, set()
@@ -206,27 +219,24 @@ class CoordinatorSession:
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
-        """The closing lines of the log."""
+        """Counts for those who look for them, at the end."""
         scheduler = self._scheduler
         effects: Effects = []
         if scheduler.reassigned or scheduler.backups:
             effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
                                "worker, %d second batches dropped"
-                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates)))
+                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
         if self._limits.summary():
-            effects.append(Log("rejected connections: %s" % self._limits.summary()))
+            effects.append(Log("rejected connections: %s" % self._limits.summary(), is_debug=True))
         return effects
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
-        if self._welcomed is not None:
-            if peer in self._welcomed:     # it said Hello again and again while the caller was absent: one is enough
-                return []
-            self._welcomed.add(peer)
-        if self._limits.hello(peer, now):
-            return self._ban(peer, "hellos", now)
-        hello = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                        last_exit=printable(hello.last_exit))
-        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))]
+        said_again = peer in self._hellos
+        self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
+                                     last_exit=printable(hello.last_exit))
+        if said_again and self._was_absent:      # it had no answer for so long
+            return []
+        return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []
 
     def _answer_older_run(self, peer: WorkerKey, run: str, now: float) -> Effects:
         """A worker that outlived another trainer, and does not know it yet."""
@@ -268,7 +278,7 @@ class CoordinatorSession:
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
             elif isinstance(effect, Abort):
-                effects.append(Fail(self._aborted(effect)))
+                effects.append(Fail(self._positions.failure(effect)))
         return effects
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
@@ -286,18 +296,6 @@ class CoordinatorSession:
         self.last_problem = text
         steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
         return Log("%s; its %s reassigned" % (text, steps), True)
-
-    def _aborted(self, abort: Abort) -> RunFailed:
-        planned, names = self._positions.described(abort.position)
-        names = [printable(name) for name in names]
-        samples = "; its samples: %s%s" % (", ".join(names[:8]), " ..." * (len(names) > 8))
-        is_about_them = is_about_samples(abort.error)
-        if not is_about_them or any(name in abort.error for name in names):
-            samples = ""
-        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
-            planned.step, planned.epoch + 1,
-            "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
-            abort.traceback and "\n" + abort.traceback.rstrip()))
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""

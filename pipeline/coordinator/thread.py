@@ -22,6 +22,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.text import printable
 from stoker.pipeline.transport.keys import WorkerKeys, advice, load_trainer, make_local
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
@@ -48,7 +49,8 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
         elif isinstance(effect, Deliver):
             deliver(effect)
         elif isinstance(effect, Log):
-            log.log(logging.WARNING if effect.is_warning else logging.INFO, "%s", effect.text)
+            level = logging.WARNING if effect.is_warning else logging.DEBUG if effect.is_debug else logging.INFO
+            log.log(level, "%s", printable(effect.text, lines=True))
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
                 wire.admit(effect.peer, effect.hello.capacity)
@@ -166,6 +168,7 @@ class Coordinator(threading.Thread):
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
         now = time.monotonic()
+        self._do(session.answer_hellos(), now)
         listener.poll(now)
         incidents, listener.incidents = listener.incidents, []
         for kind, host in incidents:

@@ -10,11 +10,13 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequ
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
-from stoker.pipeline.sources.dataset import Dataset, left_out_lines, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.dataset import Dataset, reasons_of
+from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
+from stoker.pipeline.text import name_list, path_bytes, printable_path
 from stoker.pipeline.user_errors import sentence_of
 
 log = logging.getLogger("stoker")
@@ -119,6 +121,8 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None, exc
     """
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(pattern, (str, os.PathLike)):
+        if isinstance(pattern, str) and fault_of(pattern):
+            raise ConfigError("the pattern of files is %.80r, which %s" % (pattern, fault_of(pattern)))
         folder, found = _matching(os.fspath(pattern), start)
         named = {part.lower() for part in os.fspath(pattern).split("/")}
         return _without(_below(found, start if root is not None else folder), exclude, SYSTEM_FOLDERS - named)
@@ -134,14 +138,13 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
     left_out = tuple((path, why) for path, why in reasons.items() if why is not None)
     if names.unused:
         log.warning("no file below %s matches exclude %s", printable_path(dataset.root),
-                    ", ".join(map(printable_path, names.unused)))
+                    name_list(names.unused))
     if not left_out:
         return dataset
     paths = tuple(path for path in dataset.paths if reasons[path] is None)
     if not paths:
         raise DatasetError("all %s files below %s are left out: %s"
                            % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
-    log.info("below %s: %s", printable_path(dataset.root), "; ".join(left_out_lines(left_out)))
     return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
 

@@ -49,13 +49,16 @@ class SilentTrainer:
         assert effect.planned.position not in self.batches
         self.batches[effect.planned.position] = effect
 
-    def receive(self, peer, frames):
-        self.do(self.session.receive(peer, [memoryview(bytes(frame)) for frame in frames], self.now))
+    def receive(self, peer, *messages):
+        """So many messages of a peer wait at once; each is the frames of one."""
+        for frames in messages:
+            self.do(self.session.receive(peer, [memoryview(bytes(frame)) for frame in frames], self.now))
+        self.do(self.session.answer_hellos())
 
-    def say(self, peer, message):
-        """A peer sends a message. A worker that was welcomed says Ready at once."""
+    def say(self, peer, *messages):
+        """A peer sends messages, which wait at once. A worker that was welcomed says Ready at once."""
         welcomes = len(self.to(peer, Welcome))
-        self.receive(peer, codec.encode(message))
+        self.receive(peer, *map(codec.encode, messages))
         if len(self.to(peer, Welcome)) > welcomes and self.are_ready:
             self.receive(peer, codec.encode(Ready(self.session.run)))
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample
-from stoker.pipeline.sources.dataset import Dataset, printable_path
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
+from stoker.pipeline.text import printable_path
 
 
 def tree(root, *paths):
@@ -336,8 +337,8 @@ def test_fingerprint_sees_every_change():
                 Dataset("/d", ("a", "b"), ("a/1", "b/2"), (1, 0), ()),
                 Dataset("/d", ("a", "b"), ("b/2", "a/1"), (0, 1), ()),
                 Dataset("/d", ("a", "c"), ("a/1", "b/2"), (0, 1), ()),
-                Dataset("/d", ("a",), ("b", "a/1", "b/2"), (0, 1), ()),
-                Dataset("/d", ("a", "b"), ("a/1b/2",), (0, 1), ()),
+                Dataset("/d", ("a",), ("b", "a/1", "b/2"), (0, 0, 0), ()),
+                Dataset("/d", ("a", "b"), ("a/1b/2",), (0,), ()),
                 Dataset("/d", ("a", "b"), ("a/1",), (0,), ())]
     assert len({data.fingerprint() for data in datasets}) == len(datasets)
 

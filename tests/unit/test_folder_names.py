@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.orders import balanced, open_order, weighted
 from stoker.pipeline.sources.content import MAX_NAMED, MAX_SUFFIXES, TRIED
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.file_names import EXCLUDED, SYSTEM, SYSTEM_FOLDERS
@@ -315,6 +316,13 @@ def test_a_missing_file_that_is_there_under_another_spelling(tmp_path, asked, th
     assert ("a file of this name is there " + told in str(caught.value)) == bool(told)
 
 
+def test_a_column_in_another_unicode_form(tmp_path):
+    table = open_source(tree(tmp_path, "log.csv", content=("n,%s\n1,2\n3,4\n" % NFD).encode()) + "/log.csv")
+    for order in (balanced(NFC), weighted(NFC)):
+        assert open_order(order, table, 1, 0)
+    assert "no field 'tea'" in sentence_of(open_order, balanced("tea"), table, 1, 0)
+
+
 def test_a_pattern_of_files_in_another_unicode_form(tmp_path, monkeypatch):
     monkeypatch.chdir(str(tmp_path))
     tree(tmp_path, NFD + "/1.jpg")
@@ -360,6 +368,24 @@ def test_parts_of_a_dataset_are_no_classes(tmp_path, monkeypatch, parts, command
     ("train/red/1.jpg", "training/red/1.jpg")])
 def test_classes_called_like_a_part(tmp_path, paths):
     assert len(scan_folder(tree(tmp_path, *paths)).classes) == 2
+
+
+def test_a_part_beside_the_classes(tmp_path, monkeypatch):
+    tree(tmp_path, *("photos/%s%s/1.jpg" % (part, name) for part in ("", "val/") for name in ("cat", "dog")))
+    monkeypatch.chdir(str(tmp_path))
+    sentence = sentence_of(scan_folder, "photos")
+    assert "the folder val in photos holds the same folders as photos itself (cat, dog)" in sentence
+    assert "stoker-train photos --exclude val --validation-data photos/val" in sentence
+    assert "open_stream('photos', exclude='val', validation='photos/val')" in sentence
+    run = prepare("photos", exclude="val", validation="photos/val")
+    assert run.source.classes == ("cat", "dog") and len(run.datasets.training) == len(run.datasets.validation) == 2
+    assert len(scan_folder("photos", classes=["cat", "dog", "val"])) == 4
+
+
+def test_parts_by_a_label_word_are_told(tmp_path, caplog):
+    tree(tmp_path, *("%s/%s/1.jpg" % (part, name) for part in ("train", "val") for name in ("cat", "dog")))
+    assert len(scan_folder(str(tmp_path), "dog")) == 4
+    assert "the folders train and val in %s are parts of a dataset, and their images are" % tmp_path in caplog.text
 
 
 def test_parts_without_folders_are_told(tmp_path, caplog):

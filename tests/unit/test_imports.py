@@ -12,14 +12,16 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan", "pipeline.functions",
-          "pipeline.user_errors")
+          "pipeline.user_errors", "pipeline.text", "pipeline.output")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
-    "pipeline/errors.py": (),
+    "pipeline/text.py": (),
+    "pipeline/errors.py": ("pipeline.text",),
+    "pipeline/output.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
-    "pipeline/user_errors.py": ("pipeline.errors",),
+    "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors"),
     "pipeline/orders.py": SHARED + ("pipeline.contracts",),
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),
@@ -30,7 +32,7 @@ ROOMS = {
     "pipeline/transport/": SHARED,
     "pipeline/storage/": SHARED,
     "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
-    "pipeline/monitoring/health.py": ("pipeline.errors",),
+    "pipeline/monitoring/health.py": ("pipeline.errors", "pipeline.output"),
     "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages"),
     "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.",
                                           "pipeline.monitoring."),
@@ -39,7 +41,8 @@ ROOMS = {
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py",
-        "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py")
+        "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py",
+        "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py",
