@@ -385,7 +385,7 @@ def test_a_trainer_that_is_silent_for_hours_is_not_forgotten():
         session.tick(now)
     assert session.next_deadline() - now <= MAX_INTERVAL_S      # so soon the end of its connection is noticed
     assert without_notes(session.disconnected(now)) == [] and session.next_deadline() == now
-    assert [type(effect) for effect in session.receive(WELCOME, now)] == [Note, Note]
+    assert [type(effect) for effect in session.receive(WELCOME, now)] == [Note, Note, Say]
 
 
 def test_what_is_finished_for_a_run_that_is_over_is_dropped():
