@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
@@ -30,7 +30,9 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Dataset, Splits
+from stoker.pipeline.sources.fields import checked
+from stoker.pipeline.sources.table import Numbers, Table
 
 log = logging.getLogger("stoker")
 
@@ -43,10 +45,10 @@ class BatchStream(Iterator[Batch]):
     """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
-    Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
-    take batches at the same time, or in a fork of the process that opened it. Threads may take turns. A fork that
-    closes it, or ends, changes nothing.
+    Raises ConfigError at once if the address cannot be bound, DatasetError if a sample cannot be sent. While iterating,
+    raises RunFailed when the next batch cannot be produced any more, DatasetError after an epoch without a single
+    sample, and RuntimeError if two threads take batches at the same time, or in a fork of the process that opened it.
+    Threads may take turns. A fork that closes it, or ends, changes nothing.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -61,6 +63,7 @@ class BatchStream(Iterator[Batch]):
         self._totals = Totals()
         self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
+        datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
         self._start_step = start_step
@@ -97,12 +100,17 @@ class BatchStream(Iterator[Batch]):
             undo.pop_all()
         self._own_functions = job.own_functions
         self.arrays = job.arrays      # what the batches hold
-        self.classes = datasets.training.classes      # names by class number; () without labels
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """The names of the classes, by their numbers: of the class folders, or "other" and the label word. (): the data
+        has none, such as rows or files. A label in a batch is an index into it; of training and validation alike."""
+        return self._datasets.training.classes
 
     @property
     def connect_address(self) -> str:

@@ -113,12 +113,13 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
 
 
 def log_left_out(data: Any, source: Source) -> None:
-    """Logs what the scan of the folder ``data`` left out, as the command line prints it; a warning unless it is
-    usual."""
+    """Logs what the scan of ``data`` left out, a folder or what was scanned before, as the command line prints it: as a
+    warning unless it is usual."""
     left_out = getattr(source, "left_out", ())
-    if left_out and isinstance(data, (str, os.PathLike)):
+    if left_out:
         level = logging.INFO if all(is_usual(why) for _, why in left_out) else logging.WARNING
-        log.log(level, "%s: %s", printable_path(os.fspath(data)), "\n".join(left_out_lines(left_out)))
+        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else source.root
+        log.log(level, "%s: %s", printable_path(name), "\n".join(left_out_lines(left_out)))
 
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import CLOSED
 from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.storage.spelling import normal_form
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -132,7 +133,10 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
                               % ("files" if source.has_paths else "other rows"))
         missing.difference_update(*rows)
     if missing:
-        raise ConfigError("--columns names %s, and no row has such a field" % printable(min(missing)))
+        first, *_ = source.rows([0])
+        twin = normal_form(min(missing)) in map(normal_form, filter(lambda name: isinstance(name, str), first))
+        raise ConfigError("--columns names %s, and no row has such a field%s" % (
+            printable(min(missing)), ", but one in another Unicode form (NFC or NFD)" if twin else ""))
 
 
 def _cell(value: Any) -> Any:

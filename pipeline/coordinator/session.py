@@ -45,11 +45,14 @@ class State(Enum):
 
 
 def job_message(job: JobOptions, datasets: Splits) -> Job:
-    """All that a worker must know of ``job``."""
+    """All that a worker must know of ``job``. Raises ConfigError if it cannot be sent."""
     training = datasets.training
-    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-               job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb, truncated=job.truncated)
+    message = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
+                  job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
+                  job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb,
+                  truncated=job.truncated)
+    codec.check_job(message)
+    return message
 
 
 class CoordinatorSession:

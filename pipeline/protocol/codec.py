@@ -7,12 +7,10 @@ file names of any bytes can travel.
 """
 
 import gc
-import re
 from dataclasses import fields as fields_of
 from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
 import msgpack
-import msgpack.fallback
 import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
@@ -23,17 +21,15 @@ from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
 from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
+from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
 
 MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not say less
 MAX_LEASE_BYTES = 256 << 20    # of a trainer's message, whose job a worker does not know before: a million paths of 200
 MAX_NAME = 300
 MAX_ROW_BYTES = 1 << 20        # of one packed row
+MAX_LABEL = (1 << 31) - 1
 MAX_COLUMNS = 4096
-#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
-_TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
-_LEAKS = msgpack.version < (1, 2)      # see _unpack
-_LONG_BYTES = 1 << 20          # a longer header is not read by msgpack's slower unpacker because of them
-_INT64, _LABELS = 1 << 63, 1 << 31
+_INT64 = 1 << 63
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 _ARRAYS_FIELD = list(Produced.__dataclass_fields__).index("arrays")
@@ -124,11 +120,14 @@ _lease_id = _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES))
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
-_job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_BATCH), _int(-_INT64),
-               _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
-               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_BATCH), _bool, _text(MAX_TEXT), _text(MAX_TEXT),
-               _int(1), _int(1), _text(MAX_NAME))
-_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
+_JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), batch_size=_int(1, MAX_BATCH),
+            seed=_int(-_INT64), decode=_text(MAX_NAME), data_root=_text(MAX_TEXT), exif_rotate=_bool,
+            follow_links=_bool, probes=_list_of(_text(MAX_TEXT), 16), image_size=_height_width,
+            columns=_list_of(_text(MAX_TEXT), MAX_COLUMNS), rows=_int(1, MAX_BATCH), may_skip=_bool,
+            augment=_text(MAX_TEXT), trainer_root=_text(MAX_TEXT), max_pixels=_int(1),
+            max_text_mb=_int(1), truncated=_text(MAX_NAME))
+_job = _record(Job, *_JOB.values())
+_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_BATCH)
@@ -143,7 +142,7 @@ def _samples(value: object) -> Tuple[Sample, ...]:
         indices, paths, labels, rows, repeats, partners = zip(*value)
         if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
                 and set(map(type, paths)) == {str} and max(map(len, paths)) <= MAX_TEXT
-                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) < _LABELS
+                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) <= MAX_LABEL
                 and set(map(type, rows)) == {bytes} and max(map(len, rows)) <= MAX_ROW_BYTES
                 and set(map(type, repeats)) == {int} and min(repeats) >= 0 and max(repeats) < _INT64
                 and set(map(type, partners)) == {list}):
@@ -201,6 +200,18 @@ def too_long(lease_bytes: int) -> str:
             "smaller batch_size, or put large values into files" % (lease_bytes, MAX_LEASE_BYTES))
 
 
+def check_job(job: Job) -> None:
+    """Raises ConfigError, which names the field, if workers would refuse to read ``job``."""
+    for name, check in _JOB.items():
+        value = getattr(job, name)
+        try:
+            packed = msgpack.packb(value, default=_plain, use_bin_type=True, unicode_errors="surrogateescape")
+            check(unpack(packed, True))
+        except (ValueError, TypeError, OverflowError) as error:      # UnicodeEncodeError is a ValueError
+            fact = "is not valid Unicode: %.80r" % (value,) if isinstance(error, UnicodeError) else error
+            raise ConfigError("%s of the run cannot be sent to workers: it %s" % (name, fact)) from error
+
+
 def _plain(value: Any) -> List[object]:
     """The fields of a Job or an ArraySpec, which msgpack cannot pack itself."""
     if isinstance(value, ArraySpec):
@@ -218,7 +229,7 @@ def decode_from_worker(frames: Sequence[Buffer], header_limit_bytes: int = MAX_H
 
 def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
     """The message that the trainer sent. Raises ProtocolError, VersionMismatch."""
-    pauses = gc.isenabled() and sum(map(len, frames)) > _LONG_BYTES
+    pauses = gc.isenabled() and sum(map(len, frames)) > LONG_BYTES
     if pauses:
         gc.disable()        # the garbage collector would take two thirds of the time
     try:
@@ -228,35 +239,13 @@ def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
             gc.enable()
 
 
-def _unpack(header: Buffer, may_leak: bool) -> Any:    # whatever the bytes mean to msgpack
-    """The value of a header. When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it
-    never frees the lists inside (its pull request 671). So nothing is built here until unpacking is sure to succeed.
-    ``may_leak``: except in a long lease, for which the slower unpacker needs many seconds: it has no timestamp."""
-    size = len(header) or 1
-    unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size)
-    unpacker.feed(header)
-    unpacker.skip()                              # complete, and not nested too deep; builds nothing
-    if unpacker.tell() != len(header):
-        raise ValueError("more than one value")
-    options = dict(raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=False,
-                   object_pairs_hook=tuple,      # no message has maps; any key is possible in a tuple
-                   ext_hook=lambda code, data: None)     # no message has extensions; a negative code would be an error
-    if not _LEAKS or not _TIMESTAMP.search(header):
-        return msgpack.unpackb(header, **options)
-    if len(header) > _LONG_BYTES:
-        if may_leak:
-            return msgpack.unpackb(header, **options)
-        raise ValueError("may hold a timestamp")
-    return msgpack.fallback.unpackb(header, **options)     # slower, but frees everything
-
-
 def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int, may_leak: bool) -> T:
     if not frames:
         raise ProtocolError("the message is empty")
     if len(frames[0]) > header_limit_bytes:
         raise ProtocolError("the header has %d bytes (limit %d)" % (len(frames[0]), header_limit_bytes))
     try:
-        header = _unpack(frames[0], may_leak)
+        header = unpack(frames[0], may_leak)
     except Exception as error:  # msgpack's errors have no common base: ValueError, UnpackException, TypeError ...
         raise ProtocolError("the header is not valid msgpack (%s)" % type(error).__name__) from error
     if type(header) is not list or len(header) != 3 or type(header[1]) is not str or type(header[2]) is not list:

@@ -138,6 +138,12 @@ def opened():
     return Opened()
 
 
+def test_a_stream_has_the_names_of_the_classes(opened):
+    assert opened.stream.classes == ("cats", "dogs")
+    rows = Splits(Dataset("/data", (), ("a.jpg", "b.jpg"), (-1, -1), ()))
+    assert Opened(datasets=rows).stream.classes == ()
+
+
 def test_a_stream_and_its_batches_are_printed_in_a_line(opened):
     opened.produce_all()
     batch = replace(next(opened.stream), specs=opened.stream.arrays)
