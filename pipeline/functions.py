@@ -22,6 +22,14 @@ MAX_ROWS = 1024            # of a batch from one sample
 PROGRAM = "__stoker_program__"
 OLD_GENERATOR = "call an old generator, which yields batches of its own, in a function that stoker.batch declares"
 _importing = threading.local()      # ``depth``: so many imports of ``load_function`` this thread is in
+#: In the environment of each worker process, and of this one while it imports a user's module, so that all processes
+#: that are started there inherit it: none of them may open a stream.
+IN_WORKER = "STOKER_IN_WORKER"
+
+
+class NestedStream(ConfigError):
+    """A stream was opened while a module was imported to find a function in it, or in a process that a worker started.
+    Each such stream would start workers, which import that module again, without end."""
 
 
 class Skip(Exception):
@@ -172,10 +180,12 @@ def load_function(name: str, here: str = "") -> Any:
     if not (module and colon and function):
         raise ConfigError("%r is no function: write module:function" % name)
     _importing.depth = getattr(_importing, "depth", 0) + 1
+    started_by = os.environ.setdefault(IN_WORKER, _this_process())
     try:
         imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
     except ConfigError as error:
-        raise ConfigError("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
+        kind = NestedStream if isinstance(error, NestedStream) else ConfigError
+        raise kind("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
     except Exception as error:
         raise ConfigError("%r: importing %s%s failed: %s" % (
             name, module, here, sentence_of(error, _missing_module(error, module)))) from error
@@ -184,6 +194,8 @@ def load_function(name: str, here: str = "") -> Any:
                           "\"__main__\":" % (name, module)) from error
     finally:
         _importing.depth -= 1
+        if started_by == _this_process() and not _importing.depth:
+            os.environ.pop(IN_WORKER, None)
     found = getattr(imported, function, None)
     if found is None:
         above = ": define it above  if __name__ == \"__main__\":" if module.endswith(".py") else ""
@@ -213,9 +225,20 @@ def _missing_module(error: Exception, module: str) -> str:
     return ": install it for %s, or move the function into a module that does not import it" % sys.executable
 
 
-def is_loading() -> bool:
-    """Whether this thread imports a user's module, to find a function in it."""
-    return bool(getattr(_importing, "depth", 0))
+def refuse_nested() -> None:
+    """To be called before a stream is opened or workers are started. Raises NestedStream in a thread that imports a
+    user's module to find a function in it, in a worker process, and in all processes that either has started."""
+    if getattr(_importing, "depth", 0):
+        raise NestedStream("this program was imported to find a function in it, as each worker does, and it opened a "
+                           "stream: put what starts the training below  if __name__ == \"__main__\":")
+    if os.environ.get(IN_WORKER, _this_process()) != _this_process():     # another thread of this one may import
+        raise NestedStream("a worker process of Stoker, or a program that one started, opened a stream or started "
+                           "workers, which would start processes without end: let only the training program do it, "
+                           "below  if __name__ == \"__main__\":")
+
+
+def _this_process() -> str:
+    return "import by %d" % os.getpid()
 
 
 def _import_file(path: str) -> Any:

@@ -21,6 +21,7 @@ from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.session import ABSENCE_S
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
+from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.closing import Totals, closing_lines
@@ -55,6 +56,7 @@ class BatchStream(Iterator[Batch]):
                  coordinator: Callable[..., Coordinator] = Coordinator, now: Callable[[], float] = time.monotonic,
                  wait: Callable[[threading.Condition, float], object] = threading.Condition.wait) -> None:
         """``coordinator``, ``now`` and ``wait`` are replaced in tests only."""
+        refuse_nested()
         keep_descriptors()
         steady(log)
         self.plan = plan

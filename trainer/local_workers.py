@@ -17,6 +17,7 @@ from typing import Dict, List, Optional
 
 import stoker
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.throughput import Fleet, Window
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
@@ -39,6 +40,7 @@ class LocalWorkers:
 
     def __init__(self, options: WorkerOptions, processes: int, python: Optional[str] = None,
                  keys: Optional[WorkerKeys] = None, autoscaler: Optional[Autoscaler] = None) -> None:
+        refuse_nested()
         self._autoscaler, self._python, self._stopped = autoscaler, python or sys.executable, False
         self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")

@@ -69,7 +69,10 @@ class Program:
         return EXIT_TERMINATED if self.stopped_by == signal.SIGTERM else EXIT_INTERRUPTED
 
     def main(self) -> None:
-        """Runs it and exits with its code."""
+        """Runs it and exits with its code. Raises ConfigError in a module that is imported to find a function in it."""
+        functions = sys.modules.get("stoker.pipeline.functions")     # not loaded yet: nothing has imported this module
+        if functions is not None:
+            functions.refuse_nested()
         protect()
         survive_hangup("\n%s: the terminal is gone (SIGHUP), the run goes on; to end it: kill -TERM %d\n" % (
             self.name, os.getpid()))

@@ -10,8 +10,8 @@ import numpy as np
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import (BatchFunction, Declared, SampleFunction, check_generator, is_loading,
-                                       load_function, name_of)
+from stoker.pipeline.functions import (BatchFunction, Declared, NestedStream, SampleFunction, check_generator,
+                                       load_function, name_of, refuse_nested)
 from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.output import steady
@@ -63,10 +63,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             exclude: Union[str, Sequence[str]] = (),
             suffixes: Union[str, Sequence[str]] = ()) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
+    refuse_nested()
     steady(log)
-    if is_loading():
-        raise ConfigError("this program was imported to find a function in it, as each worker does, and it opened a "
-                          "stream: put what starts the training below  if __name__ == \"__main__\":")
     labels, drop_last, training = (check_flag(name, value) for name, value in (
         ("labels", labels), ("drop_last", drop_last), ("training", training)))
     if isinstance(image_size, np.ndarray):
@@ -120,6 +118,8 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
     own: Dict[str, Any] = {}
     try:
         function = generator if callable(generator) else load_function(name)
+    except NestedStream:
+        raise
     except ConfigError as error:
         # the modules of a generator may be installed for the workers only; they notice other arrays
         log.info("%s; so its batches are taken for %s", error, "images and labels" if arrays is None else "arrays")

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Dict, Sequence
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.functions import IN_WORKER, refuse_nested
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.output import survive_hangup
 from stoker.workers import cache_folder
@@ -58,7 +59,7 @@ class _Child:
         command = [sys.executable, LAUNCH, "stoker.workers.process", name, last_exit, str(os.getpid()),
                    str(status_write), options.to_json()]
         # The hashes of texts order sets: a function that draws from one must make the same batch in all processes.
-        environment = dict(os.environ, PYTHONHASHSEED="0")
+        environment = dict(os.environ, PYTHONHASHSEED="0", **{IN_WORKER: name})
         # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
         # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
         try:
@@ -72,6 +73,7 @@ def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Checks what can be checked once for all processes, and supervises them. Returns the exit code."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     try:
+        refuse_nested()
         if missing:
             raise ConfigError("%s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
         if options.cache is not None:

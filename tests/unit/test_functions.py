@@ -12,7 +12,9 @@ import pytest
 import stoker
 from stoker.pipeline.arrays import ArraySpec, UpTo, declared, framed
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import BatchFunction, GeneratorFunction, SampleFunction, load_function, name_of
+from stoker.pipeline.functions import (IN_WORKER, BatchFunction, GeneratorFunction, NestedStream, SampleFunction,
+                                       load_function, name_of, refuse_nested)
+from stoker.trainer.local_workers import LocalWorkers
 from tests.support.documents import ROOT
 
 
@@ -143,6 +145,45 @@ def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
     with pytest.raises(ConfigError, match=says):
         load_function(path + ":f")
     assert "__stoker_program__" not in sys.modules and os.path.exists(path)
+
+
+@pytest.mark.parametrize("body", ["stoker.open_stream(3, 'numerical', workers=1)",
+                                  "from stoker.trainer.__main__ import main; main()"])
+def test_a_stream_that_its_own_import_opens_ends_the_opening_one_at_once(tmp_path, body):
+    """The trainer does not go on without the function, which would be for modules that only workers have."""
+    path = str(tmp_path / "train.py")
+    with open(path, "w") as file:
+        file.write("import stoker, stoker.trainer.run\ndef f(leases, job):\n    yield\n\n\n%s\n" % body)
+    with pytest.raises(NestedStream, match="was imported to find a function in it.* __name__ =="):
+        stoker.open_stream(3, path + ":f", workers=0)
+    assert IN_WORKER not in os.environ and "__stoker_program__" not in sys.modules
+
+
+def test_what_is_started_while_a_module_is_imported_may_open_no_stream(tmp_path, monkeypatch):
+    path = str(tmp_path / "starts.py")
+    with open(path, "w") as file:
+        file.write("import os\nf = dict(os.environ)\n")
+    try:
+        inherited = load_function(path + ":f")[IN_WORKER]
+    finally:
+        sys.modules.pop("__stoker_program__")
+    monkeypatch.setenv(IN_WORKER, inherited)
+    refuse_nested()                                     # this process itself: another thread of it may import
+    monkeypatch.setattr(os, "getpid", lambda: 1)        # as in a child
+    for opens in (refuse_nested, lambda: stoker.open_stream(3, "numerical", workers=0)):
+        with pytest.raises(NestedStream, match="a program that one started"):
+            opens()
+
+
+def test_in_a_worker_process_nothing_starts_workers(monkeypatch):
+    monkeypatch.setenv(IN_WORKER, "of a worker")
+    job = stoker.JobOptions("numerical")
+    for opens in (lambda: stoker.open_stream(3, "numerical", workers=0), lambda: LocalWorkers(None, 1),
+                  lambda: stoker.BatchStream(None, None, job, stoker.StreamOptions())):
+        with pytest.raises(NestedStream, match="let only the training program do it"):
+            opens()
+    found = load_function("os:environ")                 # importing there keeps the mark
+    assert found[IN_WORKER] == "of a worker"
 
 
 def test_a_function_below_the_guard_is_told_so(tmp_path):
