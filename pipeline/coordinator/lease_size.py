@@ -32,8 +32,8 @@ def check_leases(plan: Plan, datasets: Splits, job: JobOptions) -> None:
         largest = np.partition(sizes, len(sizes) - samples)[len(sizes) - samples:]
         lease_bytes = int(largest.sum() + samples * partners * sizes.mean())
         if lease_bytes > MAX_LEASE_BYTES:
-            raise ConfigError("%s (the largest sample has %d: %s)" % (
-                too_long(lease_bytes), sizes.max(), printable(source.samples([int(sizes.argmax())])[0].name[:MAX_NAME])))
+            name = printable(source.samples([int(sizes.argmax())])[0].name)[:MAX_NAME]
+            raise ConfigError("%s (the largest sample has %d: %s)" % (too_long(lease_bytes), sizes.max(), name))
 
 
 def _sizes(source: Source) -> "np.ndarray":
