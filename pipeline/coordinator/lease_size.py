@@ -8,9 +8,9 @@ from stoker.pipeline.options import JobOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, MAX_NAME, MAX_ROW_BYTES, too_long
 from stoker.pipeline.protocol.messages import MAX_TEXT
-from stoker.pipeline.sources.dataset import Splits, path_bytes
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.table import Numbers
-from stoker.pipeline.text import printable
+from stoker.pipeline.text import path_bytes, printable
 
 FIELDS_BYTES = 48          # more than the numbers of a sample and the lengths of its texts take
 MAX_SAMPLE_BYTES = 4 * MAX_TEXT + MAX_ROW_BYTES + FIELDS_BYTES
