@@ -5,7 +5,7 @@ import operator
 import os
 import zlib
 from itertools import repeat
-from typing import Any, Callable, FrozenSet, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Collection, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Table:
     classes: Tuple[str, ...] = ()
     has_paths = False
     types: Tuple[str, ...] = ()        # of the columns of a CSV file: see csv_file.py
-    gone: FrozenSet[int] = frozenset() # numbers of rows that a checkpoint knows and the data has no more
+    gone: Collection[int] = frozenset()    # numbers of rows that a checkpoint knows and the data has no more
 
     def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
                  columns: Tuple[str, ...] = (), name: str = "rows") -> None:
@@ -89,13 +89,13 @@ class Table:
         validation. The choice depends on the number of rows, the fraction and the seed. Raises ConfigError."""
         validates = held_out(np.zeros(len(self), np.int32), 1, fraction, seed)
         return Splits(*(self._part(np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root,
-                                   renumbered_gone(self.gone, part)) for part in (~validates, validates)))
+                                   renumbered_gone(frozenset(self.gone), part)) for part in (~validates, validates)))
 
     def below(self, root: str) -> "Table":
         """The same rows, for files below ``root``."""
         return self._part(np.asarray(self._starts), np.asarray(self._ends), root, self.gone)
 
-    def _part(self, starts: "np.ndarray", ends: "np.ndarray", root: str, gone: FrozenSet[int]) -> "Table":
+    def _part(self, starts: "np.ndarray", ends: "np.ndarray", root: str, gone: Collection[int]) -> "Table":
         part = Table(self._packed, starts, ends, root, self.columns, self.name)
         part.types, part.gone = self.types, gone
         return part
@@ -149,6 +149,7 @@ class Numbers:
     classes: Tuple[str, ...] = ()
     columns: Tuple[str, ...] = ()
     has_paths = False
+    gone: Collection[int] = frozenset()    # those of a checkpoint, if it had more
 
     def __init__(self, size: int, root: str = "") -> None:
         if not 1 <= size < 1 << 40:
@@ -183,7 +184,9 @@ class Numbers:
 
     def below(self, root: str) -> "Numbers":
         """The same samples, for files below ``root``."""
-        return Numbers(self._size, root)
+        numbers = Numbers(self._size, root)
+        numbers.gone = self.gone
+        return numbers
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of the number. The folder has no influence."""

@@ -39,7 +39,8 @@ def run(tmp_path, photos, monkeypatch):
         python = python_with_path(tmp_path, HERE, interpreter("STOKER_TEST_WORKER_PYTHON"))
         options = dict(dict(image_size=8, batch_size=BATCH, epochs=2, seed=5, on_bad_image="replace"), **options)
         with stoker.open_stream(photos, workers=workers, worker_python=python, audit=str(tmp_path / name),
-                                bad_samples=str(tmp_path / (name + ".tsv")), start_step=start_step, **options) as stream:
+                                bad_samples=str(tmp_path / (name + ".tsv")), start_step=start_step,
+                                **options) as stream:
             for _ in stream:
                 pass
         lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
