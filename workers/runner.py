@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.errors import StokerError, UnfitWorker
-from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Timings
+from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
 from stoker.pipeline.user_errors import line_of, sentence_of, traceback_of
 from stoker.workers import remarks, stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
-from stoker.workers.generators.rows import FunctionError, SetupFailed
+from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.session import Check, Work
+from stoker.workers.unreadable import unreadable
 
 
 class Finished(NamedTuple):
@@ -28,6 +29,7 @@ class Finished(NamedTuple):
     produce_s: float = 0.0
     timings: Timings = Timings()
     remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
+    unreadable: Tuple[Skipped, ...] = ()     # the sample whose file had an I/O error
     is_unfit: bool = False   # ``error`` is no fault of the lease: this worker cannot do the job
 
 
@@ -75,7 +77,8 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
             producer = producer or _opened(make, job)
-            output = check(_produced(producer, handed), handed, job, producer.makes_fresh)
+            made = _produced(producer, handed) if handed.samples else Output(BatchRows(job.arrays, 0).finished())
+            output = check(made, handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take(),
                               remarks=remarks.take())
@@ -88,7 +91,8 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
                 trace = _import_traceback(error)
             elif cause is not None and not isinstance(cause, StokerError):      # its sentence says all
                 trace = traceback_of(cause)
-            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""), is_unfit=is_unfit)
+            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""), is_unfit=is_unfit,
+                              unreadable=unreadable(error, lease, job))
         finish(answer)
     if producer is not None:
         producer.finish()

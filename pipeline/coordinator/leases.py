@@ -28,13 +28,12 @@ an absence (a suspended process) first ``suspended_for``, so that no lease expir
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, SchedulerEffect, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
 from stoker.pipeline.coordinator.tables import description, may_try, others_may_try
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
-
-Effects = List[SchedulerEffect]
 
 
 class LeaseScheduler:
@@ -80,7 +79,7 @@ class LeaseScheduler:
         return key in self._workers and self._workers[key].counts
 
     def fitness(self, key: WorkerKey) -> Optional[bool]:
-        """Whether it can do the job; None as long as it has not said so, or is no member."""
+        """Whether it can do the job; None if it has not said so, or is no member."""
         return self._workers[key].fit if key in self._workers else None
 
     def next_deadline(self) -> float:
@@ -96,7 +95,7 @@ class LeaseScheduler:
     def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
         """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
         live = sorted(self._open[self._head].live) if self._head in self._open else []
-        return [(self._leases[lease].worker, max(0.0, now - self._leases[lease].granted_s)) for lease in live]
+        return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
 
     @property
     def has_room(self) -> bool:
@@ -222,10 +221,9 @@ class LeaseScheduler:
         del self._workers[key]
 
     def _set_aside(self, key: WorkerKey, effects: Effects) -> None:
-        """It cannot do the job: its leases end as if they had not been granted."""
         worker = self._workers[key]
         worker.fit, worker.unacknowledged = False, set()
-        for lease in worker.leases:
+        for lease in worker.leases:         # they end as if they had not been granted
             self._open[self._leases[lease].position].untried += 1
         self._release(worker.leases)
         self._remove_if_drained(key, "drained", effects)
@@ -247,7 +245,6 @@ class LeaseScheduler:
         effects.append(Grant(key, lease, position, attempt, isolated))
 
     def _end_lease(self, lease: int) -> None:
-        """Takes a live lease out of all three tables."""
         ended = self._leases.pop(lease)
         self._open[ended.position].live.remove(lease)
         self._workers[ended.worker].leases.remove(lease)
@@ -301,7 +298,11 @@ class LeaseScheduler:
         self._release([message.lease])
         self._queue(key)
         entry = self._open[position]
-        if entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
+        if message.unreadable:
+            bad = message.unreadable[0]
+            if entry.cannot_read(key, bad.index, self._max_failures):
+                effects.append(LeaveOut(position, bad))
+        elif entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
             effects.append(Abort(position, message.error + (message.sample and " (at %r)" % message.sample),
                                  message.traceback))
         self._remove_if_drained(key, "drained", effects)
@@ -325,7 +326,6 @@ class LeaseScheduler:
         return effects
 
     def _has_ungranted(self) -> bool:
-        """The window has a position that was never granted."""
         return self._next_ungranted < min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
