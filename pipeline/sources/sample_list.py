@@ -24,7 +24,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.pipeline.text import path_bytes, printable
+from stoker.pipeline.text import path_bytes, printable, printable_path
 
 MAGIC = b"stoker samples 1\n"
 MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
@@ -236,7 +236,7 @@ def _name(source: Source, places: Sequence[int]) -> str:
     if not places:
         return ""
     row = source.rows([places[0]])[0]
-    return ("sample %d" % places[0] if row is None else printable(row) if isinstance(row, str)
+    return ("sample %d" % places[0] if row is None else printable_path(row) if isinstance(row, str)
             else "row %d, %.200s" % (places[0], ascii(row)))
 
 
