@@ -56,7 +56,7 @@ def packed_list(*sources: Optional[Source]) -> Optional[bytes]:
         elif source is not None:
             return None
         if head is not None and source is not None:
-            head["count"] = len(source)
+            head["count"], head["hash"] = len(source), source.fingerprint()
             parts += body
         heads.append(head)
     whole = b"".join([MAGIC, json.dumps(heads).encode("ascii"), b"\n"] + parts)
@@ -73,6 +73,11 @@ class SampleList(NamedTuple):
     kind: str
     head: Dict[str, Any]
     parts: Tuple[bytes, ...]
+
+    @property
+    def hash(self) -> Any:
+        """The fingerprint of the samples, as the list has it."""
+        return self.head.get("hash")
 
     def source(self, root: str, name: str) -> Source:
         """The samples, below the folder ``root``. Raises ListError."""
