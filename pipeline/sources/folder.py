@@ -80,6 +80,9 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         numbers = tuple(number_of[folder] for folder in folders if folder in number_of)
     else:
         names, word = ("other", label_word), normal_form(label_word)
+        mixture = Layout(given, sorted({path.split("/", 1)[0] for path in paths if "/" in path}), paths).mixture()
+        if mixture:
+            log.warning("%s", mixture)
         numbers = tuple(int(word in normal_form(path)) for path in paths)
     left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
