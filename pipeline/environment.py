@@ -33,6 +33,6 @@ def warnings(names: Iterable[str]) -> List[str]:
         if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name[len(PREFIX):] in known:
             continue
         like = get_close_matches(name[len(PREFIX):], sorted(known), 1, 0.7)
-        sentences.append("the environment variable %s has no effect: %s" % (
-            ascii(name)[1:-1], "did you mean %s?" % (PREFIX + like[0]) if like else "docs/OPTIONS.md has those of Stoker"))
+        hint = "did you mean %s?" % (PREFIX + like[0]) if like else "docs/OPTIONS.md has those of Stoker"
+        sentences.append("the environment variable %s has no effect: %s" % (ascii(name)[1:-1], hint))
     return sentences
