@@ -4,7 +4,7 @@ import re
 import shlex
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from stoker.pipeline.sources.dataset import printable_path
+from stoker.pipeline.text import name_list, printable_path
 
 TRAINING = frozenset(("train", "training", "trn"))
 VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "dev"))
@@ -96,7 +96,7 @@ class Layout:
         return "; if the classes are the folders in %s, give that" % inner[0] if len(self._inner) == 1 and inner else ""
 
     def _listed(self, names: Set[str]) -> str:
-        return ", ".join(map(printable_path, sorted(names)[:3])) + ", ..." * (len(names) > 3)
+        return name_list(sorted(names), 3)
 
     def _named(self, part: str) -> str:
         return next((name for name, its in self._parts.items() if its == part), "")
