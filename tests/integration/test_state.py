@@ -241,7 +241,7 @@ def test_a_run_that_trained_no_step_leaves_no_checkpoint(photos, tmp_path):
     assert run.code == 0, run
 
 
-@pytest.mark.parametrize("name", ["p[1]", "a*b?", "back\\slash", "new\nline", "sp ace für %s"])
+@pytest.mark.parametrize("name", ["p[1]", "a*b? \\ back\\slash\n für %s"])
 def test_any_path_of_the_checkpoints(photos, trained, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
@@ -396,7 +396,7 @@ def test_a_record_that_cannot_be_written_is_one_sentence(photos, folder, monkeyp
     assert content(str(folder / "checkpoints")) == before
 
 
-@pytest.mark.parametrize("output", ["out.csv", "/dev/full", "-"])
+@pytest.mark.parametrize("output", ["out.csv", "-"])
 def test_predictions_on_a_full_disk(photos, trained, tmp_path, output):
     (tmp_path / "list.txt").write_text("%s/cat/02.png\n" % photos * 300)
     full = os.open("/dev/full", os.O_WRONLY)
