@@ -154,7 +154,6 @@ class Bench:
         os.chdir(self.folder)
         for fd, output in enumerate(outputs, 1):
             os.dup2(output.fileno(), fd)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)    # not pytest's
         sys.argv = ["stoker-train"] + [str(option) for option in options]
         if os.geteuid() == 0:
             drop_dac()
