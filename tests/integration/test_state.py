@@ -21,7 +21,7 @@ from tests.support.training import Finished, Trainer, arguments, audit, consumed
 tf = pytest.importorskip("tensorflow")
 
 EPOCHS, STEPS, IMAGES = 3, 4, 24
-RECORDS = ("stoker.json", "stoker-rows.npy", "stoker-run.json")
+RECORDS = ("stoker.json", "stoker-rows.npy", "stoker-run.json", "stoker-samples.gz")
 
 
 class Broken(Trainer):
