@@ -44,6 +44,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     record cannot be written.
     """
     configuration = run.fingerprint()
+    folder.check_files((state.NAMES, RUN))
     found = folder.traces()
     if not found:
         return _fresh(folder, run, configuration)
@@ -150,14 +151,7 @@ class Recorded(NamedTuple):
 
 def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partners: int) -> None:
     """Records what the run is, for ``recorded_run``. Raises ConfigError if it cannot be written."""
-    job, hashes = run.job, _row_hashes(folder)
-    if hashes is None or len(hashes) != len(run.source):
-        with suppress(ConfigError):    # nothing but a sentence depends on it
-            _write_rows(folder, run)
-    samples = known(folder)
-    if samples is not None and not samples.is_whole():
-        with suppress(ConfigError):
-            _write_samples(folder, run)
+    job = run.job
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
                "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
                "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
@@ -166,6 +160,14 @@ def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partner
     _write_json(folder, RUN, {
         "version": RUN_VERSION, "generator": job.generator, "model": model,
         "data": identity(run.source), "arrays": arrays, "options": options})
+    hashes = _row_hashes(folder)
+    if hashes is None or len(hashes) != len(run.source):
+        with suppress(ConfigError):    # nothing but a sentence depends on it
+            _write_rows(folder, run)
+    samples = known(folder)
+    if samples is not None and not samples.is_whole():
+        with suppress(ConfigError):
+            _write_samples(folder, run)
 
 
 def recorded_run(folder: CheckpointFolder) -> Recorded:

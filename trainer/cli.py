@@ -66,10 +66,10 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
-    checkpoint.record_run(folder, prepared, args.model, args.partners)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
+        checkpoint.record_run(folder, prepared, args.model, args.partners)
         loop = train.Loop(stream, built, saver, unit)
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
