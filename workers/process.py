@@ -22,7 +22,7 @@ from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
-from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
+from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
@@ -87,7 +87,8 @@ class _SocketThread(threading.Thread):
                 else:
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
-                    self._carry_out(self._session.failed(done.lease, done.error, done.traceback, done.sample, now), now)
+                    self._carry_out(self._session.failed(
+                        done.lease, done.error, done.traceback, done.sample, now, done.unreadable), now)
                 self._receive(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
@@ -181,7 +182,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
         os.environ.pop(LOCAL, None)                  # hidden from generators and their child processes
-        connection = Connection(options.connect, waker, MAX_HEADER_BYTES, keys)
+        connection = Connection(options.connect, waker, MAX_LEASE_BYTES, keys)
         health = None if options.health_file is None else HealthFile(options.health_file)
         if options.cache is not None:
             cache = Cache(options.cache, options.cache_gb, note, name.endswith("/0"), last_exit.startswith(CRASHES))
