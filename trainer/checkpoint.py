@@ -16,7 +16,7 @@ from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.sources.identity import difference, identity
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
@@ -73,7 +73,7 @@ def _write_rows(folder: CheckpointFolder, run: Run) -> None:
 
 
 def _numbered(classes: Sequence[str]) -> Dict[str, int]:
-    return {name: number for number, name in enumerate(classes)}
+    return {own_letters(name): number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(folder: CheckpointFolder, run: Run) -> str:
