@@ -1,4 +1,4 @@
-"""Names with any letters, and with bytes that are no UTF-8, under any locale. Under LC_ALL=C, Python 3.6 knows ASCII."""
+"""Names with any letters, and with bytes that are not UTF-8, in any locale. Python 3.6 knows ASCII under LC_ALL=C."""
 
 import json
 import os
