@@ -21,6 +21,9 @@ from stoker.pipeline.errors import ConfigError
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
+TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
+MAX_PIXELS = 178956970   # of a picture, by default: PIL's own limit, against decompression bombs
+MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
@@ -85,7 +88,8 @@ class JobOptions:
     """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
     ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
-    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE. ``stoker-train --help`` explains them."""
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE; ``truncated``: one of TRUNCATED. ``max_text_mb`` counts 2**20
+    bytes. ``stoker-train --help`` explains them."""
     generator: str = "image"
     image_size: Tuple[int, int] = (64, 64)
     batch_size: int = 32
@@ -99,6 +103,9 @@ class JobOptions:
     rows: int = 1                              # most rows of a batch from one sample
     may_skip: bool = False                     # a batch function may return fewer rows than it got samples
     augment: Optional[str] = None              # the user's module:function that varies pictures
+    max_pixels: int = MAX_PIXELS
+    max_text_mb: int = MAX_TEXT_MB
+    truncated: str = TRUNCATED_BAD
 
     def __post_init__(self) -> None:
         is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
@@ -111,7 +118,9 @@ class JobOptions:
         object.__setattr__(self, "image_size", size)    # the way to set a field of a frozen dataclass
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
-        for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE)):
+        object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
+        for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
         for name in ("exif_rotate", "follow_links", "labels", "may_skip"):
             object.__setattr__(self, name, check_flag(name, getattr(self, name)))

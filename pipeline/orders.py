@@ -13,6 +13,7 @@ import threading
 from collections import abc
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Union
+from unicodedata import normalize
 
 import numpy as np
 
@@ -262,6 +263,8 @@ def indices_from(function: Callable[[int, Any], Any], number: int, random: Any, 
 def _fields(source: Source, key: Any, subject: str) -> List[Any]:
     """Of each row, its field ``key``, or what the function ``key`` makes of it. Raises ConfigError."""
     found: List[Any] = []
+    if isinstance(key, str) and key not in getattr(source, "columns", (key,)):     # perhaps in another Unicode form
+        key = next((name for name in source.columns if normalize("NFC", name) == normalize("NFC", key)), key)
     for start in range(0, len(source), _CHUNK):
         for number, row in enumerate(source.rows(range(start, min(start + _CHUNK, len(source)))), start):
             try:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
@@ -23,12 +23,16 @@ from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
 from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
+from stoker.pipeline.monitoring.closing import Totals, closing_lines
 from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import printable
-from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.dataset import Dataset, Splits
+from stoker.pipeline.sources.fields import checked
+from stoker.pipeline.sources.table import Numbers, Table
 
 log = logging.getLogger("stoker")
 
@@ -41,10 +45,10 @@ class BatchStream(Iterator[Batch]):
     """The batches of a plan, each exactly once and in order. A context manager and its own iterator:
     ``with stoker.open_stream("photos") as stream: print(next(stream).step)``.
 
-    Raises ConfigError at once if the address cannot be bound. While iterating, raises RunFailed when the next batch
-    cannot be produced any more, DatasetError after an epoch without a single sample, and RuntimeError if two threads
-    take batches at the same time, or in a fork of the process that opened it. Threads may take turns. A fork that
-    closes it, or ends, changes nothing.
+    Raises ConfigError at once if the address cannot be bound, DatasetError if a sample cannot be sent. While iterating,
+    raises RunFailed when the next batch cannot be produced any more, DatasetError after an epoch without a single
+    sample, and RuntimeError if two threads take batches at the same time, or in a fork of the process that opened it.
+    Threads may take turns. A fork that closes it, or ends, changes nothing.
     """
 
     def __init__(self, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int = 0,
@@ -52,11 +56,15 @@ class BatchStream(Iterator[Batch]):
                  wait: Callable[[threading.Condition, float], object] = threading.Condition.wait) -> None:
         """``coordinator``, ``now`` and ``wait`` are replaced in tests only."""
         refuse_nested()
+        keep_descriptors()
+        steady(log)
         self.plan = plan
         self._process = os.getpid()
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
-        self.waited_s = 0.0           # the consumer waited for batches, in all
-        self.produced_s = 0.0         # workers took for the batches consumed so far, in all
+        self._totals = Totals()
+        self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
+        self._last_verdict: Optional[Verdict] = None     # when the stream was closed
+        datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
         self._start_step = start_step
@@ -93,12 +101,17 @@ class BatchStream(Iterator[Batch]):
             undo.pop_all()
         self._own_functions = job.own_functions
         self.arrays = job.arrays      # what the batches hold
-        self.classes = datasets.training.classes      # names by class number; () without labels
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
         self.address = self._coordinator.address
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        """The names of the classes, by their numbers: of the class folders, or "other" and the label word. (): the data
+        has none, such as rows or files. A label in a batch is an index into it; of training and validation alike."""
+        return self._datasets.training.classes
 
     @property
     def connect_address(self) -> str:
@@ -128,18 +141,34 @@ class BatchStream(Iterator[Batch]):
         return self.plan.training and offset < self.plan.steps_per_epoch
 
     @property
+    def waited_s(self) -> float:
+        """The consumer waited for batches, in all."""
+        return self._totals.waited_s
+
+    @property
+    def produced_s(self) -> float:
+        """Workers took for the batches consumed so far, in all."""
+        return self._totals.produced_s
+
+    @property
     def bad_files(self) -> int:
         """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
         return len(self.skipped if self._listing is None else self._listing)
 
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
-        """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell."""
-        return self._pace.verdict(self._coordinator.fleet, last_s)
+        """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell. Of
+        a closed stream: as it was when it was closed."""
+        return self._last_verdict if self._closed else self._pace.verdict(self._coordinator.fleet, last_s)
 
     def report(self) -> str:
-        """What was left out so far, and the bottleneck: a line for the end of a run."""
-        verdict = self.verdict()
-        return self._bad_files.report() + ("; bottleneck: " + verdict.sentence if verdict else "")
+        """Three lines, at the end of a run, or so far: the result, with what was left out; the speed; the bottleneck,
+        with the number of workers needed. Also of a closed stream: ``print(stream.report())``."""
+        return closing_lines(self.step, self.plan.steps, self.left_out(),
+                             self._totals.speed(self._unit, self._now()), self.verdict())
+
+    def left_out(self) -> str:
+        """What is not in the batches so far, in a sentence: "no bad files", "3 bad files (listed in ...)"."""
+        return self._bad_files.report()
 
     def attach(self, group: WorkerGroup) -> None:
         """Makes ``group`` end with this stream, which also checks it while waiting and lets it adjust its size."""
@@ -154,6 +183,8 @@ class BatchStream(Iterator[Batch]):
         most; a second call does no harm. Does nothing in a fork: all of it belongs to the process that opened it."""
         if self._closed or os.getpid() != self._process:
             return
+        self._totals.ended(self._now())
+        self._last_verdict = self.verdict()
         self._closed = True
         done = self._position >= self.plan.positions
         with self._files as last_first:
@@ -197,8 +228,10 @@ class BatchStream(Iterator[Batch]):
         if self._unusable is not None:
             raise DatasetError(self._unusable)
         if self._position >= self.plan.positions:
+            self._totals.ended(self._now())
             raise StopIteration
         asked_s, waited_before_s = self._now(), self.waited_s
+        self._totals.asked(asked_s)
         batch = self._next_batch()
         waited_s = self.waited_s - waited_before_s
         self._pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
@@ -209,7 +242,8 @@ class BatchStream(Iterator[Batch]):
         # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
             self._position += 1
-            self.produced_s += batch.produce_s
+            self._totals.produced_s += batch.produce_s
+            self._totals.samples += len(batch)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
         self._coordinator.take_up_to(self._position)
         if batch.training:
@@ -260,7 +294,7 @@ class BatchStream(Iterator[Batch]):
                     log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
             raise StopIteration
         finally:
-            self.waited_s += self._now() - start
+            self._totals.waited_s += self._now() - start
 
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:

@@ -24,7 +24,8 @@ LOCK = "stoker.lock"
 RUN_VERSION = 1
 FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
 #: Options that a record contains only if they differ from these defaults.
-DEFAULTS = dict({name: getattr(JobOptions, name) for name in ("on_bad_image", "exif_rotate", "follow_links")},
+DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -112,7 +113,8 @@ def record_run(directory: str, run: Run, model: Optional[str], partners: int) ->
     """Records what the run is, for ``recorded_run``. Raises ConfigError if it cannot be written."""
     job = run.job
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
-               "exif_rotate": job.exif_rotate, "partners": partners}
+               "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
+               "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
     arrays = [[spec.name, spec.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
                                        for side in spec.shape]] for spec in job.arrays]
     _write_json(directory, RUN, {

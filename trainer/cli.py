@@ -3,9 +3,7 @@
 import argparse
 import logging
 import os
-import signal
 import sys
-import threading
 from dataclasses import fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
@@ -17,15 +15,13 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import LocalOptions, start_stream
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
+from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
-TERMINATE_WITHIN_S = 10.0
 
-
-def run(argv: Optional[Sequence[str]] = None) -> int:
+def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = train_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
@@ -56,26 +52,33 @@ def run(argv: Optional[Sequence[str]] = None) -> int:
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
     checkpoint.record_run(directory, prepared, args.model, args.partners)
-    signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
-        _on_sigterm(stream)
+        loop = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit)
+        program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
         with logging_redirect_tqdm():
-            result = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit).run()
-        report, verdict = stream.report(), stream.verdict()
-    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
-    print("%s after step %d: %s, %.0f %s/s, %.0f%% of the time waiting for data, %.2f ms of a worker's time per "
-          "%s; checkpoint in %s; %s%s" % (
-              "stopped" if result.stopped else "done", start_step + result.steps,
-              "validation " + train.listed(evaluation) if evaluation else "no evaluation",
-              result.samples_per_s, unit, 100 * result.waiting_share,
-              1000 * stream.produced_s / max(1, result.samples), unit[:-1], directory, report,
-              "" if verdict else "; the run was too short to name its bottleneck"), flush=True)
+            result = loop.run()
+    _print_closing_lines(result, stream, directory)
     lock.close()
-    return EXIT_TERMINATED if result.stopped else 0
+    if not result.stopped:
+        return 0
+    if program.exit_code == EXIT_INTERRUPTED:
+        print("%s: stopped by Ctrl-C after step %d; run it again to %s" % (
+            program.name, result.step, "go on from there" if result.step else "begin"), file=sys.stderr, flush=True)
+    return program.exit_code
+
+
+def _print_closing_lines(result: Any, stream: BatchStream, directory: str) -> None:
+    """Three lines: the result, the speed, and the bottleneck."""
+    from stoker.trainer.train import listed
+    evaluation = {name: value for name, value in result.evaluation.items() if name != "loss"} or result.evaluation
+    print("%s after step %d: %s; %s%s" % (
+        "stopped" if result.stopped else "done", result.step,
+        "validation " + listed(evaluation) if evaluation else "no evaluation", stream.left_out(),
+        "; checkpoint in " + directory if result.step else ""), *stream.report().splitlines()[1:], sep="\n", flush=True)
 
 
 def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
@@ -152,7 +155,8 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
-            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links")
+            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_pixels", "max_text_mb",
+            "truncated")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),
@@ -179,13 +183,3 @@ def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence
                           "model(arrays, training), which returns {\"loss\": ...}; see --help" % (
                               ", ".join(described), len(classes)))
     return classifier.classifier(len(classes)), "built-in"
-
-
-def _on_sigterm(stream: BatchStream) -> None:
-    """Makes SIGTERM end the stream after the current step. The training loop then writes a checkpoint."""
-    def stop(signum: int, frame: object) -> None:
-        stream.interrupt()
-        timer = threading.Timer(TERMINATE_WITHIN_S, os._exit, [EXIT_TERMINATED])
-        timer.daemon = True
-        timer.start()
-    signal.signal(signal.SIGTERM, stop)

@@ -10,6 +10,7 @@ operation of the graph takes each from the stream, so a step takes exactly one.
 import inspect
 import sys
 import threading
+from dataclasses import replace
 from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -19,6 +20,7 @@ from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import StreamOptions
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.dataset import shape_of
 from stoker.trainer.feed import log_left_out, open_stream
@@ -75,6 +77,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
         if not trains and kept.get("on_bad_image") == "replace":
             kept["on_bad_image"] = "skip"
         part = run.datasets.of(trains or not len(run.datasets.validation))
+        if isinstance(part, Dataset):
+            part = replace(part, left_out=())        # logged once, above
         return open_stream(part, generator, training=trains, start_step=step, **kept)
 
     return input_fn_of(open_at, run.job.arrays, features, labels, training)

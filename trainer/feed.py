@@ -64,7 +64,9 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 order: Any = "shuffled", drop_last: bool = False, partners: Any = 0,
                 arrays: Optional[Mapping[str, Any]] = None, augment: Any = None, decode: str = JobOptions.decode,
                 on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-                follow_links: bool = JobOptions.follow_links, exclude: Union[str, Sequence[str]] = (),
+                follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
+                max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
+                exclude: Union[str, Sequence[str]] = (),
                 suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
@@ -89,8 +91,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     "sequential", ``stoker.balanced()``, ``stoker.weighted(weights)``, or ``f(epoch, random) -> indices``.
     ``drop_last``: full batches only, in evaluations too. ``partners``: so many other samples for each, or ``f(index,
     random) -> indices``. ``arrays``: what the function declares, if the trainer cannot import it. ``augment``:
-    ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``: see
-    JobOptions.
+    ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``,
+    ``max_pixels``, ``max_text_mb``, ``truncated``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
     ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError,
@@ -103,19 +105,21 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
                   batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
-                  follow_links=follow_links, exclude=exclude, suffixes=suffixes)
+                  follow_links=follow_links, max_pixels=max_pixels, max_text_mb=max_text_mb, truncated=truncated,
+                  exclude=exclude, suffixes=suffixes)
     log_left_out(data, run.source)
     log_left_out(validation, run.datasets.validation)
     return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
 
 
 def log_left_out(data: Any, source: Source) -> None:
-    """Logs what the scan of the folder ``data`` left out, as the command line prints it; a warning unless it is
-    usual."""
+    """Logs what the scan of ``data`` left out, a folder or what was scanned before, as the command line prints it: as a
+    warning unless it is usual."""
     left_out = getattr(source, "left_out", ())
-    if left_out and isinstance(data, (str, os.PathLike)):
+    if left_out:
         level = logging.INFO if all(is_usual(why) for _, why in left_out) else logging.WARNING
-        log.log(level, "%s: %s", printable_path(os.fspath(data)), "\n".join(left_out_lines(left_out)))
+        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else source.root
+        log.log(level, "%s: %s", printable_path(name), "\n".join(left_out_lines(left_out)))
 
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:

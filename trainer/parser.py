@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, JobOptions, StreamOptions
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
+                                     StreamOptions)
 
 VALIDATION_SPLIT = 0.2
 BALANCED = "balanced"
@@ -29,8 +30,8 @@ EXAMPLES = """examples:
               return {"loss": tf.reduce_mean(error ** 2), "metrics": {"error": tf.reduce_mean(error)},
                       "predictions": angle}
   stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)
-Run it again with the same options to resume from the last checkpoint. Ctrl-C stops it at once,
-SIGTERM after a checkpoint. stoker-predict uses what it has trained."""
+Run it again with the same options to resume from the last checkpoint. Ctrl-C or SIGTERM ends it after the step at hand,
+with a checkpoint; a second Ctrl-C at once. It outlives its terminal. stoker-predict uses what it has trained."""
 PREDICT = """Predicts with a model that stoker-train has trained: writes a CSV file with a line for each sample, in the
 order of the data: path, class, a score for each class, and the error of a file that cannot be read."""
 PREDICT_EXAMPLES = """examples:
@@ -204,12 +205,19 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--max-pixels", type=int, default=JobOptions.max_pixels, metavar="N",
+        help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
+             "claim to be so large that it takes all memory")
+    add("--max-text-mb", type=int, default=JobOptions.max_text_mb, metavar="MB",
+        help="size of the longest text in a PNG, in 2**20 bytes; a file with a longer one is bad")
+    add("--truncated", choices=TRUNCATED, default=JobOptions.truncated,
+        help="a picture whose file ends too early: bad, or use the part that is there")
 
 
 def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--workers", type=number_of_workers, default=AUTO, metavar="N",
         help="number of worker processes on this host. auto: Stoker chooses it, at most one per core, such that "
-             "%s. 0: only workers that you start elsewhere. The closing line tells how many are needed" % purpose)
+             "%s. 0: only workers that you start elsewhere. The last line of a run tells how many are needed" % purpose)
     add("--worker-python", metavar="FILE",
         help="interpreter that runs them; a newer Python has a faster Pillow (default: the trainer's own)")
     add("--follow-links", action="store_true",

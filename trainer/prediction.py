@@ -18,6 +18,7 @@ from stoker.trainer.cli import (import_tensorflow, local_options, make_current_f
 from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.parser import predict_parser
 from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
+from stoker.trainer.program import Program
 from stoker.trainer.run import Run, prepare
 
 EXIT_INCOMPLETE = 1       # with --strict: a sample could not be predicted
@@ -25,17 +26,17 @@ EXIT_PIPE = 128 + signal.SIGPIPE
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
 
 
-def run(argv: Optional[Sequence[str]] = None) -> int:
+def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     args = predict_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
     try:
-        return _predict(args)
+        return _predict(program, args)
     except BrokenPipeError:        # of standard output: its reader, such as head, has enough
         return EXIT_PIPE
 
 
-def _predict(args: argparse.Namespace) -> int:
+def _predict(program: Program, args: argparse.Namespace) -> int:
     options, local = options_of(StreamOptions, args), local_options(args)
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
@@ -52,7 +53,7 @@ def _predict(args: argparse.Namespace) -> int:
     counts = Counts()
     with output_file(args.output) as file:
         model = Restored(path, recorded.arrays, function, name, [spec.name for spec in prepared.job.arrays])
-        signal.signal(signal.SIGINT, signal.default_int_handler)     # from here on, Ctrl-C closes the stream
+        program.raise_on_ctrl_c()
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
         unit = "images" if recorded.generator in GENERATORS else "samples"
@@ -62,16 +63,22 @@ def _predict(args: argparse.Namespace) -> int:
             lines = PredictionLines(file, prepared.source, recorded.classes, args.columns)
             with logging_redirect_tqdm(), open_bar(len(prepared.source), unit, "predict") as bar:
                 for batch in stream:
-                    counts = lines.write(batch, model.predict(batch) if len(batch) else None)
+                    predictions = model.predict(batch) if len(batch) else None
+                    try:
+                        counts = lines.write(batch, predictions)
+                    except BrokenPipeError:
+                        raise
+                    except OSError as error:
+                        raise RunFailed("cannot write the predictions to %s: %s" % (
+                            "standard output" if args.output == "-" else args.output, error.strerror)) from error
                     bar.update(len(batch.indices))
-            verdict = stream.verdict()
         if not counts.predicted:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
                 " ".join(args.data), counts.first_error))
-    print("predicted %d of %d %s by the checkpoint %s%s%s%s" % (
+    print("predicted %d of %d %s by the checkpoint %s%s%s" % (
         counts.predicted, len(prepared.source), unit, path, "" if args.output == "-" else ", in " + args.output,
-        "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else "",
-        "; bottleneck: " + verdict.sentence if verdict else ""), file=sys.stderr, flush=True)
+        "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else ""),
+          *stream.report().splitlines()[1:], sep="\n", file=sys.stderr, flush=True)
     return EXIT_INCOMPLETE if args.strict and counts.failed else 0
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Dict, IO, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -14,7 +14,9 @@ import numpy as np
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.output import CLOSED
 from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.storage.spelling import normal_form
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -131,7 +133,10 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
                               % ("files" if source.has_paths else "other rows"))
         missing.difference_update(*rows)
     if missing:
-        raise ConfigError("--columns names %s, and no row has such a field" % printable(min(missing)))
+        first, *_ = source.rows([0])
+        twin = normal_form(min(missing)) in map(normal_form, filter(lambda name: isinstance(name, str), first))
+        raise ConfigError("--columns names %s, and no row has such a field%s" % (
+            printable(min(missing)), ", but one in another Unicode form (NFC or NFD)" if twin else ""))
 
 
 def _cell(value: Any) -> Any:
@@ -145,24 +150,36 @@ def output_file(path: str) -> Iterator[IO[str]]:
     no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
     how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     if path == "-":
-        with open(1, "w", closefd=False, **how) as file:
+        if 1 in CLOSED:
+            raise ConfigError("standard output is closed: name a file for the predictions with -o FILE")
+        with _closing(open(1, "w", closefd=False, **how)) as file:
             yield file
         return
     path = os.path.realpath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):     # a pipe or a device; a folder is an error
-            with open(path, "w", **how) as file:
+            with _closing(open(path, "w", **how)) as file:
                 yield file
             return
-        file = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
+        temporary = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
     except OSError as error:
         raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
-    with file:
+    with _closing(temporary) as file:
         yield file
         file.seek(0)
         try:
             with open(path + ".new", "wb") as new:
-                shutil.copyfileobj(file.buffer, new)
+                shutil.copyfileobj(temporary.buffer, new)
             os.replace(path + ".new", path)
         except OSError as error:
             raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+
+
+@contextmanager
+def _closing(file: IO[str]) -> Iterator[IO[str]]:
+    """Closes the file. What could not be written is no second error: ``PredictionLines`` has raised the first."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()

@@ -14,6 +14,7 @@ from stoker.pipeline.functions import (BatchFunction, Declared, NestedStream, Sa
                                        load_function, name_of, refuse_nested)
 from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
 from stoker.pipeline.orders import open_order
+from stoker.pipeline.output import steady
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
@@ -57,10 +58,13 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             drop_last: bool = False, partners: Any = 0, training: bool = True,
             arrays: Optional[Mapping[str, Any]] = None, augment: Any = None,
             on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
-            follow_links: bool = JobOptions.follow_links, exclude: Union[str, Sequence[str]] = (),
+            follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
+            max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
+            exclude: Union[str, Sequence[str]] = (),
             suffixes: Union[str, Sequence[str]] = ()) -> Run:
     """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
     refuse_nested()
+    steady(log)
     labels, drop_last, training = (check_flag(name, value) for name, value in (
         ("labels", labels), ("drop_last", drop_last), ("training", training)))
     if isinstance(image_size, np.ndarray):
@@ -70,7 +74,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     source = open_source(data, root, classes, labels, label_word, follow_links, name,
                          not training and classes is not None, exclude, suffixes)
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
-                     exif_rotate, follow_links, bool(source.classes), augment=_name(augment), **own)
+                     exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
+                     max_text_mb=max_text_mb, truncated=truncated, **own)
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)

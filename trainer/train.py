@@ -23,9 +23,7 @@ SUMMARY_STEPS = 10
 class Result(NamedTuple):
     """The result of a run, in this process."""
     steps: int
-    samples: int                 # in training and evaluation together
-    samples_per_s: float
-    waiting_share: float         # of the time, 0..1: the loop waited for data
+    step: int                    # global_step at its end
     evaluation: Dict[str, float]    # the last one's metrics and loss, by name; {} if there was none
     stopped: bool                # it was asked to stop before the end
 
@@ -42,6 +40,7 @@ class Loop:
         self._evaluated: List[Tuple[int, Dict[str, float]]] = []     # samples, and means of each batch
         self._evaluations = 0              # batches of the current evaluation, with those without samples
         self._evaluation: Dict[str, float] = {}
+        self._saved_step = start_step      # of the newest checkpoint
         self._steps = self._samples = 0
         self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
@@ -53,8 +52,7 @@ class Loop:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
         saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
-        start, waited_before = time.monotonic(), self._stream.waited_s
-        self._marked = (start, waited_before, 0)
+        self._marked = (time.monotonic(), self._stream.waited_s, 0)
         # the writer that the session uses: two writers begun in the same second would write to the same file
         writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
         # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
@@ -83,9 +81,15 @@ class Loop:
             if self._bar is not None:
                 self._bar.close()
             writer.close()
-        seconds = max(1e-9, time.monotonic() - start)
-        return Result(self._steps, self._samples, self._samples / seconds,
-                      (self._stream.waited_s - waited_before) / seconds, self._evaluation, self._stream.interrupted)
+        return Result(self._steps, self._start_step + self._steps, self._evaluation, self._stream.interrupted)
+
+    def lost(self) -> str:
+        """What is lost if this process ends now, in a sentence. Other threads may call it at any moment."""
+        step, saved = self._start_step + self._steps, self._saved_step
+        if step <= saved:
+            return "no step is lost: the last checkpoint is after step %d" % saved if saved else "no step was trained"
+        return "%d of its steps %s lost, those after step %d%s" % (
+            step - saved, "is" if step - saved == 1 else "are", saved, ", the last checkpoint" * (saved > 0))
 
     def _session(self, saver: Any) -> Any:
         """A session that goes on from the newest checkpoint, if there is one."""

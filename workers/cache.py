@@ -15,11 +15,12 @@ LMDB maps it into memory: the folder must be on a disk of this host, not on a ne
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
 import numpy as np
 
 from stoker.pipeline.storage.folder import SamplePath, is_within_root
+from stoker.workers import limits
 from stoker.workers.cache_entry import decoder_digest, file_name, head_of
 from stoker.workers.cache_folder import CacheFolder, reason
 from stoker.workers.stopwatch import timed
@@ -49,21 +50,22 @@ class Cache:
         self.folder, self.limit_bytes = CacheFolder(folder), int(gb * 2**30)
         self._note, self._first, self._distrusted = note, first, distrusted
         self._reported: Set[str] = set()
-        self._kinds: Dict[Tuple[Tuple[int, int], str, bool], CachedKind] = {}
+        self._kinds: Dict[Tuple[Any, ...], CachedKind] = {}
         self._trusted: Set[str] = set()         # names of the files that this process has opened
         self._end_idle_at_s = 0.0
 
     def kind(self, size: Tuple[int, int], decode: str, exif_rotate: bool) -> "Optional[CachedKind]":
-        """The entries of pictures of ``size`` (height, width), decoded in this way; None if none can be served and kept
-        now. It is valid until the next call."""
+        """The entries of pictures of ``size`` (height, width), decoded in this way with PIL's present limits; None if
+        none can be served and kept now. It is valid until the next call."""
         now_s = time.monotonic()
-        found = self._kinds.get((size, decode, exif_rotate))
+        wanted = size, decode, exif_rotate, limits.in_force()
+        found = self._kinds.get(wanted)
         if found is not None:
             found.used_s = now_s
         if now_s >= self._end_idle_at_s:
             self._end_idle(now_s)
         if found is None:
-            found = self._add(size, decode, exif_rotate, now_s)
+            found = self._add(wanted, now_s)
         return found if found is not None and found.is_open(now_s) else None
 
     @property
@@ -85,16 +87,16 @@ class Cache:
             kind.close(max(0.0, deadline_s - time.monotonic()))
         self._drop_ended(deadline_s)
 
-    def _add(self, size: Tuple[int, int], decode: str, exif_rotate: bool, now_s: float) -> "Optional[CachedKind]":
+    def _add(self, wanted: Tuple[Any, ...], now_s: float) -> "Optional[CachedKind]":
         if len(self._kinds) >= MAX_KINDS:
             self.report("pictures of more than %d sizes at a time: the others are not kept" % MAX_KINDS)
             return None
         try:
-            name = file_name(size, decode, exif_rotate)
+            name = file_name(*wanted)
         except OSError as error:
             self.report(reason(error))
             return None
-        found = self._kinds[size, decode, exif_rotate] = CachedKind(self, name, "%dx%d" % size, now_s)
+        found = self._kinds[wanted] = CachedKind(self, name, "%dx%d" % wanted[0], now_s)
         return found
 
     def _end_idle(self, now_s: float) -> None:

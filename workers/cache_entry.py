@@ -14,7 +14,7 @@ from typing import Any, Tuple
 
 import numpy as np
 
-from stoker.workers import images, jpeg
+from stoker.workers import deep, images, jpeg
 
 FORMAT = 1           # increase it with every change of an entry's format
 KEY_BYTES = 16
@@ -46,9 +46,11 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def file_name(size: Tuple[int, int], decode: str, exif_rotate: bool) -> str:
-    """The name of the file for pictures of ``size`` (height, width), decoded in this way. Raises OSError."""
-    kind = repr((FORMAT, size, decode, exif_rotate)).encode()
+def file_name(size: Tuple[int, int], decode: str, exif_rotate: bool, limits: Tuple[Any, ...] = ()) -> str:
+    """The name of the file for pictures of ``size`` (height, width), decoded in this way. ``limits``: those of PIL that
+    are in force (``limits.in_force``): a picture that is bad by default must not be found by default. Raises OSError.
+    """
+    kind = repr((FORMAT, size, decode, exif_rotate) + limits).encode()
     digest = hashlib.blake2b(kind + decoder_digest(), digest_size=8).hexdigest()
     return "%dx%d-%s%s-%s.lmdb" % (size[0], size[1], decode, "-rotated" * exif_rotate, digest)
 
@@ -60,7 +62,7 @@ def decoder_digest() -> bytes:
     import lmdb
     from PIL import _imaging, features
     digest = hashlib.blake2b()
-    for path in (images.__file__, jpeg.__file__, _imaging.__file__):
+    for path in (images.__file__, deep.__file__, jpeg.__file__, _imaging.__file__):
         with open(path, "rb") as code:
             digest.update(code.read())
     libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")

@@ -20,6 +20,7 @@ from typing import Dict, Optional, Sequence
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import IN_WORKER, refuse_nested
 from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.output import survive_hangup
 from stoker.workers import cache_folder
 from stoker.workers.descendants import Guardian, end_group, has_ended, kill_group, kill_marked
 from stoker.workers.launch import LAUNCH
@@ -92,6 +93,8 @@ def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
 def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Runs ``processes`` workers until they are done, or until SIGTERM or SIGINT. With ``lifeline``, the end of
     standard input kills the workers at once, and a number that comes in there changes how many they are."""
+    survive_hangup("stoker-worker: the terminal is gone (SIGHUP), the workers go on; to end them: kill -TERM %d\n"
+                   % os.getpid())
     supervisor = Supervisor(processes, options.once, DRAIN_S)
     parent = os.getppid()                # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}     # by slot

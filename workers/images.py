@@ -4,7 +4,9 @@ Sizes are (height, width), as in arrays; PIL's own are (width, height). ``storag
 """
 
 import io
+import os
 import random
+import re
 import warnings
 from operator import index
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
@@ -14,8 +16,9 @@ from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
-from stoker.pipeline.storage.folder import bad_content, read_file
-from stoker.workers import jpeg
+from stoker.pipeline.protocol.messages import CUT, UNSCALED
+from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
+from stoker.workers import deep, foreign, jpeg, limits, remarks
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -34,7 +37,8 @@ _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 #: What a picture can be converted to; the first ones are colours, which may be averaged.
 _COLOURS = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr", "HSV")
-MODES = _COLOURS + ("P", "1", "I", "I;16", "F")
+_DEEP = ("I", "I;16", "F")
+MODES = _COLOURS + ("P", "1") + _DEEP
 #: The filters to resize with, by the names that readers take.
 RESAMPLE: Dict[str, Any] = {name: getattr(_FILTERS, name.upper()) for name in
                             ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
@@ -58,36 +62,44 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
     - 'sampled': a JPEG is reduced to at least 0.7 of ``size``, and single pixels of the result are picked: no
       antialiasing, as in TensorFlow's ``resize_bilinear``, and about as close to exact as that.
 
+    Of a picture with more than 8 bits per channel they give the upper 8 (``deep.eight_bits``), and 'exact' gives what
+    PIL makes of it, which is mostly white.
+
     With ``exif_rotate`` the picture is made upright before it is resized, as by ``ImageOps.exif_transpose``; invalid
     EXIF data is ignored. PIL itself makes a TIFF file upright in any case.
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
-    return decoded(read(path)[0], size, decode, exif_rotate)
+    name = os.fsdecode(path)
+    if isinstance(path, SamplePath) and path.root is not None:
+        name = os.path.relpath(name, os.fsdecode(path.root))
+    return decoded(read(path)[0], size, decode, exif_rotate, name)
 
 
 @timed("decode")
-def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False) -> Image.Image:
-    """The picture in ``data``, a file's content: see ``load``. Raises ConfigError if ``decode`` is unknown."""
+def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = "") -> Image.Image:
+    """The picture in ``data``, a file's content: see ``load``. ``path``: the file's name in remarks. Raises ConfigError
+    if ``decode`` is unknown."""
     if decode not in DECODERS:
         raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
     # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, size, decode, exif_rotate)
+            return _decode(data, size, decode, exif_rotate, path)
         except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
-            raise bad_content(error) from error
+            raise _bad(error, data) from error
 
 
 @timed("decode")
 def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
-              exif_rotate: bool = False) -> Image.Image:
+              exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, decoded in full, converted to ``mode`` and then resized.
 
     - ``size``: (height, width), or None for its own;
     - ``mode``: one of MODES, or None for that in which it is stored. 16 bits of grey are 'I;16' with any Pillow, with
-      all their values; pixels of mode 'P' are numbers of a palette's colours;
+      all their values, which 'I' and 'F' have too; the other modes have the upper 8 bits. Pixels of mode 'P' are
+      numbers of a palette's colours;
     - ``resample``: one of RESAMPLE, or PIL's constant; None is 'bicubic' for colours, and 'nearest', which makes no new
       values, for mode None and for 'P', '1', 'I', 'I;16', 'F'. PIL takes 'nearest' for 'P' and '1' in any case.
 
@@ -105,9 +117,11 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
         try:
             image = _opened(data)
             transposition = _orientation(image) if exif_rotate else None
+            if mode is not None and mode not in _DEEP:
+                image = _eight_bits(image, data, path)
             image.load()
             # Older Pillows open a PNG of 16 bits as mode I, and resize no I;16.
-            deep = image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG"
+            is_sixteen = image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG"
             if image.mode.startswith("I;16") or mode == "I;16":
                 image = image.convert("I")
             if mode not in (None, "I;16", image.mode):
@@ -116,9 +130,9 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
                 image = image.transpose(transposition)
             if size is not None:
                 image = image.resize(size[::-1], chosen)
-            return _sixteen_bits(image) if mode == "I;16" or mode is None and deep else image
+            return _sixteen_bits(image) if mode == "I;16" or mode is None and is_sixteen else image
         except Exception as error:
-            raise bad_content(error) from error
+            raise _bad(error, data) from error
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
@@ -156,13 +170,16 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) -> Image.Image:
+def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
     height, width = size
     if decode not in _SCALED:
         image = _opened(data)
         transposition = _orientation(image) if exif_rotate else None
         upright = image if transposition is None else image.transpose(transposition)
-        return upright.resize((width, height)).convert("RGB")
+        resized = upright.resize((width, height))
+        if deep.is_cut(resized):
+            remarks.make(CUT, path)
+        return resized.convert("RGB")
     gap, resample = _SCALED[decode]
     wanted = max(1, int(gap * width)), max(1, int(gap * height))
     reduced = None if exif_rotate and b"Exif\0" in data else jpeg.reduced(data, wanted)
@@ -176,6 +193,7 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
             height, width, wanted = width, height, wanted[::-1]
         drafted = image.draft(None, wanted)
         box = drafted[1] if drafted else None
+        image = _eight_bits(image, data, path)
         if image.mode in ("1", "P", "PA"):  # PIL could only pick single pixels of these
             image = image.convert("L" if image.mode == "1" else "RGB")
     # Where a picture is nearly transparent, reducing loses its colours by rounding; and Pillow 8 does not reduce it.
@@ -184,6 +202,29 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool) 
     if image.mode != "RGB":
         image = image.convert("RGB")
     return image if transposition is None else image.transpose(transposition)
+
+
+def _eight_bits(image: Image.Image, data: bytes, path: str) -> Image.Image:
+    """``image`` as it is, or the upper 8 bits if it has more. Numbers whose range the file does not tell remain as they
+    are, and PIL cuts them later."""
+    if not deep.is_deep(image):
+        return image
+    upper = deep.eight_bits(image, data)
+    if upper is None:
+        remarks.make(UNSCALED, path)
+    return upper or image
+
+
+def _bad(error: Exception, data: bytes) -> BadFile:
+    """What ``error`` says about the content ``data``. Raises it if this host is at fault."""
+    kind = foreign.kind_of(data) if isinstance(error, UnidentifiedImageError) else ""
+    return BadFile(kind) if kind else bad_content(error, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """What PIL says, in the same words with any version of it, and which option permits the file."""
+    text = re.sub(r", could be decompression bomb.*| for PngImagePlugin.*|(?<=\d)\.0(?= pixels)", "", str(error))
+    return text.replace("Data Too Large", "data too large") + limits.advice(error)
 
 
 def _opened(data: bytes) -> Image.Image:

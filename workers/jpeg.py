@@ -9,11 +9,13 @@ from typing import Optional, Tuple
 
 from PIL import Image
 
+from stoker.workers import limits
+
 _SEGMENT = struct.Struct(">BBH")           # 0xff, kind, length
 _FRAME = struct.Struct(">BHHB")            # a frame's bits, height, width, components
 _FRAMES = (0xC0, 0xC1, 0xC2)               # kinds of frames: baseline, extended, progressive; others are rare
 _BEFORE = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE)) | frozenset(range(0xE0, 0xF0))   # kinds that may precede a frame
-_MAX_PIXELS = 1 << 26                      # a larger picture may be a decompression bomb for PIL
+_MAX_PIXELS = 1 << 26                      # a larger picture is rare, and may be too large for PIL
 
 Box = Tuple[float, float, float, float]
 
@@ -29,7 +31,7 @@ def size_of(data: bytes) -> Optional[Tuple[int, int]]:
             return None
         if kind in _FRAMES:
             bits, height, width, components = _FRAME.unpack_from(data, offset + 4)
-            ordinary = bits == 8 and components == 3 and 0 < width * height <= _MAX_PIXELS
+            ordinary = bits == 8 and components == 3 and 0 < width * height <= min(_MAX_PIXELS, limits.max_pixels())
             return (width, height) if ordinary else None
         if kind not in _BEFORE or length < 2:
             return None

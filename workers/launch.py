@@ -73,6 +73,8 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     try:
         _import_stoker()
+        from stoker.pipeline.output import protect
+        protect()
         _add_program_folders()
         module = importlib.import_module(argv[0])
     except ImportError as error:

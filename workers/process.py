@@ -33,12 +33,12 @@ from stoker.workers.host import ENDED, STARTED, cores, die_with_parent
 from stoker.workers.quarantine import test_in_quarantine
 from stoker.workers.runner import Finished, answer_leases
 from stoker.workers.session import (
-    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say, SessionState, Work,
-    WorkerSession)
+    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say, Work, WorkerSession)
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
 CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
+CHECK_INTERVAL_S = 1.0   # between two looks at what does not wake the socket's thread: whether the supervisor lives
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
 
 
@@ -59,7 +59,7 @@ class _SocketThread(threading.Thread):
     def run(self) -> None:
         try:
             while self.code is None:
-                self._connection.wait(max(0.0, self._session.next_deadline() - time.monotonic()))
+                self._connection.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
                 with self._connection.lock:
                     self._run_once()
         except Exception:                   # a bug: a worker without its socket is of no use
@@ -82,7 +82,7 @@ class _SocketThread(threading.Thread):
                     self._carry_out(self._session.produced(
                         done.lease, len(done.output.arrays[0]), done.output.skipped, done.output.arrays,
                         done.produce_s, done.timings, now, done.output.rows, done.output.missing,
-                        done.output.aligned), now)
+                        done.output.aligned, done.remarks), now)
                 else:
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
@@ -114,11 +114,14 @@ class _SocketThread(threading.Thread):
 
     def _run_once(self) -> None:
         now = time.monotonic()
+        self._connection.poll(now)
+        if self._connection.has_reconnected():
+            self._session.connected()
         self._receive(now)
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
-        self._carry_out(self._session.tick(now), now)
-        if self._health is not None and self._session.state in (SessionState.SERVING, SessionState.DRAINING):
+        self._carry_out(self._session.tick(now, self._connection.trouble()), now)
+        if self._health is not None and self._session.is_served(now):
             self._health.beat(now)
         refusal = self._connection.refusal()
         if refusal and now - self._refusal_noted_s >= REPORT_INTERVAL_S:

@@ -40,7 +40,8 @@ class Readers:
 
         - ``size``: (height, width), or one number for a square; None: as it is. The aspect ratio is not kept.
         - ``mode``: PIL's name of what a pixel is, one of 'RGB', 'RGBA', 'L', 'LA', 'CMYK', 'YCbCr', 'HSV', 'P', '1',
-          'I', 'I;16', 'F'; None: as it is stored, with 16 bits ('I;16') and a palette's numbers ('P') kept.
+          'I', 'I;16', 'F'; None: as it is stored, with 16 bits ('I;16') and a palette's numbers ('P') kept. Of more
+          than 8 bits, 'I', 'I;16' and 'F' have all, the others the upper 8.
         - ``resample``: 'nearest', 'box', 'bilinear', 'hamming', 'bicubic' or 'lanczos'. None, for 'RGB' and 'L': what
           the generator 'image' does with the job's ``decode``, as fast and through the cache; for other colours
           'bicubic'; for mode None, 'P', '1', 'I', 'I;16' and 'F' 'nearest'.
@@ -54,7 +55,8 @@ class Readers:
         try:
             if size is None or resample is not None or mode not in _LOADED:
                 wanted = None if size is None else images.height_width(size)
-                return images.converted(images.read(file)[0], wanted, mode, resample, self._job.exif_rotate)
+                return images.converted(images.read(file)[0], wanted, mode, resample, self._job.exif_rotate,
+                                        self._below(file))
             picture = self._sized(file, images.height_width(size))
             return picture if mode == "RGB" else picture.convert(mode)
         except BadFile as error:
@@ -70,7 +72,7 @@ class Readers:
         if kind.get(file, pixels):
             return Image.frombytes("RGB", size[::-1], pixels)
         data, status = images.read(file)
-        picture = images.decoded(data, size, job.decode, job.exif_rotate)
+        picture = images.decoded(data, size, job.decode, job.exif_rotate, self._below(file))
         kind.put(file, status, picture.tobytes())
         return picture
 
@@ -147,10 +149,14 @@ class Readers:
     def _blame(self, error: BadFile, file: SamplePath) -> None:
         """Completes ``error``. Raises ConfigError if not the file but the whole folder is missing."""
         check_access(self._job.data_root)
-        name = file[len(self._prefix):]
-        if b"\\" in name and not os.path.lexists(file):
+        name = self._below(file)
+        if "\\" in name and not os.path.lexists(file):
             error.args = ("%s; the path has backslashes, and this host takes only '/'" % error,)
-        error.path = name.decode("utf-8", "surrogateescape")
+        error.path = name
+
+    def _below(self, file: SamplePath) -> str:
+        """The path of ``file`` below the data folder."""
+        return file[len(self._prefix):].decode("utf-8", "surrogateescape")
 
 
 def _name(path: Any) -> builtins.bytes:

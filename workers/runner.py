@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.errors import StokerError
-from stoker.pipeline.protocol.messages import Job, Lease, Sample, Timings
+from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Timings
 from stoker.pipeline.user_errors import sentence_of, traceback_of
-from stoker.workers import stopwatch
+from stoker.workers import remarks, stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.rows import FunctionError
@@ -25,6 +25,7 @@ class Finished(NamedTuple):
     sample: str = ""         # name of the sample that the generator was at, if ``error`` does not say it
     produce_s: float = 0.0
     timings: Timings = Timings()
+    remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
@@ -48,13 +49,15 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
         if producer is not None and job != producer.job:
             producer.finish()
             producer = None
-        stopwatch.take()                 # drops the time that a failed lease took
+        stopwatch.take()                 # drops the time that a failed lease took, and what was remarked in it
+        remarks.take()
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
             producer = producer or make(job)
             output = check(_produced(producer, handed), handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
-                              produce_s=time.monotonic() - start_s, timings=stopwatch.take())
+                              produce_s=time.monotonic() - start_s, timings=stopwatch.take(),
+                              remarks=remarks.take())
         except Exception as error:
             producer = None              # closes its generator
             cause = error.__cause__ if isinstance(error, FunctionError) else error

@@ -1,13 +1,17 @@
 """WorkerSession: a worker's side of the protocol, without socket, clock or thread: inputs in, effects out.
 
-              Welcome                        Stop, Refused(not final), connection lost, trainer silent
-    SEEKING ───────────> SERVING ───────────────────────────────────────────────> SEEKING
+              Welcome                        Stop, Refused(not final), connection lost
+    SEEKING ───────────> SERVING ─────────────────────────────────────────────> SEEKING
        │                    │  drain()
        │ drain()            └──────────> DRAINING ── the lease in work is done ──> ENDED
        └───────────────────────────────────────────────────────────────────────> ENDED
 
 SEEKING says Hello again and again; SERVING holds leases, the first of which is in work, and says Alive. With ``once``,
 Stop ends the worker; Refused(final) always does. A batch that is finished after its run has ended is dropped.
+
+A trainer that is silent while its connection stands is busy (one long C call keeps all its threads waiting) or
+suspended: libzmq's own thread, which answers pings, tells a dead one. So the worker keeps what it holds, and speaks
+ever more rarely, as everything that it says has to be read by the trainer when it is back.
 """
 
 import enum
@@ -15,8 +19,8 @@ from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Skipped,
-    Stop, Timings, Welcome, sendable)
+    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked,
+    Skipped, Stop, Timings, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -24,9 +28,10 @@ EXIT_CONFIG = 2    # the options are wrong
 EXIT_REFUSED = 3   # the trainer will never serve this worker
 EXIT_DRAINED = 4   # asked to leave; finished its step first
 
-HELLO_INTERVAL_S = 0.25
+HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each further one waits twice as long
+MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
-LOST_HEARTBEATS = 12   # a trainer silent for so many heartbeats is lost; its own thread sends them, not its main loop
+SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
 
 
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
@@ -49,18 +54,31 @@ class WorkerSession:
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._heartbeat_s = HELLO_INTERVAL_S
-        self._spoke_s = now - HELLO_INTERVAL_S   # when the last sign of life was sent to the trainer
+        self._hello_interval_s = 0.0        # from the last Hello to the next
+        self._spoke_s = now                 # when the last sign of life was sent to the trainer
         self._heard_s = now
+        self._noted_silence_s = 0.0         # SERVING: how long the trainer was silent when that was last reported
         self._sought_s = now                # SEEKING: since when
         self._reported_s = now
 
     def next_deadline(self) -> float:
         """The latest time for the next ``tick``."""
-        return self._spoke_s + (HELLO_INTERVAL_S if self.state is SessionState.SEEKING else self._heartbeat_s)
+        if self.state is SessionState.SEEKING:
+            return self._spoke_s + self._hello_interval_s
+        return self._spoke_s + max(self._heartbeat_s, min(MAX_INTERVAL_S,
+                                                          (self._spoke_s - self._heard_s) / SILENT_HEARTBEATS))
+
+    def is_served(self, now: float) -> bool:
+        """It is connected to a trainer that gives signs of life."""
+        return (self.state in (SessionState.SERVING, SessionState.DRAINING)
+                and now - self._heard_s <= SILENT_HEARTBEATS * self._heartbeat_s)
 
     def receive(self, message: FromTrainer, now: float) -> List[Effect]:
         """A message of the trainer has come."""
-        self._heard_s = now
+        silence_s, self._heard_s = now - self._heard_s, now
+        if self._noted_silence_s:
+            self._noted_silence_s = 0.0
+            return [Note("the trainer is back after %.0f s" % silence_s), *self.receive(message, now)]
         if self.state is SessionState.ENDED:
             return []
         if isinstance(message, Refused):
@@ -88,35 +106,41 @@ class WorkerSession:
                 return [Say(Returned(self._run, message.lease))]
         return []
 
-    def tick(self, now: float) -> List[Effect]:
-        """Time has passed."""
-        if self.state is SessionState.SERVING and now - self._heard_s > LOST_HEARTBEATS * self._heartbeat_s:
-            return self.disconnected(now, "it was silent for %.1f s" % (now - self._heard_s))
+    def tick(self, now: float, trouble: str = "") -> List[Effect]:
+        """Time has passed. ``trouble``: a clause, why there is no conversation with a trainer."""
         if now < self.next_deadline() or self.state is SessionState.ENDED:
             return []
         self._spoke_s = now
         if self.state is not SessionState.SEEKING:
-            return [Say(Alive(self._run))]
+            return [Say(Alive(self._run)), *self._report_silence(now)]
+        self._hello_interval_s = min(MAX_INTERVAL_S, 2 * self._hello_interval_s or HELLO_INTERVAL_S)
         effects: List[Effect] = [Say(self._hello)]
         if now - self._reported_s >= REPORT_INTERVAL_S:
             self._reported_s = now
-            effects.append(Note("no trainer for %.0f s, still trying" % (now - self._sought_s)))
+            effects.append(Note("no trainer for %.0f s, still trying%s" % (now - self._sought_s,
+                                                                           trouble and ": " + trouble)))
         return effects
 
+    def connected(self) -> None:
+        """There is a new connection, on which nothing was said."""
+        self._hello_interval_s = min(self._hello_interval_s, HELLO_INTERVAL_S)
+
     def disconnected(self, now: float, why: str = "the connection broke") -> List[Effect]:
-        """The connection is lost: nothing can be sent, or nothing has come for too long."""
+        """The connection is lost: nothing can be sent."""
         if self.state is SessionState.SERVING:
             return self._seek(now, "lost the trainer of run %s: %s" % (self._run, why))
+        self.connected()        # SEEKING: the last Hello went nowhere, so it is no reason to wait
         return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True) -> List[Effect]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
-        ``missing`` and ``aligned`` see Produced."""
+        ``missing``, ``aligned`` and ``remarks`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing, aligned), now)
+                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
+                              now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
@@ -169,11 +193,20 @@ class WorkerSession:
     def _seek(self, now: float, why: str) -> List[Effect]:
         self.state, self._run, self._job = SessionState.SEEKING, "", None
         self._waiting.clear()
+        self._noted_silence_s = 0.0
         self._sought_s = self._reported_s = now
-        self._spoke_s = now - HELLO_INTERVAL_S       # Hello at once
+        self._spoke_s, self._hello_interval_s = now, 0.0       # Hello at once
         return [Note(why)]
 
+    def _report_silence(self, now: float) -> List[Effect]:
+        """A line when the trainer becomes silent, and another one each time that it has been so for twice as long."""
+        silence_s = now - self._heard_s
+        if silence_s <= max(SILENT_HEARTBEATS * self._heartbeat_s, 2 * self._noted_silence_s):
+            return []
+        self._noted_silence_s = silence_s
+        return [Note("the trainer has said nothing for %.0f s, but its connection stands: waiting" % silence_s)]
+
     def _end(self, code: int) -> End:
-        self.state, self._run = SessionState.ENDED, ""
+        self.state, self._run, self._noted_silence_s = SessionState.ENDED, "", 0.0
         self._waiting.clear()
         return End(code)

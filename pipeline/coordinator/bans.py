@@ -10,12 +10,12 @@ from typing import Dict
 from stoker.pipeline.coordinator.effects import WorkerKey
 
 MAX_MALFORMED = 10     # messages of one connection; an honest worker sends none
-MAX_HELLOS = 60        # at once: what waits for a trainer that was absent for 15 s
-HELLOS_A_SECOND = 8    # in the long run; a worker sends 4
-GRACE_S = 5.0          # after an absence of the trainer, until all that came meanwhile is read
+MAX_HELLOS = 60        # at once: far more than wait for a trainer that was absent for a while
+HELLOS_A_SECOND = 8    # in the long run; a worker sends 4 where it cannot connect
+GRACE_S = 5.0          # after an absence of the trainer, until all that came, and all that broke, meanwhile is read
 MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
 
-#: Everything that is counted -> its words in the closing line; the warning about the first case, '' if it needs none.
+#: Everything that is counted -> its words at the end; the warning about the first case, '' if it needs none.
 KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
@@ -35,6 +35,7 @@ KINDS = {
     "dropped": ("malformed messages dropped", ""),
     "older": ("messages of older runs answered", ""),
 }
+TIMED_OUT = ("handshake", "silent")     # of KINDS, also the handshakes that an absent trainer did not finish in time
 
 
 @dataclass
@@ -79,14 +80,18 @@ class PeerLimits:
         for peer in self._peers.values():
             peer.hellos = min(MAX_HELLOS + self._grace, peer.hellos + self._grace)
 
+    def is_grace(self, now: float) -> bool:
+        """The trainer was absent until a moment ago."""
+        return now < self._grace_ends_s
+
     def summary(self) -> str:
-        """The counts that are not zero, for the closing line; '' if there are none."""
+        """The counts that are not zero, for the count at the end; '' if there are none."""
         return ", ".join("%d %s" % (self.counts[kind], KINDS[kind][0]) for kind in KINDS if self.counts[kind])
 
     def _peer(self, key: WorkerKey, now: float) -> _Peer:
         if key not in self._peers:
             self._peers[key] = peer = _Peer(now)
-            peer.hellos += self._grace * (now < self._grace_ends_s)
+            peer.hellos += self._grace * self.is_grace(now)
             if len(self._peers) > MAX_PEERS:
                 self._peers.popitem(last=False)
         self._peers.move_to_end(key)

@@ -97,6 +97,7 @@ class Log(NamedTuple):
     """Write a line to the log."""
     text: str
     is_warning: bool = False
+    is_debug: bool = False
 
 
 class Fail(NamedTuple):

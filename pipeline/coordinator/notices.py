@@ -1,10 +1,17 @@
 """Notices: which lines about peers and members the log gets, each once. Pure; bounded, whatever peers send."""
 
-from typing import Set
+from typing import Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
-from stoker.pipeline.protocol.messages import Hello
+from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark, printable
 
+#: kind of a Remark -> the warning.
+_REMARKS = {
+    CUT: "a picture holds more than 8 bits per channel, and decode 'exact' gives what PIL makes of it: each value "
+         "above 255 becomes 255, so that most of it is white; the other ways to decode take the upper 8 bits",
+    UNSCALED: "a picture holds floating-point numbers, and its file does not tell their range: values below 0 and "
+              "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
+}
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 
 
@@ -25,6 +32,13 @@ class Notices:
         self._warned.add(text)
         return [Log(text + more, True)]
 
+    def remarked(self, remarks: Sequence[Remark]) -> Effects:
+        """A worker remarks something about pictures: once for each kind, with the first file."""
+        lines: Effects = []
+        for kind, path in remarks:
+            lines += self.warn_once(_REMARKS[kind], "; the first one: " + printable(path))
+        return lines
+
     def joined(self, hello: Hello, members: int) -> Effects:
         """A worker became a member, the last of so many."""
         lines: Effects = [Log("%s joined (pid %d, %s)%s" % (
@@ -40,6 +54,7 @@ class Notices:
             self.decoders.add(decoder)
             if len(self.decoders) == 2 and self._has_pictures:
                 lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its "
-                                 "last bits between them; for a run that is repeatable to the byte, use one Pillow "
-                                 "version" % " and ".join(sorted(self.decoders)), True))
+                                 "last bits between them, and a rare file, mostly a TIFF, is bad for one of them only, "
+                                 "or for another reason in the list of bad files; for a run that is repeatable to the "
+                                 "byte, use one Pillow version" % " and ".join(sorted(self.decoders)), True))
         return lines

@@ -4,19 +4,19 @@
     RUNNING ───────────> STOPPING ──────────────────────────────────────────────────> OVER
 
 It knows the members, checks every message against the job, holds the LeaseScheduler and the limits of peers, and says
-what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive`` for each message, ``incident`` for
-what the socket noticed, and ``tick``; it carries out what they return.
+what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive`` for each message, ``answer_hellos``,
+``incident`` for what the socket noticed, and ``tick``; it carries out what they return.
 """
 
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
-from stoker.pipeline.coordinator.bans import KINDS, PeerLimits
+from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
@@ -45,11 +45,14 @@ class State(Enum):
 
 
 def job_message(job: JobOptions, datasets: Splits) -> Job:
-    """All that a worker must know of ``job``."""
+    """All that a worker must know of ``job``. Raises ConfigError if it cannot be sent."""
     training = datasets.training
-    return Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-               job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-               job.augment or "")
+    message = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
+                  job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
+                  job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb,
+                  truncated=job.truncated)
+    codec.check_job(message)
+    return message
 
 
 class CoordinatorSession:
@@ -72,7 +75,8 @@ class CoordinatorSession:
         self._stop_at_s = 0.0
         self._pinged_s = 0.0
         self._called_s = now
-        self._welcomed: Optional[Set[WorkerKey]] = None  # since an absence of the caller, until its messages are read
+        self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
+        self._was_absent = False                         # the caller; until all messages of that time are read
         self._none_since_s: float = now                  # since when no worker is alive; inf while one is
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
         self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
@@ -110,7 +114,9 @@ class CoordinatorSession:
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
             self._scheduler.suspended_for(gap_s, now)
-            self._welcomed = set()
+            self._none_since_s += gap_s
+            self._stop_at_s += gap_s
+            self._was_absent = True
 
     def receive(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
         """A message arrived. ``frames``: bytes-like objects, header first."""
@@ -143,7 +149,9 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
-            return self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
+            effects = self._notices.remarked(remarks)
+            return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
@@ -167,8 +175,19 @@ class CoordinatorSession:
         if peer in self._members and self.state is State.RUNNING:
             self._unreachable.add(peer)
 
+    def answer_hellos(self) -> Effects:
+        """All waiting messages were handed in: welcomes the peers that said Hello. One that said it several times
+        meanwhile, as there was no answer, is welcomed once: each further time it would have to forget its leases."""
+        hellos, self._hellos, self._was_absent = self._hellos, {}, False
+        if self.state is not State.RUNNING:
+            return []
+        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))
+                for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
+
     def incident(self, kind: str, host: str) -> Effects:
         """The socket refused or cut off a connection of ``host``; ``kind`` of bans.KINDS."""
+        if kind in TIMED_OUT and self._limits.is_grace(self._called_s):
+            return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
         return self._notices.warn_once(warning % host, stranger=True) if warning else []
@@ -177,7 +196,6 @@ class CoordinatorSession:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
         if self.state is not State.RUNNING:
             return self._tick_while_stopping(now)
-        self._welcomed = None
         self.wake(now)
         effects: Effects = []
         unreachable, self._unreachable = self._unreachable, set()
@@ -201,27 +219,24 @@ class CoordinatorSession:
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
-        """The closing lines of the log."""
+        """Counts for those who look for them, at the end."""
         scheduler = self._scheduler
         effects: Effects = []
         if scheduler.reassigned or scheduler.backups:
             effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
                                "worker, %d second batches dropped"
-                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates)))
+                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
         if self._limits.summary():
-            effects.append(Log("rejected connections: %s" % self._limits.summary()))
+            effects.append(Log("rejected connections: %s" % self._limits.summary(), is_debug=True))
         return effects
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
-        if self._welcomed is not None:
-            if peer in self._welcomed:     # it said Hello again and again while the caller was absent: one is enough
-                return []
-            self._welcomed.add(peer)
-        if self._limits.hello(peer, now):
-            return self._ban(peer, "hellos", now)
-        hello = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                        last_exit=printable(hello.last_exit))
-        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))]
+        said_again = peer in self._hellos
+        self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
+                                     last_exit=printable(hello.last_exit))
+        if said_again and self._was_absent:      # it had no answer for so long
+            return []
+        return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []
 
     def _answer_older_run(self, peer: WorkerKey, run: str, now: float) -> Effects:
         """A worker that outlived another trainer, and does not know it yet."""

@@ -48,7 +48,8 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
         elif isinstance(effect, Deliver):
             deliver(effect)
         elif isinstance(effect, Log):
-            log.log(logging.WARNING if effect.is_warning else logging.INFO, "%s", effect.text)
+            level = logging.WARNING if effect.is_warning else logging.DEBUG if effect.is_debug else logging.INFO
+            log.log(level, "%s", effect.text)
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
                 wire.admit(effect.peer, effect.hello.capacity)
@@ -166,6 +167,7 @@ class Coordinator(threading.Thread):
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
         now = time.monotonic()
+        self._do(session.answer_hellos(), now)
         listener.poll(now)
         incidents, listener.incidents = listener.incidents, []
         for kind, host in incidents:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.output import protect
 
 BEAT_INTERVAL_S = 1.0
 STALE_S = 10.0
@@ -55,6 +56,7 @@ def trouble(path: str, now: float) -> Optional[str]:
 
 def main(arguments: List[str]) -> int:
     """Runs the command line; returns the exit code."""
+    protect()
     if len(arguments) != 1 or arguments[0].startswith("-"):
         print("usage: python -m stoker.pipeline.monitoring.health FILE (of a --health-file)", file=sys.stderr)
         return 2

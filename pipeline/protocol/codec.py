@@ -18,20 +18,21 @@ from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, A
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive
-from stoker.pipeline.protocol.messages import Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced
-from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Skipped, Stop, Timings, Welcome
-from stoker.pipeline.protocol.messages import samples_of
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
+from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
+from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
 
 MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
 MAX_NAME = 300
 MAX_ROW_BYTES = 1 << 20        # of one packed row
+MAX_LABEL = (1 << 31) - 1
 MAX_COLUMNS = 4096
 #: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
 _TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
 _LEAKS = msgpack.version < (1, 2)      # see _unpack
 _MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
-_INT64, _LABELS = 1 << 63, 1 << 31
+_INT64 = 1 << 63
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 _ARRAYS_FIELD = list(Produced.__dataclass_fields__).index("arrays")
@@ -95,6 +96,12 @@ def _dtype(value: object) -> str:
     return value
 
 
+def _kind(value: object) -> str:
+    if type(value) is not str or value not in REMARKS:
+        raise ValueError("must be one of %s, not %.80r" % (", ".join(REMARKS), value))
+    return value
+
+
 def _list_of(check_item: Check[T], max_length: int) -> Check[Tuple[T, ...]]:
     def check(value: object) -> Tuple[T, ...]:
         if type(value) is not list or len(value) > max_length:
@@ -116,13 +123,18 @@ _lease_id = _position = _int(0)
 _run = _text(64, 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES))
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
-_job = _record(Job, _text(MAX_TEXT, 1), _list_of(_spec, MAX_ARRAYS), _int(1, MAX_BATCH), _int(-_INT64),
-               _text(MAX_NAME), _text(MAX_TEXT), _bool, _bool, _list_of(_text(MAX_TEXT), 16), _height_width,
-               _list_of(_text(MAX_TEXT), MAX_COLUMNS), _int(1, MAX_BATCH), _bool, _text(MAX_TEXT), _text(MAX_TEXT))
-_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, _LABELS - 1), _bytes(MAX_ROW_BYTES), _int(0))
+_JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), batch_size=_int(1, MAX_BATCH),
+            seed=_int(-_INT64), decode=_text(MAX_NAME), data_root=_text(MAX_TEXT), exif_rotate=_bool,
+            follow_links=_bool, probes=_list_of(_text(MAX_TEXT), 16), image_size=_height_width,
+            columns=_list_of(_text(MAX_TEXT), MAX_COLUMNS), rows=_int(1, MAX_BATCH), may_skip=_bool,
+            augment=_text(MAX_TEXT), trainer_root=_text(MAX_TEXT), max_pixels=_int(1),
+            max_text_mb=_int(1), truncated=_text(MAX_NAME))
+_job = _record(Job, *_JOB.values())
+_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_BATCH)
+_remarks = _list_of(_record(Remark, _kind, _text(MAX_SKIPPED_PATH)), len(REMARKS))
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
@@ -133,7 +145,7 @@ def _samples(value: object) -> Tuple[Sample, ...]:
         indices, paths, labels, rows, repeats, partners = zip(*value)
         if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
                 and set(map(type, paths)) == {str} and max(map(len, paths)) <= MAX_TEXT
-                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) < _LABELS
+                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) <= MAX_LABEL
                 and set(map(type, rows)) == {bytes} and max(map(len, rows)) <= MAX_ROW_BYTES
                 and set(map(type, repeats)) == {int} and min(repeats) >= 0 and max(repeats) < _INT64
                 and set(map(type, partners)) == {list}):
@@ -151,7 +163,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
-                                missing=_count, aligned=_bool)),
+                                missing=_count, aligned=_bool, remarks=_remarks)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),
@@ -184,6 +196,18 @@ def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
         return [header]
     # some versions of numpy cannot export the buffer of an empty array
     return [header] + [array.reshape(-1).view(np.uint8).data if array.size else b"" for array in message.arrays]
+
+
+def check_job(job: Job) -> None:
+    """Raises ConfigError, which names the field, if workers would refuse to read ``job``."""
+    for name, check in _JOB.items():
+        value = getattr(job, name)
+        try:
+            packed = msgpack.packb(value, default=_plain, use_bin_type=True, unicode_errors="surrogateescape")
+            check(_unpack(packed, MAX_HEADER_BYTES))
+        except (ValueError, TypeError, OverflowError) as error:      # UnicodeEncodeError is a ValueError
+            fact = "is not valid Unicode: %.80r" % (value,) if isinstance(error, UnicodeError) else error
+            raise ConfigError("%s of the run cannot be sent to workers: it %s" % (name, fact)) from error
 
 
 def _plain(value: Any) -> List[object]:

@@ -8,13 +8,16 @@ import msgpack
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ProtocolError
+from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
+#: Of a picture with more than 8 bits per channel: decode "exact" cut its values at 255; its floats have no known range.
+REMARKS = CUT, UNSCALED = ("cut", "unscaled")
 
 
 def sendable(text: str, max_length: int = MAX_TEXT) -> str:
@@ -57,6 +60,12 @@ class Skipped(NamedTuple):
     chosen: bool = False    # the user's function left it out (stoker.Skip): no file is bad
 
 
+class Remark(NamedTuple):
+    """Something about a picture in a batch that the user should know: ``kind`` is one of REMARKS."""
+    kind: str
+    path: str
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that a worker needs to produce any step of a run. The content of a batch depends on nothing else.
@@ -76,6 +85,9 @@ class Job:
     may_skip: bool = False          # the batch function may return fewer rows without saying which are missing
     augment: str = ""               # the user's module:function that varies the pictures of ``image``
     trainer_root: str = ""          # ``data_root`` as the trainer names it, if the worker has another
+    max_pixels: int = MAX_PIXELS    # of a picture; a larger one is bad
+    max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
+    truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
 
     @property
     def height_width(self) -> Tuple[int, int]:
@@ -134,6 +146,7 @@ class Produced:
     rows: Tuple[int, ...] = ()       # of each sample that is in the batch, if one sample may make several; (): one each
     missing: int = 0                 # samples that a batch function left out without saying which
     aligned: bool = True             # rows are in the lease's order; those of a batch function may be in any
+    remarks: Tuple[Remark, ...] = () # one of each kind at most
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.codec import MAX_COLUMNS, MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT
+from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.packing import ROWS_AT_ONCE, Blob, packer
 from stoker.pipeline.sources.text_file import TextFile
 
@@ -72,6 +73,8 @@ class CsvFile:
             if not name.strip() or len(name) > MAX_TEXT:
                 raise error("%s %s name for column %d: name each column, and if the file has no line of names, give "
                             "columns=[...]" % (place, "too long a" if name.strip() else "an empty", number + 1))
+            if fault_of(name):
+                raise error("%s the name %s, which %s" % (place, ascii(name), fault_of(name)))
             if name in self.columns[:number]:
                 raise error("%s the name %s twice: rename one, and if the file has no line of names, give columns=[...]"
                             % (place, ascii(name)))

@@ -10,15 +10,17 @@ import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from itertools import repeat
 from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
+from stoker.pipeline.sources.fields import checked_classes, checked_labels, checked_paths, checked_root, names_of
 
 LeftOut = Tuple[str, str]  # (path below the root, reason)
 
@@ -31,6 +33,21 @@ class Dataset:
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
     labels: Tuple[int, ...]                # -1 without classes
     left_out: Tuple[LeftOut, ...]          # files and folders that a scan did not take
+
+    def __post_init__(self) -> None:
+        """Raises DatasetError, which names the sample and its field, for what cannot be sent to workers. Numbers of
+        numpy, arrays and lists are taken."""
+        root, classes = checked_root(self.root), checked_classes(self.classes)
+        paths = checked_paths(self.paths, bool(root), names_of(()))
+        labels = checked_labels(self.labels, len(classes), names_of(paths))
+        if len(labels) != len(paths):
+            raise DatasetError("the data has %s paths and %s labels: give one label for each path"
+                               % (format(len(paths), ","), format(len(labels), ",")))
+        self._set(root, classes, paths, labels, self.left_out)
+
+    def _set(self, *values: Any) -> None:
+        for field, value in zip(fields_of(Dataset), values):
+            object.__setattr__(self, field.name, value)      # the way to set a field of a frozen dataclass
 
     @property
     def columns(self) -> Tuple[str, ...]:
@@ -71,8 +88,14 @@ class Dataset:
         Raises ConfigError unless 0 <= fraction < 1.
         """
         validates = held_out(np.array(self.labels, np.int32), max(1, len(self.classes)), fraction, seed)
-        return Splits(*(Dataset(self.root, self.classes, tuple(itertools.compress(self.paths, part)),
-                                tuple(itertools.compress(self.labels, part)), ()) for part in (~validates, validates)))
+        return Splits(*(self._part(tuple(itertools.compress(self.paths, part)),
+                                   tuple(itertools.compress(self.labels, part))) for part in (~validates, validates)))
+
+    def _part(self, paths: Tuple[str, ...], labels: Tuple[int, ...]) -> "Dataset":
+        """Some of the samples, which are not checked again."""
+        part: Dataset = object.__new__(Dataset)
+        part._set(self.root, self.classes, paths, labels, ())
+        return part
 
     def below(self, root: str) -> "Dataset":
         """The same files with their paths from ``root``, a folder that contains this one's."""

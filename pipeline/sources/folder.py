@@ -8,6 +8,7 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, printable_path, reasons_of
+from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
 from stoker.pipeline.sources.layout import Layout
 from stoker.pipeline.storage.spelling import normal_form
@@ -48,8 +49,10 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         raise ConfigError("give only one of label_word, classes and labels=False: each says what the labels are")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
+    if label_word is not None and not isinstance(label_word, str):
+        raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
-    given, root, file_names = root, os.path.abspath(root), FileNames(exclude, suffixes)
+    given, root, file_names = root, checked_root(os.path.abspath(root)), FileNames(exclude, suffixes)
     paths, left_out = _walk(root, follow_links, file_names)
     if file_names.unused and not validation:
         log.warning("nothing in %s matches exclude %s", printable_path(root),

@@ -10,7 +10,8 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequ
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
-from stoker.pipeline.sources.dataset import Dataset, left_out_lines, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
@@ -119,6 +120,8 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None, exc
     """
     start = os.path.abspath(os.curdir if root is None else checked_root(root))
     if isinstance(pattern, (str, os.PathLike)):
+        if isinstance(pattern, str) and fault_of(pattern):
+            raise ConfigError("the pattern of files is %.80r, which %s" % (pattern, fault_of(pattern)))
         folder, found = _matching(os.fspath(pattern), start)
         named = {part.lower() for part in os.fspath(pattern).split("/")}
         return _without(_below(found, start if root is not None else folder), exclude, SYSTEM_FOLDERS - named)
@@ -141,7 +144,6 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
     if not paths:
         raise DatasetError("all %s files below %s are left out: %s"
                            % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
-    log.info("below %s: %s", printable_path(dataset.root), "; ".join(left_out_lines(left_out)))
     return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError, StokerError
+from stoker.pipeline.output import protect
 from stoker.pipeline.plan import random_state
 
 CLASSES = ("negative", "positive")
@@ -206,6 +207,7 @@ def _is_present(folder: str, wanted: Dict[str, int]) -> bool:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """The command line; returns its exit code."""
+    protect()
     parser = argparse.ArgumentParser(prog="python -m stoker.pipeline.sources.sample_data",
                                      description="Draw a small set of pictures in two classes, to try Stoker with.")
     parser.add_argument("folder", metavar="DIR", help="the folder to make; nothing is written if it has other contents")

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, Optional, TextIO, Union
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import path_bytes, printable_path
+from stoker.pipeline.sources.fields import fault_of
 
 Path = Union[str, "os.PathLike[str]"]
 LINES_PER_REPORT = 4096
@@ -117,4 +118,7 @@ def checked_root(root: Path) -> str:
     """The path of the folder ``root``. Raises ConfigError if it is none."""
     if not isinstance(root, (str, os.PathLike)) or not isinstance(os.fspath(root), str) or not os.fspath(root):
         raise ConfigError("root must be the path of a folder, not %.80r" % (root,))
-    return os.fspath(root)
+    text = os.fspath(root)
+    if fault_of(text):
+        raise ConfigError("root must be the path of a folder, and %.80r %s" % (text, fault_of(text)))
+    return text

@@ -153,13 +153,14 @@ def _as_bytes(path: Union[str, bytes]) -> bytes:
     return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
 
 
-def bad_content(error: Exception) -> BadFile:
-    """What ``error`` says about the content of a file, which is in memory. Raises it if this host is at fault."""
+def bad_content(error: Exception, fact: str = "") -> BadFile:
+    """What ``error`` says about the content of a file, which is in memory. Raises it if this host is at fault.
+    ``fact``: the same as its text, in other words."""
     if isinstance(error, (MemoryError, ImportError)) or isinstance(error, OSError) and error.errno is not None:
         raise error
     if isinstance(error, OSError) and "out of memory" in str(error).lower():
         raise MemoryError(str(error)) from error
-    return error if isinstance(error, BadFile) else BadFile(type(error).__name__, str(error))
+    return error if isinstance(error, BadFile) else BadFile(type(error).__name__, fact or str(error))
 
 
 def _check_regular(status: os.stat_result) -> None:

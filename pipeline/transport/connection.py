@@ -10,12 +10,15 @@ from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys
-from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TIMEOUT_S, Socket, Waker
+from stoker.pipeline.transport.route import Route, resolve, unreachable
+from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, HANDSHAKE_TIMEOUT_S, NOBLOCK, PEER_TIMEOUT_S
+from stoker.pipeline.transport.sockets import Socket, Waker
 
 CONNECT_TIMEOUT_S = 5.0  # then libzmq tries anew: TCP alone repeats its packet after ever longer pauses, of minutes
 SEND_BUFFER_BYTES = 256 << 10   # on loopback: a batch passes through memory that is still in the processor's cache
 RETRY_INTERVAL_S = 1.0   # after a failed handshake that libzmq itself would not try again
 MIN_FAILURES = 3         # failed handshakes in a row before they are reported: a trainer may just be ending
+EVENTS = (zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED)
 
 
 class Connection(Socket):
@@ -29,13 +32,21 @@ class Connection(Socket):
         super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None)
         self.lock = threading.RLock()
         self._address, self._keys = connect, keys
+        self._route = Route(connect)
+        self._endpoint: Optional[str] = None  # that the socket connects to
+        self._since_s = 0.0                   # when the connection, or the attempt to make one, began
+        self._is_connected = False            # by TCP
+        self._is_mute = False                 # the last connection by TCP ended without an answer
+        self._is_new = False                  # a handshake succeeded that ``has_reconnected`` did not report yet
         self._failures = 0                    # handshakes in a row
         self._is_unknown = False              # the last of them failed because the trainer does not know the key
         self._retry_at_s: Optional[float] = None   # when to open a new socket, because libzmq gave the old one up
-        self._open()
+        self._open(time.monotonic())
+        self._resolve(time.monotonic())
 
-    def _open(self) -> None:
-        self._open_socket(HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    def _open(self, now: float) -> None:
+        self._open_socket(EVENTS)
+        self._since_s, self._is_connected, self._endpoint = now, False, self._route.endpoint
         set_option = self._socket.setsockopt
         set_option(zmq.IMMEDIATE, 1)          # no queue while there is no connection
         set_option(zmq.HEARTBEAT_IVL, int(PEER_TIMEOUT_S * 1000) // 4)
@@ -44,15 +55,18 @@ class Connection(Socket):
         set_option(zmq.RECONNECT_IVL, 50)
         set_option(zmq.RECONNECT_IVL_MAX, 250)   # a restarted trainer has its workers within half a second
         set_option(zmq.SNDHWM, 0)             # the number of leases limits what is under way
-        if is_loopback(self._address):
-            set_option(zmq.SNDBUF, SEND_BUFFER_BYTES)    # elsewhere the kernel finds the size that the network needs
+        set_option(zmq.RCVHWM, 0)             # a full queue could end this process: see listener.py
         if self._keys is not None:
             set_option(zmq.CURVE_SERVERKEY, self._keys.trainer)
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)
             set_option(zmq.CURVE_SECRETKEY, self._keys.secret)
+        if self._endpoint is None:            # until its name is resolved
+            return
+        if is_loopback(self._endpoint):
+            set_option(zmq.SNDBUF, SEND_BUFFER_BYTES)    # elsewhere the kernel finds the size that the network needs
         try:
-            set_option(zmq.IPV6, int("[" in self._address))
-            self._socket.connect(self._address)
+            set_option(zmq.IPV6, int("[" in self._endpoint))
+            self._socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             self.close(0)
             raise ConfigError("cannot connect to %r (%s): an address looks like tcp://HOST:5555"
@@ -62,20 +76,63 @@ class Connection(Socket):
         with self.lock:
             return super()._has_input()
 
-    def refusal(self) -> str:
-        """Why the trainer does not let this worker in, as far as can be told; '' if it does, or does not answer."""
-        for event, _ in self._events():
-            if not event & HANDSHAKE_FAILED:
-                self._failures, self._is_unknown, self._retry_at_s = 0, False, None
-                continue
+    def poll(self, now: float) -> None:
+        """Takes note of what happened to the connection, and tries another way to the trainer where one failed."""
+        for event, value in self._events():
+            self._note(event, value, now)
+        self._resolve(now)
+        is_due = self._retry_at_s is not None and now >= self._retry_at_s
+        if is_due or not self._is_connected and self._endpoint != self._route.endpoint:
+            self._retry_at_s = None
+            self._close_socket(0)
+            self._open(now)
+
+    def _note(self, event: int, value: int, now: float) -> None:
+        if event == zmq.EVENT_CONNECTED:
+            self._since_s, self._is_connected, self._is_mute = now, True, False
+            self._route.connected()
+        elif event == zmq.EVENT_CONNECT_RETRIED:     # ``value`` ms from now
+            if not self._is_connected and self._endpoint is not None:
+                self._route.failed(now - self._since_s, unreachable(self._endpoint))
+                self._is_mute = False
+            self._since_s, self._is_connected = now + value / 1000, False
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._failures, self._is_unknown, self._retry_at_s = 0, False, None
+            self._is_new = True
+        elif now - self._since_s >= HANDSHAKE_TIMEOUT_S / 2:
+            self._is_mute = True
+        else:
+            self._route.failed(0.0, "it ends the handshake")
             self._failures += 1
             self._is_unknown = event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
             if event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                self._retry_at_s = time.monotonic() + RETRY_INTERVAL_S
-        if self._retry_at_s is not None and time.monotonic() >= self._retry_at_s:
-            self._retry_at_s = None
-            self._close_socket(0)
-            self._open()
+                self._retry_at_s = now + RETRY_INTERVAL_S
+
+    def _resolve(self, now: float) -> None:
+        name = self._route.wants_resolution(now)
+        if name is not None:
+            threading.Thread(target=self._resolve_in_thread, args=(name,), name="stoker-resolver", daemon=True).start()
+
+    def _resolve_in_thread(self, name: str) -> None:
+        found, problem = resolve(name)
+        with self.lock:
+            self._route.resolved(found, problem)
+        self._waker.wake()
+
+    def has_reconnected(self) -> bool:
+        """Whether there is a connection on which nothing was sent when the last call returned False."""
+        is_new, self._is_new = self._is_new, False
+        return is_new
+
+    def trouble(self) -> str:
+        """Why there is no conversation with the trainer, as far as can be told, in a clause."""
+        if (self._is_connected or self._is_mute) and self._endpoint is not None:
+            return "%s takes connections, but does not answer: it is busy or suspended, or no trainer" % (
+                self._endpoint[len("tcp://"):])
+        return self._route.trouble()
+
+    def refusal(self) -> str:
+        """Why the trainer does not let this worker in, as far as can be told; '' if it does, or does not answer."""
         if self._failures < MIN_FAILURES:
             return ""
         if self._is_unknown:

@@ -4,13 +4,16 @@
     DIR/workers/NAME/worker.key_secret, worker.key, trainer.key     a worker's; only this folder goes to its host
 
 A worker knows its trainer by ``trainer.key``; the trainer lets in every key that has a folder in ``DIR/workers``. The
-files are ZeroMQ's certificates (zmq.auth).
+files are ZeroMQ's certificates (zmq.auth). Only their owner can read them: a secret that others can read is refused.
+Each folder has a .gitignore, so that `git add .` adds no key.
 """
 
 import argparse
 import os
 import re
+import shlex
 import shutil
+import stat
 import sys
 import tempfile
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -19,6 +22,7 @@ import zmq
 from zmq import auth
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.output import protect
 
 TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key_secret"
 WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
@@ -134,6 +138,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     mask = os.umask(0o077)        # other users must not be able to read a key at any moment
     try:
         os.makedirs(os.path.join(folder, WORKERS), exist_ok=True)
+        _ignore(folder)
         # each is made beside its final place, because the workers' folder may be on another file system
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as new:
             if not _holds(folder, TRAINER_SECRET):
@@ -147,6 +152,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
                 target, source = os.path.join(folder, WORKERS, name), os.path.join(new, name)
                 if not os.path.exists(target):
                     os.mkdir(source)
+                    _ignore(source)
                     auth.create_certificates(source, WORKER)
                     shutil.copy(trainer, source)
                     os.rename(source, target)
@@ -161,6 +167,13 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     return made
 
 
+def _ignore(folder: str) -> None:
+    path = os.path.join(folder, ".gitignore")
+    if not os.path.lexists(path):
+        with open(path, "w") as file:
+            file.write("# made by stoker-keys: keys are not for a repository\n*\n")
+
+
 def _holds(folder: str, name: str) -> bool:
     return os.path.exists(os.path.join(folder, name))
 
@@ -173,6 +186,8 @@ def _check_library() -> None:
 def _load(path: str) -> Tuple[bytes, bytes]:
     """(public, secret) of the file ``path``; secret is empty in a file that contains only the public key."""
     try:
+        if path.endswith("_secret"):
+            _check_private(path)
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
         raise ConfigError("keys: %r contains no key: %s" % (path, error)) from error
@@ -182,6 +197,15 @@ def _load(path: str) -> Tuple[bytes, bytes]:
     if not _KEY.fullmatch(public) or not _KEY.fullmatch(secret or b"") and path.endswith("_secret"):
         raise ConfigError("keys: %r contains no key: copy it again from where stoker-keys made it" % path)
     return public, secret or b""
+
+
+def _check_private(path: str) -> None:
+    """Raises ConfigError if other users of this host can read the secret, OSError if it is not there."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError("keys: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
+                          "is a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
+                          % (path, mode, shlex.quote(path)))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -194,6 +218,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         epilog="To lock a worker out, remove DIR/workers/NAME and restart the trainer.")
     parser.add_argument("folder", metavar="DIR", help="the folder for the keys")
     parser.add_argument("names", metavar="NAME", nargs="*", help="a worker, or a group of workers (default: worker)")
+    protect()
     args = parser.parse_args(argv)
     try:
         made = make(args.folder, args.names)

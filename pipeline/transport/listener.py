@@ -14,6 +14,7 @@ from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.transport.keys import TrainerKeys
 from stoker.pipeline.transport.quota import ByteQuota, Limits
+from stoker.pipeline.transport.route import endpoint, host_and_port, is_name, resolve
 from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TIMEOUT_S, Socket, Waker
 from stoker.pipeline.transport.tcp import TcpConnections
 
@@ -39,7 +40,10 @@ class Listener(Socket):
         set_option = self._socket.setsockopt
         set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
-        set_option(zmq.RCVHWM, 64)            # messages of one peer that wait here; the others wait in TCP's buffers
+        # No limit to the messages of one peer that wait here: the quota limits their bytes. With a limit, libzmq 4.3.4
+        # stops reading at a full queue, answers no ping, and aborts the process if that peer then hangs up and a ping
+        # is among the last bytes that it sent. The quota cannot work while the interpreter is busy in one C call.
+        set_option(zmq.RCVHWM, 0)
         # Instead of ZMTP heartbeats, with which any peer could make libzmq 4.3.4 abort the process (its issue 4767 is
         # similar). Some builds of 4.3.4 lack TCP_MAXRT, the limit for unacknowledged data: there TCP gives up later.
         for option, value in ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, int(PEER_TIMEOUT_S) // 2),
@@ -55,18 +59,40 @@ class Listener(Socket):
             set_option(zmq.CURVE_SECRETKEY, keys.secret)
             set_option(zmq.ZAP_DOMAIN, b"stoker")
             set_option(zmq.ZAP_ENFORCE_DOMAIN, 1)    # without an answer no peer is let in
-        try:
-            set_option(zmq.IPV6, int("[" in bind))
-            self._socket.bind(bind.replace("//localhost:", "//127.0.0.1:"))     # libzmq does not resolve names here
-        except zmq.ZMQError as error:
+        reason = self._bind(bind)
+        if reason:
             self.close(0)
-            code = error.errno or 0
-            reason = {errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
-                                        "port (port * takes a free one)",
-                      errno.ENODEV: "this machine has no such address"}.get(code, zmq.strerror(code))
-            raise ConfigError("cannot bind %s: %s" % (bind, reason)) from error
+            raise ConfigError("cannot bind %s: %s" % (bind, reason))
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
         self._quota = ByteQuota(limits, TcpConnections(int(self.address.rpartition(":")[2])))
+
+    def _bind(self, bind: str) -> str:
+        """Binds; returns '' or why that is not possible. libzmq resolves no names here, but knows interfaces."""
+        host, port = host_and_port(bind)
+        code = self._try_to_bind(bind) if host != "localhost" else errno.ENODEV
+        unknown = "this machine has no such address"
+        if code == errno.ENODEV and is_name(host):
+            found, problem = (["127.0.0.1", "::1"], "") if host == "localhost" else resolve(host)
+            if problem:
+                return "the name %r does not resolve (%s), and this machine has no interface of this name" % (host,
+                                                                                                              problem)
+            unknown = "the name %r is %s, which is no address of this machine" % (host, " and ".join(found))
+            for one in found:
+                code = self._try_to_bind(endpoint(one, port))
+                if code not in (errno.ENODEV, errno.EADDRNOTAVAIL):
+                    break
+        return {0: "", errno.EADDRINUSE: "the port is in use: is another trainer running? Stop it, or choose another "
+                                         "port (port * takes a free one)",
+                errno.ENODEV: unknown, errno.EADDRNOTAVAIL: unknown}.get(code, zmq.strerror(code))
+
+    def _try_to_bind(self, address: str) -> int:
+        """Returns 0 or the errno."""
+        try:
+            self._socket.setsockopt(zmq.IPV6, int("[" in address))
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            return int(error.errno or 0)
+        return 0
 
     def next_deadline(self) -> float:
         """The latest time for the next call of ``poll``."""

@@ -60,7 +60,7 @@ def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbe
     for container in project.containers("worker"):
         assert "Read-only file system" in docker("exec", container, "touch", "/keys/new", check=False)
         assert docker("exec", container, "sh", "-c", "cd /keys && find . -type f | sort").split() == [
-            "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
+            "./worker/.gitignore", "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
     project.wait_for_end()
     assert project.audit() == undisturbed
 

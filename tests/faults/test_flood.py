@@ -1,8 +1,16 @@
 """Peers that send more than the trainer reads."""
 
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
 import zmq
 
-from tests.support.processes import Program
+from tests.faults.test_access import shaken
+from tests.support.processes import ROOT, Program
 
 #: Answers a few messages, so that libzmq notices on sending that the peers are gone. Then waits until heartbeats, if
 #: there were any, would be due, and reads the other messages.
@@ -44,3 +52,44 @@ def test_a_peer_that_floods_and_disconnects_does_no_harm():
         context.term()
         assert program.wait() == 0, program.text
         assert int(program.wait_for_line("^read ")[0].split()[1]) >= 64
+
+
+#: As long as a trainer's interpreter is busy in one C call, it reads nothing. Then it reads all.
+BUSY_LISTENER = """
+import sys, time
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.sockets import Waker
+waker = Waker()
+listener = Listener("tcp://127.0.0.1:*", waker, Limits(1 << 20, 1 << 20, 4))
+print("address", listener.address, flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    while listener.receive() is not None:
+        pass
+    listener.poll(time.monotonic())
+    time.sleep(0.05)
+print("alive", flush=True)
+listener.close()
+waker.close()
+"""
+HELLO = b"\x00\x05hello"                 # a message of five bytes
+PING = b"\x04\x07\x04PING\x00\x00"       # a command of seven bytes: a ping that wants an answer
+
+
+@pytest.mark.parametrize("goodbye", [struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)], ids=["reset", "closed"])
+def test_whatever_a_peer_queues_before_it_hangs_up(goodbye):
+    """libzmq 4.3 aborts the process when it answers a ping that a peer sent after it had filled its queue, and before
+    it hung up."""
+    program = subprocess.Popen([sys.executable, "-c", BUSY_LISTENER], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    with program:
+        address = program.stdout.readline().split()[1]
+        for messages in (60, 64, 65, 100, 1000, 20000):
+            with shaken(address) as peer:
+                peer.sendall((HELLO * 10 + PING) * (messages // 10) + HELLO * (messages % 10) + PING)
+                time.sleep(0.05)        # libzmq reads; it need not be done
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, goodbye)
+        time.sleep(0.5)
+        said = program.communicate("go\n", 60)[0]
+        assert program.returncode == 0 and said == "alive\n", said

@@ -208,7 +208,7 @@ def lies(welcome, lease):
     def produced(number, position, count, skipped=()):
         return header(PROTOCOL_VERSION, "produced", [welcome.run, number, position, count,
                                                      [list(skip) for skip in skipped], 0.1, [0.0] * 4, [], 0,
-                                                     True])
+                                                     True, []])
     count, good = len(lease.samples), produced(lease.lease, lease.position, len(lease.samples))
     return {
         "no arrays": [good],

@@ -470,7 +470,7 @@ class Estimators:
 
     def _prepare(self, data, generator):
         return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays),
-                               datasets=Splits(generated(TRAINING)))
+                               source=generated(TRAINING), datasets=Splits(generated(TRAINING)))
 
     def _open_stream(self, part, generator, training, start_step):
         self.opened.append((training, start_step))

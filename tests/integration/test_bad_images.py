@@ -86,7 +86,7 @@ def lists_every_bad_file(run):
         assert 0 <= int(step) <= len(run.audit)
     steps = [int(line[3]) for line in run.lines()]
     assert steps == sorted(steps)
-    assert "%d bad files (listed in %s)" % (len(run.bad), run.path) in run.ended.stdout.splitlines()[-1], run.ended
+    assert "%d bad files (listed in %s)" % (len(run.bad), run.path) in run.ended.stdout.splitlines()[-3], run.ended
 
 
 def test_the_folder_holds_what_it_should(tmp_path):

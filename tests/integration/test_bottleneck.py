@@ -82,12 +82,12 @@ def test_too_few_workers(pictures, tmp_path, worker_python, own_generators):
     assert named.startswith("bottleneck: too few workers: ") and "1 is there, on 2 cores" in named
 
 
-def test_the_closing_line_names_the_bottleneck(large_pictures, tmp_path, worker_python):
+def test_the_last_line_names_the_bottleneck(large_pictures, tmp_path, worker_python):
     pytest.importorskip("tensorflow")
     run = finished(tmp_path / "here", large_pictures, "--image-size", 16, "--batch-size", 1, "--epochs", 9, "--workers",
                    1, "--decode", "exact", "--validation-split", 0, *["--worker-python", worker_python]
                    * bool(worker_python))
-    assert re.search(r"; bottleneck: too few workers: the trainer waits \d\d% of the time; a step takes \S+ ms, a "
+    assert re.match(r"bottleneck: too few workers: the trainer waits \d\d% of the time; a step takes \S+ ms, a "
                      r"worker produces a batch in \S+ ms: \d+ workers are needed, 1 is there, on 2 cores$",
                      run.stdout.splitlines()[-1]), run
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.support.documents import ROOT, block, read
 from tests.support.processes import wait_for
@@ -18,10 +19,11 @@ from PIL import Image, ImageOps
 """
 AROUND = """
 import tensorflow as tf
+from old_code import CLASSES
 images = tf.placeholder(tf.float32, [None, 64, 64, 3])
 labels = tf.placeholder(tf.int32, [None, 1])
-logits = tf.layers.dense(tf.layers.flatten(images), 1)
-train_op = tf.train.AdamOptimizer(0.001).minimize(tf.losses.sigmoid_cross_entropy(labels, logits))
+logits = tf.layers.dense(tf.layers.flatten(images), len(CLASSES))
+train_op = tf.train.AdamOptimizer(0.001).minimize(tf.losses.sparse_softmax_cross_entropy(labels, logits))
 session = tf.Session()
 session.run(tf.global_variables_initializer())
 """
@@ -34,6 +36,20 @@ def counting(*args, **kwargs):
     session_runs += 1
     return run(*args, **kwargs)
 tf.Session.run = counting
+"""
+#: Notes the loss of each step.
+NOTING = """
+import tensorflow as tf
+losses = []
+minimize, run = tf.train.AdamOptimizer.minimize, tf.Session.run
+def minimizing(self, loss, *args, **kwargs):
+    tf.add_to_collection("minimized", loss)
+    return minimize(self, loss, *args, **kwargs)
+def noting(self, fetches, feed_dict=None, **kwargs):
+    if feed_dict:
+        losses.append(float(run(self, tf.get_collection("minimized")[0], feed_dict)))
+    return run(self, fetches, feed_dict, **kwargs)
+tf.train.AdamOptimizer.minimize, tf.Session.run = minimizing, noting
 """
 
 
@@ -77,6 +93,29 @@ def test_program_of_the_readme_trains(folder):
 def test_program_in_full_trains(folder, name):
     program = block("docs/OWN_CODE.md", "program: " + name)
     assert python(folder, "-c", COUNTING + program + "\nprint('runs', session_runs)").split()[-2:] == ["runs", "9"]
+
+
+@pytest.mark.parametrize("page, name", [("README.md", "after"), ("docs/OWN_CODE.md", "after"),
+                                        ("docs/OWN_CODE.md", "resumed")])
+def test_the_programs_take_any_number_of_classes(tmp_path, page, name):
+    """One sigmoid for labels 0 to 2 gives a loss without a lower bound."""
+    program = block(page, "program: " + name)
+    for number, colour in enumerate(("blue", "green", "red")):
+        (tmp_path / "photos" / colour).mkdir(parents=True)
+        for shade in range(100, 124):
+            pixel = [0, 0, 0]
+            pixel[2 - number] = shade
+            Image.new("RGB", (80, 64), tuple(pixel)).save(str(tmp_path / "photos" / colour / ("%d.png" % shade)))
+    if page == "README.md":
+        old_code = block(page, "program: generator").replace('"negative", "positive"', '"blue", "green", "red"')
+        assert '"red"' in old_code
+        (tmp_path / "old_code.py").write_text(OLD_CODE + old_code)
+        (tmp_path / "batches.py").write_text(block(page, "program: batches"))
+        program = AROUND + program + "\nassert stream.classes == ('blue', 'green', 'red')"
+    if name != "resumed":            # which prints the loss of each step itself
+        program = NOTING + program + "\nfor loss in losses:\n    print(loss)"
+    losses = [float(line.split()[-1]) for line in python(tmp_path, "-c", program).splitlines()]
+    assert len(losses) >= 6 and min(losses) >= 0 and losses[-1] < losses[0]
 
 
 def test_the_readme_shows_its_programs_at_its_beginning():

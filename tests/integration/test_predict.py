@@ -94,7 +94,7 @@ def test_pictures_without_classes(here, unlabelled):
             assert abs(sum(scores) - 1) < 1e-5 and COLOURS[int(np.argmax(scores))] == line[1] and line[5] == ""
         else:
             assert line[2:5] == [""] * 3 and line[5], line
-    last = run.stderr.splitlines()[-1]
+    last = run.stderr.splitlines()[-3]
     assert last.startswith("predicted 3 of 5 images by the checkpoint runs/colours/model.ckpt-75, in out.csv; 2 "
                            "without a prediction, the first: 2.png: "), last
     # single files, and standard output; --strict
@@ -200,6 +200,20 @@ def test_a_reader_that_has_enough(here):
         lines.close()
         assert program.wait_gone() == 128 + signal.SIGPIPE
         assert "Traceback" not in program.stderr and "Error" not in program.stderr, program.stderr
+
+
+@pytest.mark.parametrize("broken, word", [("full", "cannot write the predictions to standard output: No space left"),
+                                          ("closed", "standard output is closed")])
+def test_a_standard_output_that_cannot_take_the_predictions(here, unlabelled, broken, word):
+    """It is the product, so here a broken one is an error, and no training is lost by it."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    with Predictor(here, "runs/colours", "new", *local(), output=full,
+                   before=None if broken == "full" else lambda: os.close(1)) as program:
+        os.close(full)
+        assert program.wait_gone() in (1, 2)
+        last = program.stderr.splitlines()[-1]
+        assert last.startswith("stoker-predict: error: ") and word in last, program.stderr
+        assert "Traceback" not in program.stderr, program.stderr
 
 
 def test_help(tmp_path):

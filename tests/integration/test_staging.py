@@ -123,7 +123,7 @@ def test_a_batch_that_is_staged_at_sigterm_is_trained_on(direct, photos, tmp_pat
         trainer.send_signal(signal.SIGTERM)
         assert trainer.wait_gone() == 128 + signal.SIGTERM
         steps = int(weights(tmp_path)["global_step"])
-        assert trainer.stdout.splitlines()[-1].startswith("stopped after step %d: " % steps)
+        assert trainer.stdout.splitlines()[-3].startswith("stopped after step %d: " % steps)
     assert len(audit(tmp_path / "audit.jsonl")) == steps < STEPS * EPOCHS
     run = finished(tmp_path / "here", *options(photos, tmp_path, then))
     assert run.code == 0 and "going on from step %d of " % steps in run.stdout, run

@@ -46,6 +46,23 @@ def tiny(tmp_path_factory):
     return str(root)
 
 
+SLOW_MODEL = """
+import time
+import numpy as np
+import tensorflow as tf
+
+def model(arrays, training):
+    calls = []
+    def wait(value):
+        calls.append(None)
+        time.sleep(0.01 if len(calls) < 4 else 3600)
+        return value
+    weight = tf.get_variable("weight", ())
+    mean = tf.reduce_mean(tf.cast(arrays["images"], tf.float32))
+    return {"loss": (tf.reshape(tf.py_func(wait, [mean], tf.float32), ()) * 0 + weight) ** 2}
+"""
+
+
 def workers(count=2):
     return ["--workers", count] + (["--worker-python", interpreter("STOKER_TEST_WORKER_PYTHON")]
                                    if interpreter("STOKER_TEST_WORKER_PYTHON") else [])
@@ -93,10 +110,10 @@ def test_the_output_of_a_run(undisturbed):
              r"^192 samples to train on, 48 held out; 192 steps in 4 epochs$",
              *[r"^epoch %d: validation accuracy [01]\.\d+, loss \d+\.\d+ \(48 samples\)$" % (epoch + 1)
                for epoch in range(EPOCHS)])
-    closing = run.stdout.splitlines()[-1]
-    assert re.match(r"done after step 192: validation accuracy [01]\.\d{4}, [1-9]\d* images/s, "
-                    r"\d+% of the time waiting for data, \d+\.\d\d ms of a worker's time per image; "
-                    r"checkpoint in .*; no bad files; (bottleneck: [a-z]|the run was too short)", closing), closing
+    assert all(re.match(*pair) for pair in zip((
+        r"done after step 192: validation accuracy [01]\.\d{4}; no bad files; checkpoint in ",
+        r"speed: [1-9]\d* images/s; the trainer waited for data \d+(\.\d)?% of the time; a worker takes \d+\.\d\d ms "
+        r"per image$", r"bottleneck: [a-z]"), run.stdout.splitlines()[-3:])), run
     in_order(run.stderr, *[r"epoch %d/4: 100%%\|.*\| 192/192 \[.*loss=\d\.\d+, accuracy=\d\.\d+, waiting=\d+%%"
                            % (epoch + 1) for epoch in range(EPOCHS)])
     for noise in ("Traceback", "Warning", "WARN", "deprecated", "cpu_feature_guard"):
@@ -180,7 +197,7 @@ def test_without_a_held_out_part(tiny, tmp_path):
     run = finished(tmp_path / "here", tiny, "--epochs", 1, "--image-size", 16, "--validation-split", 0,
                    *workers(1))
     assert run.code == 0, run
-    assert run.stdout.splitlines()[-1].startswith("done after step 1: no evaluation, "), run
+    assert run.stdout.splitlines()[-3].startswith("done after step 1: no evaluation; "), run
 
 
 def test_help(tmp_path):
@@ -239,7 +256,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(undisturbed, photos, tmp_p
         assert trainer.wait_gone() == 128 + signal.SIGTERM
         assert "Traceback" not in trainer.stderr
         steps = checkpointed_step(tmp_path / "checkpoints")
-        assert trainer.stdout.splitlines()[-1].startswith("stopped after step %d: " % steps)
+        assert trainer.stdout.splitlines()[-3].startswith("stopped after step %d: " % steps)
     assert len(audit(tmp_path / "audit.jsonl")) == steps < STEPS * EPOCHS
     run = finished(tmp_path / "here", *options(photos, tmp_path))
     assert run.code == 0, run
@@ -252,7 +269,7 @@ def test_sigterm_while_no_batch_comes(photos, tmp_path):
         trainer.wait_until(lambda: "waiting for workers" in trainer.stdout, "the trainer to wait")
         trainer.send_signal(signal.SIGTERM)
         assert trainer.wait_gone() == 128 + signal.SIGTERM
-        assert trainer.stdout.splitlines()[-1].startswith("stopped after step 0: ")
+        assert trainer.stdout.splitlines()[-3].startswith("stopped after step 0: ")
 
 
 def test_two_trainers_in_one_directory(photos, tmp_path):
@@ -308,12 +325,10 @@ def test_a_checkpoint_of_other_data(undisturbed, tiny, tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C
 
-MOMENTS = {
-    "start": lambda trainer, lines: trainer.threads() == 2,        # the second one ends the process on Ctrl-C
-    "numpy": lambda trainer, lines: trainer.has_mapped("_multiarray_umath") or trainer.has_mapped("/multiarray."),
-    "tensorflow": lambda trainer, lines: trainer.has_mapped("_pywrap_tensorflow_internal"),
-    "joined": lambda trainer, lines: " joined (" in trainer.stderr,
-    "training": lambda trainer, lines: len(lines) >= STEPS + 5,
+BEFORE_TRAINING = {
+    "start": lambda trainer: trainer.threads() == 2,        # the second one ends the process on Ctrl-C
+    "numpy": lambda trainer: trainer.has_mapped("_multiarray_umath") or trainer.has_mapped("/multiarray."),
+    "tensorflow": lambda trainer: trainer.has_mapped("_pywrap_tensorflow_internal"),
 }
 
 
@@ -325,23 +340,57 @@ def stopped_by_ctrl_c(trainer, send, record_property):
     assert code == 128 + signal.SIGINT, trainer.stderr
     for wrong in ("Traceback", "Error", "Exception", "ignored", "bug"):
         assert wrong not in trainer.stderr, trainer.stderr
-    assert trainer.stderr.splitlines()[-1].startswith("stoker-train: stopped by Ctrl-C"), trainer.stderr
+    last = trainer.stderr.splitlines()[-1]
+    assert last.startswith("stoker-train: stopped by Ctrl-C"), trainer.stderr
+    return last
 
 
-@pytest.mark.parametrize("to", ["group", "trainer"])
-@pytest.mark.parametrize("moment", sorted(MOMENTS))
-def test_ctrl_c(photos, tmp_path, moment, to, record_property):
+@pytest.mark.parametrize("moment", sorted(BEFORE_TRAINING))
+def test_ctrl_c_before_the_training(photos, tmp_path, moment, record_property):
     with Trainer(tmp_path / "here", *options(photos, tmp_path)) as trainer:
-        trainer.wait_until(lambda: MOMENTS[moment](trainer, audit(tmp_path / "audit.jsonl")), moment)
-        stopped_by_ctrl_c(trainer, trainer.send_group if to == "group" else trainer.send_signal, record_property)
+        trainer.wait_until(lambda: BEFORE_TRAINING[moment](trainer), moment)
+        stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
     assert os.listdir(str(tmp_path / "here")) == []
+
+
+def test_ctrl_c_ends_after_the_step_at_hand_with_a_checkpoint(photos, tmp_path, record_property):
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, checkpoint_secs=1000)) as trainer:
+        trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) >= STEPS + 5, "a step in the second epoch")
+        last = stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+        steps = len(audit(tmp_path / "audit.jsonl"))
+        assert last == "stoker-train: stopped by Ctrl-C after step %d; run it again to go on from there" % steps
+        assert trainer.stdout.splitlines()[-3].startswith("stopped after step %d: " % steps)
+        assert "a second Ctrl-C ends it at once" in trainer.stderr
+    assert checkpointed_step(tmp_path / "checkpoints") == steps
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(photos, tmp_path, record_property):
+    """Here a step takes long: the model waits in Python, for 0.5 s at first and then for ever."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "slow.py").write_text(SLOW_MODEL)
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, checkpoint_secs=1000, model="slow:model")) as trainer:
+        trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) >= 4, "the step that does not end")
+        trainer.send_group(signal.SIGINT)
+        trainer.wait_until(lambda: "a second Ctrl-C ends it at once" in trainer.stderr, "the first one's line")
+        last = stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+    assert re.match(r"stoker-train: stopped by Ctrl-C, at once, by a second one; 3 of its steps are lost, those after "
+                    r"step 0", last), last
+
+
+def test_ctrl_c_while_no_batch_comes(photos, tmp_path, record_property):
+    with Trainer(tmp_path / "here", *(options(photos, tmp_path) + ["--workers", 0])) as trainer:
+        trainer.wait_until(lambda: "waiting for workers" in trainer.stdout, "the trainer to wait")
+        last = stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+    assert last == "stoker-train: stopped by Ctrl-C after step 0; run it again to begin"
 
 
 def test_ctrl_c_during_the_evaluation(photos, tmp_path, record_property):
     held_out = dict(validation_split=0.9, batch_size=1, epochs=20)     # 24 steps, then 216 batches of evaluation
     with Trainer(tmp_path / "here", *options(photos, tmp_path, **held_out)) as trainer:
         trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) == 24, "the last step of the first epoch")
-        stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+        last = stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+    steps = len(audit(tmp_path / "audit.jsonl"))
+    assert " after step %d;" % steps in last and checkpointed_step(tmp_path / "checkpoints") == steps
 
 
 def test_ctrl_c_again_and_again(photos, tmp_path, record_property):
@@ -427,7 +476,7 @@ def test_bad_files_among_good_ones_are_skipped_and_counted(tiny, tmp_path):
         bad = ("red/text.jpg", "green/torn.png", "blue/gone.png")
         for path in bad:
             assert len(re.findall(r"bad file '%s': ." % path, trainer.stderr)) == 1, trainer.stderr
-        assert "; 3 bad files (listed in " in trainer.stdout.splitlines()[-1]
+        assert "; 3 bad files (listed in " in trainer.stdout.splitlines()[-3]
     lines = audit(tmp_path / "audit.jsonl")
     assert [line["step"] for line in lines] == list(range(2 * 4))
     assert 0 < sum(len(line["skipped"]) for line in lines) <= 2 * len(bad)

@@ -1,12 +1,18 @@
 """Both ends of the wire in one process: no message is missed when two threads use a socket."""
 
+import re
 import select
+import socket
 import threading
 import time
 
 import pytest
 import zmq
 
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.transport import connection as connections
+from stoker.pipeline.transport import listener as listeners
+from stoker.pipeline.transport import route
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
@@ -118,3 +124,115 @@ def test_one_thread_may_send_while_another_waits(ends):
     for thread in threads:
         thread.join(LIMIT_S)
     assert seen == [b"%d" % number for number in range(count)]
+
+
+# -------------------------------------------------------------------------------------------------------- host names
+
+def answering(listener, connection):
+    """Whether a message arrives within the limit."""
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        now = time.monotonic()
+        connection.poll(now)
+        listener.poll(now)
+        connection.send([b"hello"])      # again and again: it is lost where the connection has just ended
+        if listener.receive() is not None:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture(scope="module")
+def ipv6():
+    """Skips on a host without it."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        pytest.skip("no IPv6 here: %s" % error)
+
+
+def opened(bind, connect, wakers):
+    return (Listener(bind, wakers[0], Limits(1 << 20, 1 << 20, 4)),
+            lambda listener: Connection("tcp://%s:%s" % (connect, listener.address.rpartition(":")[2]), wakers[1],
+                                        1 << 20))
+
+
+@pytest.mark.parametrize("bind", ["tcp://[::1]:*", "tcp://127.0.0.1:*"])
+@pytest.mark.parametrize("others", [[], ["127.0.0.2"], ["::1"], ["127.0.0.1"], ["127.0.0.2", "127.0.0.1", "::1"]],
+                         ids=",".join)
+def test_a_name_leads_to_the_trainer_whatever_else_it_is(bind, others, monkeypatch, ipv6):
+    addresses = others + [route.host_and_port(bind)[0]]
+    monkeypatch.setattr(connections, "resolve", lambda name: (addresses if name == "trainer" else [], ""))
+    wakers = Waker(), Waker()
+    listener, connected = opened(bind, "trainer", wakers)
+    connection = connected(listener)
+    try:
+        assert answering(listener, connection), connection.trouble()
+    finally:
+        connection.close(0)
+        listener.close(0)
+        for waker in wakers:
+            waker.close()
+
+
+def test_a_trainer_that_moves_to_another_address_is_found_again(monkeypatch):
+    """As a container does that is started again: its name stays."""
+    where = ["127.0.0.2"]
+    monkeypatch.setattr(connections, "resolve", lambda name: (list(where), ""))
+    wakers = Waker(), Waker()
+    listener, connected = opened("tcp://127.0.0.2:*", "trainer", wakers)
+    connection = connected(listener)
+    try:
+        assert answering(listener, connection)
+        port = listener.address.rpartition(":")[2]
+        listener.close(0)
+        where[:] = ["127.0.0.3"]
+        listener = Listener("tcp://127.0.0.3:" + port, wakers[0], Limits(1 << 20, 1 << 20, 4))
+        assert answering(listener, connection), connection.trouble()
+    finally:
+        connection.close(0)
+        listener.close(0)
+        for waker in wakers:
+            waker.close()
+
+
+def test_a_trainer_that_takes_connections_and_does_not_answer():
+    """As one that is suspended: the kernel takes them."""
+    waker = Waker()
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(5)
+        connection = Connection("tcp://127.0.0.1:%d" % busy.getsockname()[1], waker, 1 << 20)
+        deadline = time.monotonic() + LIMIT_S
+        while "takes connections, but does not answer" not in connection.trouble():
+            connection.wait(0.1)
+            connection.poll(time.monotonic())
+            assert time.monotonic() < deadline
+        assert connection.refusal() == ""
+    connection.close(0)
+    waker.close()
+
+
+@pytest.mark.parametrize("host, found, says", [
+    ("trainer", [], "the name 'trainer' does not resolve (unknown), and this machine has no interface of this name"),
+    ("trainer", ["192.0.2.77", "2001:db8::7"],
+     "the name 'trainer' is 192.0.2.77 and 2001:db8::7, which is no address of this machine"),
+    ("192.0.2.77", [], "this machine has no such address"),
+])
+def test_an_address_at_which_the_trainer_cannot_listen(host, found, says, monkeypatch):
+    monkeypatch.setattr(listeners, "resolve", lambda name: (found, "" if found else "unknown"))
+    waker = Waker()
+    with pytest.raises(ConfigError, match=re.escape("cannot bind tcp://%s:*: %s" % (host, says))):
+        Listener("tcp://%s:*" % host, waker, Limits(1 << 20, 1 << 20, 4))
+    waker.close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "lo", "trainer"])
+def test_a_trainer_may_listen_at_a_name(host, monkeypatch, ipv6):
+    monkeypatch.setattr(listeners, "resolve", lambda name: (["192.0.2.77", "::1"], ""))
+    waker = Waker()
+    listener = Listener("tcp://%s:*" % host, waker, Limits(1 << 20, 1 << 20, 4))
+    assert listener.address.startswith("tcp://[::1]:" if host == "trainer" else "tcp://127.0.0.1:")
+    listener.close()
+    waker.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -223,6 +224,20 @@ def test_help():
                                    env=dict(os.environ, COLUMNS="100"))
     for word in ("--connect", "--processes", "--allow-generator", "--once", "STOKER_CONNECT", "SIGTERM"):
         assert word in text
+
+
+def test_what_was_tried_where_no_trainer_is_found():
+    with socket.socket() as stopped:          # the kernel takes its connections
+        stopped.bind(("127.0.0.1", 0))
+        stopped.listen(5)
+        says = {"tcp://nohost.invalid:5555": "the name 'nohost.invalid' does not resolve",
+                "tcp://localhost:%d" % free_port(): "refuses connections",
+                "tcp://127.0.0.1:%d" % stopped.getsockname()[1]: "takes connections, but does not answer"}
+        with ExitStack() as stack:
+            for program, text in [(stack.enter_context(workers_program(address, "--processes", "1")), text)
+                                  for address, text in says.items()]:
+                line, = program.wait_for_line("no trainer for [0-9]+ s, still trying: .*" + text)
+                assert "rejects" not in program.text, line
 
 
 def test_the_port_of_another_trainer(pictures, tmp_path):

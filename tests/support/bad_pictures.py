@@ -18,6 +18,9 @@ from PIL import Image
 from stoker.pipeline.storage.folder import LINK_OUT
 
 UNIDENTIFIED = "UnidentifiedImageError: cannot identify image file"
+#: The beginning of a photo of a phone, and what a clone without Git LFS has in the place of a file.
+HEIC = struct.pack(">I4s4sI8s", 24, b"ftyp", b"heic", 0, b"mif1heic") + bytes(400)
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d7a" * 16 + b"\nsize 51234\n"
 SIZE = (48, 64)      # (height, width) of most of them
 
 
@@ -141,21 +144,26 @@ ODD = {
 
 #: name -> (how it is written, the expected reason).
 BAD = {
-    "zero-bytes.jpg": (lambda path: _write(path, b""), UNIDENTIFIED),
+    "zero-bytes.jpg": (lambda path: _write(path, b""), "empty file$"),
     "text.jpg": (lambda path: _write(path, b"no picture\n" * 40), UNIDENTIFIED),
-    "html.png": (lambda path: _write(path, b"<html><body>404 Not Found</body></html>"), UNIDENTIFIED),
+    "html.png": (lambda path: _write(path, b"<html><body>404 Not Found</body></html>"),
+                 "an HTML page, not a picture$"),
     "truncated.jpg": (lambda path: _write(path, jpeg(path, photo())[:-300]), "OSError: image file is truncated"),
     "header-only.jpg": (lambda path: _write(path, jpeg(path, photo())[:30]), "OSError: Truncated File Read|" +
                         UNIDENTIFIED),
     "truncated.png": (lambda path: (photo().save(path), os.truncate(path, 900)),
                       "OSError: image file is truncated|SyntaxError: broken PNG file"),
-    "bomb.png": (lambda path: _write(path, png(30000, 30000)), "DecompressionBombError: Image size \\(900000000 pix"),
+    "bomb.png": (lambda path: _write(path, png(30000, 30000)),
+                 "DecompressionBombError: Image size \\(900000000 pixels\\) exceeds limit of 178956970 pixels; "
+                 "max_pixels \\(--max-pixels\\) permits more$"),
     "bomb.gif": (lambda path: _write(path, b"GIF89a" + struct.pack("<HHBBB", 65000, 65000, 0, 0, 0)
                                      + b"," + struct.pack("<HHHHB", 0, 0, 65000, 65000, 0) + b"\x08\x01\x01;"),
                  "DecompressionBombError: Image size"),
     "huge-text.png": (lambda path: _write(path, png(8, 8, text_chunk(8 << 20))),
-                      "ValueError: Decompressed [Dd]ata [Tt]oo [Ll]arge"),
-    "script.jpg": (lambda path: photo().save(path, format="EPS"), "UnidentifiedImageError: cannot identify image file"),
+                      "ValueError: Decompressed data too large; max_text_mb \\(--max-text-mb\\) permits more$"),
+    "script.jpg": (lambda path: photo().save(path, format="EPS"), "PostScript, not JPEG, PNG, "),
+    "phone.jpg": (lambda path: _write(path, HEIC), "HEIC, not JPEG, PNG, WebP, GIF, BMP, TIFF or PPM$"),
+    "git-lfs.jpg": (lambda path: _write(path, LFS), "a placeholder of Git LFS, not a picture: git lfs pull$"),
     "tab\tand\nline.jpg": (lambda path: _write(path, b"x"), UNIDENTIFIED),
     "back\\slash-\udcff.jpg": (lambda path: _write(path, b"y"), UNIDENTIFIED),
 }

@@ -79,4 +79,5 @@ def train(arguments):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("stoker").setLevel(logging.DEBUG)      # the counts of leases, which the driver reads
     train(json.loads(sys.argv[1]))

@@ -74,12 +74,12 @@ def free_port():
 class Program:
     """A child process and the lines of both its outputs. On leaving the ``with``, it is killed."""
 
-    def __init__(self, command, python=None, cwd=ROOT, **environment):
+    def __init__(self, command, python=None, cwd=ROOT, before=None, **environment):
         changed = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=_with_root(os.environ.get("PYTHONPATH")))
         changed.update(environment)
         self._process = subprocess.Popen([python or sys.executable] + command, cwd=cwd, env=changed,
                                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                         universal_newlines=True)
+                                         universal_newlines=True, preexec_fn=before)
         self.pid = self._process.pid
         self.lines = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -235,7 +235,7 @@ class Log(logging.Handler):
     def __enter__(self):
         logger = logging.getLogger("stoker")
         self._level = logger.level
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.DEBUG)
         logger.addHandler(self)
         return self
 

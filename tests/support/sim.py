@@ -22,6 +22,9 @@ from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own
 
 
+PING_TIMEOUT_S = 12.5       # a worker's libzmq sends a ping every 2.5 s, and waits 10 s for the answer
+
+
 class Node:
     """One worker: its session, and a generator that takes its time."""
 
@@ -61,13 +64,14 @@ class Simulation:
         self.nodes, self.owner = [], {}       # owner: connection -> Node
         self.arrived = {}                     # (connection, direction) -> when its last message arrives
         self.inbox = deque()                  # of the trainer: (connection, frames)
+        self.waiting = []                     # messages in it at each turn
         self.suspended = False                # the trainer
         self.gone = set()                     # connections that the trainer knows to be gone
         self.consuming = False                # the consumer is busy with a batch, or writes a checkpoint
         self.last_lease = 0
         self.ready, self.delivered = {}, list(range(self.data.start))     # positions
         self.failures = {}                    # position -> how often it failed
-        self.expiries = self.grants = 0
+        self.expiries = self.grants = self.losses = self.returns = 0
         for _ in range(workers):
             self.join()
         self.trainer_turn()
@@ -133,14 +137,18 @@ class Simulation:
         if self.suspended:
             return
         self.session.wake(self.now)
+        self.waiting.append(len(self.inbox))
         while self.inbox:
             key, frames = self.inbox.popleft()
             self.do_trainer(self.session.receive(key, frames, self.now))
+        self.do_trainer(self.session.answer_hellos())
         self.do_trainer(self.session.tick(self.now, len(self.delivered)))
         self.consume()
         self.alarm("trainer", self.trainer_turn, max(self.now, self.session.next_deadline()))
 
     def do_trainer(self, effects):
+        self.returns += sum(isinstance(effect, Log) and "said Hello again" in effect.text for effect in effects)
+        self.losses += sum(isinstance(effect, Log) and effect.text.endswith("reassigned") for effect in effects)
         self.expiries += sum(isinstance(effect, Log) and "was silent" in effect.text for effect in effects)
         carry_out(effects, self.now, self.session, self, self.accept, self.give_up)
 
@@ -245,6 +253,7 @@ class Simulation:
         if node.alive:
             node.key = b"%d" % next(self.ticket)
             self.owner[node.key] = node
+            node.session.connected()
             self.node_turn(node)
 
     def hang_up(self, key, heard):
@@ -299,3 +308,16 @@ class Simulation:
     def continue_trainer(self):
         self.suspended = False
         self.trainer_turn()
+
+    def stop_trainer(self, seconds):
+        """SIGSTOP, and SIGCONT some time later: unlike in ``suspend``, no thread of libzmq's answers the pings, so that
+        workers give up their connections. New ones are made when it goes on."""
+        self.suspend(seconds)
+        if seconds > PING_TIMEOUT_S:
+            self.after(PING_TIMEOUT_S, self._give_up_connections, self.now + seconds)
+
+    def _give_up_connections(self, until_s):
+        for node in self.nodes:
+            if node.alive and node.key is not None:
+                self.hang_up(node.key, True)
+                self.after(until_s - self.now + self.random.uniform(0.0, 0.3), self.connect, node)

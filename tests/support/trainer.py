@@ -48,12 +48,15 @@ class SilentTrainer:
         assert effect.planned.position not in self.batches
         self.batches[effect.planned.position] = effect
 
-    def receive(self, peer, frames):
-        self.do(self.session.receive(peer, [memoryview(bytes(frame)) for frame in frames], self.now))
+    def receive(self, peer, *messages):
+        """So many messages of a peer wait at once; each is the frames of one."""
+        for frames in messages:
+            self.do(self.session.receive(peer, [memoryview(bytes(frame)) for frame in frames], self.now))
+        self.do(self.session.answer_hellos())
 
-    def say(self, peer, message):
-        """A peer sends a message."""
-        self.receive(peer, codec.encode(message))
+    def say(self, peer, *messages):
+        """A peer sends messages, which wait at once."""
+        self.receive(peer, *map(codec.encode, messages))
 
     def tick(self, seconds=0.0):
         """Time passes, and the thread has a turn."""

@@ -22,8 +22,9 @@ class Trainer:
     """
     module = "trainer"
 
-    def __init__(self, folder, *options, output=None, **environment):
-        """``output``: the descriptor that is its standard output; ``stdout`` is then empty."""
+    def __init__(self, folder, *options, output=None, errors=None, before=None, **environment):
+        """``output``, ``errors``: the descriptors that are its standard output and standard error; ``stdout`` and
+        ``stderr`` are then empty. ``before``: called in the process before the program begins."""
         os.makedirs(str(folder), exist_ok=True)
         self._output = [tempfile.TemporaryFile() for _ in range(2)]
         changed = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
@@ -31,8 +32,9 @@ class Trainer:
         self._mark = "TMPDIR=%s" % changed["TMPDIR"]
         self._process = subprocess.Popen([sys.executable, "-m", self.module] + [str(option) for option in options],
                                          cwd=str(folder), env=changed, stdin=subprocess.DEVNULL,
-                                         stdout=self._output[0] if output is None else output, stderr=self._output[1],
-                                         start_new_session=True)
+                                         stdout=self._output[0] if output is None else output,
+                                         stderr=self._output[1] if errors is None else errors,
+                                         start_new_session=True, preexec_fn=before)
         self.pid = self._process.pid
 
     @property

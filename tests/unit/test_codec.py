@@ -13,8 +13,8 @@ from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Refused, Returned, Revoked, Sample
-from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Welcome
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked
+from stoker.pipeline.protocol.messages import Sample, Skipped, Stop, Timings, Welcome
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -22,13 +22,13 @@ JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME, True)
 OWN_SPECS = (ArraySpec("boxes", "float32", (UpTo(20, pad=-1), 4)), ArraySpec("is face", "bool", ()),
              ArraySpec("depth", "uint16", (UpTo(3), UpTo(2))))
 OWN_JOB = Job("own:f", OWN_SPECS, 4, 0, "fast", "", columns=("path", "x"), rows=3, may_skip=True, augment="own:g",
-              image_size=(2, 3))
+              image_size=(2, 3), max_pixels=5000, max_text_mb=2, truncated="use")
 ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
 INDICES = (5, 6, 9)
 V = PROTOCOL_VERSION
 TIMES = [0.0] * 4
 PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png", True),), 0.25, ARRAYS,
-                    Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3)
+                    Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
                Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME), Returned("r1", 7),
@@ -39,32 +39,31 @@ FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("n
                 Lease(8, 13, 1, True, (Sample(5, "", -1, b"\x92\xa1a\x07", 2, (Sample(6, "", -1, b"\xc0"),)),))]
 
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
-    ("Hello", "9304a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10"),
+    ("Hello", "9305a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10"),
     ("Produced", (
-        "9304a870726f64756365649aa27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
+        "9305a870726f64756365649ba27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
         "706e67c3cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe000000000"
-        "000092020103c3")),
-    ("Failed", (
-        "9304a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067")),
-    ("Returned", "9304a872657475726e656492a2723107"),
-    ("Leaving", "9304a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
-    ("Alive", "9304a5616c69766591a27231"),
+        "000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
+    ("Failed", "9305a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"),
+    ("Returned", "9305a872657475726e656492a2723107"),
+    ("Leaving", "9305a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
+    ("Alive", "9305a5616c69766591a27231"),
     ("Welcome", (
-        "9304a777656c636f6d6593a272319fa5696d6167659293a6696d61676573a575696e74389302020393a66c6162656c73"
-        "a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0a0cb"
-        "3fe0000000000000")),
+        "9305a777656c636f6d6593a27231dc0012a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
+        "6c73a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0"
+        "a0ce0aaaaaaa01a3626164cb3fe0000000000000")),
     ("Welcome", (
-        "9304a777656c636f6d6593a272319fa56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a769732066"
-        "616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a47061"
-        "7468a17803c3a56f776e3a67a0cb3fe0000000000000")),
-    ("Refused", "9304a77265667573656492a26e6fc2"),
-    ("Alive", "9304a5616c69766591a27231"),
-    ("Revoked", "9304a77265766f6b65649107"),
-    ("Stop", "9304a473746f7091a4646f6e65"),
+        "9305a777656c636f6d6593a27231dc0012a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
+        "2066616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a4"
+        "70617468a17803c3a56f776e3a67a0cd138802a3757365cb3fe0000000000000")),
+    ("Refused", "9305a77265667573656492a26e6fc2"),
+    ("Alive", "9305a5616c69766591a27231"),
+    ("Revoked", "9305a77265766f6b65649107"),
+    ("Stop", "9305a473746f7091a4646f6e65"),
     ("Lease", (
-        "9304a56c6561736597070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
+        "9305a56c6561736597070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
         "90919601a16300c4000090c3")),
-    ("Lease", "9304a56c6561736597080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2"),
+    ("Lease", "9305a56c6561736597080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2"),
 ]
 
 
@@ -78,6 +77,13 @@ def decode(message, frames):
 
 def header(*values):
     return msgpack.packb(list(values), use_bin_type=True, unicode_errors="surrogateescape")
+
+
+def produced(**changed):
+    """The frames of a batch's message, with these fields."""
+    fields = dict(run="r", lease=0, position=0, count=1, skipped=[], produce_s=0.0, timings=TIMES, rows=[], missing=0,
+                  aligned=True, remarks=[])
+    return [header(V, "produced", list(dict(fields, **changed).values()))]
 
 
 def name_of(message):
@@ -239,21 +245,24 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
     ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease must be an integer in 0..92233720"),
     ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error must be a text of 0 to 65536 characters"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("nan"), TIMES, [], 0, True])], "seconds, not nan"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], float("inf"), TIMES, [], 0, True])], "seconds, not inf"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1, TIMES, [], 0, True])], "produced.produce_s must be seconds, not 1"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0, 0.0, -1.0, 0.0], [], 0, True])],
-     "produced.timings must be seconds, not -1.0"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 1.0, [0.0], [], 0, True])], "timings must be a list of 4 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, "no", 0.0, TIMES, [], 0, True])], "skipped must be a list of at most"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1]], 0.0, TIMES, [], 0, True])], "skipped must be a list of 4 fields"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, 2, "", False]], 0.0, TIMES, [], 0, True])], "skipped must be a text"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "x" * 301, "", False]], 0.0, TIMES, [], 0, True])], "of 0 to 300"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "x" * 513, False]], 0.0, TIMES, [], 0, True])], "of 0 to 512"),
-    ([header(V, "produced", ["r", 0, 0, 1, [[1, "", "", 0]], 0.0, TIMES, [], 0, True])], "must be true or false"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [-1], 0, True])], "produced.rows must be an integer"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [], -1, True])], "produced.missing must be an integer"),
-    ([header(V, "produced", ["r", 0, 0, 1, [], 0.0, TIMES, [], 0, 1])], "produced.aligned must be true or false"),
+    (produced(produce_s=float("nan")), "seconds, not nan"),
+    (produced(produce_s=float("inf")), "seconds, not inf"),
+    (produced(produce_s=1), "produced.produce_s must be seconds, not 1"),
+    (produced(timings=[0.0, 0.0, -1.0, 0.0]), "produced.timings must be seconds, not -1.0"),
+    (produced(timings=[0.0]), "timings must be a list of 4 fields"),
+    (produced(skipped="no"), "skipped must be a list of at most"),
+    (produced(skipped=[[1]]), "skipped must be a list of 4 fields"),
+    (produced(skipped=[[1, 2, "", False]]), "skipped must be a text"),
+    (produced(skipped=[[1, "x" * 301, "", False]]), "of 0 to 300"),
+    (produced(skipped=[[1, "", "x" * 513, False]]), "of 0 to 512"),
+    (produced(skipped=[[1, "", "", 0]]), "must be true or false"),
+    (produced(rows=[-1]), "produced.rows must be an integer"),
+    (produced(missing=-1), "produced.missing must be an integer"),
+    (produced(aligned=1), "produced.aligned must be true or false"),
+    (produced(remarks=[["new", ""]]), "produced.remarks must be one of cut, unscaled, not 'new'"),
+    (produced(remarks=[[b"cut", ""]]), "must be one of cut, unscaled"),
+    (produced(remarks=[["cut", "x" * 513]]), "of 0 to 512"),
+    (produced(remarks=[["cut", ""]] * 3), "a list of at most 2"),
     ([header(V, "welcome", ["r", [], 0.5])], "the message is of unknown kind 'welcome'"),     # the trainer's
 ])
 def test_malformed_messages_of_a_worker(frames, sentence):

@@ -9,6 +9,7 @@ import pytest
 from stoker.pipeline.coordinator import bans, notices
 from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
     Alive, Failed, Hello, Lease, Leaving, Refused, Revoked, Skipped, Stop, Timings, Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
@@ -171,17 +172,63 @@ def test_an_absence_of_the_trainer_costs_no_worker_its_leases(trainer, caplog):
     assert b"seeks" in trainer.members()
 
 
-def test_what_a_worker_said_again_and_again_in_an_absence_of_the_trainer_counts_once(trainer):
-    """As while the user's order function runs."""
-    trainer.say(b"a", HELLO)
-    trainer.now += 60.0
+@pytest.mark.parametrize("busy_s, hellos", [(0.5, 2), (1.9, 40), (60.0, 240), (3600.0, 10000)])
+def test_the_last_of_several_waiting_hellos_counts(trainer, caplog, busy_s, hellos):
+    """The trainer was busy, if only for a moment, and the worker had no answer."""
+    trainer.say(b"b", HELLO)
+    trainer.tick()
+    trainer.now += busy_s
     trainer.session.wake(trainer.now)
-    for _ in range(200):
-        trainer.say(b"a", HELLO)
-    assert len(trainer.to(b"a", Welcome)) == 2 and len(trainer.to(b"a", Lease)) == 4
-    trainer.tick()                      # all of it is read
+    trainer.say(b"a", *[replace(HELLO, capacity=1)] * (hellos - 1) + [HELLO])
+    assert len(trainer.to(b"a", Welcome)) == 1 and trainer.admitted == [(b"b", 2), (b"a", 2)]
+    assert [lease.position for lease in trainer.to(b"a", Lease)] == [2, 3]
+    assert trainer.members() == {b"a", b"b"} and not warnings(caplog) and not trainer.summary()
     trainer.say(b"a", HELLO)
-    assert len(trainer.to(b"a", Welcome)) == 3 and trainer.members() == {b"a"}
+    assert len(trainer.to(b"a", Welcome)) == 2
+
+
+def test_a_batch_before_a_waiting_hello_counts(trainer):
+    trainer.say(b"a", HELLO)
+    trainer.tick()
+    first, second = trainer.to(b"a", Lease)
+    trainer.say(b"a", batch(first), HELLO, HELLO)
+    assert list(trainer.batches) == [0] and len(trainer.to(b"a", Welcome)) == 2
+    assert [lease.position for lease in trainer.to(b"a", Lease)][2:] == [2, 1, 2]      # the batch made room for 2
+
+
+def test_a_peer_that_is_banned_while_its_hello_waits_is_not_welcomed(trainer):
+    trainer.receive(b"a", encode(HELLO), *[[b"nonsense"]] * bans.MAX_MALFORMED)
+    assert trainer.gone == {b"a"} and not trainer.to(b"a", Welcome)
+
+
+def test_handshakes_that_ended_in_an_absence_of_the_trainer_are_no_one_s_fault(trainer, caplog):
+    """Workers wait ten seconds for an answer of the trainer's, then they try again."""
+    trainer.tick(1.0)
+    trainer.tick(30.0)
+    for kind in ("handshake", "silent", "handshake"):
+        assert trainer.session.incident(kind, "127.0.0.1") == []
+    assert not trainer.summary()
+    for _ in range(10):
+        trainer.tick(1.0)
+    trainer.do(trainer.session.incident("handshake", "127.0.0.1"))
+    assert len(warnings(caplog)) == 1 and trainer.summary() == "rejected connections: 1 handshakes failed"
+
+
+def test_an_absence_of_the_trainer_is_no_time_without_workers(trainer):
+    trainer.tick(1.0)
+    trainer.tick(600.0)
+    trainer.tick(1.0)
+    assert trainer.session.without_workers_s(trainer.now) == 2.0
+
+
+def test_an_absence_at_the_end_leaves_workers_their_time_to_read_stop(trainer):
+    trainer.say(b"a", HELLO)
+    trainer.do(trainer.session.stop("the trainer closed the stream", trainer.now, 0.4))
+    trainer.tick(30.0)
+    assert trainer.session.state is State.STOPPING
+    trainer.say(b"a", HELLO)
+    trainer.tick(0.1)
+    assert trainer.session.state is State.OVER
 
 
 def test_how_long_there_has_been_no_worker(trainer):

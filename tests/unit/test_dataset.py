@@ -336,8 +336,8 @@ def test_fingerprint_sees_every_change():
                 Dataset("/d", ("a", "b"), ("a/1", "b/2"), (1, 0), ()),
                 Dataset("/d", ("a", "b"), ("b/2", "a/1"), (0, 1), ()),
                 Dataset("/d", ("a", "c"), ("a/1", "b/2"), (0, 1), ()),
-                Dataset("/d", ("a",), ("b", "a/1", "b/2"), (0, 1), ()),
-                Dataset("/d", ("a", "b"), ("a/1b/2",), (0, 1), ()),
+                Dataset("/d", ("a",), ("b", "a/1", "b/2"), (0, 0, 0), ()),
+                Dataset("/d", ("a", "b"), ("a/1b/2",), (0,), ()),
                 Dataset("/d", ("a", "b"), ("a/1",), (0,), ())]
     assert len({data.fingerprint() for data in datasets}) == len(datasets)
 

@@ -1,5 +1,6 @@
 """The documents: their length, their links, and that their options, files and defaults are those of the code."""
 
+import fnmatch
 import glob
 import os
 import re
@@ -31,6 +32,26 @@ def anchors(path):
 
 def test_the_page_of_options_is_up_to_date():
     assert read("docs/OPTIONS.md") == options_page.page(), "run: python -m tests.support.options_page > docs/OPTIONS.md"
+
+
+#: What a command of the documents writes, unless it lies in a folder of the user's: its option, or its redirection.
+WRITES = re.compile(r"(?:--audit |--keys |--cache |-o |--checkpoint-dir |keys worker > |transport\.keys |stoker-keys )"
+                    r"([a-z][\w./-]*)|audit=\"([a-z][\w./-]*)\"")
+
+
+@pytest.mark.parametrize("path", [path for path in documents() if path not in ("CONTRIBUTING.md", "CHANGELOG.md")])
+def test_git_ignores_what_the_commands_of_the_documents_write(path):
+    """Keys, audits, caches, runs, predictions: none of them gets into a repository by ``git add .``."""
+    ignored = [line.strip("/") for line in read(".gitignore").splitlines()]
+    code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", read(path), re.DOTALL)
+    for written in WRITES.findall("\n".join(block or span for block, span in code)):
+        top = "".join(written).split("/")[0]
+        assert any(fnmatch.fnmatch(top, pattern) for pattern in ignored), "%s is not in .gitignore" % top
+
+
+def test_git_ignores_the_examples_of_each():
+    found = {"".join(written) for path in documents() for written in WRITES.findall(read(path))}
+    assert found >= {"keys", "alpha", "audit.jsonl", "predictions.csv", "worker-keys.tar"}
 
 
 @pytest.mark.parametrize("path, words, lines", [("README.md", 900, 120), ("ARCHITECTURE.md", 10000, 150)])

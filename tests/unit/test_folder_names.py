@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.orders import balanced, open_order, weighted
 from stoker.pipeline.sources.content import MAX_NAMED, MAX_SUFFIXES, TRIED
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.file_names import EXCLUDED, SYSTEM, SYSTEM_FOLDERS
@@ -313,6 +314,13 @@ def test_a_missing_file_that_is_there_under_another_spelling(tmp_path, asked, th
     with pytest.raises(ConfigError) as caught:
         check_root(root, [asked, "z/9.jpg"])
     assert ("a file of this name is there " + told in str(caught.value)) == bool(told)
+
+
+def test_a_column_in_another_unicode_form(tmp_path):
+    table = open_source(tree(tmp_path, "log.csv", content=("n,%s\n1,2\n3,4\n" % NFD).encode()) + "/log.csv")
+    for order in (balanced(NFC), weighted(NFC)):
+        assert open_order(order, table, 1, 0)
+    assert "no field 'tea'" in sentence_of(open_order, balanced("tea"), table, 1, 0)
 
 
 def test_a_pattern_of_files_in_another_unicode_form(tmp_path, monkeypatch):

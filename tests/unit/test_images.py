@@ -255,7 +255,7 @@ BAD = {
 }
 
 REASONS = {
-    "zero-bytes": "UnidentifiedImageError: cannot identify image file",
+    "zero-bytes": "empty file",
     "text": "UnidentifiedImageError: cannot identify image file",
     "gone": "FileNotFoundError: no such file",
     "directory": "IsADirectoryError: is a directory",
@@ -263,7 +263,8 @@ REASONS = {
     "loop": "OSError: too many levels of symbolic links",
     "pipe": "not a regular file",
     "truncated-jpeg": "OSError: image file is truncated",
-    "eps": "UnidentifiedImageError: cannot identify image file",
+    "eps": "PostScript, not JPEG, PNG, WebP, GIF, BMP, TIFF or PPM",
+    "html": "an HTML page, not a picture",
 }
 
 

@@ -12,10 +12,11 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan", "pipeline.functions",
-          "pipeline.user_errors")
+          "pipeline.user_errors", "pipeline.output")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/errors.py": (),
+    "pipeline/output.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
@@ -30,7 +31,7 @@ ROOMS = {
     "pipeline/transport/": SHARED,
     "pipeline/storage/": SHARED,
     "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
-    "pipeline/monitoring/health.py": ("pipeline.errors",),
+    "pipeline/monitoring/health.py": ("pipeline.errors", "pipeline.output"),
     "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages"),
     "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.",
                                           "pipeline.monitoring."),

@@ -45,8 +45,45 @@ def test_other_users_cannot_read_the_files_whatever_the_umask(tmp_path):
         os.umask(mask)
     worker = "workers/worker"
     assert modes(tmp_path) == dict({"keys": 0o700, "keys/workers": 0o700, "keys/" + worker: 0o700}, **{
-        "keys/" + name: 0o600 for name in ("trainer.key", "trainer.key_secret", worker + "/trainer.key",
-                                           worker + "/worker.key", worker + "/worker.key_secret")})
+        "keys/" + name: 0o600 for name in ("trainer.key", "trainer.key_secret", worker + "/trainer.key", ".gitignore",
+                                           worker + "/worker.key", worker + "/worker.key_secret",
+                                           worker + "/.gitignore")})
+
+
+@pytest.mark.parametrize("mode, refused", [(0o600, False), (0o400, False), (0o700, False), (0o640, True), (0o604, True),
+                                           (0o620, True), (0o601, True), (0o666, True)])
+@pytest.mark.parametrize("name", ["trainer.key_secret", "workers/alpha/worker.key_secret"])
+def test_a_secret_that_others_can_read_is_refused(folder, name, mode, refused):
+    os.chmod(str(folder / name), mode)
+
+    def load():
+        return keys.load_trainer(str(folder)), keys.load_worker(str(folder / "workers" / "alpha"))
+    if not refused:
+        load()
+        return
+    with pytest.raises(ConfigError) as error:
+        load()
+    path = str(folder / name)
+    assert re.search(r"others? .*may read %r \(its mode is %03o\): run  chmod 600 %s " % (path, mode, re.escape(path)),
+                     str(error.value)), error.value
+    os.chmod(path, 0o600)
+    load()
+
+
+def test_public_keys_may_be_read_by_all(folder):
+    for path in content(folder):
+        if not path.endswith("_secret"):
+            os.chmod(str(folder / path), 0o644)
+    keys.load_trainer(str(folder)), keys.load_worker(str(folder / "workers" / "alpha"))
+
+
+def test_git_adds_no_key(folder, tmp_path):
+    """Nor that of a worker whose folder was copied to its host; a .gitignore of one's own stays."""
+    for where in ("", "workers/alpha", "workers/beta"):
+        assert (folder / where / ".gitignore").read_text().splitlines()[-1] == "*"
+    (folder / ".gitignore").write_text("own")
+    keys.make(str(folder), ["gamma"])
+    assert (folder / ".gitignore").read_text() == "own"
 
 
 def test_a_second_run_adds_keys_and_changes_none(folder):
@@ -54,7 +91,7 @@ def test_a_second_run_adds_keys_and_changes_none(folder):
     assert keys.make(str(folder)) == []
     assert keys.make(str(folder), ["alpha", "gamma"]) == [str(folder / "workers" / "gamma")]
     after = content(folder)
-    assert {path: after[path] for path in before} == before and len(after) == len(before) + 3
+    assert {path: after[path] for path in before} == before and len(after) == len(before) + 4
     assert sorted(keys.load_trainer(str(folder)).workers.values()) == ["alpha", "beta", "gamma"]
 
 

@@ -33,6 +33,12 @@ def test_the_defaults_are_valid():
     ({"decode": "slow"}, "decode must be one of exact, fast, fastest, sampled, not 'slow'"),
     ({"on_bad_image": "ignore"}, "on_bad_image must be one of skip, replace, raise, not 'ignore'"),
     ({"exif_rotate": 1}, "exif_rotate must be True or False, not 1"),
+    ({"truncated": True}, "truncated must be one of bad, use, not True"),
+    ({"max_pixels": 0}, "max_pixels must be a whole number from 1 to 1099511627776, not 0"),
+    ({"max_pixels": 1e9}, "max_pixels must be a whole number from 1 to 1099511627776, not 1000000000.0"),
+    ({"max_pixels": None}, "max_pixels must be a whole number from 1 to 1099511627776, not None"),
+    ({"max_text_mb": 0.5}, "max_text_mb must be a whole number from 1 to 1024, not 0.5"),
+    ({"max_text_mb": 1025}, "max_text_mb must be a whole number from 1 to 1024, not 1025"),
     ({"batch_size": 2048, "rows": 1024}, "rows times batch_size must be at most 1048576, not 1024"),
 ])
 def test_invalid_job_options(options, sentence):
@@ -119,10 +125,11 @@ def test_the_fingerprint_contains_the_options_that_shape_the_stream_and_no_other
     base = fingerprint(job, "folder", 0.1)
     for change in ({"generator": "augmented"}, {"image_size": (64, 65)}, {"batch_size": 33}, {"seed": 1},
                    {"decode": "exact"}, {"on_bad_image": "replace"}, {"exif_rotate": True},
-                   {"follow_links": True}):
+                   {"follow_links": True}, {"truncated": "use"}, {"max_pixels": 10 ** 9}, {"max_text_mb": 2}):
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
-    complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True, follow_links=True), "folder", 0.1)
+    complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True, follow_links=True, truncated="use",
+                                      max_pixels=1, max_text_mb=2), "folder", 0.1)
     own = {"labels", "declared", "rows", "may_skip", "augment"}       # in Run.fingerprint, if they are used
     assert set(complete) == set(JobOptions.__dataclass_fields__) - own | {"plan", "dataset", "validation_split"}
 
@@ -134,7 +141,8 @@ def test_a_run_that_ended_at_a_bad_image_can_continue_and_skip_it():
 
 
 def test_a_checkpoint_from_before_there_were_options_for_bad_images_is_continued():
-    assert not {"on_bad_image", "exif_rotate"} & set(fingerprint(JobOptions(), "folder", 0.1))
+    newer = {"on_bad_image", "exif_rotate", "truncated", "max_pixels", "max_text_mb"}
+    assert not newer & set(fingerprint(JobOptions(), "folder", 0.1))
 
 
 def test_memory_bounds_the_prefetch_of_large_batches():

@@ -127,6 +127,7 @@ def test_chosen_fields_of_rows(tmp_path):
                              ["", "", "9", ""]]
     check_columns(FILES, None)
     for data, fields, word in ((source, ["x", "y"], "names y, and no row"), (FILES, ["x"], "are files"),
+                               (Table.of([{"\u00f6": 1}], "/data"), ["o\u0308"], "but one in another"),
                                (Numbers(3), ["x"], "other rows"), (Table.of([[1]], "/data"), ["x"], "other rows")):
         with pytest.raises(ConfigError, match=word):
             check_columns(data, fields)

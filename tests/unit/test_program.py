@@ -1,12 +1,13 @@
 """What ends a program: its exit code, a sentence, or Ctrl-C in whatever form it arrives."""
 
+import signal
 import sys
 import types
 
 import pytest
 
 from stoker.pipeline.errors import ConfigError, RunFailed
-from stoker.trainer.program import Program
+from stoker.trainer.program import EXIT_WITHIN_S, STOP_WITHIN_S, Action, Program, Stopping
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def ends(monkeypatch):
     monkeypatch.setattr("threading.Thread.start", lambda thread: None)
 
     def end(run):
-        monkeypatch.setitem(sys.modules, "test_program_module", types.SimpleNamespace(run=run))
+        monkeypatch.setitem(sys.modules, "test_program_module", types.SimpleNamespace(run=lambda program: run()))
         return Program("stoker-test", "test_program_module", "nothing happened").end()
     return end
 
@@ -59,3 +60,27 @@ def test_how_it_ends(ends, capsys, run, code, said):
 def test_an_error_of_stoker_itself_has_its_traceback(ends):
     with pytest.raises(ZeroDivisionError):
         ends(lambda: 1 / 0)
+
+
+# ------------------------------------------------------------------------------------------------- what signals do
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.parametrize("saves, signals, actions, by, deadline", [
+    (True, [INT], [Action.STOP], INT, STOP_WITHIN_S),
+    (True, [INT, INT], [Action.STOP, Action.END], INT, STOP_WITHIN_S),
+    (True, [TERM], [Action.STOP], TERM, STOP_WITHIN_S),
+    (True, [TERM, TERM, TERM], [Action.STOP, Action.NONE, Action.NONE], TERM, STOP_WITHIN_S),
+    (True, [TERM, INT], [Action.STOP, Action.END], TERM, STOP_WITHIN_S),
+    (True, [INT, TERM, INT], [Action.STOP, Action.NONE, Action.END], INT, STOP_WITHIN_S),
+    (True, [signal.SIGHUP, signal.SIGCHLD], [Action.NONE] * 2, None, None),
+    (False, [INT], [Action.NONE], None, EXIT_WITHIN_S),
+    (False, [INT, INT, INT], [Action.NONE] * 3, None, EXIT_WITHIN_S),
+    (False, [TERM], [Action.NONE], None, None),
+])
+def test_what_a_signal_does(saves, signals, actions, by, deadline):
+    """Later signals do not move the time at which the process ends whatever it does."""
+    stopping = Stopping()
+    assert [stopping.received(signum, 100.0 + i, saves) for i, signum in enumerate(signals)] == actions
+    assert stopping.by == by and stopping.deadline_s == (deadline and 100.0 + deadline)

@@ -10,8 +10,9 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused
 from stoker.pipeline.protocol.messages import Returned, Revoked, Stop, Timings, Welcome
-from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, LOST_HEARTBEATS
-from stoker.workers.session import REPORT_INTERVAL_S, End, Note, Say, SessionState, Work, WorkerSession
+from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
+from stoker.workers.session import REPORT_INTERVAL_S, End, Note, Say, SessionState, Work
+from stoker.workers.session import WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
 
@@ -58,22 +59,46 @@ def without_notes(effects):
 
 # -------------------------------------------------------------------------------------------------------- SEEKING
 
-def test_seeking_says_hello_at_once_and_then_every_quarter_second():
+def hellos(session, start_s, end_s, is_connected=True):
+    """Calls tick when it wants to be called; returns when it said Hello. Without a connection that fails."""
+    said = []
+    while session.next_deadline() < end_s:
+        now = max(start_s, session.next_deadline())
+        for _ in [effect for effect in session.tick(now) if isinstance(effect, Say)]:
+            said.append(now)
+            if not is_connected:
+                assert session.disconnected(now) == []
+    return said
+
+
+def test_a_hello_without_an_answer_is_said_ever_more_rarely():
     session = seeking()
     assert session.state is SessionState.SEEKING and session.next_deadline() <= 100.0
-    said = []
-    for tick in range(100):
-        said += session.tick(100.0 + tick * HELLO_INTERVAL_S / 10)
-    assert said == [Say(HELLO)] * 10
+    assert hellos(session, 100.0, 112.0) == [100.0, 100.25, 100.75, 101.75, 103.75, 107.75, 111.75]
+    assert len(hellos(session, 112.0, 172.0)) == 60 / MAX_INTERVAL_S
+
+
+def test_on_a_new_connection_hello_is_said_soon():
+    session = seeking()
+    last_s = hellos(session, 100.0, 140.0)[-1]
+    session.connected()
+    assert session.next_deadline() == last_s + HELLO_INTERVAL_S
+    assert hellos(session, 141.0, 143.0) == [141.0, 141.5, 142.5]
+
+
+def test_without_a_connection_one_is_sought_four_times_a_second():
+    assert len(hellos(seeking(), 100.0, 110.0, is_connected=False)) == 10 / HELLO_INTERVAL_S
 
 
 def test_a_long_search_is_reported_once_in_a_while():
     session = seeking()
     effects = []
     for tick in range(int(3 * REPORT_INTERVAL_S / HELLO_INTERVAL_S) + 1):
-        effects += session.tick(100.0 + tick * HELLO_INTERVAL_S)
+        effects += session.tick(100.0 + tick * HELLO_INTERVAL_S, "the name 'x' does not resolve" * (tick > 50))
+        session.disconnected(100.0)
     assert [effect.text for effect in effects if isinstance(effect, Note)] == [
-        "no trainer for %d s, still trying" % seconds for seconds in (10, 20, 30)]
+        "no trainer for 10 s, still trying"] + [
+        "no trainer for %d s, still trying: the name 'x' does not resolve" % seconds for seconds in (20, 30)]
 
 
 def test_welcome_leads_to_serving_and_tells_the_job():
@@ -179,9 +204,8 @@ def test_welcome_again_forgets_what_was_held_but_not_what_is_in_work():
 @pytest.mark.parametrize("leave", [
     lambda session: session.receive(Stop("the trainer closed"), 101.0),
     lambda session: session.receive(Refused("Alive before Hello", False), 101.0),
-    lambda session: session.disconnected(101.0),
-    lambda session: session.tick(100.0 + LOST_HEARTBEATS * HEARTBEAT_S + 0.1)],
-    ids=["Stop", "Refused", "connection lost", "trainer silent"])
+    lambda session: session.disconnected(101.0)],
+    ids=["Stop", "Refused", "connection lost"])
 def test_what_leads_back_to_seeking(leave):
     session = serving(lease(1), lease(2))
     assert without_notes(leave(session)) == []
@@ -200,13 +224,44 @@ def test_seeking_again_says_hello_at_once():
     assert session.next_deadline() <= 105.1 + 1e-9
 
 
-def test_a_trainer_that_is_heard_is_not_lost():
+def test_a_trainer_that_is_heard_is_not_silent():
     session = serving()
-    for tick in range(100):
+    for tick in range(1, 100):
         now = 100.0 + tick * HEARTBEAT_S
-        session.receive(Alive("run1"), now)
+        assert session.receive(Alive("run1"), now) == [] and session.tick(now) == [Say(Alive("run1"))]
+        assert session.is_served(now)
+
+
+def test_a_trainer_that_is_silent_for_a_minute_finds_all_as_it_was():
+    """It is busy in one long call: its connection stands, and all that is said now has to be read afterwards."""
+    session = serving(lease(1), lease(2))
+    said, notes, now = 0, [], 100.0
+    while now < 160.0:
+        now = session.next_deadline()
+        effects = session.tick(now)
+        said += Say(Alive("run1")) in effects
+        notes += [effect.text for effect in effects if isinstance(effect, Note)]
+    assert session.state is SessionState.SERVING and not session.is_served(now)
+    assert 20 < said < 50
+    assert [text.partition(" s,")[0] for text in notes] == [
+        "the trainer has said nothing for %d" % seconds for seconds in (6, 13, 27, 56)]
+    assert done(session, lease(1), now) == [produced(lease(1), held_s=now - 100.0), Work(JOB, lease(2))]
+    assert done(session, lease(2), now) == [produced(lease(2), held_s=now - 100.0)]
+    assert session.receive(lease(3), now) == [Note("the trainer is back after %.0f s" % (now - 100.0)),
+                                              Work(JOB, lease(3))]
+    assert session.is_served(now) and session.next_deadline() == now + HEARTBEAT_S
+    assert session.receive(Alive("run1"), now) == []
+
+
+def test_a_trainer_that_is_silent_for_hours_is_not_forgotten():
+    session = serving()
+    now = 100.0
+    while now < 20000.0:
+        now = session.next_deadline()
         session.tick(now)
-    assert session.state is SessionState.SERVING
+    assert session.next_deadline() - now <= MAX_INTERVAL_S      # so soon the end of its connection is noticed
+    assert without_notes(session.disconnected(now)) == [] and session.next_deadline() == now
+    assert [type(effect) for effect in session.receive(WELCOME, now)] == [Note, Note]
 
 
 def test_what_is_finished_for_a_run_that_is_over_is_dropped():
@@ -276,7 +331,7 @@ def test_draining_goes_on_whatever_else_comes(message):
 
 def test_draining_survives_a_silent_trainer():
     session = draining(lease(1))
-    assert session.tick(1000.0) == [Say(Alive("run1"))] and session.state is SessionState.DRAINING
+    assert without_notes(session.tick(1000.0)) == [Say(Alive("run1"))] and session.state is SessionState.DRAINING
 
 
 @pytest.mark.parametrize("once, code", [(False, EXIT_DRAINED), (True, EXIT_ENDED)])

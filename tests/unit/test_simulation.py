@@ -56,6 +56,10 @@ def trainer_suspended(sim):
     some_time(sim, 2, lambda: sim.suspend(sim.random.choice((0.5, 1.9, 2.1, 5.0, 10.0))))
 
 
+def trainer_stopped(sim):
+    some_time(sim, 2, lambda: sim.stop_trainer(sim.random.choice((1.0, 12.0, 20.0, 60.0))))
+
+
 def checkpoints(sim):
     some_time(sim, 2, lambda: sim.rest(sim.random.uniform(1.0, 8.0)))
 
@@ -78,6 +82,7 @@ FAMILIES = {
     "failing steps": ((), {"fail": 0.2}, False),
     "comings and goings": ((comings_and_goings,), {"slow": 1}, False),
     "trainer suspended": ((trainer_suspended, checkpoints), {"slow": 1}, False),
+    "trainer stopped": ((trainer_stopped,), {}, False),
     "crashes": ((crashes,), {}, False),
     "silent deaths": ((silent_deaths,), {}, True),
     "freezes": ((freezes,), {"workers": 5}, True),
@@ -100,6 +105,33 @@ def test_every_step_arrives_once_in_order_with_its_content(family, own):
             sim.end()
         except Exception as error:
             raise AssertionError("%s, seed %d, own %s, at %.3f s: %r" % (family, seed, own, sim.now, error)) from error
+
+
+@pytest.mark.parametrize("workers", [1, 4, 20])
+@pytest.mark.parametrize("pause_s", [1.0, 1.9, 4.0, 10.0, 25.0, 60.0, 100.0])
+def test_a_pause_of_the_trainer_costs_nothing_but_its_time(pause_s, workers):
+    """Its interpreter is busy in one C call; libzmq's own thread keeps the connections."""
+    for seed in SEEDS[:2 * EFFORT]:
+        sim = Simulation(seed, workers=workers, steps=4 * workers + 20, prefetch=2 * workers, consume_s=0.01)
+        for _ in range(3):
+            sim.after(sim.random.uniform(0.0, HORIZON_S), sim.suspend, pause_s)
+        sim.run()
+        assert not sim.expiries and not sim.losses and not sim.returns, "seed %d" % seed
+        assert sim.session._scheduler.reassigned == 0
+        assert len(sim.owner) == len(sim.session._members) == workers      # nobody came back as another member
+        assert sim.session.summary() == [] or "reassigned" in sim.session.summary()[0].text
+        assert max(sim.waiting) < workers * (2 + 20 * 3)      # messages that the trainer finds after its pause
+
+
+def test_workers_that_join_while_the_trainer_pauses_are_welcomed_once():
+    for seed in SEEDS[:2 * EFFORT]:
+        sim = Simulation(seed, workers=1)
+        sim.suspend(60.0)
+        for _ in range(5):
+            sim.after(sim.random.uniform(0.0, 60.0), sim.join)
+        sim.run()
+        assert not sim.losses and not sim.returns and len(sim.session._members) == 6
+        assert sim.session._limits.summary() == ""
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -9,6 +9,7 @@ import pytest
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
+from stoker.pipeline.monitoring.closing import TOO_SHORT
 from stoker.pipeline.monitoring.pace import VERDICT_INTERVAL_S
 from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
@@ -135,6 +136,12 @@ class Opened:
 @pytest.fixture
 def opened():
     return Opened()
+
+
+def test_a_stream_has_the_names_of_the_classes(opened):
+    assert opened.stream.classes == ("cats", "dogs")
+    rows = Splits(Dataset("/data", (), ("a.jpg", "b.jpg"), (-1, -1), ()))
+    assert Opened(datasets=rows).stream.classes == ()
 
 
 def test_a_stream_and_its_batches_are_printed_in_a_line(opened):
@@ -481,6 +488,23 @@ def test_no_verdict_without_workers(caplog):
     opened.coordinator.fleet = Fleet(0, 0, {})
     trained(opened, 200)
     assert opened.stream.verdict() is None and not caplog.messages
+
+
+def test_the_report_inside_and_after_the_with_block():
+    opened = Opened(epochs=20, prefetch=2)
+    assert opened.stream.report().splitlines() == ["result: 0 of %d steps, no bad files" % opened.plan.steps,
+                                                   "speed: no images were used", TOO_SHORT]
+    trained(opened, 20, 0.5)
+    inside = opened.stream.report()
+    result, speed, advice = inside.splitlines()
+    assert result == "result: 15 of %d steps, no bad files" % opened.plan.steps
+    assert speed == ("speed: 4 images/s; the trainer waited for data 0.0% of the time; a worker takes 125.00 ms per "
+                     "image")
+    assert advice == "bottleneck: " + opened.stream.verdict().sentence and advice.startswith("bottleneck: trainer: ")
+    opened.stream.close()
+    opened.coordinator.fleet = Fleet(0, 0, {})           # the workers leave
+    opened.clock.seconds += 3600
+    assert opened.stream.report() == inside and opened.stream.verdict().name == "trainer"
 
 
 # ------------------------------------------------------------------------------------------------------ begin and end

@@ -78,7 +78,7 @@ def _pictures(lease: Lease, job: Job, vary: Optional[Callable[[Image.Image, Leas
             picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
         elif not cache.get(path, pixels):
             data, status = images.read(path)
-            picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate)
+            picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate, sample.path)
             cache.put(path, status, picture.tobytes())
         if vary is not None:
             picture = vary(picture or Image.fromarray(pixels), lease, sample)

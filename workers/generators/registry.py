@@ -14,6 +14,7 @@ from stoker.pipeline.functions import (OLD_GENERATOR, BatchFunction, Declared, G
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.user_errors import CANNOT_LOAD
+from stoker.workers import limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -123,7 +124,8 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
     ``find`` does, and if the job follows links out of the data folder without the permission of this worker's options:
-    the trainer alone must not decide which files of this host are read."""
+    the trainer alone must not decide which files of this host are read. PIL's limits are from now on those of the job.
+    """
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
@@ -133,4 +135,5 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
             raise ConfigError("augment %r goes only with the generator 'image', not with %r"
                               % (job.augment, job.generator))
         generator = partial(image, vary=find_augmentation(job.augment, options.allow_generators))
+    limits.apply(job)
     return Producer(generator, job, cache)

@@ -1,0 +1,56 @@
+"""The limits by which PIL judges a file: they are global variables of PIL, so a worker sets them for its whole job.
+
+So they hold for Stoker's readers and for a function of the user that opens files with PIL itself. What the job leaves
+at its default is not touched: a module of the user may set it.
+"""
+
+from typing import Any, Dict, Tuple
+
+from PIL import Image, ImageFile, PngImagePlugin
+
+from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD, TRUNCATED_USE
+from stoker.pipeline.protocol.messages import Job
+
+_TEXTS_PER_FILE = 64         # so many of the longest, as PIL has it
+_VARIABLES: Dict[str, Any] = {"MAX_IMAGE_PIXELS": Image, "MAX_TEXT_CHUNK": PngImagePlugin,
+                              "MAX_TEXT_MEMORY": PngImagePlugin, "LOAD_TRUNCATED_IMAGES": ImageFile}
+_PILS = {name: getattr(module, name) for name, module in _VARIABLES.items()}
+_before: Dict[str, Any] = {}     # the values of the variables that are set for the job
+
+
+def apply(job: Job) -> None:
+    """Sets PIL's variables for ``job``, and sets back those that were set for another job."""
+    wanted: Dict[str, Any] = {}
+    if job.max_pixels != MAX_PIXELS:
+        wanted["MAX_IMAGE_PIXELS"] = job.max_pixels / 2     # PIL warns from here on, and refuses more than twice of it
+    if job.max_text_mb != MAX_TEXT_MB:
+        wanted["MAX_TEXT_CHUNK"] = job.max_text_mb << 20
+        wanted["MAX_TEXT_MEMORY"] = _TEXTS_PER_FILE * wanted["MAX_TEXT_CHUNK"]
+    if job.truncated != TRUNCATED_BAD:
+        wanted["LOAD_TRUNCATED_IMAGES"] = job.truncated == TRUNCATED_USE
+    for name in set(_before) - set(wanted):
+        setattr(_VARIABLES[name], name, _before.pop(name))
+    for name, value in wanted.items():
+        _before.setdefault(name, getattr(_VARIABLES[name], name))
+        setattr(_VARIABLES[name], name, value)
+
+
+def in_force() -> Tuple[Tuple[str, Any], ...]:
+    """The variables that have other values than PIL gives them, whoever set them: they decide what a file becomes."""
+    found = ((name, getattr(module, name)) for name, module in _VARIABLES.items())
+    return tuple((name, value) for name, value in found if value != _PILS[name])
+
+
+def max_pixels() -> float:
+    """The most pixels of a picture by PIL's variable."""
+    return float("inf") if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def advice(error: Exception) -> str:
+    """Which limit of the job's ``error`` of PIL is about, and what raises it; '' if it is about none."""
+    if isinstance(error, Image.DecompressionBombError):
+        return "; max_pixels (--max-pixels) permits more"
+    text = str(error).lower()
+    if isinstance(error, ValueError) and ("decompressed data too large" in text or "max_text_memory" in text):
+        return "; max_text_mb (--max-text-mb) permits more"
+    return ""
