@@ -19,7 +19,7 @@ def noted(pid, kind, worker):
 
 def start():
     worker = os.getpid()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)      # inherited: only SIGKILL ends them
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)      # inherited: only SIGKILL ends them
     pool = multiprocessing.get_context("fork").Pool(2)
     for process in pool._pool:
         noted(process.pid, "pool", worker)
@@ -33,6 +33,7 @@ def start():
         while True:
             time.sleep(1000)
     os.wait()
+    signal.signal(signal.SIGTERM, before)
     return pool
 
 def shared(job):
