@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import stoker
-from tests.support.processes import Program, free_port
+from tests.support.processes import Program, free_port, wait_for
 
 THREADS = """
 import os, numpy, stoker
@@ -25,13 +25,13 @@ def cpu_quota():
     made = []
 
     def make(parent):
-        path = os.path.join(parent, "stoker-%d" % os.getpid())
-        for path, share in ((path, 5.0), (os.path.join(path, "inner"), 0.5)):
+        name = "stoker-%d" % os.getpid()
+        for path, share in ((os.path.join(parent, name), 5.0), (os.path.join(parent, name, "inner"), 0.5)):
             os.mkdir(path)
             made.append(path)
-            for name, text in (("cpu.cfs_quota_us", "%d" % (share * 100000)), ("cpu.max", "%d 100000" % (share * 1e5))):
-                if os.path.exists(os.path.join(path, name)):
-                    with open(os.path.join(path, name), "w") as file:
+            for limit, text in (("cpu.cfs_quota_us", "%d" % (share * 1e5)), ("cpu.max", "%d 100000" % (share * 1e5))):
+                if os.path.exists(os.path.join(path, limit)):
+                    with open(os.path.join(path, limit), "w") as file:
                         file.write(text)
                     break
             else:
