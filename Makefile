@@ -76,6 +76,7 @@ setup-test:
 	@sh .setup/environment.sh workers tests
 	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow
+	@sh .setup/pillow-pictures.sh
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ ran=0
 
 export STOKER_TEST_PYTHON36=.venv/trainer/bin/python STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python
 export STOKER_TEST_BUILD_PYTHON=.venv/build/bin/python
+[ ! -d .venv/pillow-pictures ] || export STOKER_TEST_PILLOW_PICTURES=.venv/pillow-pictures
 [ ! -x .venv/same-pillow/bin/python ] || export STOKER_TEST_SAME_PILLOW_PYTHON=.venv/same-pillow/bin/python
 
 run() { # ENVIRONMENT TITLE PYTEST-ARGUMENT...: remembers a failure, so that the other runs still happen

@@ -1,7 +1,10 @@
 """Every error that Stoker raises on purpose. Its message says what happened and what to do.
 
 The command lines print only the message of these errors. Any other exception is a bug and is shown with its traceback.
+Names of files and texts of peers may be in a message: so ``str(error)`` has nothing in it that a terminal would obey.
 """
+
+from stoker.pipeline.text import printable
 
 
 class StokerError(Exception):
@@ -11,6 +14,9 @@ class StokerError(Exception):
             sys.exit("error: %s" % error)
     """
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), lines=True)
 
 
 class ConfigError(StokerError):

@@ -21,6 +21,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import check_whole
 from stoker.pipeline.plan import Order, python_random, random_state, repeats_of
+from stoker.pipeline.text import name_list
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 SHUFFLED, SEQUENTIAL = "shuffled", "sequential"
@@ -275,7 +276,7 @@ def _fields(source: Source, key: Any, subject: str) -> List[Any]:
                 if callable(key):
                     raise ConfigError("%s: key %r for row %d: %s" % (
                         subject, name_for_people(key), number, sentence_of(error))) from error
-                has = "has " + ", ".join(map(repr, list(row)[:20])) if isinstance(row, dict) else "is %.99r" % (row,)
+                has = "has " + name_list(map(repr, row), 20) if isinstance(row, dict) else "is %.99r" % (row,)
                 raise ConfigError("%s: row %d has no field %r: it %s" % (subject, number, key, has)) from error
     return found
 

@@ -29,10 +29,10 @@ from stoker.pipeline.monitoring.throughput import Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol.messages import printable
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.fields import checked
 from stoker.pipeline.sources.table import Numbers, Table
+from stoker.pipeline.text import name_list
 
 log = logging.getLogger("stoker")
 
@@ -304,8 +304,9 @@ class BatchStream(Iterator[Batch]):
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             planned = self.plan.at(self._position)
-            paths = [printable(sample.name) for sample in self._datasets.of(planned.training).samples(planned.indices)]
-            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s), ", ".join(paths)))
+            samples = self._datasets.of(planned.training).samples(planned.indices)
+            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s),
+                                                     name_list(sample.name for sample in samples)))
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),
                                                             self.worker_command))

@@ -5,6 +5,7 @@ import traceback
 from typing import Any, Optional
 
 from stoker.pipeline.errors import StokerError
+from stoker.pipeline.text import printable
 
 MAX_TEXT = 1000        # characters of an exception's text; some show the whole array that they are about
 MAX_LINES = 40         # at the beginning of a traceback, and at its end; an endless recursion has thousands
@@ -29,7 +30,7 @@ def sentence_of(error: BaseException, hint: str = "") -> str:
         if not isinstance(error, StokerError):       # its sentence says all
             text = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
             text = ": ".join(filter(None, (type(error).__name__, text)))
-    return _printable(text + hint) + _place_of(error)
+    return printable(text + hint) + _place_of(error)
 
 
 def is_about_samples(sentence: str) -> bool:
@@ -64,7 +65,7 @@ def line_of(error: BaseException) -> "Optional[traceback.FrameSummary]":
 
 def _place_of(error: BaseException) -> str:
     frame = line_of(error)
-    return "" if frame is None else " (%s, line %d)" % (_printable(os.path.basename(frame.filename)), frame.lineno or 0)
+    return "" if frame is None else " (%s, line %d)" % (printable(os.path.basename(frame.filename)), frame.lineno or 0)
 
 
 def _text_of(error: BaseException) -> str:
@@ -84,7 +85,3 @@ def _is_installed(file: str) -> bool:
 
 def _is_pythons(file: str) -> bool:
     return file.startswith(("<", _STANDARD))        # or no file, as <frozen importlib._bootstrap>
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -13,6 +13,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
+from stoker.pipeline.text import printable_path
 from stoker.trainer.feed import LocalOptions, start_stream
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
@@ -46,9 +47,9 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
             directory, start_step, plan.steps, args.epochs))
     if start_step == plan.steps:
         print("%s has all %d steps: nothing left to train. Raise --epochs to continue, or use another "
-              "--checkpoint-dir to start again" % (directory, plan.steps), flush=True)
+              "--checkpoint-dir to start again" % (printable_path(directory), plan.steps), flush=True)
     elif start_step:
-        print("going on from step %d of %d (%s)" % (start_step, plan.steps, directory), flush=True)
+        print("going on from step %d of %d (%s)" % (start_step, plan.steps, printable_path(directory)), flush=True)
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
     checkpoint.record_run(directory, prepared, args.model, args.partners)
@@ -78,7 +79,8 @@ def _print_closing_lines(result: Any, stream: BatchStream, directory: str) -> No
     print("%s after step %d: %s; %s%s" % (
         "stopped" if result.stopped else "done", result.step,
         "validation " + listed(evaluation) if evaluation else "no evaluation", stream.left_out(),
-        "; checkpoint in " + directory if result.step else ""), *stream.report().splitlines()[1:], sep="\n", flush=True)
+        "; checkpoint in " + printable_path(directory) if result.step else ""),
+        *stream.report().splitlines()[1:], sep="\n", flush=True)
 
 
 def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:

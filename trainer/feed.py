@@ -14,9 +14,10 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
                                      check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.sources.dataset import Splits, left_out_lines, printable_path
+from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
 from stoker.pipeline.stream import BatchStream
+from stoker.pipeline.text import printable_path
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import prepare

@@ -13,6 +13,7 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
+from stoker.pipeline.text import name_list
 from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
                                 options_of, rows_of)
 from stoker.trainer.feed import log_left_out, start_stream
@@ -74,7 +75,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
                     bar.update(len(batch.indices))
         if not counts.predicted:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
-                " ".join(args.data), counts.first_error))
+                name_list(args.data), counts.first_error))
     print("predicted %d of %d %s by the checkpoint %s%s%s" % (
         counts.predicted, len(prepared.source), unit, path, "" if args.output == "-" else ", in " + args.output,
         "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else ""),

@@ -15,8 +15,8 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import CLOSED
-from stoker.pipeline.protocol.messages import printable
 from stoker.pipeline.storage.spelling import normal_form
+from stoker.pipeline.text import printable
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample

@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from typing import List, Optional
 
-from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.text import printable
 
 MAX_LINES = 10         # of those that are kept
 MAX_CHARS = 500        # of each: its end

@@ -120,6 +120,8 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
             if mode is not None and mode not in _DEEP:
                 image = _eight_bits(image, data, path)
             image.load()
+            if image.mode == "LAB" and mode not in (None, "RGB"):       # the one mode to which PIL converts it
+                image = image.convert("RGB")
             # Older Pillows open a PNG of 16 bits as mode I, and resize no I;16.
             is_sixteen = image.mode.startswith("I;16") or image.mode == "I" and image.format == "PNG"
             if image.mode.startswith("I;16") or mode == "I;16":

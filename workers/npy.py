@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, bad_content
+from stoker.pipeline.text import name_list
 from stoker.workers.stopwatch import timed
 
 _NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")     # how the files begin; an empty zip file
@@ -53,8 +54,7 @@ def array_of(data: bytes, key: Optional[str] = None) -> np.ndarray:
 
 
 def _listed(members: Dict[str, zipfile.ZipInfo]) -> str:
-    names = ", ".join(map(repr, sorted(members)))
-    return "the arrays " + names[:200] if members else "no arrays"
+    return "the arrays " + name_list(map(repr, sorted(members))) if members else "no arrays"
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -24,7 +24,8 @@ from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome, printable
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome
+from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker

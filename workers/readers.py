@@ -16,6 +16,7 @@ from PIL import Image
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import BadFile, SamplePath, check_access, check_file, is_relative
+from stoker.pipeline.text import printable_path
 from stoker.workers import images, npy
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
@@ -144,7 +145,7 @@ class Readers:
                                "root=" % (path,))
         return ConfigError("the file %.300r is not below the data folder %s, the only one that workers read from: name "
                            "it by a path relative to that folder and without '..', or open the stream with another "
-                           "root=" % (path, self._job.data_root))
+                           "root=" % (path, printable_path(self._job.data_root)))
 
     def _blame(self, error: BadFile, file: SamplePath) -> None:
         """Completes ``error``. Raises ConfigError if not the file but the whole folder is missing."""

@@ -3,7 +3,8 @@
 from typing import Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
-from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark, printable
+from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
+from stoker.pipeline.text import printable
 
 #: kind of a Remark -> the warning.
 _REMARKS = {

@@ -28,8 +28,9 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Produced, Refused, Revoked, Stop
-from stoker.pipeline.protocol.messages import Welcome, printable
+from stoker.pipeline.protocol.messages import Welcome
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.text import name_list, printable
 from stoker.pipeline.user_errors import is_about_samples
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
@@ -299,10 +300,9 @@ class CoordinatorSession:
 
     def _aborted(self, abort: Abort) -> RunFailed:
         planned, names = self._positions.described(abort.position)
-        names = [printable(name) for name in names]
-        samples = "; its samples: %s%s" % (", ".join(names[:8]), " ..." * (len(names) > 8))
+        samples = "; its samples: " + name_list(names)
         is_about_them = is_about_samples(abort.error)
-        if not is_about_them or any(name in abort.error for name in names):
+        if not is_about_them or any(printable(name) in abort.error for name in names):
             samples = ""
         return RunFailed("step %d of epoch %d %s: %s%s%s" % (
             planned.step, planned.epoch + 1,

@@ -22,6 +22,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.text import printable
 from stoker.pipeline.transport.keys import WorkerKeys, advice, load_trainer, make_local
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
@@ -49,7 +50,7 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
             deliver(effect)
         elif isinstance(effect, Log):
             level = logging.WARNING if effect.is_warning else logging.DEBUG if effect.is_debug else logging.INFO
-            log.log(level, "%s", effect.text)
+            log.log(level, "%s", printable(effect.text, lines=True))
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
                 wire.admit(effect.peer, effect.hello.capacity)

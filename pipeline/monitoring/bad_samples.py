@@ -14,7 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.step_log import StepLog
-from stoker.pipeline.protocol.messages import printable
+from stoker.pipeline.text import printable
 
 log = logging.getLogger("stoker")
 

@@ -25,12 +25,6 @@ def sendable(text: str, max_length: int = MAX_TEXT) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[-max_length:]
 
 
-def printable(text: str, lines: bool = False) -> str:
-    """``text`` from a peer, with all that is not printable escaped; ``lines``: except ends of lines and tabs."""
-    return "".join(one if one.isprintable() or (lines and one in "\n\t")
-                   else one.encode("unicode_escape").decode("ascii") for one in text)
-
-
 class Sample(NamedTuple):
     """One example of a dataset, as a worker needs it. Example: ``stoker.Sample(7, "left/7.jpg", 0)``."""
     index: int  # type: ignore[assignment]  # its number in the dataset; hides tuple.index

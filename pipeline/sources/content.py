@@ -6,7 +6,7 @@ import stat
 from collections import Counter
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from stoker.pipeline.sources.dataset import printable_path
+from stoker.pipeline.text import printable_path
 
 #: Of the formats that programs write under other suffixes. Raw files of cameras begin as TIFFs do, so not these.
 _FIRST_BYTES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"))

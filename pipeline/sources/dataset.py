@@ -6,7 +6,6 @@ Only the trainer has the dataset: workers get the samples of a step with its lea
 import hashlib
 import itertools
 import os
-import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
 from stoker.pipeline.sources.fields import checked_classes, checked_labels, checked_paths, checked_root, names_of
+from stoker.pipeline.text import path_bytes, printable_path
 
 LeftOut = Tuple[str, str]  # (path below the root, reason)
 
@@ -181,11 +181,6 @@ def check_indices(indices: Sequence[int], size: int) -> None:
             raise IndexError("sample %d of %d: they have the numbers 0 to %d" % (index, size, size - 1))
 
 
-def path_bytes(path: str) -> bytes:
-    """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
-    return path.encode("utf-8", "surrogateescape")
-
-
 def left_out_lines(left_out: Sequence[LeftOut]) -> List[str]:
     """The lines of a summary on what a scan left out."""
     return ["left out: {:,}".format(len(left_out)), *map("  {}".format, reasons_of(left_out))]
@@ -196,13 +191,3 @@ def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:
     first = {why: path for path, why in reversed(left_out)}
     return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", printable_path(first[why]))
             for why, count in Counter(why for _, why in left_out).most_common()]
-
-
-def printable_path(name: str) -> str:
-    """A printable form of a file name, which may contain any byte."""
-    try:
-        # not os.fsencode: under LANG=C, Python 3.6 has no bytes for a name with other letters than ASCII
-        text = path_bytes(name).decode(sys.getfilesystemencoding(), "backslashreplace")
-    except UnicodeEncodeError:      # a lone surrogate: no file name
-        text = name
-    return text if text.isprintable() else ascii(text)[1:-1]

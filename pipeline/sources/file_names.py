@@ -5,8 +5,8 @@ import re
 from typing import Any, Collection, List, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.sources.dataset import printable_path
 from stoker.pipeline.storage.spelling import normal_form
+from stoker.pipeline.text import printable_path
 
 Texts = Union[str, Sequence[str]]
 

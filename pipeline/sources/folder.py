@@ -7,11 +7,12 @@ from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes
-from stoker.pipeline.sources.dataset import Dataset, LeftOut, printable_path, reasons_of
+from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
 from stoker.pipeline.sources.layout import Layout
 from stoker.pipeline.storage.spelling import normal_form
+from stoker.pipeline.text import name_list, printable_path
 
 log = logging.getLogger("stoker")
 
@@ -56,7 +57,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     paths, left_out = _walk(root, follow_links, file_names)
     if file_names.unused and not validation:
         log.warning("nothing in %s matches exclude %s", printable_path(root),
-                    ", ".join(map(printable_path, file_names.unused)))
+                    name_list(file_names.unused))
     paths.sort(key=os.fsencode)
     if not labels:
         names: Tuple[str, ...] = ()
@@ -80,6 +81,9 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         numbers = tuple(number_of[folder] for folder in folders if folder in number_of)
     else:
         names, word = ("other", label_word), normal_form(label_word)
+        mixture = Layout(given, sorted({path.split("/", 1)[0] for path in paths if "/" in path}), paths).mixture()
+        if mixture:
+            log.warning("%s", mixture)
         numbers = tuple(int(word in normal_form(path)) for path in paths)
     left_out.sort(key=lambda pair: os.fsencode(pair[0]))
     dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
@@ -93,7 +97,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
             missing = [name for number, name in enumerate(named) if number not in used]
             if missing:
                 raise DatasetError("dataset folder %s has no image of %s, which classes= names%s: check the names, or "
-                                   "leave them out" % (printable_path(root), ", ".join(map(printable_path, missing)),
+                                   "leave them out" % (printable_path(root), name_list(missing),
                                                        _reasons(dataset)))
         elif len(set(numbers)) < 2:
             raise DatasetError(_too_few_classes(dataset, label_word, Layout(given, names, paths).hint()))

@@ -13,13 +13,14 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import OLD_GENERATOR
 from stoker.pipeline.sources.csv_file import TEXT
-from stoker.pipeline.sources.dataset import Dataset, Splits, printable_path, renumbered
+from stoker.pipeline.sources.dataset import Dataset, Splits, renumbered
 from stoker.pipeline.sources.file_names import Texts
 from stoker.pipeline.sources.folder import NOT_NAMED, scan_folder
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+from stoker.pipeline.text import name_list, printable_path
 from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
@@ -264,5 +265,4 @@ def _check_alike(source: Source, other: Source) -> None:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable_path, names[:8])) + ", ..." * (len(names) > 8)
-    return "(%s)" % shown if names else "(none)"
+    return "(%s)" % name_list(names) if names else "(none)"

@@ -10,12 +10,13 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequ
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
-from stoker.pipeline.sources.dataset import Dataset, path_bytes, printable_path, reasons_of
+from stoker.pipeline.sources.dataset import Dataset, reasons_of
 from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
+from stoker.pipeline.text import name_list, path_bytes, printable_path
 from stoker.pipeline.user_errors import sentence_of
 
 log = logging.getLogger("stoker")
@@ -137,7 +138,7 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
     left_out = tuple((path, why) for path, why in reasons.items() if why is not None)
     if names.unused:
         log.warning("no file below %s matches exclude %s", printable_path(dataset.root),
-                    ", ".join(map(printable_path, names.unused)))
+                    name_list(names.unused))
     if not left_out:
         return dataset
     paths = tuple(path for path in dataset.paths if reasons[path] is None)

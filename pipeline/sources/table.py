@@ -14,6 +14,7 @@ from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
 from stoker.pipeline.sources.dataset import Splits, check_indices, held_out
 from stoker.pipeline.sources.packing import pack_rows
 from stoker.pipeline.storage.folder import is_relative
+from stoker.pipeline.text import name_list
 
 MAX_PATH = 4096     # characters; longer texts in a row name no file
 
@@ -115,7 +116,7 @@ class Table:
         names = self.columns
         if self.types:
             names = tuple("%s (%s)" % pair for pair in zip(self.columns, self.types))
-        fields = " of %s columns: %s" % (len(names), _listed(names)) if names else ""
+        fields = " of %s columns: %s" % (len(names), name_list(names, 12)) if names else ""
         return "%s: %s rows%s" % (self.name, format(len(self), ","), fields)
 
 
@@ -133,11 +134,6 @@ def _is_file(root: str, path: str) -> bool:
         return is_relative(path.encode("utf-8", "surrogateescape")) and os.path.isfile(os.path.join(root, path))
     except ValueError:          # a lone surrogate: no path
         return False
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = [name if name.isprintable() else ascii(name)[1:-1] for name in names[:most]]
-    return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
 class Numbers:

@@ -8,8 +8,8 @@ import sys
 from typing import Any, Callable, Iterator, Optional, TextIO, Union
 
 from stoker.pipeline.errors import ConfigError, DatasetError
-from stoker.pipeline.sources.dataset import path_bytes, printable_path
 from stoker.pipeline.sources.fields import fault_of
+from stoker.pipeline.text import path_bytes, printable_path
 
 Path = Union[str, "os.PathLike[str]"]
 LINES_PER_REPORT = 4096

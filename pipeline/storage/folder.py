@@ -15,6 +15,7 @@ from typing import Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
 from stoker.pipeline.storage.spelling import other_spelling
+from stoker.pipeline.text import printable_path
 
 #: Errors of the operating system that mean a bad path, on any host and at any time.
 _BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
@@ -78,7 +79,8 @@ def check_access(root: str) -> None:
     """Raises ConfigError if this host has no folder ``root`` for this user: then no file in it is bad."""
     if not os.access(root.encode("utf-8", "surrogateescape"), os.R_OK | os.X_OK):
         raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
-                          "root=, or for a worker on another host with its --data" % (root, socket.gethostname()))
+                          "root=, or for a worker on another host with its --data"
+                          % (printable_path(root), socket.gethostname()))
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
@@ -87,7 +89,7 @@ def check_root(root: str, probes: Sequence[str]) -> None:
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
         raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
                           "exists%s; name the right folder with root=, or for a worker on another host with its --data"
-                          % (root, socket.gethostname(), len(probes), probes[0],
+                          % (printable_path(root), socket.gethostname(), len(probes), probes[0],
                              next((" (%s)" % alike for alike in map(other_spelling, map(
                                  functools.partial(resolve, root), probes)) if alike), "")))
 

@@ -23,6 +23,7 @@ from zmq import auth
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import protect
+from stoker.pipeline.text import name_list
 
 TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key_secret"
 WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
@@ -69,7 +70,7 @@ def load_worker(folder: str) -> WorkerKeys:
     _check_library()
     if not _holds(folder, WORKER_SECRET):
         if _holds(folder, TRAINER_SECRET):
-            own = ", ".join(os.path.join(folder, WORKERS, name) for name in worker_names(folder))
+            own = name_list(os.path.join(folder, WORKERS, name) for name in worker_names(folder))
             raise ConfigError("keys: %r is the trainer's folder, whose secrets a worker must not have: use one of %s"
                               % (folder, own or "those that stoker-keys makes"))
         raise ConfigError("keys: there is no %s in %r: copy the folder workers/NAME that stoker-keys made on the "
@@ -229,7 +230,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for path in made:
         print("made %s" % path)
     if not made:
-        print("nothing to make: %s has the keys of the trainer and of %s" % (args.folder, ", ".join(names)))
+        print("nothing to make: %s has the keys of the trainer and of %s" % (args.folder, name_list(names)))
     is_installed = os.path.basename(sys.argv[0]) == "stoker-keys"      # and so are the other two commands
     trainer, worker = ("stoker-train", "stoker-worker") if is_installed else ("python -m trainer", "python -m workers")
     print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, args.folder))

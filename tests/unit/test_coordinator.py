@@ -11,7 +11,7 @@ from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, Hello, Lease, Leaving, Refused, Revoked, Skipped, Stop, Timings, Welcome)
+    CUT, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Refused, Remark, Revoked, Skipped, Stop, Timings, Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import DATASET, SilentTrainer, batch
 
@@ -314,7 +314,7 @@ def test_an_error_with_a_name_that_is_not_unicode_can_be_printed():
         lease = [lease for lease in trainer.to(b"a", Lease) if lease.position == 0][attempt]
         trainer.say(b"a", Failed(trainer.session.run, lease.lease, 0, "no", ""))
     error, = trainer.errors
-    assert "a\\udcff.jpg" in str(error) and str(error).encode("utf-8")
+    assert "a\\xff.jpg" in str(error) and str(error).encode("utf-8")
 
 
 def test_the_same_traceback_is_logged_once(trainer, caplog):
@@ -354,6 +354,26 @@ def test_peers_with_ever_other_libraries_cost_no_memory_and_one_warning(trainer,
         trainer.say(b"%d" % number, replace(HELLO, versions="python 3.13.0, pillow %d" % number))
     lines = [line for line in warnings(caplog) if "different libraries" in line]
     assert len(lines) == 1 and "pillow 0 and pillow 1" in lines[0]
+    assert "a rare file, mostly a TIFF, is bad for one of them only, or for another reason in the list" in lines[0]
+
+
+def test_remarks_about_pictures_are_logged_once_for_each_kind_with_the_first_file(trainer, caplog):
+    trainer.say(b"a", HELLO)
+    first, second = trainer.to(b"a", Lease)
+    trainer.say(b"stranger", replace(batch(first), remarks=(Remark(UNSCALED, "x"),)))
+    trainer.say(b"a", replace(batch(first), remarks=(Remark(CUT, "g\n\udcff.png"),)))
+    trainer.say(b"a", replace(batch(second), remarks=(Remark(CUT, "i"), Remark(UNSCALED, "f.tif"))))
+    cut, unscaled = [line for line in warnings(caplog) if "a picture holds" in line]
+    assert "decode 'exact'" in cut and cut.endswith("the first one: g\\n\\udcff.png")
+    assert "floating-point" in unscaled and unscaled.endswith("the first one: f.tif")
+
+
+def test_a_welcome_brings_pils_limits():
+    job = replace(JOB, max_pixels=10 ** 9, max_text_mb=7, truncated="use")
+    trainer = SilentTrainer(job)
+    trainer.say(b"a", HELLO)
+    welcome, = trainer.to(b"a", Welcome)
+    assert (welcome.job.max_pixels, welcome.job.max_text_mb, welcome.job.truncated) == (10 ** 9, 7, "use")
 
 
 def test_another_version_is_refused_for_good(trainer):

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample
-from stoker.pipeline.sources.dataset import Dataset, printable_path
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
+from stoker.pipeline.text import printable_path
 
 
 def tree(root, *paths):

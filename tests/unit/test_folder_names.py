@@ -370,6 +370,24 @@ def test_classes_called_like_a_part(tmp_path, paths):
     assert len(scan_folder(tree(tmp_path, *paths)).classes) == 2
 
 
+def test_a_part_beside_the_classes(tmp_path, monkeypatch):
+    tree(tmp_path, *("photos/%s%s/1.jpg" % (part, name) for part in ("", "val/") for name in ("cat", "dog")))
+    monkeypatch.chdir(str(tmp_path))
+    sentence = sentence_of(scan_folder, "photos")
+    assert "the folder val in photos holds the same folders as photos itself (cat, dog)" in sentence
+    assert "stoker-train photos --exclude val --validation-data photos/val" in sentence
+    assert "open_stream('photos', exclude='val', validation='photos/val')" in sentence
+    run = prepare("photos", exclude="val", validation="photos/val")
+    assert run.source.classes == ("cat", "dog") and len(run.datasets.training) == len(run.datasets.validation) == 2
+    assert len(scan_folder("photos", classes=["cat", "dog", "val"])) == 4
+
+
+def test_parts_by_a_label_word_are_told(tmp_path, caplog):
+    tree(tmp_path, *("%s/%s/1.jpg" % (part, name) for part in ("train", "val") for name in ("cat", "dog")))
+    assert len(scan_folder(str(tmp_path), "dog")) == 4
+    assert "the folders train and val in %s are parts of a dataset, and their images are" % tmp_path in caplog.text
+
+
 def test_parts_without_folders_are_told(tmp_path, caplog):
     assert scan_folder(tree(tmp_path, "train/1.jpg", "val/1.jpg")).classes == ("train", "val")
     assert "are called train, val: are these parts of a dataset?" in caplog.text

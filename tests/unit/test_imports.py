@@ -12,16 +12,17 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
-          "pipeline.functions", "pipeline.user_errors", "pipeline.output")
+          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
-    "pipeline/errors.py": (),
+    "pipeline/text.py": (),
+    "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
-    "pipeline/user_errors.py": ("pipeline.errors",),
+    "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors"),
     "pipeline/orders.py": SHARED + ("pipeline.contracts",),
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),

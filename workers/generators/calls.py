@@ -17,6 +17,7 @@ import numpy as np
 from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import sample_seed
 from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.text import name_list
 from stoker.pipeline.user_errors import IN_SETUP, line_of, sentence_of
 from stoker.workers.generators.rows import FunctionError
 
@@ -77,7 +78,7 @@ class Calls:
                 row = self._job.row(sample)
                 # a text of the row itself was looked up elsewhere, as a word in a vocabulary
                 if isinstance(row, dict) and raised.args[0] not in row and raised.args[0] not in row.values():
-                    names = ", ".join(map(repr, list(row)[:MAX_NAMES])) + ", ..." * (len(row) > MAX_NAMES)
+                    names = name_list(map(repr, row), MAX_NAMES)
                     return ": the row of sample %d has %s" % (sample.index, names or "nothing")
         frame = line_of(raised)
         line = frame.line or "" if frame is not None else ""

@@ -12,6 +12,7 @@ from PIL import Image
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Sample
+from stoker.pipeline.text import name_list
 from stoker.pipeline.user_errors import a_type
 
 _FEW = 8      # so many numbers are compared faster in Python than by numpy
@@ -64,7 +65,7 @@ def in_order(returned: Any, arrays: Tuple[ArraySpec, ...], axes: int = 0) -> Seq
         missing, extra = [name for name in names if name not in returned], [key for key in returned if key not in names]
         raise Misfit("it returned %s; declared are %s" % (" and ".join(
             (["no %s" % ", ".join(map(repr, missing))] if missing else [])
-            + (["an undeclared %s" % ", ".join("%.100r" % key for key in extra)] if extra else [])), named(arrays)))
+            + (["an undeclared %s" % name_list("%.100r" % key for key in extra)] if extra else [])), named(arrays)))
     if returned is None:
         raise Misfit("it returned None, must return a dict of %s%s" % (
             named(arrays), "" if axes else "; to leave a sample out, raise stoker.Skip"))

@@ -1,0 +1,43 @@
+"""Names and texts as people get to see them: printable, short, and never thousands of them."""
+
+import sys
+from typing import Iterable, List, Sized
+
+MAX_NAMES = 8      # of samples, files, classes or fields in one sentence
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """``text`` with all that is not printable escaped, such as a terminal's escape sequences in the name of a file;
+    ``lines``: except ends of lines and tabs."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or (lines and one in "\n\t")
+                   else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def path_bytes(path: str) -> bytes:
+    """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def printable_path(name: str) -> str:
+    """A printable form of a file name, which may contain any byte."""
+    try:
+        # not os.fsencode: under LANG=C, Python 3.6 has no bytes for a name with other letters than ASCII
+        text = path_bytes(name).decode(sys.getfilesystemencoding(), "backslashreplace")
+    except UnicodeEncodeError:      # a lone surrogate: no file name
+        text = name
+    return printable(text)
+
+
+def name_list(names: Iterable[str], most: int = MAX_NAMES) -> str:
+    """The first names, printable, and how many more there are: "a.jpg, b.jpg and 19,992 more"."""
+    shown: List[str] = []
+    count = 0
+    for count, name in enumerate(names, 1):
+        if count <= most:
+            shown.append(printable_path(name))
+        elif isinstance(names, Sized):
+            count = len(names)
+            break
+    return ", ".join(shown) + (" and %s more" % format(count - most, ",") if count > most else "")
