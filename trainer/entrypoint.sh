@@ -25,7 +25,7 @@ found=$(ls /data) || {
     say "error: user $(id -u) cannot read DATA (${DATA:-./data}): change its permissions, or set STOKER_USER"
     exit 2
 }
-data=/data
+data=/data${TRAIN_FOLDER:+/$TRAIN_FOLDER}
 name=$(basename "${DATA:-data}")
 if [ "${STOKER_GENERATOR:-}" = numerical ]; then
     data='' name=numerical
@@ -38,4 +38,4 @@ case $name in
     . | .. | /) name=data ;;
 esac
 export STOKER_CHECKPOINT_DIR="${STOKER_CHECKPOINT_DIR:-/runs/$name}"
-exec python -m trainer $data --workers 0 --bind tcp://0.0.0.0:5555 --keys /keys --health-file /tmp/alive "$@"
+exec python -m trainer ${data:+"$data"} --workers 0 --bind tcp://0.0.0.0:5555 --keys /keys --health-file /tmp/alive "$@"

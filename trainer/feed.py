@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
+from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
                                      check_number, check_whole, is_number)
@@ -139,7 +140,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
-    autoscaler = Autoscaler(len(os.sched_getaffinity(0))) if local.workers == AUTO else None
+    autoscaler = Autoscaler(cores()) if local.workers == AUTO else None
     processes = autoscaler.wanted if autoscaler else int(local.workers)
     if autoscaler and options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
         options = replace(options, prefetch=max(options.prefetch, 2 * processes))

@@ -13,6 +13,8 @@ import os
 import sys
 from typing import Sequence
 
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+           "VECLIB_MAXIMUM_THREADS")
 LAUNCH = os.path.abspath(__file__)     # before the current folder can change
 
 
@@ -66,8 +68,20 @@ def _write_lines_at_once() -> None:
                                                        line_buffering=True)
 
 
+def _limit_threads() -> None:
+    """One thread in the numerical libraries of each process, because there is a process per core already: OpenBLAS
+    starts one per core when numpy is imported. What the user has set stays; most take OMP_NUM_THREADS if their own
+    variable is missing."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
+    _limit_threads()
     _repair_path()
     import importlib
     _write_lines_at_once()

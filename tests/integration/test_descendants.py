@@ -75,7 +75,7 @@ def started(tmp_path, monkeypatch):
         def ready():
             lines = [line.split() for line in pids.read_text().splitlines()] if pids.exists() else []
             by_worker = {}
-            for pid, kind, worker in lines:
+            for pid, _, worker in lines:
                 by_worker.setdefault(int(worker), []).append(int(pid))
             whole = {worker: started for worker, started in by_worker.items() if len(started) == sum(KINDS.values())}
             return len(whole) >= workers and whole

@@ -11,10 +11,11 @@ PACKAGES = ("pipeline", "workers", "trainer")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
-SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan", "pipeline.functions",
-          "pipeline.user_errors", "pipeline.text", "pipeline.output")
+SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
+          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
+    "pipeline/cores.py": (),
     "pipeline/text.py": (),
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
