@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any, List
 
+import stoker
+
 EXAMPLES = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -43,6 +45,7 @@ def main() -> None:
     name = given.pop("name")
     folder = os.path.join("runs", "examples", name)
     given["checkpoint"] = given["checkpoint"] or os.path.join(folder, "checkpoint")
+    stoker.recover(given["checkpoint"], "model" if name == "detection" else "model.ckpt")
     data = given.pop("data") or os.path.join(folder, "data")
     losses = load(name, data)(data, **{option: value for option, value in given.items() if value is not None})
     print("%s: %s" % (name, "loss of each epoch: " + ", ".join("%.3f" % loss for loss in losses) if losses

@@ -37,6 +37,7 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
     from stoker.trainer.estimator import input_fn
     from stoker.trainer.feed import feed_dict, open_stream
     from stoker.trainer.keras import keras
+    from stoker.trainer.recovery import recover
     from stoker.workers.generators.output import Output, batch_of
     from stoker.workers.images import load
 
@@ -46,8 +47,8 @@ __all__ = [
     "StreamOptions",
     # where rows come from, and their order
     "balanced", "csv", "files", "jsonl", "lines", "weighted",
-    # into Keras, tf.data and tf.estimator
-    "dataset", "input_fn", "keras",
+    # into Keras, tf.data and tf.estimator, and from checkpoints
+    "dataset", "input_fn", "keras", "recover",
     # a function of your own
     "Skip", "UpTo", "batch", "generator", "sample",
     # a generator of your own: stoker/workers/generators/example.py
@@ -77,6 +78,7 @@ _HOMES = {
     "stoker.trainer.estimator": ("input_fn",),
     "stoker.trainer.feed": ("feed_dict", "open_stream"),
     "stoker.trainer.keras": ("keras",),
+    "stoker.trainer.recovery": ("recover",),
     "stoker.workers.generators.output": ("Output", "batch_of"),
     "stoker.workers.images": ("load",),
 }

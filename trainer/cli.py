@@ -29,6 +29,8 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     options, local = options_of(StreamOptions, args), local_options(args)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
+    if args.keep_checkpoints < 1:
+        raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
     make_current_folder_importable()
     prepared = prepare(_data(args), _own_sample(args) or args.generator, **_arguments(args))
     print(prepared.summary(), flush=True)
@@ -39,8 +41,12 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer import checkpoint, model, train
-    lock = checkpoint.lock(directory)
-    start_step = checkpoint.resume_step(directory, prepared)
+    from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.saving import Saver
+    folder = CheckpointFolder(directory, make=True)
+    lock = folder.lock()
+    start = checkpoint.resume(folder, prepared)
+    start_step = start.step
     options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
@@ -50,13 +56,16 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
               "--checkpoint-dir to start again" % (printable_path(directory), plan.steps), flush=True)
     elif start_step:
         print("going on from step %d of %d (%s)" % (start_step, plan.steps, printable_path(directory)), flush=True)
+    if start.damaged:
+        logging.getLogger("stoker").warning("%s", start.notice(printable_path(directory)))
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
-    checkpoint.record_run(directory, prepared, args.model, args.partners)
+    saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
+    checkpoint.record_run(folder, prepared, args.model, args.partners)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
-        loop = train.Loop(stream, built, start_step, directory, args.checkpoint_secs, unit)
+        loop = train.Loop(stream, built, saver, unit)
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)

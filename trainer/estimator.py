@@ -24,6 +24,7 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.dataset import shape_of
 from stoker.trainer.feed import log_left_out, open_stream
+from stoker.trainer.recovery import recover
 from stoker.trainer.run import prepare
 from stoker.trainer.sides import Names, check_names, flat, not_empty
 
@@ -93,8 +94,10 @@ def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[Array
     wanted = flat(features) + flat(labels or ())
     specs = tuple(spec for spec in specs if spec.name in wanted)
 
-    def make(mode: str = TRAIN) -> Tuple[Any, Any]:
+    def make(mode: str = TRAIN, config: Optional[tf.estimator.RunConfig] = None) -> Tuple[Any, Any]:
         trains = mode == TRAIN if training is None else training
+        if mode == TRAIN and config is not None:
+            recover(config.model_dir)           # before the Estimator looks for a checkpoint
         source = _Source(lambda step: open_at(trains, step), [spec.name for spec in specs],
                          tf.train.get_global_step() if trains else None)
         # The queue stays empty. A graph that is saved names the queue of each of its queue runners.

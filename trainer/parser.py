@@ -142,6 +142,8 @@ def train_parser() -> configargparse.ArgumentParser:
         help="folder of checkpoints and TensorBoard events (default: runs/ and the name of DATA)")
     add("--checkpoint-secs", type=float, default=30.0, metavar="S",
         help="seconds between checkpoints; each epoch ends with one as well")
+    add("--keep-checkpoints", type=int, default=2, metavar="N",
+        help="how many checkpoints stay, the newest ones; if one is damaged, the run goes on from the one before it")
     add("--audit", metavar="FILE",
         help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
              "and used (the samples in the batch, if not all of indices)")

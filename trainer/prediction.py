@@ -14,6 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
 from stoker.pipeline.text import name_list
+from stoker.pipeline.text import printable_path
 from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
                                 options_of, rows_of)
 from stoker.trainer.feed import log_left_out, start_stream
@@ -44,16 +45,23 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     make_current_folder_importable()
     import_tensorflow()
     from stoker.trainer import checkpoint
-    path = checkpoint.newest(args.run)
-    if path is None:
+    from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
+    folder = CheckpointFolder(args.run)
+    start = folder.newest()
+    require_whole(folder, start, "train again")
+    if start.checkpoint is None:
         raise ConfigError("%s holds no checkpoint: RUN must be the checkpoint folder of a stoker-train" % args.run)
-    recorded = checkpoint.recorded_run(args.run)
+    if start.damaged:
+        logging.getLogger("stoker").warning("%s", start.notice(printable_path(args.run)))
+    path = os.path.join(args.run, start.checkpoint)
+    recorded = checkpoint.recorded_run(folder)
     prepared = _prepared(args, recorded)
     check_columns(prepared.source, args.columns)
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
     counts = Counts()
     with output_file(args.output) as file:
-        model = Restored(path, recorded.arrays, function, name, [spec.name for spec in prepared.job.arrays])
+        model = Restored(folder, start.checkpoint, recorded.arrays, function, name,
+                         [spec.name for spec in prepared.job.arrays])
         program.raise_on_ctrl_c()
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
@@ -119,9 +127,10 @@ def _data(args: argparse.Namespace, generator: str) -> Tuple[Any, Optional[str]]
 class Restored:
     """A trained model, which predicts. Raises ConfigError if it has no predictions, or the checkpoint is not of it."""
 
-    def __init__(self, checkpoint: str, arrays: Tuple[ArraySpec, ...], function: Any, name: str,
+    def __init__(self, folder: Any, checkpoint: str, arrays: Tuple[ArraySpec, ...], function: Any, name: str,
                  fed: Sequence[str]) -> None:
-        """``fed``: the names of the arrays that batches have; ``arrays`` may be more."""
+        """``folder``: a CheckpointFolder; ``checkpoint``: the name of one in it. ``fed``: the names of the arrays that
+        batches have; ``arrays`` may be more."""
         import tensorflow as tf
         from stoker.trainer import model
         self._built, self._name = model.build(arrays, function, name), name
@@ -130,11 +139,11 @@ class Restored:
             raise ConfigError('the model %s returns no predictions: add "predictions": tensor to its dict; it needs no '
                               "new training" % name)
         try:
-            creator = tf.train.ChiefSessionCreator(checkpoint_filename_with_path=checkpoint)
+            creator = tf.train.ChiefSessionCreator(checkpoint_filename_with_path=folder.at(checkpoint))
             self._session = tf.train.MonitoredSession(creator)
         except (tf.errors.OpError, ValueError) as error:
             raise ConfigError("the checkpoint %s does not fit the model %s: %s" % (
-                checkpoint, name, str(error).splitlines()[0])) from error
+                os.path.join(folder.path, checkpoint), name, folder.text_of(error))) from error
 
     def predict(self, batch: Batch) -> "np.ndarray":
         """[n, ...]: the predictions for the rows of the batch. Raises RunFailed."""

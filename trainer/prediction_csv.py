@@ -17,6 +17,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import CLOSED
 from stoker.pipeline.storage.spelling import normal_form
 from stoker.pipeline.text import printable
+from stoker.trainer.files import reason, replace_file
 
 ROWS_AT_ONCE = 1000
 MAX_VALUES = 10000        # of the prediction of a sample
@@ -168,11 +169,9 @@ def output_file(path: str) -> Iterator[IO[str]]:
         yield file
         file.seek(0)
         try:
-            with open(path + ".new", "wb") as new:
-                shutil.copyfileobj(temporary.buffer, new)
-            os.replace(path + ".new", path)
+            replace_file(path, lambda new: shutil.copyfileobj(temporary.buffer, new))
         except OSError as error:
-            raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
+            raise ConfigError("cannot write %r: %s" % (path, reason(error))) from error
 
 
 @contextmanager

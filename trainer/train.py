@@ -9,10 +9,11 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 import tensorflow as tf
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import CheckpointMismatch, ConfigError, DatasetError, RunFailed
+from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.model import Model, failure
 from stoker.trainer.progress import open_bar
+from stoker.trainer.saving import Saver
 from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 
 log = logging.getLogger("stoker")
@@ -32,15 +33,13 @@ class Loop:
     """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint. ``unit``:
     what its progress counts, such as images."""
 
-    def __init__(self, stream: BatchStream, model: Model, start_step: int, checkpoint_dir: str,
-                 checkpoint_secs: float, unit: str = "images") -> None:
-        self._stream, self._model, self._unit = stream, model, unit
-        self._start_step, self._checkpoint_dir, self._checkpoint_secs = start_step, checkpoint_dir, checkpoint_secs
+    def __init__(self, stream: BatchStream, model: Model, saver: Saver, unit: str = "images") -> None:
+        self._stream, self._model, self._saver, self._unit = stream, model, saver, unit
+        self._start_step = saver.saved_step
         self._bar: Any = None
         self._evaluated: List[Tuple[int, Dict[str, float]]] = []     # samples, and means of each batch
         self._evaluations = 0              # batches of the current evaluation, with those without samples
         self._evaluation: Dict[str, float] = {}
-        self._saved_step = start_step      # of the newest checkpoint
         self._steps = self._samples = 0
         self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
@@ -51,15 +50,16 @@ class Loop:
     def run(self) -> Result:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
-        saver = tf.train.Saver(save_relative_paths=True)    # the folder may be moved later
         self._marked = (time.monotonic(), self._stream.waited_s, 0)
-        # the writer that the session uses: two writers begun in the same second would write to the same file
-        writer = tf.summary.FileWriterCache.get(self._checkpoint_dir)
+        self._saver.begin()
+        # the graph is the same in a resumed run; TensorBoard wants it once
+        writer = tf.summary.FileWriter(self._saver.folder.tensorflow_path,
+                                       None if self._start_step else tf.get_default_graph())
         # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         feed = feed_direct if self._model.stage is None else feed_staged
         try:
-            with self._session(saver) as session:
+            with self._saver.session(self._model.name) as session:
                 for step_input in feed(self._model, self._stream):
                     batch = step_input.batch
                     if batch is None:           # stages the first batch of the run, or of an epoch
@@ -68,13 +68,16 @@ class Loop:
                         self._train(session, batch, step_input, writer)
                         if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
                             self._check_step(session, batch)
-                            session.run_step_fn(lambda step_context: saver.save(
-                                step_context.session, self._checkpoint_dir + "/model.ckpt", self._model.global_step))
+                            self._saver.save(session, batch.step + 1)
                             self._end_of_epoch(batch)
                         elif self._steps == 1:
                             self._check_step(session, batch)
+                        if self._saver.save_if_due(session, batch.step + 1):
+                            writer.flush()
                     else:
                         self._evaluate(session, batch, step_input, writer)
+                if self._steps:
+                    self._saver.save(session, self._start_step + self._steps)
         except tf.errors.OpError as error:
             raise RunFailed(failure(self._model.name, error)) from error
         finally:
@@ -85,26 +88,11 @@ class Loop:
 
     def lost(self) -> str:
         """What is lost if this process ends now, in a sentence. Other threads may call it at any moment."""
-        step, saved = self._start_step + self._steps, self._saved_step
+        step, saved = self._start_step + self._steps, self._saver.saved_step
         if step <= saved:
             return "no step is lost: the last checkpoint is after step %d" % saved if saved else "no step was trained"
         return "%d of its steps %s lost, those after step %d%s" % (
             step - saved, "is" if step - saved == 1 else "are", saved, ", the last checkpoint" * (saved > 0))
-
-    def _session(self, saver: Any) -> Any:
-        """A session that goes on from the newest checkpoint, if there is one."""
-        try:
-            return tf.train.MonitoredTrainingSession(
-                checkpoint_dir=self._checkpoint_dir, scaffold=tf.train.Scaffold(saver=saver),
-                save_summaries_steps=None, save_summaries_secs=None, log_step_count_steps=None,
-                save_checkpoint_secs=self._checkpoint_secs)
-        except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-            if not self._start_step:
-                raise
-            raise CheckpointMismatch("the checkpoint in %s does not fit the model %s (%s): use the former --model, or "
-                                     "choose another --checkpoint-dir" % (
-                                         self._checkpoint_dir, self._model.name, error.message.split("\n")[0])
-                                     ) from error
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:
@@ -182,7 +170,7 @@ class Loop:
         whole = batch.epoch * self._stream.plan.steps_per_epoch >= self._start_step      # done by this process
         if whole and self._epoch_samples == 0:
             raise DatasetError("not one sample of epoch %d could be used; %s/bad-samples.tsv names the bad files"
-                               % (batch.epoch + 1, self._checkpoint_dir))
+                               % (batch.epoch + 1, self._saver.folder.path))
         self._bar.close()
         self._bar = None
 

@@ -1,10 +1,10 @@
 """A log file of one trainer. A resumed run keeps the lines of the steps before its first one, and removes the rest."""
 
-import fcntl
 from contextlib import ExitStack
 from typing import Iterable
 
 from stoker.pipeline.errors import ConfigError, RunFailed
+from stoker.pipeline.monitoring.locks import try_lock
 
 
 class StepLog:
@@ -17,7 +17,7 @@ class StepLog:
         try:
             with ExitStack() as undo:
                 self._file = undo.enter_context(open(path, "ab", 0))
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try_lock(self._file, path)
                 with open(path, "rb") as lines:
                     self._keep = self._bytes_to_keep(lines)
                 undo.pop_all()

@@ -291,7 +291,7 @@ def test_a_checkpoint_whose_files_are_gone(undisturbed, photos, tmp_path):
         if name.startswith("model.ckpt"):
             (tmp_path / "checkpoints" / name).unlink()
     run = finished(tmp_path / "here", *options(photos, tmp_path))
-    assert "cannot be read" in ends_with_one_sentence(run, 2), run
+    assert "but no checkpoint that can be restored" in ends_with_one_sentence(run, 2), run
 
 
 def test_a_complete_run_only_continues_with_more_epochs(undisturbed, photos, tmp_path):

@@ -1,0 +1,49 @@
+"""Replaces files as a whole, such that a crash or a full disk leaves the old one."""
+
+import errno
+import os
+from contextlib import suppress
+from typing import IO, Any, Callable
+
+#: What file systems say that cannot sync: nothing is wrong with the file.
+CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def replace_file(path: str, write: Callable[[IO[bytes]], Any]) -> None:
+    """Makes a file at ``path`` of what ``write`` writes to the file that it gets. Raises OSError; the file that was
+    there stays then."""
+    new = path + ".new"
+    try:
+        with open(new, "wb") as file:
+            write(file)
+            file.flush()
+            sync(file.fileno())
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.remove(new)
+        raise
+    sync_path(os.path.dirname(path) or ".")
+
+
+def sync(fd: int) -> None:
+    """Waits until an open file is on the disk. Raises OSError."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
+
+
+def sync_path(path: str) -> None:
+    """``sync`` of a file or folder by its path."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+
+
+def reason(error: BaseException) -> str:
+    """The error's text, without the number and the path of an OSError."""
+    return getattr(error, "strerror", None) or str(error)
