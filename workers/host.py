@@ -4,7 +4,6 @@ The command line (``workers/cli.py``) calls ``run``, and the trainer starts ``ma
 """
 
 import ctypes
-import importlib.util
 import os
 import select
 import signal
@@ -31,7 +30,6 @@ DRAIN_S = 10.0         # how long a worker may take to finish the step in work b
 PARENT_CHECK_INTERVAL_S = 1.0
 PR_SET_PDEATHSIG = 1
 STARTED, ENDED = b"started\n", b"ended\n"       # what a worker writes into its pipe
-PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 
 
 def die_with_parent() -> None:
@@ -68,11 +66,8 @@ class _Child:
 
 def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Checks what can be checked once for all processes, and supervises them. Returns the exit code."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     try:
         refuse_nested()
-        if missing:
-            raise ConfigError("%s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
         if options.cache is not None:
             with suppress(BlockingIOError):      # locked at the moment: the workers try again
                 cache_folder.check(options.cache, options.cache_gb)
@@ -152,6 +147,8 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
         if guardian is not None:
             guardian.end()
         signal.set_wakeup_fd(-1)
+        wake_read.close()
+        wake_write.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,10 +12,11 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
-          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output")
+          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
+    "pipeline/requirements.py": (),
     "pipeline/text.py": (),
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
@@ -46,8 +47,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py",
-                      "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",
+                      "trainer/autoscaler.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),
