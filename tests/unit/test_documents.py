@@ -14,9 +14,9 @@ from tests.support import options_page
 from tests.support.documents import ROOT, documents, read
 
 #: Options in the documents that belong to other programs than Stoker's.
-OF_OTHERS = {"--cpus",
+OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
-    "--help", "--strict", "--seconds", "--runs", "--guided", "--own",         # all; mypy; the tests' programs
+    "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", # all; mypy; the tests' programs
 }
 
 
