@@ -7,6 +7,7 @@ supervisor kills the workers. They run this process's copy of Stoker, perhaps by
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -120,8 +121,9 @@ def _environment(python: str) -> Dict[str, str]:
         current = [os.getcwd()]
     except OSError:                     # the folder was deleted: relative paths lead nowhere
         current = []
-    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-                  if folder and (current or os.path.isabs(folder))]
+    pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
+                  for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+                  if folder and (stoker.started_in or os.path.isabs(folder))]
     program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
                "folders": _program_folders(pythonpath, current)}
     return dict(environment, STOKER_PROGRAM_PATH=json.dumps(program))
@@ -132,10 +134,11 @@ def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
     libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
     folders = []
     for i, entry in enumerate(sys.path):
-        if not current and not os.path.isabs(entry):
+        if not stoker.started_in and not os.path.isabs(entry):
             continue
-        folder = os.path.abspath(entry)
-        installed = (folder.endswith(".zip") or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
+        folder = os.path.abspath(os.path.join(stoker.started_in, entry))
+        installed = (re.match(r"python\d+\.zip$", os.path.basename(folder))
+                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
                      or any(os.path.join(folder, "").startswith(library) for library in libraries))
         if not installed and (folder not in pythonpath or i == 0):
             folders.append(folder)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+import stoker
 from stoker.trainer.local_workers import OF_ONE_PYTHON, _environment
 
 
@@ -32,6 +33,7 @@ def test_in_a_deleted_folder_relative_paths_lead_nowhere(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["relative", str(tmp_path)]))
     monkeypatch.setattr(sys, "path", [""] + sys.path)
     monkeypatch.setattr(os, "getcwd", deleted)
+    monkeypatch.setattr(stoker, "started_in", "")
     program = program_of(_environment(sys.executable))
     assert program["pythonpath"] == [str(tmp_path)]
     assert all(map(os.path.isabs, program["folders"]))
