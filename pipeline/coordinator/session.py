@@ -17,7 +17,8 @@ from typing import Any, Dict, Sequence, Set, Tuple
 import numpy as np
 
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
-from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
+from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
+from stoker.pipeline.coordinator.effects import Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
@@ -134,8 +135,9 @@ class CoordinatorSession:
                 raise ProtocolError("it names the run %.20r" % run)
             views: Tuple["np.ndarray", ...] = ()
             if isinstance(message, Produced) and self._scheduler.is_open(message.position):   # else it comes too late
-                planned = self._positions[message.position]
-                views = codec.check_arrays(message, self._job, planned.indices, planned.replacements)
+                content = self._positions.content(message.position, message.lease)
+                if content is not None:            # else it names a lease of another position
+                    views = codec.check_arrays(message, self._job, content.indices, content.replacements)
         except VersionMismatch as error:
             effects = self._complain(peer, "refused", error)
             refused = Refused("the trainer and this worker differ: %s" % error, True)
@@ -278,12 +280,14 @@ class CoordinatorSession:
                 effects.append(self._gone(effect))
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
+            elif isinstance(effect, LeaveOut):
+                self._positions.leave_out(effect)
             elif isinstance(effect, Abort):
                 effects.append(Fail(self._aborted(effect)))
         return effects
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
-        planned, used, source = self._positions.close(accept.position, message)
+        planned, message, used, source = self._positions.close(accept.position, message)
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
                        max(0.0, accept.took_s - message.timings.held_s), source)
 
@@ -317,7 +321,8 @@ class CoordinatorSession:
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:
-        failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True))
+        failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True),
+                         unreadable=self._positions.among(failed.position, failed.lease, failed.unreadable))
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
