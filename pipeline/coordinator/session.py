@@ -59,7 +59,8 @@ def job_message(job: JobOptions, datasets: Splits) -> Job:
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    All times are seconds of one monotonic clock. Other threads may read fleet, status_line and last_problem."""
+    All times are seconds of one monotonic clock. Other threads may read fleet, notices.decoders, status_line and
+    last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float) -> None:
@@ -81,7 +82,7 @@ class CoordinatorSession:
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._none_since_s: float = now                  # since when no worker is alive; inf while one is
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
@@ -153,7 +154,7 @@ class CoordinatorSession:
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self._notices.remarked(remarks)
+            effects = self.notices.remarked(remarks)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
@@ -163,7 +164,7 @@ class CoordinatorSession:
         effects: Effects = []
         if peer not in self._members:
             self._members[peer] = hello
-            effects += self._notices.joined(hello, len(self._members))
+            effects += self.notices.joined(hello, len(self._members))
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
         return effects + self._carry_out(self._scheduler.receive(peer, hello, now))
@@ -193,7 +194,7 @@ class CoordinatorSession:
             return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
-        return self._notices.warn_once(warning % host, stranger=True) if warning else []
+        return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
@@ -315,7 +316,7 @@ class CoordinatorSession:
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
-        effects = self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
+        effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
             effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
@@ -326,7 +327,7 @@ class CoordinatorSession:
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self._notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
+        lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
@@ -343,7 +344,7 @@ class CoordinatorSession:
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return self._notices.warn_once(text, stranger=True)
+        return self.notices.warn_once(text, stranger=True)
 
     def _name(self, peer: WorkerKey) -> str:
         return self._members[peer].worker if peer in self._members else "an unknown peer"
