@@ -113,6 +113,10 @@ class Readers:
             raise
         return os.fsdecode(os.path.join(os.getcwdb(), file))
 
+    def relative(self, path: str) -> str:
+        """The path of a file from the data folder on. Raises ConfigError if it is not below it."""
+        return self._find(path)[len(self._prefix):].decode("utf-8", "surrogateescape")
+
     def _find(self, path: Any) -> SamplePath:
         try:
             name = path.encode("utf-8", "surrogateescape")

@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.errors import StokerError
-from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Timings
+from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
 from stoker.pipeline.user_errors import sentence_of, traceback_of
 from stoker.workers import remarks, stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
-from stoker.workers.generators.rows import FunctionError
+from stoker.workers.generators.rows import BatchRows, FunctionError
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.quarantine import Quarantined
+from stoker.workers.unreadable import unreadable
 
 
 class Finished(NamedTuple):
@@ -26,6 +27,7 @@ class Finished(NamedTuple):
     produce_s: float = 0.0
     timings: Timings = Timings()
     remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
+    unreadable: Tuple[Skipped, ...] = ()     # the sample whose file had an I/O error
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
@@ -54,7 +56,8 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
             producer = producer or make(job)
-            output = check(_produced(producer, handed), handed, job, producer.makes_fresh)
+            made = _produced(producer, handed) if handed.samples else Output(BatchRows(job.arrays, 0).finished())
+            output = check(made, handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take(),
                               remarks=remarks.take())
@@ -64,7 +67,8 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             text, trace = str(error) if isinstance(error, StokerError) else sentence_of(error), ""
             if cause is not None and not isinstance(cause, StokerError):      # its sentence says all
                 trace = traceback_of(cause)
-            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""))
+            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""),
+                              unreadable=unreadable(error, lease, job))
         finish(answer)
     if producer is not None:
         producer.finish()

@@ -9,7 +9,8 @@ import numpy as np
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.plan import PlannedBatch
-from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Refused, Revoked, Stop, Welcome
+from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Refused, Revoked, Skipped, Stop
+from stoker.pipeline.protocol.messages import Welcome
 
 WorkerKey = bytes  # names one connection of one worker
 
@@ -59,7 +60,13 @@ class Abort(NamedTuple):
     traceback: str
 
 
-SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort]
+class LeaveOut(NamedTuple):
+    """Further leases of the position are without this sample: its file could not be read in several tries."""
+    position: int
+    skipped: Skipped
+
+
+SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort, LeaveOut]
 
 
 class Invite(NamedTuple):

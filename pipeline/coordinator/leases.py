@@ -27,7 +27,8 @@ an absence (a suspended process) first ``suspended_for``, so that no lease expir
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revoke, SchedulerEffect, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, SchedulerEffect
+from stoker.pipeline.coordinator.effects import Unknown, WorkerKey
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
 from stoker.pipeline.coordinator.tables import may_try, others_may_try
@@ -285,7 +286,11 @@ class LeaseScheduler:
         self._release([message.lease])
         self._queue(key)
         entry = self._open[position]
-        if entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
+        if message.unreadable:
+            bad = message.unreadable[0]
+            if entry.cannot_read(key, bad.index, self._max_failures):
+                effects.append(LeaveOut(position, bad))
+        elif entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
             effects.append(Abort(position, message.error + (message.sample and " (at %r)" % message.sample),
                                  message.traceback))
         self._remove_if_drained(key, "drained", effects)

@@ -1,12 +1,33 @@
 """OpenPositions: the samples of the positions that are leased: what a lease says, and which samples a batch holds."""
 
-from typing import Dict, List, Tuple
+from collections import deque
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.coordinator.effects import Grant
+from stoker.pipeline.coordinator.effects import Grant, LeaveOut
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
-from stoker.pipeline.protocol.messages import Lease, Produced, Sample
+from stoker.pipeline.protocol.messages import Lease, Produced, Sample, Skipped
 from stoker.pipeline.sources.dataset import Splits
+
+GONE = "no longer among the data"      # why a sample of a checkpoint's list is bad
+
+
+class Content(NamedTuple):
+    """What a lease is about: the planned batch, without samples that no worker is to try."""
+    indices: Tuple[int, ...]
+    repeats: Tuple[int, ...]                # () : all are 0
+    replacements: Tuple[int, ...]
+    replacement_repeats: Tuple[int, ...]
+    skipped: Tuple[Skipped, ...]            # the samples that are left out
+
+
+@dataclass
+class _Open:
+    planned: PlannedBatch
+    bad: Dict[int, Skipped]                 # samples that no worker is to try
+    leases: Dict[int, Content] = field(default_factory=dict)      # by their number: each is fixed once it is granted
 
 
 class OpenPositions:
@@ -15,35 +36,58 @@ class OpenPositions:
 
     def __init__(self, plan: Plan, datasets: Splits, replaces: bool) -> None:
         self._plan, self._datasets, self._replaces = plan, datasets, replaces
-        self._planned: Dict[int, PlannedBatch] = {}
+        self._open: Dict[int, _Open] = {}
 
-    def __getitem__(self, position: int) -> PlannedBatch:
-        """The batch that was planned for a position that was granted. Raises KeyError."""
-        return self._planned[position]
+    def content(self, position: int, lease: int) -> Optional[Content]:
+        """What a lease of this position is about; None if the position has no batch to come, or no such lease."""
+        entry = self._open.get(position)
+        return None if entry is None else entry.leases.get(lease)
 
     def lease(self, grant: Grant) -> Lease:
         """The lease of ``grant``, whose position is open from now on. Raises what an order of the user raises."""
-        planned = self._planned.get(grant.position) or self._plan.at(grant.position, self._replaces)
-        self._planned[grant.position] = planned
+        entry = self._open.get(grant.position) or self._opened(self._plan.at(grant.position, self._replaces))
+        self._open[grant.position] = entry
+        planned, content = entry.planned, _without(entry.planned, entry.bad)
+        entry.leases[grant.lease] = content
         return Lease(grant.lease, grant.position, planned.epoch, planned.training,
-                     self._samples(planned, planned.indices, planned.repeats),
-                     self._samples(planned, planned.replacements, planned.replacement_repeats), grant.isolated)
+                     self._samples(planned, content.indices, content.repeats),
+                     self._samples(planned, content.replacements, content.replacement_repeats), grant.isolated)
 
-    def close(self, position: int, message: Produced) -> Tuple[PlannedBatch, Tuple[int, ...], Source]:
-        """The position has a batch, ``message``, which the codec checked: its plan, the sample of each of its rows, and
-        the source of the samples."""
-        planned = self._planned.pop(position)
-        used = produced_indices(planned.indices, planned.replacements, [skip.index for skip in message.skipped],
+    def among(self, position: int, lease: int, skipped: Tuple[Skipped, ...]) -> Tuple[Skipped, ...]:
+        """Those of ``skipped`` that are samples of the lease."""
+        content = self.content(position, lease)
+        known = () if content is None else content.indices + content.replacements
+        return tuple(skip for skip in skipped if skip.index in known)
+
+    def leave_out(self, effect: LeaveOut) -> None:
+        """From now on, leases of an open position are without a sample."""
+        self._open[effect.position].bad[effect.skipped.index] = effect.skipped
+
+    def close(self, position: int, message: Produced) -> Tuple[PlannedBatch, Produced, Tuple[int, ...], Source]:
+        """The position has a batch, ``message``, which the codec checked: its plan, the message with all samples that
+        are not in it, the sample of each of its rows, and the source of the samples."""
+        entry = self._open.pop(position)
+        content = entry.leases[message.lease]
+        used = produced_indices(content.indices, content.replacements, [skip.index for skip in message.skipped],
                                 len(message.rows) if message.rows else message.count + message.missing)
         assert used is not None          # the codec checked it
         if message.rows:
             used = tuple(index for index, rows in zip(used, message.rows) for _ in range(rows))
-        return planned, used, self._datasets.of(planned.training)
+        if content.skipped:
+            message = replace(message, skipped=content.skipped + message.skipped)
+        return entry.planned, message, used, self._datasets.of(entry.planned.training)
 
     def described(self, position: int) -> Tuple[PlannedBatch, List[str]]:
         """The plan of a position, and the names of its samples for people."""
-        planned = self._planned.get(position) or self._plan.at(position)
+        entry = self._open.get(position)
+        planned = self._plan.at(position) if entry is None else entry.planned
         return planned, [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+
+    def _opened(self, planned: PlannedBatch) -> _Open:
+        gone = getattr(self._datasets.of(planned.training), "gone", ())
+        bad = {index: Skipped(index, GONE) for index in planned.indices + planned.replacements if index in gone
+               } if gone else {}
+        return _Open(planned, bad)
 
     def _samples(self, planned: PlannedBatch, indices: Tuple[int, ...], repeats: Tuple[int, ...]
                  ) -> Tuple[Sample, ...]:
@@ -55,3 +99,30 @@ class OpenPositions:
             return samples
         return tuple(sample._replace(partners=source.samples(self._plan.partners_of(
             planned.training, planned.epoch, sample.index, sample.repeat))) for sample in samples)
+
+
+def _without(planned: PlannedBatch, bad: Dict[int, Skipped]) -> Content:
+    """The batch without the samples ``bad``: each place gets the next replacement that is not bad itself, or is left
+    out. It depends on the two arguments alone, so every run with the same bad samples has the same batches."""
+    if not bad:
+        return Content(planned.indices, planned.repeats, planned.replacements, planned.replacement_repeats, ())
+    spare: Deque[Tuple[int, int]] = deque(zip(planned.replacements, planned.replacement_repeats or repeat(0)))
+    used: List[Tuple[int, int]] = []
+    skipped: Dict[int, Skipped] = {}
+    for index, times in zip(planned.indices, planned.repeats or repeat(0)):
+        if index not in bad:
+            used.append((index, times))
+            continue
+        skipped[index] = bad[index]
+        while spare and spare[0][0] in bad:
+            replacement = spare.popleft()[0]
+            skipped[replacement] = bad[replacement]
+        if spare:
+            used.append(spare.popleft())
+    rest = [each for each in spare if each[0] not in bad]
+    return Content(*_columns(used), *_columns(rest), tuple(skipped.values()))
+
+
+def _columns(pairs: List[Tuple[int, int]]) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+    numbers, times = tuple(number for number, _ in pairs), tuple(each for _, each in pairs)
+    return numbers, times if any(times) else ()

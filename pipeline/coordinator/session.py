@@ -17,7 +17,8 @@ from typing import Any, Dict, Sequence, Set, Tuple
 import numpy as np
 
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
-from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, Log, Revoke
+from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
+from stoker.pipeline.coordinator.effects import Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
@@ -58,7 +59,8 @@ def job_message(job: JobOptions, datasets: Splits) -> Job:
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    All times are seconds of one monotonic clock. Other threads may read fleet, status_line and last_problem."""
+    All times are seconds of one monotonic clock. Other threads may read fleet, notices.decoders, status_line and
+    last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float) -> None:
@@ -80,7 +82,7 @@ class CoordinatorSession:
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._none_since_s: float = now                  # since when no worker is alive; inf while one is
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
@@ -134,8 +136,9 @@ class CoordinatorSession:
                 raise ProtocolError("it names the run %.20r" % run)
             views: Tuple["np.ndarray", ...] = ()
             if isinstance(message, Produced) and self._scheduler.is_open(message.position):   # else it comes too late
-                planned = self._positions[message.position]
-                views = codec.check_arrays(message, self._job, planned.indices, planned.replacements)
+                content = self._positions.content(message.position, message.lease)
+                if content is not None:            # else it names a lease of another position
+                    views = codec.check_arrays(message, self._job, content.indices, content.replacements)
         except VersionMismatch as error:
             effects = self._complain(peer, "refused", error)
             refused = Refused("the trainer and this worker differ: %s" % error, True)
@@ -151,7 +154,7 @@ class CoordinatorSession:
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self._notices.remarked(remarks)
+            effects = self.notices.remarked(remarks)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
@@ -161,7 +164,7 @@ class CoordinatorSession:
         effects: Effects = []
         if peer not in self._members:
             self._members[peer] = hello
-            effects += self._notices.joined(hello, len(self._members))
+            effects += self.notices.joined(hello, len(self._members))
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
         return effects + self._carry_out(self._scheduler.receive(peer, hello, now))
@@ -191,7 +194,7 @@ class CoordinatorSession:
             return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
-        return self._notices.warn_once(warning % host, stranger=True) if warning else []
+        return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
@@ -278,12 +281,14 @@ class CoordinatorSession:
                 effects.append(self._gone(effect))
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
+            elif isinstance(effect, LeaveOut):
+                self._positions.leave_out(effect)
             elif isinstance(effect, Abort):
                 effects.append(Fail(self._aborted(effect)))
         return effects
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
-        planned, used, source = self._positions.close(accept.position, message)
+        planned, message, used, source = self._positions.close(accept.position, message)
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
                        max(0.0, accept.took_s - message.timings.held_s), source)
 
@@ -311,17 +316,18 @@ class CoordinatorSession:
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
-        effects = self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
+        effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
             effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:
-        failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True))
+        failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True),
+                         unreadable=self._positions.among(failed.position, failed.lease, failed.unreadable))
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self._notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
+        lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
@@ -338,7 +344,7 @@ class CoordinatorSession:
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return self._notices.warn_once(text, stranger=True)
+        return self.notices.warn_once(text, stranger=True)
 
     def _name(self, peer: WorkerKey) -> str:
         return self._members[peer].worker if peer in self._members else "an unknown peer"

@@ -18,6 +18,7 @@ class OpenPosition:
     proven_failures: int = 0                               # those of workers that had delivered a batch before
     aborted: bool = False
     failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
+    unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
     isolated_deaths: int = 0                               # those under isolated leases
@@ -31,6 +32,16 @@ class OpenPosition:
         too_often = (self.proven_failures if others_may_try else self.failures) >= max_failures
         self.aborted = self.aborted or too_often
         return too_often
+
+    def cannot_read(self, key: WorkerKey, index: int, max_failures: int) -> bool:
+        """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try
+        before the same worker does, so one host alone is to blame only if there is no other."""
+        self.failed.add(key)
+        self.unreadable[index] = self.unreadable.get(index, 0) + 1
+        if self.unreadable[index] < max_failures:
+            return False
+        self.failed.clear()              # what failed was not the position
+        return True
 
     def loses_holder(self, died: bool, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from typing import Callable, Iterable, Optional, Tuple
+from typing import Callable, FrozenSet, Iterable, Optional, Tuple
 
 from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
@@ -94,6 +94,11 @@ class Coordinator(threading.Thread):
         self._taken = start           # the consumer has every batch below it
         self._is_waited_for = True    # some worker waits for the window to move: worth a wake
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
+
+    @property
+    def decoders(self) -> FrozenSet[str]:
+        """Those of workers that have joined."""
+        return self._session.notices.decoders
 
     @property
     def fleet(self) -> Fleet:

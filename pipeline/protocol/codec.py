@@ -133,7 +133,8 @@ _job = _record(Job, *_JOB.values())
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
-_skipped = _list_of(_record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool), MAX_BATCH)
+_skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool)
+_skipped = _list_of(_skip, MAX_BATCH)
 _remarks = _list_of(_record(Remark, _kind, _text(MAX_SKIPPED_PATH)), len(REMARKS))
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
@@ -165,7 +166,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
                                 missing=_count, aligned=_bool, remarks=_remarks)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
-                            traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT))),
+                            traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT), unreadable=_list_of(_skip, 1))),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),
     "leaving": (Leaving, dict(run=_run, lease=_int(-1), reason=_text(MAX_TEXT))),
     "alive": (Alive, dict(run=_run)),

@@ -152,6 +152,7 @@ class Failed:
     error: str        # one line: the exception
     traceback: str    # the worker's traceback as text
     sample: str = ""  # the last path that the generator began, '' if none
+    unreadable: Tuple[Skipped, ...] = ()     # at most one: the sample whose file had an I/O error; others had none
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from itertools import repeat
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, FrozenSet, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Dataset:
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
     labels: Tuple[int, ...]                # -1 without classes
     left_out: Tuple[LeftOut, ...]          # files and folders that a scan did not take
+    gone: FrozenSet[int] = frozenset()     # numbers of samples that a checkpoint knows and the data has no more
 
     def __post_init__(self) -> None:
         """Raises DatasetError, which names the sample and its field, for what cannot be sent to workers. Numbers of
@@ -43,7 +44,7 @@ class Dataset:
         if len(labels) != len(paths):
             raise DatasetError("the data has %s paths and %s labels: give one label for each path"
                                % (format(len(paths), ","), format(len(labels), ",")))
-        self._set(root, classes, paths, labels, self.left_out)
+        self._set(root, classes, paths, labels, self.left_out, self.gone)
 
     def _set(self, *values: Any) -> None:
         for field, value in zip(fields_of(Dataset), values):
@@ -89,12 +90,13 @@ class Dataset:
         """
         validates = held_out(np.array(self.labels, np.int32), max(1, len(self.classes)), fraction, seed)
         return Splits(*(self._part(tuple(itertools.compress(self.paths, part)),
-                                   tuple(itertools.compress(self.labels, part))) for part in (~validates, validates)))
+                                   tuple(itertools.compress(self.labels, part)), renumbered_gone(self.gone, part))
+                        for part in (~validates, validates)))
 
-    def _part(self, paths: Tuple[str, ...], labels: Tuple[int, ...]) -> "Dataset":
+    def _part(self, paths: Tuple[str, ...], labels: Tuple[int, ...], gone: FrozenSet[int]) -> "Dataset":
         """Some of the samples, which are not checked again."""
         part: Dataset = object.__new__(Dataset)
-        part._set(self.root, self.classes, paths, labels, ())
+        part._set(self.root, self.classes, paths, labels, (), gone)
         return part
 
     def below(self, root: str) -> "Dataset":
@@ -172,6 +174,14 @@ def held_out(labels: "np.ndarray", classes: int, fraction: float, seed: int) -> 
             order = random_state("split", seed, number).permutation(len(members))
             validates[members[order[:wanted]]] = True
     return validates
+
+
+def renumbered_gone(gone: FrozenSet[int], part: "np.ndarray") -> FrozenSet[int]:
+    """The numbers that the samples ``gone`` have among those of ``part``, bool [n]."""
+    if not gone:
+        return gone
+    numbers = np.cumsum(part) - 1
+    return frozenset(int(numbers[index]) for index in gone if part[index])
 
 
 def check_indices(indices: Sequence[int], size: int) -> None:

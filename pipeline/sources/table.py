@@ -5,13 +5,13 @@ import operator
 import os
 import zlib
 from itertools import repeat
-from typing import Any, Callable, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Collection, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
-from stoker.pipeline.sources.dataset import Splits, check_indices, held_out
+from stoker.pipeline.sources.dataset import Splits, check_indices, held_out, renumbered_gone
 from stoker.pipeline.sources.packing import pack_rows
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.text import name_list
@@ -28,6 +28,7 @@ class Table:
     classes: Tuple[str, ...] = ()
     has_paths = False
     types: Tuple[str, ...] = ()        # of the columns of a CSV file: see csv_file.py
+    gone: Collection[int] = frozenset()    # numbers of rows that a checkpoint knows and the data has no more
 
     def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
                  columns: Tuple[str, ...] = (), name: str = "rows") -> None:
@@ -64,6 +65,10 @@ class Table:
         packed, starts, ends = self._packed, self._starts, self._ends
         return [packed[starts[index]:ends[index]] for index in indices]
 
+    def all_packed(self) -> List[bytes]:
+        """All packed rows, in order."""
+        return self._rows(range(len(self)))
+
     def rows(self, indices: Sequence[int]) -> List[Any]:
         """The rows with these numbers, as a worker gets them. Raises IndexError."""
         return [unpacked_row(row, self.columns) for row in self._rows(indices)]
@@ -83,16 +88,16 @@ class Table:
         """Two tables, each in the order of this one and numbered from 0; ``fraction`` of the rows, rounded, is for
         validation. The choice depends on the number of rows, the fraction and the seed. Raises ConfigError."""
         validates = held_out(np.zeros(len(self), np.int32), 1, fraction, seed)
-        return Splits(*(self._part(np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root)
-                        for part in (~validates, validates)))
+        return Splits(*(self._part(np.asarray(self._starts)[part], np.asarray(self._ends)[part], self.root,
+                                   renumbered_gone(frozenset(self.gone), part)) for part in (~validates, validates)))
 
     def below(self, root: str) -> "Table":
         """The same rows, for files below ``root``."""
-        return self._part(np.asarray(self._starts), np.asarray(self._ends), root)
+        return self._part(np.asarray(self._starts), np.asarray(self._ends), root, self.gone)
 
-    def _part(self, starts: "np.ndarray", ends: "np.ndarray", root: str) -> "Table":
+    def _part(self, starts: "np.ndarray", ends: "np.ndarray", root: str, gone: Collection[int]) -> "Table":
         part = Table(self._packed, starts, ends, root, self.columns, self.name)
-        part.types = self.types
+        part.types, part.gone = self.types, gone
         return part
 
     def fingerprint(self) -> str:
@@ -144,6 +149,7 @@ class Numbers:
     classes: Tuple[str, ...] = ()
     columns: Tuple[str, ...] = ()
     has_paths = False
+    gone: Collection[int] = frozenset()    # those of a checkpoint, if it had more
 
     def __init__(self, size: int, root: str = "") -> None:
         if not 1 <= size < 1 << 40:
@@ -178,7 +184,9 @@ class Numbers:
 
     def below(self, root: str) -> "Numbers":
         """The same samples, for files below ``root``."""
-        return Numbers(self._size, root)
+        numbers = Numbers(self._size, root)
+        numbers.gone = self.gone
+        return numbers
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of the number. The folder has no influence."""

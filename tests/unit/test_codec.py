@@ -31,7 +31,7 @@ PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png",
                     Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
-               Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME), Returned("r1", 7),
+               Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b"),)), Returned("r1", 7),
                Leaving("r1", -1, "asked to stop"), Alive("r1")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7),
                 Stop("done"),
@@ -44,7 +44,9 @@ GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
         "9305a870726f64756365649ba27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
         "706e67c3cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe000000000"
         "000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
-    ("Failed", "9305a66661696c656496a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"),
+    ("Failed", (
+        "9305a66661696c656497a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
+        "919405a26e6fa162c2")),
     ("Returned", "9305a872657475726e656492a2723107"),
     ("Leaving", "9305a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
     ("Alive", "9305a5616c69766591a27231"),
@@ -243,8 +245,9 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid must be an integer in .*, not 1.0"),
     ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores must be an integer in 1..65536, not 0"),
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
-    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", ""])], "failed.lease must be an integer in 0..92233720"),
-    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", ""])], "failed.error must be a text of 0 to 65536 characters"),
+    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", "", []])], "failed.lease must be an integer in 0..92233720"),
+    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", "", []])], "failed.error must be a text of 0 to 65536 char"),
+    ([header(V, "failed", ["r", 0, 0, "", "", "", [[1, "", "", False]] * 2])], "failed.unreadable must be a list of"),
     (produced(produce_s=float("nan")), "seconds, not nan"),
     (produced(produce_s=float("inf")), "seconds, not inf"),
     (produced(produce_s=1), "produced.produce_s must be seconds, not 1"),
@@ -515,7 +518,8 @@ def test_any_batch_fits_the_lease_or_is_a_protocol_error(count, skipped, frames)
 
 def test_the_longest_message_of_a_worker_is_within_the_limit():
     most = "\U0001f600"
-    failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT)
+    failed = Failed("r" * 64, 1 << 62, 1 << 62, most * MAX_TEXT, most * MAX_TEXT, most * MAX_TEXT,
+                    (Skipped(1 << 62, most * MAX_REASON, most * MAX_SKIPPED_PATH),))
     assert codec.decode_from_worker(codec.encode(failed), codec.max_header_bytes(1)) == failed
     produced = Produced("r" * 64, 1 << 62, 1 << 62, 0,
                         tuple(Skipped((1 << 62) + number, most * MAX_REASON, most * MAX_SKIPPED_PATH)

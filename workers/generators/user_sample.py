@@ -95,6 +95,10 @@ class UserSample:
         except BadFile as error:
             error.owner = self._owner   # type: ignore[attr-defined]    # a batch function does not say whose file it is
             raise
+        except OSError as error:        # perhaps a bad sector: see workers/unreadable.py
+            error.owner, error.path = self._owner, self._readers.relative(  # type: ignore[attr-defined]
+                self.path if path is None else path)
+            raise
 
     def _fail(self, sentence: str) -> Any:
         raise FunctionError("function %r: %s %s" % (self._job.generator, name_of(self._sample), sentence))

@@ -1,0 +1,263 @@
+"""The list of a run's samples, as it is kept beside a checkpoint: so that a refusal can say which samples are gone or
+new, and a run can go on with the samples that its checkpoint knows though the data has changed.
+
+The list has all that the data's hash depends on. It is gzip, whose checksum covers all of it:
+
+    "stoker samples 1\\n", a line of JSON: [{kind, count ...} or null, ...], and of each source in it
+    files     the paths, with NUL between them, and the labels (int32)
+    rows      the lengths of the packed rows (int32), and the rows
+    numbers   nothing
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections import Counter
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.table import Numbers, Table
+from stoker.pipeline.text import path_bytes, printable
+
+MAGIC = b"stoker samples 1\n"
+MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
+_READ_BYTES = 1 << 20
+
+
+class ListError(Exception):
+    """There is no list that can be used. The text says why, in a clause."""
+
+
+# -------------------------------------------------------------------------------------------------- to and from bytes
+
+def packed_list(*sources: Optional[Source]) -> Optional[bytes]:
+    """The list of ``sources``. None if one of them is of a user's own class, or all are too large for a list."""
+    heads: List[Optional[Dict[str, Any]]] = []
+    parts: List[bytes] = []
+    for source in sources:
+        head: Optional[Dict[str, Any]] = None
+        if isinstance(source, Dataset):
+            body = [path_bytes("\0".join(source.paths)), np.array(source.labels, "<i4").tobytes()]
+            head = {"kind": "files", "classes": list(source.classes), "bytes": [len(part) for part in body]}
+        elif isinstance(source, Table):
+            rows = source.all_packed()
+            body = [np.array([len(row) for row in rows], "<i4").tobytes(), b"".join(rows)]
+            head = {"kind": "rows", "columns": list(source.columns), "types": list(source.types),
+                    "bytes": [len(part) for part in body]}
+        elif isinstance(source, Numbers):
+            head, body = {"kind": "numbers", "bytes": []}, []
+        elif source is not None:
+            return None
+        if head is not None and source is not None:
+            head["count"] = len(source)
+            parts += body
+        heads.append(head)
+    whole = b"".join([MAGIC, json.dumps(heads).encode("ascii"), b"\n"] + parts)
+    if len(whole) > MAX_LIST_BYTES:
+        return None
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", 1, packed, mtime=0) as file:
+        file.write(whole)
+    return packed.getvalue()
+
+
+class SampleList(NamedTuple):
+    """The samples of one source, from a list. ``fields``: those of Dataset, or packed rows and their lengths."""
+    kind: str
+    head: Dict[str, Any]
+    parts: Tuple[bytes, ...]
+
+    def source(self, root: str, name: str) -> Source:
+        """The samples, below the folder ``root``. Raises ListError."""
+        try:
+            return self._made(root, name)
+        except (DatasetError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise ListError("it is damaged (%s)" % printable(str(error))) from error
+
+    def _made(self, root: str, name: str) -> Source:
+        count = self.head["count"]
+        if self.kind == "files":
+            paths = self.parts[0].decode("utf-8", "surrogateescape").split("\0")
+            return Dataset(root, tuple(self.head["classes"]), tuple(paths),
+                           tuple(np.frombuffer(self.parts[1], "<i4").tolist()), ())
+        if self.kind == "rows":
+            lengths = np.frombuffer(self.parts[0], "<i4").astype(np.int64)
+            ends = np.cumsum(lengths)
+            if len(ends) != count or lengths.min() < 0 or ends[-1] != len(self.parts[1]):
+                raise ValueError("its rows have other lengths")
+            table = Table(self.parts[1], ends - lengths, ends, root, tuple(self.head["columns"]), name)
+            table.types = tuple(self.head["types"])
+            return table
+        return Numbers(count, root)
+
+
+def unpacked_list(packed: bytes) -> Tuple[Optional[SampleList], ...]:
+    """The lists that ``packed_list`` packed, in its order. Raises ListError."""
+    try:
+        whole = _inflated(packed)
+        if not whole.startswith(MAGIC):
+            raise ListError("it is of another version" if whole.startswith(MAGIC[:-2]) else "it is damaged")
+        end = whole.index(b"\n", len(MAGIC))
+        lists: List[Optional[SampleList]] = []
+        heads, place = json.loads(whole[len(MAGIC):end].decode("ascii")), end + 1
+        for head in heads:
+            if head is None:
+                lists.append(None)
+                continue
+            ends = list(accumulate([place] + [int(size) for size in head["bytes"]]))
+            lists.append(SampleList(str(head["kind"]), head, tuple(
+                whole[start:stop] for start, stop in zip(ends, ends[1:]))))
+            place = ends[-1]
+        if place != len(whole):
+            raise ListError("it is torn")
+        return tuple(lists)
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ListError("it is torn or damaged") from error
+
+
+def _inflated(packed: bytes) -> bytes:
+    """The content of the gzip file. A file that holds more than a list can have is not read to its end."""
+    pieces, size = [], 0
+    with gzip.GzipFile("", "rb", fileobj=io.BytesIO(packed)) as file:
+        for piece in iter(lambda: file.read(_READ_BYTES), b""):
+            size += len(piece)
+            if size > MAX_LIST_BYTES:
+                raise ListError("it is too large")
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+# ------------------------------------------------------------------------------------------------------- what changed
+
+class Changes(NamedTuple):
+    """How the data differs from a list."""
+    then: int                # samples
+    now: int
+    gone: Collection[int]    # numbers, in the list, of the samples that the data has no more
+    first_gone: str          # for people; '' if there is none
+    new: int
+    first_new: str
+    relabelled: int          # files of both that have another class
+    first_relabelled: str
+    others: str              # what else differs, in a clause: classes, columns
+
+    @property
+    def sentence(self) -> str:
+        """For people, without the samples' fate: "120 -> 119 samples; 1 is gone: cat/005.jpg"."""
+        facts = ["%s -> %s samples" % (format(self.then, ","), format(self.now, ","))]
+        for count, first, one, many in (
+                (len(self.gone), self.first_gone, "1 is gone", "%s are gone, the first of them"),
+                (self.new, self.first_new, "1 is new", "%s are new, the first of them"),
+                (self.relabelled, self.first_relabelled, "1 has another class", "%s have another class, the first of "
+                                                                               "them")):
+            if count:
+                facts.append("%s: %s" % (one if count == 1 else many % format(count, ","), first))
+        if self.others:
+            facts.append(self.others)
+        return "; ".join(facts if len(facts) > 1 else facts + ["their order is another one"])
+
+
+def changes(known: Source, source: Source) -> Changes:
+    """How ``source`` differs from ``known``, both of the same kind. Samples are the same if their paths, or their rows,
+    are; of several equal ones, the first are the same."""
+    others = []
+    for what in ("classes", "columns"):
+        then, now = getattr(known, what), getattr(source, what)
+        if then != now:
+            differ = ["%s is gone" % ascii(name) for name in then if name not in now]
+            differ += ["%s is new" % ascii(name) for name in now if name not in then]
+            others.append("other %s (%s)" % (what, ", ".join(differ[:4]) or "in another order"))
+    relabelled: List[int] = []
+    if isinstance(known, Dataset) and isinstance(source, Dataset):
+        gone, new, pairs = _compared(known.paths, source.paths)
+        relabelled = [mine for mine, other in pairs if _class_of(known, mine) != _class_of(source, other)]
+    elif isinstance(known, Table) and isinstance(source, Table):
+        if known.columns == source.columns and known.types != source.types:      # 1 was an int and is 1.0 now
+            gone, new, _ = _compared(_plain_rows(known), _plain_rows(source))
+        else:
+            gone, new, _ = _compared(known.all_packed(), source.all_packed())
+    else:
+        numbers = range(len(source), len(known)), range(len(known), len(source))     # perhaps too many for a set
+        return Changes(len(known), len(source), numbers[0], _name(known, numbers[0]), len(numbers[1]),
+                       _name(source, numbers[1]), 0, "", "")
+    return Changes(len(known), len(source), frozenset(gone), _name(known, gone), len(new), _name(source, new),
+                   len(relabelled), _name(known, relabelled), "; ".join(others))
+
+
+def _compared(then: Sequence[Any], now: Sequence[Any]) -> Tuple[List[int], List[int], Iterator[Tuple[int, int]]]:
+    """The places of ``then`` that ``now`` has no more, those of ``now`` that are new, and pairs of the others."""
+    places = dict(zip(now, range(len(now))))
+    if len(places) == len(now) and len(set(then)) == len(then):
+        gone = [place for place, one in enumerate(then) if one not in places]
+        had = set(then)
+        new = [place for place, one in enumerate(now) if one not in had]
+        return gone, new, ((place, places[one]) for place, one in enumerate(then) if one in places)
+    left, had_left = Counter(now), Counter(then)
+    gone, new = _more_than(then, left), _more_than(now, had_left)
+    return gone, new, ((place, places[one]) for place, one in enumerate(then) if one in places)
+
+
+def _more_than(ones: Sequence[Any], others: "Counter[Any]") -> List[int]:
+    """The places of ``ones`` that are not among ``others``, which are used up."""
+    found = []
+    for place, one in enumerate(ones):
+        if others[one] > 0:
+            others[one] -= 1
+        else:
+            found.append(place)
+    return found
+
+
+def _class_of(dataset: Dataset, index: int) -> Optional[str]:
+    return dataset.classes[dataset.labels[index]] if dataset.classes else None
+
+
+def _plain_rows(table: Table) -> List[Tuple[Any, ...]]:
+    """The rows, with numbers that are texts, whole or not, as floats."""
+    return [tuple(map(_as_float, row.values() if isinstance(row, dict) else row)) for row in
+            table.rows(range(len(table)))]
+
+
+def _as_float(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _name(source: Source, places: Sequence[int]) -> str:
+    if not places:
+        return ""
+    row = source.rows([places[0]])[0]
+    return ("sample %d" % places[0] if row is None else printable(row) if isinstance(row, str)
+            else "row %d, %.200s" % (places[0], ascii(row)))
+
+
+def kept(known: SampleList, fingerprint: Optional[str], source: Source) -> Tuple[Source, Optional[Changes]]:
+    """The samples that a checkpoint knows, in its order and with its classes, for the files below the root of
+    ``source``; those that ``source`` has no more are marked as gone. ``source`` itself if it is the same.
+    ``fingerprint``: of the checkpoint's data. Raises ListError if the list is not of it; DatasetError if no sample is
+    left."""
+    if source.fingerprint() == fingerprint:
+        return source, None
+    made = known.source(source.root, getattr(source, "name", "rows"))
+    if made.fingerprint() != fingerprint:
+        raise ListError("it is of other data")
+    if type(made) is not type(source):
+        raise DatasetError("the checkpoint's samples are %s, and those of the data are not" % known.kind)
+    found = changes(made, source)
+    if len(found.gone) == len(made):
+        raise DatasetError("not one of the %s samples that the checkpoint knows is among the data (%s): give the data "
+                           "that it was trained on" % (format(len(made), ","), found.sentence))
+    if isinstance(made, Dataset):
+        return replace(made, left_out=getattr(source, "left_out", ()), gone=frozenset(found.gone)), found
+    assert isinstance(made, (Table, Numbers))
+    made.gone = found.gone
+    return made, found
