@@ -18,6 +18,7 @@ from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
+from stoker.pipeline.coordinator.session import ABSENCE_S
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
 from stoker.pipeline.functions import refuse_nested
@@ -278,7 +279,7 @@ class BatchStream(Iterator[Batch]):
             self._condition.notify()
 
     def _next_batch(self) -> Batch:
-        start = reported = self._now()
+        start = reported = seen = self._now()
         try:
             while not self.interrupted:
                 if self._closed:             # by another thread, meanwhile
@@ -287,11 +288,14 @@ class BatchStream(Iterator[Batch]):
                     if self._position not in self._ready and self._error is None:
                         self._wait(self._condition, CHECK_INTERVAL_S)
                     batch, error = self._ready.get(self._position), self._error
+                now = self._now()
+                absent_s, seen = now - seen - CHECK_INTERVAL_S, now
+                if absent_s > ABSENCE_S:     # this process was suspended, or one C call kept all threads waiting
+                    start, reported = start + absent_s, reported + absent_s
                 if batch is not None:
                     return batch
                 if error is not None:
                     raise error
-                now = self._now()
                 self._check_workers(now - start)
                 if now - reported >= self._options.stall_s:
                     reported = now

@@ -23,7 +23,7 @@ from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
-from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
+from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
@@ -183,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
         os.environ.pop(LOCAL, None)                  # hidden from generators and their child processes
-        connection = Connection(options.connect, waker, MAX_HEADER_BYTES, keys)
+        connection = Connection(options.connect, waker, MAX_LEASE_BYTES, keys)
         health = None if options.health_file is None else HealthFile(options.health_file)
         if options.cache is not None:
             cache = Cache(options.cache, options.cache_gb, note, name.endswith("/0"), last_exit.startswith(CRASHES))

@@ -14,6 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Wire
 from stoker.pipeline.coordinator.buffers import BatchBuffers
 from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
+from stoker.pipeline.coordinator.lease_size import check_leases
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
@@ -72,6 +73,7 @@ class Coordinator(threading.Thread):
                  deliver: Callable[[int, Batch], None], fail: Callable[[StokerError], None]) -> None:
         super().__init__(name="stoker-coordinator", daemon=True)
         self._deliver, self._fail = deliver, fail
+        check_leases(plan, datasets, job)
         self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic())
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece

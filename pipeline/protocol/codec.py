@@ -6,12 +6,11 @@ Arrays stay frames until ``check_arrays`` has compared them with the job. Text i
 file names of any bytes can travel.
 """
 
-import re
+import gc
 from dataclasses import fields as fields_of
 from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
 import msgpack
-import msgpack.fallback
 import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
@@ -22,16 +21,14 @@ from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
 from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
+from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
 
-MAX_HEADER_BYTES = 16 << 20    # of the trainer's messages; a lease of 1,000 long paths is far below it
+MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not say less
+MAX_LEASE_BYTES = 256 << 20    # of a trainer's message, whose job a worker does not know before: a million paths of 200
 MAX_NAME = 300
 MAX_ROW_BYTES = 1 << 20        # of one packed row
 MAX_LABEL = (1 << 31) - 1
 MAX_COLUMNS = 4096
-#: Bytes that are a msgpack timestamp, or that look like one in the middle of a text or number.
-_TIMESTAMP = re.compile(b"[\xd4-\xd8]\xff|\xc7.\xff|\xc8..\xff|\xc9....\xff", re.DOTALL)
-_LEAKS = msgpack.version < (1, 2)      # see _unpack
-_MAX_SLOW_BYTES = 1 << 20      # the longest header of a worker that msgpack's slower unpacker reads because of them
 _INT64 = 1 << 63
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
@@ -190,13 +187,18 @@ def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
     kind, names = _FIELDS[type(message)]
     header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=_plain,
                            use_bin_type=True, unicode_errors="surrogateescape")
-    if len(header) > MAX_HEADER_BYTES and isinstance(message, Lease):     # no worker would read it
-        raise ConfigError("the rows of one batch have %d bytes when they are packed, and a lease has at most %d: use a "
-                          "smaller batch_size, or put large values into files" % (len(header), MAX_HEADER_BYTES))
+    if len(header) > MAX_LEASE_BYTES and isinstance(message, Lease):     # no worker would read it
+        raise ConfigError(too_long(len(header)))
     if not isinstance(message, Produced):
         return [header]
     # some versions of numpy cannot export the buffer of an empty array
     return [header] + [array.reshape(-1).view(np.uint8).data if array.size else b"" for array in message.arrays]
+
+
+def too_long(lease_bytes: int) -> str:
+    """A sentence for a lease of so many bytes, which is more than MAX_LEASE_BYTES."""
+    return ("the paths and rows of one batch have %d bytes when they are packed, and a lease has at most %d: use a "
+            "smaller batch_size, or put large values into files" % (lease_bytes, MAX_LEASE_BYTES))
 
 
 def check_job(job: Job) -> None:
@@ -205,7 +207,7 @@ def check_job(job: Job) -> None:
         value = getattr(job, name)
         try:
             packed = msgpack.packb(value, default=_plain, use_bin_type=True, unicode_errors="surrogateescape")
-            check(_unpack(packed, MAX_HEADER_BYTES))
+            check(unpack(packed, True))
         except (ValueError, TypeError, OverflowError) as error:      # UnicodeEncodeError is a ValueError
             fact = "is not valid Unicode: %.80r" % (value,) if isinstance(error, UnicodeError) else error
             raise ConfigError("%s of the run cannot be sent to workers: it %s" % (name, fact)) from error
@@ -223,40 +225,28 @@ def _plain(value: Any) -> List[object]:
 
 def decode_from_worker(frames: Sequence[Buffer], header_limit_bytes: int = MAX_HEADER_BYTES) -> FromWorker:
     """The message that a worker sent. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_WORKER, header_limit_bytes, _MAX_SLOW_BYTES)
+    return _decode(frames, _FROM_WORKER, header_limit_bytes, False)
 
 
 def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
     """The message that the trainer sent. Raises ProtocolError, VersionMismatch."""
-    return _decode(frames, _FROM_TRAINER, MAX_HEADER_BYTES, MAX_HEADER_BYTES)
+    pauses = gc.isenabled() and sum(map(len, frames)) > LONG_BYTES
+    if pauses:
+        gc.disable()        # the garbage collector would take two thirds of the time
+    try:
+        return _decode(frames, _FROM_TRAINER, MAX_LEASE_BYTES, True)
+    finally:
+        if pauses:
+            gc.enable()
 
 
-def _unpack(header: Buffer, max_slow_bytes: int) -> Any:    # whatever the bytes mean to msgpack
-    """The value of a header. When msgpack below 1.2 (the last for Python 3.6 is 1.0.5) fails to unpack a value, it
-    never frees the lists inside (its pull request 671). So nothing is built here until unpacking is sure to succeed."""
-    size = len(header) or 1
-    unpacker = msgpack.Unpacker(max_buffer_size=size, read_size=size)
-    unpacker.feed(header)
-    unpacker.skip()                              # complete, and not nested too deep; builds nothing
-    if unpacker.tell() != len(header):
-        raise ValueError("more than one value")
-    options = dict(raw=False, use_list=True, unicode_errors="surrogateescape", strict_map_key=False,
-                   object_pairs_hook=tuple,      # no message has maps; any key is possible in a tuple
-                   ext_hook=lambda code, data: None)     # no message has extensions; a negative code would be an error
-    if not _LEAKS or not _TIMESTAMP.search(header):
-        return msgpack.unpackb(header, **options)
-    if len(header) > max_slow_bytes:
-        raise ValueError("may hold a timestamp")
-    return msgpack.fallback.unpackb(header, **options)     # slower, but frees everything
-
-
-def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int, max_slow_bytes: int) -> T:
+def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int, may_leak: bool) -> T:
     if not frames:
         raise ProtocolError("the message is empty")
     if len(frames[0]) > header_limit_bytes:
         raise ProtocolError("the header has %d bytes (limit %d)" % (len(frames[0]), header_limit_bytes))
     try:
-        header = _unpack(frames[0], max_slow_bytes)
+        header = unpack(frames[0], may_leak)
     except Exception as error:  # msgpack's errors have no common base: ValueError, UnpackException, TypeError ...
         raise ProtocolError("the header is not valid msgpack (%s)" % type(error).__name__) from error
     if type(header) is not list or len(header) != 3 or type(header[1]) is not str or type(header[2]) is not list:

@@ -27,7 +27,8 @@ LIMIT_S = 120.0         # of a run, besides its pause
 TRAINER = """
 import ctypes, json, logging, os, sys, time
 import stoker
-logging.basicConfig(level=logging.INFO, format="log %(message)s")
+logging.basicConfig(format="log %(message)s")
+logging.getLogger("stoker").setLevel(logging.DEBUG)
 options = json.loads(sys.argv[1])
 pause_s = options.pop("pause_s")
 with stoker.open_stream(**options) as stream:

@@ -23,8 +23,8 @@ class Mutator:
     def __init__(self, seed, corpus):
         self._random = random.Random(seed)
         self._draw = self._random.random
-        from stoker.pipeline.protocol import codec  # not above: fuzz_codec.py imports it under atheris' eyes
-        self._unpack = codec._unpack         # unlike msgpack 1.0.5, it leaks nothing
+        from stoker.pipeline.protocol import unpacking  # not above: fuzz_codec.py imports it under atheris' eyes
+        self._unpack = unpacking.unpack      # unlike msgpack 1.0.5, it leaks nothing
         self._corpus = [[bytes(frame) for frame in frames] for frames in corpus]
 
     def below(self, limit):
@@ -60,7 +60,7 @@ class Mutator:
     def changed_value(self, header):
         """``header`` with another value somewhere; with other bytes if it is no msgpack."""
         try:
-            value = self._unpack(header, len(header))
+            value = self._unpack(header, False)
             return msgpack.packb(self._changed(value), use_bin_type=True, unicode_errors="surrogateescape")
         except Exception:       # msgpack's errors have no common base; an earlier change broke the header
             return self.changed_bytes(header)

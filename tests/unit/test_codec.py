@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
-from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol import codec, unpacking
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked
 from stoker.pipeline.protocol.messages import Sample, Skipped, Stop, Timings, Welcome
@@ -532,7 +532,7 @@ def test_the_longest_message_of_a_worker_is_within_the_limit():
 @pytest.mark.parametrize("value", [b"\xd4\xfe\x00", b"\xd5\x80\x00\x00", b"\xc7\x01\xfe\x00", b"\xc8\x00\x01\x81\x00"])
 def test_unpacking_never_fails_half_way(value, monkeypatch):
     """It would leak in msgpack 1.0.5. An extension with a negative code is an error for ``ExtType``."""
-    monkeypatch.setattr(codec, "_LEAKS", True)      # as on Python 3.6; newer ones free what they fail to unpack
+    monkeypatch.setattr(unpacking, "_LEAKS", True)      # as on Python 3.6; newer ones free what they fail to unpack
     failed = []
     unpackb = msgpack.unpackb
 

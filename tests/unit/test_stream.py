@@ -321,6 +321,20 @@ def test_a_stall_is_reported_every_stall_s_with_the_limit_that_applies(caplog, w
                                for waited in ("2.2", "4.4")]
 
 
+@pytest.mark.parametrize("pause_s", [60.0, 100000.0])
+def test_time_in_which_the_trainer_itself_did_not_run_is_no_stall(caplog, pause_s):
+    """It was suspended, or one C call of another thread kept the interpreter."""
+    opened = Opened(stall_s=2.1, batch_timeout_s=9.0, worker_timeout_s=7.0)
+    opened.coordinator.unattended_s = 1e9
+
+    def pause():
+        opened.clock.seconds += pause_s
+
+    opened.clock.events = [pause, lambda: None] * 3 + [lambda: opened.coordinator.produce(0)]
+    next(opened.stream)
+    assert caplog.messages == [] and opened.stream.waited_s == pytest.approx(7 * CHECK_INTERVAL_S)
+
+
 # ---------------------------------------------------------------------------------------------------------- bad files
 
 def bad_batch(opened, position, reason="no\x1bpicture"):
