@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
+from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import JobOptions, StreamOptions
@@ -24,8 +25,10 @@ Options = TypeVar("Options", JobOptions, StreamOptions)
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    args = train_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    for sentence in warnings(os.environ):
+        logging.getLogger("stoker").warning("%s", sentence)
+    args = train_parser().parse_args(argv)
     options, local = options_of(StreamOptions, args), local_options(args)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)

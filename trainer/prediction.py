@@ -11,6 +11,7 @@ import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
+from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
 from stoker.pipeline.text import name_list
@@ -30,8 +31,10 @@ ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    args = predict_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    for sentence in warnings(os.environ):
+        logging.getLogger("stoker").warning("%s", sentence)
+    args = predict_parser().parse_args(argv)
     try:
         return _predict(program, args)
     except BrokenPipeError:        # of standard output: its reader, such as head, has enough

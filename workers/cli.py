@@ -7,6 +7,7 @@ from typing import Optional, Sequence
 import configargparse
 
 from stoker.pipeline.cores import cores
+from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DEFAULT_CACHE_GB, WorkerOptions
 from stoker.pipeline.transport.keys import advice, load_worker
@@ -56,14 +57,14 @@ def _parser() -> configargparse.ArgumentParser:
     add("--once", action="store_true",
         help="end when the run is over (default: wait for the next trainer at this address)")
     add("--quiet", action="store_true", help="print errors only")
-    add("--lifeline", action="store_true", help="for a parent process that holds the other end of standard input: stop "
-        "at once when it ends; a line with a number in it changes the number of processes")
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Exits with code 2 if an option is wrong."""
     parser = _parser()
+    for sentence in warnings(os.environ) if argv is None or "--quiet" not in argv else ():
+        note("warning: " + sentence)
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
@@ -83,4 +84,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                                                   platform.python_version(), options.connect))
         if options.keys is not None and advice():
             note(advice())
-    return run(options, args.processes, args.lifeline)
+    return run(options, args.processes, lifeline=False)

@@ -42,7 +42,8 @@ class Readers:
         - ``size``: (height, width), or one number for a square; None: as it is. The aspect ratio is not kept.
         - ``mode``: PIL's name of what a pixel is, one of 'RGB', 'RGBA', 'L', 'LA', 'CMYK', 'YCbCr', 'HSV', 'P', '1',
           'I', 'I;16', 'F'; None: as it is stored, with 16 bits ('I;16') and a palette's numbers ('P') kept. Of more
-          than 8 bits, 'I', 'I;16' and 'F' have all, the others the upper 8.
+          than 8 bits, 'I', 'I;16' and 'F' have all, the others the upper 8 (or what PIL makes, where ``decode`` is
+          'exact' and makes the picture).
         - ``resample``: 'nearest', 'box', 'bilinear', 'hamming', 'bicubic' or 'lanczos'. None, for 'RGB' and 'L': what
           the generator 'image' does with the job's ``decode``, as fast and through the cache; for other colours
           'bicubic'; for mode None, 'P', '1', 'I', 'I;16' and 'F' 'nearest'.

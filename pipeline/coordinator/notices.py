@@ -56,7 +56,8 @@ class Notices:
             self.decoders |= {decoder}
             if len(self.decoders) == 2:
                 lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its "
-                                 "last bits between them, and a rare file, mostly a TIFF, is bad for one of them only, "
-                                 "or for another reason in the list of bad files; for a run that is repeatable to the "
-                                 "byte, use one Pillow version" % " and ".join(sorted(self.decoders)), True))
+                                 "last bits between them, and a few files, TIFFs and BMPs of rare kinds, are bad for "
+                                 "one of them only, or for another reason in the list of bad files; for a run that is "
+                                 "repeatable to the byte, use one Pillow version" % " and ".join(sorted(self.decoders)),
+                                 True))
         return lines

@@ -15,7 +15,7 @@ from PIL import Image
 from stoker.pipeline.sources import sample_data
 from stoker.trainer import progress
 from tests.support.processes import interpreter, workers_program
-from tests.support.training import Trainer, arguments, audit, consumed, finished
+from tests.support.training import Trainer, arguments, audit, consumed, finished, predicted
 
 tf = pytest.importorskip("tensorflow")
 
@@ -448,6 +448,16 @@ def test_an_error_of_the_user_is_one_sentence(tiny, nothing_good, arguments, wor
     assert [line for line in run.stderr.splitlines() if not line.startswith(("usage: ", " "))] == \
         run.stderr.splitlines()[-1:], run
     assert (nothing_good / "notes").read_text() == "no audit\n"
+
+
+def test_a_misspelt_environment_variable(tmp_path):
+    run = finished(tmp_path, "nowhere", STOKER_EPOCH="3", STOKER_SEED="1")
+    assert "STOKER_EPOCH has no effect: did you mean STOKER_EPOCHS?" in run.stderr and "STOKER_SEED" not in run.stderr
+    ends_with_one_sentence(run, 2)
+    run = predicted(tmp_path, "nowhere", "nowhere", STOKER_PREDICT_WORKER="1")
+    assert "did you mean STOKER_PREDICT_WORKERS?" in run.stderr
+    with workers_program("tcp://127.0.0.1:1", "--data", "nowhere", STOKER_PROCESES="3") as program:
+        assert program.wait() == 2 and "did you mean STOKER_PROCESSES?" in program.text, program.text
 
 
 def test_a_port_in_use(tiny, tmp_path):

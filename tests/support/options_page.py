@@ -19,7 +19,9 @@ Made from the command lines by `python -m tests.support.options_page > docs/OPTI
 date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
-overrides the variable. Variables of the trainer do not reach the workers that it starts itself.
+overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
+`stoker-predict` are `STOKER_PREDICT_...`. A variable `STOKER_...` that is none of these gets a warning with the nearest
+name.
 """
 
 OPEN_STREAM = """

@@ -12,7 +12,8 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
-          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements")
+          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
+          "pipeline.environment")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
@@ -20,6 +21,7 @@ ROOMS = {
     "pipeline/text.py": (),
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
+    "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
@@ -43,8 +45,8 @@ ROOMS = {
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py",
-        "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "trainer/autoscaler.py",
-        "trainer/state.py")
+        "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
+        "pipeline/environment.py", "trainer/autoscaler.py", "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",

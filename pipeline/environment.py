@@ -1,0 +1,38 @@
+"""Environment variables of Stoker: a misspelt one would silently do nothing, so it gets a warning with the nearest.
+
+The trainer's containers and the workers' read one .env, so each program knows the options of all of them by name. Pure.
+"""
+
+from difflib import get_close_matches
+from typing import Iterable, List
+
+PREFIX, PREDICT_PREFIX, TEST_PREFIX = "STOKER_", "STOKER_PREDICT_", "STOKER_TEST_"
+
+#: Options of stoker-train and stoker-worker without the prefix; ``tests/unit/test_environment.py`` compares them.
+OPTIONS = frozenset("""
+ALLOW_GENERATOR AUDIT AUGMENT BATCH_SIZE BATCH_TIMEOUT_S BIND CACHE CACHE_GB CHECKPOINT_DIR CHECKPOINT_SECS CLASSES
+CONNECT DATA DECIMAL DECODE DELIMITER DROP_LAST ENCODING EPOCHS EXCLUDE EXIF_ROTATE FEED FOLLOW_LINKS GENERATOR
+HEALTH_FILE IMAGE_SIZE INSECURE KEEP_CHECKPOINTS KEYS LABEL_WORD LEASE_S MAX_PIXELS MAX_TEXT_MB MODEL NA_VALUES
+NO_LABELS ONCE ON_BAD_IMAGE ORDER PARTNERS PREFETCH PREFETCH_MB PROCESSES QUIET ROOT SAMPLE SAMPLES SEED SUFFIX
+TRUNCATED VALIDATION VALIDATION_DATA VALIDATION_SPLIT WORKERS WORKER_PYTHON WORKER_TIMEOUT_S
+""".split())
+#: Options of stoker-predict.
+PREDICT_OPTIONS = frozenset("""
+BATCH_SIZE BATCH_TIMEOUT_S BIND CACHE CACHE_GB COLUMNS DECIMAL DELIMITER ENCODING EXCLUDE FOLLOW_LINKS HEALTH_FILE
+INSECURE KEYS LEASE_S NA_VALUES OUTPUT PREFETCH PREFETCH_MB ROOT STRICT SUFFIX WORKERS WORKER_PYTHON WORKER_TIMEOUT_S
+""".split())
+#: Variables that are no options: of docker-compose, of Stoker's own child processes, of its tests.
+OTHERS = frozenset("USER PROGRAM_PATH LOCAL_KEYS IN_WORKER REQUIRE_DOCKER THROW_AWAY_ENGINE".split())
+
+
+def warnings(names: Iterable[str]) -> List[str]:
+    """A sentence for each of ``names``, those of the environment, that looks like one of Stoker's and is none."""
+    known = OPTIONS | OTHERS | {PREDICT_PREFIX[len(PREFIX):] + name for name in PREDICT_OPTIONS}
+    sentences = []
+    for name in sorted(names):
+        if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name[len(PREFIX):] in known:
+            continue
+        like = get_close_matches(name[len(PREFIX):], sorted(known), 1, 0.7)
+        hint = "did you mean %s?" % (PREFIX + like[0]) if like else "docs/OPTIONS.md has those of Stoker"
+        sentences.append("the environment variable %s has no effect: %s" % (ascii(name)[1:-1], hint))
+    return sentences
