@@ -49,7 +49,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/environment.py", "trainer/autoscaler.py", "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
+                      "trainer/interpreter.py",
                       "trainer/autoscaler.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {
