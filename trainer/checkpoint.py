@@ -19,7 +19,7 @@ from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.sample_list import ListError, packed_list
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
@@ -135,7 +135,7 @@ def _write_samples(folder: CheckpointFolder, run: Run) -> None:
 
 
 def _numbered(classes: Sequence[str]) -> Dict[str, int]:
-    return {name: number for number, name in enumerate(classes)}
+    return {own_letters(name): number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(folder: CheckpointFolder, run: Run) -> str:

@@ -23,7 +23,7 @@ ROOMS = {
     "pipeline/output.py": (),
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
-    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
+    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays", "pipeline.text"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors"),
