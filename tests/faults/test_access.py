@@ -161,13 +161,13 @@ def frame(data, more=False):
     return bytes([2 + more]) + struct.pack(">Q", len(data)) + data
 
 
-def connected(address):
-    return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10)
+def connected(address, limit_s=10):
+    return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), limit_s)
 
 
-def shaken(address):
+def shaken(address, limit_s=10):
     """A connection after its handshake: libzmq disconnects a peer that sends a message before."""
-    peer = connected(address)
+    peer = connected(address, limit_s)
     peer.sendall(GREETING + ready())
     heard = b""
     while b"READY" not in heard:
