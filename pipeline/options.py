@@ -17,6 +17,7 @@ import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.text import native
 
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
@@ -26,6 +27,7 @@ MAX_PIXELS = 178956970   # of a picture, by default: PIL's own limit, against de
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
+PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -193,9 +195,12 @@ class StreamOptions:
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
                 name, seconds, is_number(seconds) and float(seconds) >= 0.1, "must be at least 0.1 seconds"))
-        for name in ("audit", "bad_samples", "health_file"):
+        for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
-            check(not path or os.path.isdir(os.path.dirname(os.path.abspath(path))),
+            if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
+                path = native(os.fspath(path))
+                object.__setattr__(self, name, path)
+            check(name == "keys" or not path or os.path.isdir(os.path.dirname(os.path.abspath(path))),
                   name, "must be a file in a folder that exists", path)
 
     def prefetch_of(self, job: JobOptions) -> int:
@@ -240,6 +245,7 @@ class WorkerOptions:
         """The options that ``to_json`` made ``text`` of. Raises ConfigError if it did not."""
         try:
             fields = json.loads(text)
+            fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
             return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError("the options of a worker process are damaged: %r" % error) from error

@@ -302,7 +302,7 @@ class BatchStream(Iterator[Batch]):
 
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:
-            trouble = group.trouble()
+            trouble = group.trouble(self._coordinator.fleet)
             if trouble:
                 raise RunFailed(trouble)
         report, options = self._coordinator.stall_report, self._options

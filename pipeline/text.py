@@ -1,6 +1,9 @@
 """Names and texts as people get to see them: printable, short, and never thousands of them."""
 
+import codecs
+import os
 import sys
+from contextlib import suppress
 from typing import Iterable, List, Sized
 
 MAX_NAMES = 8      # of samples, files, classes or fields in one sentence
@@ -18,6 +21,36 @@ def printable(text: str, lines: bool = False) -> str:
 def path_bytes(path: str) -> bytes:
     """The bytes of a file name on every host, as ``storage.folder.resolve`` has them; os.fsencode depends on LANG."""
     return path.encode("utf-8", "surrogateescape")
+
+
+def native(path: str) -> str:
+    """``path`` as the functions of ``os`` take it. Under LC_ALL=C, Python 3.6 has no bytes for 'ü' of a program's text,
+    and names the file by the surrogates of its bytes."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        with suppress(UnicodeEncodeError):      # a lone surrogate: no file name
+            return os.fsdecode(path_bytes(path))
+    return path
+
+
+def own_letters(path: str) -> str:
+    """``path`` with the letters that its bytes are in UTF-8, whatever the locale: what a file keeps of it."""
+    try:
+        return path_bytes(path).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return path
+
+
+def locale_problem(encoding: str, names: Iterable[str]) -> str:
+    """Why a Python that reads file names in ``encoding`` cannot use ``names``, in a sentence; '' if it can. Workers and
+    TensorFlow take names for UTF-8."""
+    if codecs.lookup(encoding).name in ("utf-8", "ascii"):
+        return ""
+    odd = next((name for name in names if any(ord(letter) > 127 for letter in name)), None)
+    return "" if odd is None else (
+        "the locale makes this Python read file names as %s, and there is %s: start it with LC_ALL=C.UTF-8 (or another "
+        "locale of UTF-8, see locale -a)" % (encoding, ascii(odd)))
 
 
 def printable_path(name: str) -> str:

@@ -1,11 +1,13 @@
 """The records of a run in its checkpoint folder, and the step to resume from.
 
 ``stoker.json`` has everything on which the content of steps depends; a run with another configuration is refused.
-``stoker-rows.npy`` has a hash of each row, so that the refusal can say which rows differ. ``stoker-run.json`` says what
+``stoker-samples.gz`` is the list of its samples, and ``stoker-rows.npy`` has a hash of each, so that the refusal can
+say which differ, and a run can go on with those that the checkpoint knows. ``stoker-run.json`` says what
 ``stoker-predict`` needs to know of the run. Both JSON files have a checksum.
 """
 
 import json
+import os
 import zlib
 from contextlib import suppress
 from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Sequence, Tuple
@@ -16,13 +18,15 @@ from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.sources.identity import difference, identity
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.sources.sample_list import ListError, packed_list
+from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
+from stoker.trainer.known_samples import DATA, KnownSamples, known_samples
 from stoker.trainer.run import Run
 
-RECORD, ROWS, RUN = "stoker.json", "stoker-rows.npy", "stoker-run.json"
+RECORD, ROWS, RUN, SAMPLES = "stoker.json", "stoker-rows.npy", "stoker-run.json", "stoker-samples.gz"
 CHECKSUM = "checksum"
 RUN_VERSION = 1
 FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
@@ -40,6 +44,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     record cannot be written.
     """
     configuration = run.fingerprint()
+    folder.check_files((state.NAMES, RUN))
     found = folder.traces()
     if not found:
         return _fresh(folder, run, configuration)
@@ -54,16 +59,48 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
         if saved.get(name) != configuration.get(name):
             if not start.step and not start.damaged:      # its run trained no step
                 return _fresh(folder, run, configuration)
+            if name in DATA and saved.get(name) and configuration.get(name):
+                raise CheckpointMismatch(_data_has_changed(folder, run, name, saved))
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
-            more = _rows_that_differ(folder, run) if name == "dataset" else ""
-            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s%s; use the "
+            raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s; use the "
                                      "former value, or choose another --checkpoint-dir" % (
-                                         printable_path(folder.path), name.replace("_", " "), was, now, more))
+                                         printable_path(folder.path), name.replace("_", " "), was, now))
     return start
+
+
+def known(folder: CheckpointFolder) -> Optional[KnownSamples]:
+    """The samples that the checkpoints in ``folder`` know; None if there are none, or it is unknown of which run."""
+    saved, _ = _read_json(folder, RECORD)
+    if saved is None or not folder.traces():
+        return None
+    try:
+        return known_samples(saved, folder.read(SAMPLES))
+    except FileNotFoundError:
+        return known_samples(saved, None, "it is of an older release, or of data that cannot be listed")
+    except OSError as error:
+        return known_samples(saved, None, reason(error))
+
+
+def _data_has_changed(folder: CheckpointFolder, run: Run, name: str, saved: Dict[str, Any]) -> str:
+    """The error of a run with other data. ``name``: of its hash in ``saved``, the checkpoint's record."""
+    remedy = (", go on with the samples that the checkpoint knows (--dataset-changed keep: what is gone counts as bad, "
+              "what is new is not used), or choose another --checkpoint-dir")
+    try:
+        samples = known(folder)
+        if samples is None:
+            raise ListError("there is none")
+        facts = samples.changes(name, run.source if name == "dataset" else run.datasets.validation).sentence
+    except ListError as error:
+        facts = _rows_that_differ(folder, run) if name == "dataset" else "its hash was %s" % saved[name]
+        remedy = (" or choose another --checkpoint-dir; --dataset-changed keep cannot be used, for the checkpoint has "
+                  "no list of its samples (%s)" % error)
+    return "the %s has changed since the checkpoint in %s was made: %s; put the former data back%s" % (
+        DATA[name], printable_path(folder.path), facts, remedy)
 
 
 def _fresh(folder: CheckpointFolder, run: Run, configuration: Dict[str, Any]) -> state.Start:
     _write_rows(folder, run)
+    _write_samples(folder, run)
     _write_json(folder, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
     return state.Start()
 
@@ -72,16 +109,25 @@ def _write_rows(folder: CheckpointFolder, run: Run) -> None:
     _write(folder, ROWS, lambda file: np.save(file, run.source.row_hashes(), allow_pickle=False))
 
 
+def _write_samples(folder: CheckpointFolder, run: Run) -> None:
+    packed = packed_list(run.source, run.datasets.validation if run.more["validation"] else None)
+    if packed is not None:
+        _write(folder, SAMPLES, lambda file: file.write(packed))
+        return
+    with suppress(OSError):            # of another run
+        os.remove(folder.at(SAMPLES))
+
+
 def _numbered(classes: Sequence[str]) -> Dict[str, int]:
-    return {name: number for number, name in enumerate(classes)}
+    return {own_letters(name): number for number, name in enumerate(classes)}
 
 
 def _rows_that_differ(folder: CheckpointFolder, run: Run) -> str:
-    """How the data of the checkpoint's run and of ``run`` differ, after a colon; '' if that is unknown."""
+    """How the data of the checkpoint's run and of ``run`` differ."""
     recorded, _ = _read_json(folder, RUN)
     if recorded is None:               # an older run has no such records
-        return ""
-    return ": %s" % difference(recorded.get("data", {}), _row_hashes(folder), run.source)
+        return "it has %s samples now" % format(len(run.source), ",")
+    return difference(recorded.get("data", {}), _row_hashes(folder), run.source) or "the samples are others"
 
 
 def _row_hashes(folder: CheckpointFolder) -> "Optional[np.ndarray]":
@@ -105,10 +151,7 @@ class Recorded(NamedTuple):
 
 def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partners: int) -> None:
     """Records what the run is, for ``recorded_run``. Raises ConfigError if it cannot be written."""
-    job, hashes = run.job, _row_hashes(folder)
-    if hashes is None or len(hashes) != len(run.source):
-        with suppress(ConfigError):    # nothing but a sentence depends on it
-            _write_rows(folder, run)
+    job = run.job
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
                "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
                "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
@@ -117,6 +160,14 @@ def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partner
     _write_json(folder, RUN, {
         "version": RUN_VERSION, "generator": job.generator, "model": model,
         "data": identity(run.source), "arrays": arrays, "options": options})
+    hashes = _row_hashes(folder)
+    if hashes is None or len(hashes) != len(run.source):
+        with suppress(ConfigError):    # nothing but a sentence depends on it
+            _write_rows(folder, run)
+    samples = known(folder)
+    if samples is not None and not samples.is_whole():
+        with suppress(ConfigError):
+            _write_samples(folder, run)
 
 
 def recorded_run(folder: CheckpointFolder) -> Recorded:

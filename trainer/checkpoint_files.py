@@ -75,6 +75,13 @@ class CheckpointFolder:
         except OSError as error:
             raise self.unusable(error) from error
 
+    def check_files(self, names: Iterable[str]) -> None:
+        """Raises ConfigError if one of these names is that of a folder, so that no file can be written there."""
+        for name in names:
+            if os.path.isdir(self.at(name)):
+                raise ConfigError("%s is a folder, and Stoker writes a file of that name: remove it" % printable_path(
+                    os.path.join(self.path, name)))
+
     def newest(self) -> state.Start:
         """The newest checkpoint that is whole. Raises ConfigError if a file of a newer one may not be read."""
         return state.newest(self.names(), self.names(state.SAVING), self.named(), self.problem_of, self._prefix)

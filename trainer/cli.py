@@ -16,9 +16,10 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer.feed import LocalOptions, start_stream
+from stoker.trainer.known_samples import KEEP, KnownSamples
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
-from stoker.trainer.run import Run, prepare
+from stoker.trainer.run import prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
@@ -35,12 +36,13 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     if args.keep_checkpoints < 1:
         raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
     make_current_folder_importable()
-    prepared = prepare(_data(args), _own_sample(args) or args.generator, **_arguments(args))
-    print(prepared.summary(), flush=True)
+    directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args))
+    prepared = prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
+                       **_arguments(args))
+    print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
     plan = prepared.plan
     print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
         plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
-    directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args, prepared))
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer import checkpoint, model, train
@@ -64,10 +66,10 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
-    checkpoint.record_run(folder, prepared, args.model, args.partners)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
+        checkpoint.record_run(folder, prepared, args.model, args.partners)
         loop = train.Loop(stream, built, saver, unit)
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
@@ -177,7 +179,21 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
                 validation_split=split or 0.0)
 
 
-def _name_of_data(args: argparse.Namespace, prepared: Run) -> str:
+def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:
+    """The samples that the checkpoint in ``directory`` knows, if the run is to go on with them."""
+    if args.dataset_changed != KEEP or not os.path.isdir(directory):
+        return None
+    import_tensorflow()
+    from stoker.trainer import checkpoint
+    from stoker.trainer.checkpoint_files import CheckpointFolder
+    folder = CheckpointFolder(directory)
+    try:
+        return checkpoint.known(folder)
+    finally:
+        folder.close()
+
+
+def _name_of_data(args: argparse.Namespace) -> str:
     if args.data is None:
         return str(args.generator)
     name = os.path.basename(os.path.abspath(args.data))

@@ -16,7 +16,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
 from stoker.pipeline.stream import BatchStream
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import native, printable_path
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import prepare
@@ -146,7 +146,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
         if processes:
-            cache = None if local.cache is None else os.path.abspath(os.fspath(local.cache))
+            cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True)
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))

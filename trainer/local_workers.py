@@ -19,7 +19,7 @@ import stoker
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.throughput import Fleet, Window
-from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.options import WorkerOptions, is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.worker_output import WorkerOutput
@@ -28,6 +28,7 @@ log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
+MAX_LOST = 5    # workers in a row that die before they can do the job: so will the next
 READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
 
@@ -57,23 +58,43 @@ class LocalWorkers:
             self._output.close_fd()
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
+        self._supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
+        self._is_alone = is_loopback(options.connect)       # no worker can come from another host
+        self._processes, self._functions = processes, " and ".join(options.allow_generators)
 
-    def trouble(self) -> Optional[str]:
-        """Why no batch can come from these workers any more, in a sentence; None while they run."""
+    def trouble(self, fleet: Fleet) -> Optional[str]:
+        """Why no batch can come from these workers any more, in a sentence; None while they run. If none of them can do
+        the job, and neither can a worker of ``fleet``, others may still come, but only from hosts that can."""
         returncode = self._process.poll()
-        if returncode is None or self._stopped:
+        if self._stopped:
             return None
+        if returncode is None:
+            return self._cannot_do_it(fleet)
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
-        lines = self._output.lines(READ_S)
-        said = ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
+        return "the local workers (run by %s) ended with %s%s" % (self._python, how, self._said(READ_S))
+
+    def _cannot_do_it(self, fleet: Fleet) -> Optional[str]:
+        """Why no batch will come, though they run; None if one may."""
+        reasons, lost = fleet.set_aside.get(self._supervisor, ()), fleet.lost.get(self._supervisor, 0)
+        if fleet.ready or fleet.workers > fleet.by_supervisor.get(self._supervisor, 0) or not self._is_alone:
+            return None
+        if len(reasons) >= (self._processes if self._autoscaler is None else self._autoscaler.wanted):
+            return "none of the local workers can do this job: " + "; ".join(dict.fromkeys(reasons))
+        if lost >= MAX_LOST:
+            return "%d local workers in a row died before they could do this job%s%s" % (
+                lost, self._functions and " (does importing %s end the process?)" % self._functions, self._said(0.0))
+        return None
+
+    def _said(self, wait_s: float) -> str:
+        lines = self._output.lines(wait_s)
+        return ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
             "\n    " + line for line in lines)
-        return "the local workers (run by %s) ended with %s%s" % (self._python, how, said)
 
     def adjust(self, window: Window, fleet: Fleet) -> bool:
         """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
         if self._autoscaler is None:
             return False
-        own = fleet.by_supervisor.get("%s:%d" % (socket.gethostname(), self._process.pid), 0)
+        own = fleet.by_supervisor.get(self._supervisor, 0)
         decision = self._autoscaler.decide(window, own, fleet.workers - own)
         if decision is None:
             return False

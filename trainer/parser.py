@@ -7,6 +7,7 @@ import configargparse
 
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
                                      StreamOptions)
+from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
 BALANCED = "balanced"
@@ -144,6 +145,10 @@ def train_parser() -> configargparse.ArgumentParser:
         help="seconds between checkpoints; each epoch ends with one as well")
     add("--keep-checkpoints", type=int, default=2, metavar="N",
         help="how many checkpoints stay, the newest ones; if one is damaged, the run goes on from the one before it")
+    add("--dataset-changed", choices=DATASET_CHANGED, default=REFUSE,
+        help="if the data is not that of the checkpoint: refuse to go on, or keep to the samples that the checkpoint "
+             "knows, in its order and with its classes: those that are gone count as bad, new ones are not used "
+             "(default: refuse)")
     add("--audit", metavar="FILE",
         help="file that gets one JSON line per training step: step, epoch, indices, skipped, crc32, worker, attempt, "
              "and used (the samples in the batch, if not all of indices)")

@@ -6,6 +6,7 @@ import re
 from typing import Optional, TypeVar
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.text import native
 from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
 
 log = logging.getLogger("stoker")
@@ -31,7 +32,7 @@ def recover(checkpoint_dir: Folder, prefix: str = "model.ckpt") -> Folder:
     """
     if checkpoint_dir is None:
         return checkpoint_dir
-    path = os.fspath(checkpoint_dir)
+    path = native(os.fspath(checkpoint_dir))
     if re.search(r"[\[\]*?\\]", path):
         raise ConfigError("TensorFlow takes [ ] * ? and \\ in the path %r for a pattern: choose another folder" % path)
     if not os.path.lexists(path):

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.opening import is_share, open_source, open_splits
+from stoker.trainer.known_samples import KnownSamples
 
 log = logging.getLogger("stoker")
 
@@ -34,6 +35,7 @@ class Run:
     plan: Plan
     validation_split: float
     more: Dict[str, Any]         # what else the content of the batches depends on
+    notes: Tuple[str, ...] = ()  # lines for the user on data that has changed
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""
@@ -61,8 +63,9 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
             max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
             exclude: Union[str, Sequence[str]] = (),
-            suffixes: Union[str, Sequence[str]] = ()) -> Run:
-    """The run of these arguments: see ``open_stream``. Raises ConfigError, DatasetError."""
+            suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None) -> Run:
+    """The run of these arguments: see ``open_stream``. ``known``: the samples of a checkpoint, with which the run goes
+    on if the data has changed. Raises ConfigError, DatasetError."""
     refuse_nested()
     steady(log)
     labels, drop_last, training = (check_flag(name, value) for name, value in (
@@ -73,6 +76,9 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name,
                          not training and classes is not None, exclude, suffixes)
+    notes: List[str] = []
+    if known is not None:
+        source, notes = known.keep("dataset", source)
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
                      max_text_mb=max_text_mb, truncated=truncated, **own)
@@ -91,6 +97,9 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     else:
         datasets = open_splits(source, share if validation is None else validation, seed, root, classes, labels,
                                label_word, follow_links, name, exclude, suffixes)
+        if known is not None and len(datasets.validation) and not share:
+            validating, more_notes = known.keep("validation", datasets.validation)
+            datasets, notes = datasets._replace(validation=validating), notes + more_notes
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
     own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)
@@ -103,7 +112,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
-    return Run(job, source, datasets, plan, share, more)
+    return Run(job, source, datasets, plan, share, more, tuple(notes))
 
 
 def _name(function: Any) -> Optional[str]:

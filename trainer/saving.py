@@ -97,4 +97,9 @@ class Saver:
 
     def _forget(self) -> None:
         """Removes what a save left behind that was not completed."""
-        shutil.rmtree(self.folder.at(state.SAVING), ignore_errors=True)
+        path = self.folder.at(state.SAVING)
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                os.remove(path)

@@ -51,7 +51,6 @@ class Loop:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
         self._marked = (time.monotonic(), self._stream.waited_s, 0)
-        self._saver.begin()
         # the graph is the same in a resumed run; TensorBoard wants it once
         writer = tf.summary.FileWriter(self._saver.folder.tensorflow_path,
                                        None if self._start_step else tf.get_default_graph())
@@ -60,6 +59,7 @@ class Loop:
         feed = feed_direct if self._model.stage is None else feed_staged
         try:
             with self._saver.session(self._model.name) as session:
+                self._saver.begin()
                 for step_input in feed(self._model, self._stream):
                     batch = step_input.batch
                     if batch is None:           # stages the first batch of the run, or of an epoch

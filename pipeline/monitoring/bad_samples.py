@@ -14,7 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.step_log import StepLog
-from stoker.pipeline.text import printable
+from stoker.pipeline.text import own_letters, printable
 
 log = logging.getLogger("stoker")
 
@@ -60,7 +60,7 @@ class BadSamples(StepLog):
 
     def add(self, path: str, class_name: str, reason: str, step: int) -> None:
         """``step``: the training step that used the file, or the one after the evaluation that did."""
-        fields = [escaped(field).encode("utf-8") for field in (path, class_name, reason)]
+        fields = [escaped(own_letters(field)).encode("utf-8") for field in (path, class_name, reason)]
         if fields[0] not in self._listed:
             self._append(b"\t".join(fields) + b"\t%d\n" % step)
             self._listed.add(fields[0])

@@ -79,7 +79,11 @@ class Dataset:
 
     def probes(self, count: int) -> Tuple[str, ...]:
         """At most ``count`` of the paths, spread over all."""
-        return self.paths[::-(-len(self) // count)] if self.root and self.paths else ()
+        if not self.root or not self.paths:
+            return ()
+        there = self.paths if not self.gone else [path for number, path in enumerate(self.paths)
+                                                  if number not in self.gone]
+        return tuple(there[::-(-len(there) // count)])
 
     def split(self, fraction: float, seed: int) -> "Splits":
         """Two datasets, each in the same order of paths and numbered from 0: ``scan_folder("photos/").split(0.2, 0)``.

@@ -1,7 +1,9 @@
 """The dataset of a folder of pictures. The scan reads names only: workers find the files that cannot be decoded."""
 
+import itertools
 import logging
 import os
+import sys
 from collections import Counter
 from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
@@ -12,7 +14,7 @@ from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
 from stoker.pipeline.sources.layout import Layout
 from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import locale_problem, name_list, native, printable_path
 
 log = logging.getLogger("stoker")
 
@@ -53,8 +55,11 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     if label_word is not None and not isinstance(label_word, str):
         raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
-    given, root, file_names = root, checked_root(os.path.abspath(root)), FileNames(exclude, suffixes)
+    given, root, file_names = root, checked_root(os.path.abspath(native(root))), FileNames(exclude, suffixes)
     paths, left_out = _walk(root, follow_links, file_names)
+    problem = locale_problem(sys.getfilesystemencoding(), itertools.chain([root], paths))
+    if problem:
+        raise ConfigError(problem)
     if file_names.unused and not validation:
         log.warning("nothing in %s matches exclude %s", printable_path(root),
                     name_list(file_names.unused))

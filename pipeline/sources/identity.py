@@ -5,11 +5,12 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from stoker.pipeline.contracts import Source
+from stoker.pipeline.text import own_letters
 
 
 def identity(source: Source) -> Dict[str, Any]:
     """What ``difference`` compares, beside the hashes of the rows: plain values, for JSON."""
-    return {"dataset": source.fingerprint(), "samples": len(source), "classes": list(source.classes),
+    return {"dataset": source.fingerprint(), "samples": len(source), "classes": list(map(own_letters, source.classes)),
             "columns": list(source.columns)}
 
 
@@ -20,8 +21,8 @@ def difference(saved: Dict[str, Any], saved_hashes: "Optional[np.ndarray]", sour
         return None
     facts = []
     for what in ("classes", "columns"):
-        then, now = saved.get(what), list(getattr(source, what))
-        if isinstance(then, list) and then != now:
+        then, now = saved.get(what), list(map(own_letters, getattr(source, what)))
+        if isinstance(then, list) and list(map(own_letters, then)) != now:
             changes = ["%s is missing" % ascii(name) for name in then if name not in now]
             changes += ["%s is new" % ascii(name) for name in now if name not in then]
             facts.append("other %s (%s)" % (what, ", ".join(changes[:4]) or "in another order"))

@@ -20,7 +20,7 @@ from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import name_list, native, printable_path
 from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
@@ -77,6 +77,7 @@ def _is_number(data: Any) -> bool:
 def _suffix(data: Path) -> str:
     """The suffix of a file that a reader reads; '' for anything else."""
     path = os.fspath(data)
+    path = native(path) if isinstance(path, str) else path
     suffix = os.path.splitext(path)[1].lower() if isinstance(path, str) else ""
     return suffix if suffix in _READERS and not os.path.isdir(path) else ""
 
@@ -85,7 +86,7 @@ def _no_pattern(path: Union[str, bytes]) -> None:
     """Raises ConfigError if ``path`` is not the name of a folder, but meant as something else."""
     if not isinstance(path, str):
         raise ConfigError("the folder must be given as str, not as %.80r" % (path,))
-    if any(sign in path for sign in "*?") and not os.path.exists(path):
+    if any(sign in path for sign in "*?") and not os.path.exists(native(path)):
         raise ConfigError("%s is a pattern, and files that match one are given as stoker.files(%r)"
                           % (printable_path(path), path))
 

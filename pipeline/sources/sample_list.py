@@ -24,7 +24,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.pipeline.text import path_bytes, printable
+from stoker.pipeline.text import path_bytes, printable, printable_path
 
 MAGIC = b"stoker samples 1\n"
 MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
@@ -56,7 +56,7 @@ def packed_list(*sources: Optional[Source]) -> Optional[bytes]:
         elif source is not None:
             return None
         if head is not None and source is not None:
-            head["count"] = len(source)
+            head["count"], head["hash"] = len(source), source.fingerprint()
             parts += body
         heads.append(head)
     whole = b"".join([MAGIC, json.dumps(heads).encode("ascii"), b"\n"] + parts)
@@ -73,6 +73,11 @@ class SampleList(NamedTuple):
     kind: str
     head: Dict[str, Any]
     parts: Tuple[bytes, ...]
+
+    @property
+    def hash(self) -> Any:
+        """The fingerprint of the samples, as the list has it."""
+        return self.head.get("hash")
 
     def source(self, root: str, name: str) -> Source:
         """The samples, below the folder ``root``. Raises ListError."""
@@ -236,7 +241,7 @@ def _name(source: Source, places: Sequence[int]) -> str:
     if not places:
         return ""
     row = source.rows([places[0]])[0]
-    return ("sample %d" % places[0] if row is None else printable(row) if isinstance(row, str)
+    return ("sample %d" % places[0] if row is None else printable_path(row) if isinstance(row, str)
             else "row %d, %.200s" % (places[0], ascii(row)))
 
 

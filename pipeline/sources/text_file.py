@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, Optional, TextIO, Union
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.fields import fault_of
-from stoker.pipeline.text import path_bytes, printable_path
+from stoker.pipeline.text import native, path_bytes, printable_path
 
 Path = Union[str, "os.PathLike[str]"]
 LINES_PER_REPORT = 4096
@@ -121,4 +121,4 @@ def checked_root(root: Path) -> str:
     text = os.fspath(root)
     if fault_of(text):
         raise ConfigError("root must be the path of a folder, and %.80r %s" % (text, fault_of(text)))
-    return text
+    return native(text)

@@ -5,17 +5,14 @@ import os
 import unicodedata
 from typing import Iterator, List, Tuple
 
+from stoker.pipeline.text import own_letters
+
 UNICODE_FORM = "in another Unicode form (NFC or NFD)"
 
 
 def normal_form(name: str) -> str:
     """``name``, a text of the user or a file name, in the one Unicode form in which names are compared."""
-    try:
-        # the bytes' own letters: under LANG=C, Python 3.6 has surrogates for all but ASCII
-        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:        # a lone surrogate: no file name
-        pass
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", own_letters(name))
 
 
 def unicode_forms(name: bytes) -> List[bytes]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 import stoker
 from stoker.pipeline.errors import RunFailed
-from tests.support.processes import interpreter, python_with_path
+from tests.support.processes import interpreter, python_with_path, wait_for
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unreadable")
 BATCH = 4
@@ -39,10 +39,11 @@ def run(tmp_path, photos, monkeypatch):
         python = python_with_path(tmp_path, HERE, interpreter("STOKER_TEST_WORKER_PYTHON"))
         options = dict(dict(image_size=8, batch_size=BATCH, epochs=2, seed=5, on_bad_image="replace"), **options)
         with stoker.open_stream(photos, workers=workers, worker_python=python, audit=str(tmp_path / name),
-                                bad_samples=str(tmp_path / (name + ".tsv")), start_step=start_step,
+                                bad_samples=str(tmp_path / (name + ".tsv")), start_step=start_step, prefetch=1,
                                 **options) as stream:
-            for _ in stream:
-                pass
+            for batch in stream:
+                if batch.step == 0:       # no lease of a later step than the next one is there yet
+                    wait_for(lambda: stream._coordinator.fleet.workers == workers, "all workers")
         lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         content = [{key: value for key, value in line.items() if key not in ("worker", "attempt")} for line in lines]
         return content, dict(stream.skipped), [int(line.split()[0]) for line in log.read_text().splitlines()]

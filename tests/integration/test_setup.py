@@ -70,7 +70,7 @@ class Machine:
 
 
 def _script(path, text):
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n" + text)
     path.chmod(0o755)
 
@@ -118,3 +118,58 @@ def test_a_python36_of_the_users_own_is_never_replaced(tmp_path):
     machine._environment["PYTHON36"] = "/no/such/python"
     assert "PYTHON36=/no/such/python is not a CPython 3.6 that runs." in machine.make_trainer()
     assert machine.calls() == []
+
+
+PIP_FAILS = """\
+echo "pip" >> "$CALLS"
+echo "ERROR: no network" >&2
+exit 1
+"""
+#: Saves sources with one picture to the folder behind -d.
+PIP_DOWNLOADS = """\
+echo "pip" >> "$CALLS"
+while [ "$1" != -d ]; do shift; done
+mkdir -p pillow-9/Tests/images pillow-9/src
+echo picture > pillow-9/Tests/images/a.png
+echo code > pillow-9/src/a.c
+tar -czf "$2/pillow-9.tar.gz" pillow-9
+rm -r pillow-9
+"""
+
+
+class Pictures:
+    """A copy of .setup/ and an interpreter of the workers that is a script."""
+
+    def __init__(self, folder, pip):
+        self.folder, self.calls = folder, folder / "calls"
+        shutil.copytree(os.path.join(ROOT, ".setup"), str(folder / ".setup"))
+        _script(folder / ".venv" / "workers" / "bin" / "python", pip)
+
+    def fetch(self, **environment):
+        """(exit code, what was said, calls of pip so far)"""
+        done = subprocess.run(["sh", ".setup/pillow-pictures.sh"], cwd=str(self.folder), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True,
+                              env=dict(environment, PATH="/usr/bin:/bin", CALLS=str(self.calls)))
+        return done.returncode, done.stderr, self.calls.read_text().count("pip")
+
+
+def test_pillows_pictures_are_fetched_once_and_again_when_their_pin_changes(tmp_path):
+    machine, pictures = Pictures(tmp_path, PIP_DOWNLOADS), tmp_path / ".venv" / "pillow-pictures"
+    code, said, calls = machine.fetch()
+    assert (code, calls) == (0, 1) and "fetching Pillow's test pictures" in said
+    assert sorted(path.name for path in pictures.iterdir()) == [".installed", "a.png"]
+    assert machine.fetch() == (0, "", 1)
+    with open(str(tmp_path / ".setup" / "pillow-pictures.txt"), "a") as pins:
+        pins.write("# changed\n")
+    assert machine.fetch()[2] == 2 and (pictures / "a.png").exists()
+    assert sorted(path.name for path in (tmp_path / ".venv").iterdir()) == ["pillow-pictures", "pillow-pictures.log",
+                                                                           "workers"]
+
+
+def test_without_network_tests_of_pillows_pictures_are_skipped_or_an_error_as_asked(tmp_path):
+    machine = Pictures(tmp_path, PIP_FAILS)
+    code, said, _ = machine.fetch()
+    assert code == 0 and "they cannot be fetched (ERROR: no network): the tests that need them are skipped" in said
+    code, said, calls = machine.fetch(STOKER_REQUIRE_PICTURES="1")
+    assert (code, calls) == (1, 2) and "they cannot be fetched" in said
+    assert not (tmp_path / ".venv" / "pillow-pictures").exists()

@@ -320,7 +320,7 @@ def test_a_checkpoint_of_another_configuration(undisturbed, photos, tmp_path, ch
 def test_a_checkpoint_of_other_data(undisturbed, tiny, tmp_path):
     copied(undisturbed, tmp_path)
     run = finished(tmp_path / "here", *options(tiny, tmp_path))
-    assert "is of a run with dataset" in ends_with_one_sentence(run, 2), run
+    assert "the data has changed since the checkpoint in " in ends_with_one_sentence(run, 2), run
 
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C

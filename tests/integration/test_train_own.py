@@ -161,7 +161,7 @@ def test_the_records_of_older_runs_may_be_missing(undisturbed, here):
     (here / "run" / "stoker-run.json").unlink()
     with open(str(here / "log.csv"), "a") as file:
         file.write("pictures/000.png,0.5,left\n")
-    assert "is of a run with dataset" in ends_with_one_sentence(finished(here, *options(OWN)))
+    assert "the data has changed since the checkpoint in " in ends_with_one_sentence(finished(here, *options(OWN)))
 
 
 def test_validation_order_partners_and_full_batches(here):

@@ -20,7 +20,7 @@ ROOMS = {
     "pipeline/output.py": (),
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
-    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays"),
+    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays", "pipeline.text"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors"),
@@ -46,8 +46,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/environment.py", "trainer/autoscaler.py", "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/autoscaler.py",
-                      "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
+                      "trainer/autoscaler.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),

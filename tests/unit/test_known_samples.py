@@ -1,0 +1,152 @@
+"""A run goes on with the samples that its checkpoint knows: the same plan, the same numbers, what is gone marked."""
+
+import json
+import shutil
+
+import pytest
+
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.orders import balanced
+from stoker.pipeline.sources.sample_list import ListError, packed_list
+from stoker.pipeline.sources.table import Numbers
+from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, known_samples
+from stoker.trainer.run import prepare
+
+
+def known_of(run):
+    """What a checkpoint of ``run`` has beside it."""
+    record = json.loads(json.dumps(run.fingerprint()))
+    return known_samples(record, packed_list(run.source, run.datasets.validation if run.more["validation"] else None))
+
+
+def pictures(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    names = ["%s/%02d.jpg" % (name, number) for name in ("cat", "dog") for number in range(10)]
+    return tmp_path / "photos", pictures(tmp_path / "photos", *names)
+
+
+def batches(run):
+    """Of each position, the samples by their names."""
+    return [[[sample.name for sample in run.datasets.of(planned.training).samples(indices)]
+             for indices in (planned.indices, planned.replacements)]
+            for planned in map(run.plan.at, range(run.plan.positions))]
+
+
+def gone(run):
+    return {part.samples([index])[0].name for part in run.datasets for index in part.gone}
+
+
+OPTIONS = dict(batch_size=4, epochs=2, seed=3, on_bad_image="replace")
+
+
+@pytest.mark.parametrize("more", [dict(), dict(validation=0.3), dict(order=balanced()), dict(partners=2),
+                                  dict(drop_last=True)], ids=str)
+def test_a_folder_of_which_files_are_gone_and_to_which_others_came(photos, more):
+    folder, data = photos
+    options = dict(OPTIONS, **more)
+    then = prepare(data, **options)
+    known = known_of(then)
+    assert prepare(data, known=known, **options).notes == ()
+    (folder / "cat" / "05.jpg").unlink()
+    pictures(folder, "cat/99.jpg", "ant/1.jpg")
+    assert prepare(data, **options).fingerprint() != then.fingerprint()
+    now = prepare(data, known=known, **options)
+    assert now.fingerprint() == then.fingerprint() and batches(now) == batches(then) and gone(now) == {"cat/05.jpg"}
+    assert now.source.classes == ("cat", "dog") and now.source.root == data
+    assert now.notes == ("the data has changed (20 -> 21 samples; 1 is gone: cat/05.jpg; 2 are new, the first of them: "
+                         "ant/1.jpg; other classes ('ant' is new)): going on with the 20 samples that the checkpoint "
+                         "knows; what is gone counts as bad; what is new is not used",)
+
+
+def test_a_class_that_is_gone(photos):
+    folder, data = photos
+    pictures(folder, "ant/1.jpg")
+    then = prepare(data, **OPTIONS)
+    shutil.rmtree(str(folder / "ant"))
+    now = prepare(data, known=known_of(then), **OPTIONS)
+    assert now.source.classes == ("ant", "cat", "dog") and gone(now) == {"ant/1.jpg"} and batches(now) == batches(then)
+
+
+def test_a_folder_that_was_moved_and_changed(photos, tmp_path):
+    folder, data = photos
+    known = known_of(prepare(data, **OPTIONS))
+    folder.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "cat" / "00.jpg").unlink()
+    now = prepare(str(tmp_path / "moved"), known=known, **OPTIONS)
+    assert now.source.root == str(tmp_path / "moved") and gone(now) == {"cat/00.jpg"}
+
+
+def test_validation_data_that_has_changed(photos, tmp_path):
+    _, data = photos
+    held = pictures(tmp_path / "held", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
+    then = prepare(data, validation=held, **OPTIONS)
+    known = known_of(then)
+    (tmp_path / "held" / "cat" / "2.jpg").unlink()
+    now = prepare(data, validation=held, known=known, **OPTIONS)
+    assert now.fingerprint() == then.fingerprint() and batches(now) == batches(then) and gone(now) == {"held/cat/2.jpg"}
+    assert now.notes[0].startswith("the validation data has changed (3 -> 2 samples; 1 is gone: held/cat/2.jpg)")
+
+
+def test_a_label_word(photos):
+    folder, data = photos
+    options = dict(OPTIONS, label_word="cat")
+    then = prepare(data, **options)
+    (folder / "dog" / "03.jpg").rename(folder / "dog" / "03cat.jpg")
+    now = prepare(data, known=known_of(then), **options)
+    assert gone(now) == {"dog/03.jpg"} and now.fingerprint() == then.fingerprint()
+
+
+def test_rows_that_were_edited_appended_and_removed(tmp_path):
+    file = tmp_path / "log.csv"
+    lines = ["path,x"] + ["%d.jpg,%d" % (number, number) for number in range(20)]
+    file.write_text("\n".join(lines) + "\n")
+    options = dict(OPTIONS, generator="mine:function", arrays={"x": "float32"},
+                   order=balanced(lambda row: row["x"] % 3))
+    then = prepare(str(file), **options)
+    lines[3], lines[8:9] = "2.jpg,77", []
+    file.write_text("\n".join(lines + ["new.jpg,0.5"]) + "\n")        # and the column is of floats now
+    now = prepare(str(file), known=known_of(then), **options)
+    assert now.fingerprint() == then.fingerprint()
+    assert sorted(now.source.gone) == [2, 7] and now.source.rows([2]) == [{"path": "2.jpg", "x": 2}]
+    assert "20 -> 20 samples; 2 are gone, the first of them: row 2" in now.notes[0]
+
+
+def test_a_number_of_samples():
+    options = dict(OPTIONS, generator="mine:function", arrays={"x": "float32"})
+    then = prepare(20, **options)
+    now = prepare(18, known=known_of(then), **options)
+    assert now.fingerprint() == then.fingerprint() and gone(now) == {"sample 18", "sample 19"}
+
+
+def test_what_cannot_be_kept(photos):
+    folder, data = photos
+    then = prepare(data, **OPTIONS)
+    record, packed = then.fingerprint(), packed_list(then.source, None)
+    (folder / "cat" / "05.jpg").unlink()
+    for lists, words in ((None, "it is old"), (packed[:-9], "it is torn or damaged"), (packed_list(Numbers(3), None),
+                                                                                       "it is of other data")):
+        with pytest.raises(ConfigError, match=words):
+            prepare(data, known=known_samples(record, lists, "it is old"), **OPTIONS)
+        with pytest.raises(ListError):
+            known_samples(record, lists, "it is old").changes("dataset", prepare(data, **OPTIONS).source)
+    shutil.rmtree(str(folder))
+    pictures(folder, "cat/1.gif", "dog/1.gif")
+    with pytest.raises(DatasetError, match="not one of the 20 samples that the checkpoint knows"):
+        prepare(data, known=known_of(then), **OPTIONS)
+
+
+def test_whether_a_list_is_whole(photos):
+    run = prepare(photos[1], **OPTIONS)
+    record, packed = run.fingerprint(), packed_list(run.source, None)
+    assert known_samples(record, packed).is_whole() and isinstance(known_samples(record, packed), KnownSamples)
+    for other in (None, packed[:-1], packed_list(Numbers(3), None)):
+        assert not known_samples(record, other).is_whole()
+    assert DATASET_CHANGED == ("refuse", "keep")

@@ -1,0 +1,68 @@
+"""The samples that a checkpoint knows, for a run whose data has changed since. Imports no TensorFlow."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.sources.sample_list import Changes, ListError, SampleList, changes, kept, unpacked_list
+
+REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
+DATA = {"dataset": "data", "validation": "validation data"}      # keys of stoker.json -> what they are hashes of
+
+
+class KnownSamples(NamedTuple):
+    """``hashes``: of the checkpoint's data, by the keys of DATA. ``lists``: its samples; ``problem``: why there is no
+    list."""
+    hashes: Dict[str, Any]
+    lists: Dict[str, Optional[SampleList]]
+    problem: str = ""
+
+    def keep(self, key: str, source: Source) -> Tuple[Source, List[str]]:
+        """The samples that the checkpoint knows instead of ``source``, if that has changed; and a line for people about
+        it. Raises ConfigError if there is no list; DatasetError if no sample is left."""
+        saved = self.hashes.get(key)
+        if saved is None or source.fingerprint() == saved:
+            return source, []
+        try:
+            made, found = kept(self._list(key), saved, source)
+        except ListError as error:
+            raise ConfigError("the %s has changed, and the checkpoint has no list of its samples to keep to (%s): put "
+                              "the former data back, or choose another --checkpoint-dir" % (
+                                  DATA[key], error)) from error
+        assert found is not None
+        return made, ["the %s has changed (%s): going on with the %s samples that the checkpoint knows%s%s" % (
+            DATA[key], found.sentence, format(found.then, ","),
+            "; what is gone counts as bad" * bool(found.gone), "; what is new is not used" * bool(found.new))]
+
+    def changes(self, key: str, source: Source) -> Changes:
+        """How ``source`` differs from what the checkpoint knows. Raises ListError."""
+        known = self._list(key)
+        made = known.source(source.root, getattr(source, "name", "rows"))
+        if type(made) is not type(source):
+            raise ListError("it is of %s" % known.kind)
+        if made.fingerprint() != self.hashes.get(key):
+            raise ListError("it is of other data")
+        return changes(made, source)
+
+    def is_whole(self) -> bool:
+        """Whether the checkpoint has a list of all its samples."""
+        return all(saved is None or getattr(self.lists.get(key), "hash", None) == saved
+                   for key, saved in self.hashes.items())
+
+    def _list(self, key: str) -> SampleList:
+        found = self.lists.get(key)
+        if found is None:
+            raise ListError(self.problem or "it has none")
+        return found
+
+
+def known_samples(saved: Dict[str, Any], packed: Optional[bytes], problem: str = "") -> KnownSamples:
+    """Of a checkpoint whose stoker.json is ``saved``. ``packed``: the file of its list; None: ``problem`` says why
+    there is none."""
+    hashes = {key: saved.get(key) for key in DATA}
+    if packed is None:
+        return KnownSamples(hashes, {}, problem)
+    try:
+        return KnownSamples(hashes, dict(zip(DATA, unpacked_list(packed))))
+    except ListError as error:
+        return KnownSamples(hashes, {}, str(error))
