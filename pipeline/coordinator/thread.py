@@ -174,6 +174,8 @@ class Coordinator(threading.Thread):
             now = time.monotonic()
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
+            if now >= listener.next_deadline():  # a flood may go on for a while
+                listener.poll(now)
         now = time.monotonic()
         self._do(session.answer_hellos(), now)
         listener.poll(now)
