@@ -26,7 +26,7 @@ from stoker.workers import process
 from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
 from stoker.workers.host import die_with_parent
-from stoker.workers.session import End, Say, SessionState, Work, WorkerSession
+from stoker.workers.session import Check, End, Say, SessionState, Work, WorkerSession
 
 HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's own
 
@@ -124,6 +124,8 @@ class _Sleepers:
                     socket.send_multipart(codec.encode(effect.message), zmq.NOBLOCK)
                 except zmq.Again:
                     self._carry_out(number, session.disconnected(now), now)
+            elif isinstance(effect, Check):
+                self._carry_out(number, session.checked(effect.run, "", "", now), now)
             elif isinstance(effect, Work):
                 if not self._arrays:
                     self._arrays = tuple(np.zeros((effect.job.batch_size,) + tuple(spec.shape), spec.dtype)

@@ -56,8 +56,9 @@ class Source(Protocol):
 class WorkerGroup(Protocol):
     """Worker processes that belong to a stream and end with it: see ``BatchStream.attach``."""
 
-    def trouble(self) -> Optional[str]:
-        """A sentence that says why these workers can produce no more batches; None while they can."""
+    def trouble(self, fleet: "Fleet") -> Optional[str]:
+        """A sentence that says why these workers, and all others of ``fleet``, can produce no more batches; None while
+        they can."""
 
     def adjust(self, window: "Window", fleet: "Fleet") -> bool:
         """May change the number of workers, given recent timings. Returns whether it did."""

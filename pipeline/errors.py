@@ -24,6 +24,10 @@ class ConfigError(StokerError):
     exit_code = 2
 
 
+class UnfitWorker(ConfigError):
+    """This worker cannot do the run's job, and others may: a worker without the folder of the data."""
+
+
 class DatasetError(StokerError):
     """The dataset is missing, empty, or not usable for the run: ``open_stream("no/such/folder/")``."""
     exit_code = 2

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
@@ -155,6 +155,12 @@ class BatchStream(Iterator[Batch]):
     def bad_files(self) -> int:
         """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
         return len(self.skipped if self._listing is None else self._listing)
+
+    @property
+    def decoders(self) -> FrozenSet[str]:
+        """The libraries by which the workers that have joined so far decode pictures, such as "pillow 13.0.0,
+        libjpeg-turbo 3.1.2"; none if the data are no files."""
+        return self._coordinator.decoders
 
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell. Of
@@ -302,7 +308,7 @@ class BatchStream(Iterator[Batch]):
 
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:
-            trouble = group.trouble()
+            trouble = group.trouble(self._coordinator.fleet)
             if trouble:
                 raise RunFailed(trouble)
         report, options = self._coordinator.stall_report, self._options

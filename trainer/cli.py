@@ -47,6 +47,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer import checkpoint, model, train
     from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     folder = CheckpointFolder(directory, make=True)
     lock = folder.lock()
@@ -65,12 +66,13 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         logging.getLogger("stoker").warning("%s", start.notice(printable_path(directory)))
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
+    decoders = Decoders(folder)
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
         checkpoint.record_run(folder, prepared, args.model, args.partners)
-        loop = train.Loop(stream, built, saver, unit)
+        loop = train.Loop(stream, built, saver, unit, lambda: decoders.note(stream.decoders))
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)

@@ -7,6 +7,7 @@ supervisor kills the workers. They run this process's copy of Stoker, perhaps by
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,8 +20,9 @@ import stoker
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.throughput import Fleet, Window
-from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.options import WorkerOptions, is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
+from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.worker_output import WorkerOutput
 
@@ -28,6 +30,9 @@ log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
+#: Variables that tell one interpreter where it lies or how it was built, and keep others from starting.
+OF_ONE_PYTHON = {"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHON_GIL"}
+MAX_LOST = 5    # workers in a row that die before they can do the job: so will the next
 READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
 
@@ -45,35 +50,58 @@ class LocalWorkers:
         self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
-        environment = dict(_environment(self._python), **(to_environment(keys) if keys is not None else {}))
+        environment = _environment(self._python)
+        interpreter.check(python, launch, environment)
+        if keys is not None:
+            environment.update(to_environment(keys))
         self._output = WorkerOutput()
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._output.fd, env=environment,
                                              start_new_session=True)
         except OSError as error:
-            raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error
+            raise ConfigError("cannot start workers: %s (see ulimit -u)" % error.strerror) from error
         finally:
             self._output.close_fd()
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
+        self._supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
+        self._is_alone = is_loopback(options.connect)       # no worker can come from another host
+        self._processes, self._functions = processes, " and ".join(options.allow_generators)
 
-    def trouble(self) -> Optional[str]:
-        """Why no batch can come from these workers any more, in a sentence; None while they run."""
+    def trouble(self, fleet: Fleet) -> Optional[str]:
+        """Why no batch can come from these workers any more, in a sentence; None while they run. If none of them can do
+        the job, and neither can a worker of ``fleet``, others may still come, but only from hosts that can."""
         returncode = self._process.poll()
-        if returncode is None or self._stopped:
+        if self._stopped:
             return None
+        if returncode is None:
+            return self._cannot_do_it(fleet)
         how = "exit code %d" % returncode if returncode >= 0 else signal.Signals(-returncode).name
-        lines = self._output.lines(READ_S)
-        said = ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
+        return "the local workers (run by %s) ended with %s%s" % (self._python, how, self._said(READ_S))
+
+    def _cannot_do_it(self, fleet: Fleet) -> Optional[str]:
+        """Why no batch will come, though they run; None if one may."""
+        reasons, lost = fleet.set_aside.get(self._supervisor, ()), fleet.lost.get(self._supervisor, 0)
+        if fleet.ready or fleet.workers > fleet.by_supervisor.get(self._supervisor, 0) or not self._is_alone:
+            return None
+        if len(reasons) >= (self._processes if self._autoscaler is None else self._autoscaler.wanted):
+            return "none of the local workers can do this job: " + "; ".join(dict.fromkeys(reasons))
+        if lost >= MAX_LOST:
+            return "%d local workers in a row died before they could do this job%s%s" % (
+                lost, self._functions and " (does importing %s end the process?)" % self._functions, self._said(0.0))
+        return None
+
+    def _said(self, wait_s: float) -> str:
+        lines = self._output.lines(wait_s)
+        return ("; the last lines that they wrote:" if lines else " and wrote nothing") + "".join(
             "\n    " + line for line in lines)
-        return "the local workers (run by %s) ended with %s%s" % (self._python, how, said)
 
     def adjust(self, window: Window, fleet: Fleet) -> bool:
         """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
         if self._autoscaler is None:
             return False
-        own = fleet.by_supervisor.get("%s:%d" % (socket.gethostname(), self._process.pid), 0)
+        own = fleet.by_supervisor.get(self._supervisor, 0)
         decision = self._autoscaler.decide(window, own, fleet.workers - own)
         if decision is None:
             return False
@@ -107,15 +135,16 @@ class LocalWorkers:
 def _environment(python: str) -> Dict[str, str]:
     """This process's environment without Stoker's options, and without the paths of its Python, because the workers may
     run another. STOKER_PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
-    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH", "PYTHONHOME"}
+    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH"} | OF_ONE_PYTHON
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in dropped}
     try:
         current = [os.getcwd()]
     except OSError:                     # the folder was deleted: relative paths lead nowhere
         current = []
-    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-                  if folder and (current or os.path.isabs(folder))]
+    pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
+                  for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+                  if folder and (stoker.started_in or os.path.isabs(folder))]
     program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
                "folders": _program_folders(pythonpath, current)}
     return dict(environment, STOKER_PROGRAM_PATH=json.dumps(program))
@@ -126,10 +155,11 @@ def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
     libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
     folders = []
     for i, entry in enumerate(sys.path):
-        if not current and not os.path.isabs(entry):
+        if not stoker.started_in and not os.path.isabs(entry):
             continue
-        folder = os.path.abspath(entry)
-        installed = (folder.endswith(".zip") or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
+        folder = os.path.abspath(os.path.join(stoker.started_in, entry))
+        installed = (re.match(r"python\d+\.zip$", os.path.basename(folder))
+                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
                      or any(os.path.join(folder, "").startswith(library) for library in libraries))
         if not installed and (folder not in pythonpath or i == 0):
             folders.append(folder)

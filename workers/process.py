@@ -16,25 +16,26 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Union
 
 from stoker.pipeline.arrays import keep_freed_memory
+from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, Welcome
+from stoker.pipeline.protocol.messages import Hello, Job
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
-from stoker.workers.host import ENDED, STARTED, cores, die_with_parent
+from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.quarantine import test_in_quarantine
-from stoker.workers.runner import Finished, answer_leases
+from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.session import (
-    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Effect, End, Note, Say, Work, WorkerSession)
+    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, Note, Say, Work, WorkerSession)
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
@@ -47,7 +48,7 @@ class _SocketThread(threading.Thread):
     """Carries out what the session decides. Session and socket are used under the connection's lock."""
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
-                 items: "queue.Queue[Optional[Tuple[Job, Lease]]]", parent: int, say_ended: Callable[[], None],
+                 items: "queue.Queue[Union[Check, Work, None]]", parent: int, say_ended: Callable[[], None],
                  note: Callable[[str, bool], None], health: Optional[HealthFile] = None) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
@@ -73,13 +74,17 @@ class _SocketThread(threading.Thread):
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
 
-    def finish(self, done: Finished) -> None:
-        """Answers a lease. The main thread calls this."""
+    def finish(self, done: Union[Finished, Checked]) -> None:
+        """Answers a lease or a Check. The main thread calls this."""
         sooner = False
         try:
             with self._connection.lock:
                 deadline, now = self._session.next_deadline(), time.monotonic()
-                if done.output is not None:
+                if isinstance(done, Checked):
+                    self._carry_out(self._session.checked(done.run, done.reason, done.traceback, now), now)
+                elif done.is_unfit:
+                    self._carry_out(self._session.unfit(done.error, done.traceback, now), now)
+                elif done.output is not None:
                     self._carry_out(self._session.produced(
                         done.lease, len(done.output.arrays[0]), done.output.skipped, done.output.arrays,
                         done.produce_s, done.timings, now, done.output.rows, done.output.missing,
@@ -103,16 +108,11 @@ class _SocketThread(threading.Thread):
             if frames is None:
                 return
             try:
-                message = decode_from_trainer(frames)
-                self._carry_out(self._session.receive(message, now), now)
-                changed = changed_file() if isinstance(message, Welcome) else ""
-                if changed:         # the supervisor starts another process, which imports it anew
-                    self._note("%s has changed since it was imported: this process starts again" % changed, False)
-                    self._carry_out(self._session.drain(now, "%s has changed since it was imported" % changed), now)
+                self._carry_out(self._session.receive(decode_from_trainer(frames), now), now)
             except VersionMismatch as error:
                 self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
             except ProtocolError as error:
-                self._note("ignored a message: %s" % error, False)
+                self._carry_out(self._session.refused(str(error), now), now)
 
     def _run_once(self) -> None:
         now = time.monotonic()
@@ -137,15 +137,26 @@ class _SocketThread(threading.Thread):
             if isinstance(effect, Say):
                 if not self._connection.send(encode(effect.message)):
                     self._carry_out(self._session.disconnected(now), now)
+            elif isinstance(effect, Check):
+                changed = changed_file()
+                if changed:         # the supervisor starts another process, which imports it anew
+                    self._note("%s has changed since it was imported: this process starts again" % changed, False)
+                    self._carry_out(self._session.drain(now, "%s has changed since it was imported" % changed), now)
+                else:
+                    self._items.put(effect._replace(job=self._here(effect.job)))
             elif isinstance(effect, Work):
-                job = effect.job
-                if self._data_root is not None:
-                    job = replace(job, data_root=self._data_root, trainer_root=job.data_root)
-                self._items.put((job, effect.lease))
+                self._items.put(effect._replace(job=self._here(effect.job)))
             elif isinstance(effect, Note):
                 self._note(effect.text, End(EXIT_REFUSED) in effects)
             else:
                 self.code = effect.code
+
+
+    def _here(self, job: Job) -> Job:
+        """``job`` with the folder that the data has on this host."""
+        if self._data_root is None:
+            return job
+        return replace(job, data_root=self._data_root, trainer_root=job.data_root)
 
 
 def versions() -> str:
@@ -191,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
         say(ENDED)
         return EXIT_CONFIG
     hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores())
-    items: "queue.Queue[Optional[Tuple[Job, Lease]]]" = queue.Queue()
+    items: "queue.Queue[Union[Check, Work, None]]" = queue.Queue()
     session = WorkerSession(hello, options.once, time.monotonic())
     thread = _SocketThread(connection, waker, session, options.data, items, parent, lambda: say(ENDED), note, health)
 

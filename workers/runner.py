@@ -1,19 +1,21 @@
-"""Answers leases: each one exactly once, with its batch or with what went wrong."""
+"""Answers leases: each one exactly once, with its batch or with what went wrong. Before the first one, it finds out
+whether this worker can do the job at all: whether it has the folder, and can import the user's function."""
 
 import queue
 import time
 from dataclasses import replace
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
 
-from stoker.pipeline.errors import StokerError
+from stoker.pipeline.errors import StokerError, UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
-from stoker.pipeline.user_errors import sentence_of, traceback_of
+from stoker.pipeline.user_errors import line_of, sentence_of, traceback_of
 from stoker.workers import remarks, stopwatch
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
-from stoker.workers.generators.rows import BatchRows, FunctionError
+from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.quarantine import Quarantined
+from stoker.workers.session import Check, Work
 from stoker.workers.unreadable import unreadable
 
 
@@ -28,6 +30,14 @@ class Finished(NamedTuple):
     timings: Timings = Timings()
     remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
     unreadable: Tuple[Skipped, ...] = ()     # the sample whose file had an I/O error
+    is_unfit: bool = False   # ``error`` is no fault of the lease: this worker cannot do the job
+
+
+class Checked(NamedTuple):
+    """The answer to a Check."""
+    run: str
+    reason: str              # why this worker cannot do the job; '' if it can
+    traceback: str = ""
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
@@ -41,21 +51,32 @@ class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no
         self.current = None
 
 
-def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Callable[[Finished], None],
+def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callable[[Union[Finished, Checked]], None],
                   make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined]) -> None:
-    """Produces the (job, lease) pairs of ``items`` until a None comes, and answers each one through ``finish``.
-    ``make`` is called for each job, and again after a failure. ``isolate`` tests a lease in quarantine."""
+    """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
+    and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
-    for job, lease in iter(items.get, None):
-        start_s = time.monotonic()
+    while True:
+        item = items.get()
+        if item is None:
+            break
+        start_s, job = time.monotonic(), item.job
         if producer is not None and job != producer.job:
             producer.finish()
             producer = None
+        if isinstance(item, Check):
+            try:
+                producer = producer or _opened(make, job)
+                finish(Checked(item.run, ""))
+            except UnfitWorker as error:
+                finish(Checked(item.run, str(error), _import_traceback(error)))
+            continue
+        lease = item.lease
         stopwatch.take()                 # drops the time that a failed lease took, and what was remarked in it
         remarks.take()
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
-            producer = producer or make(job)
+            producer = producer or _opened(make, job)
             made = _produced(producer, handed) if handed.samples else Output(BatchRows(job.arrays, 0).finished())
             output = check(made, handed, job, producer.makes_fresh)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
@@ -65,13 +86,34 @@ def answer_leases(items: "queue.Queue[Optional[Tuple[Job, Lease]]]", finish: Cal
             producer = None              # closes its generator
             cause = error.__cause__ if isinstance(error, FunctionError) else error
             text, trace = str(error) if isinstance(error, StokerError) else sentence_of(error), ""
-            if cause is not None and not isinstance(cause, StokerError):      # its sentence says all
+            is_unfit = isinstance(error, (UnfitWorker, SetupFailed)) or isinstance(cause, UnfitWorker)
+            if isinstance(error, UnfitWorker):
+                trace = _import_traceback(error)
+            elif cause is not None and not isinstance(cause, StokerError):      # its sentence says all
                 trace = traceback_of(cause)
-            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""),
+            answer = Finished(lease, None, text, trace, getattr(error, "sample", ""), is_unfit=is_unfit,
                               unreadable=unreadable(error, lease, job))
         finish(answer)
     if producer is not None:
         producer.finish()
+
+
+def _opened(make: Callable[[Job], Producer], job: Job) -> Producer:
+    """``make(job)``. Raises UnfitWorker for all that it raises: no lease has to do with it."""
+    try:
+        return make(job)
+    except UnfitWorker:
+        raise
+    except Exception as error:
+        raise UnfitWorker(str(error) if isinstance(error, StokerError) else sentence_of(error)) from error
+
+
+def _import_traceback(error: BaseException) -> str:
+    """The traceback of what the user's module raised when it was imported; '' if its sentence says all."""
+    while isinstance(error, StokerError) and error.__cause__ is not None:
+        error = error.__cause__
+    is_own = not isinstance(error, (StokerError, ModuleNotFoundError)) and line_of(error) is not None
+    return traceback_of(error) if is_own else ""
 
 
 def _produced(producer: Producer, lease: Lease) -> Output:

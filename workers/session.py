@@ -9,18 +9,22 @@
 SEEKING says Hello again and again; SERVING holds leases, the first of which is in work, and says Alive. With ``once``,
 Stop ends the worker; Refused(final) always does. A batch that is finished after its run has ended is dropped.
 
+A worker that was welcomed first finds out whether it can do the job, and says Ready or Unfit: only then it gets leases.
+An unfit one tries again after a while, for a folder may be mounted later; it may also become unfit at a lease.
+
 A trainer that is silent while its connection stands is busy (one long C call keeps all its threads waiting) or
 suspended: libzmq's own thread, which answers pings, tells a dead one. So the worker keeps what it holds, and speaks
 ever more rarely, as everything that it says has to be read by the trainer when it is back.
 """
 
 import enum
+import math
 from collections import deque
 from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked,
-    Skipped, Stop, Timings, Welcome, sendable)
+    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
+    Revoked, Skipped, Stop, Timings, Unfit, Welcome, sendable)
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -32,15 +36,17 @@ HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each
 MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
 SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
+MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; twice as long each time, until it brings a batch
 
 
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
 Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
-Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` or ``failed``
+Check = NamedTuple("Check", [("job", Job), ("run", str)])     # can this worker do the job? Then call ``checked``
+Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` ...
 Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
 End = NamedTuple("End", [("code", int)])                      # leave with this exit code
-Effect = Union[Say, Work, Note, End]
+Effect = Union[Say, Check, Work, Note, End]
 
 
 class WorkerSession:
@@ -53,6 +59,9 @@ class WorkerSession:
         self._job: Optional[Job] = None
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
+        self._ready_for = ""                # the last run for which it said Ready
+        self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
+        self._retry_at_s, self._retry_s = math.inf, MIN_RETRY_S     # the next Check, and how long after the one before
         self._heartbeat_s = HELLO_INTERVAL_S
         self._hello_interval_s = 0.0        # from the last Hello to the next
         self._spoke_s = now                 # when the last sign of life was sent to the trainer
@@ -65,12 +74,13 @@ class WorkerSession:
         """The latest time for the next ``tick``."""
         if self.state is SessionState.SEEKING:
             return self._spoke_s + self._hello_interval_s
-        return self._spoke_s + max(self._heartbeat_s, min(MAX_INTERVAL_S,
-                                                          (self._spoke_s - self._heard_s) / SILENT_HEARTBEATS))
+        silence_s = self._spoke_s - self._heard_s
+        return min(self._retry_at_s,
+                   self._spoke_s + max(self._heartbeat_s, min(MAX_INTERVAL_S, silence_s / SILENT_HEARTBEATS)))
 
     def is_served(self, now: float) -> bool:
-        """It is connected to a trainer that gives signs of life."""
-        return (self.state in (SessionState.SERVING, SessionState.DRAINING)
+        """It is connected to a trainer that gives signs of life, and can do its job, or finds out."""
+        return (self.state in (SessionState.SERVING, SessionState.DRAINING) and not self._unfit_for
                 and now - self._heard_s <= SILENT_HEARTBEATS * self._heartbeat_s)
 
     def receive(self, message: FromTrainer, now: float) -> List[Effect]:
@@ -96,7 +106,7 @@ class WorkerSession:
             return self._seek(now, text) if self.state is SessionState.SERVING else [Note(text)]
         if self.state is not SessionState.SERVING:   # it belongs to a run that this worker has left
             return []
-        if isinstance(message, Lease):
+        if isinstance(message, Lease) and self._run == self._ready_for:     # else the trainer has not yet heard Unfit
             self._waiting.append((message, now))
             return self._next_work()
         if isinstance(message, Revoked):
@@ -110,6 +120,9 @@ class WorkerSession:
         """Time has passed. ``trouble``: a clause, why there is no conversation with a trainer."""
         if now < self.next_deadline() or self.state is SessionState.ENDED:
             return []
+        if self.state is SessionState.SERVING and now >= self._retry_at_s and self._job is not None:
+            self._retry_at_s = math.inf
+            return [Check(self._job, self._run)]
         self._spoke_s = now
         if self.state is not SessionState.SEEKING:
             return [Say(Alive(self._run)), *self._report_silence(now)]
@@ -132,12 +145,42 @@ class WorkerSession:
         self.connected()        # SEEKING: the last Hello went nowhere, so it is no reason to wait
         return [self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else []
 
+    def checked(self, run: str, reason: str, traceback: str, now: float) -> List[Effect]:
+        """The answer to Check. ``reason``: why this worker cannot do the job of ``run``; '' if it can. ``traceback``:
+        of what the user's module raised."""
+        if self.state is not SessionState.SERVING or run != self._run:
+            return []
+        if reason:
+            return self._set_aside(reason, traceback, now)
+        self._spoke_s, self._ready_for, self._unfit_for, self._retry_at_s = now, run, "", math.inf
+        return [Say(Ready(run))]
+
+    def unfit(self, reason: str, traceback: str, now: float) -> List[Effect]:
+        """The lease in work has shown that this worker cannot do the job: its folder is gone."""
+        run, self._work = self._work[0] if self._work else "", None
+        if not run or run != self._run:
+            return self._next_work()
+        effects = self._set_aside(reason, traceback, now)
+        return [*effects, self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else effects
+
+    def refused(self, error: str, now: float) -> List[Effect]:
+        """A message of the trainer could not be read. Both are of the same release, so no retry can help."""
+        if self.state not in (SessionState.SEEKING, SessionState.SERVING):
+            return []
+        if self.state is SessionState.SEEKING:     # the trainer may be another one than before
+            self._unfit_for = ""
+        effects = self._set_aside("it cannot read a message of the trainer, though both are of the same release: %s; "
+                                  "this is a row or a path that cannot travel, or a bug in Stoker" % error, "", now)
+        self._retry_at_s = math.inf
+        return effects
+
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
                  aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
         ``missing``, ``aligned`` and ``remarks`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
+        self._retry_s = MIN_RETRY_S
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
                                        timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
                               now)
@@ -156,7 +199,7 @@ class WorkerSession:
         if self.state is not SessionState.SERVING:
             return []
         self._waiting.clear()
-        self.state = SessionState.DRAINING
+        self.state, self._retry_at_s = SessionState.DRAINING, math.inf
         in_work = self._work[1].lease if self._work and self._work[0] == self._run else -1
         effects: List[Effect] = [Say(Leaving(self._run, in_work, reason))]
         return effects if in_work >= 0 else [*effects, Note("drained"), self._end(EXIT_DRAINED)]
@@ -170,9 +213,20 @@ class WorkerSession:
                        Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
         self.state = SessionState.SERVING
         self._run, self._job, self._heartbeat_s = message.run, message.job, message.heartbeat_s
+        self._unfit_for, self._retry_at_s = "", math.inf
         self._waiting.clear()
         self._spoke_s = now
-        return effects
+        is_known = message.run == self._ready_for      # it was lost for a moment, and may be in the middle of a batch
+        return [*effects, Say(Ready(message.run)) if is_known else Check(message.job, message.run)]
+
+    def _set_aside(self, reason: str, traceback: str, now: float) -> List[Effect]:
+        self._waiting.clear()
+        self._ready_for, self._retry_at_s = "", now + self._retry_s
+        self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s)
+        if reason == self._unfit_for:       # as before
+            return []
+        self._unfit_for, self._spoke_s = reason, now
+        return [Note("cannot do this job: " + reason), Say(Unfit(self._run, sendable(reason), sendable(traceback)))]
 
     def _finished(self, answer: Union[Produced, Failed], now: float) -> List[Effect]:
         self._work = None

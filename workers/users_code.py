@@ -6,7 +6,8 @@ of an earlier run, without a word, while the workers of the trainer's own host h
 
 import os
 import sys
-from typing import Dict, Tuple
+from contextlib import suppress
+from typing import Dict, Iterable, Tuple
 
 _State = Tuple[int, int]
 _imported: Dict[str, _State] = {}       # file of a module -> what it was like after its import
@@ -27,6 +28,16 @@ def note_imported(name: str) -> None:
                 _imported[path] = _state(path)
             except OSError:
                 pass
+
+
+def note_modules(names: Iterable[str]) -> None:
+    """The import of the user's module failed, and these modules are imported all the same: if one of their files
+    changes, only another process imports it anew."""
+    for name in names:
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(path, str) and path not in _imported:
+            with suppress(OSError):
+                _imported[path] = _state(path)
 
 
 def changed_file() -> str:

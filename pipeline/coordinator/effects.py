@@ -67,6 +67,7 @@ class LeaveOut(NamedTuple):
 
 
 SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort, LeaveOut]
+SchedulerEffects = List[SchedulerEffect]
 
 
 class Invite(NamedTuple):

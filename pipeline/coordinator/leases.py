@@ -13,6 +13,7 @@ A lease is live until
     its worker leaves       a worker that drains keeps only the lease that it is working on
     it failed               the generator raised; another worker tries (when the run is aborted: ``tables.py``)
     its worker broke the protocol    and is no member any more; another worker tries
+    its worker is unfit     it cannot do the job: it counts nowhere until it says Ready, and its leases as not tried
 
 A batch that arrives after its lease ended is still accepted while its position is open: the plan fixes what a position
 holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
@@ -27,14 +28,12 @@ an absence (a suspended process) first ``suspended_for``, so that no lease expir
 from collections import deque
 from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, SchedulerEffect
-from stoker.pipeline.coordinator.effects import Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
-from stoker.pipeline.coordinator.tables import may_try, others_may_try
-from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Returned
-
-Effects = List[SchedulerEffect]
+from stoker.pipeline.coordinator.tables import description, may_try, others_may_try
+from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
 
 
 class LeaseScheduler:
@@ -76,8 +75,12 @@ class LeaseScheduler:
         return key in self._workers
 
     def is_heard(self, key: WorkerKey) -> bool:
-        """It is a member, and not silent."""
-        return key in self._workers and not self._workers[key].silent
+        """It is a member, neither silent nor set aside."""
+        return key in self._workers and self._workers[key].counts
+
+    def fitness(self, key: WorkerKey) -> Optional[bool]:
+        """Whether it can do the job; None if it has not said so, or is no member."""
+        return self._workers[key].fit if key in self._workers else None
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest; 0 before the first tick."""
@@ -87,19 +90,12 @@ class LeaseScheduler:
 
     def describe(self, now: float) -> str:
         """The state of all workers in one clause, for errors and warnings."""
-        if not self._workers:
-            return "no worker is connected"
-        text = "%d of %d connected workers alive, %d leases open" % (
-            self.workers, len(self._workers), len(self._leases))
-        holders = {lease.worker for lease in self._leases.values()}
-        if holders:
-            text += ", oldest renewed %.1f s ago" % max(0.0, now - min(self._workers[key].heard_s for key in holders))
-        return text
+        return description(self._workers, self._leases, now)
 
     def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
         """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
         live = sorted(self._open[self._head].live) if self._head in self._open else []
-        return [(self._leases[lease].worker, max(0.0, now - self._leases[lease].granted_s)) for lease in live]
+        return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
 
     @property
     def has_room(self) -> bool:
@@ -108,8 +104,13 @@ class LeaseScheduler:
 
     @property
     def workers(self) -> int:
-        """Members that are not silent."""
-        return sum(not worker.silent for worker in self._workers.values())
+        """Members that are neither silent nor set aside."""
+        return sum(worker.counts for worker in self._workers.values())
+
+    @property
+    def ready_workers(self) -> int:
+        """Of these, those that may get leases."""
+        return sum(worker.counts and bool(worker.fit) for worker in self._workers.values())
 
     def receive(self, key: WorkerKey, message: FromWorker, now: float) -> Effects:
         """A worker sent a message."""
@@ -126,8 +127,12 @@ class LeaseScheduler:
             worker.heard_s, worker.silent = max(worker.heard_s, now), False
             if isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
+            elif isinstance(message, Ready):
+                worker.fit = True
             self._queue(key)
-            if isinstance(message, Produced):
+            if isinstance(message, Unfit):
+                self._set_aside(key, effects)
+            elif isinstance(message, Produced):
                 self._produced(key, message.lease, message.position, now, effects)
             elif isinstance(message, Failed):
                 self._failed(key, message, effects)
@@ -181,7 +186,7 @@ class LeaseScheduler:
             return effects
         self._ticked_s = now
         for key, worker in self._workers.items():
-            if worker.silent or now - worker.heard_s <= self._lease_s:
+            if not worker.counts or now - worker.heard_s <= self._lease_s:
                 continue
             worker.silent = True
             effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
@@ -215,6 +220,14 @@ class LeaseScheduler:
             self._waiting.remove(key)
         del self._workers[key]
 
+    def _set_aside(self, key: WorkerKey, effects: Effects) -> None:
+        worker = self._workers[key]
+        worker.fit, worker.unacknowledged = False, set()
+        for lease in worker.leases:         # they end as if they had not been granted
+            self._open[self._leases[lease].position].untried += 1
+        self._release(worker.leases)
+        self._remove_if_drained(key, "drained", effects)
+
     def _remove_if_drained(self, key: WorkerKey, why: str, effects: Effects) -> None:
         """A leaving worker that holds nothing has left."""
         if self._workers[key].leaving and not self._workers[key].leases:
@@ -224,7 +237,7 @@ class LeaseScheduler:
         entry = self._open.setdefault(position, OpenPosition())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
         self._unassigned.discard(position)
-        attempt = entry.issued[lease] = len(entry.issued) + 1
+        attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
         isolated = entry.deaths >= ISOLATION_DEATHS
         self._leases[lease] = LiveLease(key, position, now, isolated)
@@ -232,7 +245,6 @@ class LeaseScheduler:
         effects.append(Grant(key, lease, position, attempt, isolated))
 
     def _end_lease(self, lease: int) -> None:
-        """Takes a live lease out of all three tables."""
         ended = self._leases.pop(lease)
         self._open[ended.position].live.remove(lease)
         self._workers[ended.worker].leases.remove(lease)
@@ -314,7 +326,6 @@ class LeaseScheduler:
         return effects
 
     def _has_ungranted(self) -> bool:
-        """The window has a position that was never granted."""
         return self._next_ungranted < min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:

@@ -6,10 +6,13 @@ from itertools import repeat
 from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.coordinator.effects import Grant, LeaveOut
+from stoker.pipeline.coordinator.effects import Abort, Grant, LeaveOut
+from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
 from stoker.pipeline.protocol.messages import Lease, Produced, Sample, Skipped
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.text import name_list, printable
+from stoker.pipeline.user_errors import is_about_samples
 
 GONE = "no longer among the data"      # why a sample of a checkpoint's list is bad
 
@@ -77,11 +80,19 @@ class OpenPositions:
             message = replace(message, skipped=content.skipped + message.skipped)
         return entry.planned, message, used, self._datasets.of(entry.planned.training)
 
-    def described(self, position: int) -> Tuple[PlannedBatch, List[str]]:
-        """The plan of a position, and the names of its samples for people."""
-        entry = self._open.get(position)
-        planned = self._plan.at(position) if entry is None else entry.planned
-        return planned, [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+    def failure(self, abort: Abort) -> RunFailed:
+        """The error of a run that cannot be completed."""
+        entry = self._open.get(abort.position)
+        planned = self._plan.at(abort.position) if entry is None else entry.planned
+        names = [sample.name for sample in self._datasets.of(planned.training).samples(planned.indices)]
+        samples = "; its samples: " + name_list(names)
+        is_about_them = is_about_samples(abort.error)
+        if not is_about_them or any(printable(name) in abort.error for name in names):
+            samples = ""
+        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
+            planned.step, planned.epoch + 1,
+            "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
+            abort.traceback and "\n" + abort.traceback.rstrip()))
 
     def _opened(self, planned: PlannedBatch) -> _Open:
         gone = getattr(self._datasets.of(planned.training), "gone", ())

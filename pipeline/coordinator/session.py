@@ -16,27 +16,27 @@ from typing import Any, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
+from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
 from stoker.pipeline.coordinator.effects import Log, Revoke
 from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
 from stoker.pipeline.coordinator.open_positions import OpenPositions
-from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
+from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Job, Produced, Refused, Revoked, Stop
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Produced, Ready, Refused, Revoked, Stop, Unfit
 from stoker.pipeline.protocol.messages import Welcome
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.text import name_list, printable
-from stoker.pipeline.user_errors import is_about_samples
+from stoker.pipeline.text import printable
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
-PROBES = 8                 # files by which a worker sees whether its folder is the dataset's
 
 
 class State(Enum):
@@ -44,17 +44,6 @@ class State(Enum):
     RUNNING = "running"        # it welcomes workers and grants leases
     STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
     OVER = "over"              # nothing is left to say
-
-
-def job_message(job: JobOptions, datasets: Splits) -> Job:
-    """All that a worker must know of ``job``. Raises ConfigError if it cannot be sent."""
-    training = datasets.training
-    message = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
-                  job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-                  job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb,
-                  truncated=job.truncated)
-    codec.check_job(message)
-    return message
 
 
 class CoordinatorSession:
@@ -79,9 +68,11 @@ class CoordinatorSession:
         self._called_s = now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
-        self._none_since_s: float = now                  # since when no worker is alive; inf while one is
+        self._aside = SetAside()
+        self._none_since_s: float = now                  # since when no worker is ready; inf while one is
+        self._may_come = False                           # a member has not yet said whether it can do the job
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
@@ -98,8 +89,8 @@ class CoordinatorSession:
         return self._scheduler.has_room
 
     def without_workers_s(self, now: float) -> float:
-        """For how long no worker has been alive."""
-        return max(0.0, now - self._none_since_s)
+        """For how long no worker has been alive; 0 while one finds out whether it can do the job."""
+        return 0.0 if self._may_come else max(0.0, now - self._none_since_s)
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
@@ -128,7 +119,7 @@ class CoordinatorSession:
             return self._receive_while_stopping(peer, frames, now)
         try:
             message = codec.decode_from_worker(frames, self._header_bytes)
-            run = getattr(message, "run", self.run)
+            run = getattr(message, "run", self.run) or self.run      # a worker that cannot read Welcome knows none
             if run != self.run:
                 if peer not in self._members:
                     return self._answer_older_run(peer, run, now)
@@ -152,25 +143,29 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
+            if isinstance(message, Ready) and peer in self._members:
+                return self._ready(peer, message, now)
+            if isinstance(message, Unfit) and peer in self._members:
+                return self._unfit(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self._notices.remarked(remarks)
+            effects = self.notices.remarked(remarks)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
     def joined(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         """Welcome was sent to the peer."""
-        effects: Effects = []
         if peer not in self._members:
             self._members[peer] = hello
-            effects += self._notices.joined(hello, len(self._members))
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
-        return effects + self._carry_out(self._scheduler.receive(peer, hello, now))
+        return self._carry_out(self._scheduler.receive(peer, hello, now))
 
     def lost(self, peer: WorkerKey, now: float) -> Effects:
         """The connection of the peer is gone, and all that it sent was read."""
-        return self._carry_out(self._scheduler.lost(peer, now))
+        is_new = peer in self._members and self._scheduler.fitness(peer) is None
+        effects = self._aside.add_lost(self._name(peer), self._job.augment or self._job.generator) if is_new else []
+        return effects + self._carry_out(self._scheduler.lost(peer, now))
 
     def unreachable(self, peer: WorkerKey) -> None:
         """Nothing can be sent to the peer. What it sent before counts: it is lost in the next ``tick``."""
@@ -193,7 +188,7 @@ class CoordinatorSession:
             return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
-        return self._notices.warn_once(warning % host, stranger=True) if warning else []
+        return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
@@ -211,7 +206,9 @@ class CoordinatorSession:
             self._pinged_s = now
             self._look_around(now)
             effects.append(Send(tuple(self._members), Alive(self.run)))
-        self._none_since_s = float("inf") if self._scheduler.workers else min(self._none_since_s, now)
+        ready = self._scheduler.ready_workers
+        self._may_come = self._scheduler.workers > ready
+        self._none_since_s = float("inf") if ready else min(self._none_since_s, now)
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
@@ -283,7 +280,7 @@ class CoordinatorSession:
             elif isinstance(effect, LeaveOut):
                 self._positions.leave_out(effect)
             elif isinstance(effect, Abort):
-                effects.append(Fail(self._aborted(effect)))
+                effects.append(Fail(self._positions.failure(effect)))
         return effects
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
@@ -302,20 +299,9 @@ class CoordinatorSession:
         steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
         return Log("%s; its %s reassigned" % (text, steps), True)
 
-    def _aborted(self, abort: Abort) -> RunFailed:
-        planned, names = self._positions.described(abort.position)
-        samples = "; its samples: " + name_list(names)
-        is_about_them = is_about_samples(abort.error)
-        if not is_about_them or any(printable(name) in abort.error for name in names):
-            samples = ""
-        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
-            planned.step, planned.epoch + 1,
-            "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
-            abort.traceback and "\n" + abort.traceback.rstrip()))
-
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
-        effects = self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
+        effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
             effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
@@ -326,24 +312,39 @@ class CoordinatorSession:
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self._notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
+        lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
 
+    def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
+        hello, before = self._members[peer], self._scheduler.fitness(peer)
+        effects = self._carry_out(self._scheduler.receive(peer, ready, now))
+        if self._aside.remove(hello.worker) and before is False:
+            return [Log("%s can do this job now" % hello.worker), *effects]
+        return effects if before else [*self.notices.joined(hello, self._scheduler.ready_workers), *effects]
+
+    def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
+        effects = self._carry_out(self._scheduler.receive(peer, unfit, now))
+        effects += self._aside.add(self._name(peer), unfit.reason, unfit.traceback)
+        self._look_around(now)          # local workers that all cannot do the job end the run at once
+        return effects
+
     def _look_around(self, now: float) -> None:
         """Notes the state of the workers for other threads."""
-        self.status_line = self._scheduler.describe(now) + "".join(
-            "; %s has worked on the next step for %.1f s" % (self._name(peer), seconds)
-            for peer, seconds in self._scheduler.holders(now))
+        self.status_line = "; ".join(filter(None, [self._scheduler.describe(now), self._aside.report()] + [
+            "%s has worked on the next step for %.1f s" % (self._name(peer), seconds)
+            for peer, seconds in self._scheduler.holders(now)]))
         heard = [hello for peer, hello in self._members.items() if self._scheduler.is_heard(peer)]
         hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
         self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
-            hello.worker.rpartition("/")[0] for hello in heard))
+            hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
+                hello.worker for peer, hello in self._members.items() if self._scheduler.fitness(peer) is False),
+            dict(self._aside.lost), self._scheduler.ready_workers)
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return self._notices.warn_once(text, stranger=True)
+        return self.notices.warn_once(text, stranger=True)
 
     def _name(self, peer: WorkerKey) -> str:
         return self._members[peer].worker if peer in self._members else "an unknown peer"

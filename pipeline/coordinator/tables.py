@@ -1,7 +1,7 @@
 """The rows of the LeaseScheduler's tables: an open position, a live lease, a worker; and which worker may try what."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Set
+from typing import Dict, Mapping, Optional, Set
 
 from stoker.pipeline.coordinator.effects import WorkerKey
 
@@ -14,6 +14,7 @@ class OpenPosition:
     """A position that was granted and has no batch yet."""
     issued: Dict[int, int] = field(default_factory=dict)   # every lease that was granted for it -> attempt
     live: Set[int] = field(default_factory=set)            # those that a worker holds now
+    untried: int = 0                                       # of those issued: a worker that cannot do the job had them
     failures: int = 0
     proven_failures: int = 0                               # those of workers that had delivered a batch before
     aborted: bool = False
@@ -65,6 +66,7 @@ class Worker:
     """A member as the scheduler sees it."""
     capacity: int
     heard_s: float
+    fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
     leases: Set[int] = field(default_factory=set)
     unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
     silent: bool = False       # lost its leases to the clock; gets no new ones until it is heard again
@@ -73,9 +75,28 @@ class Worker:
     proven: bool = False       # delivered a batch
 
     @property
+    def counts(self) -> bool:
+        """It is alive, and does leases, or may do so soon."""
+        return not self.silent and self.fit is not False
+
+    @property
     def has_room(self) -> bool:
         """It may be granted another lease."""
-        return not self.silent and not self.leaving and len(self.leases) + len(self.unacknowledged) < self.capacity
+        return bool(self.fit) and not self.silent and not self.leaving and (
+            len(self.leases) + len(self.unacknowledged) < self.capacity)
+
+
+def description(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease], now: float) -> str:
+    """The state of all workers in one clause."""
+    connected = sum(worker.fit is not False for worker in workers.values())
+    if not connected:
+        return "no worker is connected%s" % (" that can do this job" if workers else "")
+    text = "%d of %d connected workers alive, %d leases open" % (
+        sum(worker.counts for worker in workers.values()), connected, len(leases))
+    holders = {lease.worker for lease in leases.values()}
+    if holders:
+        text += ", oldest renewed %.1f s ago" % max(0.0, now - min(workers[key].heard_s for key in holders))
+    return text
 
 
 def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
@@ -87,7 +108,7 @@ def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Wor
 
 def others_may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
     """Another worker is alive that has not failed at the position."""
-    return any(other != key and other not in entry.failed and not worker.silent and not worker.leaving
+    return any(other != key and other not in entry.failed and worker.counts and not worker.leaving
                for other, worker in workers.items())
 
 

@@ -13,7 +13,7 @@ The first steps are not counted, and rare long times only in part: a checkpoint,
 
 import math
 from collections import deque
-from typing import Deque, Dict, NamedTuple, Tuple
+from typing import Deque, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -88,6 +88,9 @@ class Fleet(NamedTuple):
     workers: int                     # that are alive
     cores: int                       # of their hosts
     by_supervisor: Dict[str, int]    # 'host:pid' -> number of its workers
+    set_aside: Mapping[str, Sequence[str]] = {}    # 'host:pid' -> why each of its other workers cannot do the job
+    lost: Mapping[str, int] = {}     # 'host:pid' -> its workers that were lost in a row before they could do it
+    ready: int = 0                   # workers that can
 
 
 class Verdict(NamedTuple):

@@ -19,8 +19,8 @@ from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
-from stoker.pipeline.protocol.messages import Produced, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
-from stoker.pipeline.protocol.messages import Timings, Welcome, samples_of
+from stoker.pipeline.protocol.messages import Produced, Ready, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome, samples_of
 from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
 
 MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not say less
@@ -159,6 +159,8 @@ _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+    "ready": (Ready, dict(run=_run)),
+    "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
                                 missing=_count, aligned=_bool, remarks=_remarks)),

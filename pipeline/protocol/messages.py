@@ -171,6 +171,21 @@ class Leaving:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """The worker can do the job: it has what it needs. The trainer grants no lease before."""
+    run: str
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """The worker cannot do the job, for a reason of its host, and forgets all leases that it holds. Others may do it.
+    It may say Ready later."""
+    run: str          # '': it could not read Welcome
+    reason: str
+    traceback: str = ""     # of what the user's module raised
+
+
+@dataclass(frozen=True)
 class Alive:
     """A sign of life, both ways. Sent every ``heartbeat_s``."""
     run: str
@@ -178,7 +193,8 @@ class Alive:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The answer to Hello: the run and its job. The worker forgets all leases that it held before."""
+    """The answer to Hello: the run and its job. The worker forgets all leases that it held before, finds out whether
+    it can do the job, and says Ready or Unfit."""
     run: str             # a fresh random id for every start of a trainer
     job: Job
     heartbeat_s: float
@@ -215,5 +231,5 @@ class Stop:
     reason: str
 
 
-FromWorker = Union[Hello, Produced, Failed, Returned, Leaving, Alive]
+FromWorker = Union[Hello, Ready, Unfit, Produced, Failed, Returned, Leaving, Alive]
 FromTrainer = Union[Welcome, Refused, Lease, Revoked, Alive, Stop]

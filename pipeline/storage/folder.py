@@ -13,7 +13,7 @@ import stat
 import time
 from typing import Optional, Sequence, Tuple, Union
 
-from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.errors import ProtocolError, UnfitWorker
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.text import printable_path
 
@@ -76,9 +76,9 @@ def is_relative(name: bytes) -> bool:
 
 
 def check_access(root: str) -> None:
-    """Raises ConfigError if this host has no folder ``root`` for this user: then no file in it is bad."""
+    """Raises UnfitWorker if this host has no folder ``root`` for this user: then no file in it is bad."""
     if not os.access(root.encode("utf-8", "surrogateescape"), os.R_OK | os.X_OK):
-        raise ConfigError("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
+        raise UnfitWorker("the dataset's folder %s is not there on %s, or not for this user: mount it, or name it with "
                           "root=, or for a worker on another host with its --data"
                           % (printable_path(root), socket.gethostname()))
 
@@ -87,7 +87,7 @@ def check_root(root: str, probes: Sequence[str]) -> None:
     """Raises ConfigError if none of ``probes``, a few paths of the dataset, exists in ``root``. Example:
     ``stoker.check_root(job.data_root, job.probes)``."""
     if probes and not any(os.path.lexists(resolve(root, path)) for path in probes):
-        raise ConfigError("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
+        raise UnfitWorker("%s on %s is not the dataset's folder: of %d files that it should have, such as %r, none "
                           "exists%s; name the right folder with root=, or for a worker on another host with its --data"
                           % (printable_path(root), socket.gethostname(), len(probes), probes[0],
                              next((" (%s)" % alike for alike in map(other_spelling, map(

@@ -18,8 +18,8 @@ import stoker
 from stoker.pipeline.errors import RunFailed
 from tests.integration.conftest import draw
 from tests.support.own_functions import write_table
-from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened,
-                                     python_with_path, suspended, wait_for, worker_pids, workers_program)
+from tests.support.processes import (alive, consumer_program, diary, free_port, kill, opened, python_with_path,
+                                     supervisor_pids, suspended, wait_for, worker_pids, workers_program)
 
 INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
@@ -29,7 +29,7 @@ AT_STEP = ("loading", "function", "pushing", "draining")     # of the places, th
 STEP = 4                # the step that is hit: so early that no step counts as late yet
 LEASE_S = 1.0
 
-# Lines that the user sees, as regular expressions. In the handshake, SIGTERM comes before or after Welcome was read.
+# Lines that the user sees, as regular expressions. SIGTERM comes before or after a message was read.
 # The leases of a silent worker may have been late before: then other workers have them already.
 LOST = r"lost the connection; its (\d+ steps are|step is) reassigned"
 LOST_IDLE = r"lost the connection$"
@@ -56,13 +56,18 @@ CASES = [
     ("starting", "SIGTERM", [], "dies", "SIGTERM", None),
     ("starting", "memory", [NO_MEMORY], "dies", "exit code 1", None),
 
-    ("handshake", "exception", [LOST, INJECTED], "dies", "exit code 1", 2),
-    ("handshake", "os._exit", [LOST], "dies", "exit code 7", 2),
-    ("handshake", "SIGKILL", [LOST], "dies", KILLED, 2),
-    ("handshake", "SIGSTOP", [SILENT], "hangs", None, 2),
-    ("handshake", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("handshake", "exception", [LOST_IDLE, INJECTED], "dies", "exit code 1", None),
+    ("handshake", "SIGKILL", [LOST_IDLE], "dies", KILLED, None),
+    ("handshake", "SIGSTOP", [SILENT_IDLE], "hangs", None, None),
     ("handshake", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
-    ("handshake", "memory", [LOST, NO_MEMORY], "dies", "exit code 1", 2),
+
+    ("joining", "exception", [LOST, INJECTED], "dies", "exit code 1", 2),
+    ("joining", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("joining", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("joining", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("joining", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+    ("joining", "SIGTERM", [LEAVES], "leaves", DRAINED, None),
+    ("joining", "memory", [LOST, NO_MEMORY], "dies", "exit code 1", 2),
 
     ("loading", "exception", ["failed: generator 'image', sample 'left/004.jpg': " + INJECTED], "stays", None, 2),
     ("loading", "os._exit", [LOST], "dies", "exit code 7", 2),
@@ -107,7 +112,8 @@ CASES = [
     ("loading", "OOM kill", [LOST], "dies", KILLED, 2),
 ]
 #: The most steps that a worker can have held when it was hit there.
-HELD = {"starting": 0, "handshake": 2, "loading": 2, "function": 2, "pushing": 2, "idle": 0, "draining": 2}
+HELD = {"starting": 0, "handshake": 0, "joining": 2, "loading": 2, "function": 2, "pushing": 2, "idle": 0,
+        "draining": 2}
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +254,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
         assert entries[STEP]["attempt"] == attempt
         if attempt == 1 or fate not in ("dies", "leaves"):     # else a successor of its name may have done it
             assert (entries[STEP]["worker"] == name) == (attempt == 1)
-    elif attempt:                                    # in the handshake: the first steps, whichever it got
+    elif attempt:                                    # while joining: the first steps, whichever it got
         assert [entry["step"] for entry in redone if entry["step"] < OPTIONS["prefetch"]]
     # no more than it can have held; on a slow machine other steps are late, which the log says
     late = re.search(r"after a lost lease, (\d+) slow steps", "\n".join(lines))
@@ -295,7 +301,7 @@ def test_the_folder_of_the_pictures_vanishes(pictures, tmp_path, own_generators,
         with pytest.raises(RunFailed) as caught:
             run.take_all()
     sentence = str(caught.value).splitlines()[0]
-    assert re.match(r"step \d+ of epoch 1 failed every time it was tried: the dataset's folder %s is not there on "
+    assert re.match("none of the local workers can do this job: the dataset's folder %s is not there on "
                     % re.escape(str(data)), sentence)
     entries = run.entries()
     assert [entry["step"] for entry in entries] == list(range(len(entries))) and STEP <= len(entries) < STEPS
@@ -328,7 +334,7 @@ def test_the_supervisor_is_killed(pictures, tmp_path, own_generators, table):
     with opened(pictures, tmp_path / "audit", workers=2, generator="user_generators:slow", **OPTIONS) as run:
         run.take(STEP)
         pids = worker_pids()
-        supervisor, = set(descendants(os.getpid())) - set(pids)
+        supervisor, = supervisor_pids()
         kill(supervisor)
         with pytest.raises(RunFailed) as caught:
             run.take_all()

@@ -11,8 +11,8 @@ import pytest
 import zmq
 
 from stoker.pipeline.protocol.codec import MAX_HEADER_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import PROTOCOL_VERSION, Alive, Failed, Hello, Lease, Leaving, Produced, Refused
-from stoker.pipeline.protocol.messages import Skipped, Welcome
+from stoker.pipeline.protocol.messages import PROTOCOL_VERSION, Alive, Failed, Hello, Lease, Leaving, Produced, Ready
+from stoker.pipeline.protocol.messages import Refused, Skipped, Welcome
 from tests.support.processes import diary, kill, opened, wait_for, worker_pids
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3}      # 120 pictures: 15 steps an epoch
@@ -243,6 +243,7 @@ def test_members_that_lie(reference, pictures, tmp_path, own_generators):
                 # it gets a lease as the window moves
                 liar.say(Hello("liar", 1, "none", 1, ""))
                 welcome = liar.hear(Welcome)
+                liar.say(Ready(welcome.run))
                 run.take(3)
                 lease = liar.hear(Lease)
                 liar.send(*lies(welcome, lease)[name])
@@ -259,7 +260,7 @@ def test_a_member_that_only_takes(reference, pictures, tmp_path, own_generators)
         run.joined(2)
         with Liar(run.stream.address) as liar:
             liar.say(Hello("liar", 1, "none", 1024, ""))
-            liar.hear(Welcome)
+            liar.say(Ready(liar.hear(Welcome).run))
             run.take(3)
             liar.hear(Lease)
             run.take_all()                                                # though it holds a step and is silent

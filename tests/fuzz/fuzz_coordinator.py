@@ -17,7 +17,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, Hello, Lease, Leaving, Produced, Returned, Revoked, Skipped, Welcome)
+    Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked, Skipped, Unfit, Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
@@ -132,7 +132,7 @@ class Story(SilentTrainer):
         return frames if what < 6 else mutator.mutated(frames)
 
     def _sensible(self, peer):
-        mutator, what = self.mutator, self.mutator.below(16)
+        mutator, what = self.mutator, self.mutator.below(20)
         lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
                                                                                   mutator.below(self.steps), 0, True,
                                                                                   ())
@@ -149,6 +149,10 @@ class Story(SilentTrainer):
         if what == 12:
             other = mutator.below(self.steps)
             return Produced(peer.run, lease.lease, other, 0, (Skipped(other, "gone"),), 0.1, ())
+        if what in (13, 14, 15):
+            return Ready(peer.run)
+        if what == 16:
+            return Unfit(mutator.pick((peer.run, "")), mutator.pick(("no folder", "no module \x1b")), "a traceback")
         return Alive(peer.run)
 
     def _batch(self, lease, run):
@@ -165,6 +169,7 @@ class Story(SilentTrainer):
         honest = self.honest
         if self.session.run != honest.run or not self.session._scheduler.is_member(b"honest"):
             self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
+            self._say(b"honest", codec.encode(Ready(self.session.run)))
         elif honest.leases:
             self._say(b"honest", codec.encode(self._batch(honest.leases.pop(min(honest.leases)), honest.run)))
         else:
@@ -192,7 +197,8 @@ class Story(SilentTrainer):
     def check(self):
         """Between two messages."""
         check_invariants(self.session._scheduler)
-        for owner in (self.session, self.session._scheduler, self.session._limits, self.session._notices):
+        for owner in (self.session, self.session._scheduler, self.session._limits, self.session.notices,
+                      self.session._aside):
             for name, table in vars(owner).items():
                 assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))
 

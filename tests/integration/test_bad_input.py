@@ -81,8 +81,7 @@ def test_a_sample_function_that_breaks_a_rule(batches_of, function):
 
 @pytest.mark.parametrize("function, part", [
     ("column", r"sample \d: KeyError: 'nope': the row of sample \d has 'a', 'b'"),
-    ("no_partners", r"sample \d: IndexError: .* partners="), ("exits", r"sample \d: it called sys.exit\(3\)"),
-    ("setup_fails", "its setup fails: ValueError: no vocabulary")])
+    ("no_partners", r"sample \d: IndexError: .* partners="), ("exits", r"sample \d: it called sys.exit\(3\)")])
 def test_an_exception_of_the_users_code(batches_of, function, part):
     """A sentence that names its line, and below it the traceback, which begins in the user's file."""
     with pytest.raises(stoker.RunFailed) as caught:
@@ -91,6 +90,17 @@ def test_an_exception_of_the_users_code(batches_of, function, part):
     assert re.search(r": function 'bad_functions:%s', %s.* \(bad_functions\.py, line \d+\)(;|$)"
                      % (function, part), first), first
     assert head.startswith("Traceback") and "bad_functions.py" in traceback[0]
+
+
+def test_a_setup_that_fails_is_a_fault_of_its_worker(batches_of, caplog):
+    """On another host it may find what it loads. The traceback is in the log, once."""
+    with pytest.raises(stoker.RunFailed) as caught:
+        batches_of("setup_fails")
+    text = str(caught.value)
+    assert re.match(r"none of the local workers can do this job: function 'bad_functions:setup_fails', its setup "
+                    r"fails: ValueError: no vocabulary \(bad_functions.py, line \d+\)$", text), text
+    line, = [message for message in caplog.messages if "set aside" in message]
+    assert re.search('\nTraceback .*\n  File ".*bad_functions.py", line', line) and caplog.text.count("Traceback") == 1
 
 
 def test_a_batch_function_that_returns_fewer(batches_of):

@@ -17,7 +17,7 @@ from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
-from stoker.workers.session import End, Say, Work, WorkerSession
+from stoker.workers.session import Check, End, Say, Work, WorkerSession
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own
 
@@ -35,6 +35,7 @@ class Node:
         self.finished = deque()  # leases the generator is done with
         self.alive = True
         self.stuck = False      # its generator never returns, though the process says Alive
+        self.unfit = False      # its folder is gone, or was never there
         self.frozen = False     # SIGSTOP: no timers, no messages
 
 
@@ -71,7 +72,8 @@ class Simulation:
         self.last_lease = 0
         self.ready, self.delivered = {}, list(range(self.data.start))     # positions
         self.failures = {}                    # position -> how often it failed
-        self.expiries = self.grants = self.losses = self.returns = 0
+        self.expiries = self.grants = self.losses = self.returns = self.unfit_leases = 0
+        self.attempts = set()
         for _ in range(workers):
             self.join()
         self.trainer_turn()
@@ -175,6 +177,7 @@ class Simulation:
         position = effect.planned.position
         assert len(self.delivered) <= position and position not in self.ready
         self.data.check_batch(effect)
+        self.attempts.add(effect.attempt)
         self.ready[position] = position
 
     def give_up(self, error):
@@ -217,6 +220,8 @@ class Simulation:
                     for _ in range(1 + (isinstance(effect.message, Produced)
                                         and self.random.random() < self.repeat)):
                         self.transmit(node.key, "up", codec.encode(effect.message))
+            elif isinstance(effect, Check):      # imports the user's module
+                self.after(self.random.expovariate(1 / node.speed), self.checked, node, effect.run)
             elif isinstance(effect, Work) and not node.stuck:
                 self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.job, effect.lease)
             elif isinstance(effect, End):
@@ -224,11 +229,23 @@ class Simulation:
                 if node.key is not None:      # a closing socket sends what it holds, then the connection goes
                     self.after(10 * self.delay_s, self.hang_up, node.key, True)
 
+    def checked(self, node, run):
+        if node.alive:          # told later if it is frozen
+            node.finished.append((None, run))
+            self.node_turn(node)
+
     def done(self, node, job, lease):
         node.finished.append((job, lease))
         self.node_turn(node)
 
     def finish(self, node, job, lease):
+        if job is None:
+            self.do(node, node.session.checked(lease, "no folder" * node.unfit, "", self.now))
+            return
+        if node.unfit:
+            self.unfit_leases += 1
+            self.do(node, node.session.unfit("no folder", "", self.now))
+            return
         failed = self.failures.get(lease.position, 0)
         if failed < 2 and self.random.random() < self.fail:     # a third time would rightly end the run
             self.failures[lease.position] = failed + 1
@@ -293,6 +310,14 @@ class Simulation:
     def wake(self, node):
         node.frozen = False
         self.node_turn(node)
+
+    def misconfigure(self, node, seconds):
+        """Its folder is not there for so long."""
+        node.unfit = True
+        self.after(seconds, self.configure, node)
+
+    def configure(self, node):
+        node.unfit = False
 
     def drain(self, node):
         """SIGTERM."""

@@ -7,7 +7,7 @@ from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Produced
+from stoker.pipeline.protocol.messages import Alive, Produced, Ready, Welcome
 from stoker.pipeline.sources.dataset import Dataset, Splits
 
 DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(8)), (0, 1) * 4, ())
@@ -24,6 +24,7 @@ class SilentTrainer:
         self.session = CoordinatorSession("5eed", 0, self.plan, datasets, job, options or StreamOptions(), self.now)
         self.sent, self.gone, self.admitted = [], set(), []
         self.batches, self.errors = {}, []
+        self.are_ready = True
 
     # ------------------------------------------------------------------------------------------------- the Wire
 
@@ -55,8 +56,11 @@ class SilentTrainer:
         self.do(self.session.answer_hellos())
 
     def say(self, peer, *messages):
-        """A peer sends messages, which wait at once."""
+        """A peer sends messages, which wait at once. A worker that was welcomed says Ready at once."""
+        welcomes = len(self.to(peer, Welcome))
         self.receive(peer, *map(codec.encode, messages))
+        if len(self.to(peer, Welcome)) > welcomes and self.are_ready:
+            self.receive(peer, codec.encode(Ready(self.session.run)))
 
     def tick(self, seconds=0.0):
         """Time passes, and the thread has a turn."""

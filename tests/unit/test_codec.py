@@ -13,8 +13,8 @@ from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.protocol import codec, unpacking
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Refused, Remark, Returned, Revoked
-from stoker.pipeline.protocol.messages import Sample, Skipped, Stop, Timings, Welcome
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned
+from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Unfit, Welcome
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -32,7 +32,7 @@ PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png",
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
                Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b"),)), Returned("r1", 7),
-               Leaving("r1", -1, "asked to stop"), Alive("r1")]
+               Leaving("r1", -1, "asked to stop"), Alive("r1"), Ready("r1"), Unfit("r1", "no folder", "tb\n")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7),
                 Stop("done"),
                 Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)), (Sample(1, "c", 0),), True),
@@ -50,6 +50,8 @@ GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
     ("Returned", "9305a872657475726e656492a2723107"),
     ("Leaving", "9305a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
     ("Alive", "9305a5616c69766591a27231"),
+    ("Ready", "9305a5726561647991a27231"),
+    ("Unfit", "9305a5756e66697493a27231a96e6f20666f6c646572a374620a"),
     ("Welcome", (
         "9305a777656c636f6d6593a27231dc0012a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
         "6c73a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0"
@@ -155,7 +157,8 @@ ANY_FROM_WORKER = st.one_of(
               SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL,
               st.booleans()),
     st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
-    st.builds(Leaving, RUN, st.integers(-1, 99), TEXT),
+    st.builds(Leaving, RUN, st.integers(-1, 99), TEXT), st.builds(Ready, RUN),
+    st.builds(Unfit, st.one_of(RUN, st.just("")), TEXT, TEXT),
     st.builds(Alive, RUN))
 ANY_FROM_TRAINER = st.one_of(
     st.builds(Welcome, RUN, st.builds(Job, NAME, tuples(SPEC), st.integers(1, 1 << 20),

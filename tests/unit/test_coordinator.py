@@ -6,12 +6,13 @@ import msgpack
 import numpy as np
 import pytest
 
-from stoker.pipeline.coordinator import bans, notices
+from stoker.pipeline.coordinator import aside, bans, notices
 from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
-    CUT, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Refused, Remark, Revoked, Skipped, Stop, Timings, Welcome)
+    CUT, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped, Stop, Timings, Unfit,
+    Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import DATASET, SilentTrainer, batch
 
@@ -258,6 +259,113 @@ def test_more_workers_than_prefetch_keeps_busy_are_noticed_once(caplog):
         trainer.say(peer, HELLO)
     assert [line for line in warnings(caplog) if "raise --prefetch" in line] == [
         "2 workers could hold 4 steps, but at most 3 are leased or buffered at once: raise --prefetch"]
+
+
+# ------------------------------------------------------------------------------- workers that cannot do the job
+
+def unfit(trainer, peer, reason="no folder", traceback="", hello=HELLO):
+    trainer.are_ready = False
+    trainer.say(peer, hello)
+    trainer.are_ready = True
+    trainer.say(peer, Unfit(trainer.session.run, reason, traceback))
+
+
+def test_leases_are_granted_from_ready_on_and_only_then_a_worker_has_joined(trainer, caplog):
+    caplog.set_level("INFO")
+    trainer.are_ready = False
+    trainer.say(b"a", replace(HELLO, last_exit="SIGSEGV, restart 1"))
+    trainer.tick(1.0)
+    assert not trainer.to(b"a", Lease) and "joined" not in caplog.text and trainer.session.fleet.workers == 1
+    assert trainer.session.without_workers_s(trainer.now) == 0             # one may come
+    assert trainer.session.last_problem == "host:1/0 ended with SIGSEGV, restart 1"
+    trainer.say(b"a", Ready(trainer.session.run))
+    assert len(trainer.to(b"a", Lease)) == 2 and "host:1/0 joined (pid 1, python" in caplog.text
+    trainer.say(b"a", Ready(trainer.session.run))
+    assert len(trainer.to(b"a", Lease)) == 2 and caplog.text.count("joined") == 1
+
+
+def test_a_worker_that_cannot_do_the_job_is_named_once_and_counts_nowhere(trainer, caplog):
+    unfit(trainer, b"a", "no module \x1b[31m'x'", "Traceback\n\x07line\n")
+    for number in range(1, 30):
+        unfit(trainer, b"%d" % number, "no module \x1b[31m'x'", "Traceback\n\x07line\n",
+              replace(HELLO, worker="host:1/%d" % number))
+    line, = warnings(caplog)
+    assert line == ("host:1/0 is set aside, because it cannot do this job: no module \\x1b[31m'x'\nTraceback\n"
+                    "\\x07line")
+    for _ in range(3):
+        trainer.tick(1.0)
+    fleet, session = trainer.session.fleet, trainer.session
+    assert (fleet.workers, fleet.ready, dict(fleet.by_supervisor)) == (0, 0, {})
+    assert fleet.set_aside == {"host:1": ["no module \\x1b[31m'x'"] * 30}
+    assert session.without_workers_s(trainer.now + 2.0) == 5.0
+    assert session.status_line == ("no worker is connected that can do this job; set aside: host:1/0, host:1/1, "
+                                   "host:1/2, host:1/3 and 26 more (no module \\x1b[31m'x')")
+    assert not trainer.errors and not session.last_problem
+
+
+def test_what_is_wrong_with_workers_that_have_left_is_still_said(trainer):
+    unfit(trainer, b"a")
+    unfit(trainer, b"b", "another\nreason", hello=replace(HELLO, worker="other:7/0"))
+    trainer.gone.update((b"a", b"b"))
+    trainer.tick(1.0)
+    trainer.tick(1.0)
+    trainer.tick(1.0)
+    assert trainer.session.status_line == (
+        "no worker is connected; set aside: host:1/0 (no folder); other:7/0 (another\\nreason)")
+    assert trainer.session.fleet.set_aside == {}
+
+
+def test_a_worker_that_can_do_the_job_again_gets_leases(trainer, caplog):
+    caplog.set_level("INFO")
+    trainer.say(b"a", HELLO)
+    held = trainer.to(b"a", Lease)
+    trainer.say(b"a", Unfit(trainer.session.run, "the folder is gone"))
+    trainer.say(b"b", replace(HELLO, worker="other:7/0"))
+    assert [lease.position for lease in trainer.to(b"b", Lease)] == [lease.position for lease in held]
+    trainer.say(b"b", batch(trainer.to(b"b", Lease)[0]))
+    assert trainer.batches[0].attempt == 1                    # no attempt was used up
+    trainer.say(b"a", Ready(trainer.session.run))
+    assert len(trainer.to(b"a", Lease)) == 3 and "host:1/0 can do this job now" in caplog.text
+    trainer.tick(1.0)
+    assert trainer.session.fleet.set_aside == {} and "set aside" not in trainer.session.status_line
+    trainer.say(b"a", Unfit(trainer.session.run, "the folder is gone"))
+    assert len(warnings(caplog)) == 2
+
+
+def test_a_worker_that_cannot_read_welcome_knows_no_run(trainer, caplog):
+    trainer.are_ready = False
+    trainer.say(b"a", HELLO)
+    trainer.say(b"a", Unfit("", "it cannot read a message of the trainer: welcome.job must be"))
+    assert trainer.members() == {b"a"} and "welcome.job must be" in warnings(caplog)[0]
+    trainer.say(b"stranger", Unfit("", "no"))
+    assert not trainer.to(b"stranger", Refused)[0].final and len(warnings(caplog)) == 1
+
+
+def test_workers_whose_process_ends_while_they_import_are_no_workers(trainer, caplog):
+    trainer.are_ready = False
+    for number in range(11):
+        trainer.say(b"%d" % number, HELLO)
+        trainer.tick(1.0)
+        trainer.gone.add(b"%d" % number)
+        trainer.tick(1.0)
+        trainer.tick(1.0)
+    line, = warnings(caplog)
+    assert line == ("host:1/0 is set aside, because it cannot do this job: its process was lost at least 5 times "
+                    "before it could do the job: does importing image end it, or take all memory?")
+    assert trainer.session.without_workers_s(trainer.now) == 33.0 and trainer.session.fleet.lost == {"host:1": 11}
+    trainer.are_ready = True
+    trainer.say(b"good", HELLO)
+    trainer.tick(1.0)
+    assert trainer.session.fleet.lost == {} and not trainer.errors
+
+
+def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
+    for number in range(300):
+        unfit(trainer, b"%d" % number, "reason %d " % number + "x" * 5000,
+              hello=replace(HELLO, worker="h%d:1/0" % number))
+    trainer.tick(1.0)
+    assert len(trainer.session.status_line) < 8000 and "and others for 252 more reasons" in trainer.session.status_line
+    assert len(warnings(caplog)) == aside.MAX_WORKERS
 
 
 # ------------------------------------------------------------------------------------------------------- failures

@@ -8,7 +8,7 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revo
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.stragglers import MIN_DURATIONS, MIN_STRAGGLER_S
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Returned
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Unfit
 from tests.support.invariants import check_invariants
 
 LEASE_S = 4.0
@@ -30,7 +30,8 @@ class Fleet:
         return self._after(self.scheduler.receive(worker, message, self.now))
 
     def hello(self, worker, capacity=1):
-        return self.say(worker, Hello(worker, 1, "", capacity, ""))
+        """Hello, and Ready."""
+        return self.say(worker, Hello(worker, 1, "", capacity, "")) + self.say(worker, Ready("run"))
 
     def batch(self, worker, lease, position):
         return self.say(worker, Produced("run", lease, position, 1, (), 0.1, ()))
@@ -69,6 +70,10 @@ class Fleet:
 
 def grants(effects):
     return [(one.worker, one.lease, one.position) for one in effects if isinstance(one, Grant)]
+
+
+def aborts(effects):
+    return [one for one in effects if isinstance(one, Abort)]
 
 
 @pytest.fixture
@@ -114,7 +119,63 @@ def test_taking_what_is_not_there_is_an_error_and_changes_nothing(fleet):
 
 def test_a_resumed_run_starts_where_it_says():
     scheduler = LeaseScheduler(7, 9, 5, LEASE_S)
-    assert [position for _, _, position in grants(scheduler.receive("a", Hello("a", 1, "", 5, ""), 0.0))] == [7, 8]
+    assert grants(scheduler.receive("a", Hello("a", 1, "", 5, ""), 0.0)) == []
+    assert [position for _, _, position in grants(scheduler.receive("a", Ready("run"), 0.0))] == [7, 8]
+
+
+# ------------------------------------------------------------------------------- workers that cannot do the job
+
+def test_a_worker_gets_nothing_before_it_is_ready(fleet):
+    assert fleet.say("a", Hello("a", 1, "", 1, "")) == [] and fleet.scheduler.fitness("a") is None
+    assert fleet.say("a", Alive("run")) == [] and not fleet.pass_time(1.0, alive=["a"])
+    assert (fleet.scheduler.workers, fleet.scheduler.ready_workers, fleet.scheduler.has_room) == (1, 0, False)
+    assert grants(fleet.say("a", Ready("run"))) == [("a", 1, 0)]
+    assert fleet.say("a", Ready("run")) == []                           # again
+    assert (fleet.scheduler.workers, fleet.scheduler.ready_workers) == (1, 1)
+
+
+def test_a_worker_that_cannot_do_the_job_counts_nowhere(fleet):
+    fleet.say("b", Hello("b", 1, "", 1, ""))
+    assert fleet.say("b", Unfit("run", "no folder")) == []
+    assert (fleet.scheduler.workers, fleet.scheduler.is_heard("b"), fleet.scheduler.fitness("b")) == (0, False, False)
+    assert fleet.scheduler.describe(0.0) == "no worker is connected that can do this job"
+    assert not fleet.pass_time(3 * LEASE_S)                             # nor is its silence of interest
+    fleet.hello("a")
+    assert fleet.scheduler.describe(fleet.now).startswith("1 of 1 connected workers alive, 1 leases open")
+    assert not aborts(fleet.fail("a", 1, 0)) and not aborts(fleet.fail("a", 2, 0))
+    assert aborts(fleet.fail("a", 3, 0))                                # there is no other worker to try
+    assert grants(fleet.say("b", Ready("run"))) == [("b", 5, 2)]
+
+
+def test_what_an_unfit_worker_held_counts_as_not_tried(fleet):
+    fleet.hello("a", 2)
+    fleet.hello("b")
+    effects = fleet.say("a", Unfit("run", "the folder is gone"))
+    assert effects == []                                                # b has no room
+    effects = fleet.batch("b", 3, 2)
+    assert [(one.position, one.attempt) for one in effects if isinstance(one, Grant)] == [(0, 1)]
+    effects = fleet.batch("b", 4, 0)
+    assert [one.attempt for one in effects if isinstance(one, Accept)] == [1]
+    assert [(one.position, one.attempt) for one in effects if isinstance(one, Grant)] == [(1, 1)]
+    assert [one for one in fleet.batch("a", 2, 1) if isinstance(one, Accept)]       # late, and right all the same
+    assert fleet.lost("a")[0].positions == 0
+
+
+def test_an_unfit_worker_that_was_to_leave_has_left(fleet):
+    fleet.hello("a", 2)
+    fleet.leave("a", 1)
+    fleet.say("a", Unfit("run", "the folder is gone"))
+    assert not fleet.scheduler.is_member("a")
+
+
+def test_a_worker_that_may_still_be_able_to_try_keeps_the_run_alive(fleet):
+    """One without the packages fails three times before a good one has imported its module."""
+    fleet.hello("a")
+    fleet.say("slow", Hello("slow", 1, "", 1, ""))
+    for lease in (1, 2):
+        assert not aborts(fleet.fail("a", lease, lease - 1))
+    fleet.say("slow", Ready("run"))
+    assert not fleet.scheduler._open[0].aborted and fleet.scheduler._open[0].failures == 1
 
 
 # ----------------------------------------------------------------------------------------------- batches that come
@@ -324,7 +385,7 @@ def test_the_late_worker_itself_is_no_backup():
     lease, position = at_pace(fleet)
     fleet.leave("quick", lease)
     fleet.batch("quick", lease, position)
-    fleet.say("stuck", Hello("stuck", 1, "", 3, ""))    # holds 0 again, and has room
+    fleet.hello("stuck", 3)    # holds 0 again, and has room
     assert fleet.scheduler.reassigned == 1
     effects = fleet.pass_time(2.0, alive=["stuck"])
     assert grants(effects) == [] and fleet.scheduler.backups == 0

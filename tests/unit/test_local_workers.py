@@ -1,10 +1,18 @@
-"""What local workers get of the trainer's environment and import path."""
+"""What local workers get of the trainer's environment and import path, and when they end the run."""
 
 import json
 import os
+import re
+import socket
 import sys
+from types import SimpleNamespace
 
-from stoker.trainer.local_workers import _environment
+import pytest
+
+import stoker
+from stoker.pipeline.monitoring.throughput import Fleet
+from stoker.pipeline.options import is_loopback
+from stoker.trainer.local_workers import OF_ONE_PYTHON, LocalWorkers, _environment
 
 
 def program_of(environment):
@@ -13,10 +21,12 @@ def program_of(environment):
 
 def test_pythonpath_travels_with_the_version_and_pythonhome_only_to_the_same_interpreter(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), "", "relative"]))
-    monkeypatch.setenv("PYTHONHOME", "/home/of/this/python")
+    for name in OF_ONE_PYTHON:
+        monkeypatch.setenv(name, "/home/of/this/python")
     monkeypatch.setenv("STOKER_EPOCHS", "3")
     own, other = _environment(sys.executable), _environment("/usr/bin/another-python")
-    assert own["PYTHONHOME"] == "/home/of/this/python" and "PYTHONHOME" not in other
+    assert own["PYTHONHOME"] == "/home/of/this/python"
+    assert not OF_ONE_PYTHON & set(other) and OF_ONE_PYTHON <= set(own)
     for environment in (own, other):
         assert "PYTHONPATH" not in environment and "STOKER_EPOCHS" not in environment
         assert program_of(environment)["version"] == list(sys.version_info[:2])
@@ -30,6 +40,50 @@ def test_in_a_deleted_folder_relative_paths_lead_nowhere(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["relative", str(tmp_path)]))
     monkeypatch.setattr(sys, "path", [""] + sys.path)
     monkeypatch.setattr(os, "getcwd", deleted)
+    monkeypatch.setattr(stoker, "started_in", "")
     program = program_of(_environment(sys.executable))
     assert program["pythonpath"] == [str(tmp_path)]
     assert all(map(os.path.isabs, program["folders"]))
+
+
+# ----------------------------------------------------------------------------- local workers that cannot do the job
+
+OWN = "%s:7" % socket.gethostname()
+
+
+def local(processes=2, connect="tcp://127.0.0.1:5555", autoscaler=None):
+    """Local workers that run, without a process."""
+    workers = LocalWorkers.__new__(LocalWorkers)
+    workers.__dict__.update(
+        _autoscaler=autoscaler, _python="python", _stopped=False, _process=SimpleNamespace(poll=lambda: None, pid=7),
+        _supervisor=OWN, _is_alone=is_loopback(connect), _processes=processes, _functions="my:f",
+        _output=SimpleNamespace(lines=lambda wait_s: ["Segmentation fault"]))
+    return workers
+
+
+def fleet(alive=0, ready=0, other=0, **changed):
+    return Fleet(alive + other, 2, {OWN: alive, "other:1": other}, ready=ready, **changed)
+
+
+def aside(*reasons):
+    return {OWN: list(reasons)}
+
+
+@pytest.mark.parametrize("workers, seen, trouble", [
+    (local(), fleet(set_aside=aside("no f", "no f")), "none of the local workers can do this job: no f"),
+    (local(), fleet(set_aside=aside("no f", "no g")), "none of the local workers can do this job: no f; no g"),
+    (local(), fleet(set_aside=aside("no f")), None),                              # the other one starts
+    (local(), fleet(1, set_aside=aside("no f")), None),                           # ... or imports
+    (local(autoscaler=SimpleNamespace(wanted=1)), fleet(set_aside=aside("no f")), "none of the local .*: no f"),
+    (local(), fleet(other=1, set_aside=aside("no f", "no f")), None),             # one started by hand
+    (local(), fleet(set_aside={"other:1": ["no f", "no f"]}), None),
+    (local(connect="tcp://0.0.0.0:5555"), fleet(set_aside=aside("no f", "no f")), None),       # others may come
+    (local(), fleet(lost={OWN: 4}), None),
+    (local(), fleet(1, lost={OWN: 5}), r"5 local workers in a row died before they could do this job \(does "
+     r"importing my:f end the process\?\); the last lines that they wrote:\n    Segmentation fault"),
+    (local(), fleet(2, 1, lost={OWN: 5}), None),
+    (local(connect="tcp://0.0.0.0:5555"), fleet(lost={OWN: 5}), None),
+])
+def test_local_workers_end_the_run_if_no_worker_can_do_the_job_and_no_other_can_come(workers, seen, trouble):
+    found = workers.trouble(seen)
+    assert found is None if trouble is None else re.match(trouble + "$", found), found

@@ -2,6 +2,7 @@
 
 import copy
 import queue
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,18 +13,21 @@ import pytest
 
 from stoker.pipeline import functions
 from stoker.pipeline.arrays import ArraySpec
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, UnfitWorker
+from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
-from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped, Stop, Timings
-from stoker.pipeline.protocol.messages import Welcome
+from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Ready, Sample, Skipped, Stop
+from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome
+from stoker.workers.generators.calls import Calls
 from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.generators.pictures import CachedJob, with_cache
-from stoker.workers.generators.registry import Producer
+from stoker.workers.generators.registry import Producer, open_producer
+from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
-from stoker.workers.runner import Finished, answer_leases
-from stoker.workers.session import EXIT_ENDED, WorkerSession
+from stoker.workers.runner import Checked, Finished, answer_leases
+from stoker.workers.session import EXIT_ENDED, Check, Work, WorkerSession
 from stoker.workers.stopwatch import timed
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
@@ -94,8 +98,8 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
     """(position, error or None) of every answer, for one lease a job."""
     items, answers = queue.Queue(), []
     for position, job in enumerate(jobs):
-        items.put((job, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (),
-                              isolated)))
+        items.put(Work(job, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (),
+                                  isolated)))
     items.put(None)
 
     def make(job):
@@ -185,7 +189,7 @@ def test_a_traceback_begins_with_the_users_first_frame_and_the_sentence_names_th
             yield batch_of(lease, job, lambda sample: {}[sample.index])
     for generator, name in ((partial(call_for_samples, mine), "function"), (raises_at_its_sample, "generator")):
         items, answers = queue.Queue(), []
-        items.put((JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1)))))
+        items.put(Work(JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1)))))
         items.put(None)
         answer_leases(items, answers.append, partial(Producer, generator), no_trial)
         answer, = answers
@@ -250,7 +254,7 @@ def test_a_failure_names_a_sample_without_a_path_by_its_number():
     def mine(sample, random):
         return [1] if sample.index == 16 else ["seventeen"]
     items, answers = queue.Queue(), []
-    items.put((JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1), Sample(18, "", -1)))))
+    items.put(Work(JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1), Sample(18, "", -1)))))
     items.put(None)
     answer_leases(items, answers.append, lambda job: Producer(partial(call_for_samples, mine), job), no_trial)
     answer, = answers
@@ -265,7 +269,7 @@ def test_an_answer_has_the_rows_and_the_number_of_missing_samples(extra):
             yield Output((np.zeros((3, 1), np.int32),), **extra)
     items, answers = queue.Queue(), []
     samples = tuple(Sample(index, "", -1) for index in range(len(extra.get("rows", "...")) + extra.get("missing", 0)))
-    items.put((replace(JOB, rows=2, may_skip=True), Lease(1, 0, 0, True, samples)))
+    items.put(Work(replace(JOB, rows=2, may_skip=True), Lease(1, 0, 0, True, samples)))
     items.put(None)
     answer_leases(items, answers.append, lambda job: Producer(own, job), no_trial)
     answer, = answers
@@ -286,7 +290,7 @@ def test_arrays_that_stoker_made_itself_are_not_copied(fresh):
         producer.produce = lambda lease: made.append(produce(lease)) or made[-1]
         return producer
     items, answers = queue.Queue(), []
-    items.put((JOB, lease(1)))
+    items.put(Work(JOB, lease(1)))
     items.put(None)
     answer_leases(items, answers.append, make, no_trial)
     assert (answers[0].output.arrays[0] is made[0].arrays[0]) is fresh
@@ -314,6 +318,83 @@ def test_a_trial_that_fails_fails_its_lease():
 
     texts = [text for _, text in play(good, [JOB] * 2, trial, True)]
     assert len(texts) == 2 and all(text.startswith("RuntimeError: cannot be started (") for text in texts)
+
+
+# --------------------------------------------------------------------------------- whether the worker can do the job
+
+def answers_to(make, *items):
+    waiting, answers = queue.Queue(), []
+    for item in items + (None,):
+        waiting.put(item)
+    answer_leases(waiting, answers.append, make, no_trial)
+    return answers
+
+
+def test_a_check_opens_the_generator_that_the_leases_then_use():
+    made = []
+
+    def make(job):
+        made.append(job)
+        return Producer(good, job)
+    first, second, third = answers_to(make, Check(JOB, "run1"), Work(JOB, lease(1)), Check(JOB, "run2"))
+    assert (first, third) == (Checked("run1", ""), Checked("run2", "")) and second.output is not None
+    assert made == [JOB]
+
+
+def test_what_is_wrong_with_the_worker_is_told_and_tried_anew():
+    errors = [ConfigError("no folder"), MemoryError("none left"), None]
+
+    def make(job):
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+        return Producer(good, job)
+    found = answers_to(make, Check(JOB, "run1"), Check(JOB, "run1"), Check(JOB, "run1"))
+    assert [one.reason.partition(" (")[0] for one in found] == ["no folder", "MemoryError: none left", ""]
+
+
+def test_a_lease_of_a_worker_that_cannot_do_the_job_any_more_is_no_failure():
+    def gone(leases, job):
+        yield from map(raises(UnfitWorker("the folder is gone")), leases)
+
+    def gone_in_a_function(leases, job):
+        for _ in leases:
+            try:
+                raise UnfitWorker("the folder is gone")
+            except UnfitWorker as error:
+                raise FunctionError("function 'f', sample 1: the folder is gone") from error
+            yield
+
+    def no_setup(leases, job):
+        Calls("f", job, lambda job: {}["x"])
+        yield from good(leases, job)
+
+    def fails(leases, job):
+        yield from map(raises(ValueError("no")), leases)
+
+    def raises(error):
+        def function(lease):
+            raise error
+        return function
+    found = [answers_to(partial(Producer, generator), Work(JOB, lease(1)))[0]
+             for generator in (gone, gone_in_a_function, no_setup, fails)]
+    assert [done.is_unfit for done in found] == [True, True, True, False]
+    assert "its setup <lambda>: KeyError" in found[2].error and "KeyError" in found[2].traceback
+    unfit, = answers_to(lambda job: 1 / 0, Work(JOB, lease(1)))
+    assert unfit.is_unfit and unfit.error.startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize("module, shown", [
+    ("1 / 0\n", True), ("import no_such_package\n", False), ("raise SystemExit(3)\n", True), ("x = 1\n", False)])
+def test_the_traceback_of_a_module_is_told_if_its_sentence_does_not_say_all(tmp_path, monkeypatch, module, shown):
+    (tmp_path / "importing.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "importing", raising=False)
+    options = WorkerOptions("tcp://127.0.0.1:5555", allow_generators=("importing:f",))
+    found, = answers_to(lambda job: open_producer(job, options), Check(replace(JOB, generator="importing:f"), "run1"))
+    assert "importing:f" in found.reason
+    assert ("importing.py\", line 1" in found.traceback) == shown, found
+    assert "stoker" not in found.traceback
 
 
 # ----------------------------------------------------------------------------- what the generator's thread sends itself
@@ -344,8 +425,12 @@ def socket_thread(once=False):
     ends, items = Ends(), queue.Queue()
     session = WorkerSession(Hello("host/0", 1, "python 3.13.0", 2, ""), once, time.monotonic())
     thread = _SocketThread(ends, ends, session, None, items, 0, lambda: None, lambda *texts: None)
-    ends.waiting = [Welcome("run1", JOB, 0.5), lease(1), lease(2)]
+    ends.waiting = [Welcome("run1", JOB, 0.5)]
     thread._receive(time.monotonic())
+    assert items.get_nowait() == Check(JOB, "run1")
+    ends.waiting = [lease(1), lease(2)]
+    thread.finish(Checked("run1", ""))
+    assert ends.sent == [Ready("run1")]
     return thread, ends, items
 
 
@@ -385,7 +470,14 @@ def test_a_bug_in_sending_is_not_the_generator_s(capsys):
     assert thread.code == 1 and ends.wakes and "ZeroDivisionError" in capsys.readouterr().err
     del ends.send
     thread.finish(finished(lease(1)))              # the socket may be closed by now
-    assert not ends.sent
+    assert ends.sent == [Ready("run1")]
+
+
+def test_a_message_that_cannot_be_read_is_told_to_the_trainer():
+    thread, ends, _ = socket_thread()
+    ends.receive = iter([[b"\x93\x05"], None]).__next__
+    thread._receive(time.monotonic())
+    assert isinstance(ends.sent[-1], Unfit) and "not valid msgpack" in ends.sent[-1].reason
 
 
 @pytest.mark.parametrize("cache", [None, object()])
@@ -398,7 +490,7 @@ def test_a_generator_is_started_once_for_a_job_also_with_a_cache(cache):
         yield from good(leases, job)
 
     for position in range(5):
-        items.put((JOB, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),), (), False)))
+        items.put(Work(JOB, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),))))
     items.put(None)
     answer_leases(items, answers.append, lambda job: Producer(counted, job, cache), no_trial)
     assert [answer.error for answer in answers] == [""] * 5

@@ -23,7 +23,7 @@ from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skip
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators import calls
 from stoker.workers.generators.output import check
-from stoker.workers.generators.registry import Producer, open_producer
+from stoker.workers.generators.registry import Producer, _check_declared, open_producer
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 
@@ -499,8 +499,8 @@ def test_rows_that_are_no_list_or_too_many_are_told(returned, message):
 
 
 def test_a_worker_with_another_number_of_rows_than_the_trainer_says_so():
-    with pytest.raises(ConfigError, match="up to 3 rows of a sample on this worker, and the trainer expects 1"):
-        next(call_for_samples(several, iter([]), replace(job_for(several), rows=1)))
+    with pytest.raises(ConfigError, match="up to 3 rows of a sample on this worker, and the trainer expects up to 1:"):
+        _check_declared(several, replace(job_for(several), rows=1))
 
 
 # ------------------------------------------------------------------------------- samples that are left out
@@ -750,8 +750,11 @@ def test_a_trainer_that_expects_other_arrays_is_told(monkeypatch):
     """As one that could not import the function, and takes it for a generator of images and labels."""
     monkeypatch.setattr("stoker.workers.generators.registry._load", lambda what, name, allowed: one)
     job = Job("mine:one", declared({"images": "uint8", "labels": "int32"}), 1, 0, "fast", "")
-    with pytest.raises(ConfigError, match="declares the arrays x on this worker, and the trainer expects images, lab"):
+    with pytest.raises(ConfigError, match="declares the arrays x .* on this worker, .* expects images .*lab"):
         open_producer(job, WorkerOptions("tcp://127.0.0.1:5555"))
+    with pytest.raises(ConfigError, match=r"declares the arrays x float32 \(\) .* expects x float32 \(3,\): give"):
+        open_producer(Job("mine:one", declared({"x": ("float32", (3,))}), 1, 0, "fast", ""),
+                      WorkerOptions("tcp://127.0.0.1:5555"))
     open_producer(Job("mine:one", declared({"x": "float64"}), 1, 0, "fast", ""), WorkerOptions("tcp://127.0.0.1:5555"))
 
 

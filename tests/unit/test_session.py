@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import encode
-from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Refused
-from stoker.pipeline.protocol.messages import Returned, Revoked, Stop, Timings, Welcome
+from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
+from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Stop, Timings, Unfit, Welcome
 from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
-from stoker.workers.session import REPORT_INTERVAL_S, End, Note, Say, SessionState, Work
+from stoker.workers.session import REPORT_INTERVAL_S, Check, End, Note, Say, SessionState, Work
 from stoker.workers.session import WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
@@ -33,10 +33,18 @@ def seeking(once=False):
 
 def serving(*leases, **options):
     session = seeking(**options)
-    session.receive(WELCOME, 100.0)
+    welcomed(session)
     for one in leases:
         session.receive(one, 100.0)
     return session
+
+
+def welcomed(session, welcome=WELCOME, now=100.0):
+    """Welcome came, and the worker can do the job."""
+    effects = session.receive(welcome, now)
+    assert not isinstance(effects[-1], Check) or (
+        session.checked(welcome.run, "", "", now) == [Say(Ready(welcome.run))])
+    return [effect for effect in effects if not isinstance(effect, Check)]
 
 
 def draining(*leases, **options):
@@ -104,8 +112,124 @@ def test_a_long_search_is_reported_once_in_a_while():
 def test_welcome_leads_to_serving_and_tells_the_job():
     session = seeking()
     assert session.receive(WELCOME, 100.0) == [
-        Note("connected to run run1"), Note("job: image, images uint8[64, 48, 3], batches of 8")]
+        Note("connected to run run1"), Note("job: image, images uint8[64, 48, 3], batches of 8"), Check(JOB, "run1")]
     assert session.state is SessionState.SERVING
+
+
+# ---------------------------------------------------------------------------------------- whether it can do the job
+
+def test_ready_is_said_when_the_worker_knows_that_it_can_do_the_job():
+    session = seeking()
+    session.receive(WELCOME, 100.0)
+    assert session.tick(100.5) == [Say(Alive("run1"))]                  # importing takes a while
+    session.receive(Alive("run1"), 130.0)
+    assert session.checked("run1", "", "", 130.0) == [Say(Ready("run1"))] and session.is_served(130.0)
+    assert session.receive(lease(1), 130.0) == [Work(JOB, lease(1))]
+
+
+def test_a_worker_that_cannot_do_the_job_says_why_and_tries_again_after_longer_and_longer_times():
+    session, said, now = seeking(), [], 100.0
+    session.receive(WELCOME, now)
+    assert session.checked("run1", "no module 'x'", "trace", now) == [
+        Note("cannot do this job: no module 'x'"), Say(Unfit("run1", "no module 'x'", "trace"))]
+    assert not session.is_served(100.0)
+    tries = []
+    while len(tries) < 8:
+        now += 0.5
+        session.receive(Alive("run1"), now)
+        for effect in session.tick(now):
+            if isinstance(effect, Check):
+                tries.append(now - 100.0)
+                assert session.checked("run1", "no module 'x'", "trace", now) == []      # nothing new
+            else:
+                said.append(effect)
+    assert tries == [1, 3, 7, 15, 31, 61, 91, 121]
+    assert set(said) == {Say(Alive("run1"))} and len(said) > 100
+    assert session.checked("run1", "another reason", "", now) == [
+        Note("cannot do this job: another reason"), Say(Unfit("run1", "another reason"))]
+    assert session.checked("run1", "", "", now) == [Say(Ready("run1"))] and session.is_served(now)
+    assert session.next_deadline() == now + HEARTBEAT_S
+
+
+def test_a_lease_that_was_on_its_way_to_a_worker_that_became_unfit_is_not_begun():
+    session = serving(lease(1), lease(2))
+    assert without_notes(session.unfit("the folder is gone", "", 100.0)) == [Say(Unfit("run1", "the folder is gone"))]
+    assert session.receive(lease(3), 100.0) == []
+    assert session.tick(101.0) == [Check(JOB, "run1")]
+    assert session.checked("run1", "", "", 101.0) == [Say(Ready("run1"))]
+    assert session.receive(lease(4), 101.0) == [Work(JOB, lease(4))]
+
+
+def test_a_worker_that_is_unfit_at_each_lease_does_not_try_all_the_time():
+    """Its check finds nothing wrong, and its setup fails."""
+    session, now, tries = serving(), 100.0, []
+    for number in range(6):
+        session.receive(lease(number), now)
+        before = now
+        session.unfit("its setup load: OSError", "", now)
+        while not any(isinstance(effect, Check) for effect in session.tick(now)):
+            now += 0.5
+            session.receive(Alive("run1"), now)
+        tries.append(now - before)
+        session.checked("run1", "", "", now)
+    assert tries == [1, 2, 4, 8, 16, 30]
+    session.receive(lease(7), now)
+    done(session, lease(7), now)
+    session.receive(lease(8), now)
+    session.unfit("its setup load: OSError", "", now)
+    assert session.next_deadline() <= now + 1
+
+
+def test_the_answer_to_a_check_of_a_run_that_is_over_is_dropped():
+    session = seeking()
+    session.receive(WELCOME, 100.0)
+    session.disconnected(101.0)
+    assert session.checked("run1", "", "", 101.0) == []
+    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 102.0)
+    assert session.checked("run1", "no folder", "", 102.0) == []
+    assert session.checked("run2", "", "", 103.0) == [Say(Ready("run2"))]
+
+
+def test_a_worker_that_was_lost_for_a_moment_is_ready_at_once():
+    """It may be in the middle of a long batch, and a check would have to wait for its end."""
+    session = serving(lease(1))
+    session.disconnected(101.0)
+    assert Say(Ready("run1")) in session.receive(WELCOME, 102.0)
+
+
+def test_a_batch_for_another_run_or_a_drain_ends_what_a_worker_that_became_unfit_has_in_work():
+    session = serving(lease(1))
+    session.receive(Stop("over"), 100.0)
+    welcomed(session, Welcome("run2", JOB, HEARTBEAT_S))
+    session.receive(lease(5), 100.0)
+    assert session.unfit("the folder is gone", "", 100.0) == [Work(JOB, lease(5))]
+    session = draining(lease(1))
+    assert without_notes(session.unfit("the folder is gone", "", 100.0)) == [
+        Say(Unfit("run1", "the folder is gone")), End(EXIT_DRAINED)]
+
+
+def test_an_unfit_worker_drains_at_once_and_without_a_busy_loop():
+    session = seeking()
+    session.receive(WELCOME, 100.0)
+    session.checked("run1", "no folder", "", 100.0)
+    assert without_notes(session.drain(100.0, "asked to stop")) == [
+        Say(Leaving("run1", -1, "asked to stop")), End(EXIT_DRAINED)]
+
+
+def test_a_message_that_cannot_be_read_is_told_and_not_tried_again():
+    session = serving(lease(1), lease(2))
+    note, said = session.refused("lease.samples must be ...", 100.0)
+    assert said.message.run == "run1" and "lease.samples must be ..." in said.message.reason
+    assert "a row or a path that cannot travel, or a bug in Stoker" in said.message.reason
+    assert session.refused("lease.samples must be ...", 100.0) == [] and not session.is_served(100.0)
+    assert done(session, lease(1)) == [produced(lease(1))]              # what was in work is no fault of it
+    for tick in range(100):
+        now = 100.0 + tick
+        session.receive(Alive("run1"), now)
+        assert Check(JOB, "run1") not in session.tick(now)
+    session = seeking()                                                 # Welcome itself
+    assert session.refused("welcome.job must be ...", 100.0)[1].message.run == ""
+    assert session.state is SessionState.SEEKING
 
 
 @pytest.mark.parametrize("message", [lease(1), Revoked(1), Alive("run1"), Stop("over"), Refused("busy", False)])
@@ -145,7 +269,7 @@ def test_a_batch_tells_how_long_its_lease_was_here():
     assert done(session, lease(2), 103.0)[0] == produced(lease(2), held_s=2.5)      # the wait for the first included
     session.receive(lease(3), 103.0)
     session.disconnected(104.0)
-    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 105.0)
+    welcomed(session, Welcome("run2", JOB, HEARTBEAT_S), 105.0)
     session.receive(lease(3), 105.0)                                                # an id of another run
     assert done(session, lease(3), 106.0) == [Work(JOB, lease(3))]
     assert done(session, lease(3), 107.0)[0] == produced(lease(3), "run2", held_s=2.0)
@@ -196,7 +320,7 @@ def test_a_batch_is_a_sign_of_life():
 
 def test_welcome_again_forgets_what_was_held_but_not_what_is_in_work():
     session = serving(lease(1), lease(2))
-    assert session.receive(WELCOME, 100.0) == []
+    assert session.receive(WELCOME, 100.0) == [Say(Ready("run1"))]
     assert session.receive(lease(5), 100.0) == []
     assert done(session, lease(1)) == [produced(lease(1)), Work(JOB, lease(5))]
 
@@ -213,7 +337,7 @@ def test_what_leads_back_to_seeking(leave):
     now = 110.0
     assert session.tick(now) == [Say(HELLO)]
     assert done(session, lease(1), now) == []                  # no trainer to tell; lease 2 is forgotten
-    assert without_notes(session.receive(Welcome("run2", JOB, HEARTBEAT_S), now)) == []
+    assert without_notes(welcomed(session, Welcome("run2", JOB, HEARTBEAT_S), now)) == []
     assert session.receive(lease(9), now) == [Work(JOB, lease(9))]
 
 
@@ -261,13 +385,13 @@ def test_a_trainer_that_is_silent_for_hours_is_not_forgotten():
         session.tick(now)
     assert session.next_deadline() - now <= MAX_INTERVAL_S      # so soon the end of its connection is noticed
     assert without_notes(session.disconnected(now)) == [] and session.next_deadline() == now
-    assert [type(effect) for effect in session.receive(WELCOME, now)] == [Note, Note]
+    assert [type(effect) for effect in session.receive(WELCOME, now)] == [Note, Note, Say]
 
 
 def test_what_is_finished_for_a_run_that_is_over_is_dropped():
     session = serving(lease(1))
     session.receive(Stop("over"), 100.0)
-    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 101.0)
+    welcomed(session, Welcome("run2", JOB, HEARTBEAT_S), 101.0)
     assert session.receive(lease(1, 77), 101.0) == []          # the generator is still at the old one
     assert done(session, lease(1)) == [Work(JOB, lease(1, 77))]
     assert done(session, lease(1, 77), 101.0) == [produced(lease(1, 77), "run2")]
@@ -313,7 +437,7 @@ def test_draining_with_nothing_in_work_ends_at_once():
 def test_draining_does_not_wait_for_work_of_a_run_that_is_over():
     session = serving(lease(1))
     session.receive(Stop("over"), 100.0)
-    session.receive(Welcome("run2", JOB, HEARTBEAT_S), 100.0)
+    welcomed(session, Welcome("run2", JOB, HEARTBEAT_S), 100.0)
     assert session.drain(100.0, "bye")[0] == Say(Leaving("run2", -1, "bye")) and session.state is SessionState.ENDED
 
 
@@ -357,11 +481,15 @@ def test_after_the_end_nothing_happens():
 
 #: What can happen to a session, most of all what happens in a healthy one: with arbitrary messages alone, hardly any
 #: lease would be produced.
-KINDS = ["lease"] * 6 + ["produced"] * 4 + ["failed"] * 4 + ["welcome", "tick", "message", "end"]
+KINDS = ["lease"] * 6 + ["produced"] * 4 + ["failed"] * 4 + ["checked"] * 4 + ["unfit"] * 3 + [
+    "refused", "welcome", "tick", "message", "end"]
 INPUTS = st.sampled_from(KINDS).flatmap({
     "lease": st.integers(1, 3).map(lambda number: ("receive", lease(number))),
     "produced": st.just(("produced", None)),
     "failed": st.just(("failed", None)),
+    "unfit": st.just(("unfit", None)),
+    "checked": st.sampled_from(["", "", "", "no folder"]).map(lambda reason: ("checked", reason)),
+    "refused": st.just(("refused", None)),
     "welcome": st.just(("receive", WELCOME)),
     "tick": st.just(("tick", None)),
     "message": ANY_FROM_TRAINER.map(lambda message: ("receive", message)),
@@ -370,10 +498,10 @@ INPUTS = st.sampled_from(KINDS).flatmap({
 
 def any_history(inputs, once, happened):
     """Plays ``inputs``; counts the kinds of those that happened. 'produced' and 'failed' need a lease in work."""
-    session, now, in_work, ended = seeking(once), 100.0, [], False
-    for what, message in [("receive", WELCOME)] + inputs:
+    session, now, in_work, checks, ended = seeking(once), 100.0, [], [], False
+    for what, message in [("receive", WELCOME), ("checked", "")] + inputs:
         now += 0.3
-        if what in ("produced", "failed") and not in_work:
+        if what in ("produced", "failed", "unfit") and not in_work or what == "checked" and not checks:
             continue
         happened[what] += 1
         if what == "receive":
@@ -382,12 +510,20 @@ def any_history(inputs, once, happened):
             effects = done(session, in_work.pop(), now)
         elif what == "failed":
             effects = session.failed(in_work.pop(), "no", "traceback", "a.jpg", now)
+        elif what == "unfit":
+            in_work.pop()
+            effects = session.unfit("the folder is gone", "", now)
+        elif what == "checked":
+            effects = session.checked(checks.pop(0), message, "", now)
+        elif what == "refused":
+            effects = session.refused("no", now)
         elif what == "tick":
             effects = session.tick(now)
         else:
             effects = getattr(session, what)(now, "a reason")
         assert not (ended and effects), "it goes on after its end"
         in_work += [effect.lease for effect in effects if isinstance(effect, Work)]
+        checks += [effect.run for effect in effects if isinstance(effect, Check)]
         ended = ended or any(isinstance(effect, End) for effect in effects)
         assert ended == (session.state is SessionState.ENDED) and len(in_work) <= 1
         for effect in effects:
@@ -398,10 +534,10 @@ def any_history(inputs, once, happened):
 def test_any_history_has_one_lease_in_work_and_nothing_after_the_end():
     happened = collections.Counter()
 
-    @settings(max_examples=100 * EFFORT)
+    @settings(max_examples=200 * EFFORT)
     @given(st.lists(INPUTS, min_size=5, max_size=30), st.booleans())
     def histories(inputs, once):
         any_history(inputs, once, happened)
 
     histories()
-    assert min(happened["produced"], happened["failed"]) >= 20 * EFFORT, happened
+    assert min(happened["produced"], happened["failed"], happened["unfit"]) >= 20 * EFFORT, happened

@@ -91,7 +91,7 @@ class FakeGroup:
         self.problem, self._stopped, self._name, self._error = None, stopped, name, error
         self.windows, self.adjusts = [], False
 
-    def trouble(self):
+    def trouble(self, fleet):
         return self.problem
 
     def adjust(self, window, fleet):

@@ -147,7 +147,7 @@ def test_a_stream_that_waits_too_long_names_eight_of_its_samples():
 def test_a_step_that_fails_names_eight_of_its_samples():
     session = CoordinatorSession("run", 0, Plan(MANY, MANY, 1, 0), Splits(evil_data(MANY)), JobOptions(
         batch_size=MANY, image_size=(1, 1)), StreamOptions(), 0.0)
-    text = str(session._aborted(Abort(0, "it failed", "")))
+    text = str(session._positions.failure(Abort(0, "it failed", "")))
     assert text.endswith("and 19,992 more") and text.isprintable() and text.count(".jpg") == 8
 
 

@@ -19,7 +19,7 @@ from stoker.pipeline.plan import sample_seed
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.text import name_list
 from stoker.pipeline.user_errors import IN_SETUP, line_of, sentence_of
-from stoker.workers.generators.rows import FunctionError
+from stoker.workers.generators.rows import FunctionError, SetupFailed
 
 #: The generator whose methods the functions of the module ``random`` are.
 _GLOBAL: random.Random = random.seed.__self__       # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ class Calls:
         try:
             shared = setup(job)
         except BaseException as error:
-            raise FunctionError("function %r%s%s: %s" % (
+            raise SetupFailed("function %r%s%s: %s" % (
                 self._name, IN_SETUP, getattr(setup, "__name__", setup), sentence_of(error))) from error
         _permitted.update(thread for thread in threading.enumerate() if thread not in before)
         _finished_setup[:] = [(setup, job, shared)]

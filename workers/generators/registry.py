@@ -2,17 +2,21 @@
 
 from __future__ import generator_stop
 
+import importlib
 import inspect
 import socket
+import sys
 from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, cast
 
+from stoker.pipeline.arrays import UpTo, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import (OLD_GENERATOR, BatchFunction, Declared, GeneratorFunction, SampleFunction,
                                        check_generator, load_function)
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
+from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
 from stoker.workers import limits
 from stoker.workers.cache import Cache
@@ -22,10 +26,11 @@ from stoker.workers.generators.output import Output
 from stoker.workers.generators.pictures import augmented, image, with_cache
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
-from stoker.workers.users_code import note_imported
+from stoker.workers.users_code import note_imported, note_modules
 
 Generator = Callable[[Iterable[Lease], Job], Iterator[Output]]
 _FUNCTIONS = {generator.__name__: generator for generator in (numerical, image, augmented)}
+_READ_FILES = (image, augmented, call_for_samples, call_for_batches)
 _MAKE_FRESH = (numerical, image, augmented, call_for_samples, call_for_batches)
 
 
@@ -41,7 +46,7 @@ def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Genera
         raise ConfigError("generator %r: is none of %s, nor module:function" % (name, ", ".join(GENERATORS)))
     found = _load("function", name, allowed)
     if job is not None and isinstance(found, Declared):
-        _check_names(found, job)
+        _check_declared(found, job)
     if isinstance(found, SampleFunction):
         return partial(call_for_samples, found)
     if isinstance(found, BatchFunction):
@@ -52,12 +57,19 @@ def find(name: str, allowed: Sequence[str], job: Optional[Job] = None) -> Genera
     return cast(Generator, found)
 
 
-def _check_names(found: Declared, job: Job) -> None:
-    declared, expected = ([spec.name for spec in arrays] for arrays in (found.arrays, job.arrays))
+def _check_declared(found: Declared, job: Job) -> None:
+    declared, expected = ([(spec.name, [isinstance(side, UpTo) or side for side in spec.shape]) for spec in arrays]
+                          for arrays in (found.arrays, job.arrays))      # another dtype is cast
     if declared != expected:
         raise ConfigError("function %r declares the arrays %s on this worker, and the trainer expects %s: give it the "
                           "same version of the function, or arrays={...} if it cannot import it"
-                          % (job.generator, ", ".join(declared), ", ".join(expected)))
+                          % (job.generator, listed(found.arrays), listed(job.arrays)))
+    rows, may_skip = getattr(found, "rows", 1), getattr(found, "may_skip", False)
+    if rows > job.rows or may_skip > job.may_skip:
+        raise ConfigError("the function %r %s on this worker, and the trainer expects %s: give it the same version of "
+                          "the function" % (job.generator, *(
+                              ("makes up to %d rows of a sample" % rows, "up to %d" % job.rows) if rows > job.rows else
+                              ("may leave out samples (may_skip)", "that it does not"))))
 
 
 def find_augmentation(name: str, allowed: Sequence[str]) -> Callable[..., Any]:
@@ -73,9 +85,12 @@ def _load(what: str, name: str, allowed: Sequence[str]) -> Any:
     if name not in allowed:
         raise ConfigError("%s %r: this worker does not allow it (allowed: %s); start the worker with "
                           "--allow-generator %s" % (what, name, ", ".join(allowed) or "none", name))
+    before = set(sys.modules)
+    importlib.invalidate_caches()        # a package may have been installed since the last try
     try:
         found = load_function(name, " on this worker")
     except ConfigError as error:
+        note_modules(set(sys.modules) - before)      # that were there before it failed
         raise ConfigError("%s%s %s" % (CANNOT_LOAD, what, error)) from error
     note_imported(name)
     return found
@@ -123,9 +138,9 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
-    ``find`` does, and if the job follows links out of the data folder without the permission of this worker's options:
-    the trainer alone must not decide which files of this host are read. PIL's limits are from now on those of the job.
-    """
+    ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job
+    follows links out of the data folder without the permission of this worker's options: the trainer alone must not
+    decide which files of this host are read. PIL's limits are from now on those of the job."""
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
@@ -135,5 +150,7 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
             raise ConfigError("augment %r goes only with the generator 'image', not with %r"
                               % (job.augment, job.generator))
         generator = partial(image, vary=find_augmentation(job.augment, options.allow_generators))
+    if getattr(generator, "func", generator) in _READ_FILES:
+        check_root(job.data_root, job.probes)
     limits.apply(job)
     return Producer(generator, job, cache)

@@ -27,6 +27,10 @@ class FunctionError(StokerError, ValueError):
     """A user's function did or returned what it must not. The sentence names function, sample and array."""
 
 
+class SetupFailed(FunctionError):
+    """Its setup did, before the first sample: on another host it may do better."""
+
+
 class Misfit(Exception):
     """A value does not fit its declaration. The sentence follows upon the array's name: "is of shape [2], must be [3]".
     ``text``: the value, or one in it, if it is a text."""

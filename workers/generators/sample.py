@@ -4,7 +4,6 @@ from __future__ import generator_stop
 
 from typing import Any, Iterable, Iterator, Optional
 
-from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import SampleFunction, Skip
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root
@@ -21,10 +20,6 @@ NO_ROWS = "no rows"      # why a sample is left out of whose function returned a
 def call_for_samples(function: SampleFunction, leases: Iterable[Lease], job: Job) -> Iterator[Output]:
     """The batches that ``function`` makes sample by sample. A sample for which it raises Skip or BadFile is left out or
     replaced. Raises FunctionError if it breaks the rules or raises anything else."""
-    if function.rows > job.rows:
-        raise ConfigError("the function %r makes up to %d rows of a sample on this worker, and the trainer expects %d: "
-                          "it must be able to import the same version of the function"
-                          % (job.generator, function.rows, job.rows))
     check_root(job.data_root, job.probes)
     run = _Run(function, job)
     for lease in leases:

@@ -84,16 +84,27 @@ def starting():
 
 
 def handshake():
-    """The trainer's Welcome has come, and was not yet read. The other workers start later, so this one got leases."""
+    """The trainer's Welcome has come, and was not yet read."""
     from stoker.pipeline.protocol.messages import Welcome
+    _before("receive", lambda message: isinstance(message, Welcome))
+
+
+def joining():
+    """The worker has said Ready, and its first leases have come, of which none was read."""
+    from stoker.pipeline.protocol.messages import Lease
+    _before("receive", lambda message: isinstance(message, Lease))
+
+
+def _before(method, is_it):
+    """Worker 0 is hit before it reads a message. The other workers start later, so this one gets the first leases."""
     from stoker.workers.session import WorkerSession
 
     if not NAME.endswith("/0"):
         _wait_until(_struck)
 
-    @_around(WorkerSession, "receive")
+    @_around(WorkerSession, method)
     def receive(original, session, message, now):
-        if isinstance(message, Welcome) and NAME.endswith("/0"):
+        if is_it(message) and NAME.endswith("/0"):
             strike()
         return original(session, message, now)
 
