@@ -368,7 +368,7 @@ def test_ctrl_c_ends_after_the_step_at_hand_with_a_checkpoint(photos, tmp_path, 
     assert checkpointed_step(tmp_path / "checkpoints") == steps
 
 
-@pytest.mark.parametrize("seconds, lost", [(1000, "3 of its steps are lost, those after step 0"),
+@pytest.mark.parametrize("seconds, lost", [(1000, "3 steps are lost: there is no checkpoint"),
                                            (1e-6, "no step is lost: the last checkpoint is after step 3")],
                          ids=["not saved", "saved"])
 def test_a_second_ctrl_c_ends_at_once_and_says_what_is_lost(photos, tmp_path, record_property, seconds, lost):
@@ -436,7 +436,7 @@ def nothing_good(tmp_path):
     (["TINY", "--image-size", "0"], "image height"),
     (["TINY", "--image-size", "abc"], "48x64"),
     (["TINY", "--image-size", "32x"], "48x64"),
-    (["TINY", "--batch-size", "0"], "batch_size"),
+    (["TINY", "--batch-size", "0"], "--batch-size must"),
     (["TINY", "--epochs", "0"], "epochs"),
     (["TINY", "--validation-split", "1.5"], "1.5"),
     (["TINY", "--prefetch", "0"], "prefetch"),
@@ -455,6 +455,11 @@ def test_an_error_of_the_user_is_one_sentence(tiny, nothing_good, arguments, wor
     assert [line for line in run.stderr.splitlines() if not line.startswith(("usage: ", " "))] == \
         run.stderr.splitlines()[-1:], run
     assert (nothing_good / "notes").read_text() == "no audit\n"
+
+
+def test_a_python_that_removes_docstrings(tiny, tmp_path):
+    run = finished(tmp_path, tiny, *workers(1), PYTHONOPTIMIZE="2")
+    assert "unset PYTHONOPTIMIZE" in ends_with_one_sentence(run, 2)
 
 
 def test_a_misspelt_environment_variable(tmp_path):
