@@ -23,10 +23,10 @@ from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.known_samples import DATA, KnownSamples, known_samples
+from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, known_samples
 from stoker.trainer.run import Run
 
-RECORD, ROWS, RUN, SAMPLES = "stoker.json", "stoker-rows.npy", "stoker-run.json", "stoker-samples.gz"
+ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
 CHECKSUM = "checksum"
 RUN_VERSION = 1
 DECODERS = "decoders"            # of the pictures: what differs only gives a warning (decoders.py)

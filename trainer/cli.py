@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.environment import warnings
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
@@ -16,10 +16,10 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer.feed import LocalOptions, start_stream
-from stoker.trainer.known_samples import KEEP, KnownSamples
+from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
-from stoker.trainer.run import prepare
+from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
@@ -37,8 +37,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
     make_current_folder_importable()
     directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args))
-    prepared = prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
-                       **_arguments(args))
+    prepared = _prepared(args, directory)
     print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
     plan = prepared.plan
     print("%d sample%s to train on, %d held out; %d step%s in %d epoch%s" % (
@@ -183,6 +182,16 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),
                 validation_split=split or 0.0)
+
+
+def _prepared(args: argparse.Namespace, directory: str) -> Run:
+    """The run. Raises ConfigError, DatasetError; the latter says so if there is a checkpoint, so other data was there.
+    """
+    try:
+        return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
+                       **_arguments(args))
+    except DatasetError as error:
+        raise DatasetError(str(error) + has_changed(directory)) from error
 
 
 def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:

@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow")
 def test_another_pillow_in_a_resumed_run_and_in_a_prediction(tmp_path, pictures, worker_python):
     if worker_python is None:
         pytest.skip("no second interpreter")
-    options = dict(image_size=8, batch_size=40, workers=1, checkpoint_dir="run")
+    options = dict(image_size=8, batch_size=60, workers=1, checkpoint_dir="run")
     record = tmp_path / "run" / "stoker.json"
     run = finished(tmp_path, pictures, *arguments(dict(options, epochs=1)))
     first, = json.loads(record.read_text())["decoders"]

@@ -34,6 +34,7 @@ def start():
             time.sleep(1000)
     os.wait()
     signal.signal(signal.SIGTERM, before)
+    noted(worker, "itself", worker)
     return pool
 
 def shared(job):
@@ -59,7 +60,7 @@ if __name__ == "__main__":
     with stoker.open_stream(1000, stuck, batch_size=1, workers=2) as stream:
         list(stream)
 """
-KINDS = {"pool": 2, "program": 1, "session": 1, "daemon": 1}
+KINDS = {"pool": 2, "program": 1, "session": 1, "daemon": 1, "itself": 1}
 
 
 @pytest.fixture
