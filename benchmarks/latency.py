@@ -12,6 +12,7 @@ import time
 from typing import Any, Dict, List, Set, Tuple
 
 from stoker.pipeline.batch import Batch
+from stoker.pipeline.cores import cores
 from stoker.pipeline.options import JobOptions, StreamOptions, WorkerOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
@@ -80,7 +81,7 @@ def rates(folder: str, side: int, turns: int) -> Tuple[float, float]:
     stream = EitherWay(Plan(len(dataset), 32, 1000000, 0), Splits(dataset), job, StreamOptions())
     with stream:
         options = WorkerOptions(stream.address, once=True, quiet=True)
-        stream.attach(LocalWorkers(options, len(os.sched_getaffinity(0)), worker_python()))
+        stream.attach(LocalWorkers(options, cores(), worker_python()))
         for _ in range(20):
             stream.take(True)
         counts, took = {True: 0, False: 0}, {True: 0.0, False: 0.0}

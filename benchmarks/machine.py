@@ -9,6 +9,8 @@ from typing import List, Tuple
 
 import psutil
 
+from stoker.pipeline.cores import cores
+
 #: CPU features that decoders and resizers have code for.
 FLAGS = ("sse4_1", "avx2", "avx512f", "avx512bw")
 #: environment -> the packages whose versions matter to its figures
@@ -23,7 +25,7 @@ PACKAGES = (("trainer", ("tensorflow", "numpy", "pillow", "pyzmq", "msgpack")),
 def facts() -> List[Tuple[str, str]]:
     """Pairs of a name and its value."""
     model = _of("/proc/cpuinfo", r"model name\s*: (.*)")
-    found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (model, len(os.sched_getaffinity(0)), _flags(),
+    found = [("machine", "%s, %d cores, %s, %.1f GB of memory" % (model, cores(), _flags(),
                                                                   psutil.virtual_memory().total / 2**30)),
              ("system", "%s, Linux %s" % (_of("/etc/os-release", r'PRETTY_NAME="(.*)"'), platform.release()))]
     found += [(".venv/" + name, versions) for name, packages in PACKAGES for versions in [_versions(name, packages)]

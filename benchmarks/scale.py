@@ -14,6 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import psutil
 
+from stoker.pipeline.cores import cores
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
@@ -99,8 +100,8 @@ def run(quick: bool, say: Say) -> List[Table]:
 
 def _workers(quick: bool, say: Say) -> Table:
     rounds, seconds = (1, 1.0) if quick else (5, 2.0)
-    cores = len(os.sched_getaffinity(0))
-    found: Dict[int, List[float]] = {workers: [] for workers in range(1, cores + 1)}
+    available = cores()
+    found: Dict[int, List[float]] = {workers: [] for workers in range(1, available + 1)}
     with tempfile.TemporaryDirectory() as folder:
         say("making %d pictures" % PICTURES)
         sample_data.write(os.path.join(folder, "pictures"), PICTURES)
@@ -111,7 +112,7 @@ def _workers(quick: bool, say: Say) -> Table:
     one = spread(found[1]).median
     rows = [[workers] + list(spread(rates)) + [spread(rates).median / one] for workers, rates in found.items()]
     return Table("scale-workers", "Images a second by worker processes (sample pictures, 64 x 64; %d cores, which the "
-                 "trainer process shares)" % cores, ["workers", "images/s", "least", "most", "times one"], rows,
+                 "trainer process shares)" % available, ["workers", "images/s", "least", "most", "times one"], rows,
                  plot="lines", value_column="images/s", spread_columns=("least", "most"))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 import numpy as np
 import zmq
 
+from stoker.pipeline.cores import cores
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
@@ -181,7 +182,7 @@ def _table(side: int, rounds: int, seconds: float, folder: str, own: Tuple[Train
                "batch in 64-byte aligned memory, in order; the bare one drops each message as it came.",
                "The receiver is the whole trainer process: main thread, coordinator, and libzmq's own.",
                "%d cores carry all of it: what CPU time a batch takes on both sides together bounds the rate."
-               % len(os.sched_getaffinity(0))],
+               % cores()],
         goals=[Goal("of the better bare ZeroMQ's batches a second, %d KB" % (size // 1000), reached / limit,
                     LEAST_OF_BARE)],
         plot="bars", value_column="batches/s", spread_columns=("least", "most"))

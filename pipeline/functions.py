@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
+import stoker
 from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
@@ -164,13 +165,19 @@ def name_of(function: Any) -> str:
     if module != "__main__":
         return "%s:%s" % (module, name)
     main = sys.modules["__main__"]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    spec, file = getattr(main, "__spec__", None), _program_file()
     if spec is not None and not spec.name.endswith("__main__"):
         return "%s:%s" % (spec.name, name)             # python -m package.program
-    if not file or not os.path.exists(file):
+    if not os.path.exists(file):
         raise ConfigError("workers cannot find the function %s, which was typed into an interpreter or a notebook: "
                           "write it into a module" % name)
-    return "%s:%s" % (os.path.abspath(file), name)
+    return "%s:%s" % (file, name)
+
+
+def _program_file() -> str:
+    """The absolute path of the file of the program that runs; '' without one. Before Python 3.9 it is relative."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return os.path.abspath(os.path.join(stoker.started_in, file)) if file else ""
 
 
 def load_function(name: str, here: str = "") -> Any:
@@ -188,7 +195,7 @@ def load_function(name: str, here: str = "") -> Any:
         raise kind("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
     except Exception as error:
         raise ConfigError("%r: importing %s%s failed: %s" % (
-            name, module, here, sentence_of(error, _missing_module(error, module)))) from error
+            name, module, here, sentence_of(error, _missing_module(error, module, here)))) from error
     except SystemExit as error:
         raise ConfigError("%r: %s ended the program while it was imported: put what starts it below  if __name__ == "
                           "\"__main__\":" % (name, module)) from error
@@ -217,11 +224,11 @@ def check_generator(function: Any, name: str) -> None:
                           % (name, error, OLD_GENERATOR)) from error
 
 
-def _missing_module(error: Exception, module: str) -> str:
+def _missing_module(error: Exception, module: str, here: str) -> str:
     """The remedy if ``error`` means that a module is missing which ``module`` imports."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if not missing or missing == module or module.startswith(missing + "."):
-        return ""
+        return here and ": start the worker in the folder of %s, or add that folder to its PYTHONPATH" % missing
     return ": install it for %s, or move the function into a module that does not import it" % sys.executable
 
 
@@ -242,9 +249,8 @@ def _this_process() -> str:
 
 
 def _import_file(path: str) -> Any:
-    main = sys.modules["__main__"]
-    if os.path.abspath(getattr(main, "__file__", None) or "") == os.path.abspath(path):
-        return main                                    # the trainer itself
+    if _program_file() == os.path.abspath(path):
+        return sys.modules["__main__"]                 # the trainer itself
     module = sys.modules.get(PROGRAM)
     if module is not None and module.__file__ == path:
         return module
@@ -252,6 +258,8 @@ def _import_file(path: str) -> Any:
     if spec is None or spec.loader is None or not os.path.isfile(path):
         raise ConfigError("there is no such file on this host")
     module = importlib.util.module_from_spec(spec)
+    if os.path.dirname(path) not in sys.path:          # where the program finds its own modules
+        sys.path.append(os.path.dirname(path))
     sys.modules[PROGRAM] = module
     try:
         spec.loader.exec_module(module)

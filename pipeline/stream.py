@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
@@ -33,7 +33,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.fields import checked
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, native
 
 log = logging.getLogger("stoker")
 
@@ -156,6 +156,12 @@ class BatchStream(Iterator[Batch]):
         """The number of bad files so far. With ``StreamOptions.bad_samples``, those before a resume are included."""
         return len(self.skipped if self._listing is None else self._listing)
 
+    @property
+    def decoders(self) -> FrozenSet[str]:
+        """The libraries by which the workers that have joined so far decode pictures, such as "pillow 13.0.0,
+        libjpeg-turbo 3.1.2"; none if the data are no files."""
+        return self._coordinator.decoders
+
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell. Of
         a closed stream: as it was when it was closed."""
@@ -164,8 +170,9 @@ class BatchStream(Iterator[Batch]):
     def report(self) -> str:
         """Three lines, at the end of a run, or so far: the result, with what was left out; the speed; the bottleneck,
         with the number of workers needed. Also of a closed stream: ``print(stream.report())``."""
-        return closing_lines(self.step, self.plan.steps, self.left_out(),
-                             self._totals.speed(self._unit, self._now()), self.verdict())
+        # in a form that ``print`` takes: under LC_ALL=C, that of Python 3.6 knows only ASCII, and bytes of file names
+        return native(closing_lines(self.step, self.plan.steps, self.left_out(),
+                                    self._totals.speed(self._unit, self._now()), self.verdict()))
 
     def left_out(self) -> str:
         """What is not in the batches so far, in a sentence: "no bad files", "3 bad files (listed in ...)"."""
@@ -224,7 +231,7 @@ class BatchStream(Iterator[Batch]):
             self._taking.release()
 
     def _take(self) -> Batch:
-        if self._closed:
+        if self._closed and self._position < self.plan.positions:
             raise RuntimeError("the stream is closed")
         if self._unusable is not None:
             raise DatasetError(self._unusable)
@@ -243,8 +250,7 @@ class BatchStream(Iterator[Batch]):
         # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
             self._position += 1
-            self._totals.produced_s += batch.produce_s
-            self._totals.samples += len(batch)
+            self._totals.handed_out(batch.worker, len(batch), batch.produce_s)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
         self._coordinator.take_up_to(self._position)
         if batch.training:

@@ -14,6 +14,7 @@ stoker does not load the trainer's code, and a trainer does not load PIL.
 """
 
 import importlib
+import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any, List
@@ -57,6 +58,12 @@ __all__ = [
     # errors
     "CheckpointMismatch", "ConfigError", "DatasetError", "ProtocolError", "RunFailed", "StokerError", "VersionMismatch",
 ]
+
+try:
+    #: Before the program can change it: relative entries of sys.path, and the program's own file, are of this folder.
+    started_in = os.getcwd()
+except OSError:           # it was deleted
+    started_in = ""
 
 #: Where each public name is defined.
 _HOMES = {

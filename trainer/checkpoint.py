@@ -10,7 +10,7 @@ import json
 import os
 import zlib
 from contextlib import suppress
-from typing import Any, Callable, Dict, IO, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, IO, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,13 +23,14 @@ from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.known_samples import DATA, KnownSamples, known_samples
+from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, known_samples
 from stoker.trainer.run import Run
 
-RECORD, ROWS, RUN, SAMPLES = "stoker.json", "stoker-rows.npy", "stoker-run.json", "stoker-samples.gz"
+ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
 CHECKSUM = "checksum"
 RUN_VERSION = 1
-FOR_READERS = {"classes"}        # keys of stoker.json that people may read; "dataset" is a hash of them too
+DECODERS = "decoders"            # of the pictures: what differs only gives a warning (decoders.py)
+FOR_READERS = {"classes", DECODERS}      # keys of stoker.json that people may read; "dataset" is a hash of classes, too
 #: Options that a record contains only if they differ from these defaults.
 DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
                     "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
@@ -66,6 +67,21 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
                                      "former value, or choose another --checkpoint-dir" % (
                                          printable_path(folder.path), name.replace("_", " "), was, now))
     return start
+
+
+def recorded_decoders(folder: CheckpointFolder) -> FrozenSet[str]:
+    """The libraries that decoded the run's pictures so far; none are known of an older run."""
+    saved, _ = _read_json(folder, RECORD)
+    found = (saved or {}).get(DECODERS, [])
+    return frozenset(each for each in found if isinstance(each, str)) if isinstance(found, list) else frozenset()
+
+
+def record_decoders(folder: CheckpointFolder, decoders: FrozenSet[str]) -> None:
+    """Replaces them. Nothing but a warning depends on it, so it may fail."""
+    saved, _ = _read_json(folder, RECORD)
+    if saved is not None:
+        with suppress(ConfigError):
+            _write_json(folder, RECORD, dict(saved, **{DECODERS: sorted(decoders)}))
 
 
 def known(folder: CheckpointFolder) -> Optional[KnownSamples]:

@@ -106,7 +106,8 @@ class CheckpointFolder:
         steps = sorted({each for each in map(self.step_of, set(self.names()) - set(removed)) if each is not None})
         lines = ['model_checkpoint_path: "%s-%d"' % (self._prefix, step)]
         lines += ['all_model_checkpoint_paths: "%s-%d"' % (self._prefix, each) for each in steps]
-        replace_file(self.at(state.NAMES), lambda file: file.write("\n".join(lines + [""]).encode("utf-8")))
+        replace_file(self.at(state.NAMES), lambda file: file.write("\n".join(lines + [""]).encode("utf-8")),
+                     synced=False)      # nothing depends on it
 
     def put_aside(self, damaged: Iterable[state.Damaged]) -> None:
         """Renames the files of these checkpoints. Raises OSError."""
@@ -216,4 +217,5 @@ def require_whole(folder: CheckpointFolder, start: state.Start, saved: str) -> N
 
 def listed(names: Tuple[str, ...]) -> str:
     """Some of the names, for a sentence."""
-    return ", ".join(names[:3]) + (" and %d more files" % (len(names) - 3) if len(names) > 3 else "")
+    return ", ".join(names[:3]) + (
+        " and %d more file%s" % (len(names) - 3, "s" * (len(names) > 4)) if len(names) > 3 else "")

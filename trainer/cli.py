@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.environment import warnings
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
@@ -16,10 +16,10 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer.feed import LocalOptions, start_stream
-from stoker.trainer.known_samples import KEEP, KnownSamples
+from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
-from stoker.trainer.run import prepare
+from stoker.trainer.run import Run, prepare
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
@@ -37,16 +37,17 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
     make_current_folder_importable()
     directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args))
-    prepared = prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
-                       **_arguments(args))
+    prepared = _prepared(args, directory)
     print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
     plan = prepared.plan
-    print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
-        plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
+    print("%d sample%s to train on, %d held out; %d step%s in %d epoch%s" % (
+        plan.train_size, "s" * (plan.train_size != 1), plan.validation_size, plan.steps, "s" * (plan.steps != 1),
+        plan.epochs, "s" * (plan.epochs != 1)), flush=True)
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer import checkpoint, model, train
     from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     folder = CheckpointFolder(directory, make=True)
     lock = folder.lock()
@@ -65,12 +66,13 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         logging.getLogger("stoker").warning("%s", start.notice(printable_path(directory)))
     tf.set_random_seed(args.seed)
     built = model.build(prepared.job.arrays, function, model_name, args.feed == "staged")
+    decoders = Decoders(folder)
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
         checkpoint.record_run(folder, prepared, args.model, args.partners)
-        loop = train.Loop(stream, built, saver, unit)
+        loop = train.Loop(stream, built, saver, unit, lambda: decoders.note(stream.decoders))
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:
             print("waiting for workers: %s" % stream.worker_command, flush=True)
@@ -115,6 +117,9 @@ def make_current_folder_importable() -> None:
 
 def import_tensorflow() -> Any:
     """TensorFlow, with few of its messages. Raises ConfigError if it is missing."""
+    if sys.flags.optimize > 1:
+        raise ConfigError("TensorFlow 1.9 needs the docstrings that Python removes here: unset PYTHONOPTIMIZE, or "
+                          "start Python without -OO")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up messages would hide the summary
     try:
         import tensorflow as tf
@@ -177,6 +182,16 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),
                 validation_split=split or 0.0)
+
+
+def _prepared(args: argparse.Namespace, directory: str) -> Run:
+    """The run. Raises ConfigError, DatasetError; the latter says so if there is a checkpoint, so other data was there.
+    """
+    try:
+        return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
+                       **_arguments(args))
+    except DatasetError as error:
+        raise DatasetError(str(error) + has_changed(directory)) from error
 
 
 def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:

@@ -7,8 +7,10 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
+import stoker
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
+from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
                                      check_number, check_whole, is_number)
@@ -17,13 +19,16 @@ from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
+from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_workers import LocalWorkers
-from stoker.trainer.run import prepare
+from stoker.trainer.run import NEEDS_FILES, prepare
 
 log = logging.getLogger("stoker")
 
 Path = Union[str, "os.PathLike[str]"]
+#: In a checkout: where ``make`` makes environments.
+ENVIRONMENTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(stoker.__file__))), ".venv")
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
-    autoscaler = Autoscaler(len(os.sched_getaffinity(0))) if local.workers == AUTO else None
+    autoscaler = Autoscaler(cores()) if local.workers == AUTO else None
     processes = autoscaler.wanted if autoscaler else int(local.workers)
     if autoscaler and options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
         options = replace(options, prefetch=max(options.prefetch, 2 * processes))
@@ -149,6 +154,9 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True)
+            line = interpreter.advice(local.python, ENVIRONMENTS) if job.generator in NEEDS_FILES else None
+            if line:
+                log.info("%s", line)
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()

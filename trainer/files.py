@@ -9,21 +9,23 @@ from typing import IO, Any, Callable
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def replace_file(path: str, write: Callable[[IO[bytes]], Any]) -> None:
+def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = True) -> None:
     """Makes a file at ``path`` of what ``write`` writes to the file that it gets. Raises OSError; the file that was
-    there stays then."""
+    there stays then. ``synced`` False: a power loss may damage it."""
     new = path + ".new"
     try:
         with open(new, "wb") as file:
             write(file)
             file.flush()
-            sync(file.fileno())
+            if synced:
+                sync(file.fileno())
         os.replace(new, path)
     except OSError:
         with suppress(OSError):
             os.remove(new)
         raise
-    sync_path(os.path.dirname(path) or ".")
+    if synced:
+        sync_path(os.path.dirname(path) or ".")
 
 
 def sync(fd: int) -> None:

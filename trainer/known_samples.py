@@ -1,12 +1,16 @@
 """The samples that a checkpoint knows, for a run whose data has changed since. Imports no TensorFlow."""
 
+import json
+import os
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.sources.sample_list import Changes, ListError, SampleList, changes, kept, unpacked_list
+from stoker.pipeline.text import name_list, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
+RECORD, SAMPLES = "stoker.json", "stoker-samples.gz"     # in the checkpoint's folder: see checkpoint.py
 DATA = {"dataset": "data", "validation": "validation data"}      # keys of stoker.json -> what they are hashes of
 
 
@@ -66,3 +70,18 @@ def known_samples(saved: Dict[str, Any], packed: Optional[bytes], problem: str =
         return KnownSamples(hashes, dict(zip(DATA, unpacked_list(packed))))
     except ListError as error:
         return KnownSamples(hashes, {}, str(error))
+
+
+def has_changed(directory: str) -> str:
+    """How the sentence goes on that says that data cannot be used, if the folder ``directory`` has a checkpoint's
+    record: that the data was another one then."""
+    try:
+        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+            classes = json.load(file).get("classes") or ()
+    except (OSError, ValueError, AttributeError):
+        return ""
+    of = " with the classes " + name_list(sorted(classes)) if isinstance(classes, dict) else ""
+    keep = ", or go on with the samples that it knows (--dataset-changed keep)" * os.path.isfile(
+        os.path.join(directory, SAMPLES))
+    return "; the data has changed since the checkpoint in %s was made%s: put the former data back%s" % (
+        printable_path(directory), of, keep)

@@ -7,6 +7,7 @@ supervisor kills the workers. They run this process's copy of Stoker, perhaps by
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.throughput import Fleet, Window
 from stoker.pipeline.options import WorkerOptions, is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
+from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.worker_output import WorkerOutput
 
@@ -28,6 +30,8 @@ log = logging.getLogger("stoker")
 
 STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then they are killed
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
+#: Variables that tell one interpreter where it lies or how it was built, and keep others from starting.
+OF_ONE_PYTHON = {"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHON_GIL"}
 MAX_LOST = 5    # workers in a row that die before they can do the job: so will the next
 READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
@@ -46,14 +50,17 @@ class LocalWorkers:
         self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
-        environment = dict(_environment(self._python), **(to_environment(keys) if keys is not None else {}))
+        environment = _environment(self._python)
+        interpreter.check(python, launch, environment)
+        if keys is not None:
+            environment.update(to_environment(keys))
         self._output = WorkerOutput()
         try:
             # a session of its own: the terminal's Ctrl-C is for the trainer, which stops the workers in good order
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._output.fd, env=environment,
                                              start_new_session=True)
         except OSError as error:
-            raise ConfigError("cannot start workers with %r: %s" % (self._python, error.strerror)) from error
+            raise ConfigError("cannot start workers: %s (see ulimit -u)" % error.strerror) from error
         finally:
             self._output.close_fd()
         assert self._process.stdin is not None
@@ -128,15 +135,16 @@ class LocalWorkers:
 def _environment(python: str) -> Dict[str, str]:
     """This process's environment without Stoker's options, and without the paths of its Python, because the workers may
     run another. STOKER_PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
-    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH", "PYTHONHOME"}
+    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH"} | OF_ONE_PYTHON
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in dropped}
     try:
         current = [os.getcwd()]
     except OSError:                     # the folder was deleted: relative paths lead nowhere
         current = []
-    pythonpath = [os.path.abspath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-                  if folder and (current or os.path.isabs(folder))]
+    pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
+                  for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+                  if folder and (stoker.started_in or os.path.isabs(folder))]
     program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
                "folders": _program_folders(pythonpath, current)}
     return dict(environment, STOKER_PROGRAM_PATH=json.dumps(program))
@@ -147,10 +155,11 @@ def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
     libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
     folders = []
     for i, entry in enumerate(sys.path):
-        if not current and not os.path.isabs(entry):
+        if not stoker.started_in and not os.path.isabs(entry):
             continue
-        folder = os.path.abspath(entry)
-        installed = (folder.endswith(".zip") or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
+        folder = os.path.abspath(os.path.join(stoker.started_in, entry))
+        installed = (re.match(r"python\d+\.zip$", os.path.basename(folder))
+                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
                      or any(os.path.join(folder, "").startswith(library) for library in libraries))
         if not installed and (folder not in pythonpath or i == 0):
             folders.append(folder)

@@ -47,7 +47,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
     make_current_folder_importable()
     import_tensorflow()
-    from stoker.trainer import checkpoint
+    from stoker.trainer import checkpoint, decoders
     from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
     folder = CheckpointFolder(args.run)
     start = folder.newest()
@@ -84,6 +84,9 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
                         raise RunFailed("cannot write the predictions to %s: %s" % (
                             "standard output" if args.output == "-" else args.output, error.strerror)) from error
                     bar.update(len(batch.indices))
+        other = decoders.warning(checkpoint.recorded_decoders(folder), stream.decoders)
+        if other:
+            logging.getLogger("stoker").warning("%s", other)
         if not counts.predicted:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
                 name_list(args.data), counts.first_error))

@@ -75,7 +75,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
     source = open_source(data, root, classes, labels, label_word, follow_links, name,
-                         not training and classes is not None, exclude, suffixes)
+                         known is not None or not training and classes is not None, exclude, suffixes)
     notes: List[str] = []
     if known is not None:
         source, notes = known.keep("dataset", source)

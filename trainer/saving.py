@@ -55,8 +55,9 @@ class Saver:
         """Saves ``step`` if this did so long enough ago; whether it did."""
         if self._now() < self._saved_s + self._every_s:
             return False
-        self._saved_s = self._now()
-        return self.save(session, step)
+        is_new = self.save(session, step)
+        self._saved_s = self._now()         # after it: a slow disk must leave time to train
+        return is_new
 
     def save(self, session: Any, step: int) -> bool:
         """Saves the checkpoint of ``step``, the model's global_step, unless it is there; whether it did. Raises
@@ -81,7 +82,8 @@ class Saver:
         self._saver.save(session, folder.at(state.SAVING, name), write_state=False)
         parts = sorted(folder.names(state.SAVING), key=lambda part: part.endswith(".index"))      # the index last
         for part in parts:
-            sync_path(folder.at(state.SAVING, part))
+            if not part.endswith(".meta"):      # no resume needs it
+                sync_path(folder.at(state.SAVING, part))
         for part in parts:
             os.replace(folder.at(state.SAVING, part), folder.at(part))
         sync_path(folder.at())

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import tensorflow as tf
 
@@ -33,8 +33,10 @@ class Loop:
     """Trains ``model`` on ``stream`` to its end, or until it is interrupted, and then writes a checkpoint. ``unit``:
     what its progress counts, such as images."""
 
-    def __init__(self, stream: BatchStream, model: Model, saver: Saver, unit: str = "images") -> None:
-        self._stream, self._model, self._saver, self._unit = stream, model, saver, unit
+    def __init__(self, stream: BatchStream, model: Model, saver: Saver, unit: str = "images",
+                 on_step: Callable[[], None] = lambda: None) -> None:
+        """``on_step`` is called after each step."""
+        self._stream, self._model, self._saver, self._unit, self._on_step = stream, model, saver, unit, on_step
         self._start_step = saver.saved_step
         self._bar: Any = None
         self._evaluated: List[Tuple[int, Dict[str, float]]] = []     # samples, and means of each batch
@@ -66,6 +68,7 @@ class Loop:
                         _run_without_hooks(session, step_input.put, step_input.feed)
                     elif batch.training:
                         self._train(session, batch, step_input, writer)
+                        self._on_step()
                         if (batch.step + 1) % self._stream.plan.steps_per_epoch == 0:
                             self._check_step(session, batch)
                             self._saver.save(session, batch.step + 1)
@@ -91,8 +94,8 @@ class Loop:
         step, saved = self._start_step + self._steps, self._saver.saved_step
         if step <= saved:
             return "no step is lost: the last checkpoint is after step %d" % saved if saved else "no step was trained"
-        return "%d of its steps %s lost, those after step %d%s" % (
-            step - saved, "is" if step - saved == 1 else "are", saved, ", the last checkpoint" * (saved > 0))
+        what = "1 step is lost" if step - saved == 1 else "%d steps are lost" % (step - saved)
+        return what + (": the last checkpoint is after step %d" % saved if saved else ": there is no checkpoint")
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:

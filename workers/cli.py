@@ -6,11 +6,12 @@ from typing import Optional, Sequence
 
 import configargparse
 
+from stoker.pipeline.cores import cores
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DEFAULT_CACHE_GB, WorkerOptions
 from stoker.pipeline.transport.keys import advice, load_worker
-from stoker.workers.host import cores, note, run
+from stoker.workers.host import note, run
 
 EPILOG = """\
 examples:

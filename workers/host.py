@@ -4,7 +4,6 @@ The command line (``workers/cli.py``) calls ``run``, and the trainer starts ``ma
 """
 
 import ctypes
-import importlib.util
 import os
 import select
 import signal
@@ -14,13 +13,15 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Dict, Sequence
+from itertools import count
+from typing import Dict, Optional, Sequence
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import IN_WORKER, refuse_nested
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.output import survive_hangup
 from stoker.workers import cache_folder
+from stoker.workers.descendants import Guardian, end_group, has_ended, kill_group, kill_marked
 from stoker.workers.launch import LAUNCH
 from stoker.workers.session import EXIT_CONFIG, EXIT_FAILED
 from stoker.workers.supervisor import Effect, Signal, Spawn, Supervisor
@@ -29,18 +30,12 @@ DRAIN_S = 10.0         # how long a worker may take to finish the step in work b
 PARENT_CHECK_INTERVAL_S = 1.0
 PR_SET_PDEATHSIG = 1
 STARTED, ENDED = b"started\n", b"ended\n"       # what a worker writes into its pipe
-PACKAGES = ("numpy", "PIL", "zmq", "msgpack")   # that worker processes import
 
 
 def die_with_parent() -> None:
     """Asks the kernel, if it is Linux, for SIGKILL when the parent dies, which ends a suspended process too."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def note(text: str) -> None:
@@ -51,15 +46,15 @@ def note(text: str) -> None:
 class _Child:
     """A worker process in its slot, with the pipe into which it writes STARTED and ENDED. Raises OSError."""
 
-    def __init__(self, slot: int, last_exit: str, options: WorkerOptions) -> None:
+    def __init__(self, slot: int, last_exit: str, options: WorkerOptions, mark: str) -> None:
         status_read, status_write = os.pipe()
         os.set_blocking(status_read, False)         # a fork of the dead worker may hold the other end
-        self.pipe, self.status = open(status_read, "rb", 0), b""
+        self.pipe, self.status, self.mark = open(status_read, "rb", 0), b"", mark
         name = "%s:%d/%d" % (socket.gethostname(), os.getpid(), slot)   # one host may have several supervisors
         command = [sys.executable, LAUNCH, "stoker.workers.process", name, last_exit, str(os.getpid()),
                    str(status_write), options.to_json()]
         # The hashes of texts order sets: a function that draws from one must make the same batch in all processes.
-        environment = dict(os.environ, PYTHONHASHSEED="0", **{IN_WORKER: name})
+        environment = dict(os.environ, PYTHONHASHSEED="0", **{IN_WORKER: mark})
         # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
         # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
         try:
@@ -71,11 +66,8 @@ class _Child:
 
 def run(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     """Checks what can be checked once for all processes, and supervises them. Returns the exit code."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     try:
         refuse_nested()
-        if missing:
-            raise ConfigError("%s cannot run workers: it has no %s" % (sys.executable, ", no ".join(missing)))
         if options.cache is not None:
             with suppress(BlockingIOError):      # locked at the moment: the workers try again
                 cache_folder.check(options.cache, options.cache_gb)
@@ -96,6 +88,8 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     supervisor = Supervisor(processes, options.once, DRAIN_S)
     parent = os.getppid()                # a fork of it may hold the lifeline's other end
     children: Dict[int, _Child] = {}     # by slot
+    mark, started = "%s/" % os.urandom(8).hex(), count()
+    guardian: Optional[Guardian] = None
     wake_read, wake_write = socket.socketpair()
     wake_write.setblocking(False)        # as ``set_wakeup_fd`` demands
     signal.set_wakeup_fd(wake_write.fileno())
@@ -105,7 +99,7 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
     def carry_out(effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Spawn):
-                children[effect.slot] = _Child(effect.slot, effect.last_exit, options)
+                children[effect.slot] = _Child(effect.slot, effect.last_exit, options, "%s%d/" % (mark, next(started)))
             elif isinstance(effect, Signal):
                 if effect.slot in children:
                     children[effect.slot].process.send_signal(effect.signum)
@@ -113,6 +107,7 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
                 note(effect.text)
 
     try:
+        guardian = Guardian(IN_WORKER, mark)
         while supervisor.exit_code is None:
             carry_out(supervisor.tick(time.monotonic()))
             timeout_s = min(PARENT_CHECK_INTERVAL_S, max(0.0, supervisor.next_deadline() - time.monotonic()))
@@ -130,11 +125,12 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
                     if number in (signal.SIGTERM, signal.SIGINT):
                         carry_out(supervisor.stop(now))
             for i, child in list(children.items()):
-                returncode = child.process.poll()
-                child.status += child.pipe.read(64) or b""      # after ``poll``: an ended process has written all
+                ended = has_ended(child.process)
+                child.status += child.pipe.read(64) or b""      # after ``has_ended``: such a one has written all
                 if child.status.startswith(STARTED):
                     supervisor.started(i, now)
-                if returncode is not None:
+                if ended:
+                    returncode = end_group(child.process, IN_WORKER, child.mark)
                     del children[i]
                     child.pipe.close()
                     carry_out(supervisor.exited(i, returncode, child.status.endswith(ENDED), now))
@@ -144,10 +140,15 @@ def _supervise(options: WorkerOptions, processes: int, lifeline: bool) -> int:
         return EXIT_FAILED
     finally:
         for child in children.values():
-            child.process.kill()
+            kill_group(child.process)
         for child in children.values():
             child.process.wait()
+        kill_marked(IN_WORKER, mark)
+        if guardian is not None:
+            guardian.end()
         signal.set_wakeup_fd(-1)
+        wake_read.close()
+        wake_write.close()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,17 +13,29 @@ import os
 import sys
 from typing import Sequence
 
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+           "VECLIB_MAXIMUM_THREADS")
+PACKAGES = {"site-packages", "dist-packages"}
 LAUNCH = os.path.abspath(__file__)     # before the current folder can change
 
 
 def _repair_path() -> None:
-    """Removes this file's folder from ``sys.path``, and moves the current folder to its end."""
+    """Removes this file's folder from ``sys.path``, and packages of another version of Python, to which a PYTHONPATH
+    may lead; moves the current folder to its end."""
     try:
         current = [os.getcwd()]
     except OSError:                     # the folder was deleted
         current = []
     removed = [os.path.realpath(folder) for folder in [os.path.dirname(LAUNCH)] + current]
-    sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed] + current
+    sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed
+                   and not _is_of_another_python(folder)] + current
+
+
+def _is_of_another_python(folder: str) -> bool:
+    """Whether it is, or lies in, .../pythonX.Y/site-packages of a version that is not this one's."""
+    parts = os.path.realpath(folder).split(os.sep)
+    return any(part in PACKAGES and before.startswith("python") and "." in before
+               and before != "python%d.%d" % sys.version_info[:2] for before, part in zip(parts, parts[1:]))
 
 
 def _import_stoker() -> None:
@@ -44,17 +56,26 @@ def _import_stoker() -> None:
 
 def _add_program_folders() -> None:
     """Adds the folders from which the trainer's program imports its own modules (``trainer/local_workers.py``): those
-    of its PYTHONPATH before site-packages, as in the program, but after the standard library; the others last."""
+    of its PYTHONPATH before site-packages, as in the program, but after the standard library; the others last. If this
+    is another version of Python, its PYTHONPATH comes last, too, without folders that hold installed packages."""
     import json
     # by its name, not options.PROGRAM_PATH: packages that Stoker's modules import may be in these folders
     program = json.loads(os.environ.get("STOKER_PROGRAM_PATH", "null"))
     if program is None:                 # started by hand
         return
-    pythonpath = program["pythonpath"] if program["version"] == list(sys.version_info[:2]) else []
-    first = next((i for i, folder in enumerate(sys.path)
-                  if {"site-packages", "dist-packages"} & set(folder.split(os.sep))), len(sys.path))
-    sys.path[first:first] = [folder for folder in pythonpath if folder not in sys.path]
+    is_same = program["version"] == list(sys.version_info[:2])
+    first = next((i for i, folder in enumerate(sys.path) if PACKAGES & set(folder.split(os.sep))), len(sys.path))
+    sys.path[first:first] = [folder for folder in program["pythonpath"] if is_same and folder not in sys.path]
     sys.path += [folder for folder in program["folders"] if folder not in sys.path]
+    sys.path += [folder for folder in program["pythonpath"] if folder not in sys.path and not _has_packages(folder)]
+
+
+def _has_packages(folder: str) -> bool:
+    try:
+        return bool(PACKAGES & set(folder.split(os.sep))) or any(name.endswith(".dist-info")
+                                                                 for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _write_lines_at_once() -> None:
@@ -66,8 +87,20 @@ def _write_lines_at_once() -> None:
                                                        line_buffering=True)
 
 
+def _limit_threads() -> None:
+    """One thread in the numerical libraries of each process, because there is a process per core already: OpenBLAS
+    starts one per core when numpy is imported. What the user has set stays; most take OMP_NUM_THREADS if their own
+    variable is missing."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs ``main(arguments)`` of the module; ``argv``: the module's name and its arguments. Returns the exit code."""
+    _limit_threads()
     _repair_path()
     import importlib
     _write_lines_at_once()
@@ -76,10 +109,16 @@ def main(argv: Sequence[str]) -> int:
         from stoker.pipeline.output import protect
         protect()
         _add_program_folders()
+        from stoker.pipeline import requirements
+        lacking = requirements.missing(argv[0] == "stoker.workers.cli") if argv[0] != requirements.__name__ else []
+        if lacking:
+            sys.exit("stoker-worker: error: " + requirements.complaint(sys.executable, lacking))
         module = importlib.import_module(argv[0])
-    except ImportError as error:
-        sys.exit("stoker-worker: error: %s cannot run workers (%s: %s): install what is missing there, or name "
-                 "another interpreter" % (sys.executable, type(error).__name__, error))
+    except Exception as error:      # a package of another Python raises anything
+        sys.exit("stoker-worker: error: %s cannot run workers (%s: %.300s): install what is missing there, or name "
+                 "another interpreter%s" % (sys.executable, type(error).__name__, " ".join(str(error).split()),
+                                            "; PYTHONPATH is set: are these packages of another Python?"
+                                            if os.environ.get("PYTHONPATH") else ""))
     return int(module.main(argv[1:]))
 
 

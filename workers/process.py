@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Callable, Optional, Sequence, Union
 
 from stoker.pipeline.arrays import keep_freed_memory
+from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
@@ -30,7 +31,7 @@ from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
-from stoker.workers.host import ENDED, STARTED, cores, die_with_parent
+from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.quarantine import test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.session import (

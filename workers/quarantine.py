@@ -7,6 +7,7 @@ They exchange messages of the protocol, a line of base64 each, over the child's 
 """
 
 import os
+import select
 import subprocess
 import sys
 from base64 import b64decode, b64encode
@@ -14,10 +15,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple, Optional, Sequence, Tuple, cast
 
+from stoker.pipeline.functions import IN_WORKER
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
 from stoker.pipeline.protocol.messages import (
     MAX_REASON, Alive, Job, Lease, Produced, Skipped, Welcome, sendable)
+from stoker.workers.descendants import end_group, has_ended
 from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
@@ -26,6 +29,7 @@ from stoker.workers.supervisor import explain_exit
 
 DEATHS = 3
 EXIT_WITHIN_S = 5.0          # for a child whose pipe has ended
+POLL_MS = 50
 _RUN = "quarantine"
 
 
@@ -57,7 +61,7 @@ class _Children:
 
     def __init__(self, job: Job, options: WorkerOptions) -> None:
         self._command = [sys.executable, LAUNCH, "stoker.workers.quarantine", str(os.getpid()), options.to_json()]
-        self._job = job
+        self._job, self._started, self._mark = job, 0, ""
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self.deadly = False      # whether one of the samples kills
 
@@ -67,7 +71,7 @@ class _Children:
             try:
                 process = self._process or self._start()
                 _write(process.stdin, lease)
-                answer = _read(process.stdout)
+                answer = _answer(process)
             except BrokenPipeError:          # it died between two samples
                 answer = b""
             if answer:
@@ -78,8 +82,13 @@ class _Children:
         return Skipped(lease.samples[0].index, sendable("kills the process that opens it: " + death, MAX_REASON))
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        self._process = process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if not _read(process.stdout):
+        # its own session and mark: what it started ends with it, not with this worker
+        self._started += 1
+        self._mark = "%sq%d/" % (os.environ.get(IN_WORKER, "%d/" % os.getpid()), self._started)
+        self._process = process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                   env=dict(os.environ, **{IN_WORKER: self._mark}),
+                                                   start_new_session=True, bufsize=0)
+        if not _answer(process):
             raise RuntimeError("a process to test samples in cannot be started: it ended with %s"
                                % explain_exit(self.end(EXIT_WITHIN_S)))
         _write(process.stdin, Welcome(_RUN, self._job, 0.0))
@@ -91,24 +100,40 @@ class _Children:
         if process is None:
             return 0
         try:
-            return process.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+            return end_group(process, IN_WORKER, self._mark, wait_s)
         finally:
             for pipe in (process.stdin, process.stdout):
                 with suppress(BrokenPipeError):      # the child did not read all
                     pipe.close()  # type: ignore[union-attr]
 
 
+def _answer(process: "subprocess.Popen[bytes]") -> bytes:
+    """The next frame of the child; b'' when it has ended. What it has started may hold the other end of its pipe."""
+    pipe, line = select.poll(), b""
+    assert process.stdout is not None
+    pipe.register(process.stdout, select.POLLIN)
+    while not line.endswith(b"\n"):
+        ended = has_ended(process)           # asked first: an ended process has written all
+        if pipe.poll(POLL_MS):
+            part = process.stdout.read(1 << 16)
+            if not part:
+                return b""
+            line += part
+        elif ended:
+            return b""
+    return b64decode(line)
+
+
 def _write(pipe: Any, message: Any) -> None:
     frame, = encode(message)
-    pipe.write(b64encode(frame) + b"\n")
+    rest = b64encode(frame) + b"\n"
+    while rest:                       # without a buffer, a signal may cut a write short
+        rest = rest[pipe.write(rest):]
     pipe.flush()
 
 
 def _read(pipe: Any) -> bytes:
-    """The next frame; b'' at the end, also in the middle of a frame."""
+    """The next frame for the child; b'' at the end, also in the middle of a frame."""
     line = pipe.readline()
     return b64decode(line) if line.endswith(b"\n") else b""
 

@@ -1,6 +1,6 @@
 """Notices: which lines about peers and members the log gets, each once. Pure; bounded, whatever peers send."""
 
-from typing import Sequence, Set
+from typing import FrozenSet, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
@@ -13,6 +13,7 @@ _REMARKS = {
     UNSCALED: "a picture holds floating-point numbers, and its file does not tell their range: values below 0 and "
               "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
 }
+MAX_DECODERS = 8           # that are kept; two are enough for the warning
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 
 
@@ -24,7 +25,7 @@ class Notices:
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
         self._said_narrow = False
-        self.decoders: Set[str] = set()     # libraries of members: two are enough for the one warning
+        self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
     def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
@@ -51,9 +52,9 @@ class Notices:
             lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s"
                              % (members, leases, self._prefetch, self._prefetch_option), True))
         decoder = hello.versions.partition(", ")[2]
-        if len(self.decoders) < 2 and decoder not in self.decoders:
-            self.decoders.add(decoder)
-            if len(self.decoders) == 2 and self._has_pictures:
+        if self._has_pictures and decoder not in self.decoders and len(self.decoders) < MAX_DECODERS:
+            self.decoders |= {decoder}
+            if len(self.decoders) == 2:
                 lines.append(Log("workers decode with different libraries (%s): the same picture may differ in its "
                                  "last bits between them, and a few files, TIFFs and BMPs of rare kinds, are bad for "
                                  "one of them only, or for another reason in the list of bad files; for a run that is "

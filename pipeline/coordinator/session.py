@@ -72,7 +72,7 @@ class CoordinatorSession:
         self._none_since_s: float = now                  # since when no worker is ready; inf while one is
         self._may_come = False                           # a member has not yet said whether it can do the job
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self._notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
         self.fleet = Fleet(0, 0, {})
         self.status_line = "no worker yet"
         self.last_problem = ""
@@ -148,7 +148,7 @@ class CoordinatorSession:
             if isinstance(message, Unfit) and peer in self._members:
                 return self._unfit(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self._notices.remarked(remarks)
+            effects = self.notices.remarked(remarks)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
@@ -188,7 +188,7 @@ class CoordinatorSession:
             return []
         self._limits.counts[kind] += 1
         warning = KINDS[kind][1]
-        return self._notices.warn_once(warning % host, stranger=True) if warning else []
+        return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
@@ -301,7 +301,7 @@ class CoordinatorSession:
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
-        effects = self._notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
+        effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
             effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
@@ -312,7 +312,7 @@ class CoordinatorSession:
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
                                                  failed.error)
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self._notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
+        lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
@@ -322,7 +322,7 @@ class CoordinatorSession:
         effects = self._carry_out(self._scheduler.receive(peer, ready, now))
         if self._aside.remove(hello.worker) and before is False:
             return [Log("%s can do this job now" % hello.worker), *effects]
-        return effects if before else [*self._notices.joined(hello, self._scheduler.ready_workers), *effects]
+        return effects if before else [*self.notices.joined(hello, self._scheduler.ready_workers), *effects]
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
         effects = self._carry_out(self._scheduler.receive(peer, unfit, now))
@@ -344,7 +344,7 @@ class CoordinatorSession:
 
     def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
         text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return self._notices.warn_once(text, stranger=True)
+        return self.notices.warn_once(text, stranger=True)
 
     def _name(self, peer: WorkerKey) -> str:
         return self._members[peer].worker if peer in self._members else "an unknown peer"

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from typing import Callable, Iterable, Optional, Tuple
+from typing import Callable, FrozenSet, Iterable, Optional, Tuple
 
 from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
@@ -98,6 +98,11 @@ class Coordinator(threading.Thread):
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
 
     @property
+    def decoders(self) -> FrozenSet[str]:
+        """Those of workers that have joined."""
+        return self._session.notices.decoders
+
+    @property
     def fleet(self) -> Fleet:
         """The workers, as of the last heartbeat."""
         return self._session.fleet
@@ -169,6 +174,8 @@ class Coordinator(threading.Thread):
             now = time.monotonic()
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
+            if now >= listener.next_deadline():  # a flood may go on for a while
+                listener.poll(now)
         now = time.monotonic()
         self._do(session.answer_hellos(), now)
         listener.poll(now)

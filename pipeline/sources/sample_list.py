@@ -156,7 +156,9 @@ class Changes(NamedTuple):
     @property
     def sentence(self) -> str:
         """For people, without the samples' fate: "120 -> 119 samples; 1 is gone: cat/005.jpg"."""
-        facts = ["%s -> %s samples" % (format(self.then, ","), format(self.now, ","))]
+        facts = []
+        if self.then != self.now:
+            facts.append("%s -> %s samples" % (format(self.then, ","), format(self.now, ",")))
         for count, first, one, many in (
                 (len(self.gone), self.first_gone, "1 is gone", "%s are gone, the first of them"),
                 (self.new, self.first_new, "1 is new", "%s are new, the first of them"),
@@ -166,7 +168,7 @@ class Changes(NamedTuple):
                 facts.append("%s: %s" % (one if count == 1 else many % format(count, ","), first))
         if self.others:
             facts.append(self.others)
-        return "; ".join(facts if len(facts) > 1 else facts + ["their order is another one"])
+        return "; ".join(facts) or "the same samples are in another order"
 
 
 def changes(known: Source, source: Source) -> Changes:
@@ -174,14 +176,15 @@ def changes(known: Source, source: Source) -> Changes:
     are; of several equal ones, the first are the same."""
     others = []
     for what in ("classes", "columns"):
-        then, now = getattr(known, what), getattr(source, what)
+        then, now = (list(map(path_bytes, getattr(each, what))) for each in (known, source))
         if then != now:
-            differ = ["%s is gone" % ascii(name) for name in then if name not in now]
-            differ += ["%s is new" % ascii(name) for name in now if name not in then]
+            differ = ["%s is gone" % _name_of(name) for name in then if name not in now]
+            differ += ["%s is new" % _name_of(name) for name in now if name not in then]
             others.append("other %s (%s)" % (what, ", ".join(differ[:4]) or "in another order"))
     relabelled: List[int] = []
     if isinstance(known, Dataset) and isinstance(source, Dataset):
-        gone, new, pairs = _compared(known.paths, source.paths)
+        # their bytes: under LC_ALL=C, Python 3.6 has another str for the same name
+        gone, new, pairs = _compared(list(map(path_bytes, known.paths)), list(map(path_bytes, source.paths)))
         relabelled = [mine for mine, other in pairs if _class_of(known, mine) != _class_of(source, other)]
     elif isinstance(known, Table) and isinstance(source, Table):
         if known.columns == source.columns and known.types != source.types:      # 1 was an int and is 1.0 now
@@ -220,8 +223,8 @@ def _more_than(ones: Sequence[Any], others: "Counter[Any]") -> List[int]:
     return found
 
 
-def _class_of(dataset: Dataset, index: int) -> Optional[str]:
-    return dataset.classes[dataset.labels[index]] if dataset.classes else None
+def _class_of(dataset: Dataset, index: int) -> Optional[bytes]:
+    return path_bytes(dataset.classes[dataset.labels[index]]) if dataset.classes else None
 
 
 def _plain_rows(table: Table) -> List[Tuple[Any, ...]]:
@@ -235,6 +238,10 @@ def _as_float(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):
         return value
+
+
+def _name_of(name: bytes) -> str:
+    return ascii(name.decode("utf-8", "surrogateescape"))
 
 
 def _name(source: Source, places: Sequence[int]) -> str:

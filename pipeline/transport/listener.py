@@ -19,6 +19,7 @@ from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TI
 from stoker.pipeline.transport.tcp import TcpConnections
 
 MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
+MAX_BUSY_POLLS = 2           # calls of ``poll`` in a row, a twentieth of a second apart, before which messages waited
 MAX_DROPPED = 10000          # messages, and frames of messages with more frames, that one call of ``receive`` drops
 EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
 HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
@@ -36,7 +37,11 @@ class Listener(Socket):
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
         self._has_just_failed = False    # the next connection that closes is the one whose handshake failed
         self._handshakes = 0             # connections that have not finished theirs
-        self._open_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | HANDSHAKE_ENDED)
+        self._fd = -1                    # on which libzmq listens, once it said so
+        self._was_empty = False          # no message waited, at some time since the last ``poll``
+        self._busy_polls = 0             # in a row since when that was not so
+        self._open_socket(zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+                          | HANDSHAKE_ENDED)
         set_option = self._socket.setsockopt
         set_option(zmq.ROUTER_MANDATORY, 1)   # to send to a peer that is gone is an error ...
         set_option(zmq.SNDHWM, 2 * limits.steps + EXTRA_ANSWERS)    # ... and to send to one that does not read
@@ -64,7 +69,8 @@ class Listener(Socket):
             self.close(0)
             raise ConfigError("cannot bind %s: %s" % (bind, reason))
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
-        self._quota = ByteQuota(limits, TcpConnections(int(self.address.rpartition(":")[2])))
+        self._tcp = TcpConnections(int(self.address.rpartition(":")[2]))
+        self._quota = ByteQuota(limits, self._tcp)
 
     def _bind(self, bind: str) -> str:
         """Binds; returns '' or why that is not possible. libzmq resolves no names here, but knows interfaces."""
@@ -99,11 +105,16 @@ class Listener(Socket):
         return self._quota.next_deadline()
 
     def poll(self, now: float) -> None:
-        """Answers new connections and disconnects the peers that are over their quota. Call it after ``receive``
-        returned None: messages that still wait count as pending."""
+        """Answers new connections and disconnects the peers that are over their quota: messages that still wait count
+        as pending. Those of connections that ended count for no peer. So while messages come faster than they are
+        read, there are no new connections."""
         self._answer_key_requests()
         self._read_events()
         self.incidents += [("memory", host) for host in self._quota.check(now)]
+        was_closed = self._busy_polls >= MAX_BUSY_POLLS
+        self._busy_polls, self._was_empty = 0 if self._was_empty else self._busy_polls + 1, False
+        if was_closed != (self._busy_polls >= MAX_BUSY_POLLS):
+            self._tcp.welcome(self._fd, was_closed)
 
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
         """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
@@ -111,6 +122,7 @@ class Listener(Socket):
             try:
                 parts = [self._socket.recv(NOBLOCK, copy=False)]
             except zmq.Again:
+                self._was_empty = True
                 return None
             if self._is_skipping:
                 self._is_skipping = parts[0].more
@@ -152,6 +164,8 @@ class Listener(Socket):
             if event & HANDSHAKE_ENDED:          # libzmq does not say of which one; it closes one that failed next
                 self._handshakes = max(0, self._handshakes - 1)
                 self._has_just_failed = bool(event & HANDSHAKE_FAILED & ~zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+            elif event == zmq.EVENT_LISTENING:
+                self._fd = value
             elif event == zmq.EVENT_ACCEPTED:
                 refused_host = self._quota.accepted(value)
                 if refused_host:

@@ -7,12 +7,15 @@ another file, so every call checks what it is.
 import resource
 import socket
 import struct
+from array import array
 from contextlib import contextmanager, suppress
 from typing import Any, Iterator, Optional, Tuple
 
 MAX_CONNECTIONS = 4096      # at once; fewer where the process may have few files open
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)    # SO_LINGER: a peer in the middle of a long send would wait otherwise
 TCP_INFO = struct.Struct("=128xQ16xI")      # in Linux's struct tcp_info, from 4.6 on: received bytes, data segments
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27         # Linux; the socket module of Python 3.6 does not have them
+DROP_ALL = struct.pack("=HBBI", 6, 0, 0, 0)         # a packet filter of one instruction: keep 0 bytes of each packet
 Address = Tuple[Any, ...]   # as socket.getpeername gives it: (host, port) of IPv4, four fields of IPv6
 
 
@@ -43,6 +46,19 @@ class TcpConnections:
         except (OSError, AttributeError):            # closed by now; or not Linux
             return None
         return TCP_INFO.unpack(info) if len(info) == TCP_INFO.size else None     # shorter: a kernel before 4.6
+
+    def welcome(self, fd: int, is_open: bool) -> None:
+        """Whether the listening socket ``fd`` gets packets. While it gets none, there are no new connections: a peer
+        that connects tries again, the first time after a second. No effect where the kernel has no packet filters."""
+        instructions = array("B", DROP_ALL)
+        program = struct.pack("HL", len(instructions) // 8, instructions.buffer_info()[0])
+        with suppress(OSError), _borrowed(fd) as listening:
+            if listening.getsockname()[1] == self._port and listening.getsockopt(socket.SOL_SOCKET,
+                                                                                 socket.SO_ACCEPTCONN):
+                if is_open:
+                    listening.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+                else:
+                    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
     def reset(self, fd: int, address: Address) -> None:
         """Ends the connection with ``address``, unless ``fd`` is another one by now."""

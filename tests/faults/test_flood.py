@@ -9,8 +9,12 @@ import time
 import pytest
 import zmq
 
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.sockets import Waker
+from stoker.pipeline.transport.tcp import TcpConnections
 from tests.faults.test_access import shaken
-from tests.support.processes import ROOT, Program
+from tests.support.processes import ROOT, Program, wait_for
 
 #: Answers a few messages, so that libzmq notices on sending that the peers are gone. Then waits until heartbeats, if
 #: there were any, would be due, and reads the other messages.
@@ -93,3 +97,80 @@ def test_whatever_a_peer_queues_before_it_hangs_up(goodbye):
         time.sleep(0.5)
         said = program.communicate("go\n", 60)[0]
         assert program.returncode == 0 and said == "alive\n", said
+
+
+#: Reads ever on, but slowly, as a trainer with much to do.
+SLOW_LISTENER = """
+import select, sys, time
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.sockets import Waker
+waker = Waker()
+listener = Listener("tcp://127.0.0.1:*", waker, Limits(1 << 20, 1 << 20, 4))
+print("address", listener.address, flush=True)
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    for _ in range(100):
+        if listener.receive() is None:
+            break
+    listener.poll(time.monotonic())
+with open("/proc/self/status") as status:
+    print([line.split()[1] for line in status if line.startswith("VmHWM:")][0], flush=True)
+listener.close(0)
+waker.close()
+"""
+FLOOD_S = 4.0
+
+
+def can_filter():
+    """Whether the kernel has the packet filters by which new connections are held off."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        probe.listen(1)
+        TcpConnections(probe.getsockname()[1]).welcome(probe.fileno(), False)
+        with socket.socket() as other:
+            other.settimeout(0.2)
+            try:
+                other.connect(probe.getsockname())
+            except socket.timeout:
+                return True
+    return False
+
+
+@pytest.mark.skipif(not can_filter(), reason="the kernel has no packet filters")
+def test_peers_that_come_again_and_again_do_not_fill_the_memory():
+    """What an ended connection sent waits until it is read, and no limit of a connection counts it."""
+    program = subprocess.Popen([sys.executable, "-c", SLOW_LISTENER], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    with program:
+        address = program.stdout.readline().split()[1]
+        end_s, sent = time.monotonic() + FLOOD_S, 0
+        while time.monotonic() < end_s:
+            try:
+                with shaken(address, 0.5) as peer:
+                    peer.sendall(HELLO * 140000)         # nine million bytes in libzmq
+                    sent += 1
+            except OSError:                              # there was no connection for it
+                pass
+        said = program.communicate("end\n", 60)[0]
+        assert program.returncode == 0, said
+        assert sent > 0 and int(said) < 150000, "%s KB after %d connections" % (said, sent)
+
+
+@pytest.mark.skipif(not can_filter(), reason="the kernel has no packet filters")
+def test_while_messages_come_faster_than_they_are_read_there_are_no_new_connections():
+    waker = Waker()
+    listener = Listener("tcp://127.0.0.1:*", waker, Limits(1 << 20, 1 << 20, 4))
+    with shaken(listener.address) as peer:
+        peer.sendall(HELLO * 100)
+        for _ in range(10):
+            wait_for(listener.receive, "a message")
+            listener.poll(time.monotonic())
+        with pytest.raises(socket.timeout):
+            shaken(listener.address, 0.3)
+        for _ in range(90):
+            wait_for(listener.receive, "a message")
+        assert listener.receive() is None
+        listener.poll(time.monotonic())
+        shaken(listener.address).close()
+    listener.close(0)
+    waker.close()

@@ -18,8 +18,8 @@ import stoker
 from stoker.pipeline.errors import RunFailed
 from tests.integration.conftest import draw
 from tests.support.own_functions import write_table
-from tests.support.processes import (alive, consumer_program, descendants, diary, free_port, kill, opened,
-                                     python_with_path, suspended, wait_for, worker_pids, workers_program)
+from tests.support.processes import (alive, consumer_program, diary, free_port, kill, opened, python_with_path,
+                                     supervisor_pids, suspended, wait_for, worker_pids, workers_program)
 
 INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
@@ -334,7 +334,7 @@ def test_the_supervisor_is_killed(pictures, tmp_path, own_generators, table):
     with opened(pictures, tmp_path / "audit", workers=2, generator="user_generators:slow", **OPTIONS) as run:
         run.take(STEP)
         pids = worker_pids()
-        supervisor, = set(descendants(os.getpid())) - set(pids)
+        supervisor, = supervisor_pids()
         kill(supervisor)
         with pytest.raises(RunFailed) as caught:
             run.take_all()

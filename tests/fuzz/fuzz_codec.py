@@ -18,6 +18,7 @@ from dataclasses import replace
 import msgpack
 import numpy as np
 
+from stoker.pipeline.cores import cores
 from tests.fuzz.mutation import Mutator
 from tests.support.memory import rss_kb
 
@@ -148,7 +149,7 @@ def chunk(job):
 def plain(runs, seed):
     """Returns the exit code."""
     from tqdm import tqdm
-    processes = len(os.sched_getaffinity(0))
+    processes = cores()
     jobs = [(seed + number, min(CHUNK, runs - start)) for number, start in enumerate(range(0, runs, CHUNK))]
     taken = whole = 0
     slowest_s, memory, start = 0.0, {}, time.monotonic()

@@ -197,7 +197,7 @@ class Story(SilentTrainer):
     def check(self):
         """Between two messages."""
         check_invariants(self.session._scheduler)
-        for owner in (self.session, self.session._scheduler, self.session._limits, self.session._notices,
+        for owner in (self.session, self.session._scheduler, self.session._limits, self.session.notices,
                       self.session._aside):
             for name, table in vars(owner).items():
                 assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))

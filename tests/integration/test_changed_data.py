@@ -97,7 +97,7 @@ def test_a_training_goes_on_with_the_samples_that_it_knows(photos, tmp_path):
     before = {path.name: path.read_bytes() for path in (tmp_path / "ck").iterdir()}
     refused = trained(tmp_path, "--epochs", "2")
     last = ends_with_one_sentence(refused, 2)
-    assert "12 -> 12 samples; 1 is gone: cat/02.png; 1 is new: dog/99.png" in last and "--dataset-changed keep" in last
+    assert "was made: 1 is gone: cat/02.png; 1 is new: dog/99.png" in last and "--dataset-changed keep" in last
     assert {path.name: path.read_bytes() for path in (tmp_path / "ck").iterdir()} == before
     kept = trained(tmp_path, "--epochs", "2", "--dataset-changed", "keep")
     assert kept.code == 0 and "going on with the 12 samples that the checkpoint knows" in kept.stdout, kept

@@ -1,6 +1,7 @@
 """A user's project whose modules have the names of Stoker's folders and of the standard library's modules."""
 
 import os
+import re
 import sys
 import textwrap
 
@@ -99,4 +100,7 @@ def test_a_worker_python_that_lacks_packages_is_named(project, pictures, tmp_pat
     with Program([str(project / "jobs" / "train.py"), pictures, "1", str(script), "tcp://127.0.0.1:*"],
                  cwd=str(project), **environment(project)) as program:
         assert program.wait(LIMIT_S) == 1
-    assert "cannot run workers" in program.text and "ended with exit code" in program.text
+    wanted = "numpy>=1.16.6' 'pillow>=8.4' 'pyzmq>=25.1' 'msgpack>=1.0.5"
+    assert re.search("%s cannot run workers: it has no numpy, no pillow, no pyzmq, no msgpack.*: install them with  "
+                     "%s -m pip install '%s'" % (script, script, wanted), program.text), program.text
+    assert program.text.count("Traceback") == 1         # the program's own

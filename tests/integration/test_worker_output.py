@@ -61,8 +61,11 @@ def test_killed_workers_leave_their_last_words_in_the_error(chatty, newest, work
             next(stream)
 
 
-def test_workers_that_write_nothing(pictures):
-    with open_stream(pictures, workers=1, worker_python="/bin/false") as stream:
+def test_workers_that_write_nothing(pictures, tmp_path):
+    silent = tmp_path / "silent"              # it answers only what is asked before the run
+    silent.write_text('#!/bin/sh\n[ "$2" != stoker.workers.host ] && exec "%s" "$@"\nexit 1\n' % sys.executable)
+    silent.chmod(0o755)
+    with open_stream(pictures, workers=1, worker_python=str(silent)) as stream:
         with pytest.raises(RunFailed, match="ended with exit code 1 and wrote nothing$"):
             next(stream)
 

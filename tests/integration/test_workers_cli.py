@@ -263,10 +263,8 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     with pytest.raises(ConfigError) as caught:
         open_stream(pictures, workers=1, worker_python=str(tmp_path / "python"), **OPTIONS)
     assert "cannot start workers with" in str(caught.value) and "No such file" in str(caught.value)
-    with open_stream(pictures, workers=1, worker_python="/bin/false", **OPTIONS) as stream:
-        with pytest.raises(RunFailed) as caught:
-            next(stream)
-    assert "(run by /bin/false) ended with exit code 1" in str(caught.value)
+    with pytest.raises(ConfigError, match="'/bin/false': it is no Python interpreter .it ended with exit code 1."):
+        open_stream(pictures, workers=1, worker_python="/bin/false", **OPTIONS)
 
 
 # ------------------------------------------------------------------------------------------------ the users' generators

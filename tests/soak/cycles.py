@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import psutil
 
 from tests.integration.conftest import draw
-from tests.support.processes import (CONSUMER, ROOT, command_line, descendants, free_port, interpreter, kill,
+from tests.support.processes import (CONSUMER, ROOT, command_line, free_port, interpreter, kill, supervisor_pids,
                                      with_environment, worker_pids)
 
 MOMENT_S = 1.2         # until something is killed: from before the imports to well into the training
@@ -72,7 +72,7 @@ def _end(trainer, name, whom):
     """Sends the signal. Returns the target."""
     signum = getattr(signal, name)
     workers = worker_pids(trainer.pid)
-    targets = {"worker": workers, "supervisor": sorted(set(descendants(trainer.pid)) - set(workers))}.get(whom, [])
+    targets = {"worker": workers, "supervisor": supervisor_pids(trainer.pid)}.get(whom, [])
     if targets:
         try:
             os.kill(targets[0], signum)

@@ -170,6 +170,12 @@ def worker_pids(pid=None):
                   if "stoker.workers.process" in _arguments(child))
 
 
+def supervisor_pids(pid=None):
+    """The supervisors of local workers below a process (by default this one), without their guardians."""
+    return sorted(child for child in descendants(os.getpid() if pid is None else pid)
+                  if "stoker.workers.host" in _arguments(child))
+
+
 def alive(pid):
     """The process runs, or is suspended; a dead one that waits to be collected is not alive."""
     return _status(pid) not in (None, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

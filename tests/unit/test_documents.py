@@ -16,7 +16,7 @@ from tests.support.documents import ROOT, documents, read
 #: Options in the documents that belong to other programs than Stoker's.
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
-    "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",         # all; mypy; the tests' programs
+    "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
 }
 
 

@@ -11,10 +11,13 @@ PACKAGES = ("pipeline", "workers", "trainer")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
-SHARED = ("pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan", "pipeline.functions",
-          "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.environment")
+SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
+          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
+          "pipeline.environment")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
+    "pipeline/cores.py": (),
+    "pipeline/requirements.py": (),
     "pipeline/text.py": (),
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
@@ -47,6 +50,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
+                      "trainer/interpreter.py",
                       "trainer/autoscaler.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {

@@ -9,7 +9,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.sources.table import Numbers
-from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, known_samples
+from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, has_changed, known_samples
 from stoker.trainer.run import prepare
 
 
@@ -75,6 +75,30 @@ def test_a_class_that_is_gone(photos):
     assert now.source.classes == ("ant", "cat", "dog") and gone(now) == {"ant/1.jpg"} and batches(now) == batches(then)
 
 
+def test_all_classes_but_one_are_gone(photos, tmp_path):
+    """A folder with one class is refused otherwise."""
+    folder, data = photos
+    then = prepare(data, **OPTIONS)
+    known = known_of(then)
+    shutil.rmtree(str(folder / "cat"))
+    with pytest.raises(DatasetError, match="a single class"):
+        prepare(data, **OPTIONS)
+    for more in ({}, {"classes": ["cat", "dog"]}):
+        now = prepare(data, known=known, **dict(OPTIONS, **more))
+        assert now.fingerprint() == then.fingerprint() and batches(now) == batches(then) and len(gone(now)) == 10
+
+
+def test_what_an_error_of_the_data_says_where_there_is_a_checkpoint(tmp_path):
+    assert has_changed(str(tmp_path)) == has_changed(str(tmp_path / "none")) == ""
+    (tmp_path / "stoker.json").write_text(json.dumps({"classes": {"dog": 1, "a cat\x1b": 0}}))
+    assert has_changed(str(tmp_path)).endswith(" was made with the classes a cat\\x1b, dog: put the former data back")
+    (tmp_path / "stoker-samples.gz").write_bytes(b"")
+    assert has_changed(str(tmp_path)).endswith("or go on with the samples that it knows (--dataset-changed keep)")
+    for text in ("", "[]", "{}", '{"classes": 3}'):
+        (tmp_path / "stoker.json").write_text(text)
+        assert isinstance(has_changed(str(tmp_path)), str)
+
+
 def test_a_folder_that_was_moved_and_changed(photos, tmp_path):
     folder, data = photos
     known = known_of(prepare(data, **OPTIONS))
@@ -116,7 +140,7 @@ def test_rows_that_were_edited_appended_and_removed(tmp_path):
     now = prepare(str(file), known=known_of(then), **options)
     assert now.fingerprint() == then.fingerprint()
     assert sorted(now.source.gone) == [2, 7] and now.source.rows([2]) == [{"path": "2.jpg", "x": 2}]
-    assert "20 -> 20 samples; 2 are gone, the first of them: row 2" in now.notes[0]
+    assert "changed (2 are gone, the first of them: row 2" in now.notes[0]
 
 
 def test_a_number_of_samples():

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import stoker
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import is_loopback
-from stoker.trainer.local_workers import LocalWorkers, _environment
+from stoker.trainer.local_workers import OF_ONE_PYTHON, LocalWorkers, _environment
 
 
 def program_of(environment):
@@ -20,10 +21,12 @@ def program_of(environment):
 
 def test_pythonpath_travels_with_the_version_and_pythonhome_only_to_the_same_interpreter(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), "", "relative"]))
-    monkeypatch.setenv("PYTHONHOME", "/home/of/this/python")
+    for name in OF_ONE_PYTHON:
+        monkeypatch.setenv(name, "/home/of/this/python")
     monkeypatch.setenv("STOKER_EPOCHS", "3")
     own, other = _environment(sys.executable), _environment("/usr/bin/another-python")
-    assert own["PYTHONHOME"] == "/home/of/this/python" and "PYTHONHOME" not in other
+    assert own["PYTHONHOME"] == "/home/of/this/python"
+    assert not OF_ONE_PYTHON & set(other) and OF_ONE_PYTHON <= set(own)
     for environment in (own, other):
         assert "PYTHONPATH" not in environment and "STOKER_EPOCHS" not in environment
         assert program_of(environment)["version"] == list(sys.version_info[:2])
@@ -37,6 +40,7 @@ def test_in_a_deleted_folder_relative_paths_lead_nowhere(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["relative", str(tmp_path)]))
     monkeypatch.setattr(sys, "path", [""] + sys.path)
     monkeypatch.setattr(os, "getcwd", deleted)
+    monkeypatch.setattr(stoker, "started_in", "")
     program = program_of(_environment(sys.executable))
     assert program["pythonpath"] == [str(tmp_path)]
     assert all(map(os.path.isabs, program["folders"]))

@@ -16,7 +16,7 @@ from stoker.pipeline.options import JobOptions
 from stoker.pipeline.orders import weighted
 from stoker.pipeline.plan import Plan, produced_indices
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
-from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Sample, Skipped
+from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Ready, Sample, Skipped
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.storage import folder
 from stoker.workers import unreadable as module
@@ -120,7 +120,8 @@ class Fleet:
     def __init__(self, *workers):
         self.scheduler = LeaseScheduler(0, 8, 1, 5.0)
         self.scheduler.tick(0.0)
-        self.effects = [effect for worker in workers for effect in self.scheduler.receive(worker, HELLO, 0.0)]
+        self.effects = [effect for worker in workers for message in (HELLO, Ready("r"))
+                        for effect in self.scheduler.receive(worker, message, 0.0)]
 
     def fail(self, *indices):
         """The worker that has position 0 fails, because of each of these samples in turn. Returns who did."""
@@ -235,9 +236,10 @@ def test_a_lease_without_samples_needs_no_generator():
     import queue
     from stoker.pipeline.arrays import ArraySpec, UpTo
     from stoker.workers.runner import answer_leases
+    from stoker.workers.session import Work
     job = Job("mine:f", (ArraySpec("x", "float32", (UpTo(3), 2)),), 4, 0, "fast", "")
     items, answers = queue.Queue(), []
-    items.put((job, Lease(1, 0, 0, True, ())))
+    items.put(Work(job, Lease(1, 0, 0, True, ())))
     items.put(None)
 
     def no_generator(job):

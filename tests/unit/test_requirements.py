@@ -1,0 +1,68 @@
+"""What an interpreter needs to run workers, and the sentences for those that cannot."""
+
+import configparser
+import os
+import sys
+
+import pytest
+
+from stoker.pipeline import requirements
+from stoker.trainer.interpreter import _reason
+from stoker.workers import launch
+from tests.support.documents import ROOT
+
+
+def test_the_versions_are_those_of_setup_cfg():
+    setup = configparser.ConfigParser()
+    setup.read(os.path.join(ROOT, "setup.cfg"))
+    wanted = {line.split(";")[0].strip() for line in setup["options"]["install_requires"].split("\n") if line}
+    assert {requirement for group in (requirements.PACKAGES, requirements.BACKPORTS, requirements.COMMAND_LINE)
+            for _, requirement in group} == wanted
+    assert setup["options"]["python_requires"] == ">=%d.%d" % requirements.LEAST_PYTHON
+
+
+def test_what_is_missing(monkeypatch):
+    assert requirements.missing() == []
+    monkeypatch.setattr(requirements, "PACKAGES", (("numpy", "numpy>=1"), ("no_such_module", "nothing>=2"),
+                                                   ("no_such.inner", "inner>=3")))
+    assert requirements.missing() == ["nothing>=2", "inner>=3"]
+
+
+def test_the_command_can_be_pasted():
+    assert requirements.complaint("/my env/python", ["pillow>=8.4"]) == (
+        "/my env/python cannot run workers: it has no pillow: install it with  '/my env/python' -m pip install "
+        "'pillow>=8.4'")
+
+
+@pytest.mark.parametrize("version, text, code, says", [
+    (None, "", 1, "'p': it is no Python interpreter (it ended with exit code 1)"),
+    (None, "y\n" * 9, None, "'p': it is no Python interpreter (it did not end within 60 s)"),
+    ("2.7", "SyntaxError: invalid syntax", 1, "'p': it runs Python 2.7, and workers need 3.6 or newer"),
+    ("3.5", "SyntaxError: invalid syntax", 1, "'p': it runs Python 3.5, and workers need 3.6 or newer"),
+    ("3.13", "Traceback\n  File ...\nOSError: no space\n\n", 1, "'p': it fails at its start: OSError: no space"),
+    ("3.13", "", 0, "'p': it fails at its start: without a word")])
+def test_why_an_interpreter_cannot(version, text, code, says):
+    assert _reason("p", version, text, code) == "cannot start workers with " + says
+
+
+@pytest.mark.parametrize("folder, is_other", [
+    ("/env/lib/python2.7/site-packages", True), ("/env/lib/python3.99/site-packages/inner", True),
+    ("/env/lib/python%d.%d/site-packages" % sys.version_info[:2], False), ("/usr/lib/python3/dist-packages", False),
+    ("/home/me/site-packages", False), ("/home/python2.7/mine", False)])
+def test_packages_of_another_python_are_known_by_their_folder(folder, is_other):
+    assert launch._is_of_another_python(folder) == is_other
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_pythonpath_of_another_version_comes_last_without_its_packages(monkeypatch, tmp_path, same):
+    for name in ("mine", "packages"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "packages" / "numpy-1.0.dist-info").mkdir()
+    mine, packages = str(tmp_path / "mine"), str(tmp_path / "packages")
+    version = list(sys.version_info[:2]) if same else [2, 7]
+    monkeypatch.setenv("STOKER_PROGRAM_PATH", '{"version": %s, "pythonpath": ["%s", "%s"], "folders": ["/program"]}'
+                       % (version, mine, packages))
+    monkeypatch.setattr(sys, "path", ["/lib/python", "/lib/python/site-packages"])
+    launch._add_program_folders()
+    assert sys.path == (["/lib/python", mine, packages, "/lib/python/site-packages", "/program"] if same else
+                        ["/lib/python", "/lib/python/site-packages", "/program", mine])

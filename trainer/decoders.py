@@ -1,0 +1,47 @@
+"""Which libraries decoded a run's pictures: kept in ``stoker.json``, and a warning when others go on with the run."""
+
+import logging
+from typing import FrozenSet
+
+from stoker.pipeline.text import printable
+from stoker.trainer import checkpoint
+from stoker.trainer.checkpoint_files import CheckpointFolder
+
+log = logging.getLogger("stoker")
+
+
+def warning(before: FrozenSet[str], now: FrozenSet[str]) -> str:
+    """The sentence if a run, or a model, that knows the decoders ``before`` goes on with those of ``now``; '' if there
+    is nothing to say."""
+    others = now - before
+    if not before or not others:
+        return ""
+    return ("pictures were decoded by %s so far, and now also by %s: the same picture may differ in its last bits; for "
+            "a run that is repeatable to the byte, use the former Pillow" % (_listed(before), _listed(others)))
+
+
+def _listed(decoders: FrozenSet[str]) -> str:
+    return " and ".join(printable(each) for each in sorted(decoders))
+
+
+class Decoders:
+    """Of the run whose checkpoints are in ``folder``."""
+
+    def __init__(self, folder: CheckpointFolder) -> None:
+        self._folder = folder
+        self._before = self._known = checkpoint.recorded_decoders(folder)
+        self._seen: FrozenSet[str] = frozenset()
+        self._has_warned = False
+
+    def note(self, decoders: FrozenSet[str]) -> None:
+        """These are in use in this run. To be called often: nothing is done if they are the same as before."""
+        if decoders == self._seen:
+            return
+        self._seen = decoders
+        text = warning(self._before, decoders)
+        if text and not self._has_warned:
+            self._has_warned = True
+            log.warning("%s", text)
+        if not decoders <= self._known:
+            self._known |= decoders
+            checkpoint.record_decoders(self._folder, self._known)
