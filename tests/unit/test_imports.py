@@ -26,7 +26,7 @@ ROOMS = {
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays", "pipeline.text"),
     "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
     "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
-    "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors"),
+    "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors", "pipeline.text"),
     "pipeline/orders.py": SHARED + ("pipeline.contracts",),
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
