@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any, List
 
+from stoker.pipeline.output import protect, survive_hangup
+
 import stoker
 
 EXAMPLES = os.path.dirname(os.path.abspath(__file__))
@@ -33,6 +35,8 @@ def load(name: str, data: str) -> Any:
 
 def main() -> None:
     """The command line of all examples."""
+    protect()
+    survive_hangup("\nthe terminal is gone (SIGHUP), the training goes on; to end it: kill %d\n" % os.getpid())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=names())
     parser.add_argument("--data", metavar="DIR", help="made if it is not there (runs/examples/NAME/data)")

@@ -3,6 +3,7 @@
 The trainer's containers and the workers' read one .env, so each program knows the options of all of them by name. Pure.
 """
 
+import re
 from difflib import get_close_matches
 from typing import Iterable, List
 
@@ -23,6 +24,16 @@ INSECURE KEYS LEASE_S NA_VALUES OUTPUT PREFETCH PREFETCH_MB ROOT STRICT SUFFIX W
 """.split())
 #: Variables that are no options: of docker-compose, of Stoker's own child processes, of its tests.
 OTHERS = frozenset("USER PROGRAM_PATH LOCAL_KEYS IN_WORKER REQUIRE_DOCKER THROW_AWAY_ENGINE".split())
+
+
+def as_options(text: str) -> str:
+    """A sentence that names arguments, such as batch_size or root=, for the user of a command line. One that already
+    names an option says all itself."""
+    if "--" in text:
+        return text
+    return re.sub(r"(?<![\w./'\"-])([a-z]+(?:_[a-z]+)+|root(?==))=?(?![\w./'\"-])", lambda found: (
+        "--" + found.group(1).replace("_", "-") if found.group(1).upper() in OPTIONS | PREDICT_OPTIONS
+        else found.group()), text)
 
 
 def warnings(names: Iterable[str]) -> List[str]:

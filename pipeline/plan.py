@@ -157,7 +157,8 @@ class Plan:
         # TensorFlow gives numpy's integers, which messages cannot carry
         step = check_whole("start_step", step, -(1 << 62), 1 << 62)
         if not 0 <= step <= self.steps:
-            raise ConfigError("step %d is not in this run's 0..%d: a checkpoint of a longer run?" % (step, self.steps))
+            raise ConfigError("start_step %d is not one of this run's steps, 0 to %d: raise epochs, or the data or "
+                              "batch_size have changed since" % (step, self.steps))
         epoch, offset = divmod(step, self.steps_per_epoch)
         repeated = self.evaluations_per_epoch if epoch > 0 and offset == 0 else 0
         return epoch * self._per_epoch + offset - repeated

@@ -33,7 +33,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.fields import checked
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, native
 
 log = logging.getLogger("stoker")
 
@@ -170,8 +170,9 @@ class BatchStream(Iterator[Batch]):
     def report(self) -> str:
         """Three lines, at the end of a run, or so far: the result, with what was left out; the speed; the bottleneck,
         with the number of workers needed. Also of a closed stream: ``print(stream.report())``."""
-        return closing_lines(self.step, self.plan.steps, self.left_out(),
-                             self._totals.speed(self._unit, self._now()), self.verdict())
+        # in a form that ``print`` takes: under LC_ALL=C, that of Python 3.6 knows only ASCII, and bytes of file names
+        return native(closing_lines(self.step, self.plan.steps, self.left_out(),
+                                    self._totals.speed(self._unit, self._now()), self.verdict()))
 
     def left_out(self) -> str:
         """What is not in the batches so far, in a sentence: "no bad files", "3 bad files (listed in ...)"."""
@@ -230,7 +231,7 @@ class BatchStream(Iterator[Batch]):
             self._taking.release()
 
     def _take(self) -> Batch:
-        if self._closed:
+        if self._closed and self._position < self.plan.positions:
             raise RuntimeError("the stream is closed")
         if self._unusable is not None:
             raise DatasetError(self._unusable)
@@ -249,8 +250,7 @@ class BatchStream(Iterator[Batch]):
         # Only now is the batch handed out: after an exception above, the next call returns the same batch.
         with self._condition:
             self._position += 1
-            self._totals.produced_s += batch.produce_s
-            self._totals.samples += len(batch)
+            self._totals.handed_out(batch.worker, len(batch), batch.produce_s)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
         self._coordinator.take_up_to(self._position)
         if batch.training:

@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import sys
 from contextlib import suppress
 from typing import Iterable, List, Sized
 
@@ -57,7 +56,7 @@ def printable_path(name: str) -> str:
     """A printable form of a file name, which may contain any byte."""
     try:
         # not os.fsencode: under LANG=C, Python 3.6 has no bytes for a name with other letters than ASCII
-        text = path_bytes(name).decode(sys.getfilesystemencoding(), "backslashreplace")
+        text = path_bytes(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:      # a lone surrogate: no file name
         text = name
     return printable(text)

@@ -232,4 +232,5 @@ def require_whole(folder: CheckpointFolder, start: state.Start, saved: str) -> N
 
 def listed(names: Tuple[str, ...]) -> str:
     """Some of the names, for a sentence."""
-    return ", ".join(names[:3]) + (" and %d more files" % (len(names) - 3) if len(names) > 3 else "")
+    return ", ".join(names[:3]) + (
+        " and %d more file%s" % (len(names) - 3, "s" * (len(names) > 4)) if len(names) > 3 else "")

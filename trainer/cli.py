@@ -43,8 +43,9 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     prepared = _prepared(args, directory)
     print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
     plan = prepared.plan
-    print("%d samples to train on, %d held out; %d steps in %d epoch%s" % (
-        plan.train_size, plan.validation_size, plan.steps, plan.epochs, "s" * (plan.epochs > 1)), flush=True)
+    print("%d sample%s to train on, %d held out; %d step%s in %d epoch%s" % (
+        plan.train_size, "s" * (plan.train_size != 1), plan.validation_size, plan.steps, "s" * (plan.steps != 1),
+        plan.epochs, "s" * (plan.epochs != 1)), flush=True)
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer.checkpoint_files import CheckpointFolder
@@ -125,6 +126,9 @@ def make_current_folder_importable() -> None:
 
 def import_tensorflow() -> Any:
     """TensorFlow, with few of its messages. Raises ConfigError if it is missing."""
+    if sys.flags.optimize > 1:
+        raise ConfigError("TensorFlow 1.9 needs the docstrings that Python removes here: unset PYTHONOPTIMIZE, or "
+                          "start Python without -OO")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")    # its start-up messages would hide the summary
     try:
         import tensorflow as tf

@@ -96,7 +96,8 @@ class Program:
             except StokerError as error:
                 if _is_interrupt(error):
                     raise
-                print("%s: error: %s" % (self.name, error), file=sys.stderr, flush=True)
+                from stoker.pipeline.environment import as_options
+                print("%s: error: %s" % (self.name, as_options(str(error))), file=sys.stderr, flush=True)
                 return error.exit_code
         except BaseException as error:
             if not _is_interrupt(error):

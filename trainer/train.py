@@ -94,8 +94,8 @@ class Loop:
         step, saved = self._start_step + self._steps, self._saver.saved_step
         if step <= saved:
             return "no step is lost: the last checkpoint is after step %d" % saved if saved else "no step was trained"
-        return "%d of its steps %s lost, those after step %d%s" % (
-            step - saved, "is" if step - saved == 1 else "are", saved, ", the last checkpoint" * (saved > 0))
+        what = "1 step is lost" if step - saved == 1 else "%d steps are lost" % (step - saved)
+        return what + (": the last checkpoint is after step %d" % saved if saved else ": there is no checkpoint")
 
     def _train(self, session: Any, batch: Batch, step_input: StepInput, writer: Any) -> None:
         if self._bar is None:

@@ -14,7 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.step_log import StepLog
-from stoker.pipeline.text import own_letters, printable
+from stoker.pipeline.text import own_letters, printable, printable_path
 
 log = logging.getLogger("stoker")
 
@@ -92,7 +92,7 @@ class BadFiles:
                 path = skip.path
                 self._named += path not in self.reasons
             if path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
-                log.warning("bad file %r: %s%s", path, printable(skip.reason),
+                log.warning("bad file '%s': %s%s", printable_path(path), printable(skip.reason),
                             "; any more are only counted" if number == MAX_WARNINGS else "")
             self.reasons[path] = skip.reason
             if self._listing is not None:
@@ -115,7 +115,7 @@ class BadFiles:
     def report(self) -> str:
         """One sentence on what is not in the batches, for the end of a run."""
         count = len(self.reasons if self._listing is None else self._listing)
-        where = " (listed in %s)" % self._listing.path if count and self._listing is not None else ""
+        where = " (listed in %s)" % printable_path(self._listing.path) if count and self._listing is not None else ""
         parts = ["%s bad file%s%s" % (format(count, ",") if count else "no", "s" * (count != 1), where)]
         shown = [each for each in self.chosen.most_common(6) if each[0] != OTHER_REASONS][:5]
         others = sum(self.chosen.values()) - sum(number for _, number in shown)

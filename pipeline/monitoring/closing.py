@@ -1,6 +1,6 @@
 """The closing lines of a stream: its result, its speed, and what to do about the speed. Pure: times come in."""
 
-from typing import Optional
+from typing import Optional, Set
 
 from stoker.pipeline.monitoring.throughput import Verdict, percent
 
@@ -14,6 +14,8 @@ class Totals:
         self.samples = 0
         self.waited_s = 0.0           # the consumer waited for batches, in all
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
+        self._workers: Set[str] = set()      # that have made a batch: the first one includes their imports
+        self._later_samples, self._later_s = 0, 0.0       # of the other batches
         self._begun_s: Optional[float] = None
         self._ended_s: Optional[float] = None
 
@@ -21,6 +23,15 @@ class Totals:
         """The consumer asks for a batch."""
         if self._begun_s is None:
             self._begun_s = now
+
+    def handed_out(self, worker: str, samples: int, produce_s: float) -> None:
+        """The consumer got a batch, which ``worker`` made."""
+        self.samples += samples
+        self.produced_s += produce_s
+        if worker in self._workers:
+            self._later_samples += samples
+            self._later_s += produce_s
+        self._workers.add(worker)
 
     def ended(self, now: float) -> None:
         """No batch follows. Later calls change nothing."""
@@ -32,9 +43,10 @@ class Totals:
         if self._begun_s is None or not self.samples:
             return "speed: no %s were used" % unit
         seconds = max(1e-9, (now if self._ended_s is None else self._ended_s) - self._begun_s)
+        per_sample_s = self._later_s / self._later_samples if self._later_samples else self.produced_s / self.samples
         return "speed: %.0f %s/s; the trainer waited for data %s of the time; a worker takes %.2f ms per %s" % (
             self.samples / seconds, unit, percent(min(1.0, self.waited_s / seconds)),
-            1000 * self.produced_s / self.samples, unit[:-1])
+            1000 * per_sample_s, unit[:-1])
 
 
 def closing_lines(step: int, steps: int, left_out: str, speed: str, verdict: Optional[Verdict]) -> str:

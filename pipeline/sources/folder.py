@@ -226,7 +226,8 @@ def _too_few_classes(data: Dataset, label_word: Optional[str], hint: str) -> str
                    " (in %s in other upper and lower case)" % format(alike, ",") if alike else ""))
     found = "no image of a class"
     if data.paths:
-        found = "a single class, '%s' with %s images" % (printable_path(data.classes[0]), count)
+        found = "a single class, '%s' with %s image%s" % (
+            printable_path(data.classes[0]), count, "s" * (len(data) != 1))
     return ("dataset folder %s has %s%s: training needs at least two classes; put the images of each (%s) into a "
             "folder of their own directly below it, or label them by a word in their paths (label_word= or "
             "--label-word WORD)%s"

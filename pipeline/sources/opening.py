@@ -48,11 +48,11 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
                                   suffixes), root)
     if len(exclude) or len(suffixes):
         raise ConfigError("%s is for a folder of images, and the data is %s: give only the samples that you want%s"
-                          % ("exclude" if len(exclude) else "suffixes", a_type(data),
+                          % ("exclude" if len(exclude) else "suffixes", _what(data),
                              ", such as stoker.files(..., exclude=...)" if len(exclude) else ""))
     if classes is not None or label_word is not None:
         raise ConfigError("%s is for a folder of images, and the data is %s: put the labels into the rows"
-                          % ("label_word" if classes is None else "classes", a_type(data)))
+                          % ("label_word" if classes is None else "classes", _what(data)))
     if isinstance(data, (str, os.PathLike)):
         source: Source = _READERS[_suffix(data)](data, root)
         return source
@@ -62,6 +62,10 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
     if hasattr(data, "samples") and hasattr(data, "fingerprint"):
         return _below(data, root)
     return _listed(data, root)
+
+
+def _what(data: Any) -> str:
+    return "the file " + printable_path(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else a_type(data)
 
 
 def is_share(value: Any) -> bool:

@@ -706,5 +706,5 @@ def test_an_estimators_checkpoint_of_a_longer_run_is_an_error(pictures, worker_p
     estimators.undo()
     source = stoker.input_fn(features={"image": "images"}, labels="labels",
                              **real(pictures, worker_python, epochs=1))
-    with pytest.raises(ConfigError, match="step 9 is not in this run's 0..6"):
+    with pytest.raises(ConfigError, match="start_step 9 is not one of this run's steps, 0 to 6"):
         estimators.estimator().train(source)

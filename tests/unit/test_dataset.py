@@ -93,7 +93,8 @@ def test_a_name_is_printable_under_any_locale(monkeypatch):
     # Python 3.6 under LANG=C
     monkeypatch.setattr(os, "fsencode", lambda name: name.encode("ascii", "surrogateescape"))
     monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
-    assert printable_path("Stra\u00dfe") == "Stra\\xc3\\x9fe" and printable_path("a\udcff") == r"a\xff"
+    assert printable_path("Stra\u00dfe") == printable_path("Stra\udcc3\udc9fe") == "Stra\u00dfe"
+    assert printable_path("a\udcff") == r"a\xff"
     assert printable_path("a\ud800") == r"a\ud800"
 
 
@@ -163,7 +164,7 @@ def test_links_are_followed_but_not_in_loops(tmp_path):
     data = scan_folder(root, follow_links=True)
     assert data.paths == ("a/1.jpg", "a/link.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg")
     assert data.left_out == (("a/up", LOOP), ("b/itself", LOOP), ("c/itself", LOOP))
-    with pytest.raises(DatasetError, match="single class, 'a' with 1 images.*--follow-links follows it.: 3, such as"):
+    with pytest.raises(DatasetError, match="single class, 'a' with 1 image .*--follow-links follows it.: 3, such as"):
         scan_folder(root)
 
 

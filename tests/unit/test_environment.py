@@ -27,6 +27,17 @@ def test_a_misspelt_variable(name, like):
         "the environment variable %s has no effect: did you mean %s?" % (name, like)]
 
 
+@pytest.mark.parametrize("text, shown", [
+    ("batch_size must be a whole number from 1 to 9, not 0", "--batch-size must be a whole number from 1 to 9, not 0"),
+    ("drop_last leaves no batch, batch_size is 4;", "--drop-last leaves no batch, --batch-size is 4;"),
+    ("row 3 is not below: give a root= that holds it", "row 3 is not below: give a --root that holds it"),
+    ("'batch_size/1.jpg' is a bad file in /data/label_word", "'batch_size/1.jpg' is a bad file in /data/label_word"),
+    ("on_bad_image='skip' (--on-bad-image skip)", "on_bad_image='skip' (--on-bad-image skip)"),
+    ("start_step 9, epochs and the root of the data", "start_step 9, epochs and the root of the data")])
+def test_an_error_for_the_user_of_a_command_line(text, shown):
+    assert environment.as_options(text) == shown
+
+
 def test_a_variable_that_is_like_none():
     sentence, = environment.warnings(["STOKER_COFFEE\n", "stoker_epochs", "STOKEREPOCHS", "MY_STOKER_EPOCH"])
     assert sentence == "the environment variable STOKER_COFFEE\\n has no effect: docs/OPTIONS.md has those of Stoker"

@@ -373,7 +373,7 @@ def test_impossible_sizes(name, value):
 
 @pytest.mark.parametrize("step", [-1, 7])
 def test_steps_that_are_not_of_this_run(step):
-    with pytest.raises(ConfigError, match=r"step %d is not in this run's 0\.\.6" % step):
+    with pytest.raises(ConfigError, match="start_step %d is not one of this run's steps, 0 to 6" % step):
         Plan(5, 2, 2, 0).position_of(step)
 
 

@@ -504,6 +504,23 @@ def test_no_verdict_without_workers(caplog):
     assert opened.stream.verdict() is None and not caplog.messages
 
 
+def test_the_first_batch_of_a_worker_is_not_in_its_time_per_image():
+    """It includes the import of the user's module."""
+    opened = Opened(epochs=20, prefetch=2)
+    opened.coordinator.produce(0, produce_s=30.0)
+    next(opened.stream)
+    assert "a worker takes 15000.00 ms per image" in opened.stream.report()
+    trained(opened, 3)
+    assert "a worker takes 125.00 ms per image" in opened.stream.report() and opened.stream.produced_s == 30.75
+
+
+def test_a_closed_stream_that_had_ended_is_still_at_its_end(opened):
+    opened.produce_all()
+    list(opened.stream)
+    opened.stream.close()
+    assert next(opened.stream, None) is None
+
+
 def test_the_report_inside_and_after_the_with_block():
     opened = Opened(epochs=20, prefetch=2)
     assert opened.stream.report().splitlines() == ["result: 0 of %d steps, no bad files" % opened.plan.steps,
