@@ -277,7 +277,8 @@ def test_a_worker_python_that_is_none(pictures, tmp_path):
     ("missing", "has no missing"),
 ])
 def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generators, name, sentence):
-    with open_stream(pictures, generator="user_generators:" + name, workers=2, **OPTIONS) as stream:
+    # yields_twice fails at each second lease of a worker: that it does so three times at one step is chance
+    with open_stream(pictures, generator="user_generators:" + name, workers=2, epochs=30, **OPTIONS) as stream:
         with pytest.raises(RunFailed) as caught:
             for _ in stream:
                 pass
@@ -288,7 +289,7 @@ def test_a_bad_generator_ends_the_run_with_its_own_words(pictures, own_generator
         assert re.match("none of the local workers can do this job: cannot load the function ", first)
         assert "samples" not in first
     else:
-        assert re.match(r"step \d of epoch 1 failed every time it was tried: .*; its samples: ", first)
+        assert re.match(r"step \d+ of epoch \d+ failed every time it was tried: .*; its samples: ", first)
         assert len(re.findall(r"(left|right)/\d{3}\.jpg", first)) == 8
     # our own sentences about a generator need none
     assert ("Traceback (most recent call last)" in text) == (name == "broken")
