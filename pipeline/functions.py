@@ -10,12 +10,14 @@ import inspect
 import os
 import sys
 import threading
+from difflib import get_close_matches
 from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
 
 import stoker
 from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
+from stoker.pipeline.text import printable_path
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 MAX_ROWS = 1024            # of a batch from one sample
@@ -206,7 +208,11 @@ def load_function(name: str, here: str = "") -> Any:
     found = getattr(imported, function, None)
     if found is None:
         above = ": define it above  if __name__ == \"__main__\":" if module.endswith(".py") else ""
-        raise ConfigError("%r: the module %s%s has no %s%s" % (name, module, here, function, above))
+        file = getattr(imported, "__file__", None)
+        like = get_close_matches(function, [other for other, value in vars(imported).items() if callable(value)], 1)
+        raise ConfigError("%r: the module %s%s%s has no %s%s%s" % (
+            name, module, " (%s)" % printable_path(file) if file and file != module else "", here, function,
+            ": did you mean %s?" % like[0] if like else "", above))
     return found
 
 

@@ -212,3 +212,12 @@ def test_a_program_without_a_guard_is_a_sentence_not_processes_without_end(tmp_p
                            universal_newlines=True)
     assert ended.returncode == 1 and "put what starts the training below  if __name__ ==" in ended.stderr, ended.stderr
     assert len((tmp_path / "imports").read_text().split()) <= 5      # one trainer's; a worker tries three times
+
+
+def test_a_function_that_is_not_there_is_told_with_its_file_and_the_nearest_name(tmp_path, monkeypatch):
+    (tmp_path / "spelled.py").write_text("def steering(leases, job):\n    yield\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        load_function("spelled:stering", " on this worker")
+    assert str(caught.value) == ("'spelled:stering': the module spelled (%s) on this worker has no stering: did you "
+                                 "mean steering?" % (tmp_path / "spelled.py"))
