@@ -3,7 +3,6 @@
 A decorated function stays callable. What it is called with and when is in ``workers/generators``.
 """
 
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -13,12 +12,14 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Type, TypeVar
 
 import stoker
 from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
+from stoker.pipeline.text import printable_path
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 MAX_ROWS = 1024            # of a batch from one sample
@@ -270,24 +271,27 @@ def _this_process() -> str:
 
 def _lacks(imported: Any, module: str, function: str, here: str) -> str:
     """That ``module`` has no ``function``, with a remedy."""
-    if module.endswith(".py"):
-        return "the module %s%s has no %s: define it above  if __name__ == \"__main__\":" % (module, here, function)
     file = getattr(imported, "__file__", None)
-    sentence = "the module %s%s%s has no %s" % (module, here, file and " (%s)" % file or "", function)
-    near = difflib.get_close_matches(function, [other for other, value in vars(imported).items() if callable(value)], 1)
-    return sentence + (": did you mean %s:%s?" % (module, near[0]) if near else
-                       _advice(module.partition(".")[0], here, not file or module.count(".") > 0))
+    sentence = "the module %s%s%s has no %s" % (
+        module, " (%s)" % printable_path(file) if file and file != module else "", here, function)
+    like = get_close_matches(function, [other for other, value in vars(imported).items() if callable(value)], 1)
+    if like:
+        sentence += ": did you mean %s?" % like[0]
+    if module.endswith(".py"):
+        return sentence + ": define it above  if __name__ == \"__main__\":"
+    return sentence if like else sentence + _advice(module.partition(".")[0], here, not file or "." in module)
 
 
 def _advice(top: str, here: str, names_file: bool = True) -> str:
     """A remedy if this process may have taken another file for the module or package ``top`` than the user means."""
     file, own = _file_of(top), _program_files().get(top, "")
     if own and file and not _is_same(own, file):
-        return ": the program's %s is %s, and %s hides it%s: rename yours" % (top, own, file, here)
+        return ": the program's %s is %s, and %s hides it%s: rename yours" % (
+            top, printable_path(own), printable_path(file), here)
     if own or not file:
         return ""
     return ": if %s is not yours, rename yours" % (
-        "%s, which is %s%s," % (file, top, here) if names_file else "this file")
+        "%s, which is %s%s," % (printable_path(file), top, here) if names_file else "this file")
 
 
 def _file_of(top: str) -> str:

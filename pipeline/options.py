@@ -244,7 +244,7 @@ class WorkerOptions:
     def from_json(cls, text: str) -> "WorkerOptions":
         """The options that ``to_json`` made ``text`` of. Raises ConfigError if it did not."""
         try:
-            fields = json.loads(text)
+            fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
             return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
         except (ValueError, TypeError, KeyError) as error:

@@ -28,6 +28,10 @@ from stoker.trainer.run import Run
 
 ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
 CHECKSUM = "checksum"
+#: What every record has, and the types of its values.
+REQUIRED: Dict[str, Any] = {
+    "plan": int, "generator": str, "image_size": list, "batch_size": int, "seed": int, "decode": str, "dataset": str,
+    "validation_split": (int, float)}
 RUN_VERSION = 1
 DECODERS = "decoders"            # of the pictures: what differs only gives a warning (decoders.py)
 FOR_READERS = {"classes", DECODERS}      # keys of stoker.json that people may read; "dataset" is a hash of classes, too
@@ -38,18 +42,17 @@ DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
 
 
 def resume(folder: CheckpointFolder, run: Run) -> state.Start:
-    """Where ``run`` begins: at the newest checkpoint that is whole, or at 0 if there never was one.
+    """Where ``run`` begins: at the newest checkpoint that is whole, or at 0 if there never was one. Writes nothing.
 
-    In that case, the folder gets records of the run's configuration and rows. Raises CheckpointMismatch if the
-    checkpoints are of another run, or none can be restored, or it is unknown of which run they are; ConfigError if a
-    record cannot be written.
+    Raises CheckpointMismatch if the checkpoints are of another run, or none can be restored, or it is unknown of which
+    run they are; ConfigError if a file cannot be read, or written later.
     """
     configuration = run.fingerprint()
     folder.check_files((state.NAMES, RUN))
     found = folder.traces()
     if not found:
-        return _fresh(folder, run, configuration)
-    saved, problem = _read_json(folder, RECORD)
+        return state.Start()
+    saved, problem = _read_record(folder)
     if saved is None:
         raise CheckpointMismatch("%s holds a checkpoint (%s) but no readable %s (%s), so its run is unknown and "
                                  "nothing was changed: put back a copy of it, or choose another --checkpoint-dir" % (
@@ -59,7 +62,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
         if saved.get(name) != configuration.get(name):
             if not start.step and not start.damaged:      # its run trained no step
-                return _fresh(folder, run, configuration)
+                return state.Start()
             if name in DATA and saved.get(name) and configuration.get(name):
                 raise CheckpointMismatch(_data_has_changed(folder, run, name, saved))
             was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
@@ -86,7 +89,7 @@ def record_decoders(folder: CheckpointFolder, decoders: FrozenSet[str]) -> None:
 
 def known(folder: CheckpointFolder) -> Optional[KnownSamples]:
     """The samples that the checkpoints in ``folder`` know; None if there are none, or it is unknown of which run."""
-    saved, _ = _read_json(folder, RECORD)
+    saved, _ = _read_record(folder)
     if saved is None or not folder.traces():
         return None
     try:
@@ -114,11 +117,13 @@ def _data_has_changed(folder: CheckpointFolder, run: Run, name: str, saved: Dict
         DATA[name], printable_path(folder.path), facts, remedy)
 
 
-def _fresh(folder: CheckpointFolder, run: Run, configuration: Dict[str, Any]) -> state.Start:
-    _write_rows(folder, run)
-    _write_samples(folder, run)
-    _write_json(folder, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
-    return state.Start()
+def record(folder: CheckpointFolder, run: Run, start: state.Start, model: Optional[str], partners: int) -> None:
+    """Writes the records of ``run``, which begins at ``start``. Raises ConfigError if that is impossible."""
+    if start.checkpoint is None:
+        _write_rows(folder, run)
+        _write_samples(folder, run)
+        _write_json(folder, RECORD, dict(run.fingerprint(), classes=_numbered(run.source.classes)))
+    record_run(folder, run, model, partners)
 
 
 def _write_rows(folder: CheckpointFolder, run: Run) -> None:
@@ -219,6 +224,20 @@ def _read_json(folder: CheckpointFolder, name: str) -> Tuple[Optional[Dict[str, 
         return None, "it is damaged"
     wanted = content.pop(CHECKSUM, None)           # older records have none
     return (None, "it is damaged") if wanted not in (None, _checksum(content)) else (content, None)
+
+
+def _read_record(folder: CheckpointFolder) -> Tuple[Optional[Dict[str, Any]], Optional[str]]:
+    """What ``resume`` compares; or None, and why it cannot be used."""
+    saved, problem = _read_json(folder, RECORD)
+    if saved is None:
+        return None, problem
+    for name, types in REQUIRED.items():
+        if name not in saved:
+            return None, "it is damaged: it has no %s" % name.replace("_", " ")
+        if not isinstance(saved[name], types) or isinstance(saved[name], bool):
+            return None, "it is damaged: its %s is no %s" % (name.replace("_", " "), "list" if types is list else (
+                "text" if types is str else "number"))
+    return saved, None
 
 
 def _write_json(folder: CheckpointFolder, name: str, content: Dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.trainer import state
-from stoker.trainer.files import reason, replace_file
+from stoker.trainer.files import reason, remedy, replace_file
 
 LOCK = "stoker.lock"
+NOTHING = (LOCK, "bad-samples.tsv")     # if they are empty
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is
 
 
@@ -30,6 +31,7 @@ class CheckpointFolder:
         them, so their number is their ``global_step``. Raises ConfigError if the folder cannot be used."""
         self.path, self._prefix, self._own = path, prefix, own
         try:
+            self._made = make and not os.path.isdir(path)
             if make:
                 os.makedirs(path, exist_ok=True)
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -50,7 +52,8 @@ class CheckpointFolder:
         """An error that says what ``error`` was, and where: the folder, or its file ``name``."""
         where = "%s in the checkpoint directory %r" % (name, self.path) if name else \
             "checkpoint directory %r" % self.path
-        return ConfigError("%s cannot be used: %s" % (where, reason(error)))
+        return ConfigError("%s cannot be used: %s; %s" % (
+            where, reason(error), remedy(reason(error), "choose another --checkpoint-dir")))
 
     def lock(self) -> IO[str]:
         """Locks the folder for other trainers while the returned file is open. Raises ConfigError if another trainer
@@ -160,8 +163,20 @@ class CheckpointFolder:
     def __enter__(self) -> "CheckpointFolder":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, kind: Any, *exc_info: Any) -> None:
+        """A folder that was made, and holds nothing, is removed after an error."""
+        if kind is not None and self._made:
+            with suppress(OSError):
+                if all(name in NOTHING and not os.path.getsize(self.at(name)) for name in os.listdir(self.at())):
+                    for name in os.listdir(self.at()):
+                        os.remove(self.at(name))
+                    os.rmdir(self.path)
         self.close()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the folder was removed while it is open."""
+        return os.fstat(self._fd).st_nlink == 0
 
 
 def _table_problem(file: IO[bytes]) -> Optional[str]:

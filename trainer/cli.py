@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from dataclasses import fields, replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -20,6 +20,9 @@ from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
+
+if TYPE_CHECKING:
+    from stoker.trainer.checkpoint_files import CheckpointFolder
 
 Options = TypeVar("Options", JobOptions, StreamOptions)
 
@@ -45,11 +48,17 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         plan.epochs, "s" * (plan.epochs != 1)), flush=True)
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
-    from stoker.trainer import checkpoint, model, train
     from stoker.trainer.checkpoint_files import CheckpointFolder
+    with CheckpointFolder(directory, make=True) as folder:
+        return _train(program, args, options, local, prepared, folder, tf, function, model_name)
+
+
+def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, prepared: Run,
+           folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
+    from stoker.trainer import checkpoint, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
-    folder = CheckpointFolder(directory, make=True)
+    plan, directory = prepared.plan, folder.path
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
@@ -71,7 +80,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
-        checkpoint.record_run(folder, prepared, args.model, args.partners)
+        checkpoint.record(folder, prepared, start, args.model, args.partners)
         loop = train.Loop(stream, built, saver, unit, lambda: decoders.note(stream.decoders))
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:

@@ -28,6 +28,15 @@ def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = Tr
         sync_path(os.path.dirname(path) or ".")
 
 
+def remedy(text: str, elsewhere: str) -> str:
+    """What to do about an error whose text this is. ``elsewhere``: how to use another place."""
+    if any(word in text for word in ("No space left", "quota exceeded", "File too large")):
+        return "make room there"
+    if any(word in text for word in ("Read-only file system", "Permission denied", "Operation not permitted")):
+        return "make it writable, or " + elsewhere
+    return elsewhere
+
+
 def sync(fd: int) -> None:
     """Waits until an open file is on the disk. Raises OSError."""
     try:

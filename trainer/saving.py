@@ -12,7 +12,7 @@ from stoker.pipeline.errors import CheckpointMismatch, RunFailed
 from stoker.pipeline.text import printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder
-from stoker.trainer.files import reason, sync_path
+from stoker.trainer.files import reason, remedy, sync_path
 
 
 class Saver:
@@ -69,9 +69,12 @@ class Saver:
         except (OSError, tf.errors.OpError) as error:
             self._forget()
             text = self.folder.text_of(error) if isinstance(error, tf.errors.OpError) else reason(error)
-            raise RunFailed("the checkpoint of step %d cannot be written to %s: %s; make room there, and start again "
-                            "to go on from step %d" % (
-                                step, printable_path(self.folder.path), text, self.saved_step)) from error
+            path = printable_path(self.folder.path)
+            if self.folder.is_gone:
+                raise RunFailed("the checkpoint of step %d cannot be written: its folder %s was removed while the "
+                                "training ran" % (step, path)) from error
+            raise RunFailed("the checkpoint of step %d cannot be written to %s: %s; %s, and start again to go on from "
+                            "step %d" % (step, path, text, remedy(text, "repair it"), self.saved_step)) from error
         self.saved_step = step
         return True
 

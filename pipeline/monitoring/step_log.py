@@ -1,5 +1,6 @@
 """A log file of one trainer. A resumed run keeps the lines of the steps before its first one, and removes the rest."""
 
+import errno
 from contextlib import ExitStack
 from typing import Iterable
 
@@ -50,8 +51,11 @@ class StepLog:
             raise RunFailed(self._problem(error)) from error
 
     def _problem(self, error: OSError) -> str:
-        reason = "another trainer writes it" if isinstance(error, BlockingIOError) else error.strerror
-        return "%s: cannot write %r: %s" % (self.name, self._path, reason)
+        if isinstance(error, BlockingIOError):
+            return "%s: cannot write %r: another trainer writes it" % (self.name, self._path)
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return "%s: cannot write %r: %s; %s" % (self.name, self._path, error.strerror, (
+            "make room there" if is_full else "make it writable, or name another place"))
 
     def close(self) -> None:
         """A second call does no harm."""

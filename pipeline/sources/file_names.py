@@ -5,8 +5,7 @@ import re
 from typing import Any, Collection, List, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import normal_form, printable_path
 
 Texts = Union[str, Sequence[str]]
 

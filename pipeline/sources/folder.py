@@ -13,8 +13,7 @@ from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
 from stoker.pipeline.sources.layout import Layout
-from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import locale_problem, name_list, native, printable_path
+from stoker.pipeline.text import locale_problem, name_list, native, normal_form, printable_path
 
 log = logging.getLogger("stoker")
 

@@ -2,6 +2,7 @@
 a clock that is set back."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -109,6 +110,24 @@ def resumed(photos, folder):
             return str(error)
 
 
+@pytest.mark.parametrize("change", [
+    {"batch_size": None}, {"batch_size": "5"}, {"batch_size": True}, {"dataset": 7}, {"image_size": 8}, {"seed": 0.5},
+    {"plan": "1"}, {"decode": None}, {"generator": ["image"]}, {"validation_split": "0.2"}, "batch_size", "dataset",
+    "image_size", "seed", "plan", "decode", "generator", "validation_split", "all"], ids=str)
+def test_a_record_without_what_every_record_has(photos, folder, change):
+    path = folder / "checkpoints" / "stoker.json"
+    record = json.loads(path.read_text())
+    record.pop("checksum")
+    if isinstance(change, dict):
+        record.update(change)
+    else:
+        record = {name: value for name, value in record.items() if change not in ("all", name)}
+    path.write_text(json.dumps(record))
+    before = content(str(folder))
+    assert re.search(r"no readable stoker.json \(it is damaged: it(s| has no) ", resumed(photos, folder))
+    assert content(str(folder)) == before
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_file_in_each_way_is_never_a_silent_restart(photos, folder, kind):
     checkpoints = folder / "checkpoints"
@@ -202,7 +221,7 @@ def test_a_checkpoint_of_no_step_locks_no_folder(photos, folder):
     record = checkpoints / "stoker.json"
     text = re.sub(r' "checksum": \d+,\n', "", record.read_text())
     record.write_text(text.replace('"batch_size": 5', '"batch_size": 7'))
-    assert resumed(photos, folder) == (0, None, ()) and '"batch_size": 5' in record.read_text()
+    assert resumed(photos, folder) == (0, None, ())
 
 
 # ---------------------------------------------------------------------------------------------------- the whole program
@@ -274,6 +293,24 @@ def test_any_path_of_the_checkpoints(photos, trained, tmp_path, name):
         os.truncate(str(folder / "checkpoints" / "model.ckpt-12.index"), 50)
         os.truncate(str(folder / "checkpoints" / "model.ckpt-8.index"), 50)
         assert "/proc/" not in refused(finished(tmp_path / "here", *options(photos, folder, epochs=4)), "p[1]")
+
+
+def test_a_refused_start_leaves_no_folder(photos, tmp_path):
+    run = finished(tmp_path / "here", *options(photos, tmp_path, audit="/proc/no-audit"))
+    assert refused(run, "audit: cannot write").endswith("; make it writable, or name another place")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_folder_that_is_removed_while_the_training_runs(photos, tmp_path):
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, epochs=1000, audit=None)) as trainer:
+        trainer.wait_until(lambda: (tmp_path / "checkpoints" / "checkpoint").exists(), "a checkpoint")
+        os.rename(str(tmp_path / "checkpoints"), str(tmp_path / "moved"))       # so that it is gone at once
+        while (tmp_path / "moved").exists():
+            shutil.rmtree(str(tmp_path / "moved"), ignore_errors=True)
+        assert trainer.wait_gone() == 1
+        last = trainer.stderr.splitlines()[-1]
+        assert "its folder %s was removed while the training ran" % (tmp_path / "checkpoints") in last, last
+        assert "make room" not in last and "Traceback" not in trainer.stderr
 
 
 # ------------------------------------------------------------------------------------------------ programs of one's own

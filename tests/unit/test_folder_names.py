@@ -17,7 +17,7 @@ from stoker.pipeline.sources.layout import part_of
 from stoker.pipeline.sources.opening import open_source, open_splits
 from stoker.pipeline.sources.reading import files
 from stoker.pipeline.storage.folder import BadFile, check_root, read_file, resolve
-from stoker.pipeline.storage.spelling import normal_form
+from stoker.pipeline.text import normal_form
 from stoker.trainer.feed import log_left_out
 from stoker.trainer.run import prepare
 
