@@ -72,7 +72,7 @@ def _add_program_folders() -> None:
 
 
 def _put_checkout_last() -> None:
-    """Moves the folder of the repository, if this Stoker runs from one, to the end of ``sys.path``: a PYTHONPATH puts it
+    """Moves the folder of the repository, if this Stoker runs from one, to the end of ``sys.path``: PYTHONPATH puts it
     in front of the program's folder. Stoker's own modules are found through the package (``_import_stoker``)."""
     folder = os.path.dirname(os.path.dirname(os.path.realpath(LAUNCH)))
     if os.path.isfile(os.path.join(folder, "stoker", "__init__.py")):      # else it is the installed package
