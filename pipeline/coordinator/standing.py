@@ -1,5 +1,5 @@
-"""Standing: how the run's workers stand, for other threads: how many there are, what they do, and for how long there has
-been none. Pure: time comes in.
+"""Standing: how the run's workers stand, for other threads: how many there are, what they do, and for how long there
+has been none. Pure: time comes in.
 """
 
 from collections import Counter

@@ -298,8 +298,9 @@ def test_a_worker_that_cannot_do_the_job_is_named_once_and_counts_nowhere(traine
     assert (fleet.workers, fleet.ready, dict(fleet.by_supervisor)) == (0, 0, {})
     assert fleet.set_aside == {"host:1": ["no module \\x1b[31m'x'"] * 30}
     assert session.standing.without_workers_s(trainer.now + 2.0) == 5.0
-    assert session.standing.status_line == ("no worker is connected that can do this job; set aside: host:1/0, host:1/1, "
-                                   "host:1/2, host:1/3 and 26 more (no module \\x1b[31m'x')")
+    assert session.standing.status_line == (
+        "no worker is connected that can do this job; set aside: host:1/0, host:1/1, host:1/2, host:1/3 and 26 more "
+        "(no module \\x1b[31m'x')")
     assert not trainer.errors and not session.last_problem
 
 
@@ -365,7 +366,8 @@ def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
         unfit(trainer, b"%d" % number, "reason %d " % number + "x" * 5000,
               hello=replace(HELLO, worker="h%d:1/0" % number))
     trainer.tick(1.0)
-    assert len(trainer.session.standing.status_line) < 8000 and "and others for 252 more reasons" in trainer.session.standing.status_line
+    status_line = trainer.session.standing.status_line
+    assert len(status_line) < 8000 and "and others for 252 more reasons" in status_line
     assert len(warnings(caplog)) == aside.MAX_WORKERS
 
 
