@@ -135,6 +135,9 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
+            if (isinstance(message, (Ready, Unfit)) and self._scheduler.fitness(peer) is not None
+                    and self._limits.hello(peer, now)):         # the first after a Hello is counted with it
+                return self._ban(peer, "hellos", now)
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)
             if isinstance(message, Unfit) and peer in self._members:
@@ -310,9 +313,10 @@ class CoordinatorSession:
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
         hello, before = self._members[peer], self._scheduler.fitness(peer)
         effects = self._carry_out(self._scheduler.receive(peer, ready, now))
-        if self._aside.remove(hello.worker) and before is False:
-            return [Log("%s can do this job now" % hello.worker), *effects]
-        return effects if before else [*self.notices.joined(hello, self.standing.ready_workers()), *effects]
+        lines = self._aside.remove(hello.worker)
+        if before is None:
+            lines = self.notices.joined(hello, self.standing.ready_workers())
+        return lines + effects
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
         effects = self._carry_out(self._scheduler.receive(peer, unfit, now))

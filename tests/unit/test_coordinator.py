@@ -371,6 +371,33 @@ def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
     assert len(warnings(caplog)) == aside.MAX_WORKERS
 
 
+def test_the_log_does_not_grow_with_a_folder_that_comes_and_goes(trainer, caplog):
+    caplog.set_level("INFO")
+    trainer.say(b"a", HELLO)
+    for _ in range(50):
+        trainer.tick(1.0)
+        trainer.say(b"a", Unfit(trainer.session.run, "no folder", "a traceback"), Ready(trainer.session.run))
+    assert len(warnings(caplog)) == 3 and "(the log does not say so again)" in warnings(caplog)[2]
+    assert caplog.text.count("can do this job now") == 3 and caplog.text.count("a traceback") == 1
+    assert trainer.members() == {b"a"}                        # once a second is no flood
+
+
+def test_who_floods_with_reasons_is_cut_off_and_fills_no_log(trainer, caplog):
+    caplog.set_level("INFO")
+    looks = []
+    for peer in (b"a", b"b", b"c", b"d", b"e", b"f"):
+        trainer.say(peer, HELLO)
+        for number in range(200):
+            trainer.say(peer, Unfit(trainer.session.run, "%s %d" % (peer, number) + "x" * 900,
+                                    "%d" % number + "y" * 60000), Ready(trainer.session.run))
+            looks.append(trainer.session.standing.status_line)
+        assert peer in trainer.gone
+    assert len(set(looks)) == 1                               # the workers are looked at in ``tick`` only
+    size = sum(len(record.getMessage()) for record in caplog.records)
+    assert size < aside.MAX_TRACEBACKS * 64000 + 2 * aside.MAX_WORKERS * (aside.MAX_CHARS + 200), size
+    assert any("sends Hello, Ready or Unfit too often" in line for line in warnings(caplog))
+
+
 def test_a_turn_looks_at_each_worker_only_if_one_has_changed(trainer, monkeypatch):
     """With hundreds of workers, a look at each would take longer than all else that a batch costs."""
     for number in range(3):
