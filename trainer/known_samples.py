@@ -2,11 +2,12 @@
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.sources.sample_list import Changes, ListError, SampleList, changes, kept, unpacked_list
+from stoker.pipeline.sources.sample_list import (Changes, ListError, SampleList, changes, kept, listed_hashes,
+                                                 unpacked_list)
 from stoker.pipeline.text import name_list, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
@@ -48,11 +49,6 @@ class KnownSamples(NamedTuple):
             raise ListError("it is of other data")
         return changes(made, source)
 
-    def is_whole(self) -> bool:
-        """Whether the checkpoint has a list of all its samples."""
-        return all(saved is None or getattr(self.lists.get(key), "hash", None) == saved
-                   for key, saved in self.hashes.items())
-
     def _list(self, key: str) -> SampleList:
         found = self.lists.get(key)
         if found is None:
@@ -70,6 +66,15 @@ def known_samples(saved: Dict[str, Any], packed: Optional[bytes], problem: str =
         return KnownSamples(hashes, dict(zip(DATA, unpacked_list(packed))))
     except ListError as error:
         return KnownSamples(hashes, {}, str(error))
+
+
+def are_listed(saved: Dict[str, Any], file: IO[bytes]) -> bool:
+    """Whether the list in ``file`` is of all samples of a run whose stoker.json is ``saved``. Reads its beginning."""
+    try:
+        hashes = dict(zip(DATA, listed_hashes(file)))
+    except ListError:
+        return False
+    return all(saved.get(key) in (None, hashes.get(key)) for key in DATA)
 
 
 def has_changed(directory: str) -> str:
