@@ -106,7 +106,7 @@ def test_what_was_left_out_is_said_once_when_it_goes_on(kind):
         tty.setraw(write_fd)
         termios.tcflow(write_fd, termios.TCOOFF)         # Ctrl-S
     terminal = Terminal(os.dup(write_fd), PATIENCE_S if kind == "pipe" else 0.01)
-    for number in range(100):
+    for _ in range(100):
         terminal.pass_on(b"x" * (1 << 16))
     if kind == "terminal":
         termios.tcflow(write_fd, termios.TCOON)
