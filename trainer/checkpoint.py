@@ -23,7 +23,7 @@ from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, known_samples
+from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
 from stoker.trainer.run import Run
 
 ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
@@ -121,13 +121,23 @@ def record(folder: CheckpointFolder, run: Run, start: state.Start, model: Option
     """Writes the records of ``run``, which begins at ``start``. Raises ConfigError if that is impossible."""
     if start.checkpoint is None:
         _write_rows(folder, run)
-        _write_samples(folder, run)
-        _write_json(folder, RECORD, dict(run.fingerprint(), classes=_numbered(run.source.classes)))
+        configuration = run.fingerprint()
+        if not _has_samples(folder, configuration):
+            _write_samples(folder, run)
+        _write_json(folder, RECORD, dict(configuration, classes=_numbered(run.source.classes)))
     record_run(folder, run, model, partners)
 
 
 def _write_rows(folder: CheckpointFolder, run: Run) -> None:
     _write(folder, ROWS, lambda file: np.save(file, run.source.row_hashes(), allow_pickle=False))
+
+
+def _has_samples(folder: CheckpointFolder, saved: Dict[str, Any]) -> bool:
+    try:
+        with open(folder.at(SAMPLES), "rb") as file:
+            return are_listed(saved, file)
+    except OSError:
+        return False
 
 
 def _write_samples(folder: CheckpointFolder, run: Run) -> None:
@@ -185,8 +195,8 @@ def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partner
     if hashes is None or len(hashes) != len(run.source):
         with suppress(ConfigError):    # nothing but a sentence depends on it
             _write_rows(folder, run)
-    samples = known(folder)
-    if samples is not None and not samples.is_whole():
+    saved, _ = _read_record(folder)
+    if saved is not None and folder.traces() and not _has_samples(folder, saved):
         with suppress(ConfigError):
             _write_samples(folder, run)
 

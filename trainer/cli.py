@@ -16,7 +16,7 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import state
-from stoker.trainer.feed import LocalOptions, start_stream
+from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
@@ -46,7 +46,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     plan = prepared.plan
     print("%d sample%s to train on, %d held out; %d step%s in %d epoch%s" % (
         plan.train_size, "s" * (plan.train_size != 1), plan.validation_size, plan.steps, "s" * (plan.steps != 1),
-        plan.epochs, "s" * (plan.epochs != 1)), flush=True)
+        plan.epochs, "s" * (plan.epochs != 1)), *advice(prepared.job, local), sep="\n", flush=True)
     tf = import_tensorflow()
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer.checkpoint_files import CheckpointFolder

@@ -115,6 +115,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   exclude=exclude, suffixes=suffixes)
     log_left_out(data, run.source)
     log_left_out(validation, run.datasets.validation)
+    for line in advice(run.job, local):
+        log.info("%s", line)
     return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
 
 
@@ -139,6 +141,12 @@ def _check_names(stream_options: Mapping[str, Any]) -> None:
                 name, "did you mean %s?" % like[0] if like else "it has " + ", ".join(known)))
 
 
+def advice(job: JobOptions, local: LocalOptions) -> Tuple[str, ...]:
+    """What is to be said of the local workers before they start: at most one line."""
+    line = interpreter.advice(local.python, ENVIRONMENTS) if local.workers and job.generator in NEEDS_FILES else None
+    return (line,) if line else ()
+
+
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
                  local: LocalOptions) -> BatchStream:
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
@@ -154,9 +162,6 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True)
-            line = interpreter.advice(local.python, ENVIRONMENTS) if job.generator in NEEDS_FILES else None
-            if line:
-                log.info("%s", line)
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()

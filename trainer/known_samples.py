@@ -2,13 +2,14 @@
 
 import json
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.file_names import hang_on_rules
-from stoker.pipeline.sources.sample_list import Changes, ListError, SampleList, changes, kept, unpacked_list
+from stoker.pipeline.sources.sample_list import (Changes, ListError, SampleList, changes, kept, listed_hashes,
+                                                 unpacked_list)
 from stoker.pipeline.text import name_list, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
@@ -50,11 +51,6 @@ class KnownSamples(NamedTuple):
             raise ListError("it is of other data")
         return changes(made, source)
 
-    def is_whole(self) -> bool:
-        """Whether the checkpoint has a list of all its samples."""
-        return all(saved is None or getattr(self.lists.get(key), "hash", None) == saved
-                   for key, saved in self.hashes.items())
-
     def _list(self, key: str) -> SampleList:
         found = self.lists.get(key)
         if found is None:
@@ -72,6 +68,15 @@ def known_samples(saved: Dict[str, Any], packed: Optional[bytes], problem: str =
         return KnownSamples(hashes, dict(zip(DATA, unpacked_list(packed))))
     except ListError as error:
         return KnownSamples(hashes, {}, str(error))
+
+
+def are_listed(saved: Dict[str, Any], file: IO[bytes]) -> bool:
+    """Whether the list in ``file`` is of all samples of a run whose stoker.json is ``saved``. Reads its beginning."""
+    try:
+        hashes = dict(zip(DATA, listed_hashes(file)))
+    except ListError:
+        return False
+    return all(saved.get(key) in (None, hashes.get(key)) for key in DATA)
 
 
 def has_changed(directory: str) -> str:

@@ -12,23 +12,26 @@ The list has all that the data's hash depends on. It is gzip, whose checksum cov
 import gzip
 import io
 import json
+import os
 import zlib
 from collections import Counter
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import IO, Any, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers, Table
-from stoker.pipeline.text import path_bytes, printable, printable_path
+from stoker.pipeline.text import path_bytes, printable_path
 
 MAGIC = b"stoker samples 1\n"
 MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
+_PARTS = {"files": 2, "rows": 2, "numbers": 0}       # of each kind
 _READ_BYTES = 1 << 20
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError)
 
 
 class ListError(Exception):
@@ -59,12 +62,12 @@ def packed_list(*sources: Optional[Source]) -> Optional[bytes]:
             head["count"], head["hash"] = len(source), source.fingerprint()
             parts += body
         heads.append(head)
-    whole = b"".join([MAGIC, json.dumps(heads).encode("ascii"), b"\n"] + parts)
-    if len(whole) > MAX_LIST_BYTES:
+    parts.insert(0, b"%s%s\n" % (MAGIC, json.dumps(heads).encode("ascii")))
+    if sum(map(len, parts)) > MAX_LIST_BYTES:
         return None
     packed = io.BytesIO()
     with gzip.GzipFile("", "wb", 1, packed, mtime=0) as file:
-        file.write(whole)
+        file.write(b"".join(parts))
     return packed.getvalue()
 
 
@@ -83,8 +86,8 @@ class SampleList(NamedTuple):
         """The samples, below the folder ``root``. Raises ListError."""
         try:
             return self._made(root, name)
-        except (DatasetError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise ListError("it is damaged (%s)" % printable(str(error))) from error
+        except (DatasetError, ConfigError, LookupError, ValueError, TypeError, ArithmeticError) as error:
+            raise ListError("it is damaged") from error
 
     def _made(self, root: str, name: str) -> Source:
         count = self.head["count"]
@@ -95,10 +98,12 @@ class SampleList(NamedTuple):
         if self.kind == "rows":
             lengths = np.frombuffer(self.parts[0], "<i4").astype(np.int64)
             ends = np.cumsum(lengths)
-            if len(ends) != count or lengths.min() < 0 or ends[-1] != len(self.parts[1]):
-                raise ValueError("its rows have other lengths")
-            table = Table(self.parts[1], ends - lengths, ends, root, tuple(self.head["columns"]), name)
-            table.types = tuple(self.head["types"])
+            columns, types = tuple(self.head["columns"]), tuple(self.head["types"])
+            if (len(ends) != count or lengths.min() < 0 or ends[-1] != len(self.parts[1])
+                    or not all(isinstance(each, str) for each in columns + types)):
+                raise ValueError("it has other rows")
+            table = Table(self.parts[1], ends - lengths, ends, root, columns, name)
+            table.types = types
             return table
         return Numbers(count, root)
 
@@ -107,24 +112,47 @@ def unpacked_list(packed: bytes) -> Tuple[Optional[SampleList], ...]:
     """The lists that ``packed_list`` packed, in its order. Raises ListError."""
     try:
         whole = _inflated(packed)
-        if not whole.startswith(MAGIC):
-            raise ListError("it is of another version" if whole.startswith(MAGIC[:-2]) else "it is damaged")
-        end = whole.index(b"\n", len(MAGIC))
+        heads, place = _heads(whole[:whole.find(b"\n", len(MAGIC)) + 1])
         lists: List[Optional[SampleList]] = []
-        heads, place = json.loads(whole[len(MAGIC):end].decode("ascii")), end + 1
         for head in heads:
             if head is None:
                 lists.append(None)
                 continue
-            ends = list(accumulate([place] + [int(size) for size in head["bytes"]]))
-            lists.append(SampleList(str(head["kind"]), head, tuple(
+            ends = list(accumulate([place] + head["bytes"]))
+            lists.append(SampleList(head["kind"], head, tuple(
                 whole[start:stop] for start, stop in zip(ends, ends[1:]))))
             place = ends[-1]
         if place != len(whole):
             raise ListError("it is torn")
         return tuple(lists)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise ListError("it is torn or damaged") from error
+
+
+def listed_hashes(file: IO[bytes]) -> Tuple[Any, ...]:
+    """The hashes of the sources of a list, None for none, from the beginning of its ``file`` and from the length at
+    its end. Raises ListError, but not for each damage between them."""
+    try:
+        with gzip.GzipFile("", "rb", fileobj=file) as content:
+            heads, place = _heads(content.readline(len(MAGIC)) + content.readline(MAX_LIST_BYTES))
+        file.seek(-4, os.SEEK_END)
+        if int.from_bytes(file.read(4), "little") != place + sum(sum(head["bytes"]) for head in heads if head):
+            raise ListError("it is torn")
+        return tuple(head and head.get("hash") for head in heads)
+    except _UNREADABLE as error:
+        raise ListError("it is torn or damaged") from error
+
+
+def _heads(beginning: bytes) -> Tuple[List[Optional[Dict[str, Any]]], int]:
+    """What the first two lines say of each source, and where they end."""
+    if not beginning.startswith(MAGIC):
+        raise ListError("it is of another version" if beginning.startswith(MAGIC[:-2]) else "it is damaged")
+    heads = json.loads(beginning[len(MAGIC):].decode("ascii"))
+    for head in heads:
+        if head is not None and not (len(head["bytes"]) == _PARTS[head["kind"]] and all(
+                type(size) is int and size >= 0 for size in head["bytes"] + [head["count"]])):
+            raise ValueError("it has other parts")
+    return heads, len(beginning)
 
 
 def _inflated(packed: bytes) -> bytes:

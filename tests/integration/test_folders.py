@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stoker.pipeline.options import JobOptions
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.identity import identity
-from stoker.trainer.feed import open_stream
+from stoker.trainer.feed import LocalOptions, advice, open_stream
 from tests.support.training import finished, predicted
 
 tf = pytest.importorskip("tensorflow")
@@ -103,6 +104,9 @@ def test_parts_of_a_dataset(photos, tmp_path):
     run = finished(tmp_path, *(shlex.split("stoker-train " + command)[-3:] + SMALL))
     assert run.code == 0 and "16 samples to train on, 8 held out" in run.stdout, run
     assert "no image of the classes (cat)" in run.stderr, run
+    said = [line.partition(";")[0] for line in run.stdout.splitlines() if line.startswith("the workers run Python")]
+    assert said == [line.partition(";")[0] for line in advice(JobOptions(), LocalOptions())], run
+    assert "the workers run Python" not in run.stderr, run
     with open_stream(str(tmp_path / "set" / "train"), validation=str(tmp_path / "set" / "val"), workers=1,
                      image_size=8, batch_size=8) as stream:
         assert stream.classes == ALL

@@ -2,13 +2,18 @@
 
 import os
 import re
+import pty
 import subprocess
 import sys
+import termios
+import threading
+import tty
 
 import pytest
 
 from stoker.pipeline.errors import RunFailed
 from stoker.trainer.feed import open_stream
+from stoker.trainer.worker_output import PATIENCE_S, Terminal
 from tests.support.processes import ROOT, opened, python_with_path
 
 CHATTY = """
@@ -78,3 +83,41 @@ def test_much_output_to_a_lost_terminal_stops_no_worker(chatty, tmp_path, redire
     found = subprocess.run(["sh", "-c", "exec 3>&1; %s program.py %s" % (sys.executable, redirect)], timeout=60,
                            stdout=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=ROOT, TMPDIR=str(tmp_path)))
     assert found.stdout.split() == [b"True"]
+
+
+def test_workers_do_not_wait_for_a_pipe_that_nobody_reads(chatty, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with subprocess.Popen([sys.executable, "program.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=dict(os.environ, PYTHONPATH=ROOT, TMPDIR=str(tmp_path))) as program:
+        timer = threading.Timer(60, program.kill)
+        timer.start()
+        assert program.stdout.read().split() == [b"True"]           # all 4 MB were read
+        timer.cancel()
+        assert re.match(b"[0-9]+ xxx", program.stderr.read())           # what the pipe holds
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal"])
+def test_what_was_left_out_is_said_once_when_it_goes_on(kind):
+    """The sum is right, and what comes after is written again."""
+    if kind == "pipe":
+        read_fd, write_fd = os.pipe()
+    else:
+        read_fd, write_fd = pty.openpty()
+        tty.setraw(write_fd)
+        termios.tcflow(write_fd, termios.TCOOFF)         # Ctrl-S
+    terminal = Terminal(os.dup(write_fd), PATIENCE_S if kind == "pipe" else 0.01)
+    for _ in range(100):
+        terminal.pass_on(b"x" * (1 << 16))
+    if kind == "terminal":
+        termios.tcflow(write_fd, termios.TCOON)
+    read = b""
+    while not read.endswith(b"\n"):
+        read += os.read(read_fd, 1 << 16)
+    left_out = re.fullmatch(b"x+\nstoker: ([0-9,]+) bytes that workers wrote here were left out, because .*\n", read)
+    assert int(left_out.group(1).replace(b",", b"")) + read.split(b"\n")[0].count(b"x") == 100 << 16
+    terminal.pass_on(b"more\n")
+    assert os.read(read_fd, 100) == b"more\n"
+    terminal.end()
+    assert not terminal.is_alive()
+    for fd in (read_fd, write_fd):
+        os.close(fd)

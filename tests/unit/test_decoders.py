@@ -10,7 +10,8 @@ import pytest
 from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.notices import MAX_DECODERS, Notices
 from stoker.pipeline.protocol.messages import Hello
-from stoker.trainer import interpreter
+from stoker.pipeline.options import JobOptions
+from stoker.trainer import feed, interpreter
 
 OLD, NEW, SIMD = "pillow 8.4.0, libjpeg-turbo 2.1.1", "pillow 13.0.0, libjpeg-turbo 3.1.2", "pillow-simd 12.1"
 
@@ -98,3 +99,11 @@ def test_no_advice_for_the_environment_that_runs_already(tmp_path):
     (tmp_path / "workers" / "bin").symlink_to(os.path.dirname(sys.executable))
     assert os.access(str(tmp_path / "workers" / "bin" / "python"), os.X_OK)
     assert interpreter.advice(None, str(tmp_path), (3, 6)) is None
+
+
+@pytest.mark.parametrize("generator, workers, has_advice", [
+    ("image", "auto", True), ("augmented", 2, True), ("numerical", "auto", False), ("image", 0, False)])
+def test_the_advice_is_for_local_workers_that_decode(monkeypatch, generator, workers, has_advice):
+    monkeypatch.setattr(interpreter, "advice", lambda python, environments: "%s, %s" % (python, environments))
+    assert feed.advice(JobOptions(generator), feed.LocalOptions(workers)) == (
+        ("None, " + feed.ENVIRONMENTS,) if has_advice else ())

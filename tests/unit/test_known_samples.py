@@ -1,5 +1,6 @@
 """A run goes on with the samples that its checkpoint knows: the same plan, the same numbers, what is gone marked."""
 
+import io
 import json
 import shutil
 
@@ -10,7 +11,8 @@ from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.sources.table import Numbers
-from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, has_changed, known_samples, recorded_hashes
+from stoker.trainer.known_samples import (DATASET_CHANGED, KnownSamples, are_listed, has_changed, known_samples,
+                                          recorded_hashes)
 from stoker.trainer.run import prepare
 
 
@@ -168,12 +170,13 @@ def test_what_cannot_be_kept(photos):
         prepare(data, known=known_of(then), **OPTIONS)
 
 
-def test_whether_a_list_is_whole(photos):
+def test_whether_a_list_is_of_all_samples(photos):
     run = prepare(photos[1], **OPTIONS)
     record, packed = run.fingerprint(), packed_list(run.source, None)
-    assert known_samples(record, packed).is_whole() and isinstance(known_samples(record, packed), KnownSamples)
-    for other in (None, packed[:-1], packed_list(Numbers(3), None)):
-        assert not known_samples(record, other).is_whole()
+    assert are_listed(record, io.BytesIO(packed)) and isinstance(known_samples(record, packed), KnownSamples)
+    assert not are_listed(dict(record, validation="0123456789abcdef"), io.BytesIO(packed))
+    for other in (b"", packed[:-1], packed_list(Numbers(3), None), packed_list(None, run.source)):
+        assert not are_listed(record, io.BytesIO(other))
     assert DATASET_CHANGED == ("refuse", "keep")
 
 

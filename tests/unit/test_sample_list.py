@@ -15,7 +15,7 @@ from stoker.pipeline.sources import sample_list
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.sources.records import generated
-from stoker.pipeline.sources.sample_list import ListError, changes, kept, packed_list, unpacked_list
+from stoker.pipeline.sources.sample_list import ListError, changes, kept, listed_hashes, packed_list, unpacked_list
 from stoker.pipeline.sources.table import Numbers, Table
 
 PATHS = ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg", "dog/\udcff\n.jpg")
@@ -97,6 +97,45 @@ def test_anything_else_is_no_list(content):
                 each.source("/data", "")
     except ListError as error:
         assert str(error).startswith("it is ")
+
+
+FILES = {"kind": "files", "classes": ["cat", "dog"], "count": 2, "hash": "x", "bytes": [7, 8]}
+NUMBERS = {"kind": "numbers", "count": 2, "hash": "x", "bytes": []}
+ROWS = {"kind": "rows", "columns": ["a"], "types": ["int"], "count": 2, "hash": "x", "bytes": [8, 2]}
+ONES = np.array([1, 1], "<i4").tobytes()
+
+
+@pytest.mark.parametrize("head, body", [
+    (dict(FILES, bytes=[15]), b"a/1\0b/2" + ONES), (dict(FILES, bytes=[]), b""), (dict(FILES, bytes=[0, 0, 0]), b""),
+    (dict(FILES, bytes=[-5, 20]), b"a/1\0b/2" + ONES), (dict(FILES, bytes=[7.0, 8]), b"a/1\0b/2" + ONES),
+    (dict(FILES, bytes=[float("inf"), 8]), b""), (dict(FILES, bytes=[float("nan"), 8]), b""),
+    (dict(FILES, bytes=10 ** 30), b""), (dict(FILES, bytes=[10 ** 30, 8]), b""), (dict(FILES, bytes="ab"), b""),
+    (dict(FILES, classes=[1, 2]), b"a/1\0b/2" + ONES), (dict(FILES, classes=None), b"a/1\0b/2" + ONES),
+    (dict(FILES, classes=["cat"]), b"a/1\0b/2" + ONES), (dict(FILES, bytes=[7, 4]), b"a/1\0b/2" + ONES[:4]),
+    (dict(NUMBERS, count=10 ** 30), b""), (dict(NUMBERS, count=0), b""), (dict(NUMBERS, count=2.5), b""),
+    (dict(NUMBERS, count=float("inf")), b""), (dict(NUMBERS, count="2"), b""), (dict(NUMBERS, bytes=[0]), b""),
+    (dict(NUMBERS, kind="letters"), b""), (dict(NUMBERS, kind=["x"]), b""), ({"kind": "numbers"}, b""),
+    (dict(ROWS, columns=[1]), ONES + b"zz"), (dict(ROWS, types=5), ONES + b"zz"), (dict(ROWS, types=[5]), ONES + b"zz"),
+    (dict(ROWS, count=3), ONES + b"zz"), (dict(ROWS, bytes=[0, 10]), ONES + b"zz"), (7, b""), ("files", b""),
+], ids=str)
+def test_odd_content_with_a_valid_checksum_is_damage(head, body):
+    content = packed(sample_list.MAGIC + json.dumps([head]).encode() + b"\n" + body)
+    with pytest.raises(ListError, match="^it is (torn|damaged|torn or damaged)$"):
+        unpacked_list(content)[0].source("/data", "")
+
+
+def test_the_hashes_of_a_list_are_at_its_beginning():
+    """As long as the whole list has its length: nothing between is read."""
+    sources = data(["cat/%d.jpg" % number for number in range(9999)]), None, Numbers(3)
+    whole = packed_list(*sources)
+    hashes = tuple(source and source.fingerprint() for source in sources)
+    assert listed_hashes(io.BytesIO(whole)) == hashes
+    middle = len(whole) // 2
+    assert listed_hashes(io.BytesIO(whole[:middle] + b"?" * 99 + whole[middle + 99:])) == hashes
+    for torn in (b"", whole[:9], whole[:middle], whole[:-1], whole + b"\0", packed(b"stoker samples 2\n[]\n"),
+                 packed(sample_list.MAGIC + b"[7]\n"), packed(sample_list.MAGIC + b"7\n"), packed(sample_list.MAGIC)):
+        with pytest.raises(ListError, match="^it is "):
+            listed_hashes(io.BytesIO(torn))
 
 
 def test_a_bomb_is_not_read(monkeypatch):
