@@ -32,7 +32,7 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Leav
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
-from stoker.pipeline.coordinator.tables import description, may_try, others_may_try
+from stoker.pipeline.coordinator.tables import description, do_not_count, may_try, others_may_try
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
 
 
@@ -171,10 +171,7 @@ class LeaseScheduler:
 
     def suspended_for(self, gap_s: float, now: float) -> None:
         """The caller itself was absent for so long and could hear no worker: the time does not count for leases."""
-        for worker in self._workers.values():
-            worker.heard_s = min(now, worker.heard_s + gap_s)
-        for lease in self._leases.values():
-            lease.granted_s = min(now, lease.granted_s + gap_s)
+        do_not_count(gap_s, now, self._workers, self._leases, self._open)
 
     def tick(self, now: float) -> Effects:
         """Time has passed: silent workers lose their leases, stragglers get a second one."""
@@ -195,6 +192,8 @@ class LeaseScheduler:
         for position, entry in self._open.items():
             if entry.live and now - self._leases[max(entry.live)].granted_s > age_s * 2 ** (len(entry.live) - 1):
                 self._stragglers.add(position)
+            elif not entry.live:
+                entry.retry_when_late(now, age_s)
         return self._grant_all(now, effects)
 
     def _queue(self, key: WorkerKey) -> None:
@@ -238,6 +237,7 @@ class LeaseScheduler:
         self._unassigned.discard(position)
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
+        entry.unassigned_s = None
         isolated = entry.deaths >= ISOLATION_DEATHS
         self._leases[lease] = LiveLease(key, position, now, isolated)
         self._workers[key].leases.add(lease)

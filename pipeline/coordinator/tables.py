@@ -18,6 +18,7 @@ class OpenPosition:
     failures: int = 0
     proven_failures: int = 0                               # those of workers that had delivered a batch before
     aborted: bool = False
+    unassigned_s: Optional[float] = None                   # since when it has no live lease, as far as ``tick`` saw
     failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
     unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
@@ -43,6 +44,14 @@ class OpenPosition:
             return False
         self.failed.clear()              # what failed was not the position
         return True
+
+    def retry_when_late(self, now: float, age_s: float) -> None:
+        """It has no live lease. After ``age_s``, those that failed may try again: no other worker has taken it, for it
+        hangs, or still imports."""
+        if self.unassigned_s is None:
+            self.unassigned_s = now
+        if now - self.unassigned_s > age_s:
+            self.failed.clear()
 
     def loses_holder(self, died: bool, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
@@ -97,6 +106,18 @@ def description(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLe
     if holders:
         text += ", oldest renewed %.1f s ago" % max(0.0, now - min(workers[key].heard_s for key in holders))
     return text
+
+
+def do_not_count(gap_s: float, now: float, workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease],
+                 positions: Mapping[int, OpenPosition]) -> None:
+    """The last ``gap_s`` seconds are no time for any of them."""
+    for worker in workers.values():
+        worker.heard_s = min(now, worker.heard_s + gap_s)
+    for lease in leases.values():
+        lease.granted_s = min(now, lease.granted_s + gap_s)
+    for entry in positions.values():
+        if entry.unassigned_s is not None:
+            entry.unassigned_s = min(now, entry.unassigned_s + gap_s)
 
 
 def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:

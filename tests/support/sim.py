@@ -35,6 +35,7 @@ class Node:
         self.finished = deque()  # leases the generator is done with
         self.alive = True
         self.stuck = False      # its generator never returns, though the process says Alive
+        self.hung = False       # nor does its import
         self.unfit = False      # its folder is gone, or was never there
         self.frozen = False     # SIGSTOP: no timers, no messages
 
@@ -44,12 +45,12 @@ class Simulation:
     AssertionError for a broken promise.
 
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
-    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step. ``own``: the run
-    has own data, and its length follows from the seed.
+    ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step; ``hung``: how
+    many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, fail=0.0, repeat=0.0, own=False):
+                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False):
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
@@ -58,7 +59,7 @@ class Simulation:
         self.scheduler = self.session._scheduler      # for the invariants
         self.steps, self.prefetch = self.data.plan.positions, prefetch
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
-        self.stuck = stuck
+        self.stuck, self.hung = stuck, hung
         self.slow, self.fail, self.repeat = slow, fail, repeat
         self.events, self.ticket = [], itertools.count()
         self.alarms = {}                      # actor -> when its next turn is due
@@ -223,7 +224,7 @@ class Simulation:
                     for _ in range(1 + (isinstance(effect.message, Produced)
                                         and self.random.random() < self.repeat)):
                         self.transmit(node.key, "up", codec.encode(effect.message))
-            elif isinstance(effect, Check):      # imports the user's module
+            elif isinstance(effect, Check) and not node.hung:      # imports the user's module
                 self.after(self.random.expovariate(1 / node.speed), self.checked, node, effect.run)
             elif isinstance(effect, Work) and not node.stuck:
                 self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.job, effect.lease)
@@ -265,7 +266,7 @@ class Simulation:
         name = "sim/%d" % len(self.nodes)
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
-        node.stuck = len(self.nodes) < self.stuck
+        node.stuck, node.hung = len(self.nodes) < self.stuck, len(self.nodes) < self.hung
         self.nodes.append(node)
         self.connect(node)
 

@@ -483,6 +483,41 @@ def test_a_failed_position_goes_back_if_the_others_leave(fleet):
     assert grants(fleet.batch("a", 4, 3)) == [("a", 5, 0)]
 
 
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_failed_position_goes_back_if_the_others_do_not_take_it(fleet, is_ready):
+    """They hang, in their import or in a step, and still say Alive."""
+    fleet.hello("a")
+    fleet.say("hangs", Hello("hangs", 1, "", 1, ""))
+    if is_ready:
+        fleet.say("hangs", Ready("run"))
+    fleet.fail("a", 1, 0)
+    fleet.batch("a", fleet.scheduler._leases and max(fleet.scheduler._leases), 2 if is_ready else 1)
+    granted = []
+    for _ in range(100):
+        granted += [position for worker, lease, position in grants(fleet.pass_time(0.1, ("a", "hangs")))]
+        for lease, held in sorted(fleet.scheduler._leases.items()):
+            if held.worker == "a":
+                granted += [position for _, _, position in grants(fleet.batch("a", lease, held.position))]
+        while fleet.scheduler.head in fleet.scheduler._ready:
+            granted += [position for _, _, position in grants(fleet.take())]
+        if 0 in granted:
+            break
+    assert 0 in granted and fleet.now > LEASE_S - 0.2      # others had their time
+
+
+def test_the_time_of_an_absence_is_no_reason_to_try_again(fleet):
+    fleet.hello("a")
+    fleet.say("slow", Hello("slow", 1, "", 1, ""))
+    fleet.fail("a", 1, 0)
+    fleet.pass_time(1.0, ("a", "slow"))
+    fleet.now += 100.0
+    fleet.scheduler.suspended_for(100.0, fleet.now)
+    fleet.scheduler.tick(fleet.now)
+    assert fleet.scheduler._open[0].failed == {"a"}
+    fleet.pass_time(LEASE_S, ("a", "slow"))
+    assert not fleet.scheduler._open[0].failed
+
+
 def test_a_host_on_which_everything_fails_does_not_end_the_run_of_the_others():
     fleet = Fleet(steps=10, prefetch=4)
     fleet.hello("good")

@@ -83,6 +83,8 @@ FAMILIES = {
     "slow workers": ((), {"slow": 2}, False),
     "stuck workers": ((), {"stuck": 1, "prefetch": 4}, False),
     "all but one stuck": ((), {"stuck": 3, "prefetch": 2}, False),
+    "stuck workers, failing steps": ((), {"stuck": 2, "hung": 1, "fail": 0.2}, False),
+    "hanging imports, failing steps": ((), {"stuck": 3, "hung": 3, "fail": 0.2}, False),
     "slow consumer": ((checkpoints,), {"consume_s": 0.3}, False),
     "tiny prefetch": ((comings_and_goings,), {"prefetch": 1}, False),
     "slow network": ((), {"delay_s": 0.3, "lease_s": 6.0}, False),
