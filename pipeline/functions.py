@@ -246,9 +246,11 @@ def check_generator(function: Any, name: str) -> None:
 def _missing_module(error: Exception, module: str, here: str) -> str:
     """The remedy if ``error`` means that a module is missing which ``module`` imports."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing and missing != module.partition(".")[0] and module.startswith(missing):      # its package was found
+    if not missing:
+        return ""                                      # it is there, and fails
+    if missing != module.partition(".")[0] and module.startswith(missing):      # its package was found
         return _advice(module.partition(".")[0], here)
-    if not missing or missing == module or module.startswith(missing + "."):
+    if missing == module or module.startswith(missing + "."):
         return here and ": start the worker in the folder of %s, or add that folder to its PYTHONPATH" % missing
     return ": install it for %s, or move the function into a module that does not import it" % sys.executable
 

@@ -149,6 +149,24 @@ def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
     assert "__stoker_program__" not in sys.modules and os.path.exists(path)
 
 
+@pytest.mark.parametrize("body, ends", [
+    ("1 + 'one'", r"TypeError: unsupported operand .* \(failing.py, line 1\)"),
+    ("def f(:", r"SyntaxError: invalid syntax \(failing.py, line 1\)"),
+    ("from os import no_such_name", r"ImportError: cannot import name 'no_such_name'[^:]*"),
+    ("raise ModuleNotFoundError('without a name')", r"ModuleNotFoundError: without a name \(failing.py, line 1\)"),
+    ("raise OSError(2, 'no file', 'config.json')", r"FileNotFoundError: [^:]*: 'config.json' \(failing.py, line 1\)"),
+])
+@pytest.mark.parametrize("here", ["", " on this worker"])
+def test_a_module_that_is_there_and_fails_gets_no_advice_on_folders(tmp_path, monkeypatch, body, ends, here):
+    (tmp_path / "failing.py").write_text(body + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    with pytest.raises(ConfigError, match="^'failing:f': importing failing%s failed: %s$" % (here, ends)) as caught:
+        load_function("failing:f", here)
+    assert "None" not in str(caught.value) and "PYTHONPATH" not in str(caught.value)
+
+
 @pytest.mark.parametrize("body", ["stoker.open_stream(3, 'numerical', workers=1)",
                                   "from stoker.trainer.__main__ import main; main()"])
 def test_a_stream_that_its_own_import_opens_ends_the_opening_one_at_once(tmp_path, body):
