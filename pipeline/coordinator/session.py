@@ -301,7 +301,8 @@ class CoordinatorSession:
         lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
-        if failed.hopeless and not self._positions.made and len(self.fleet.by_supervisor) < 2:     # no other host
+        is_only_host = len(self.standing.fleet.by_supervisor) < 2
+        if failed.hopeless and is_only_host and not self._positions.made:
             return lines + [Fail(RunFailed(failed.error))]
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
 
