@@ -32,7 +32,7 @@ from stoker.pipeline.transport.sockets import Waker
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
-from stoker.workers.quarantine import test_in_quarantine
+from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.session import (
     EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, Note, Say, Work, WorkerSession)
@@ -93,7 +93,8 @@ class _SocketThread(threading.Thread):
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
                     self._carry_out(self._session.failed(
-                        done.lease, done.error, done.traceback, done.sample, now, done.unreadable), now)
+                        done.lease, done.error, done.traceback, done.sample, now, done.unreadable,
+                        done.is_hopeless), now)
                 self._receive(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
@@ -213,8 +214,9 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
+    streak = Streak()
     answer_leases(items, thread.finish, lambda job: open_producer(job, options, cache),
-                  lambda job, lease: test_in_quarantine(job, lease, options))
+                  lambda job, lease: test_in_quarantine(job, lease, options, streak))
     if cache is not None:
         cache.close()
     return thread.code or 0

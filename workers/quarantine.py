@@ -3,6 +3,7 @@
 A worker that gets an *isolated* lease (other workers died of it) tests its samples one by one in a child process: the
 generator runs there on leases of a single sample. A sample at which ``DEATHS`` children died, a fresh one each time, is
 bad: kills from outside do not hit the same sample so often. The other samples are produced in the worker as usual.
+If a user's function has ended its process at each of the first ``HOPELESS`` samples of a run, it is the function.
 They exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
 """
 
@@ -13,13 +14,14 @@ import sys
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, BinaryIO, NamedTuple, Optional, Sequence, Set, Tuple, cast
 
+from stoker.pipeline.errors import StokerError
 from stoker.pipeline.functions import IN_WORKER
-from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
 from stoker.pipeline.protocol.messages import (
-    MAX_REASON, Alive, Job, Lease, Produced, Skipped, Welcome, sendable)
+    MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
 from stoker.workers.descendants import end_group, has_ended
 from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
@@ -28,9 +30,34 @@ from stoker.workers.launch import LAUNCH
 from stoker.workers.supervisor import explain_exit
 
 DEATHS = 3
+HOPELESS = 8                 # samples
 EXIT_WITHIN_S = 5.0          # for a child whose pipe has ended
 POLL_MS = 50
 _RUN = "quarantine"
+
+
+class EndsItsProcess(StokerError):
+    """The user's function ends its process, whatever the sample."""
+
+
+class Streak:
+    """The samples of a run at which a user's function has ended its process. Pure."""
+
+    def __init__(self) -> None:
+        self._deadly: Set[int] = set()
+        self._spared = False                  # there was one at which it did not
+
+    def is_open(self, job: Job, lease: Lease) -> bool:
+        """It may be the function, not a sample: no sample of the run has been produced, or was spared here."""
+        return lease.unproven and job.generator not in GENERATORS and not self._spared
+
+    def add(self, job: Job, index: int, death: str) -> None:
+        """A sample was tested once. ``death``: how its process ended; '' if it did not. Raises EndsItsProcess."""
+        self._spared = self._spared or not death
+        self._deadly.add(index)
+        if len(self._deadly) >= HOPELESS and not self._spared:
+            raise EndsItsProcess("the function %s ends its process with %s, whatever the sample: so it was at each of "
+                                 "the first %d" % (job.generator, death, len(self._deadly)))
 
 
 class Quarantined(NamedTuple):
@@ -39,14 +66,19 @@ class Quarantined(NamedTuple):
     skipped: Tuple[Skipped, ...]     # the bad samples, tested replacements among them
 
 
-def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions) -> Quarantined:
+def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions, streak: Streak) -> Quarantined:
     """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones. Raises
-    RuntimeError if no child can be started."""
+    RuntimeError if no child can be started; EndsItsProcess, see ``streak``."""
     children = _Children(job, options)
+
+    def alone(sample: Sample) -> Lease:
+        return replace(lease, samples=(sample,), replacements=(), isolated=False)
     try:
+        for sample in lease.samples:
+            if streak.is_open(job, lease):
+                streak.add(job, sample.index, children.answer_to(alone(sample))[1])
         # in the order of ``batch_of``: the batch must not depend on which of the two finds the bad samples
-        content, skipped = filled(lease, lambda place, sample: children.verdict_on(
-            replace(lease, samples=(sample,), replacements=(), isolated=False)))
+        content, skipped = filled(lease, lambda place, sample: children.verdict_on(alone(sample)))
     finally:
         children.end()
     lease = replace(lease, isolated=False)
@@ -68,18 +100,21 @@ class _Children:
     def verdict_on(self, lease: Lease) -> Optional[Skipped]:
         """That the one sample of ``lease`` is left out, and why; None if it is good."""
         for _ in range(DEATHS):
-            try:
-                process = self._process or self._start()
-                _write(process.stdin, lease)
-                answer = _answer(process)
-            except BrokenPipeError:          # it died between two samples
-                answer = b""
-            if answer:
+            answer, death = self.answer_to(lease)
+            if not death:
                 skipped = cast(Produced, decode_from_worker([answer])).skipped
                 return skipped[0] if skipped else None
-            death = explain_exit(self.end(EXIT_WITHIN_S))
         self.deadly = True
         return Skipped(lease.samples[0].index, sendable("kills the process that opens it: " + death, MAX_REASON))
+
+    def answer_to(self, lease: Lease) -> Tuple[bytes, str]:
+        """The answer of a child to ``lease``, and '', or how it died of it."""
+        answer = b""
+        with suppress(BrokenPipeError):          # it died between two samples
+            process = self._process or self._start()
+            _write(process.stdin, lease)
+            answer = _answer(process)
+        return answer, "" if answer else explain_exit(self.end(EXIT_WITHIN_S))
 
     def _start(self) -> "subprocess.Popen[bytes]":
         # its own session and mark: what it started ends with it, not with this worker

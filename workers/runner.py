@@ -14,7 +14,7 @@ from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
-from stoker.workers.quarantine import Quarantined
+from stoker.workers.quarantine import EndsItsProcess, Quarantined
 from stoker.workers.session import Check, Work
 from stoker.workers.unreadable import unreadable
 
@@ -31,6 +31,7 @@ class Finished(NamedTuple):
     remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
     unreadable: Tuple[Skipped, ...] = ()     # the sample whose file had an I/O error
     is_unfit: bool = False   # ``error`` is no fault of the lease: this worker cannot do the job
+    is_hopeless: bool = False    # the user's function ends its process, whatever the sample
 
 
 class Checked(NamedTuple):
@@ -92,7 +93,8 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
             elif cause is not None and not isinstance(cause, StokerError):      # its sentence says all
                 trace = traceback_of(cause)
             answer = Finished(lease, None, text, trace, getattr(error, "sample", ""), is_unfit=is_unfit,
-                              unreadable=unreadable(error, lease, job))
+                              unreadable=unreadable(error, lease, job),
+                              is_hopeless=isinstance(error, EndsItsProcess))
         finish(answer)
     if producer is not None:
         producer.finish()

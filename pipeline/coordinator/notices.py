@@ -3,6 +3,7 @@
 from typing import FrozenSet, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
+from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
 from stoker.pipeline.text import printable
 
@@ -24,7 +25,7 @@ class Notices:
     def __init__(self, prefetch: int, prefetch_option: str, has_pictures: bool) -> None:
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
-        self._said_narrow = False
+        self._said_narrow = self._said_isolated = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
     def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
@@ -40,6 +41,14 @@ class Notices:
         for kind, path in remarks:
             lines += self.warn_once(_REMARKS[kind], "; the first one: " + printable(path))
         return lines
+
+    def isolated(self, step: str) -> Effects:
+        """Workers died at this step, and another one looks for the sample that kills; once for a run."""
+        if self._said_isolated:
+            return []
+        self._said_isolated = True
+        return [Log("workers died at %s: its samples are now tried one by one, each in a process of its own, to find "
+                    "the one that kills; so it is with each step at which workers die" % step, True)]
 
     def joined(self, hello: Hello, members: int) -> Effects:
         """A worker became a member, the last of so many."""
@@ -61,3 +70,15 @@ class Notices:
                                  "repeatable to the byte, use one Pillow version" % " and ".join(sorted(self.decoders)),
                                  True))
         return lines
+
+
+def summary_of(scheduler: LeaseScheduler, rejected: str) -> Effects:
+    """Counts for those who look for them, at the end. ``rejected``: of connections; '' if there were none."""
+    effects: Effects = []
+    if scheduler.reassigned or scheduler.backups:
+        effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
+                           "worker, %d second batches dropped"
+                           % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
+    if rejected:
+        effects.append(Log("rejected connections: %s" % rejected, is_debug=True))
+    return effects

@@ -40,6 +40,7 @@ class OpenPositions:
     def __init__(self, plan: Plan, datasets: Splits, replaces: bool) -> None:
         self._plan, self._datasets, self._replaces = plan, datasets, replaces
         self._open: Dict[int, _Open] = {}
+        self.made = False                   # a batch with a sample was received
 
     def content(self, position: int, lease: int) -> Optional[Content]:
         """What a lease of this position is about; None if the position has no batch to come, or no such lease."""
@@ -54,7 +55,8 @@ class OpenPositions:
         entry.leases[grant.lease] = content
         return Lease(grant.lease, grant.position, planned.epoch, planned.training,
                      self._samples(planned, content.indices, content.repeats),
-                     self._samples(planned, content.replacements, content.replacement_repeats), grant.isolated)
+                     self._samples(planned, content.replacements, content.replacement_repeats), grant.isolated,
+                     not self.made)
 
     def among(self, position: int, lease: int, skipped: Tuple[Skipped, ...]) -> Tuple[Skipped, ...]:
         """Those of ``skipped`` that are samples of the lease."""
@@ -71,6 +73,7 @@ class OpenPositions:
         are not in it, the sample of each of its rows, and the source of the samples."""
         entry = self._open.pop(position)
         content = entry.leases[message.lease]
+        self.made = self.made or message.count > 0
         used = produced_indices(content.indices, content.replacements, [skip.index for skip in message.skipped],
                                 len(message.rows) if message.rows else message.count + message.missing)
         assert used is not None          # the codec checked it
@@ -79,6 +82,11 @@ class OpenPositions:
         if content.skipped:
             message = replace(message, skipped=content.skipped + message.skipped)
         return entry.planned, message, used, self._datasets.of(entry.planned.training)
+
+    def step_of(self, position: int) -> str:
+        """The name of an open position for people."""
+        planned = self._open[position].planned
+        return "step %d of epoch %d" % (planned.step, planned.epoch + 1)
 
     def failure(self, abort: Abort) -> RunFailed:
         """The error of a run that cannot be completed."""

@@ -18,14 +18,13 @@ import numpy as np
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
-from stoker.pipeline.coordinator.effects import Log, Revoke
-from stoker.pipeline.coordinator.effects import SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
-from stoker.pipeline.coordinator.notices import Notices
+from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.standing import Standing
-from stoker.pipeline.errors import ProtocolError, VersionMismatch
+from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
@@ -213,15 +212,7 @@ class CoordinatorSession:
 
     def summary(self) -> Effects:
         """Counts for those who look for them, at the end."""
-        scheduler = self._scheduler
-        effects: Effects = []
-        if scheduler.reassigned or scheduler.backups:
-            effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
-                               "worker, %d second batches dropped"
-                               % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
-        if self._limits.summary():
-            effects.append(Log("rejected connections: %s" % self._limits.summary(), is_debug=True))
-        return effects
+        return summary_of(self._scheduler, self._limits.summary())
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
@@ -262,6 +253,8 @@ class CoordinatorSession:
         for effect in decided:
             if isinstance(effect, Grant):
                 effects.append(Send((effect.worker,), self._positions.lease(effect)))
+                if effect.isolated:
+                    effects += self.notices.isolated(self._positions.step_of(effect.position))
             elif isinstance(effect, Accept):
                 effects.append(self._deliver(effect, message, views))
             elif isinstance(effect, Revoke):
@@ -308,6 +301,9 @@ class CoordinatorSession:
         lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
+        is_only_host = len(self.standing.fleet.by_supervisor) < 2
+        if failed.hopeless and is_only_host and not self._positions.made:
+            return lines + [Fail(RunFailed(failed.error))]
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
 
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:

@@ -153,6 +153,7 @@ class Failed:
     traceback: str    # the worker's traceback as text
     sample: str = ""  # the last path that the generator began, '' if none
     unreadable: Tuple[Skipped, ...] = ()     # at most one: the sample whose file had an I/O error; others had none
+    hopeless: bool = False           # the user's function ended its process at every sample that was tried
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ class Lease:
     samples: Tuple[Sample, ...]
     replacements: Tuple[Sample, ...] = ()    # used for bad samples, in this order; if they run out, the batch shrinks
     isolated: bool = False           # workers crashed at this position: first try each sample in a process of its own
+    unproven: bool = False           # no sample was produced yet, since the trainer started
 
 
 @dataclass(frozen=True)

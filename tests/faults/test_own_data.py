@@ -31,6 +31,19 @@ def test_a_row_that_kills_its_process_is_left_out_like_one_that_is_skipped(on_ba
     assert reasons == {"it kills", "drawn to be skipped"}
 
 
+def test_a_function_that_kills_its_process_whatever_the_sample_ends_the_run(tmp_path, monkeypatch, worker_python):
+    (tmp_path / "kills_always.py").write_text("import os\nimport stoker\n@stoker.sample({'x': 'int32'})\n"
+                                              "def function(sample, random):\n    os._exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Log() as log, pytest.raises(stoker.RunFailed) as caught:
+        with stoker.open_stream(800, "kills_always:function", batch_size=10, workers=2,
+                                worker_python=worker_python) as stream:
+            next(stream)
+    assert str(caught.value) == ("the function kills_always:function ends its process with exit code 3, whatever the "
+                                 "sample: so it was at each of the first 8")
+    assert len(log.having("its samples are now tried one by one")) == 1
+
+
 def test_workers_that_outlive_a_run_import_a_changed_module_again(tmp_path):
     address, module = "tcp://127.0.0.1:%d" % free_port(), tmp_path / "changing.py"
     with workers_program(address, "--processes", "2", "--allow-generator", "changing:function",

@@ -1,9 +1,12 @@
 """Quarantine, with a stand-in for the processes in which it tests samples: what is left of a lease."""
 
+from dataclasses import replace
+
 import pytest
 
 from stoker.pipeline.options import WorkerOptions
-from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
+from stoker.pipeline.protocol.codec import encode
+from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.workers import quarantine
 
 JOB = Job("mine:make", (), 4, 0, "fast", "")
@@ -31,7 +34,8 @@ def isolated(monkeypatch):
             def end(self):
                 tried.append("end")
         monkeypatch.setattr(quarantine, "_Children", Children)
-        found = quarantine.test_in_quarantine(JOB, lease, WorkerOptions("tcp://trainer:5555"))
+        found = quarantine.test_in_quarantine(JOB, lease, WorkerOptions("tcp://trainer:5555"),
+                                                  quarantine.Streak())
         assert tried.pop() == "end"
         return found, [sample.index for sample in tried]
     return test
@@ -70,3 +74,52 @@ def test_an_index_that_repeats_is_out_in_all_its_places(isolated):
     assert [sample.index for sample in found.lease.samples] == [8, 1] and tried == [5, 1, 5, 8]
     found, tried = isolated(lease(own), {(5, 0): Skipped(5, "kills")})
     assert [sample.index for sample in found.lease.samples] == [1] and tried == [5, 1]
+
+
+# ------------------------------------------------------------------ a function that kills whatever the sample
+
+@pytest.fixture
+def tested(monkeypatch):
+    """Tests leases of one worker after the other; ``deadly``: the samples at which a child dies. Returns how often a
+    child was asked about each."""
+    def test(leases, deadly, job=JOB):
+        asked, streak = [], quarantine.Streak()
+
+        class Children(quarantine._Children):
+            def answer_to(self, alone):
+                index = alone.samples[0].index
+                asked.append(index)
+                return (b"", "exit code 3") if index in deadly else (good(), "")
+
+            def end(self, wait_s=0.0):
+                return 0
+        monkeypatch.setattr(quarantine, "_Children", Children)
+        for each in leases:
+            quarantine.test_in_quarantine(job, each, WorkerOptions("tcp://trainer:5555"), streak)
+        return asked
+    return test
+
+
+def good():
+    return encode(Produced("run", 3, 9, 1, (), 0.0, ()))[0]
+
+
+def unproven(*indices):
+    return replace(lease(samples(*indices)), unproven=True)
+
+
+@pytest.mark.parametrize("leases", [[range(20)], [range(3), range(3, 6), range(6, 9)]])
+def test_a_function_that_kills_at_the_first_eight_samples_ends_the_run(tested, leases):
+    with pytest.raises(quarantine.EndsItsProcess) as caught:
+        tested([unproven(*indices) for indices in leases], range(20))
+    assert str(caught.value) == ("the function mine:make ends its process with exit code 3, whatever the sample: so it "
+                                 "was at each of the first 8")
+
+
+def test_it_is_the_samples_if_one_was_spared_or_the_run_has_some_or_the_generator_is_built_in(tested):
+    assert len(tested([unproven(*range(8))], range(7))) == 8 + 7 * 3 + 1
+    assert len(tested([unproven(*range(9))], range(1, 9))) == 1 + 1 + 8 * 3      # one is enough to know
+    assert len(tested([unproven(20, 21), unproven(*range(8))], set(range(8)))) == 1 + 2 + 8 * 3
+    assert len(tested([lease(samples(*range(9)))], range(9))) == 9 * 3
+    assert len(tested([unproven(*range(9))], range(9), Job("image", (), 4, 0, "fast", ""))) == 9 * 3
+    assert len(tested([unproven(1)] * 9, {1})) == 9 * (1 + 3)                    # it is one sample
