@@ -7,20 +7,27 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import threading
-from typing import Any, Callable, Mapping, Optional, Tuple, Type, TypeVar
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple, Type, TypeVar
 
 import stoker
 from stoker.pipeline.arrays import ArraySpec, declared, listed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_whole
+from stoker.pipeline.text import printable_path
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 MAX_ROWS = 1024            # of a batch from one sample
 #: The file of a program is imported under this name, so that it does not start the program again.
 PROGRAM = "__stoker_program__"
+#: So is the file of a module of the program, where this process finds another module of that name: a user's code.py.
+OWN_MODULE = "__stoker_module_%s__"
+PROGRAM_PATH = "STOKER_PROGRAM_PATH"    # of local workers: JSON, see ``trainer/local_workers.py``
 OLD_GENERATOR = "call an old generator, which yields batches of its own, in a function that stoker.batch declares"
 _importing = threading.local()      # ``depth``: so many imports of ``load_function`` this thread is in
 #: In the environment of each worker process, and of this one while it imports a user's module, so that all processes
@@ -189,7 +196,7 @@ def load_function(name: str, here: str = "") -> Any:
     _importing.depth = getattr(_importing, "depth", 0) + 1
     started_by = os.environ.setdefault(IN_WORKER, _this_process())
     try:
-        imported = _import_file(module) if module.endswith(".py") else importlib.import_module(module)
+        imported = _import(module)
     except ConfigError as error:
         kind = NestedStream if isinstance(error, NestedStream) else ConfigError
         raise kind("%r: importing %s%s failed: %s" % (name, module, here, error)) from error
@@ -205,9 +212,21 @@ def load_function(name: str, here: str = "") -> Any:
             os.environ.pop(IN_WORKER, None)
     found = getattr(imported, function, None)
     if found is None:
-        above = ": define it above  if __name__ == \"__main__\":" if module.endswith(".py") else ""
-        raise ConfigError("%r: the module %s%s has no %s%s" % (name, module, here, function, above))
+        raise ConfigError("%r: %s" % (name, _lacks(imported, module, function, here)))
     return found
+
+
+def files_of(names: Iterable[str]) -> Dict[str, str]:
+    """The file that this process has as the module, or as its outermost package, of each of these functions that is one
+    of a module."""
+    tops = {name.rpartition(":")[0].partition(".")[0] for name in names if ".py:" not in name and ":" in name}
+    files = {top: os.path.abspath(os.path.join(stoker.started_in, _file_of(top))) for top in tops if _file_of(top)}
+    return {top: file for top, file in files.items() if file.endswith(".py") and os.path.isfile(file)}
+
+
+def loaded_module(module: str) -> Any:
+    """The module in which ``load_function`` has found a function; None if there is none."""
+    return sys.modules.get(OWN_MODULE % module) or sys.modules.get(module)
 
 
 def check_generator(function: Any, name: str) -> None:
@@ -227,7 +246,11 @@ def check_generator(function: Any, name: str) -> None:
 def _missing_module(error: Exception, module: str, here: str) -> str:
     """The remedy if ``error`` means that a module is missing which ``module`` imports."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if not missing or missing == module or module.startswith(missing + "."):
+    if not missing:
+        return ""                                      # it is there, and fails
+    if missing != module.partition(".")[0] and module.startswith(missing):      # its package was found
+        return _advice(module.partition(".")[0], here)
+    if missing == module or module.startswith(missing + "."):
         return here and ": start the worker in the folder of %s, or add that folder to its PYTHONPATH" % missing
     return ": install it for %s, or move the function into a module that does not import it" % sys.executable
 
@@ -248,22 +271,75 @@ def _this_process() -> str:
     return "import by %d" % os.getpid()
 
 
-def _import_file(path: str) -> Any:
+def _lacks(imported: Any, module: str, function: str, here: str) -> str:
+    """That ``module`` has no ``function``, with a remedy."""
+    file = getattr(imported, "__file__", None)
+    sentence = "the module %s%s%s has no %s" % (
+        module, " (%s)" % printable_path(file) if file and file != module else "", here, function)
+    like = get_close_matches(function, [other for other, value in vars(imported).items() if callable(value)], 1)
+    if like:
+        sentence += ": did you mean %s?" % like[0]
+    if module.endswith(".py"):
+        return sentence + ": define it above  if __name__ == \"__main__\":"
+    return sentence if like else sentence + _advice(module.partition(".")[0], here, not file or "." in module)
+
+
+def _advice(top: str, here: str, names_file: bool = True) -> str:
+    """A remedy if this process may have taken another file for the module or package ``top`` than the user means."""
+    file, own = _file_of(top), _program_files().get(top, "")
+    if own and file and not _is_same(own, file):
+        return ": the program's %s is %s, and %s hides it%s: rename yours" % (
+            top, printable_path(own), printable_path(file), here)
+    if own or not file:
+        return ""
+    return ": if %s is not yours, rename yours" % (
+        "%s, which is %s%s," % (printable_path(file), top, here) if names_file else "this file")
+
+
+def _file_of(top: str) -> str:
+    """The file that this process has as the module or package ``top``, or would import; '' if it has none."""
+    if top in sys.modules:
+        return getattr(sys.modules[top], "__file__", None) or ""
+    with suppress(Exception):      # a finder may raise anything: of a zip file, OSError
+        spec = importlib.util.find_spec(top)
+        return spec.origin or "" if spec is not None else ""
+    return ""
+
+
+def _program_files() -> Dict[str, str]:
+    """In a local worker, what ``files_of`` was in the trainer's program."""
+    return dict(json.loads(os.environ.get(PROGRAM_PATH, "{}")).get("files", {}))
+
+
+def _is_same(file: str, other: str) -> bool:
+    return os.path.realpath(file) == os.path.realpath(other)
+
+
+def _import(module: str) -> Any:
+    if module.endswith(".py"):
+        return _import_file(module, PROGRAM)
+    own = _program_files().get(module)
+    if own is not None and os.path.basename(own) != "__init__.py" and not _is_same(own, _file_of(module)):
+        return _import_file(own, OWN_MODULE % module)
+    return importlib.import_module(module)
+
+
+def _import_file(path: str, name: str) -> Any:
     if _program_file() == os.path.abspath(path):
         return sys.modules["__main__"]                 # the trainer itself
-    module = sys.modules.get(PROGRAM)
+    module = sys.modules.get(name)
     if module is not None and module.__file__ == path:
         return module
-    spec = importlib.util.spec_from_file_location(PROGRAM, path)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not os.path.isfile(path):
         raise ConfigError("there is no such file on this host")
     module = importlib.util.module_from_spec(spec)
     if os.path.dirname(path) not in sys.path:          # where the program finds its own modules
         sys.path.append(os.path.dirname(path))
-    sys.modules[PROGRAM] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[PROGRAM]
+        del sys.modules[name]
         raise
     return module

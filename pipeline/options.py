@@ -36,7 +36,9 @@ MAX_CACHE_GB = 1000.0    # the largest such limit
 def check(is_valid: bool, name: str, rule: str, value: object) -> None:
     """Raises ConfigError, "NAME RULE, not VALUE", unless ``is_valid``."""
     if not is_valid:
-        raise ConfigError("%s %s, not %r" % (name, rule, value))
+        # repr raises ValueError for an int with thousands of digits
+        shown = "a number so large" if isinstance(value, int) and value.bit_length() > 256 else repr(value)
+        raise ConfigError("%s %s, not %s" % (name, rule, shown))
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> int:
@@ -58,7 +60,10 @@ def is_number(value: object) -> bool:
 def check_number(name: str, value: Any, is_valid: bool, rule: str) -> float:
     """``value`` as a float; it may be one of numpy's. Raises ConfigError unless it is a number and ``is_valid``."""
     check(is_valid, name, rule, value)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError("%s %s, and less than 1e308" % (name, rule)) from None
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -194,7 +199,7 @@ class StreamOptions:
         for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
-                name, seconds, is_number(seconds) and float(seconds) >= 0.1, "must be at least 0.1 seconds"))
+                name, seconds, is_number(seconds) and seconds >= 0.1, "must be at least 0.1 seconds"))
         for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):

@@ -13,7 +13,6 @@ import threading
 from collections import abc
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Union
-from unicodedata import normalize
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import check_whole
 from stoker.pipeline.plan import Order, python_random, random_state, repeats_of
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, same_name
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 SHUFFLED, SEQUENTIAL = "shuffled", "sequential"
@@ -264,8 +263,7 @@ def indices_from(function: Callable[[int, Any], Any], number: int, random: Any, 
 def _fields(source: Source, key: Any, subject: str) -> List[Any]:
     """Of each row, its field ``key``, or what the function ``key`` makes of it. Raises ConfigError."""
     found: List[Any] = []
-    if isinstance(key, str) and key not in getattr(source, "columns", (key,)):     # perhaps in another Unicode form
-        key = next((name for name in source.columns if normalize("NFC", name) == normalize("NFC", key)), key)
+    key = same_name(key, getattr(source, "columns", ())) if isinstance(key, str) else key
     for start in range(0, len(source), _CHUNK):
         for number, row in enumerate(source.rows(range(start, min(start + _CHUNK, len(source)))), start):
             try:

@@ -2,8 +2,9 @@
 
 import codecs
 import os
+import unicodedata
 from contextlib import suppress
-from typing import Iterable, List, Sized
+from typing import Iterable, List, Sequence, Sized
 
 MAX_NAMES = 8      # of samples, files, classes or fields in one sentence
 
@@ -73,3 +74,15 @@ def name_list(names: Iterable[str], most: int = MAX_NAMES) -> str:
             count = len(names)
             break
     return ", ".join(shown) + (" and %s more" % format(count - most, ",") if count > most else "")
+
+
+def normal_form(name: str) -> str:
+    """``name``, a text of the user or a file name, in the one Unicode form in which names are compared."""
+    return unicodedata.normalize("NFC", own_letters(name))
+
+
+def same_name(name: str, names: Sequence[str]) -> str:
+    """The one of ``names`` that is ``name``, if need be in another Unicode form; ``name`` itself if there is none."""
+    if name in names:
+        return name
+    return next((other for other in names if normal_form(other) == normal_form(name)), name)

@@ -15,8 +15,9 @@ from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
+from stoker.trainer import state
 from stoker.trainer.feed import LocalOptions, start_stream
-from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed
+from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
@@ -198,9 +199,17 @@ def _prepared(args: argparse.Namespace, directory: str) -> Run:
     """
     try:
         return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
-                       **_arguments(args))
+                       recorded=_recorded_hashes(directory), **_arguments(args))
     except DatasetError as error:
         raise DatasetError(str(error) + has_changed(directory)) from error
+
+
+def _recorded_hashes(directory: str) -> Dict[str, Any]:
+    """The hashes of the data of the checkpoints in ``directory``, if there are any."""
+    try:
+        return recorded_hashes(directory) if state.traces(os.listdir(directory)) else {}
+    except OSError:
+        return {}
 
 
 def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:

@@ -2,10 +2,12 @@
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.file_names import hang_on_rules
 from stoker.pipeline.sources.sample_list import Changes, ListError, SampleList, changes, kept, unpacked_list
 from stoker.pipeline.text import name_list, printable_path
 
@@ -75,13 +77,58 @@ def known_samples(saved: Dict[str, Any], packed: Optional[bytes], problem: str =
 def has_changed(directory: str) -> str:
     """How the sentence goes on that says that data cannot be used, if the folder ``directory`` has a checkpoint's
     record: that the data was another one then."""
-    try:
-        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
-            classes = json.load(file).get("classes") or ()
-    except (OSError, ValueError, AttributeError):
+    record = _record(directory)
+    if record is None:
         return ""
+    classes = record.get("classes") or ()
     of = " with the classes " + name_list(sorted(classes)) if isinstance(classes, dict) else ""
     keep = ", or go on with the samples that it knows (--dataset-changed keep)" * os.path.isfile(
         os.path.join(directory, SAMPLES))
     return "; the data has changed since the checkpoint in %s was made%s: put the former data back%s" % (
         printable_path(directory), of, keep)
+
+
+def _record(directory: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+# ---------------------------------------------------------------------------------------------------- former releases
+
+def recorded_hashes(directory: str) -> Dict[str, Any]:
+    """The hashes of the data, by the keys of DATA, as the record in ``directory`` has them; {} if there is none."""
+    record = _record(directory)
+    return {key: record.get(key) for key in DATA} if record else {}
+
+
+def by_former_rules(key: str, saved: Any, source: Source, opened: Callable[[], Source]) -> Tuple[Source, List[str]]:
+    """``source``; or, if the checkpoint's hash ``saved`` is of that, ``opened()``, the same folder by the rules of
+    former releases on names (see ``FileNames``), and a line for people about it. ``key``: one of DATA."""
+    if saved is None or not isinstance(source, Dataset) or not hang_on_rules(source.paths, source.left_out) or (
+            source.fingerprint() == saved):
+        return source, []
+    try:
+        former = opened()
+    except (ConfigError, DatasetError):
+        return source, []
+    if not isinstance(former, Dataset) or former.fingerprint() != saved:
+        return source, []
+    found = changes(former, source)
+    facts = []
+    if found.gone:
+        facts.append("%s in folders of the system count, such as %s" % (
+            _files(len(found.gone)), found.first_gone))
+    if found.new:
+        facts.append("%s .jpe, .jfif or .jif, such as %s, %s" % (
+            _files(found.new), found.first_new, "does not" if found.new == 1 else "do not"))
+    return former, ["the checkpoint is of an older release, and the run goes on with its %s samples of the %s: %s; in "
+                    "a new --checkpoint-dir, it is the other way round" % (
+                        format(len(former), ","), DATA[key], "; ".join(facts))]
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else "%s files" % format(count, ",")

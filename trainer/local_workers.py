@@ -14,11 +14,11 @@ import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import stoker
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.functions import refuse_nested
+from stoker.pipeline.functions import PROGRAM_PATH, files_of, refuse_nested
 from stoker.pipeline.monitoring.throughput import Fleet, Window
 from stoker.pipeline.options import WorkerOptions, is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys, to_environment
@@ -32,6 +32,8 @@ STOP_S = 1.2    # how long the workers may take to leave after SIGTERM; then the
 KILL_S = 0.5    # how long the supervisor may take to collect the killed workers
 #: Variables that tell one interpreter where it lies or how it was built, and keep others from starting.
 OF_ONE_PYTHON = {"PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHON_GIL"}
+#: For the program alone. It makes an interpreter show its exit code as an error, and wait for commands.
+OF_THE_PROGRAM = {"PYTHONPATH", "PYTHONINSPECT"}
 MAX_LOST = 5    # workers in a row that die before they can do the job: so will the next
 READ_S = 0.5    # how long to wait for the last lines of workers that have ended
 
@@ -50,7 +52,7 @@ class LocalWorkers:
         self._owner = os.getpid()
         launch = os.path.join(os.path.dirname(os.path.abspath(stoker.__file__)), "workers", "launch.py")
         command = [self._python, launch, "stoker.workers.host", str(processes), options.to_json()]
-        environment = _environment(self._python)
+        environment = _environment(self._python, options.allow_generators)
         interpreter.check(python, launch, environment)
         if keys is not None:
             environment.update(to_environment(keys))
@@ -132,10 +134,11 @@ class LocalWorkers:
             self._output.join(READ_S)   # what they wrote last is on the terminal before what comes next
 
 
-def _environment(python: str) -> Dict[str, str]:
+def _environment(python: str, functions: Sequence[str] = ()) -> Dict[str, str]:
     """This process's environment without Stoker's options, and without the paths of its Python, because the workers may
-    run another. STOKER_PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are."""
-    dropped = {"PYTHONPATH"} if python == sys.executable else {"PYTHONPATH"} | OF_ONE_PYTHON
+    run another. STOKER_PROGRAM_PATH tells ``workers/launch.py`` where the program's own modules are, and
+    ``load_function`` which files those of ``functions`` are."""
+    dropped = OF_THE_PROGRAM if python == sys.executable else OF_THE_PROGRAM | OF_ONE_PYTHON
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in dropped}
     try:
@@ -145,22 +148,27 @@ def _environment(python: str) -> Dict[str, str]:
     pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
                   for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
                   if folder and (stoker.started_in or os.path.isabs(folder))]
+    files = {top: file for top, file in files_of(functions).items() if not _is_installed(os.path.dirname(file))}
     program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
-               "folders": _program_folders(pythonpath, current)}
-    return dict(environment, STOKER_PROGRAM_PATH=json.dumps(program))
+               "folders": _program_folders(pythonpath, current), "files": files}
+    return dict(environment, **{PROGRAM_PATH: json.dumps(program)})
 
 
 def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
     """Of ``sys.path`` what is neither the interpreter's nor in PYTHONPATH: the program's folder, and what it added."""
-    libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
     folders = []
     for i, entry in enumerate(sys.path):
         if not stoker.started_in and not os.path.isabs(entry):
             continue
         folder = os.path.abspath(os.path.join(stoker.started_in, entry))
-        installed = (re.match(r"python\d+\.zip$", os.path.basename(folder))
-                     or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
-                     or any(os.path.join(folder, "").startswith(library) for library in libraries))
-        if not installed and (folder not in pythonpath or i == 0):
+        if not _is_installed(folder) and (folder not in pythonpath or i == 0):
             folders.append(folder)
     return folders + current
+
+
+def _is_installed(folder: str) -> bool:
+    """Whether it is the interpreter's own, or holds installed packages."""
+    libraries = [os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")]
+    return bool(re.match(r"python\d+\.zip$", os.path.basename(folder))
+                or {"site-packages", "dist-packages"} & set(folder.split(os.sep))
+                or any(os.path.join(folder, "").startswith(library) for library in libraries))

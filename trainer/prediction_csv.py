@@ -15,8 +15,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import CLOSED
-from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import printable
+from stoker.pipeline.text import normal_form, printable
 from stoker.trainer.files import reason, replace_file
 
 ROWS_AT_ONCE = 1000

@@ -3,7 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import (BatchFunction, Declared, NestedStream, SampleFunction, check_generator,
                                        load_function, name_of, refuse_nested)
-from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, is_number
+from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, check_number, is_number
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.output import steady
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.opening import is_share, open_source, open_splits
-from stoker.trainer.known_samples import KnownSamples
+from stoker.trainer.known_samples import KnownSamples, by_former_rules
 
 log = logging.getLogger("stoker")
 
@@ -63,9 +63,11 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
             max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
             exclude: Union[str, Sequence[str]] = (),
-            suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None) -> Run:
+            suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None,
+            recorded: Optional[Mapping[str, Any]] = None) -> Run:
     """The run of these arguments: see ``open_stream``. ``known``: the samples of a checkpoint, with which the run goes
-    on if the data has changed. Raises ConfigError, DatasetError."""
+    on if the data has changed. ``recorded``: the hashes of its data, which may be by the rules of former releases.
+    Raises ConfigError, DatasetError."""
     refuse_nested()
     steady(log)
     labels, drop_last, training = (check_flag(name, value) for name, value in (
@@ -74,11 +76,19 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
         image_size = image_size.tolist()
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     name, own = _own_arrays(generator, arrays)
-    source = open_source(data, root, classes, labels, label_word, follow_links, name,
-                         known is not None or not training and classes is not None, exclude, suffixes)
-    notes: List[str] = []
+    recorded = recorded or {}
+    if isinstance(classes, Iterator):
+        classes = tuple(classes)      # they are needed more than once
+
+    def opened(former: bool, lenient: bool) -> Source:
+        return open_source(data, root, classes, labels, label_word, follow_links, name, lenient, exclude, suffixes,
+                           former)
+    source, notes = by_former_rules(
+        "dataset", recorded.get("dataset"), opened(False, known is not None or not training and classes is not None),
+        lambda: opened(True, True))
     if known is not None:
-        source, notes = known.keep("dataset", source)
+        source, changed = known.keep("dataset", source)
+        notes += changed
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
                      max_text_mb=max_text_mb, truncated=truncated, **own)
@@ -87,19 +97,26 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                           "of your own (stoker.sample), or a folder or a list of files" % name)
     if validation is not None and validation_split:
         raise ConfigError("give validation or validation_split (its older name), not both")
-    if not is_share(validation_split) and not is_number(validation_split):
-        raise ConfigError("validation_split must be a share, such as 0.2, not %r" % (validation_split,))
-    share = float(validation_split if validation is None else validation if is_share(validation) else 0.0)
+    split = check_number("validation_split", validation_split, is_number(validation_split),
+                         "must be a share, such as 0.2")
+    share = split if validation is None else float(validation) if is_share(validation) else 0.0
     if not training:
         if share or validation is not None:
             raise ConfigError("training=False is one pass over all samples: it has no validation part")
         datasets = Splits(source, source)
     else:
-        datasets = open_splits(source, share if validation is None else validation, seed, root, classes, labels,
-                               label_word, follow_links, name, exclude, suffixes)
-        if known is not None and len(datasets.validation) and not share:
-            validating, more_notes = known.keep("validation", datasets.validation)
-            datasets, notes = datasets._replace(validation=validating), notes + more_notes
+        def splits(former: bool) -> Splits:
+            return open_splits(source, share if validation is None else validation, seed, root, classes, labels,
+                               label_word, follow_links, name, exclude, suffixes, former)
+        datasets = splits(False)
+        if len(datasets.validation) and not share:
+            validating, changed = by_former_rules("validation", recorded.get("validation"), datasets.validation,
+                                                  lambda: splits(True).validation)
+            notes += changed
+            if known is not None:
+                validating, changed = known.keep("validation", validating)
+                notes += changed
+            datasets = datasets._replace(validation=validating)
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
     own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)

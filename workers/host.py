@@ -55,6 +55,7 @@ class _Child:
                    str(status_write), options.to_json()]
         # The hashes of texts order sets: a function that draws from one must make the same batch in all processes.
         environment = dict(os.environ, PYTHONHASHSEED="0", **{IN_WORKER: mark})
+        environment.pop("PYTHONINSPECT", None)      # for the program: a worker would show its exit code as an error
         # In a session of its own, since the terminal's Ctrl-C is for the supervisor alone. It dies with this process
         # from its first moment on: a process that is suspended while it starts could not ask the kernel for that.
         try:

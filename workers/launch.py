@@ -6,7 +6,8 @@ The trainer and the supervisor start this file by its path. ``python -m`` would 
 ``sys.path``, and a user's ``queue.py`` there would hide the standard library's. This way, a process also runs the same
 copy of Stoker as its parent, even if its interpreter has another Stoker installed, or none.
 
-``sys.path`` is then: the interpreter's own folders, and last the folders in which a user's generator may lie.
+``sys.path`` is then: the interpreter's own folders, then the folders in which a user's generator may lie, and last a
+checkout of Stoker: it has folders ``pipeline`` and ``workers``, and a user may have modules of these names.
 """
 
 import os
@@ -70,6 +71,14 @@ def _add_program_folders() -> None:
     sys.path += [folder for folder in program["pythonpath"] if folder not in sys.path and not _has_packages(folder)]
 
 
+def _put_checkout_last() -> None:
+    """Moves the folder of the repository, if this Stoker runs from one, to the end of ``sys.path``: PYTHONPATH puts it
+    in front of the program's folder. Stoker's own modules are found through the package (``_import_stoker``)."""
+    folder = os.path.dirname(os.path.dirname(os.path.realpath(LAUNCH)))
+    if os.path.isfile(os.path.join(folder, "stoker", "__init__.py")):      # else it is the installed package
+        sys.path.sort(key=lambda entry: os.path.realpath(entry) == folder)
+
+
 def _has_packages(folder: str) -> bool:
     try:
         return bool(PACKAGES & set(folder.split(os.sep))) or any(name.endswith(".dist-info")
@@ -109,6 +118,7 @@ def main(argv: Sequence[str]) -> int:
         from stoker.pipeline.output import protect
         protect()
         _add_program_folders()
+        _put_checkout_last()
         from stoker.pipeline import requirements
         lacking = requirements.missing(argv[0] == "stoker.workers.cli") if argv[0] != requirements.__name__ else []
         if lacking:

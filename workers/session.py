@@ -36,7 +36,7 @@ HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each
 MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
 SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
-MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; twice as long each time, until it brings a batch
+MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled each time, until it works for so long
 
 
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
@@ -61,6 +61,7 @@ class WorkerSession:
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._ready_for = ""                # the last run for which it said Ready
         self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
+        self._ready_s = now                 # when it last said Ready
         self._retry_at_s, self._retry_s = math.inf, MIN_RETRY_S     # the next Check, and how long after the one before
         self._heartbeat_s = HELLO_INTERVAL_S
         self._hello_interval_s = 0.0        # from the last Hello to the next
@@ -152,7 +153,8 @@ class WorkerSession:
             return []
         if reason:
             return self._set_aside(reason, traceback, now)
-        self._spoke_s, self._ready_for, self._unfit_for, self._retry_at_s = now, run, "", math.inf
+        self._spoke_s = self._ready_s = now
+        self._ready_for, self._unfit_for, self._retry_at_s = run, "", math.inf
         return [Say(Ready(run))]
 
     def unfit(self, reason: str, traceback: str, now: float) -> List[Effect]:
@@ -180,7 +182,8 @@ class WorkerSession:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
         ``missing``, ``aligned`` and ``remarks`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
-        self._retry_s = MIN_RETRY_S
+        if now - self._ready_s >= MAX_RETRY_S:      # its folder does not come and go
+            self._retry_s = MIN_RETRY_S
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
                                        timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
                               now)

@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from typing import Dict, Iterable, Tuple
 
+from stoker.pipeline.functions import loaded_module
+
 _State = Tuple[int, int]
 _imported: Dict[str, _State] = {}       # file of a module -> what it was like after its import
 
@@ -17,7 +19,7 @@ def note_imported(name: str) -> None:
     """The user's function ``name`` (see ``load_function``) was found: notes the files of its module, and of all others
     in that folder or below it. Each keeps the state in which it was seen first."""
     module_name = name.rpartition(":")[0]
-    file = module_name if module_name.endswith(".py") else getattr(sys.modules.get(module_name), "__file__", None)
+    file = module_name if module_name.endswith(".py") else getattr(loaded_module(module_name), "__file__", None)
     if not file:
         return
     folder = os.path.join(os.path.dirname(os.path.abspath(file)), "")

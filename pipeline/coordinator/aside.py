@@ -5,7 +5,7 @@ Such a worker is no failure of a step: its folder is not the data's, or it canno
 connected, tries again now and then, and may do the job later.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Dict, Iterable, List, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import Effects, Log
@@ -13,6 +13,8 @@ from stoker.pipeline.text import printable
 
 MAX_WORKERS = 256      # remembered
 MAX_CHARS = 1000       # of a reason
+MAX_LINES = 3          # in the log, for one reason of one supervisor: its folder may come and go
+MAX_TRACEBACKS = 16    # in the log
 MAX_LOST = 5           # in a row, of one supervisor
 MAX_SHOWN = 4          # reasons in a sentence, and workers of each
 
@@ -23,8 +25,10 @@ class SetAside:
 
     def __init__(self) -> None:
         self._reasons: "OrderedDict[str, str]" = OrderedDict()
-        self._logged: Set[Tuple[str, str]] = set()      # (supervisor, reason)
-        self._last_traceback = ""
+        self._lines: Dict[Tuple[str, str], int] = Counter()     # in the log, of each (supervisor, reason)
+        self._waits_for: Set[Tuple[str, str]] = set()           # those of them that no worker has got over
+        self._ends: Dict[str, int] = Counter()                  # in the log, of each worker
+        self._tracebacks: Set[str] = set()                      # in the log
         self.lost: Dict[str, int] = {}      # supervisor -> its workers that were lost in a row before they were ready
 
     def add(self, name: str, reason: str, traceback: str) -> Effects:
@@ -36,20 +40,28 @@ class SetAside:
         if len(self._reasons) > MAX_WORKERS:
             self._reasons.popitem(last=False)
         line = name.rpartition("/")[0], reason
-        if line in self._logged or len(self._logged) >= MAX_WORKERS:
+        if line in self._waits_for or self._lines[line] >= MAX_LINES or sum(self._lines.values()) >= MAX_WORKERS:
             return []
-        self._logged.add(line)
-        is_new = traceback not in ("", self._last_traceback)      # the same in all workers, in most cases
-        self._last_traceback = traceback or self._last_traceback
-        return [Log("%s is set aside, because it cannot do this job: %s%s" % (
-            name, reason, "\n" + printable(traceback, True).rstrip() if is_new else ""), True)]
+        self._waits_for.add(line)
+        self._lines[line] += 1
+        is_new = bool(traceback) and traceback not in self._tracebacks and len(self._tracebacks) < MAX_TRACEBACKS
+        if is_new:                # the same in all workers, in most cases
+            self._tracebacks.add(traceback)
+        last = "" if self._lines[line] < MAX_LINES else " (the log does not say so again)"
+        return [Log("%s is set aside, because it cannot do this job: %s%s%s" % (
+            name, reason, last, "\n" + printable(traceback, True).rstrip() if is_new else ""), True)]
 
-    def remove(self, name: str) -> bool:
-        """The worker can do the job. Returns whether it was set aside."""
-        self.lost.pop(name.rpartition("/")[0], None)
-        reason = self._reasons.pop(name, None)
-        self._logged.discard((name.rpartition("/")[0], reason or ""))
-        return reason is not None
+    def remove(self, name: str) -> Effects:
+        """The worker can do the job."""
+        supervisor = name.rpartition("/")[0]
+        self.lost.pop(supervisor, None)
+        if name not in self._reasons:
+            return []
+        self._waits_for.discard((supervisor, self._reasons.pop(name)))
+        if self._ends[name] >= MAX_LINES or sum(self._ends.values()) >= MAX_WORKERS:
+            return []
+        self._ends[name] += 1
+        return [Log("%s can do this job now" % name)]
 
     def add_lost(self, name: str, function: str) -> Effects:
         """The worker's connection was lost before it said whether it can do the job."""

@@ -10,7 +10,7 @@ from typing import Dict
 from stoker.pipeline.coordinator.effects import WorkerKey
 
 MAX_MALFORMED = 10     # messages of one connection; an honest worker sends none
-MAX_HELLOS = 60        # at once: far more than wait for a trainer that was absent for a while
+MAX_HELLOS = 60        # at once, with each further Ready and Unfit; far more than wait for a trainer that was absent
 HELLOS_A_SECOND = 8    # in the long run; a worker sends 4 where it cannot connect
 GRACE_S = 5.0          # after an absence of the trainer, until all that came, and all that broke, meanwhile is read
 MAX_PEERS = 5000       # remembered, more than there are connections; the one that was quiet longest is forgotten
@@ -30,8 +30,8 @@ KINDS = {
                     "cut off %s: there are as many connections as this trainer serves at once (see ulimit -n)"),
     "malformed": ("connections cut off for malformed messages",
                   "cut off %%s: it sent %d malformed messages. Is it a Stoker worker?" % MAX_MALFORMED),
-    "hellos": ("connections cut off for too many Hellos",
-               "cut off %s: it sends Hello too often. No Stoker worker does that"),
+    "hellos": ("connections cut off for too many Hellos (or Ready or Unfit)",
+               "cut off %s: it sends Hello, Ready or Unfit too often. No Stoker worker does that"),
     "dropped": ("malformed messages dropped", ""),
     "older": ("messages of older runs answered", ""),
 }
@@ -59,7 +59,7 @@ class PeerLimits:
         return key in self._banned
 
     def hello(self, key: WorkerKey, now: float) -> bool:
-        """It sent Hello. True: it is banned from now on."""
+        """It sent Hello, or Ready or Unfit again. True: it is banned from now on."""
         peer = self._peer(key, now)
         if peer.hellos < MAX_HELLOS:
             peer.hellos = min(float(MAX_HELLOS), peer.hellos + (now - peer.counted_s) * HELLOS_A_SECOND)

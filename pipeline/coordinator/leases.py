@@ -57,6 +57,7 @@ class LeaseScheduler:
         self._rule = StragglerRule(lease_s)
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
+        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
         self.duplicates = 0                # batches that were dropped because another was first
         self.backups = 0                   # further leases for stragglers
         self.reassigned = 0                # positions that were granted again after a lost lease
@@ -102,15 +103,9 @@ class LeaseScheduler:
         """Some worker may have room for a lease as soon as there is one."""
         return bool(self._waiting)
 
-    @property
-    def workers(self) -> int:
+    def alive(self) -> List[Worker]:
         """Members that are neither silent nor set aside."""
-        return sum(worker.counts for worker in self._workers.values())
-
-    @property
-    def ready_workers(self) -> int:
-        """Of these, those that may get leases."""
-        return sum(worker.counts and bool(worker.fit) for worker in self._workers.values())
+        return [worker for worker in self._workers.values() if worker.counts]
 
     def receive(self, key: WorkerKey, message: FromWorker, now: float) -> Effects:
         """A worker sent a message."""
@@ -119,11 +114,13 @@ class LeaseScheduler:
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
             self._workers[key] = Worker(message.capacity, now)
+            self.changes += 1
             self._queue(key)
         elif key not in self._workers:
             return [Unknown(key, "%s before Hello" % type(message).__name__)]
         else:
             worker = self._workers[key]
+            self.changes += worker.silent or isinstance(message, (Ready, Unfit))
             worker.heard_s, worker.silent = max(worker.heard_s, now), False
             if isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
@@ -189,6 +186,7 @@ class LeaseScheduler:
             if not worker.counts or now - worker.heard_s <= self._lease_s:
                 continue
             worker.silent = True
+            self.changes += 1
             effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
             worker.unacknowledged |= worker.leases
             effects += [Revoke(key, lease) for lease in sorted(worker.leases)]
@@ -219,6 +217,7 @@ class LeaseScheduler:
         if worker.waits:
             self._waiting.remove(key)
         del self._workers[key]
+        self.changes += 1
 
     def _set_aside(self, key: WorkerKey, effects: Effects) -> None:
         worker = self._workers[key]

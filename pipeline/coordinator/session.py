@@ -8,7 +8,6 @@ what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive
 ``incident`` for what the socket noticed, and ``tick``; it carries out what they return.
 """
 
-from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -25,8 +24,8 @@ from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices
 from stoker.pipeline.coordinator.open_positions import OpenPositions
+from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
-from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
@@ -49,7 +48,7 @@ class State(Enum):
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
     ``host_of``: the host of a peer, '' if unknown. All times are seconds of one monotonic clock. Other threads may read
-    fleet, status_line and last_problem."""
+    standing and last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
@@ -70,12 +69,9 @@ class CoordinatorSession:
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside = SetAside()
-        self._none_since_s: float = now                  # since when no worker is ready; inf while one is
-        self._may_come = False                           # a member has not yet said whether it can do the job
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
         self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
-        self.fleet = Fleet(0, 0, {})
-        self.status_line = "no worker yet"
+        self.standing = Standing(self._scheduler, self._members, self._aside, now)
         self.last_problem = ""
         self._last_traceback = ""                        # in the log
 
@@ -88,10 +84,6 @@ class CoordinatorSession:
     def has_room(self) -> bool:
         """Some worker waits for the window to move."""
         return self._scheduler.has_room
-
-    def without_workers_s(self, now: float) -> float:
-        """For how long no worker has been alive; 0 while one finds out whether it can do the job."""
-        return 0.0 if self._may_come else max(0.0, now - self._none_since_s)
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
@@ -108,7 +100,7 @@ class CoordinatorSession:
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
             self._scheduler.suspended_for(gap_s, now)
-            self._none_since_s += gap_s
+            self.standing.suspended_for(gap_s)
             self._stop_at_s += gap_s
             self._was_absent = True
 
@@ -144,6 +136,9 @@ class CoordinatorSession:
                 return self._hello(peer, message, now)
             if isinstance(message, Failed) and peer in self._members:
                 return self._failed(peer, message, now)
+            if (isinstance(message, (Ready, Unfit)) and self._scheduler.fitness(peer) is not None
+                    and self._limits.hello(peer, now)):         # the first after a Hello is counted with it
+                return self._ban(peer, "hellos", now)
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)
             if isinstance(message, Unfit) and peer in self._members:
@@ -205,11 +200,9 @@ class CoordinatorSession:
         effects += self._carry_out(self._scheduler.tick(now))
         if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
-            self._look_around(now)
+            self.standing.is_due = True
             effects.append(Send(tuple(self._members), Alive(self.run)))
-        ready = self._scheduler.ready_workers
-        self._may_come = self._scheduler.workers > ready
-        self._none_since_s = float("inf") if ready else min(self._none_since_s, now)
+        self.standing.tick(now)
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
@@ -321,27 +314,16 @@ class CoordinatorSession:
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
         hello, before = self._members[peer], self._scheduler.fitness(peer)
         effects = self._carry_out(self._scheduler.receive(peer, ready, now))
-        if self._aside.remove(hello.worker) and before is False:
-            return [Log("%s can do this job now" % hello.worker), *effects]
-        return effects if before else [*self.notices.joined(hello, self._scheduler.ready_workers), *effects]
+        lines = self._aside.remove(hello.worker)
+        if before is None:
+            lines = self.notices.joined(hello, self.standing.ready_workers())
+        return lines + effects
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
         effects = self._carry_out(self._scheduler.receive(peer, unfit, now))
         effects += self._aside.add(self._name(peer), unfit.reason, unfit.traceback)
-        self._look_around(now)          # local workers that all cannot do the job end the run at once
+        self.standing.is_due = True     # local workers that all cannot do the job end the run at once
         return effects
-
-    def _look_around(self, now: float) -> None:
-        """Notes the state of the workers for other threads."""
-        self.status_line = "; ".join(filter(None, [self._scheduler.describe(now), self._aside.report()] + [
-            "%s has worked on the next step for %.1f s" % (self._name(peer), seconds)
-            for peer, seconds in self._scheduler.holders(now)]))
-        heard = [hello for peer, hello in self._members.items() if self._scheduler.is_heard(peer)]
-        hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
-        self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
-            hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
-                hello.worker for peer, hello in self._members.items() if self._scheduler.fitness(peer) is False),
-            dict(self._aside.lost), self._scheduler.ready_workers)
 
     def _name(self, peer: WorkerKey) -> str:
         if peer in self._members:

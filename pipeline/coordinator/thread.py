@@ -106,7 +106,7 @@ class Coordinator(threading.Thread):
     @property
     def fleet(self) -> Fleet:
         """The workers, as of the last heartbeat."""
-        return self._session.fleet
+        return self._session.standing.fleet
 
     def take_up_to(self, position: int) -> None:
         """The consumer has all batches below ``position``."""
@@ -130,13 +130,13 @@ class Coordinator(threading.Thread):
 
     def without_workers_s(self) -> float:
         """For how long no worker has been alive."""
-        return self._session.without_workers_s(time.monotonic())
+        return self._session.standing.without_workers_s(time.monotonic())
 
     def stall_report(self, waited_s: float, limit_s: float) -> str:
         """What the user of a consumer that waits should know."""
         problem = self._session.last_problem
         return "no batch for %.1f s (limit %g s): %s%s" % (
-            waited_s, limit_s, self._session.status_line, problem and "; last problem: " + problem)
+            waited_s, limit_s, self._session.standing.status_line, problem and "; last problem: " + problem)
 
     def run(self) -> None:      # all from here on is called only by this thread
         session = self._session

@@ -5,13 +5,14 @@ import re
 from typing import Any, Collection, List, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import normal_form, printable_path
 
 Texts = Union[str, Sequence[str]]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm",
                   ".pgm")
+#: Those that releases without a list of SYSTEM_FOLDERS did not know.
+LATER_SUFFIXES = (".jpe", ".jfif", ".jif")
 #: Folders, in any case, that operating systems, archives and network storage make beside the user's files: thumbnails
 #: of pictures, deleted files, snapshots. Those whose names begin with a dot are hidden anyway.
 SYSTEM_FOLDERS = frozenset((
@@ -26,11 +27,14 @@ class FileNames:
 
     ``exclude``: patterns as of ``fnmatch``; a file or folder whose path below the data folder matches one, or whose
     name does, is left out with all in it. ``suffixes``: of pictures, in any case, beside IMAGE_SUFFIXES; '' stands for
-    names without one. ``system``: names, in lower case, of folders that are left out. Raises ConfigError.
+    names without one. ``system``: names, in lower case, of folders that are left out, except those whose paths are
+    ``named``. ``former``: the rules of earlier releases: no system folders, no LATER_SUFFIXES. Raises ConfigError.
     """
 
-    def __init__(self, exclude: Texts = (), suffixes: Texts = (), system: Collection[str] = SYSTEM_FOLDERS) -> None:
-        self._system = system
+    def __init__(self, exclude: Texts = (), suffixes: Texts = (), system: Collection[str] = SYSTEM_FOLDERS,
+                 named: Collection[str] = (), former: bool = False) -> None:
+        self._system: Collection[str] = () if former else system
+        self._named = named
         self._patterns: List[Tuple[str, Any]] = []
         for pattern in _listed("exclude", exclude):
             plain = normal_form(pattern)
@@ -45,13 +49,15 @@ class FileNames:
         for suffix in more:
             if "/" in suffix or suffix == ".":
                 raise ConfigError("suffixes must be ends of file names, such as '.JPG_', not %.80r" % suffix)
-        self._suffixes = IMAGE_SUFFIXES + tuple("." + suffix.lower().lstrip(".") for suffix in more if suffix)
+        known = tuple(suffix for suffix in IMAGE_SUFFIXES if not (former and suffix in LATER_SUFFIXES))
+        self.are_given = bool(self._patterns or more)
+        self._suffixes = known + tuple("." + suffix.lower().lstrip(".") for suffix in more if suffix)
         self._without_suffix = "" in more
         self.unused = [pattern for pattern, _ in self._patterns]      # those that matched nothing so far
 
     def why_not(self, path: str, name: str) -> Optional[str]:
         """Why the file or folder ``path``, called ``name``, is left out; None if its name is no reason."""
-        if name.lower() in self._system:
+        if name.lower() in self._system and path not in self._named:
             return SYSTEM
         if self._patterns:
             whole, last = normal_form(path), normal_form(name)
@@ -80,8 +86,15 @@ SYSTEM = "folder of the system, not of your data"
 EXCLUDED = "excluded by "
 
 
+def hang_on_rules(paths: Sequence[str], left_out: Sequence[Tuple[str, str]]) -> bool:
+    """Whether a scan with these results may have other ones by the former rules of ``FileNames``."""
+    return any(why == SYSTEM for _, why in left_out) or any(path.lower().endswith(LATER_SUFFIXES) for path in paths)
+
+
 def _listed(what: str, texts: Any) -> List[str]:
-    """``texts``, or the single one, as a list. Raises ConfigError."""
+    """``texts``, or the single one, as a list; None is none. Raises ConfigError."""
+    if texts is None:
+        return []
     listed: List[Any] = [None]
     if isinstance(texts, (str, list, tuple)):
         listed = [texts] if isinstance(texts, str) else list(texts)

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes
@@ -13,8 +13,7 @@ from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
 from stoker.pipeline.sources.layout import Layout
-from stoker.pipeline.storage.spelling import normal_form
-from stoker.pipeline.text import locale_problem, name_list, native, printable_path
+from stoker.pipeline.text import locale_problem, name_list, native, normal_form, printable_path
 
 log = logging.getLogger("stoker")
 
@@ -34,17 +33,17 @@ _USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False,
-                exclude: Texts = (), suffixes: Texts = ()) -> Dataset:
+                exclude: Texts = (), suffixes: Texts = (), former: bool = False) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
     folders have no meaning: a path below root that contains the word has label 1, any other label 0. With
     ``labels=False``, there are no classes: all images count. Links that lead out of root are followed only with
-    ``follow_links``; workers have the same rule. ``exclude``, ``suffixes``: see ``FileNames``. Names are compared in
-    one Unicode form. Raises DatasetError if the folder cannot be read, or has no image, or a single class, or no image
-    of one of ``classes``, or if its classes are the parts of a dataset, such as train and val; for a ``validation``
-    folder, one image is enough.
+    ``follow_links``; workers have the same rule. ``exclude``, ``suffixes``, ``former``: see ``FileNames``; a folder
+    that ``classes`` names counts, whatever its name. Names are compared in one Unicode form. Raises DatasetError if the
+    folder cannot be read, or has no image, or a single class, or no image of one of ``classes``, or if its classes are
+    the parts of a dataset, such as train and val; for a ``validation`` folder, one image is enough.
     """
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")
@@ -55,7 +54,8 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     if label_word is not None and not isinstance(label_word, str):
         raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
-    given, root, file_names = root, checked_root(os.path.abspath(native(root))), FileNames(exclude, suffixes)
+    given, root = root, checked_root(os.path.abspath(native(root)))
+    file_names = FileNames(exclude, suffixes, named=named or (), former=former)
     paths, left_out = _walk(root, follow_links, file_names)
     problem = locale_problem(sys.getfilesystemencoding(), itertools.chain([root], paths))
     if problem:
@@ -133,9 +133,12 @@ def _numbers(names: Sequence[str], folders: Set[str]) -> Dict[str, int]:
 
 def _checked(classes: Sequence[str]) -> Tuple[str, ...]:
     """The names of ``classes``. Raises ConfigError."""
-    if isinstance(classes, (str, bytes)) or not all(isinstance(name, str) for name in classes):
+    if isinstance(classes, (set, frozenset)):
+        raise ConfigError("classes must be a list of folder names, and a set has no order: give sorted(...)")
+    named = tuple(classes) if isinstance(classes, Iterable) else ()       # an iterator is used up by it
+    if not isinstance(classes, Iterable) or isinstance(classes, (str, bytes)) or not all(
+            isinstance(name, str) for name in named):
         raise ConfigError("classes must be a list of folder names, such as ['cat', 'dog'], not %.80r" % (classes,))
-    named = tuple(classes)
     if not named or len(set(named)) < len(named):
         raise ConfigError("classes must name each class folder once, and at least one, not %.80r" % (classes,))
     odd = [name for name in named if not name or "/" in name or "\0" in name or name.startswith(".")]

@@ -30,12 +30,20 @@ def difference(saved: Dict[str, Any], saved_hashes: "Optional[np.ndarray]", sour
         facts.append("%s samples instead of %s" % (format(len(source), ","), format(saved["samples"], ",")))
     if saved_hashes is not None:
         hashes = source.row_hashes()
-        both = min(len(hashes), len(saved_hashes))
-        differ = np.flatnonzero(hashes[:both] != saved_hashes[:both])
-        if len(differ):
-            first = int(differ[0])
-            facts.append("%s of the first %s samples are others; the first of them is sample %d, now %.200s" % (
-                format(len(differ), ","), format(both, ","), first, ascii(source.rows([first])[0])))
-        elif len(hashes) > both:
-            facts.append("the first new one is sample %d: %.200s" % (both, ascii(source.rows([both])[0])))
+        gone, new = (np.flatnonzero(~np.isin(ours, theirs)) for ours, theirs in (
+            (saved_hashes, hashes), (hashes, saved_hashes)))
+        or_changed = " or changed" * bool(len(gone) and len(new))      # it is gone, and new
+        if len(gone):
+            facts.append("%s gone%s" % (_are(len(gone)), or_changed))
+        if len(new):
+            first = int(new[0])
+            facts.append("%s new%s%s: sample %d, %.200s" % (
+                _are(len(new)), or_changed, ", the first of them" * (len(new) > 1), first,
+                ascii(source.rows([first])[0])))
+        if not facts and np.array_equal(np.sort(hashes), np.sort(saved_hashes)):
+            facts.append("the same samples are in another order")
     return "; ".join(facts) or "the samples are others"
+
+
+def _are(count: int) -> str:
+    return "1 is" if count == 1 else "%s are" % format(count, ",")

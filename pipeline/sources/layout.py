@@ -12,6 +12,8 @@ TEST = frozenset(("test", "testing", "tst"))
 #: Words beside these in names of parts: train2017, training_set, test-images.
 _BESIDE = frozenset(("set", "data", "images", "imgs", "img", "split", "part", "seg", "photos", "pictures"))
 
+MAX_NAMED = 20       # classes in a sentence
+
 
 def part_of(name: str) -> str:
     """'training', 'validation' or 'test' if the folder's name says that it is such a part of a dataset; else ''."""
@@ -45,10 +47,10 @@ class Layout:
                         others[0])
             return ("the folders %s in %s hold the same sub-folders (%s), so they are parts of a dataset and no "
                     "classes: train with %s, in a program with open_stream(%r, validation=%r); or, if they are "
-                    "classes, name them (classes=[...] or --classes %s)"
+                    "classes, name all classes (classes=[...] or --classes %s)"
                     % (" and ".join([training] + others), printable_path(self._folder),
                        self._listed(self._inner[training] & self._inner[best]), self.command(training, best),
-                       self._below(training), self._below(best), ",".join([training] + others)))
+                       self._below(training), self._below(best), self._all()))
         for name in self._parts:
             shared = self._inner[name].intersection(self._inner) - set(self._parts)
             if shared:
@@ -56,10 +58,10 @@ class Layout:
                 return ("the folder %s in %s holds the same folders as %s itself (%s), so it is a part of the dataset "
                         "and no class: train with stoker-train %s --exclude %s --validation-data %s, in a program with "
                         "open_stream(%r, exclude=%r, validation=%r); or, if it is a class, name all classes "
-                        "(classes=[...] or --classes A,B,C)"
+                        "(classes=[...] or --classes %s)"
                         % (name, printable_path(self._folder), printable_path(self._folder), self._listed(shared),
                            shlex.quote(printable_path(self._folder)), name, shlex.quote(inner),
-                           printable_path(self._folder), name, inner))
+                           printable_path(self._folder), name, inner, self._all()))
         return None
 
     def _split(self) -> Tuple[str, List[str]]:
@@ -94,6 +96,10 @@ class Layout:
         """What to do if there is a single folder that holds several, as after unpacking an archive; '' if not so."""
         inner = [self._below(name) for name, folders in self._inner.items() if len(folders) > 1]
         return "; if the classes are the folders in %s, give that" % inner[0] if len(self._inner) == 1 and inner else ""
+
+    def _all(self) -> str:
+        """All classes as the option --classes takes them, in the order that they have without it."""
+        return shlex.quote(",".join(map(printable_path, self._inner))) if len(self._inner) <= MAX_NAMED else "A,B,C"
 
     def _listed(self, names: Set[str]) -> str:
         return name_list(sorted(names), 3)

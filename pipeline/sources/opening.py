@@ -14,7 +14,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import OLD_GENERATOR
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.dataset import Dataset, Splits, renumbered
-from stoker.pipeline.sources.file_names import Texts
+from stoker.pipeline.sources.file_names import FileNames, Texts
 from stoker.pipeline.sources.folder import NOT_NAMED, scan_folder
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
 from stoker.pipeline.sources.records import generated
@@ -33,26 +33,27 @@ KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line)
 
 def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
                 label_word: Optional[str] = None, follow_links: bool = False, generator: str = "image",
-                validation: bool = False, exclude: Texts = (), suffixes: Texts = ()) -> Source:
+                validation: bool = False, exclude: Texts = (), suffixes: Texts = (), former: bool = False
+                ) -> Source:
     """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
 
     ``root``: the folder below which the files lie that rows name, or from which a folder's paths start. ``classes``,
-    ``labels``, ``label_word``, ``follow_links``, ``validation``, ``exclude``, ``suffixes``: for a folder, see
-    ``scan_folder``. The generator ``numerical`` needs a number. Raises ConfigError, DatasetError.
+    ``labels``, ``label_word``, ``follow_links``, ``validation``, ``exclude``, ``suffixes``, ``former``: for a folder,
+    see ``scan_folder``. The generator ``numerical`` needs a number. Raises ConfigError, DatasetError.
     """
     if generator == "numerical" and not _is_number(data) and not isinstance(data, Dataset):
         raise ConfigError("the generator numerical needs a number of records, not %.80r" % (data,))
     if isinstance(data, (str, os.PathLike)) and not _suffix(data):
         _no_pattern(os.fspath(data))
         return _below(scan_folder(os.fspath(data), label_word, follow_links, classes, labels, validation, exclude,
-                                  suffixes), root)
-    if len(exclude) or len(suffixes):
+                                  suffixes, former), root)
+    if FileNames(exclude, suffixes).are_given:
         raise ConfigError("%s is for a folder of images, and the data is %s: give only the samples that you want%s"
-                          % ("exclude" if len(exclude) else "suffixes", _what(data),
-                             ", such as stoker.files(..., exclude=...)" if len(exclude) else ""))
+                          % ("exclude= (--exclude)" if exclude else "suffixes= (--suffix)", _what(data),
+                             ", such as stoker.files(..., exclude=...)" if exclude else ""))
     if classes is not None or label_word is not None:
         raise ConfigError("%s is for a folder of images, and the data is %s: put the labels into the rows"
-                          % ("label_word" if classes is None else "classes", _what(data)))
+                          % ("label_word= (--label-word)" if classes is None else "classes= (--classes)", _what(data)))
     if isinstance(data, (str, os.PathLike)):
         source: Source = _READERS[_suffix(data)](data, root)
         return source
@@ -65,7 +66,10 @@ def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequen
 
 
 def _what(data: Any) -> str:
-    return "the file " + printable_path(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else a_type(data)
+    """The data in a sentence: the name and kind of a file, or what else it is."""
+    if isinstance(data, (str, os.PathLike)):
+        return "the file %s, %s" % (printable_path(os.fspath(data)), _KINDS_OF_FILES[_suffix(data)])
+    return "a number of samples (%d)" % data if _is_number(data) else a_type(data)
 
 
 def is_share(value: Any) -> bool:
@@ -106,6 +110,8 @@ def _paths_in(file: Path, root: Optional[Path] = None) -> Dataset:
 
 #: What reads a file, by its suffix.
 _READERS = {".csv": csv, ".tsv": csv, ".jsonl": jsonl, ".txt": _paths_in}     # type: Any
+_KINDS_OF_FILES = {".csv": "a table of rows", ".tsv": "a table of rows", ".jsonl": "a list of rows",
+                   ".txt": "a list of paths"}
 
 
 def _listed(data: Any, root: Optional[Path]) -> Source:
@@ -175,8 +181,8 @@ def _contains(folder: str, inner: str) -> bool:
 
 def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path] = None,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, label_word: Optional[str] = None,
-                follow_links: bool = False, generator: str = "image", exclude: Texts = (), suffixes: Texts = ()
-                ) -> Splits:
+                follow_links: bool = False, generator: str = "image", exclude: Texts = (), suffixes: Texts = (),
+                former: bool = False) -> Splits:
     """``source`` for training, and for validation a share of it, or other data; None or 0: none.
 
     ``validation``: a float at least 0 and below 1, or any data that ``open_source`` takes. A share is taken of each
@@ -197,9 +203,9 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     if isinstance(source, Dataset) and isinstance(validation, (str, os.PathLike)) and not _suffix(validation):
         named, labels = (source.classes, True) if source.classes and label_word is None else (None, bool(label_word))
         other = open_source(validation, None, named, labels, label_word, follow_links, generator, True, exclude,
-                            suffixes)
+                            suffixes, former)
         if isinstance(other, Dataset) and named:
-            _check_classes(other, classes is not None)
+            _check_classes(other, classes is not None or former)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if isinstance(source, Dataset) and isinstance(other, Dataset) and other.classes and (

@@ -5,14 +5,7 @@ import os
 import unicodedata
 from typing import Iterator, List, Tuple
 
-from stoker.pipeline.text import own_letters
-
 UNICODE_FORM = "in another Unicode form (NFC or NFD)"
-
-
-def normal_form(name: str) -> str:
-    """``name``, a text of the user or a file name, in the one Unicode form in which names are compared."""
-    return unicodedata.normalize("NFC", own_letters(name))
 
 
 def unicode_forms(name: bytes) -> List[bytes]:

@@ -4,7 +4,8 @@
     DIR/workers/NAME/worker.key_secret, worker.key, trainer.key     a worker's; only this folder goes to its host
 
 A worker knows its trainer by ``trainer.key``; the trainer lets in every key that has a folder in ``DIR/workers``. The
-files are ZeroMQ's certificates (zmq.auth). Only their owner can read them: a secret that others can read is refused.
+files are ZeroMQ's certificates (zmq.auth). Only their owner can read them: a secret that others can read is refused,
+and so is a folder to which others can add keys.
 Each folder has a .gitignore, so that `git add .` adds no key.
 """
 
@@ -29,6 +30,7 @@ TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key
 WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
 LOCAL = "STOKER_LOCAL_KEYS"     # environment variable: the keys of the trainer's own worker processes
 FAST_SINCE = (27, 3)            # older pyzmq wheels contain a libsodium that was compiled without -O2
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")   # 32 bytes as Z85 text
 
 
@@ -61,7 +63,9 @@ def load_trainer(folder: str) -> TrainerKeys:
                               % (folder, TRAINER_SECRET))
         raise ConfigError("keys: there is no %s in %r: make the keys with: stoker-keys %s"
                           % (TRAINER_SECRET, folder, folder))
-    return TrainerKeys(*_load(os.path.join(folder, TRAINER_SECRET)), {
+    pair = _load(os.path.join(folder, TRAINER_SECRET))
+    _check_folders(folder)
+    return TrainerKeys(*pair, {
         _load(os.path.join(folder, WORKERS, name, WORKER_PUBLIC))[0]: name for name in worker_names(folder)})
 
 
@@ -75,7 +79,9 @@ def load_worker(folder: str) -> WorkerKeys:
                               % (folder, own or "those that stoker-keys makes"))
         raise ConfigError("keys: there is no %s in %r: copy the folder workers/NAME that stoker-keys made on the "
                           "trainer's host" % (WORKER_SECRET, folder))
-    return WorkerKeys(_load(os.path.join(folder, TRAINER_PUBLIC))[0], *_load(os.path.join(folder, WORKER_SECRET)))
+    pair = _load(os.path.join(folder, WORKER_SECRET))
+    _check_folder(folder, _owner(os.path.join(folder, WORKER_SECRET)), [TRAINER_PUBLIC])
+    return WorkerKeys(_load(os.path.join(folder, TRAINER_PUBLIC))[0], *pair)
 
 
 def worker_names(folder: str) -> List[str]:
@@ -139,6 +145,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
     mask = os.umask(0o077)        # other users must not be able to read a key at any moment
     try:
         os.makedirs(os.path.join(folder, WORKERS), exist_ok=True)
+        _check_folders(folder)
         _ignore(folder)
         # each is made beside its final place, because the workers' folder may be on another file system
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as new:
@@ -187,8 +194,7 @@ def _check_library() -> None:
 def _load(path: str) -> Tuple[bytes, bytes]:
     """(public, secret) of the file ``path``; secret is empty in a file that contains only the public key."""
     try:
-        if path.endswith("_secret"):
-            _check_private(path)
+        (_check_private if path.endswith("_secret") else _check_writers)(path)
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
         raise ConfigError("keys: %r contains no key: %s" % (path, error)) from error
@@ -207,6 +213,57 @@ def _check_private(path: str) -> None:
         raise ConfigError("keys: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
                           "is a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
                           % (path, mode, shlex.quote(path)))
+
+
+def _check_writers(path: str) -> None:
+    """Raises ConfigError if other users of this host can change the public key, OSError if it is not there."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & OTHERS_WRITE:
+        raise ConfigError("keys: other users of this host may write %r (its mode is %03o), and so put in a key of "
+                          "theirs: make new keys if they may have done so, else run  chmod go-w %s"
+                          % (path, mode, shlex.quote(path)))
+
+
+def _check_folders(folder: str) -> None:
+    """Raises ConfigError if other users of this host can add workers to the trainer's ``folder``."""
+    secret = os.path.join(folder, TRAINER_SECRET)
+    owner = _owner(secret) if os.path.exists(secret) else os.geteuid()
+    workers = os.path.join(folder, WORKERS)
+    _check_folder(folder, owner, [TRAINER_PUBLIC, WORKERS])
+    names = worker_names(folder)
+    _check_folder(workers, owner, names)
+    for name in names:
+        _check_folder(os.path.join(workers, name), owner, [WORKER_PUBLIC])
+
+
+def _check_folder(folder: str, owner: int, names: Sequence[str]) -> None:
+    """Raises ConfigError if other users of this host can put keys into ``folder``. In one with the sticky bit, such as
+    that of a Docker volume, nobody can replace what is there; then those of ``names`` that are there must be of the
+    user ``owner``, of this process's user or of root."""
+    try:
+        mode = stat.S_IMODE(os.stat(folder).st_mode)
+        if not mode & OTHERS_WRITE:
+            return
+        if mode & stat.S_ISVTX:
+            for path in (os.path.join(folder, name) for name in names):
+                if os.path.lexists(path) and os.lstat(path).st_uid not in (0, os.geteuid(), owner):
+                    raise ConfigError("keys: %r is of another user (%d), and other users of this host may add keys to "
+                                      "%r: remove it, or move the keys into a folder of your own"
+                                      % (path, os.lstat(path).st_uid, folder))
+            return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError("keys: cannot read %r: %s" % (error.filename, error.strerror)) from error
+    raise ConfigError("keys: other users of this host may add keys to the folder %r (its mode is %03o): remove those "
+                      "that you do not know, and run  chmod go-w %s" % (folder, mode, shlex.quote(folder)))
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError as error:
+        raise ConfigError("keys: cannot read %r: %s" % (path, error.strerror)) from error
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -53,7 +53,8 @@ def test_a_worker_with_another_folder_that_waits_for_the_trainer(pictures, tmp_p
     began, audit = time.monotonic(), tmp_path / "audit"
     keys.make(str(tmp_path / "keys"), ["alpha"])
     port = free_port()
-    worker = ["--keys", str(tmp_path / "keys" / "workers" / "alpha"), "--data", str(empty), "--processes", "2"]
+    worker = ["--keys", str(tmp_path / "keys" / "workers" / "alpha"), "--data", str(empty), "--processes", "2",
+              "--once"]
     with workers_program("tcp://127.0.0.1:%d" % port, *worker) as wrong:
         wrong.wait_for_line("2 processes")
         wait_for(lambda: len(worker_pids(wrong.pid)) == 2, "the workers")
@@ -61,6 +62,8 @@ def test_a_worker_with_another_folder_that_waits_for_the_trainer(pictures, tmp_p
                     **OPTIONS) as run:
             wrong.wait_for_line("cannot do this job: .*empty.* is not the dataset's folder", 2)
             run.take_all()
+        assert wrong.wait() == 0                 # it heard of the end of the run
+    assert "failed at" not in wrong.text
     assert run.content() == reference
     assert {entry["attempt"] for entry in run.entries()} == {1}
     line, = run.log.having("set aside")
@@ -130,7 +133,8 @@ def test_a_module_that_is_mended_while_its_worker_waits(pictures, tmp_path, own_
 
 
 @pytest.mark.parametrize("module, sentence, place", [
-    ("def other(leases, job): yield\n", "the module broken_module on this worker has no f", ""),
+    ("def other(leases, job): yield\n", r"the module broken_module \(/.*/broken_module.py\) on this worker has no f",
+     ""),
     ("import json\njson.loads('{')\n", r"importing broken_module on this worker failed: JSONDecodeError: .* "
      r"\(broken_module.py, line 2\)", 'broken_module.py", line 2'),
     ("import no_such_package\n", "No module named 'no_such_package': install it for", ""),

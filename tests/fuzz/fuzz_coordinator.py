@@ -40,11 +40,11 @@ class Peer:
     """What one connection was told."""
 
     def __init__(self):
-        self.run, self.leases = "none", {}
+        self.run, self.leases, self.is_new = "none", {}, False
 
     def heard(self, message):
         if isinstance(message, Welcome):
-            self.run, self.leases = message.run, {}
+            self.run, self.leases, self.is_new = message.run, {}, True
         elif isinstance(message, Lease):
             self.leases[message.lease] = message
         elif isinstance(message, Revoked):
@@ -124,6 +124,9 @@ class Story(SilentTrainer):
     def _frames(self, peer):
         """What this peer says next."""
         mutator, what = self.mutator, self.mutator.below(10)
+        if peer.is_new and what:                 # most say Ready when they are welcomed
+            peer.is_new = False
+            return codec.encode(Ready(peer.run))
         if what == 0:
             return mutator.garbage()
         if what == 1:
@@ -132,7 +135,7 @@ class Story(SilentTrainer):
         return frames if what < 6 else mutator.mutated(frames)
 
     def _sensible(self, peer):
-        mutator, what = self.mutator, self.mutator.below(20)
+        mutator, what = self.mutator, self.mutator.below(18)
         lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
                                                                                   mutator.below(self.steps), 0, True,
                                                                                   ())
@@ -149,9 +152,9 @@ class Story(SilentTrainer):
         if what == 12:
             other = mutator.below(self.steps)
             return Produced(peer.run, lease.lease, other, 0, (Skipped(other, "gone"),), 0.1, ())
-        if what in (13, 14, 15):
+        if what == 13:
             return Ready(peer.run)
-        if what == 16:
+        if what == 14:
             return Unfit(mutator.pick((peer.run, "")), mutator.pick(("no folder", "no module \x1b")), "a traceback")
         return Alive(peer.run)
 

@@ -200,7 +200,8 @@ def test_links_out_are_followed_if_the_job_wants_it(tmp_path, follow_links):
 
 
 def test_a_worker_that_may_not_follow_links_reports_it_and_makes_no_other_batches(tmp_path):
-    with opened(linked(tmp_path), tmp_path / "audit", workers=0, batch_size=8, follow_links=True) as run:
+    options = {"batch_size": 8, "follow_links": True, "worker_timeout_s": 3.0}
+    with opened(linked(tmp_path), tmp_path / "audit", workers=0, **options) as run:
         with workers_program(run.stream.address, "--processes", "2"):
             with pytest.raises(RunFailed, match="may not: start it with --follow-links"):
                 run.take_all()
@@ -215,9 +216,8 @@ def test_a_worker_with_the_wrong_folder_skips_nothing(pictures, tmp_path):
             workers_program(run.stream.address, "--processes", "1"):
         run.joined(1)
         with workers_program(run.stream.address, "--processes", "1", "--data", str(tmp_path)) as wrong:
-            run.joined(2)
-            run.take_all()
             wrong.wait_for_line("is not the dataset's folder")
+            run.take_all()
     assert run.content() == reference and not run.stream.skipped
 
 

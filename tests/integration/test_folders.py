@@ -57,28 +57,40 @@ def test_what_counts_in_a_folder(photos, tmp_path):
         assert line in run.stdout.splitlines(), run
     run = finished(tmp_path, *chosen, "--exclude", "xyz")
     assert "JPEG with the suffix .JPG_ (suffixes=['.JPG_'] or --suffix .JPG_ takes it): 4" in run.stdout, run
-    assert "16 samples instead of 15" in refused(run) and "photos matches exclude xyz" in run.stderr, run
+    assert "15 -> 16 samples" in refused(run) and "photos matches exclude xyz" in run.stderr, run
     run = predicted(tmp_path, "run", "photos", "--exclude", "copies", "--workers", 1)
     assert run.code == 0 and len(run.stdout.splitlines()) == 13 and "--suffix .JPG_ takes it): 4" in run.stderr, run
 
 
 def test_older_checkpoints(photos, tmp_path):
-    """They have no names of classes, and go on; but not those of a run that had the class @eaDir."""
-    chosen = SMALL + ["photos", "--checkpoint-dir", "run"]
+    """They have no names of classes, and go on, also if they had files in folders of systems."""
+    for name in ("@eaDir", "lost+found"):
+        shutil.rmtree(str(photos / name))
+    chosen = SMALL + ["photos", "--checkpoint-dir", "run", "--validation", 0]
     assert finished(tmp_path, *chosen).code == 0
     path = tmp_path / "run" / "stoker.json"
     record = json.loads(path.read_text())
+    del record["checksum"]
     assert record.pop("classes") == {"cat": 0, "dog": 1, "emu": 2}
     path.write_text(json.dumps(record))
     run = finished(tmp_path, *chosen)
     assert run.code == 0 and "nothing left to train" in run.stdout, run
-    names = ("@eaDir",) + ALL
-    paths = tuple("%s/%d.jpg" % (name, number) for name in names for number in range(4))
-    then = Dataset("/", names, paths, tuple(names.index(path.split("/")[0]) for path in paths), ())
+    paths = tuple(sorted("%s/%d.jpg" % (name, number) for name in ALL + ("cat/@eaDir", "emu/copies")
+                         for number in range(4)))
+    then = Dataset("/", ALL, paths, tuple(ALL.index(path.split("/")[0]) for path in paths), ())
     path.write_text(json.dumps(dict(record, dataset=then.fingerprint())))
     path = tmp_path / "run" / "stoker-run.json"
-    path.write_text(json.dumps(dict(json.loads(path.read_text()), data=identity(then))))
-    assert "other classes ('@eaDir' is missing)" in refused(finished(tmp_path, *chosen))
+    record = json.loads(path.read_text())
+    del record["checksum"]
+    path.write_text(json.dumps(dict(record, data=identity(then))))
+    run = finished(tmp_path, *chosen, "--epochs", 2, "--audit", "audit.jsonl")
+    assert run.code == 0 and "going on from step 4 of 10 (run)" in run.stdout, run
+    assert "goes on with its 20 samples of the data: 4 files in folders of the system count, such as cat/@eaDir/" in (
+        run.stdout), run
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert sorted(sum((line["indices"] for line in lines if line["epoch"] == 1), [])) == list(range(20))
+    (photos / "dog" / "0.jpg").unlink()
+    assert "the data has changed" in refused(finished(tmp_path, *chosen))
 
 
 def test_parts_of_a_dataset(photos, tmp_path):

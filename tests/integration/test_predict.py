@@ -150,7 +150,7 @@ def test_a_list_of_files_and_a_model_that_learned(here):
     (["own", "log.csv", "pictures"], "'pictures' is no file"),
     (["silent", "log.csv"], 'returns no predictions: add "predictions"'),
     (["own", "log.csv", "-o", "no/such/folder.csv"], "cannot write"),
-    (["own", "log.csv", "--batch-size", "0"], "batch_size"),
+    (["own", "log.csv", "--batch-size", "0"], "--batch-size must"),
     (["older", "log.csv"], "start stoker-train once more"),
     (["other", "log.csv"], "does not fit the model models:model"),
     (["own", "log.csv", "--columns", "picture,nosuch"], "--columns names nosuch, and no row has such a field"),

@@ -77,6 +77,26 @@ def test_the_modules_of_the_program_are_found(tmp_path, worker_python, start, fo
     assert done.stdout == "[[1, 2]]\n", done.stderr
 
 
+@pytest.mark.parametrize("module", ["pipeline", "workers.inner", "code"])
+def test_a_module_with_the_name_of_another_one_is_the_programs_and_nothing_is_written(tmp_path, worker_python, module):
+    """Of a folder of the repository, which PYTHONPATH has, or of the standard library. Python's variables that are for
+    the program make no worker write more."""
+    file = tmp_path / (module.replace(".", "/") + ".py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MODULE)
+    (file.parent / "__init__.py").write_text("")
+    (tmp_path / "train.py").write_text(PROGRAM.format(folder=str(tmp_path), function=module + ".one",
+                                                      here="import " + module))
+    environment = dict(os.environ, PYTHONPATH=ROOT, PYTHONDONTWRITEBYTECODE="1", PYTHONINSPECT="1",
+                       PYTHONWARNINGS="always::ResourceWarning")
+    if worker_python:
+        environment["WORKERS_PYTHON"] = worker_python
+    done = subprocess.run([sys.executable, "train.py"], cwd=str(tmp_path), env=environment, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    assert done.stdout == "[[1, 2]]\n", done.stderr
+    assert "SystemExit" not in done.stderr and "ResourceWarning" not in done.stderr, done.stderr
+
+
 def test_a_worker_that_was_started_in_another_folder_says_what_it_needs(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mygen.py").write_text(MODULE)

@@ -120,9 +120,9 @@ def ends_with_one_sentence(run):
 
 @pytest.mark.parametrize("change, sentence", [
     (lambda lines: lines[:5] + ["pictures/000.png,0.5,left"] + lines[6:],
-     r"1 of the first 200 samples are others; the first of them is sample 4, now .*0\.5"),
-    (lambda lines: lines + ["pictures/000.png,0.5,left"], "201 samples instead of 200"),
-    (lambda lines: ["picture,value,where"] + lines[1:], "'side' is missing, 'where' is new"),
+     r"1 is gone: row 4, .*; 1 is new: row 4, .*0\.5"),
+    (lambda lines: lines + ["pictures/000.png,0.5,left"], "200 -> 201 samples; 1 is new: row 200, "),
+    (lambda lines: ["picture,value,where"] + lines[1:], "'side' is gone, 'where' is new"),
 ], ids=["changed", "longer", "column"])
 def test_a_refused_resume_says_which_rows_differ(undisturbed, here, change, sentence):
     shutil.copytree(str(undisturbed[0] / "run"), str(here / "run"))

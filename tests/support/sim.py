@@ -145,6 +145,9 @@ class Simulation:
             self.do_trainer(self.session.receive(key, frames, self.now))
         self.do_trainer(self.session.answer_hellos())
         self.do_trainer(self.session.tick(self.now, len(self.delivered)))
+        alive = self.scheduler.alive()
+        assert self.session.standing.has_worker == any(worker.fit for worker in alive)
+        assert self.session.standing.may_come == any(worker.fit is None for worker in alive)
         self.consume()
         self.alarm("trainer", self.trainer_turn, max(self.now, self.session.next_deadline()))
 

@@ -157,10 +157,10 @@ def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(trainer, capl
     for _ in range(8):
         trainer.tick(1.0)
     assert "was silent for" in warnings(caplog)[0] and len(trainer.to(b"a", Revoked)) == 2
-    assert trainer.members() == {b"a"} and trainer.session.fleet.workers == 0
+    assert trainer.members() == {b"a"} and trainer.session.standing.fleet.workers == 0
     trainer.say(b"a", Alive(trainer.session.run))
     trainer.tick(1.0)
-    assert trainer.session.fleet.workers == 1
+    assert trainer.session.standing.fleet.workers == 1
 
 
 def test_an_absence_of_the_trainer_costs_no_worker_its_leases(trainer, caplog):
@@ -219,7 +219,7 @@ def test_an_absence_of_the_trainer_is_no_time_without_workers(trainer):
     trainer.tick(1.0)
     trainer.tick(600.0)
     trainer.tick(1.0)
-    assert trainer.session.without_workers_s(trainer.now) == 2.0
+    assert trainer.session.standing.without_workers_s(trainer.now) == 2.0
 
 
 def test_an_absence_at_the_end_leaves_workers_their_time_to_read_stop(trainer):
@@ -233,24 +233,24 @@ def test_an_absence_at_the_end_leaves_workers_their_time_to_read_stop(trainer):
 
 
 def test_how_long_there_has_been_no_worker(trainer):
-    assert trainer.session.without_workers_s(trainer.now + 3.0) == 3.0
+    assert trainer.session.standing.without_workers_s(trainer.now + 3.0) == 3.0
     trainer.say(b"a", HELLO)
     trainer.tick()
-    assert trainer.session.without_workers_s(trainer.now + 3.0) == 0.0
+    assert trainer.session.standing.without_workers_s(trainer.now + 3.0) == 0.0
     trainer.gone.add(b"a")
     trainer.tick(1.0)
     trainer.tick()
-    assert trainer.session.without_workers_s(trainer.now + 3.0) == 3.0
+    assert trainer.session.standing.without_workers_s(trainer.now + 3.0) == 3.0
 
 
 def test_the_fleet_by_host_and_supervisor(trainer):
     for peer, name in ((b"a", "one:7/0"), (b"b", "one:7/1"), (b"c", "two:9/0")):
         trainer.say(peer, replace(HELLO, worker=name, cores=4))
     trainer.tick(1.0)
-    fleet = trainer.session.fleet
+    fleet = trainer.session.standing.fleet
     assert (fleet.workers, fleet.cores, dict(fleet.by_supervisor)) == (3, 8, {"one:7": 2, "two:9": 1})
-    assert "3 of 3 connected workers alive" in trainer.session.status_line
-    assert "one:7/0 has worked on the next step for 1.0 s" in trainer.session.status_line
+    assert "3 of 3 connected workers alive" in trainer.session.standing.status_line
+    assert "one:7/0 has worked on the next step for 1.0 s" in trainer.session.standing.status_line
 
 
 def test_more_workers_than_prefetch_keeps_busy_are_noticed_once(caplog):
@@ -275,8 +275,8 @@ def test_leases_are_granted_from_ready_on_and_only_then_a_worker_has_joined(trai
     trainer.are_ready = False
     trainer.say(b"a", replace(HELLO, last_exit="SIGSEGV, restart 1"))
     trainer.tick(1.0)
-    assert not trainer.to(b"a", Lease) and "joined" not in caplog.text and trainer.session.fleet.workers == 1
-    assert trainer.session.without_workers_s(trainer.now) == 0             # one may come
+    assert not trainer.to(b"a", Lease) and "joined" not in caplog.text and trainer.session.standing.fleet.workers == 1
+    assert trainer.session.standing.without_workers_s(trainer.now) == 0             # one may come
     assert trainer.session.last_problem == "host:1/0 ended with SIGSEGV, restart 1"
     trainer.say(b"a", Ready(trainer.session.run))
     assert len(trainer.to(b"a", Lease)) == 2 and "host:1/0 joined (pid 1, python" in caplog.text
@@ -294,12 +294,13 @@ def test_a_worker_that_cannot_do_the_job_is_named_once_and_counts_nowhere(traine
                     "\\x07line")
     for _ in range(3):
         trainer.tick(1.0)
-    fleet, session = trainer.session.fleet, trainer.session
+    fleet, session = trainer.session.standing.fleet, trainer.session
     assert (fleet.workers, fleet.ready, dict(fleet.by_supervisor)) == (0, 0, {})
     assert fleet.set_aside == {"host:1": ["no module \\x1b[31m'x'"] * 30}
-    assert session.without_workers_s(trainer.now + 2.0) == 5.0
-    assert session.status_line == ("no worker is connected that can do this job; set aside: host:1/0, host:1/1, "
-                                   "host:1/2, host:1/3 and 26 more (no module \\x1b[31m'x')")
+    assert session.standing.without_workers_s(trainer.now + 2.0) == 5.0
+    assert session.standing.status_line == (
+        "no worker is connected that can do this job; set aside: host:1/0, host:1/1, host:1/2, host:1/3 and 26 more "
+        "(no module \\x1b[31m'x')")
     assert not trainer.errors and not session.last_problem
 
 
@@ -310,9 +311,9 @@ def test_what_is_wrong_with_workers_that_have_left_is_still_said(trainer):
     trainer.tick(1.0)
     trainer.tick(1.0)
     trainer.tick(1.0)
-    assert trainer.session.status_line == (
+    assert trainer.session.standing.status_line == (
         "no worker is connected; set aside: host:1/0 (no folder); other:7/0 (another\\nreason)")
-    assert trainer.session.fleet.set_aside == {}
+    assert trainer.session.standing.fleet.set_aside == {}
 
 
 def test_a_worker_that_can_do_the_job_again_gets_leases(trainer, caplog):
@@ -327,7 +328,7 @@ def test_a_worker_that_can_do_the_job_again_gets_leases(trainer, caplog):
     trainer.say(b"a", Ready(trainer.session.run))
     assert len(trainer.to(b"a", Lease)) == 3 and "host:1/0 can do this job now" in caplog.text
     trainer.tick(1.0)
-    assert trainer.session.fleet.set_aside == {} and "set aside" not in trainer.session.status_line
+    assert trainer.session.standing.fleet.set_aside == {} and "set aside" not in trainer.session.standing.status_line
     trainer.say(b"a", Unfit(trainer.session.run, "the folder is gone"))
     assert len(warnings(caplog)) == 2
 
@@ -352,11 +353,12 @@ def test_workers_whose_process_ends_while_they_import_are_no_workers(trainer, ca
     line, = warnings(caplog)
     assert line == ("host:1/0 is set aside, because it cannot do this job: its process was lost at least 5 times "
                     "before it could do the job: does importing image end it, or take all memory?")
-    assert trainer.session.without_workers_s(trainer.now) == 33.0 and trainer.session.fleet.lost == {"host:1": 11}
+    assert trainer.session.standing.without_workers_s(trainer.now) == 33.0
+    assert trainer.session.standing.fleet.lost == {"host:1": 11}
     trainer.are_ready = True
     trainer.say(b"good", HELLO)
     trainer.tick(1.0)
-    assert trainer.session.fleet.lost == {} and not trainer.errors
+    assert trainer.session.standing.fleet.lost == {} and not trainer.errors
 
 
 def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
@@ -364,8 +366,53 @@ def test_tables_of_workers_that_cannot_do_the_job_are_bounded(trainer, caplog):
         unfit(trainer, b"%d" % number, "reason %d " % number + "x" * 5000,
               hello=replace(HELLO, worker="h%d:1/0" % number))
     trainer.tick(1.0)
-    assert len(trainer.session.status_line) < 8000 and "and others for 252 more reasons" in trainer.session.status_line
+    status_line = trainer.session.standing.status_line
+    assert len(status_line) < 8000 and "and others for 252 more reasons" in status_line
     assert len(warnings(caplog)) == aside.MAX_WORKERS
+
+
+def test_the_log_does_not_grow_with_a_folder_that_comes_and_goes(trainer, caplog):
+    caplog.set_level("INFO")
+    trainer.say(b"a", HELLO)
+    for _ in range(50):
+        trainer.tick(1.0)
+        trainer.say(b"a", Unfit(trainer.session.run, "no folder", "a traceback"), Ready(trainer.session.run))
+    assert len(warnings(caplog)) == 3 and "(the log does not say so again)" in warnings(caplog)[2]
+    assert caplog.text.count("can do this job now") == 3 and caplog.text.count("a traceback") == 1
+    assert trainer.members() == {b"a"}                        # once a second is no flood
+
+
+def test_who_floods_with_reasons_is_cut_off_and_fills_no_log(trainer, caplog):
+    caplog.set_level("INFO")
+    looks = []
+    for peer in (b"a", b"b", b"c", b"d", b"e", b"f"):
+        trainer.say(peer, HELLO)
+        for number in range(200):
+            trainer.say(peer, Unfit(trainer.session.run, "%s %d" % (peer, number) + "x" * 900,
+                                    "%d" % number + "y" * 60000), Ready(trainer.session.run))
+            looks.append(trainer.session.standing.status_line)
+        assert peer in trainer.gone
+    assert len(set(looks)) == 1                               # the workers are looked at in ``tick`` only
+    size = sum(len(record.getMessage()) for record in caplog.records)
+    assert size < aside.MAX_TRACEBACKS * 64000 + 2 * aside.MAX_WORKERS * (aside.MAX_CHARS + 200), size
+    assert any("sends Hello, Ready or Unfit too often" in line for line in warnings(caplog))
+
+
+def test_a_turn_looks_at_each_worker_only_if_one_has_changed(trainer, monkeypatch):
+    """With hundreds of workers, a look at each would take longer than all else that a batch costs."""
+    for number in range(3):
+        trainer.say(b"%d" % number, HELLO)
+    trainer.tick(1.0)
+    looks, alive = [], trainer.session._scheduler.alive
+    monkeypatch.setattr(trainer.session._scheduler, "alive", lambda: looks.append(1) or alive())
+    for lease in trainer.to(b"0", Lease):
+        trainer.say(b"0", batch(lease))
+        trainer.tick(0.01)
+    assert len(trainer.batches) == 2 and not looks
+    trainer.gone.add(b"2")
+    trainer.tick(1.0)           # the ping finds it
+    trainer.tick(1.0)
+    assert looks
 
 
 # ------------------------------------------------------------------------------------------------------- failures

@@ -17,7 +17,7 @@ from stoker.pipeline.sources.layout import part_of
 from stoker.pipeline.sources.opening import open_source, open_splits
 from stoker.pipeline.sources.reading import files
 from stoker.pipeline.storage.folder import BadFile, check_root, read_file, resolve
-from stoker.pipeline.storage.spelling import normal_form
+from stoker.pipeline.text import normal_form
 from stoker.trainer.feed import log_left_out
 from stoker.trainer.run import prepare
 
@@ -132,10 +132,37 @@ def test_what_is_no_pattern(tmp_path, exclude):
 
 
 def test_patterns_and_suffixes_are_for_folders(tmp_path):
-    tree(tmp_path, "log.csv", content=b"path\n1.jpg\n")
-    for data in (str(tmp_path / "log.csv"), [{"x": 1}], ["a.jpg"], 7):
-        assert "exclude is for a folder of images, and the data is " in sentence_of(open_source, data, exclude="a")
-        assert "suffixes is for a folder" in sentence_of(open_source, data, suffixes=[".x"])
+    tree(tmp_path, "log.csv", "rows.jsonl", "list.txt", content=b"path\n1.jpg\n")
+    for data, what in (("log.csv", "the file {}/log.csv, a table of rows"), ([{"x": 1}], "a list"),
+                       (["a.jpg"], "a list"), ("rows.jsonl", "the file {}/rows.jsonl, a list of rows"),
+                       (7, "a number of samples (7)"), ("list.txt", "the file {}/list.txt, a list of paths")):
+        data = str(tmp_path / data) if isinstance(data, str) else data
+        what = " is for a folder of images, and the data is %s: " % what.format(tmp_path)
+        assert "exclude= (--exclude)" + what in sentence_of(open_source, data, exclude="a")
+        assert "suffixes= (--suffix)" + what in sentence_of(open_source, data, suffixes=[".x"])
+    assert open_source(7, exclude=None, suffixes=None) is not None
+
+
+def test_none_is_no_pattern_and_no_suffix(tmp_path):
+    assert scan_folder(tree(tmp_path, *PHOTOS), exclude=None, suffixes=None).paths == PHOTOS
+
+
+def test_classes_of_an_iterator(tmp_path):
+    root = tree(tmp_path, *PHOTOS, "held/cat/1.jpg", "held/dog/1.jpg")
+    assert scan_folder(root, classes=iter(["dog", "cat"])).classes == ("dog", "cat")
+    run = prepare(root, classes=iter(["dog", "cat"]), validation=os.path.join(root, "held"))
+    assert run.datasets.validation.classes == ("dog", "cat") and run.datasets.validation.labels == (1, 0)
+    for classes in (7, iter([7]), iter([])):
+        assert "classes must " in sentence_of(scan_folder, root, classes=classes)
+    assert "a set has no order" in sentence_of(scan_folder, root, classes={"cat", "dog"})
+
+
+def test_a_class_that_is_named_counts_though_it_is_called_as_a_system_s_folder(tmp_path):
+    root = tree(tmp_path, *PHOTOS, "found.000/1.jpg", "dog/found.000/1.jpg", "lost+found/1.jpg")
+    data = scan_folder(root, classes=["cat", "dog", "found.000"])
+    assert data.paths == PHOTOS + ("found.000/1.jpg",)
+    training, validation = open_splits(data, root, 0, classes=["cat", "dog", "found.000"])
+    assert validation.paths == data.paths
 
 
 def test_patterns_hold_for_validation_too(tmp_path):
@@ -347,7 +374,8 @@ def test_names_of_parts(name, part):
     (("train", "val"), "train --validation-data {}/val"), (("valid", "test"), "valid --validation-data {}/test"),
     (("Training", "Testing"), "Training --validation-data {}/Testing"),
     (("train", "test", "val"), "train --validation-data {}/val"),
-    (("train2017", "val2017", "notes"), "train2017 --validation-data {}/val2017")])
+    (("train2017", "val2017", "notes"), "train2017 --validation-data {}/val2017"),
+    (("bus", "test", "train"), "train --validation-data {}/test")])
 def test_parts_of_a_dataset_are_no_classes(tmp_path, monkeypatch, parts, command):
     tree(tmp_path, *("photos/%s/%s/1.jpg" % (part, name) for part in parts for name in ("cat", "dog")))
     monkeypatch.chdir(str(tmp_path))
@@ -357,6 +385,8 @@ def test_parts_of_a_dataset_are_no_classes(tmp_path, monkeypatch, parts, command
         assert "stoker-train photos/" + command.format("photos") in sentence
         assert "open_stream('photos/%s', validation='photos/" % command.split()[0] in sentence
     # the two remedies
+    everything = sentence.partition("name all classes (classes=[...] or --classes ")[2].partition(")")[0].split(",")
+    assert scan_folder("photos", classes=everything).classes == tuple(sorted(parts))     # numbered as before
     named = [part for part in parts if part_of(part)][:2]
     assert scan_folder("photos", classes=named).classes == tuple(named)
     training, validation = open_splits(scan_folder("photos/" + named[0]), "photos/" + named[1], 0)
@@ -379,6 +409,7 @@ def test_a_part_beside_the_classes(tmp_path, monkeypatch):
     assert "open_stream('photos', exclude='val', validation='photos/val')" in sentence
     run = prepare("photos", exclude="val", validation="photos/val")
     assert run.source.classes == ("cat", "dog") and len(run.datasets.training) == len(run.datasets.validation) == 2
+    assert sentence.endswith("if it is a class, name all classes (classes=[...] or --classes cat,dog,val)")
     assert len(scan_folder("photos", classes=["cat", "dog", "val"])) == 4
 
 

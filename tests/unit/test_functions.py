@@ -1,6 +1,8 @@
 """Declared arrays, decorators, and how a function is found by its name."""
 
+import code
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import stoker
 from stoker.pipeline.arrays import ArraySpec, UpTo, declared, framed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import (IN_WORKER, BatchFunction, GeneratorFunction, NestedStream, SampleFunction,
-                                       load_function, name_of, refuse_nested)
+                                       files_of, load_function, loaded_module, name_of, refuse_nested)
 from stoker.trainer.local_workers import LocalWorkers
 from tests.support.documents import ROOT
 
@@ -147,6 +149,24 @@ def test_a_program_that_starts_at_its_import_is_an_error(tmp_path, body, says):
     assert "__stoker_program__" not in sys.modules and os.path.exists(path)
 
 
+@pytest.mark.parametrize("body, ends", [
+    ("1 + 'one'", r"TypeError: unsupported operand .* \(failing.py, line 1\)"),
+    ("def f(:", r"SyntaxError: invalid syntax \(failing.py, line 1\)"),
+    ("from os import no_such_name", r"ImportError: cannot import name 'no_such_name'[^:]*"),
+    ("raise ModuleNotFoundError('without a name')", r"ModuleNotFoundError: without a name \(failing.py, line 1\)"),
+    ("raise OSError(2, 'no file', 'config.json')", r"FileNotFoundError: [^:]*: 'config.json' \(failing.py, line 1\)"),
+])
+@pytest.mark.parametrize("here", ["", " on this worker"])
+def test_a_module_that_is_there_and_fails_gets_no_advice_on_folders(tmp_path, monkeypatch, body, ends, here):
+    (tmp_path / "failing.py").write_text(body + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    with pytest.raises(ConfigError, match="^'failing:f': importing failing%s failed: %s$" % (here, ends)) as caught:
+        load_function("failing:f", here)
+    assert "None" not in str(caught.value) and "PYTHONPATH" not in str(caught.value)
+
+
 @pytest.mark.parametrize("body", ["stoker.open_stream(3, 'numerical', workers=1)",
                                   "from stoker.trainer.__main__ import main; main()"])
 def test_a_stream_that_its_own_import_opens_ends_the_opening_one_at_once(tmp_path, body):
@@ -212,3 +232,63 @@ def test_a_program_without_a_guard_is_a_sentence_not_processes_without_end(tmp_p
                            universal_newlines=True)
     assert ended.returncode == 1 and "put what starts the training below  if __name__ ==" in ended.stderr, ended.stderr
     assert len((tmp_path / "imports").read_text().split()) <= 5      # one trainer's; a worker tries three times
+
+
+def test_a_function_that_is_not_there_is_told_with_its_file_and_the_nearest_name(tmp_path, monkeypatch):
+    (tmp_path / "spelled.py").write_text("def steering(leases, job):\n    yield\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        load_function("spelled:stering", " on this worker")
+    assert str(caught.value) == ("'spelled:stering': the module spelled (%s) on this worker has no stering: did you "
+                                 "mean steering?" % (tmp_path / "spelled.py"))
+
+
+# ------------------------------------------------------------------------------- a module that another one hides
+
+ONE = "def one(leases, job):\n    yield\n"
+
+
+@pytest.fixture
+def hidden(tmp_path, monkeypatch):
+    """The file of a user's ``code.py``, which the standard library's ``code`` hides, as in a worker."""
+    file = tmp_path / "code.py"
+    file.write_text(ONE)
+    yield str(file)
+    sys.modules.pop("__stoker_module_code__", None)
+
+
+def in_a_worker(monkeypatch, **files):
+    monkeypatch.setenv("STOKER_PROGRAM_PATH", json.dumps({"files": files}))
+
+
+def test_a_worker_loads_the_file_that_the_program_has_as_that_module(hidden, monkeypatch):
+    with pytest.raises(ConfigError) as caught:
+        load_function("code:one", " on this worker")
+    assert str(caught.value) == ("'code:one': the module code (%s) on this worker has no one: if this file is not "
+                                 "yours, rename yours" % code.__file__)
+    in_a_worker(monkeypatch, code=hidden)
+    found = load_function("code:one", " on this worker")
+    assert found.__code__.co_filename == hidden and load_function("code:one") is found
+    assert sys.modules["code"] is code and loaded_module("code").__file__ == hidden      # it hides nothing in turn
+    in_a_worker(monkeypatch, code=code.__file__)
+    assert not hasattr(load_function("code:interact"), "no such")
+
+
+def test_a_package_that_another_one_hides_is_named(monkeypatch, tmp_path):
+    own = str(tmp_path / "json" / "__init__.py")
+    in_a_worker(monkeypatch, json=own)
+    for name in ("json:one", "json.fns:one"):
+        with pytest.raises(ConfigError) as caught:
+            load_function(name, " on this worker")
+        assert str(caught.value).endswith(": the program's json is %s, and %s hides it on this worker: rename yours"
+                                          % (own, json.__file__))
+    monkeypatch.delenv("STOKER_PROGRAM_PATH")
+    with pytest.raises(ConfigError) as caught:          # a worker that was started by hand
+        load_function("json.fns:one", " on this worker")
+    assert str(caught.value).endswith(": if %s, which is json on this worker, is not yours, rename yours"
+                                      % json.__file__)
+
+
+def test_the_files_of_functions_are_those_of_their_outermost_packages():
+    assert files_of(["code:f", "json.decoder:f", "/the/program.py:f", "image", "no_such_module:f", "sys:f"]) == {
+        "code": code.__file__, "json": json.__file__}

@@ -183,3 +183,64 @@ def test_the_command_line(tmp_path, capsys):
     assert "nothing to make" in capsys.readouterr().out
     assert keys.main([os.path.join(folder, "workers", "alpha")]) == 2
     assert "stoker-keys: error:" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- folders that others write
+
+def load_both(folder):
+    return keys.load_trainer(str(folder)), keys.load_worker(str(folder / "workers" / "alpha"))
+
+
+@pytest.mark.parametrize("mode, refused", [(0o700, False), (0o755, False), (0o500, False), (0o777, True), (0o770, True),
+                                           (0o720, True), (0o702, True), (0o2775, True), (0o1777, False)])
+@pytest.mark.parametrize("name", [".", "workers", "workers/alpha"])
+def test_a_folder_to_which_others_can_add_keys_is_refused(folder, name, mode, refused):
+    path = os.path.normpath(str(folder / name))
+    os.chmod(path, mode)
+    if not refused:
+        load_both(folder)
+        return
+    for load in [lambda: keys.load_trainer(str(folder)), lambda: keys.make(str(folder), ["gamma"])] + [
+            lambda: keys.load_worker(path)] * (name == "workers/alpha"):
+        with pytest.raises(ConfigError) as error:
+            load()
+        assert "other users of this host may add keys to the folder %r (its mode is %03o)" % (path, mode) in str(
+            error.value) and str(error.value).endswith("run  chmod go-w %s" % path)
+        assert os.stat(path).st_mode & 0o7777 == mode and not (folder / "workers" / "gamma").exists()
+    os.chmod(path, mode & ~0o022)        # what the sentence says
+    load_both(folder)
+
+
+@pytest.mark.parametrize("name", ["trainer.key", "workers/alpha/worker.key", "workers/alpha/trainer.key"])
+def test_a_public_key_that_others_can_replace_is_refused(folder, name):
+    path = str(folder / name)
+    os.chmod(path, 0o664)
+    with pytest.raises(ConfigError) as error:
+        keys.load_worker(str(folder / "workers" / "alpha"))
+        keys.load_trainer(str(folder))
+        keys.make(str(folder), ["alpha"])
+    assert "may write %r (its mode is 664)" % path in str(error.value) and "chmod go-w %s" % path in str(error.value)
+
+
+def test_in_a_folder_with_the_sticky_bit_only_keys_of_the_owner_count(folder, monkeypatch):
+    """As in the volumes of Docker, which anyone may write: users cannot replace there what is not theirs."""
+    for name in ("", "workers", "workers/alpha"):
+        os.chmod(str(folder / name), 0o1777)
+    keys.make(str(folder), ["gamma"])
+    load_both(folder)
+    owner, lstat = os.stat(str(folder)).st_uid, os.lstat
+    for foreign, load in (("workers", lambda: keys.load_trainer(str(folder))),
+                          ("workers/beta", lambda: keys.load_trainer(str(folder))),
+                          ("workers/alpha/worker.key", lambda: keys.load_trainer(str(folder))),
+                          ("workers/alpha/trainer.key", lambda: keys.load_worker(str(folder / "workers/alpha")))):
+        path = str(folder / foreign)
+
+        def changed(place, path=path):
+            found = list(lstat(place))
+            found[4] = owner + 1 if place == path else found[4]
+            return os.stat_result(found)
+        monkeypatch.setattr(os, "lstat", changed)
+        with pytest.raises(ConfigError, match="%s' is of another user .%d.*remove it" % (foreign, owner + 1)):
+            load()
+        monkeypatch.setattr(os, "lstat", lstat)
+    load_both(folder)

@@ -7,9 +7,10 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.orders import balanced
+from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.sources.table import Numbers
-from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, has_changed, known_samples
+from stoker.trainer.known_samples import DATASET_CHANGED, KnownSamples, has_changed, known_samples, recorded_hashes
 from stoker.trainer.run import prepare
 
 
@@ -174,3 +175,69 @@ def test_whether_a_list_is_whole(photos):
     for other in (None, packed[:-1], packed_list(Numbers(3), None)):
         assert not known_samples(record, other).is_whole()
     assert DATASET_CHANGED == ("refuse", "keep")
+
+
+# ---------------------------------------------------------------------------------------------------- former releases
+
+def of_former_rules(folder, *paths):
+    """The hash that a release had of the folder which took these files."""
+    names = sorted({path.split("/")[0] for path in paths})
+    return Dataset(folder, tuple(names), paths, tuple(names.index(path.split("/")[0]) for path in paths),
+                   ()).fingerprint()
+
+
+def test_a_checkpoint_by_former_rules_goes_on(photos):
+    """Before, thumbnails in @eaDir counted, and no .jfif."""
+    folder, data = photos
+    plain = sorted("%s/%02d.jpg" % (name, number) for name in ("cat", "dog") for number in range(10))
+    pictures(folder, "cat/@eaDir/1.jpg", "cat/@eaDir/2.jpg", "cat/zz.jfif")
+    former = sorted(plain + ["cat/@eaDir/1.jpg", "cat/@eaDir/2.jpg"])
+    now = prepare(data, **OPTIONS)
+    assert "cat/zz.jfif" in now.source.paths and len(now.source) == 21 and now.notes == ()
+    saved = of_former_rules(data, *former)
+    run = prepare(data, recorded={"dataset": saved}, **OPTIONS)
+    assert list(run.source.paths) == former and run.source.fingerprint() == run.fingerprint()["dataset"] == saved
+    assert run.notes == ("the checkpoint is of an older release, and the run goes on with its 22 samples of the data: "
+                         "2 files in folders of the system count, such as cat/@eaDir/1.jpg; 1 file .jpe, .jfif or .jif"
+                         ", such as cat/zz.jfif, does not; in a new --checkpoint-dir, it is the other way round",)
+    for other in (None, now.source.fingerprint(), of_former_rules(data, *former[1:]), 7):
+        assert batches(prepare(data, recorded={"dataset": other}, **OPTIONS)) == batches(now)
+    record = dict(run.fingerprint(), dataset=saved)
+    known = known_samples(json.loads(json.dumps(record)), None, "it is old")
+    assert prepare(data, known=known, recorded=known.hashes, **OPTIONS).notes == run.notes       # with "keep", too
+
+
+def test_a_class_by_former_rules(photos):
+    folder, data = photos
+    pictures(folder, "@eaDir/1.jpg")
+    former = sorted(["@eaDir/1.jpg"] + list(prepare(data, **OPTIONS).source.paths))
+    run = prepare(data, recorded={"dataset": of_former_rules(data, *former)}, **OPTIONS)
+    assert run.source.classes == ("@eaDir", "cat", "dog") and "1 file in folders of the system" in run.notes[0]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_validation_data_by_former_rules(photos, tmp_path, both):
+    """A class of its own did not count there."""
+    folder, data = photos
+    held = ["cat/1.jpg", "dog/1.jpg", "dog/@eaDir/1.jpg"]
+    pictures(tmp_path / "held", "@eaDir/1.jpg", *held)
+    options = dict(OPTIONS, validation=str(tmp_path / "held"))
+    then = prepare(data, **options)
+    validation = Dataset(str(tmp_path), ("cat", "dog"), tuple("held/" + path for path in held), (0, 1, 1), ())
+    recorded = {"dataset": then.source.fingerprint(), "validation": validation.fingerprint()}
+    if both:
+        pictures(folder, "cat/@eaDir/1.jpg")
+        recorded["dataset"] = of_former_rules(data, *sorted(then.source.paths + ("cat/@eaDir/1.jpg",)))
+    run = prepare(data, recorded=recorded, **options)
+    assert run.datasets.validation.paths == validation.paths and len(run.notes) == 1 + both
+    assert "3 samples of the validation data: 1 file in folders" in run.notes[-1]
+    assert {key: run.fingerprint()[key] for key in recorded} == recorded
+    assert len(run.datasets.training) == 20 + both
+
+
+def test_the_hashes_that_a_checkpoint_has(tmp_path):
+    assert recorded_hashes(str(tmp_path)) == recorded_hashes(str(tmp_path / "none")) == {}
+    for text, hashes in (("", {}), ("[]", {}), ("{}", {}), ('{"dataset": "ab", "x": 1}', {"dataset": "ab",
+                                                                                          "validation": None})):
+        (tmp_path / "stoker.json").write_text(text)
+        assert recorded_hashes(str(tmp_path)) == hashes

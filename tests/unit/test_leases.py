@@ -128,16 +128,16 @@ def test_a_resumed_run_starts_where_it_says():
 def test_a_worker_gets_nothing_before_it_is_ready(fleet):
     assert fleet.say("a", Hello("a", 1, "", 1, "")) == [] and fleet.scheduler.fitness("a") is None
     assert fleet.say("a", Alive("run")) == [] and not fleet.pass_time(1.0, alive=["a"])
-    assert (fleet.scheduler.workers, fleet.scheduler.ready_workers, fleet.scheduler.has_room) == (1, 0, False)
+    assert ([worker.fit for worker in fleet.scheduler.alive()], fleet.scheduler.has_room) == ([None], False)
     assert grants(fleet.say("a", Ready("run"))) == [("a", 1, 0)]
     assert fleet.say("a", Ready("run")) == []                           # again
-    assert (fleet.scheduler.workers, fleet.scheduler.ready_workers) == (1, 1)
+    assert [worker.fit for worker in fleet.scheduler.alive()] == [True]
 
 
 def test_a_worker_that_cannot_do_the_job_counts_nowhere(fleet):
     fleet.say("b", Hello("b", 1, "", 1, ""))
     assert fleet.say("b", Unfit("run", "no folder")) == []
-    assert (fleet.scheduler.workers, fleet.scheduler.is_heard("b"), fleet.scheduler.fitness("b")) == (0, False, False)
+    assert (fleet.scheduler.alive(), fleet.scheduler.is_heard("b"), fleet.scheduler.fitness("b")) == ([], False, False)
     assert fleet.scheduler.describe(0.0) == "no worker is connected that can do this job"
     assert not fleet.pass_time(3 * LEASE_S)                             # nor is its silence of interest
     fleet.hello("a")
@@ -248,7 +248,7 @@ def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(fleet):
     effects = fleet.pass_time(0.5)
     assert [type(one) for one in effects] == [Gone, Revoke] and "was silent for 4." in effects[0].why
     assert effects[0].positions == 1
-    assert fleet.scheduler.is_member("a") and fleet.scheduler.workers == 0
+    assert fleet.scheduler.is_member("a") and fleet.scheduler.alive() == []
     assert grants(fleet.hello("b")) == [("b", 2, 0)]
 
 
@@ -256,7 +256,7 @@ def test_a_silent_worker_gets_leases_again_when_it_is_heard(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)
     assert grants(fleet.say("a", Alive("run"))) == []       # it may still be at what it held
-    assert fleet.scheduler.workers == 1
+    assert len(fleet.scheduler.alive()) == 1
     assert grants(fleet.say("a", Returned("run", 1))) == [("a", 2, 0)]
 
 
@@ -637,9 +637,9 @@ def test_the_situation_in_a_clause(fleet):
 # ---------------------------------------------------------------------------------------------- what the caller may ask
 
 def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
-    assert not fleet.scheduler.workers and not fleet.scheduler.has_room
+    assert not fleet.scheduler.alive() and not fleet.scheduler.has_room
     fleet.hello("a", 7)
-    assert fleet.scheduler.workers and not fleet.scheduler.has_room      # 7 of 8 positions are its own
+    assert fleet.scheduler.alive() and not fleet.scheduler.has_room      # 7 of 8 positions are its own
     fleet.hello("b", 2)
     assert fleet.scheduler.has_room                                         # b got one
     fleet.batch("b", 8, 7)
@@ -654,6 +654,6 @@ def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
 def test_silent_workers_are_none(fleet):
     fleet.hello("a")
     fleet.pass_time(2 * LEASE_S)
-    assert not fleet.scheduler.workers
+    assert not fleet.scheduler.alive()
     fleet.say("a", Alive("run"))
-    assert fleet.scheduler.workers
+    assert fleet.scheduler.alive()

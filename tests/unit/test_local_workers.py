@@ -34,6 +34,15 @@ def test_pythonpath_travels_with_the_version_and_pythonhome_only_to_the_same_int
         assert program_of(environment)["folders"][-1] == os.getcwd()
 
 
+def test_a_module_of_the_program_travels_with_its_file_and_no_installed_one_does(monkeypatch, tmp_path):
+    (tmp_path / "code_of_mine.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    environment = _environment(sys.executable, ("code_of_mine:f", "json:f", "pytest:f", "/the/program.py:f"))
+    assert program_of(environment)["files"] == {"code_of_mine": str(tmp_path / "code_of_mine.py")}
+    assert "PYTHONINSPECT" not in environment
+
+
 def test_in_a_deleted_folder_relative_paths_lead_nowhere(monkeypatch, tmp_path):
     def deleted():
         raise FileNotFoundError(2, "No such file or directory")

@@ -73,7 +73,8 @@ def test_paths_of_folders_and_files(here):
     assert "missing.csv cannot be read" in sentence_of(open_source, "missing.csv")
     assert "missing cannot be read" in sentence_of(open_source, "missing")
     assert "stoker.files('photos/*.jpg')" in sentence_of(open_source, "photos/*.jpg")
-    assert "classes is for a folder of images" in sentence_of(open_source, "list.txt", classes=["cat"])
+    assert ("classes= (--classes) is for a folder of images, and the data is the file list.txt, a list of paths: "
+            in sentence_of(open_source, "list.txt", classes=["cat"]))
 
 
 def test_the_options_of_folders(here):
@@ -83,8 +84,8 @@ def test_the_options_of_folders(here):
     assert open_source("photos", root=".").paths[0] == "photos/cat/1.jpg"
     assert "does not contain" in sentence_of(open_source, "photos", root="held")
     for data in ("log.csv", [1], 5, csv("log.csv"), open_source("photos")):
-        assert "classes is for a folder of images" in sentence_of(open_source, data, classes=["a", "b"])
-        assert "label_word is for a folder of images" in sentence_of(open_source, data, label_word="a")
+        assert "classes= (--classes) is for a folder of images" in sentence_of(open_source, data, classes=["a", "b"])
+        assert "label_word= (--label-word) is for a folder of images" in sentence_of(open_source, data, label_word="a")
 
 
 def test_rows_and_paths(here):
@@ -385,11 +386,19 @@ def test_difference_of_folders(here):
     assert difference(saved, hashes, scan_folder("moved")) is None
     tree(here, "moved/cat/3.jpg")
     assert difference(saved, hashes, scan_folder("moved")) == (
-        "5 samples instead of 4; 2 of the first 4 samples are others; the first of them is sample 2, now 'cat/3.jpg'")
+        "5 samples instead of 4; 1 is new: sample 2, 'cat/3.jpg'")
+    os.remove("moved/cat/1.jpg")
+    os.remove("moved/cat/2.jpg")
+    assert difference(saved, hashes, scan_folder("moved")) == (
+        "3 samples instead of 4; 2 are gone or changed; 1 is new or changed: sample 0, 'cat/3.jpg'")
+    tree(here, "moved/cat/1.jpg", "moved/cat/2.jpg")
     tree(here, "moved/bee/1.jpg")
     assert difference(saved, hashes, scan_folder("moved")).startswith("other classes ('bee' is new); 6 samples")
     swapped = Dataset(then.root, then.classes, then.paths, (1, 0, 1, 1), ())
-    assert "1 of the first 4 samples are others; the first of them is sample 0" in difference(saved, hashes, swapped)
+    assert difference(saved, hashes, swapped) == (
+        "1 is gone or changed; 1 is new or changed: sample 0, %r" % then.paths[0])
+    turned = Dataset(then.root, then.classes, then.paths[::-1], then.labels[::-1], ())
+    assert difference(saved, hashes, turned) == "the same samples are in another order"
 
 
 def test_the_hashes_of_a_dataset_are_those_of_its_parts(here):

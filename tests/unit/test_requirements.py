@@ -66,3 +66,23 @@ def test_the_pythonpath_of_another_version_comes_last_without_its_packages(monke
     launch._add_program_folders()
     assert sys.path == (["/lib/python", mine, packages, "/lib/python/site-packages", "/program"] if same else
                         ["/lib/python", "/lib/python/site-packages", "/program", mine])
+
+
+@pytest.mark.parametrize("layout, moves", [("workers", True), ("stoker/workers", True), ("site/stoker/workers", False)])
+def test_a_checkout_of_stoker_comes_last_and_an_installed_one_stays(monkeypatch, tmp_path, layout, moves):
+    """A user's pipeline.py or workers.py beside the program must not be hidden by the repository's folders."""
+    (tmp_path / layout).mkdir(parents=True)
+    (tmp_path / layout).parent.joinpath("__init__.py").write_text("")
+    if moves:
+        (tmp_path / "stoker").mkdir(exist_ok=True)
+        (tmp_path / "stoker" / "__init__.py").write_text("")
+    if layout == "stoker/workers":          # a link, as in the repository
+        (tmp_path / layout).rmdir()
+        (tmp_path / "workers").mkdir()
+        (tmp_path / layout).symlink_to(tmp_path / "workers")
+    monkeypatch.setattr(launch, "LAUNCH", str(tmp_path / layout / "launch.py"))
+    folder = str(tmp_path / "site") if layout.startswith("site") else str(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/lib/python", folder, "/lib/python/site-packages", "/program"])
+    launch._put_checkout_last()
+    assert sys.path == (["/lib/python", "/lib/python/site-packages", "/program", folder] if moves else
+                        ["/lib/python", folder, "/lib/python/site-packages", "/program"])

@@ -173,11 +173,6 @@ def test_a_worker_that_is_unfit_at_each_lease_does_not_try_all_the_time():
         tries.append(now - before)
         session.checked("run1", "", "", now)
     assert tries == [1, 2, 4, 8, 16, 30]
-    session.receive(lease(7), now)
-    done(session, lease(7), now)
-    session.receive(lease(8), now)
-    session.unfit("its setup load: OSError", "", now)
-    assert session.next_deadline() <= now + 1
 
 
 def test_the_answer_to_a_check_of_a_run_that_is_over_is_dropped():
@@ -195,6 +190,27 @@ def test_a_worker_that_was_lost_for_a_moment_is_ready_at_once():
     session = serving(lease(1))
     session.disconnected(101.0)
     assert Say(Ready("run1")) in session.receive(WELCOME, 102.0)
+
+
+def test_a_worker_whose_folder_comes_and_goes_tries_ever_more_rarely():
+    """It brings batches in between, and each change is a line in two logs."""
+    session = serving()
+    now, changes = 100.0, 0
+    while now < 400.0:
+        session.receive(lease(1), now)
+        session.produced(lease(1), 1, (), (), 0.0, Timings(), now + 0.1)
+        session.receive(lease(2), now + 0.1)
+        session.unfit("the folder is gone", "", now + 0.2)
+        now, changes = session._retry_at_s, changes + 1
+        session.tick(now)
+        session.checked("run1", "", "", now)
+    assert changes < 20
+    now += 100.0                                   # it has worked for long since: this is another trouble
+    session.receive(lease(3), now - 1.0)
+    session.produced(lease(3), 1, (), (), 0.0, Timings(), now)
+    session.receive(lease(4), now)
+    session.unfit("the folder is gone", "", now)
+    assert session._retry_at_s == now + 1.0
 
 
 def test_a_batch_for_another_run_or_a_drain_ends_what_a_worker_that_became_unfit_has_in_work():

@@ -286,10 +286,11 @@ def test_difference():
     saved, hashes = identity(then), then.row_hashes()
     assert difference(saved, hashes, then.below("/elsewhere")) is None
     assert difference(saved, hashes, table({"x": 1}, {"x": 5}, {"x": 6})) == (
-        "2 of the first 3 samples are others; the first of them is sample 1, now {'x': 5}")
+        "2 are gone or changed; 2 are new or changed, the first of them: sample 1, {'x': 5}")
     assert difference(saved, hashes, table({"x": 1}, {"x": 2}, {"x": 3}, {"x": 4})) == (
-        "4 samples instead of 3; the first new one is sample 3: {'x': 4}")
-    assert difference(saved, hashes, table({"x": 1}, {"x": 2})) == "2 samples instead of 3"
+        "4 samples instead of 3; 1 is new: sample 3, {'x': 4}")
+    assert difference(saved, hashes, table({"x": 1}, {"x": 2})) == "2 samples instead of 3; 1 is gone"
+    assert difference(saved, hashes, table({"x": 2}, {"x": 3})) == "2 samples instead of 3; 1 is gone"
     assert difference(saved, None, table({"x": 1}, {"x": 2}, {"x": 4})) == "the samples are others"
     assert difference(identity(Numbers(5)), Numbers(5).row_hashes(), Numbers(6)) == "6 samples instead of 5"
     assert difference({}, None, then) == "the samples are others"          # of a version that kept less
