@@ -46,6 +46,7 @@ class VersionMismatch(ProtocolError):
     """A peer uses another version of the protocol: ``VersionMismatch(theirs=2, ours=3)``."""
 
     def __init__(self, theirs: object, ours: int) -> None:
+        self.theirs, self.ours = theirs, ours
         super().__init__("the peer speaks protocol version %r, this side speaks %d: install the same "
                          "Stoker release on trainer and workers" % (theirs, ours))
 

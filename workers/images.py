@@ -225,7 +225,8 @@ def _bad(error: Exception, data: bytes) -> BadFile:
 
 def _reason(error: Exception) -> str:
     """What PIL says, in the same words with any version of it, and which option permits the file."""
-    text = re.sub(r", could be decompression bomb.*| for PngImagePlugin.*|(?<=\d)\.0(?= pixels)", "", str(error))
+    text = re.sub(r", could be decompression bomb.*| for PngImagePlugin.*| \(\d+ bytes not processed\)"
+                  r"|(?<=\d)\.0(?= pixels)", "", str(error))
     if re.match(r"-\d+$", text):
         text = "decoder error " + text
     return text.replace("Data Too Large", "data too large") + limits.advice(error)

@@ -15,6 +15,9 @@ _TEXTS_PER_FILE = 64         # so many of the longest, as PIL has it
 _VARIABLES: Dict[str, Any] = {"MAX_IMAGE_PIXELS": Image, "MAX_TEXT_CHUNK": PngImagePlugin,
                               "MAX_TEXT_MEMORY": PngImagePlugin, "LOAD_TRUNCATED_IMAGES": ImageFile}
 _PILS = {name: getattr(module, name) for name, module in _VARIABLES.items()}
+#: What PIL says of a file whose beginning it can decode. (It also says "truncated" of a header, which is of no use.)
+_PARTLY_THERE = ("image file is truncated", "data stream when reading", "data stream contents when reading")
+_USUAL = tuple(_PILS[name] for name in _VARIABLES)
 _before: Dict[str, Any] = {}     # the values of the variables that are set for the job
 
 
@@ -37,8 +40,11 @@ def apply(job: Job) -> None:
 
 def in_force() -> Tuple[Tuple[str, Any], ...]:
     """The variables that have other values than PIL gives them, whoever set them: they decide what a file becomes."""
-    found = ((name, getattr(module, name)) for name, module in _VARIABLES.items())
-    return tuple((name, value) for name, value in found if value != _PILS[name])
+    now = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY, \
+        ImageFile.LOAD_TRUNCATED_IMAGES
+    if now == _USUAL:          # it is asked for each picture, and a loop would take longer
+        return ()
+    return tuple((name, value) for name, value in zip(_VARIABLES, now) if value != _PILS[name])
 
 
 def max_pixels() -> float:
@@ -53,4 +59,6 @@ def advice(error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, ValueError) and ("decompressed data too large" in text or "max_text_memory" in text):
         return "; max_text_mb (--max-text-mb) permits more"
+    if isinstance(error, OSError) and any(words in text for words in _PARTLY_THERE):
+        return "; truncated='use' (--truncated use) takes the part that is there"
     return ""

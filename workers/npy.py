@@ -15,6 +15,7 @@ from numpy.lib import format as npy_format
 
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, bad_content
 from stoker.pipeline.text import name_list
+from stoker.workers import foreign
 from stoker.workers.stopwatch import timed
 
 _NPY, _ZIP = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")     # how the files begin; an empty zip file
@@ -39,7 +40,7 @@ def array_of(data: bytes, key: Optional[str] = None) -> np.ndarray:
                 raise ValueError("an npy file has one array and no keys, not %r" % key)
             return _guarded_array(data)
         if not data.startswith(_ZIP):
-            raise BadFile("not an npy or npz file")
+            raise BadFile(foreign.kind_of(data, foreign.ARRAY) or "not an npy or npz file")
         try:
             file = zipfile.ZipFile(io.BytesIO(data))
             members = {info.filename[:-len(".npy")]: info for info in file.infolist() if info.filename.endswith(".npy")}

@@ -17,7 +17,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import BadFile, SamplePath, check_access, check_file, is_relative
 from stoker.pipeline.text import printable_path
-from stoker.workers import images, npy
+from stoker.workers import images, npy, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
 
@@ -74,8 +74,10 @@ class Readers:
         if kind.get(file, pixels):
             return Image.frombytes("RGB", size[::-1], pixels)
         data, status = images.read(file)
+        before = remarks.count()
         picture = images.decoded(data, size, job.decode, job.exif_rotate, self._below(file))
-        kind.put(file, status, picture.tobytes())
+        if remarks.count() == before:
+            kind.put(file, status, picture.tobytes())
         return picture
 
     def numpy(self, path: str, key: Optional[str] = None) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import FrozenSet, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
 from stoker.pipeline.text import printable
 
@@ -34,6 +35,17 @@ class Notices:
             return []
         self._warned.add(text)
         return [Log(text + more, True)]
+
+    def dropped(self, peer: str, error: ProtocolError) -> Effects:
+        """A message of the peer cannot be read, or is none that may come."""
+        return self.warn_once("dropped a message of %s: %s" % (peer, printable(str(error))), stranger=True)
+
+    def refused(self, host: str, error: VersionMismatch) -> Effects:
+        """A peer on ``host``, or '' if that is unknown, speaks another version of the protocol."""
+        return self.warn_once("a worker of another release (protocol version %s, this is %d) was refused: %s; install "
+                              "the same Stoker release on trainer and workers"
+                              % (printable(str(error.theirs)), error.ours,
+                                 "it connects from " + host if host else "its address is unknown"), stranger=True)
 
     def remarked(self, remarks: Sequence[Remark]) -> Effects:
         """A worker remarks something about pictures: once for each kind, with the first file."""

@@ -11,7 +11,7 @@ what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Dict, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -46,11 +46,12 @@ class State(Enum):
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    All times are seconds of one monotonic clock. Other threads may read standing and last_problem."""
+    ``host_of``: the host of a peer, '' if unknown. All times are seconds of one monotonic clock. Other threads may read
+    standing and last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
-                 now: float) -> None:
-        self.run, self.state = run, State.RUNNING
+                 now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
+        self.run, self.state, self._host_of = run, State.RUNNING, host_of
         self._options = options
         self._job = job_message(job, datasets)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
@@ -121,10 +122,10 @@ class CoordinatorSession:
                 if content is not None:            # else it names a lease of another position
                     views = codec.check_arrays(message, self._job, content.indices, content.replacements)
         except VersionMismatch as error:
-            effects = self._complain(peer, "refused", error)
-            refused = Refused("the trainer and this worker differ: %s" % error, True)
+            effects = self.notices.refused(self._host_of(peer), error)
+            refused = Refused("this worker is of another release than the trainer: %s" % error, True)
         except ProtocolError as error:
-            effects = self._complain(peer, "dropped a message", error)
+            effects = self.notices.dropped(self._name(peer), error)
             if peer in self._members:     # what it holds cannot be told from such messages: it starts again
                 effects += self._carry_out(self._scheduler.protocol_violation(
                     peer, now, "broke the protocol (%s)" % error))
@@ -320,9 +321,8 @@ class CoordinatorSession:
         self.standing.is_due = True     # local workers that all cannot do the job end the run at once
         return effects
 
-    def _complain(self, peer: WorkerKey, what: str, error: ProtocolError) -> Effects:
-        text = "%s of %s: %s" % (what, self._name(peer), printable(str(error)))
-        return self.notices.warn_once(text, stranger=True)
-
     def _name(self, peer: WorkerKey) -> str:
-        return self._members[peer].worker if peer in self._members else "an unknown peer"
+        if peer in self._members:
+            return self._members[peer].worker
+        host = self._host_of(peer)
+        return "an unknown peer at " + host if host else "an unknown peer"

@@ -74,7 +74,8 @@ class Coordinator(threading.Thread):
         super().__init__(name="stoker-coordinator", daemon=True)
         self._deliver, self._fail = deliver, fail
         check_leases(plan, datasets, job)
-        self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic())
+        self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
+                                           lambda peer: self._listener.host_of(peer))
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)

@@ -154,6 +154,10 @@ class Listener(Socket):
         """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
         self._quota.admit(peer, capacity)
 
+    def host_of(self, peer: bytes) -> str:
+        """The peer's host; '' if it has gone."""
+        return self._quota.host_of(peer)
+
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
         self._quota.shut(peer)

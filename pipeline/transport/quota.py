@@ -97,6 +97,11 @@ class ByteQuota:
             batches = min(capacity, self._limits.steps) + 2
             connection.allowed_bytes = batches * self._limits.batch_bytes + HEADROOM_BYTES
 
+    def host_of(self, peer: bytes) -> str:
+        """The host of the connection over which the peer's last message came; '' if that has ended."""
+        connection = self._of_peer.get(peer)
+        return "" if connection is None else str(connection.address[0])
+
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
         connection = self._of_peer.get(peer)

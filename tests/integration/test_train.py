@@ -249,6 +249,13 @@ def test_a_killed_run_resumes(undisturbed, photos, tmp_path, audits):
     assert checkpointed_step(checkpoints) == STEPS * EPOCHS
 
 
+def graphs(folder):
+    """How many graphs and metagraphs the events of all runs have: TensorBoard warns of "more than one graph event"."""
+    written = [event for name in os.listdir(str(folder)) if name.startswith("events.out.")
+               for event in tf.train.summary_iterator(str(folder / name))]
+    return [sum(event.HasField(field) for event in written) for field in ("graph_def", "meta_graph_def")]
+
+
 def test_sigterm_leaves_a_checkpoint_of_the_last_step(undisturbed, photos, tmp_path):
     with Trainer(tmp_path / "here", *options(photos, tmp_path, checkpoint_secs=1000)) as trainer:
         trainer.wait_until(lambda: len(audit(tmp_path / "audit.jsonl")) > STEPS + 5, "a step in the second epoch")
@@ -262,10 +269,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_last_step(undisturbed, photos, tmp_p
     assert run.code == 0, run
     assert resumed_step(run) == steps
     assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(undisturbed[0] / "audit.jsonl"))
-    written = [event for name in os.listdir(str(tmp_path / "checkpoints")) if name.startswith("events.out.")
-               for event in tf.train.summary_iterator(str(tmp_path / "checkpoints" / name))]
-    for field in ("graph_def", "meta_graph_def"):       # of both runs: TensorBoard warns of "more than one graph event"
-        assert sum(event.HasField(field) for event in written) == 1, field
+    assert graphs(tmp_path / "checkpoints") == [1, 1]
 
 
 def test_sigterm_while_no_batch_comes(photos, tmp_path):
@@ -389,6 +393,13 @@ def test_ctrl_c_while_no_batch_comes(photos, tmp_path, record_property):
         last = stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
     assert last == "stoker-train: stopped by Ctrl-C after step 0; run it again to begin"
     assert not [name for name in os.listdir(str(tmp_path / "checkpoints")) if name.startswith(("checkpoint", "model"))]
+    assert graphs(tmp_path / "checkpoints") == [1, 1]
+    (tmp_path / "checkpoints" / "events.out.tfevents.1.torn").write_bytes(b"torn")
+    with Trainer(tmp_path / "here", *(options(photos, tmp_path) + ["--workers", 0])) as trainer:
+        trainer.wait_until(lambda: "waiting for workers" in trainer.stdout, "the second trainer to wait")
+        stopped_by_ctrl_c(trainer, trainer.send_group, record_property)
+    os.remove(str(tmp_path / "checkpoints" / "events.out.tfevents.1.torn"))
+    assert graphs(tmp_path / "checkpoints") == [1, 1]
 
 
 def test_ctrl_c_during_the_evaluation(photos, tmp_path, record_property):

@@ -191,6 +191,9 @@ def test_another_version_of_the_protocol_is_refused_for_good(pictures, tmp_path,
     refusals = [line for line in other.lines if "protocol version 99, this side speaks %d" % PROTOCOL_VERSION in line]
     assert 1 <= len(refusals) <= 2 and "install the same Stoker release" in refusals[0]
     assert "Traceback" not in other.text and "restart" not in other.text
+    line, = run.log.having("another release")
+    assert line == ("a worker of another release (protocol version 99, this is %d) was refused: it connects from "
+                    "127.0.0.1; install the same Stoker release on trainer and workers" % PROTOCOL_VERSION)
 
 
 def test_workers_that_cannot_start_are_given_up(tmp_path):

@@ -21,7 +21,9 @@ class SilentTrainer:
     def __init__(self, job, datasets=SPLITS, options=None, plan=None, now=100.0):
         self.now, self.taken = now, 0
         self.plan = plan or Plan(len(datasets.training), job.batch_size, 1, 0, len(datasets.validation))
-        self.session = CoordinatorSession("5eed", 0, self.plan, datasets, job, options or StreamOptions(), self.now)
+        self.hosts = {}
+        self.session = CoordinatorSession("5eed", 0, self.plan, datasets, job, options or StreamOptions(), self.now,
+                                          lambda peer: self.hosts.get(peer, ""))
         self.sent, self.gone, self.admitted = [], set(), []
         self.batches, self.errors = {}, []
         self.are_ready = True

@@ -11,7 +11,7 @@ from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
-    CUT, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped, Stop, Timings, Unfit,
+    CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped, Stop, Timings, Unfit,
     Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import DATASET, SilentTrainer, batch
@@ -570,10 +570,26 @@ def test_a_welcome_brings_pils_limits():
     assert (welcome.job.max_pixels, welcome.job.max_text_mb, welcome.job.truncated) == (10 ** 9, 7, "use")
 
 
-def test_another_version_is_refused_for_good(trainer):
-    trainer.receive(b"a", [msgpack.packb([99, "hello", ["whatever", {}]])])
-    refused, = trainer.to(b"a", Refused)
-    assert refused.final and "99" in refused.reason
+def test_another_version_is_refused_for_good_and_its_host_is_named_once(trainer, caplog):
+    trainer.hosts = {b"a": "10.0.0.5", b"c": "10.0.0.5"}
+    for peer in (b"a", b"b", b"c"):
+        trainer.receive(peer, [msgpack.packb([99, "hello", ["whatever", {}]])])
+        refused, = trainer.to(peer, Refused)
+        assert refused.final and refused.reason == (
+            "this worker is of another release than the trainer: the peer speaks protocol version 99, this side speaks "
+            "%d: install the same Stoker release on trainer and workers" % PROTOCOL_VERSION)
+    assert warnings(caplog) == [
+        "a worker of another release (protocol version 99, this is %d) was refused: %s; install the same Stoker "
+        "release on trainer and workers" % (PROTOCOL_VERSION, where)
+        for where in ("it connects from 10.0.0.5", "its address is unknown")]
+
+
+def test_the_host_of_a_peer_that_sends_what_is_no_message_is_named(trainer, caplog):
+    trainer.hosts = {b"a": "10.0.0.5"}
+    for peer in (b"a", b"b"):
+        trainer.receive(peer, [b"\xc1"])
+    assert [line.partition(": ")[0] for line in warnings(caplog)] == [
+        "dropped a message of an unknown peer at 10.0.0.5", "dropped a message of an unknown peer"]
 
 
 def test_a_worker_that_outlived_another_trainer_did_nothing_wrong(trainer, caplog):

@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline.protocol.messages import CUT, UNSCALED, Remark
+from stoker.pipeline.storage import folder as storage
 from stoker.pipeline.storage.folder import resolve
 from stoker.workers import images, remarks
+from stoker.workers.generators.pictures import readers_of, with_cache
 from stoker.workers.readers import Readers
+from tests.support import caching
 from tests.support.bad_pictures import chunk
 from tests.support.caching import job
 
@@ -140,6 +143,28 @@ def test_a_range_that_is_none(tmp_path, span):
     (tmp_path / "float.tif").write_bytes(tiff(RAMP.astype(np.float32).tobytes(), 32, 3, span=span))
     images.load(str(tmp_path / "float.tif"), (48, 64), "fast")
     assert [remark.kind for remark in remarks.take()] == [UNSCALED]
+
+
+@pytest.mark.parametrize("content, decode, kind", [(FILES["16.png"][0], "exact", CUT), (UNRANGED, "fast", UNSCALED)])
+def test_a_picture_with_a_remark_is_not_cached_so_that_each_run_remarks_it(tmp_path, monkeypatch, content, decode, kind):
+    monkeypatch.setattr(storage, "_RACY_S", 0.0)        # the files are new
+    (tmp_path / "data").mkdir()
+    for name, data in (("a.png", content), ("b.png", content), ("plain.png", png(RAMP % 200))):
+        (tmp_path / "data" / name).write_bytes(data)
+    host = caching.Host(tmp_path / "cache")
+    a_job = job(tmp_path / "data", decode=decode)
+    try:
+        for hits in (0, 1):                     # the plain one
+            for read in (lambda cache, name: caching.batch(a_job.data_root, [name], decode=decode),
+                         lambda cache, name: readers_of(with_cache(a_job, cache)).image(name, caching.SIZE)):
+                cache = host.worker()
+                for name in ("a.png", "b.png", "plain.png"):
+                    read(cache, name)
+                assert [(each.kind, each.path) for each in remarks.take()] == [(kind, "a.png")]
+                assert cache.hits == hits
+                hits = 1
+    finally:
+        host.end()
 
 
 def test_values_out_of_their_range_and_not_numbers(tmp_path):

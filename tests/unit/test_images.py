@@ -262,7 +262,8 @@ REASONS = {
     "dangling-link": "FileNotFoundError: no such file",
     "loop": "OSError: too many levels of symbolic links",
     "pipe": "not a regular file",
-    "truncated-jpeg": "OSError: image file is truncated",
+    "truncated-jpeg": "OSError: image file is truncated; truncated='use' (--truncated use) takes the part that is "
+                      "there",
     "eps": "PostScript, not JPEG, PNG, WebP, GIF, BMP, TIFF or PPM",
     "html": "an HTML page, not a picture",
 }

@@ -72,6 +72,55 @@ def test_files_that_are_bad_by_default_are_taken_with_an_option(files, tmp_path,
     assert len(batch(job(tmp_path, decode=decode), names).skipped) == len(names)         # set back
 
 
+TRUNCATED = "; truncated='use' (--truncated use) takes the part that is there"
+
+
+@pytest.mark.parametrize("decode", ["exact", "fast", "fastest", "sampled"])
+def test_the_reason_names_the_option_wherever_it_takes_the_file(files, tmp_path, decode):
+    """Files that end anywhere: in their header, where no option helps, or behind it."""
+    advised = set()
+    for name in ("whole.jpg", "whole.png", "whole.tif", "whole.bmp"):
+        content = (tmp_path / name).read_bytes()
+        for length in (40, 160, 300, 600, len(content) // 2, len(content) - 400):
+            (tmp_path / "part").write_bytes(content[:length])
+            limits.apply(job(tmp_path))
+            try:
+                images.load(str(tmp_path / "part"), (16, 16), decode)
+            except BadFile as error:
+                reason = str(error)
+            else:
+                continue
+            limits.apply(job(tmp_path, truncated="use"))
+            try:
+                images.load(str(tmp_path / "part"), (16, 16), decode)
+            except BadFile as error:
+                assert TRUNCATED not in reason and TRUNCATED not in str(error)
+            else:
+                assert reason.endswith(TRUNCATED), (name, length)
+                advised.add(name)
+    assert advised == {"whole.jpg", "whole.png", "whole.tif", "whole.bmp"}
+
+
+def test_the_reason_of_a_file_that_is_damaged_in_its_middle_names_it_too(files, tmp_path):
+    content = bytearray((tmp_path / "whole.png").read_bytes())
+    content[len(content) // 2] ^= 255
+    for options, use in (({}, False), ({"truncated": "use"}, True)):
+        limits.apply(job(tmp_path, **options))
+        if use:
+            assert images.decoded(bytes(content), (16, 16), "exact").size == (16, 16)
+        else:
+            with pytest.raises(BadFile, match="data stream.*--truncated use"):
+                images.decoded(bytes(content), (16, 16), "exact")
+
+
+def test_what_is_in_force_is_what_differs_from_pil(tmp_path, monkeypatch):
+    limits.apply(job(tmp_path, max_pixels=1000, truncated="use"))
+    assert limits.in_force() == (("MAX_IMAGE_PIXELS", 500), ("LOAD_TRUNCATED_IMAGES", True))
+    limits.apply(job(tmp_path))
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 7)       # by a module of the user
+    assert limits.in_force() == (("MAX_TEXT_MEMORY", 7),)
+
+
 def test_the_part_that_is_there_is_what_pil_gives(files, tmp_path):
     limits.apply(job(tmp_path, truncated="use"))
     for name in ("cut.jpg", "cut.png", "cut.bmp"):

@@ -54,6 +54,16 @@ class Harness:
         return sorted(self.quota.check(self.now))
 
 
+def test_the_host_of_a_peer_is_known_while_its_connection_is_open():
+    harness = Harness()
+    assert harness.quota.host_of(b"peer-3") == ""
+    harness.connect(3)
+    harness.deliver(3)
+    assert harness.quota.host_of(b"peer-3") == "host-3" and harness.quota.host_of(b"peer-4") == ""
+    harness.quota.closed(3)
+    assert harness.quota.host_of(b"peer-3") == ""
+
+
 @pytest.fixture
 def harness():
     return Harness()

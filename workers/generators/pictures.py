@@ -15,7 +15,7 @@ from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root, resolve
-from stoker.workers import images
+from stoker.workers import images, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, fill_batch
@@ -78,8 +78,10 @@ def _pictures(lease: Lease, job: Job, vary: Optional[Callable[[Image.Image, Leas
             picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
         elif not cache.get(path, pixels):
             data, status = images.read(path)
+            before = remarks.count()
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate, sample.path)
-            cache.put(path, status, picture.tobytes())
+            if remarks.count() == before:
+                cache.put(path, status, picture.tobytes())
         if vary is not None:
             picture = vary(picture or Image.fromarray(pixels), lease, sample)
         if picture is not None:
