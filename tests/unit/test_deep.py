@@ -146,7 +146,7 @@ def test_a_range_that_is_none(tmp_path, span):
 
 
 @pytest.mark.parametrize("content, decode, kind", [(FILES["16.png"][0], "exact", CUT), (UNRANGED, "fast", UNSCALED)])
-def test_a_picture_with_a_remark_is_not_cached_so_that_each_run_remarks_it(tmp_path, monkeypatch, content, decode, kind):
+def test_a_picture_with_a_remark_is_not_cached_so_each_run_remarks_it(tmp_path, monkeypatch, content, decode, kind):
     monkeypatch.setattr(storage, "_RACY_S", 0.0)        # the files are new
     (tmp_path / "data").mkdir()
     for name, data in (("a.png", content), ("b.png", content), ("plain.png", png(RAMP % 200))):
