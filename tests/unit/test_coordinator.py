@@ -11,9 +11,13 @@ from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
-    CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped, Stop,
-    Timings, Unfit,
-    Welcome)
+<<<<<<< HEAD
+    CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped,
+    Stop, Timings, Unfit, Welcome)
+=======
+    CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped,
+    Stop, Timings, Unfit, Welcome)
+>>>>>>> main
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import DATASET, SilentTrainer, batch
 
