@@ -11,13 +11,8 @@ from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (
-<<<<<<< HEAD
     CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped,
     Stop, Timings, Unfit, Welcome)
-=======
-    CUT, PROTOCOL_VERSION, UNSCALED, Alive, Failed, Hello, Lease, Leaving, Ready, Refused, Remark, Revoked, Skipped,
-    Stop, Timings, Unfit, Welcome)
->>>>>>> main
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import DATASET, SilentTrainer, batch
 
@@ -442,45 +437,6 @@ def test_a_step_that_fails_every_time_ends_the_run_with_its_samples(trainer):
     paths = [DATASET.paths[index] for index in trainer.plan.at(0).indices]
     assert "step 0 of epoch 1 failed every time it was tried: ValueError: no" in str(error)
     assert all(path in str(error) for path in paths) and "a traceback" in str(error)
-
-
-def hopeless(trainer, peer):
-    lease = [lease for lease in trainer.to(peer, Lease) if lease.position == 0][-1]
-    trainer.say(peer, Failed(trainer.session.run, lease.lease, 0, "f ends its process, whatever the sample", "",
-                             hopeless=True))
-
-
-def test_a_function_that_kills_whatever_the_sample_ends_the_run_at_once(trainer):
-    trainer.say(b"a", HELLO)
-    assert all(lease.unproven for lease in trainer.to(b"a", Lease))
-    hopeless(trainer, b"a")
-    assert [str(error) for error in trainer.errors] == ["f ends its process, whatever the sample"]
-
-
-def test_it_is_a_failure_as_others_while_another_host_may_do_it(trainer):
-    trainer.say(b"a", HELLO)
-    trainer.say(b"b", replace(HELLO, worker="other:1/0"))
-    trainer.tick(1.0)
-    hopeless(trainer, b"a")
-    assert not trainer.errors
-
-
-def test_it_is_a_failure_as_others_if_the_run_has_a_sample(trainer):
-    trainer.say(b"a", HELLO)
-    trainer.say(b"a", batch(trainer.to(b"a", Lease)[1]))
-    assert not trainer.to(b"a", Lease)[-1].unproven
-    hopeless(trainer, b"a")
-    assert not trainer.errors
-
-
-def test_that_samples_are_tried_one_by_one_is_logged_once(trainer, caplog):
-    for _ in range(3):
-        trainer.say(b"a", HELLO)
-        trainer.do(trainer.session.lost(b"a", trainer.now))
-    trainer.say(b"a", HELLO)
-    assert {lease.position for lease in trainer.to(b"a", Lease) if lease.isolated} == {0, 1}
-    line, = [line for line in warnings(caplog) if "one by one" in line]
-    assert line.startswith("workers died at step 0 of epoch 1: its samples are now tried one by one, each in a process")
 
 
 @pytest.mark.parametrize("text", ["cannot load the function 'm:f': no f",
