@@ -306,6 +306,14 @@ class BatchStream(Iterator[Batch]):
         finally:
             self._totals.waited_s += self._now() - start
 
+    def _samples_at_fault(self) -> str:
+        """Part of a sentence: the samples that a worker may hang at; '' if none is ready to work on them."""
+        if not self._coordinator.fleet.ready:
+            return ""
+        planned = self.plan.at(self._position)
+        samples = self._datasets.of(planned.training).samples(planned.indices)
+        return "; its samples: " + name_list(sample.name for sample in samples)
+
     def _check_workers(self, waited_s: float) -> None:
         for group in self._worker_groups:
             trouble = group.trouble(self._coordinator.fleet)
@@ -313,10 +321,7 @@ class BatchStream(Iterator[Batch]):
                 raise RunFailed(trouble)
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
-            planned = self.plan.at(self._position)
-            samples = self._datasets.of(planned.training).samples(planned.indices)
-            raise RunFailed("%s; its samples: %s" % (report(waited_s, options.batch_timeout_s),
-                                                     name_list(sample.name for sample in samples)))
+            raise RunFailed(report(waited_s, options.batch_timeout_s) + self._samples_at_fault())
         if min(waited_s, self._coordinator.without_workers_s()) > options.worker_timeout_s:
             raise RunFailed("%s; start workers with: %s" % (report(waited_s, options.worker_timeout_s),
                                                             self.worker_command))

@@ -113,7 +113,7 @@ class LeaseScheduler:
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            self._workers[key] = Worker(message.capacity, now)
+            self._workers[key] = Worker(message.capacity, now, now)
             self.changes += 1
             self._queue(key)
         elif key not in self._workers:

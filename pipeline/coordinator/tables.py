@@ -75,6 +75,7 @@ class Worker:
     """A member as the scheduler sees it."""
     capacity: int
     heard_s: float
+    joined_s: float = 0.0
     fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
     leases: Set[int] = field(default_factory=set)
     unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
@@ -105,6 +106,10 @@ def description(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLe
     holders = {lease.worker for lease in leases.values()}
     if holders:
         text += ", oldest renewed %.1f s ago" % max(0.0, now - min(workers[key].heard_s for key in holders))
+    checking = [now - worker.joined_s for worker in workers.values() if worker.fit is None]
+    if checking:
+        text += ", %d not yet ready: importing your code, or looking for the folder, for %.1f s" % (
+            len(checking), max(checking + [0.0]))
     return text
 
 

@@ -56,7 +56,7 @@ class FakeCoordinator:
     def __init__(self, start, plan, datasets, job, options, deliver, fail):
         self.start_position, self.plan, self.deliver, self.fail = start, plan, deliver, fail
         self.address, self.local_keys = "tcp://127.0.0.1:5555", None
-        self.fleet = Fleet(2, 2, {})
+        self.fleet = Fleet(2, 2, {}, ready=2)
         self.calls = []            # in order: names, or (name, arguments)
         self.unattended_s = 0.0    # no worker is alive for so long
         self.stop_error = None
@@ -303,6 +303,15 @@ def test_no_batch_for_batch_timeout_ends_the_run_and_names_the_samples():
         next(opened.stream)
     paths = [DATASETS.training.paths[index] for index in opened.plan.at(0).indices]
     assert str(failed.value) == "no batch for 3.2 s (limit 3.1 s): the report; its samples: " + ", ".join(paths)
+
+
+def test_samples_are_not_to_blame_while_no_worker_is_ready():
+    """For example, each hangs while it imports the user's module."""
+    opened = Opened(worker_timeout_s=2.0, batch_timeout_s=3.1)
+    opened.coordinator.fleet = Fleet(2, 2, {}, ready=0)
+    with pytest.raises(RunFailed) as failed:
+        next(opened.stream)
+    assert str(failed.value) == "no batch for 3.2 s (limit 3.1 s): the report"
 
 
 def test_no_evaluation_batch_for_batch_timeout_names_samples_of_the_validation_data():
