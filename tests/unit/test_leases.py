@@ -130,8 +130,8 @@ def test_a_worker_gets_nothing_before_it_is_ready(fleet):
     assert fleet.say("a", Alive("run")) == [] and not fleet.pass_time(1.0, alive=["a"])
     assert ([worker.fit for worker in fleet.scheduler.alive()], fleet.scheduler.has_room) == ([None], False)
     assert fleet.scheduler.describe(fleet.now) == (
-        "1 of 1 connected workers alive, 0 leases open, 1 not yet ready: importing your code, or looking for the folder, "
-        "for 1.0 s")
+        "1 of 1 connected workers alive, 0 leases open, 1 not yet ready: importing your code, or looking for the "
+        "folder, for 1.0 s")
     assert grants(fleet.say("a", Ready("run"))) == [("a", 1, 0)]
     assert fleet.say("a", Ready("run")) == []                           # again
     assert [worker.fit for worker in fleet.scheduler.alive()] == [True]
