@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 
 import pytest
@@ -140,7 +141,8 @@ def test_a_module_that_is_mended_while_its_worker_waits(pictures, tmp_path, own_
     ("import no_such_package\n", "No module named 'no_such_package': install it for", ""),
 ], ids=["no function", "raises", "no package"])
 def test_local_workers_that_cannot_import_the_function_end_the_run_at_once(pictures, tmp_path, own_generators, module,
-                                                                           sentence, place):
+                                                                           sentence, place, monkeypatch):
+    monkeypatch.delitem(sys.modules, "broken_module", raising=False)      # another case's, in this process
     (own_generators / "broken_module.py").write_text(module)
     with opened(pictures, tmp_path / "audit", workers=2, generator="broken_module:f", **OPTIONS) as run:
         with pytest.raises(RunFailed) as caught:

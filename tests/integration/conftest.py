@@ -1,6 +1,7 @@
 """For the tests with real processes: pictures, users' own generators, and a check that a test leaves nothing behind."""
 
 import os
+import sys
 import tempfile
 import threading
 
@@ -72,6 +73,7 @@ def own_generators(tmp_path, monkeypatch):
     """A folder with the module ``user_generators`` that workers started by the test can import; holds its diary.
 
     It is the current folder of this process, and on the PYTHONPATH of programs that a test starts in another folder."""
+    monkeypatch.delitem(sys.modules, "user_generators", raising=False)      # another test's, in this process
     folder = tmp_path / "own-generators"
     folder.mkdir()
     with open(GENERATORS) as source:
