@@ -20,7 +20,7 @@ def test_another_pillow_in_a_resumed_run_and_in_a_prediction(tmp_path, pictures,
     first, = json.loads(record.read_text())["decoders"]
     assert first.startswith("pillow 8.4") and "were decoded by" not in run.stderr, run
     made = os.path.join(ROOT, ".venv", "workers", "bin", "python")
-    assert ("--worker-python %s" % made in run.stderr) == os.access(made, os.X_OK), run
+    assert ("--worker-python %s" % made in run.stdout) == os.access(made, os.X_OK), run
     run = finished(tmp_path, pictures, *arguments(dict(options, epochs=2, worker_python=worker_python)))
     assert "pictures were decoded by %s so far, and now also by pillow 1" % first in run.stderr, run
     both = json.loads(record.read_text())["decoders"]
