@@ -192,14 +192,14 @@ def idle():
     since = [None]
 
     @_around(WorkerSession, "tick")
-    def tick(original, session, now):
+    def tick(original, session, now, *more):
         if session.state is not SessionState.SERVING or session._work is not None or session._waiting:
             since[0] = None
         elif since[0] is None:
             since[0] = now
         elif now - since[0] > IDLE_S and NAME.endswith("/0"):
             strike()
-        return original(session, now)
+        return original(session, now, *more)
 
 
 def draining():
