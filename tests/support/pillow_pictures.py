@@ -3,8 +3,8 @@
     python -m tests.support.pillow_pictures FOLDER CACHE
 
 Prints JSON: ``wrong``: sentences about files of which not all ways make the same; ``cached``: how many pictures came
-out of the cache; ``files``: the name of each file that Stoker opens -> its mode as PIL has it, a hash of the pixels
-by 'fastest', and, if it has more than 8 bits per channel, a hash of the upper ones.
+out of the cache, or are not kept because of a remark; ``files``: the name of each file that Stoker opens -> its mode as
+PIL has it, a hash of the pixels by 'fastest', and, if it has more than 8 bits per channel, a hash of the upper ones.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from stoker.pipeline.options import DECODERS
 from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import BadFile
-from stoker.workers import images
+from stoker.workers import images, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.readers import Readers
 
@@ -117,13 +117,15 @@ def mode_of(path):
 
 
 def cached_hashes(folder, names, cache_folder):
-    """name -> hash of what comes out of the cache, or of a first decoding if it is not there; and how many came."""
+    """name -> hash of what comes out of the cache, or of a first decoding if it is not there; and how many came, or
+    are not kept because a remark belongs to them."""
     def note(text, is_error):
         assert not is_error, text
     cache = Cache(cache_folder, 1.0, note)
     readers = reader(folder, "fastest", False, cache)
+    before = remarks.count()
     hashes = {name: hash_of(readers.image(name, SIZE)) for name in names}
-    hits = cache.hits
+    hits = cache.hits + remarks.count() - before
     cache.close()
     return hashes, hits
 
