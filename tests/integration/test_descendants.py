@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -66,6 +67,7 @@ KINDS = {"pool": 2, "program": 1, "session": 1, "daemon": 1, "itself": 1}
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """A function: {number of a worker: numbers of the processes that it started}, once ``workers`` have started all."""
+    monkeypatch.delitem(sys.modules, "starting", raising=False)      # another test's, in this process
     (tmp_path / "starting.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
