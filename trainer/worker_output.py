@@ -1,7 +1,7 @@
 """What local workers write to their standard error: passed on as it is, and its last lines kept for the error in which
 they end. In a notebook, the terminal of child processes is not seen.
 
-A worker never waits for a terminal that is stopped (Ctrl-S), nor for a pipe that nobody reads: what cannot be passed on
+A worker never waits for a terminal that is stopped (Ctrl-S), nor for a pipe without a reader: what cannot be passed on
 soon is left out.
 """
 

@@ -55,7 +55,7 @@ def end_group(process: "subprocess.Popen[bytes]", variable: str, mark: str, wait
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """SIGKILL to ``process``, which nobody has waited for yet, and to its group."""
+    """SIGKILL to ``process``, which was not yet waited for, and to its group."""
     with suppress(ProcessLookupError, PermissionError):     # macOS: a group of a dead process alone
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -78,7 +78,7 @@ def kill_marked(variable: str, mark: str) -> None:
 def _marked(beginning: bytes) -> Iterator[int]:
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
         if name.isdigit():
-            # of another user, or gone; a dead process that nobody has waited for has no environment
+            # of another user, or gone; a dead process that was not yet waited for has no environment
             with suppress(OSError), open("/proc/%s/environ" % name, "rb", 0) as file:
                 if beginning in b"\0" + file.read():
                     yield int(name)

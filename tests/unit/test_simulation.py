@@ -131,7 +131,7 @@ def test_a_pause_of_the_trainer_costs_nothing_but_its_time(pause_s, workers):
         sim.run()
         assert not sim.expiries and not sim.losses and not sim.returns, "seed %d" % seed
         assert sim.session._scheduler.reassigned == 0
-        assert len(sim.owner) == len(sim.session._members) == workers      # nobody came back as another member
+        assert len(sim.owner) == len(sim.session._members) == workers      # no worker came back as another member
         assert sim.session.summary() == [] or "reassigned" in sim.session.summary()[0].text
         assert max(sim.waiting) < workers * (2 + 20 * 3)      # messages that the trainer finds after its pause
 
