@@ -39,7 +39,7 @@ def apply(job: Job) -> None:
 
 
 def in_force() -> Tuple[Tuple[str, Any], ...]:
-    """The variables that have other values than PIL gives them, be it by the user's code: they decide what a file becomes."""
+    """PIL's variables that have other values than its own, also by the user's code: they decide what a file becomes."""
     now = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY, \
         ImageFile.LOAD_TRUNCATED_IMAGES
     if now == _USUAL:          # it is asked for each picture, and a loop would take longer

@@ -238,8 +238,8 @@ def _check_folders(folder: str) -> None:
 
 def _check_folder(folder: str, owner: int, names: Sequence[str]) -> None:
     """Raises ConfigError if other users of this host can put keys into ``folder``. In one with the sticky bit, such as
-    that of a Docker volume, other users cannot replace what is there; then those of ``names`` that are there must be of the
-    user ``owner``, of this process's user or of root."""
+    that of a Docker volume, other users cannot replace what is there; then those of ``names`` that are there must be of
+    the user ``owner``, of this process's user or of root."""
     try:
         mode = stat.S_IMODE(os.stat(folder).st_mode)
         if not mode & OTHERS_WRITE:
