@@ -1,4 +1,4 @@
-"""The fixtures of the integration tests, and the results that the fault tests print at the end: a table, and
+"""The fixtures of the integration tests, and the results that the fault tests print at the end: tables, and
 figures."""
 
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.conftest import nothing_left, own_generators, pictures, worker_python  # noqa: F401
 
-ROWS, FIGURES = [], []
+ROWS, ATTACKS, FIGURES = [], [], []
 
 
 @pytest.fixture
@@ -22,17 +22,27 @@ def table():
     return lambda *cells: ROWS.append(cells)
 
 
+@pytest.fixture
+def attacks():
+    """A function that adds a row to the table of docs/SECURITY.md: attacker, attempt, what happens."""
+    return lambda *cells: ATTACKS.append(cells)
+
+
 def pytest_terminal_summary(terminalreporter):
     if FIGURES:
         terminalreporter.section("figures")
         terminalreporter.write_line("\n".join(FIGURES))
-    if not ROWS:
+    _print_table(terminalreporter, "fault table", ["where", "how", "the user sees", "the audit shows", "s"],
+                 [(*cells, "%.1f" % seconds) for *cells, seconds in ROWS])
+    _print_table(terminalreporter, "attack table", ["attacker", "attempt", "what happens"], ATTACKS)
+
+
+def _print_table(terminalreporter, title, names, rows):
+    if not rows:
         return
-    terminalreporter.section("fault table")
-    terminalreporter.write_line("| where | how | the user sees | the audit shows | s |")
-    terminalreporter.write_line("|---|---|---|---|---|")
-    for where, how, seen, audit, seconds in ROWS:
-        terminalreporter.write_line("| %s | %s | %s | %s | %.1f |" % (where, how, _cell(seen), _cell(audit), seconds))
+    terminalreporter.section(title)
+    for cells in (names, ["---"] * len(names), *rows):
+        terminalreporter.write_line("| %s |" % " | ".join(map(_cell, cells)))
 
 
 def _cell(text):
