@@ -27,8 +27,8 @@ HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 class Listener(Socket):
     """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
-    ``leases_of``: of a peer, for the quota. ``incidents``: (kind, host) of connections that were refused or cut off since the caller last emptied the list; the
-    kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
+    ``leases_of``: of a peer, for the quota. ``incidents``: (kind, host) of connections that were refused or cut off
+    since the caller last emptied the list; the kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
     def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None,
                  leases_of: Callable[[bytes], int] = lambda peer: 0) -> None:
@@ -202,7 +202,8 @@ class Listener(Socket):
             if name is None:
                 self.incidents.append(("key", host.decode("ascii", "replace")))
             status, text = (b"400", b"unknown key") if name is None else (b"200", b"OK")
-            self._zap.send_multipart([b"1.0", request, status, text, (name or "").encode("utf-8", "backslashreplace"), b""])
+            user_id = (name or "").encode("utf-8", "backslashreplace")
+            self._zap.send_multipart([b"1.0", request, status, text, user_id, b""])
 
 
 def _user_id(part: Any) -> str:      # Any: untyped options

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, EXTRA_SEGMENTS, FRAME_OVERHEAD_BYTES, HEADROOM_BYTES
+from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, EXTRA_SEGMENTS, HEADROOM_BYTES
 from stoker.pipeline.transport.quota import MIN_SEGMENT_BYTES, TOTAL_HEADROOM_BYTES, ByteQuota, Limits
 
 BATCH = 1 << 20
