@@ -302,8 +302,8 @@ def gif_comments(blocks):
 
 
 def gif_extensions(count):
-    """A tiny GIF with ``count`` empty extensions."""
-    return gif((1, 1), before=b"!\x01\0" * count)
+    """A tiny GIF with ``count`` extensions of one byte."""
+    return gif((1, 1), before=b"!\x01\x01x\0" * count)
 
 
 # ------------------------------------------------------------------------------------------------------- BMP and PPM
