@@ -252,6 +252,11 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="seconds without any worker after which the run ends")
     add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
         help="seconds of waiting for the next batch after which the run ends")
+    add("--verify", type=float, default=StreamOptions.verify, metavar="SHARE",
+        help="share of the steps, such as 0.01, that are produced a second time, by another host if there is one, and "
+             "compared; if the two differ, the run ends and names both workers. A wrong batch may have been trained on "
+             "by then. All workers need the same version of Pillow, and your functions must be deterministic. It costs "
+             "this share of the workers' time")
 
 
 def _add_health(add: Callable[..., Any]) -> None:
