@@ -5,7 +5,7 @@ it knows the key of a worker.
 """
 
 import errno
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import zmq
 from zmq.utils import z85
@@ -27,10 +27,11 @@ HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 class Listener(Socket):
     """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
-    ``incidents``: (kind, host) of connections that were refused or cut off since the caller last emptied the list; the
-    kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
+    ``leases_of``: of a peer, for the quota. ``incidents``: (kind, host) of connections that were refused or cut off
+    since the caller last emptied the list; the kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
-    def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None) -> None:
+    def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None,
+                 leases_of: Callable[[bytes], int] = lambda peer: 0) -> None:
         super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
         self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
@@ -70,7 +71,7 @@ class Listener(Socket):
             raise ConfigError("cannot bind %s: %s" % (bind, reason))
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
         self._tcp = TcpConnections(int(self.address.rpartition(":")[2]))
-        self._quota = ByteQuota(limits, self._tcp)
+        self._quota = ByteQuota(limits, self._tcp, leases_of)
 
     def _bind(self, bind: str) -> str:
         """Binds; returns '' or why that is not possible. libzmq resolves no names here, but knows interfaces."""
@@ -144,19 +145,24 @@ class Listener(Socket):
             return False
         if not self._quota.is_open(fd):
             self._read_events()               # the message may come before the event that its connection was accepted
-        return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer))
+        key = "" if self._keys is None or self._quota.is_known(fd, peer) else _user_id(last)
+        return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer), key)
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: the peer is gone, or does not read."""
         return self._send([peer, *frames])
 
-    def admit(self, peer: bytes, capacity: int) -> None:
-        """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
-        self._quota.admit(peer, capacity)
+    def admit(self, peer: bytes) -> None:
+        """The peer is a worker."""
+        self._quota.admit(peer)
 
     def host_of(self, peer: bytes) -> str:
         """The peer's host; '' if it has gone."""
         return self._quota.host_of(peer)
+
+    def key_of(self, peer: bytes) -> str:
+        """The name of the peer's key; '' without keys, or if it has gone."""
+        return self._quota.key_of(peer)
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
@@ -192,8 +198,17 @@ class Listener(Socket):
                 _, request, _, host, _, mechanism, *credentials = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            is_known = mechanism == b"CURVE" and z85.encode(credentials[0]) in self._keys.workers
-            if not is_known:
+            name = self._keys.workers.get(z85.encode(credentials[0])) if mechanism == b"CURVE" else None
+            if name is None:
                 self.incidents.append(("key", host.decode("ascii", "replace")))
-            status, text = (b"200", b"OK") if is_known else (b"400", b"unknown key")
-            self._zap.send_multipart([b"1.0", request, status, text, b"", b""])
+            status, text = (b"400", b"unknown key") if name is None else (b"200", b"OK")
+            user_id = (name or "").encode("utf-8", "backslashreplace")
+            self._zap.send_multipart([b"1.0", request, status, text, user_id, b""])
+
+
+def _user_id(part: Any) -> str:      # Any: untyped options
+    """The name of the key of the connection over which a part came, as ``_answer_key_requests`` gave it to libzmq."""
+    try:
+        return str(part.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
