@@ -14,7 +14,8 @@ from typing import Optional
 def leave() -> None:
     """Removes the current folder from ``sys.path``, unless PYTHONPATH names it."""
     current = _current_folder()
-    named = [os.path.normpath(os.path.join(current, folder)) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    pythonpath = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    named = [os.path.normpath(os.path.join(current, folder)) for folder in pythonpath if folder]
     sys.path[:] = [folder for folder in sys.path if folder and (folder != current or current in named)]
 
 
