@@ -1,8 +1,8 @@
 """SocketOwners: which user of this host is at the other end of a connection on loopback. The kernel knows.
 
-Any process of the host can connect to a loopback port. So both ends of a connection without keys ask the kernel for the
-user of the other one's socket, as SO_PEERCRED tells it for Unix sockets. There is no secret that could leak, and nothing
-that has to be started first. A tunnel (``ssh -L``) speaks as the user that runs it.
+Any process of the host can connect to a loopback port. So both ends of a connection without keys ask the kernel for
+the user of the other one's socket, as SO_PEERCRED tells it for Unix sockets. There is no secret that could leak, and
+nothing that has to be started first. A tunnel (``ssh -L``) speaks as the user that runs it.
 
 A socket whose process has closed it, or has ended, belongs to no process any more. The kernel shows it with the user 0
 and the inode 0 for a while. So only a socket with an inode has a user.
@@ -22,7 +22,7 @@ NO_COOKIE = b"\xff" * 8
 MAPPED = bytes(10) + b"\xff\xff"      # begins an IPv4 address in IPv6's form
 LISTENING = 10                      # of the states of Linux's TCP
 HEADER, REQUEST = struct.Struct("=IHHII"), struct.Struct("=BBBBI")      # nlmsghdr; inet_diag_req_v2 without its id
-ID = struct.Struct(">HH16s16s12x")  # inet_diag_sockid: ports and addresses of both ends; interface and cookie are not used
+ID = struct.Struct(">HH16s16s12x")  # inet_diag_sockid: ports, addresses; interface and cookie are not used
 ANSWER_BYTES = HEADER.size + 4 + ID.size + 20                       # nlmsghdr and inet_diag_msg
 TABLES = {socket.AF_INET: "/proc/net/tcp", socket.AF_INET6: "/proc/net/tcp6"}
 TIMEOUT_S = 1.0                     # the kernel answers at once

@@ -65,17 +65,15 @@ def test_another_user_of_the_host_is_no_worker(reference, pictures, tmp_path, ow
     assert len(run.log.having("refused a connection of user")) == 1          # not once per try
     assert re.search(r"\d connections of other users of this host refused", run.log.having("rejected connections: ")[0])
     attacks("another user of the trainer's host, no keys", "connects to the trainer's loopback port as a worker that "
-            "answers leases with black pictures", "each connection is refused, logged once and counted; no message of it "
-            "is read; the run's bytes are those of an undisturbed one")
+            "answers leases with black pictures", "each connection is refused, logged once and counted; no message of "
+            "it is read; the run's bytes are those of an undisturbed one")
 
 
 def offer_job(port, folder, heard):
-    """Plays a trainer that offers each worker a job on the pictures in ``folder``, and puts what it hears into
-    ``heard``."""
+    """Plays a trainer that offers each worker a job on the pictures in ``folder``, and notes what it hears."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.bind("tcp://127.0.0.1:%d" % port)
-        job = Job("image", (ArraySpec("images", "uint8", (8, 8, 3)),), 1, 0, "fastest", folder, False, False, ("a.jpg",),
-                  (8, 8), (), 1, False, "")
+        job = Job("image", (ArraySpec("images", "uint8", (8, 8, 3)),), 1, 0, "fastest", folder, image_size=(8, 8))
         while True:
             peer, *frames = socket.recv_multipart()
             message = decode_from_worker(frames)
@@ -96,8 +94,8 @@ def test_another_user_of_the_host_is_no_trainer(pictures, tmp_path, attacks):
         heard.seek(0)
         assert set(heard.read().split()) <= {"Hello"}
     attacks("another user of a worker's host, no keys", "listens at the loopback port that a worker connects to, and "
-            "gives it leases on the user's pictures", "the worker reads no message of it, sends it no picture, and says "
-            "whose process it is")
+            "gives it leases on the user's pictures", "the worker reads no message of it, sends it no picture, and "
+            "says whose process it is")
 
 
 def refusal_of(address):
