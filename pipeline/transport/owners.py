@@ -24,7 +24,7 @@ LISTENING = 10                      # of the states of Linux's TCP
 HEADER, REQUEST = struct.Struct("=IHHII"), struct.Struct("=BBBBI")      # nlmsghdr; inet_diag_req_v2 without its id
 ID = struct.Struct(">HH16s16s12x")  # inet_diag_sockid: ports, addresses; interface and cookie are not used
 ANSWER_BYTES = HEADER.size + 4 + ID.size + 20                       # nlmsghdr and inet_diag_msg
-TABLES = {socket.AF_INET: "/proc/net/tcp", socket.AF_INET6: "/proc/net/tcp6"}
+TABLES = {int(socket.AF_INET): "/proc/net/tcp", int(socket.AF_INET6): "/proc/net/tcp6"}
 TIMEOUT_S = 1.0                     # the kernel answers at once
 Ends = Tuple[int, Tuple[bytes, int], Tuple[bytes, int]]    # family; (packed address, port) of the socket, of its peer
 
