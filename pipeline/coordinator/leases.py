@@ -26,10 +26,11 @@ The caller hands in every waiting message before ``tick``, calls ``tick`` no lat
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
-from typing import Iterable, Optional, Set
+from typing import Callable, Iterable, Optional, Set
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
+from stoker.pipeline.coordinator.record import Party
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
@@ -41,12 +42,14 @@ class LeaseScheduler(LeaseTables):
     """Grants positions ``start`` .. ``end - 1`` to workers, so that each is received exactly once. All times in s."""
 
     def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
-                 max_failures: int = 3, max_deaths: int = 10, verification: Optional[Verification] = None) -> None:
+                 max_failures: int = 3, max_deaths: int = 10,
+                 party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
+                 verification: Optional[Verification] = None) -> None:
         super().__init__(start)
         self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
         self._end = end
         self._prefetch, self._lease_s = prefetch, lease_s
-        self._max_failures, self._max_deaths = max_failures, max_deaths
+        self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
         self._unassigned: Set[int] = set()  # open ones without a live lease
         self._stragglers: Set[int] = set()  # open ones worth another lease
         self._next_lease = 1               # ids only grow
@@ -70,7 +73,7 @@ class LeaseScheduler(LeaseTables):
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            self._workers[key] = Worker(message.capacity, now, now)
+            self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
             self.changes += 1
             self._queue(key)
         elif key not in self._workers:

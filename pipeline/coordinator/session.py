@@ -24,6 +24,7 @@ from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
+from stoker.pipeline.coordinator.record import party_of
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
@@ -47,11 +48,13 @@ class State(Enum):
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    ``host_of``: the host of a peer, '' if unknown. All times are seconds of one monotonic clock. Other threads may read
-    standing, last_problem and verification. ``secret`` chooses the positions to verify."""
+    ``host_of``, ``key_of``: the host of a peer, and the name of its key, '' if unknown. ``secret`` chooses the steps to
+    verify. All times are seconds of one monotonic clock. Other threads may read standing, last_problem, verification.
+    """
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
-                 now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"") -> None:
+                 now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "",
+                 key_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"") -> None:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
@@ -60,6 +63,7 @@ class CoordinatorSession:
         prefetch = options.prefetch_of(job)
         self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
+                                         party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
                                          verification=self.verification)
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
@@ -87,6 +91,10 @@ class CoordinatorSession:
     def head(self) -> int:
         """The next position that the consumer takes."""
         return self._scheduler.head
+
+    def leases_of(self, peer: WorkerKey) -> int:
+        """Of how many leases a batch of the peer's may still come."""
+        return self._scheduler.leases_of(peer)
 
     @property
     def has_room(self) -> bool:
@@ -170,8 +178,9 @@ class CoordinatorSession:
             self._members[peer] = hello
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
-        self.verification.joined(peer, hello, self._host_of(peer), "")
-        return self._carry_out(self._scheduler.receive(peer, hello, now))
+        effects = self._carry_out(self._scheduler.receive(peer, hello, now))
+        self.verification.joined(peer, hello, self._scheduler.workers[peer].party)
+        return effects
 
     def lost(self, peer: WorkerKey, now: float) -> Effects:
         """The connection of the peer is gone, and all that it sent was read."""

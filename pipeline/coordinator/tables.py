@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.record import Party
 
 ISOLATION_DEATHS = 2          # of workers at a position, from which on its leases are isolated: one may be chance
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
@@ -77,6 +78,7 @@ class Worker:
     capacity: int
     heard_s: float
     joined_s: float = 0.0
+    party: Party = Party()
     fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
     leases: Set[int] = field(default_factory=set)
     unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
@@ -134,6 +136,11 @@ class LeaseTables:
     def fitness(self, key: WorkerKey) -> Optional[bool]:
         """Whether it can do the job; None if it has not said so, or is no member."""
         return self._workers[key].fit if key in self._workers else None
+
+    def leases_of(self, key: WorkerKey) -> int:
+        """Of how many leases a batch of its may still come."""
+        worker = self._workers.get(key)
+        return 0 if worker is None else len(worker.leases) + len(worker.unacknowledged)
 
     def describe(self, now: float) -> str:
         """The state of all workers in one clause, for errors and warnings."""

@@ -21,6 +21,7 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, T
 
 from stoker.pipeline.coordinator.effects import Accept, Effects, Fail, Grant, Log, WorkerKey
 from stoker.pipeline.coordinator.open_positions import Content
+from stoker.pipeline.coordinator.record import Party
 from stoker.pipeline.coordinator.tables import LeaseTables
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.plan import PlannedBatch
@@ -38,20 +39,21 @@ _HOST, _KEY, _NAME = 4, 2, 1       # how much it counts that two workers differ 
 
 
 class Maker(NamedTuple):
-    """The worker that made a batch. ``host``, ``key``: '' if unknown."""
+    """The worker that made a batch."""
     name: str
-    host: str
-    key: str
+    party: Party
     versions: str
 
     def distance(self, other: "Maker") -> int:
         """How different the two are; 0: it may be the same process."""
-        return (_HOST * (self.host != other.host and "" not in (self.host, other.host))
-                + _KEY * (self.key != other.key) + _NAME * (self.name != other.name))
+        hosts = {self.party.host, other.party.host}
+        return (_HOST * (len(hosts) > 1 and "" not in hosts) + _KEY * (self.party.key != other.party.key)
+                + _NAME * (self.name != other.name))
 
     def __str__(self) -> str:
         return "%s (%s)" % (self.name, ", ".join(filter(None, [
-            self.host and "at " + self.host, self.key and "key " + self.key, self.versions])))
+            self.party.host and "at " + self.party.host, self.party.key and "key " + self.party.key,
+            self.versions])))
 
 
 class Copy(NamedTuple):
@@ -102,11 +104,11 @@ class Verification:
 
     # ---------------------------------------------------------------------------------------------------- the members
 
-    def joined(self, peer: WorkerKey, hello: Hello, host: str, key: str) -> None:
+    def joined(self, peer: WorkerKey, hello: Hello, party: Party) -> None:
         """A worker is a member from now on, and holds nothing."""
         self.forgot(peer)
         if self._limit:
-            self._makers[peer] = Maker(hello.worker, host, key, hello.versions)
+            self._makers[peer] = Maker(hello.worker, party, hello.versions)
 
     def forgot(self, peer: WorkerKey, lease: Optional[int] = None) -> None:
         """A worker will not answer this lease, or any."""

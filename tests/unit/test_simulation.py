@@ -163,7 +163,7 @@ def test_a_worker_that_changes_a_byte_is_found_and_named(workers):
 
 def test_verification_takes_its_share_of_the_workers_time_and_no_more():
     """Second batches are never ahead of what the consumer waits for."""
-    ends = {verify: 0.0 for verify in (0.0, 0.1)}
+    ends = dict.fromkeys((0.0, 0.1), 0.0)
     for seed in SEEDS:
         for verify in ends:
             sim = Simulation(seed, steps=200, workers=4, prefetch=16, consume_s=0.0001, verify=verify)

@@ -7,6 +7,7 @@ import pytest
 from stoker.pipeline.coordinator import verification
 from stoker.pipeline.coordinator.verification import DECIDING_S, MAX_AGE_S, MAX_TRIES, PATIENCE_S, Maker
 from stoker.pipeline.coordinator.verification import Verification
+from stoker.pipeline.coordinator.record import Party
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
@@ -295,7 +296,7 @@ def test_a_batch_of_the_evaluation_is_verified_too():
     fleet.join("b", "10.0.0.2")
     fleet.work("a", "b")
     assert fleet.checks.verified == STEPS + 1
-    one, other = Maker("a", "h", "", "v"), Maker("b", "g", "", "v")
+    one, other = Maker("a", Party("", "h"), "v"), Maker("b", Party("", "g"), "v")
     planned = fleet.plan.at(STEPS)
     check = verification._Check(planned, None, False, 0.0, [verification.Copy(one, (b"1", b"2", b"3")),
                                                             verification.Copy(other, (b"1", b"2", b"4"))])
