@@ -240,8 +240,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--keys", metavar="DIR",
         help="folder that stoker-keys made: only workers with one of its keys can connect, and traffic is encrypted")
     add("--insecure", action="store_true",
-        help="permit an address that other hosts can reach, without keys: each of them can be a worker and see the "
-             "pictures. Only for a network that you trust")
+        help="let in workers without keys, also from other hosts and of other users of this host: each of them can "
+             "see the pictures, and send wrong ones. Only for a network and hosts that you trust")
     add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",

@@ -23,6 +23,7 @@ from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
+from stoker.pipeline.coordinator.record import party_of
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions
@@ -46,17 +47,19 @@ class State(Enum):
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    ``host_of``: the host of a peer, '' if unknown. All times are seconds of one monotonic clock. Other threads may read
-    standing and last_problem."""
+    ``host_of``, ``key_of``: the host of a peer, and the name of its key, '' if unknown. All times are seconds of one
+    monotonic clock. Other threads may read standing and last_problem."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
-                 now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
+                 now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "",
+                 key_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
         self.run, self.state, self._host_of = run, State.RUNNING, host_of
         self._options = options
         self._job = job_message(job, datasets)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
-        self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s)
+        self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
+                                         party_of=lambda peer: party_of(key_of(peer), host_of(peer)))
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
@@ -78,6 +81,10 @@ class CoordinatorSession:
     def head(self) -> int:
         """The next position that the consumer takes."""
         return self._scheduler.head
+
+    def leases_of(self, peer: WorkerKey) -> int:
+        """Of how many leases a batch of the peer's may still come."""
+        return self._scheduler.leases_of(peer)
 
     @property
     def has_room(self) -> bool:

@@ -54,7 +54,7 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
             log.log(level, "%s", printable(effect.text, lines=True))
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
-                wire.admit(effect.peer, effect.hello.capacity)
+                wire.admit(effect.peer)
                 following = session.joined(effect.peer, effect.hello, now)
             else:
                 following = session.lost(effect.peer, now)
@@ -75,7 +75,8 @@ class Coordinator(threading.Thread):
         self._deliver, self._fail = deliver, fail
         check_leases(plan, datasets, job)
         self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
-                                           lambda peer: self._listener.host_of(peer))
+                                           lambda peer: self._listener.host_of(peer),
+                                           lambda peer: self._listener.key_of(peer))
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
@@ -89,7 +90,8 @@ class Coordinator(threading.Thread):
         self._waker = Waker()
         try:
             self._listener = Listener(options.bind, self._waker, Limits(
-                max(arrays + [header_bytes]), sum(arrays) + header_bytes, prefetch), keys)
+                max(arrays + [header_bytes]), sum(arrays) + header_bytes, prefetch), keys, self._session.leases_of,
+                options.insecure)
         except BaseException:
             self._waker.close()
             raise

@@ -171,7 +171,7 @@ class Simulation:
             self.transmit(peer, "down", frames)
         return True
 
-    def admit(self, peer, capacity):
+    def admit(self, peer):
         pass
 
     def shut(self, peer):

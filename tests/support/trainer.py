@@ -36,8 +36,8 @@ class SilentTrainer:
         self.sent.append((peer, codec.decode_from_trainer(frames)))
         return True
 
-    def admit(self, peer, capacity):
-        self.admitted.append((peer, capacity))
+    def admit(self, peer):
+        self.admitted.append(peer)
 
     def shut(self, peer):
         self.gone.add(peer)
