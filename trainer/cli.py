@@ -56,14 +56,14 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, prepared: Run,
            folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
-    from stoker.trainer import checkpoint, model, train
+    from stoker.trainer import checkpoint, checkpoint_files, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     plan, directory = prepared.plan, folder.path
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
-    options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
+    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
