@@ -16,7 +16,7 @@ import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
-from stoker.pipeline.options import JobOptions
+from stoker.pipeline.options import FORMER, JobOptions
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.text import own_letters, printable_path
@@ -37,7 +37,7 @@ DECODERS = "decoders"            # of the pictures: what differs only gives a wa
 FOR_READERS = {"classes", DECODERS}      # keys of stoker.json that people may read; "dataset" is a hash of classes, too
 #: Options that a record contains only if they differ from these defaults.
 DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
-                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_text_mb")}, **FORMER,
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -185,7 +185,7 @@ def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partner
     job = run.job
     options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
                "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
-               "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
+               "max_text_mb": job.max_text_mb, **{name: getattr(job, name) for name in FORMER}}
     arrays = [[spec.name, spec.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
                                        for side in spec.shape]] for spec in job.arrays]
     _write_json(folder, RUN, {
@@ -209,7 +209,7 @@ def recorded_run(folder: CheckpointFolder) -> Recorded:
             raise ValueError(problem or "it is of another version")
         arrays = tuple(ArraySpec(name, dtype, tuple(UpTo(*side) if isinstance(side, list) else side for side in shape))
                        for name, dtype, shape in saved["arrays"])
-        options = dict(saved["options"], image_size=tuple(saved["options"]["image_size"]))
+        options = dict(FORMER, **dict(saved["options"], image_size=tuple(saved["options"]["image_size"])))
         return Recorded(saved["generator"], saved["model"], tuple(saved["data"]["classes"]), arrays, options)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError("%s has no readable %s (%s), which tells what its model is: start stoker-train once more "
