@@ -185,6 +185,7 @@ class StreamOptions:
     health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
+    verify: float = 0.0
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -201,6 +202,9 @@ class StreamOptions:
         object.__setattr__(self, "prefetch_mb", check_number(
             "prefetch_mb", megabytes, is_number(megabytes) and 0 < megabytes < float("inf"),
             "must be a number of megabytes above 0"))
+        object.__setattr__(self, "verify", check_number(
+            "verify", self.verify, is_number(self.verify) and 0 <= self.verify <= 1,
+            "must be a share of the steps from 0 to 1, such as 0.01"))
         for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(

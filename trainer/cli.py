@@ -15,7 +15,7 @@ from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
-from stoker.trainer import state
+from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
@@ -39,7 +39,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     if args.keep_checkpoints < 1:
         raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
-    make_current_folder_importable()
+    current_folder.search_for(args.model, args.generator, args.sample, args.augment)
     directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args))
     prepared = _prepared(args, directory)
     print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
@@ -56,14 +56,14 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, prepared: Run,
            folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
-    from stoker.trainer import checkpoint, model, train
+    from stoker.trainer import checkpoint, checkpoint_files, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     plan, directory = prepared.plan, folder.path
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
-    options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
+    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
@@ -117,12 +117,6 @@ def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
 def local_options(args: argparse.Namespace) -> LocalOptions:
     """The options of local workers."""
     return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
-
-
-def make_current_folder_importable() -> None:
-    """Adds the current folder to the end of ``sys.path``, as it is there for workers, so that it hides no module."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def import_tensorflow() -> Any:

@@ -102,7 +102,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError,
+    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError,
     DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb)

@@ -244,8 +244,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--keys", metavar="DIR",
         help="folder that stoker-keys made: only workers with one of its keys can connect, and traffic is encrypted")
     add("--insecure", action="store_true",
-        help="permit an address that other hosts can reach, without keys: each of them can be a worker and see the "
-             "pictures. Only for a network that you trust")
+        help="let in workers without keys, also from other hosts and of other users of this host: each of them can "
+             "see the pictures, and send wrong ones. Only for a network and hosts that you trust")
     add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
@@ -256,6 +256,11 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="seconds without any worker after which the run ends")
     add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
         help="seconds of waiting for the next batch after which the run ends")
+    add("--verify", type=float, default=StreamOptions.verify, metavar="SHARE",
+        help="share of the steps, such as 0.01, that are produced a second time, by another host if there is one, and "
+             "compared; if the two differ, the run ends and names both workers. A wrong batch may have been trained on "
+             "by then. All workers need the same version of Pillow, and your functions must be deterministic. It costs "
+             "this share of the workers' time")
 
 
 def _add_health(add: Callable[..., Any]) -> None:
