@@ -24,7 +24,7 @@ from PIL import Image
 
 from stoker.pipeline.cores import cores
 from stoker.workers.supervisor import explain_exit
-from tests.fuzz.picture_child import corpus_in
+from tests.fuzz.picture_child import HOSTILE, corpus_in
 from tests.fuzz.picture_mutation import PictureMutator
 from tests.support import bad_pictures, hostile_pictures
 from tests.support.processes import ROOT, interpreter
@@ -70,7 +70,7 @@ def write_corpus(folder):
     for name, hostile in hostile_pictures.HOSTILE.items():
         data = b"" if name in hostile_pictures.NAMES else hostile.bytes()
         if 0 < len(data) <= SMALL and not name.startswith(("below", "above")):
-            with open(os.path.join(folder, "hostile-" + name), "wb") as file:
+            with open(os.path.join(folder, HOSTILE + name), "wb") as file:
                 file.write(data)
 
 
@@ -118,8 +118,7 @@ class Fuzz:
                 child.close()
         except Exception as error:       # a bug of the fuzzer: without it, the pictures would be missing
             with self._findings.lock:
-                self._findings.faults.append("the fuzzer: %r" % error)
-            raise
+                self._findings.faults.append("the fuzzer: %s" % error)
 
     def _chunk(self, child, begin, end):
         """Where to go on: at ``end``, or behind the picture that ended the process."""
@@ -138,6 +137,8 @@ class Fuzz:
     def _died(self, number, child):
         name, data = PictureMutator(self._corpus, self._given["seed"], number).picture()
         how = "hangs" if child.running() else explain_exit(child.wait())
+        if how.startswith("exit code"):
+            raise RuntimeError("its process ended with %s at picture %d:\n%s" % (how, number, child.errors()))
         path = os.path.join(self._found, "%s-%d-%d-%s" % (self._findings.name, self._given["seed"], number, name))
         with open(path, "wb") as file:
             file.write(data)
@@ -163,9 +164,9 @@ class Child:
 
     def __init__(self, python, given):
         self._folder = tempfile.TemporaryDirectory(prefix="stoker-fuzz-")
+        self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(_command(python, dict(given, root=self._folder.name)), stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT,
-                                         env=_environment())
+                                         stdout=subprocess.PIPE, stderr=self._errors, cwd=ROOT, env=_environment())
         self._text, self._idle_kb, self.taken, self.ended = b"", 0, 0, False
 
     def ask(self, begin, end):
@@ -202,6 +203,11 @@ class Child:
     def wait(self):
         return self._process.wait()
 
+    def errors(self):
+        """The end of what it wrote to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-2000:]
+
     def close(self):
         self._process.kill()
         self._process.wait()
@@ -210,6 +216,7 @@ class Child:
                 pipe.close()
             except OSError:          # it did not read all
                 pass
+        self._errors.close()
         self._folder.cleanup()
 
 

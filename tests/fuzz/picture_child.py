@@ -24,6 +24,7 @@ from tests.fuzz.picture_mutation import PictureMutator
 from tests.support.pillow_pictures import MORE
 
 FILE = "picture"
+HOSTILE = "hostile-"         # how the names of files begin that are nasty before they are mutated
 OPTIONS = WorkerOptions("tcp://127.0.0.1:1")
 OF_ONE_JOB = 250             # pictures in a row that are decoded by the same job
 #: What differs between the jobs: (decode, exif_rotate, truncated).
@@ -37,7 +38,7 @@ def LIM(c, m):
 def job_of(number, root, cpu_s, memory_mb):
     """The job by which picture ``number`` is decoded."""
     decode, exif_rotate, truncated = JOBS[number // OF_ONE_JOB % len(JOBS)]
-    options = JobOptions(image_size=(48, 64), batch_size=1, training=False, labels=False, decode=decode,
+    options = JobOptions(image_size=(48, 64), batch_size=1, labels=False, decode=decode,
                          exif_rotate=exif_rotate, truncated=truncated)
     return Job("image", options.arrays, 1, 0, decode, root, exif_rotate, image_size=(48, 64), truncated=truncated,
                **LIM(cpu_s, memory_mb))
@@ -49,12 +50,12 @@ def lease_of(number, name=FILE, isolated=False):
 
 
 def corpus_in(folder):
-    """A sorted list of (name, content)."""
-    found = []
+    """Two sorted lists of (name, content): of honest files, and of hostile ones."""
+    honest, hostile = [], []
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as file:
-            found.append((name, file.read()))
-    return found
+            (hostile if name.startswith(HOSTILE) else honest).append((name, file.read()))
+    return honest, hostile
 
 
 def peak_kb():

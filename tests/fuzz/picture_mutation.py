@@ -12,15 +12,18 @@ EDGES = {1: (0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 254, 255), 2: (0, 1, 2, 255, 25
 _FORMATS = {1: "B", 2: "H", 4: "I"}
 _MOST_CHANGES = 6
 _LARGEST = 1 << 16           # bytes of a mutated file
+_MAGIC = 8                   # bytes at the beginning
+_ONE_HOSTILE_IN = 5
 
 
 class PictureMutator:
-    """The picture ``number`` of ``seed``: one of ``corpus``, a sorted list of (name, content), changed a little."""
+    """The picture ``number`` of ``seed``: one of ``corpus``, changed a little. ``corpus``: two lists of (name, content),
+    of honest files and of hostile ones."""
 
     def __init__(self, corpus, seed, number):
         self._random = random.Random((seed << 40) + number)
         self._draw = self._random.random             # the same in every version of Python, unlike randrange
-        self._corpus = corpus
+        self._corpus, self._hostile = corpus
 
     def below(self, limit):
         """A number in [0, limit)."""
@@ -32,7 +35,7 @@ class PictureMutator:
 
     def picture(self):
         """(name of the file it began as, content)."""
-        name, data = self.pick(self._corpus)
+        name, data = self.pick(self._hostile if self.below(_ONE_HOSTILE_IN) == 0 else self._corpus)
         kind = _kind(data)
         for _ in range(1 + self.below(_MOST_CHANGES) * self.below(2)):
             change = self.pick(_OF_KIND.get(kind, ()) + _OF_ANY)
@@ -44,8 +47,10 @@ class PictureMutator:
     # ----------------------------------------------------------------------------------------------- of any format
 
     def _place(self, data):
-        """A place in ``data``, more often near its beginning, where headers are."""
-        return int(len(data) * (self._draw() ** self.pick((1, 1, 3, 6))))
+        """A place in ``data``, more often near its beginning, where headers are; rarely in the first bytes, by which
+        a file is known."""
+        known = min(_MAGIC, len(data) - 1) if self.below(8) else 0
+        return known + int((len(data) - known) * (self._draw() ** self.pick((1, 1, 3, 6))))
 
     def flip(self, data):
         """Another bit."""
