@@ -73,8 +73,8 @@ class Wire(Protocol):
     def send(self, peer: bytes, frames: Sequence[Any]) -> bool:
         """Sends one message without waiting. False: the peer is gone, or does not read."""
 
-    def admit(self, peer: bytes, capacity: int) -> None:
-        """The peer is a worker that may hold ``capacity`` leases and send a batch for each."""
+    def admit(self, peer: bytes) -> None:
+        """The peer is a worker."""
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""

@@ -17,7 +17,8 @@ A lease is live until
 
 A batch that arrives after its lease ended is still accepted while its position is open: the plan fixes what a position
 holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
-with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top.
+with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top. So
+does a lease for a second batch of a position that has one, which ``verification.py`` compares with the first.
 After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
 process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
 
@@ -25,63 +26,40 @@ The caller hands in every waiting message before ``tick``, calls ``tick`` no lat
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
-from collections import deque
-from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Iterable, Optional, Set
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
+from stoker.pipeline.coordinator.record import Party
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LiveLease, OpenPosition, Worker, may_still_produce
-from stoker.pipeline.coordinator.tables import description, do_not_count, may_try, others_may_try
+from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
+from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
 
 
-class LeaseScheduler:
+class LeaseScheduler(LeaseTables):
     """Grants positions ``start`` .. ``end - 1`` to workers, so that each is received exactly once. All times in s."""
 
     def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
-                 max_failures: int = 3, max_deaths: int = 10) -> None:
-        self._head = start                 # the next position to be taken; all below it are taken
+                 max_failures: int = 3, max_deaths: int = 10,
+                 party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
+                 verification: Optional[Verification] = None) -> None:
+        super().__init__(start)
         self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
         self._end = end
         self._prefetch, self._lease_s = prefetch, lease_s
-        self._max_failures, self._max_deaths = max_failures, max_deaths
-        self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
-        self._ready: Set[int] = set()  # positions in [head, next_ungranted) with one
+        self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
         self._unassigned: Set[int] = set()  # open ones without a live lease
         self._stragglers: Set[int] = set()  # open ones worth another lease
-        self._leases: Dict[int, LiveLease] = {}  # the live ones
         self._next_lease = 1               # ids only grow
-        self._workers: Dict[WorkerKey, Worker] = {}
-        self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
+        self._verification = verification or Verification(0.0, b"", (), 0.0)
         self._rule = StragglerRule(lease_s)
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
-        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
         self.duplicates = 0                # batches that were dropped because another was first
         self.backups = 0                   # further leases for stragglers
         self.reassigned = 0                # positions that were granted again after a lost lease
-
-    @property
-    def head(self) -> int:
-        """The next position to be taken."""
-        return self._head
-
-    def is_open(self, position: int) -> bool:
-        """A batch for ``position`` would be accepted."""
-        return position in self._open
-
-    def is_member(self, key: WorkerKey) -> bool:
-        """The worker said Hello and is not gone; it may be silent."""
-        return key in self._workers
-
-    def is_heard(self, key: WorkerKey) -> bool:
-        """It is a member, neither silent nor set aside."""
-        return key in self._workers and self._workers[key].counts
-
-    def fitness(self, key: WorkerKey) -> Optional[bool]:
-        """Whether it can do the job; None if it has not said so, or is no member."""
-        return self._workers[key].fit if key in self._workers else None
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest; 0 before the first tick."""
@@ -89,31 +67,13 @@ class LeaseScheduler:
             return 0.0
         return self._ticked_s + (MIN_IDLE_S if self._open and self._has_idle_worker() else self._interval_s)
 
-    def describe(self, now: float) -> str:
-        """The state of all workers in one clause, for errors and warnings."""
-        return description(self._workers, self._leases, now)
-
-    def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
-        """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
-        live = sorted(self._open[self._head].live) if self._head in self._open else []
-        return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
-
-    @property
-    def has_room(self) -> bool:
-        """Some worker may have room for a lease as soon as there is one."""
-        return bool(self._waiting)
-
-    def alive(self) -> List[Worker]:
-        """Members that are neither silent nor set aside."""
-        return [worker for worker in self._workers.values() if worker.counts]
-
     def receive(self, key: WorkerKey, message: FromWorker, now: float) -> Effects:
         """A worker sent a message."""
         effects: Effects = []
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            self._workers[key] = Worker(message.capacity, now, now)
+            self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
             self.changes += 1
             self._queue(key)
         elif key not in self._workers:
@@ -232,8 +192,12 @@ class LeaseScheduler:
             self._remove(key, why, effects, died=False)
 
     def _grant(self, key: WorkerKey, position: int, now: float, effects: Effects) -> None:
-        entry = self._open.setdefault(position, OpenPosition())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
+        if position < self._head or position in self._ready:     # it has a batch: this one is for a comparison
+            self._workers[key].unacknowledged.add(lease)
+            effects.append(self._verification.grant(key, position, lease, now))
+            return
+        entry = self._open.setdefault(position, OpenPosition())
         self._unassigned.discard(position)
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
@@ -272,7 +236,8 @@ class LeaseScheduler:
         else:
             if live:
                 self._rule.add(now - live.granted_s)
-            effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0))
+            effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
+                                  entry.deaths >= ISOLATION_DEATHS))
             self._workers[key].proven = True
             for ended in sorted(entry.live):
                 holder = self._leases[ended].worker
@@ -309,7 +274,8 @@ class LeaseScheduler:
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
-        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()):
+        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
+                                               or self._verification.waits):
             key = self._waiting.popleft()
             worker = self._workers[key]
             worker.waits = False
@@ -328,7 +294,8 @@ class LeaseScheduler:
         return self._next_ungranted < min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
-        """Unassigned positions first, then stragglers that another worker holds, then the next new one."""
+        """Unassigned positions first, then stragglers that another worker holds, then those that are produced again to
+        verify them, then the next new one: but before all others the one that the consumer waits for."""
         for position in sorted(self._unassigned):
             if may_try(key, self._open[position], self._workers):
                 self.reassigned += 1
@@ -338,6 +305,10 @@ class LeaseScheduler:
                 self._stragglers.remove(position)
                 self.backups += 1
                 return position
+        if self._next_ungranted > self._head or not self._has_ungranted():
+            again = self._verification.choose(key, self)
+            if again is not None:
+                return again
         if self._has_ungranted():
             self._next_ungranted += 1
             return self._next_ungranted - 1

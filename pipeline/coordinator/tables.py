@@ -1,9 +1,11 @@
-"""The rows of the LeaseScheduler's tables: an open position, a live lease, a worker; and which worker may try what."""
+"""The LeaseScheduler's tables, and their rows: an open position, a live lease, a worker; which worker may try what."""
 
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Set
+from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.record import Party
 
 ISOLATION_DEATHS = 2          # of workers at a position, from which on its leases are isolated: one may be chance
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
@@ -76,6 +78,7 @@ class Worker:
     capacity: int
     heard_s: float
     joined_s: float = 0.0
+    party: Party = Party()
     fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
     leases: Set[int] = field(default_factory=set)
     unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
@@ -94,6 +97,68 @@ class Worker:
         """It may be granted another lease."""
         return bool(self.fit) and not self.silent and not self.leaving and (
             len(self.leases) + len(self.unacknowledged) < self.capacity)
+
+
+class LeaseTables:
+    """What a LeaseScheduler knows, and the questions about it that change nothing."""
+
+    def __init__(self, start: int) -> None:
+        self._head = start                 # the next position to be taken; all below it are taken
+        self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
+        self._ready: Set[int] = set()  # positions in [head, next_ungranted) with one
+        self._leases: Dict[int, LiveLease] = {}  # the live ones
+        self._workers: Dict[WorkerKey, Worker] = {}
+        self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
+        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
+
+    @property
+    def head(self) -> int:
+        """The next position to be taken."""
+        return self._head
+
+    @property
+    def workers(self) -> Mapping[WorkerKey, Worker]:
+        """The members."""
+        return self._workers
+
+    def is_open(self, position: int) -> bool:
+        """A batch for ``position`` would be accepted."""
+        return position in self._open
+
+    def is_member(self, key: WorkerKey) -> bool:
+        """The worker said Hello and is not gone; it may be silent."""
+        return key in self._workers
+
+    def is_heard(self, key: WorkerKey) -> bool:
+        """It is a member, neither silent nor set aside."""
+        return key in self._workers and self._workers[key].counts
+
+    def fitness(self, key: WorkerKey) -> Optional[bool]:
+        """Whether it can do the job; None if it has not said so, or is no member."""
+        return self._workers[key].fit if key in self._workers else None
+
+    def leases_of(self, key: WorkerKey) -> int:
+        """Of how many leases a batch of its may still come."""
+        worker = self._workers.get(key)
+        return 0 if worker is None else len(worker.leases) + len(worker.unacknowledged)
+
+    def describe(self, now: float) -> str:
+        """The state of all workers in one clause, for errors and warnings."""
+        return description(self._workers, self._leases, now)
+
+    def holders(self, now: float) -> List[Tuple[WorkerKey, float]]:
+        """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
+        live = sorted(self._open[self._head].live) if self._head in self._open else []
+        return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
+
+    @property
+    def has_room(self) -> bool:
+        """Some worker may have room for a lease as soon as there is one."""
+        return bool(self._waiting)
+
+    def alive(self) -> List[Worker]:
+        """Members that are neither silent nor set aside."""
+        return [worker for worker in self._workers.values() if worker.counts]
 
 
 def description(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease], now: float) -> str:

@@ -5,13 +5,15 @@ it knows the key of a worker.
 """
 
 import errno
-from typing import Any, List, Optional, Sequence, Tuple
+import os
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import zmq
 from zmq.utils import z85
 
 from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import TrainerKeys
 from stoker.pipeline.transport.quota import ByteQuota, Limits
 from stoker.pipeline.transport.route import endpoint, host_and_port, is_name, resolve
@@ -26,12 +28,15 @@ HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
 class Listener(Socket):
-    """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
-    ``incidents``: (kind, host) of connections that were refused or cut off since the caller last emptied the list; the
-    kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
+    """Receives from, and sends to, all workers. Raises ConfigError. ``keys``: the workers to let in. Without keys, at a
+    loopback address: those of this process's user, unless ``any_user``; elsewhere all.
+    ``leases_of``: of a peer, for the quota. ``incidents``: (kind, host) of connections that were refused or cut off
+    since the caller last emptied the list; the kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
-    def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None) -> None:
-        super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
+    def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None,
+                 leases_of: Callable[[bytes], int] = lambda peer: 0, any_user: bool = False) -> None:
+        super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None,
+                         keys is None and is_loopback(bind) and not any_user)
         self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
@@ -70,7 +75,7 @@ class Listener(Socket):
             raise ConfigError("cannot bind %s: %s" % (bind, reason))
         self.address = self._socket.get_string(zmq.LAST_ENDPOINT)
         self._tcp = TcpConnections(int(self.address.rpartition(":")[2]))
-        self._quota = ByteQuota(limits, self._tcp)
+        self._quota = ByteQuota(limits, self._tcp, leases_of)
 
     def _bind(self, bind: str) -> str:
         """Binds; returns '' or why that is not possible. libzmq resolves no names here, but knows interfaces."""
@@ -142,21 +147,26 @@ class Listener(Socket):
             fd = last.get(zmq.SRCFD)
         except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which has no quota
             return False
-        if not self._quota.is_open(fd):
+        if not self._quota.is_open(fd, peer):
             self._read_events()               # the message may come before the event that its connection was accepted
-        return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer))
+        key = "" if self._keys is None or self._quota.is_known(fd, peer) else _user_id(last)
+        return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer), key)
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: the peer is gone, or does not read."""
         return self._send([peer, *frames])
 
-    def admit(self, peer: bytes, capacity: int) -> None:
-        """The peer is a worker that may hold ``capacity`` leases and have a batch of each under way."""
-        self._quota.admit(peer, capacity)
+    def admit(self, peer: bytes) -> None:
+        """The peer is a worker."""
+        self._quota.admit(peer)
 
     def host_of(self, peer: bytes) -> str:
         """The peer's host; '' if it has gone."""
         return self._quota.host_of(peer)
+
+    def key_of(self, peer: bytes) -> str:
+        """The name of the peer's key; '' without keys, or if it has gone."""
+        return self._quota.key_of(peer)
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
@@ -174,7 +184,7 @@ class Listener(Socket):
                 refused_host = self._quota.accepted(value)
                 if refused_host:
                     self.incidents.append(("connections", refused_host))
-                else:
+                elif self._owners is None or self._has_own_user(value):
                     self._handshakes += 1
             else:
                 host = self._quota.closed(value)
@@ -185,6 +195,17 @@ class Listener(Socket):
                     self.incidents.append(("silent", host))
                 self._has_just_failed = False
 
+    def _has_own_user(self, fd: int) -> bool:
+        """Whether a process of this one's user is at the other end of a new connection; else it is disconnected."""
+        uid = self._owners.of_peer(fd) if self._owners is not None else None
+        if uid == os.geteuid():
+            return True
+        was_open = self._tcp.is_open(fd)         # else its process ended at once, so that it has no user
+        host = self._quota.refuse(fd)
+        if was_open and host:
+            self.incidents.append(("user", "user %s at %s" % ("unknown" if uid is None else uid, host)))
+        return False
+
     def _answer_key_requests(self) -> None:
         """Tells libzmq which keys are known, in the format of RFC 27."""
         while self._keys is not None:
@@ -192,8 +213,17 @@ class Listener(Socket):
                 _, request, _, host, _, mechanism, *credentials = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            is_known = mechanism == b"CURVE" and z85.encode(credentials[0]) in self._keys.workers
-            if not is_known:
+            name = self._keys.workers.get(z85.encode(credentials[0])) if mechanism == b"CURVE" else None
+            if name is None:
                 self.incidents.append(("key", host.decode("ascii", "replace")))
-            status, text = (b"200", b"OK") if is_known else (b"400", b"unknown key")
-            self._zap.send_multipart([b"1.0", request, status, text, b"", b""])
+            status, text = (b"400", b"unknown key") if name is None else (b"200", b"OK")
+            user_id = (name or "").encode("utf-8", "backslashreplace")
+            self._zap.send_multipart([b"1.0", request, status, text, user_id, b""])
+
+
+def _user_id(part: Any) -> str:      # Any: untyped options
+    """The name of the key of the connection over which a part came, as ``_answer_key_requests`` gave it to libzmq."""
+    try:
+        return str(part.get("User-Id"))
+    except zmq.ZMQError:
+        return ""

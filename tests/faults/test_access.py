@@ -126,6 +126,27 @@ def test_strangers_without_zeromq_at_a_trainer_with_keys(reference, pictures, tm
     assert "handshakes failed" in run.log.having(REJECTED)[0]
 
 
+def test_the_listener_knows_the_name_of_each_peer_s_key(tmp_path):
+    keys.make(str(tmp_path / "keys"), ["alpha", "beta"])
+    with listening(keys.load_trainer(str(tmp_path / "keys"))) as listener:
+        context = zmq.Context()
+        for name in ("beta", "alpha"):
+            peer = context.socket(zmq.DEALER)
+            own = keys.load_worker(str(tmp_path / "keys" / "workers" / name))
+            peer.curve_serverkey, peer.curve_publickey, peer.curve_secretkey = own
+            peer.connect(listener.address)
+            peer.send(b"here")
+
+            def received():
+                listener.poll(time.monotonic())          # answers whether the key is known
+                return listener.receive()
+
+            key, _ = wait_for(received, "its message")
+            assert (listener.key_of(key), listener.host_of(key)) == (name, "127.0.0.1")
+            peer.close(0)
+        context.term()
+
+
 def test_folders_without_the_trainer_s_keys(pictures, tmp_path, folder):
     for where in (folder / "workers" / "alpha", tmp_path / "nowhere"):
         with pytest.raises(ConfigError, match="keys: "):
@@ -268,9 +289,9 @@ def test_floods(reference, pictures, tmp_path, own_generators, words, counted):
 
 
 @contextmanager
-def listening():
+def listening(trainer_keys=None):
     waker = Waker()
-    listener = Listener("tcp://127.0.0.1:*", waker, Limits(MB, 4 * MB, 32))
+    listener = Listener("tcp://127.0.0.1:*", waker, Limits(MB, 4 * MB, 32), trainer_keys)
     yield listener
     listener.close()
     waker.close()

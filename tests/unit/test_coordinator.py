@@ -34,7 +34,7 @@ def warnings(caplog):
 def test_a_welcome_brings_the_job_and_leases_follow_in_order(trainer):
     trainer.say(b"a", HELLO)
     assert [type(message) for _, message in trainer.sent] == [Welcome, Lease, Lease]
-    assert trainer.admitted == [(b"a", 2)]
+    assert trainer.admitted == [b"a"]
     welcome, = trainer.to(b"a", Welcome)
     assert welcome.job.arrays == JOB.arrays and welcome.run == trainer.session.run
     assert welcome.job.probes == DATASET.paths
@@ -181,7 +181,7 @@ def test_the_last_of_several_waiting_hellos_counts(trainer, caplog, busy_s, hell
     trainer.now += busy_s
     trainer.session.wake(trainer.now)
     trainer.say(b"a", *[replace(HELLO, capacity=1)] * (hellos - 1) + [HELLO])
-    assert len(trainer.to(b"a", Welcome)) == 1 and trainer.admitted == [(b"b", 2), (b"a", 2)]
+    assert len(trainer.to(b"a", Welcome)) == 1 and trainer.admitted == [b"b", b"a"]
     assert [lease.position for lease in trainer.to(b"a", Lease)] == [2, 3]
     assert trainer.members() == {b"a", b"b"} and not warnings(caplog) and not trainer.summary()
     trainer.say(b"a", HELLO)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, EXTRA_SEGMENTS, FRAME_OVERHEAD_BYTES, HEADROOM_BYTES
+from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, EXTRA_SEGMENTS, HEADROOM_BYTES
 from stoker.pipeline.transport.quota import MIN_SEGMENT_BYTES, TOTAL_HEADROOM_BYTES, ByteQuota, Limits
 
 BATCH = 1 << 20
@@ -32,11 +32,12 @@ class Harness:
 
     def __init__(self, max_connections=10):
         self.kernel = Kernel(max_connections)
-        self.quota = ByteQuota(Limits(BATCH, BATCH, STEPS), self.kernel)
+        self.leases = {}                   # peer -> its leases
+        self.quota = ByteQuota(Limits(BATCH, BATCH, STEPS), self.kernel, lambda peer: self.leases.get(peer, 0))
         self.now = 100.0
 
-    def connect(self, fd):
-        self.kernel.addresses[fd] = ("host-%d" % fd, 1000 + fd)
+    def connect(self, fd, host=None):
+        self.kernel.addresses[fd] = (host or "host-%d" % fd, 1000 + fd)
         self.kernel.counters[fd] = (0, 0)
         return self.quota.accepted(fd)
 
@@ -47,6 +48,14 @@ class Harness:
 
     def deliver(self, fd, size=0, frames=2):
         return self.quota.delivered(fd, b"peer-%d" % fd, frames, size)
+
+    def join(self, fd, leases=0):
+        """The connection is a worker's, with so many leases."""
+        self.receive(fd, 1)
+        self.deliver(fd)
+        self.quota.admit(b"peer-%d" % fd)
+        self.leases[b"peer-%d" % fd] = leases
+        assert self.check() == []
 
     def check(self):
         """The hosts that were disconnected, sorted."""
@@ -77,15 +86,22 @@ def test_a_stranger_may_have_one_batch_pending(harness, more, hosts):
     assert harness.kernel.resets == [(3, ("host-3", 1003))] * len(hosts)
 
 
-@pytest.mark.parametrize("capacity, batches", [(1, 3), (2, 4), (STEPS, STEPS + 2), (1000, STEPS + 2)])
+@pytest.mark.parametrize("leases", [0, 1, 2, 5])
 @pytest.mark.parametrize("more, hosts", [(0, []), (1, ["host-3"])])
-def test_a_member_may_have_its_leases_and_two_more_batches_pending(harness, capacity, batches, more, hosts):
+def test_a_member_may_have_a_batch_for_each_of_its_leases_pending(harness, leases, more, hosts):
     harness.connect(3)
-    harness.receive(3, 4 * FRAME_OVERHEAD_BYTES)
-    harness.deliver(3, FRAME_OVERHEAD_BYTES)          # all that came
-    harness.quota.admit(b"peer-3", capacity)
-    harness.receive(3, batches * BATCH + HEADROOM_BYTES + more)
+    harness.join(3, leases)
+    harness.receive(3, max(1, leases) * BATCH + HEADROOM_BYTES + more)
     assert harness.check() == hosts
+
+
+def test_a_member_whose_leases_ended_may_have_no_more_pending_than_a_stranger(harness):
+    harness.connect(3)
+    harness.join(3, leases=2)
+    harness.receive(3, 2 * BATCH + HEADROOM_BYTES)
+    assert harness.check() == []
+    harness.leases[b"peer-3"] = 1
+    assert harness.check() == ["host-3"]
 
 
 def test_delivered_messages_are_not_pending(harness):
@@ -125,49 +141,61 @@ def test_small_segments_that_end_in_messages(harness):
         assert harness.check() == []
 
 
-def total_limit(members):
-    return (2 * STEPS + members) * BATCH + TOTAL_HEADROOM_BYTES
+TOTAL = 2 * STEPS * BATCH + TOTAL_HEADROOM_BYTES
 
 
 def test_all_together_have_a_limit():
     harness = Harness(max_connections=1000)
-    count = total_limit(0) // STRANGER
+    count = TOTAL // STRANGER
     for fd in range(count):
         harness.connect(fd)
         harness.receive(fd, STRANGER)
     assert harness.check() == []
     harness.connect(count)
-    harness.receive(count, total_limit(0) - count * STRANGER + 1)
+    harness.receive(count, TOTAL - count * STRANGER + 1)
     assert len(harness.check()) == 1
 
 
-def test_beyond_the_total_strangers_go_first_then_the_member_with_the_most():
+def test_members_do_not_add_to_the_limit_of_all_together():
+    """600 workers with an endless frame each, of which none has a lease: less than 3 GB."""
     harness = Harness(max_connections=1000)
-    members, pending = 14, 6 * BATCH               # each member may have 7
+    for fd in range(600):
+        harness.connect(fd)
+        harness.join(fd)
+    for fd in range(600):
+        harness.receive(fd, STRANGER)
+    assert len(harness.check()) == 600 - TOTAL // STRANGER
+
+
+def test_beyond_the_total_strangers_go_first_then_members_without_a_lease_those_with_most_first():
+    harness = Harness(max_connections=1000)
+    members, pending = 14, TOTAL // 14             # a limit that they reach together
     for fd in range(members):
         harness.connect(fd)
-        harness.receive(fd, 1)
-        harness.deliver(fd)
-        harness.quota.admit(b"peer-%d" % fd, 1000)
-    assert harness.check() == []
+        harness.join(fd, 100 if fd < 12 else 0)
     for fd in range(members):
-        harness.receive(fd, pending)
+        harness.receive(fd, pending if fd < 12 else BATCH)
     harness.connect(50)
-    harness.receive(50, total_limit(members) - members * pending)
+    harness.receive(50, BATCH)
+    left = TOTAL - 12 * pending - 3 * BATCH
+    assert left > BATCH and harness.check() == []
+    harness.receive(5, left)
     assert harness.check() == []
-    harness.receive(5, 1)
-    assert harness.check() == ["host-50"]             # a stranger, though every member has more
-    harness.receive(0, BATCH - 1)
-    harness.receive(2, BATCH)
-    assert harness.check() == []
-    harness.receive(1, BATCH - 1)
-    assert harness.check() == ["host-2"]
+    harness.receive(6, 1)
+    assert harness.check() == ["host-50"]             # a stranger, though every member with leases has more
+    harness.receive(6, BATCH)
+    harness.receive(13, 1)
+    assert harness.check() == ["host-13"]             # without a lease
+    harness.receive(6, BATCH + 1)
+    assert harness.check() == ["host-12"]
+    harness.receive(6, BATCH)
+    assert harness.check() == ["host-5"]
 
 
 def test_bytes_of_a_connection_over_its_own_limit_do_not_count_in_the_total(harness):
     for fd in (3, 4):
         harness.connect(fd)
-    harness.receive(3, total_limit(0) + 1)
+    harness.receive(3, TOTAL + 1)
     harness.receive(4, 1)
     assert harness.check() == ["host-3"]
 
@@ -200,6 +228,32 @@ def test_one_connection_too_many():
     assert harness.connect(7) == ""
 
 
+def test_one_host_alone_cannot_keep_all_others_out():
+    """There are too many connections: one ends of the host that has most."""
+    harness = Harness(max_connections=4)
+    for fd in (3, 4, 5):
+        harness.connect(fd, "crowd")
+        harness.deliver(fd)
+    harness.join(4, leases=1)
+    harness.join(5)
+    assert harness.connect(6, "one") == ""
+    assert harness.connect(7, "one") == "crowd"
+    assert [fd for fd, _ in harness.kernel.resets] == [3]             # a stranger; 4 and 5 are members
+    assert harness.connect(8, "one") == "one"                          # it would have most
+    assert [fd for fd, _ in harness.kernel.resets] == [3, 8]
+
+
+def test_the_key_of_a_peer_is_known_while_its_connection_is_open(harness):
+    harness.connect(3)
+    assert not harness.quota.is_known(3, b"peer-3")
+    harness.quota.delivered(3, b"peer-3", 1, 1, "alpha")
+    assert harness.quota.is_known(3, b"peer-3") and not harness.quota.is_known(3, b"peer-4")
+    harness.deliver(3)
+    assert harness.quota.key_of(b"peer-3") == "alpha" and harness.quota.key_of(b"peer-4") == ""
+    harness.quota.closed(3)
+    assert harness.quota.key_of(b"peer-3") == ""
+
+
 def test_a_connection_that_was_gone_when_it_was_accepted(harness):
     assert harness.quota.accepted(3) == "" and not harness.quota.is_open(3)
     assert harness.quota.closed(3) == "a host that was gone at once"
@@ -223,7 +277,7 @@ def test_a_closed_connection_s_peer_is_forgotten(harness):
     harness.deliver(3)
     harness.quota.closed(3)
     harness.quota.shut(b"peer-3")
-    harness.quota.admit(b"peer-3", 2)
+    harness.quota.admit(b"peer-3")
     assert harness.kernel.resets == []
     assert harness.quota._of_peer == {}, "one entry for every connection that ever was"
 
@@ -244,7 +298,7 @@ def test_a_peer_is_known_by_its_last_connection(harness):
 def test_a_descriptor_that_is_accepted_again_is_a_new_connection(harness):
     harness.connect(3)
     harness.deliver(3)
-    harness.quota.admit(b"peer-3", 1000)
+    harness.quota.admit(b"peer-3")
     harness.connect(3)
     harness.quota.shut(b"peer-3")
     assert harness.kernel.resets == []
