@@ -49,7 +49,8 @@ def test_a_worker_that_crashes_leaves_no_core_dump(pictures, tmp_path, core_dump
         wait_for(lambda: worker not in worker_pids(), "the end of the worker")
     assert list(core_dumps.iterdir()) == []
     attacks("a picture, or another user of the host",
-            "makes a worker crash, for a core dump with its keys and pictures", "no process of Stoker leaves one: the limit is 0 for workers, supervisor and command lines")
+            "makes a worker crash, for a core dump with its keys and pictures",
+            "no process of Stoker leaves one: the limit is 0 for workers, supervisor and command lines")
 
 
 def test_nor_does_the_trainers_command_line(pictures, tmp_path, core_dumps):
