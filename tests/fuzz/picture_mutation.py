@@ -17,8 +17,8 @@ _ONE_HOSTILE_IN = 5
 
 
 class PictureMutator:
-    """The picture ``number`` of ``seed``: one of ``corpus``, changed a little. ``corpus``: two lists of (name, content),
-    of honest files and of hostile ones."""
+    """The picture ``number`` of ``seed``: one of ``corpus``, changed a little. ``corpus``: two lists of (name,
+    content), of honest files and of hostile ones."""
 
     def __init__(self, corpus, seed, number):
         self._random = random.Random((seed << 40) + number)
