@@ -25,6 +25,9 @@ BAD_IMAGE = ("skip", "replace", "raise")
 TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 178956970   # of a picture, by default: PIL's own limit, against decompression bombs
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+PICTURE_CPU_S = 60.0         # of CPU time for one picture, by default
+#: Memory for one picture, by default: what the most expensive format takes, and a file of the largest size.
+PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 256, 20
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
@@ -164,7 +167,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
+    """How the batches of a run are transported, and what one picture may cost: ``StreamOptions(prefetch=64)``. Raises
+    ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
     ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
@@ -180,6 +184,8 @@ class StreamOptions:
     health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
+    picture_cpu_s: float = PICTURE_CPU_S
+    picture_memory_mb: Optional[int] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -200,6 +206,13 @@ class StreamOptions:
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
                 name, seconds, is_number(seconds) and seconds >= 0.1, "must be at least 0.1 seconds"))
+        seconds = self.picture_cpu_s
+        object.__setattr__(self, "picture_cpu_s", check_number(
+            "picture_cpu_s", seconds, is_number(seconds) and (seconds == 0 or 0.1 <= seconds <= 1e6),
+            "must be 0 (no limit) or 0.1 to 1,000,000 seconds"))
+        if self.picture_memory_mb is not None:
+            object.__setattr__(self, "picture_memory_mb", check_whole(
+                "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
         for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
@@ -216,6 +229,12 @@ class StreamOptions:
             raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit"
                               % (self.prefetch_mb, most, job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
+
+    def memory_mb_of(self, job: JobOptions) -> int:
+        """The most memory that decoding one picture may take, in 2**20 bytes; 0: any."""
+        if self.picture_memory_mb is not None:
+            return self.picture_memory_mb
+        return min(1 << 20, PICTURE_MEMORY_MB + (PICTURE_PIXEL_BYTES * job.max_pixels >> 20))
 
     @property
     def heartbeat_s(self) -> float:

@@ -55,7 +55,7 @@ class CoordinatorSession:
                  key_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
         self.run, self.state, self._host_of = run, State.RUNNING, host_of
         self._options = options
-        self._job = job_message(job, datasets)
+        self._job = job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
