@@ -109,11 +109,17 @@ class LeaseTables:
         self._leases: Dict[int, LiveLease] = {}  # the live ones
         self._workers: Dict[WorkerKey, Worker] = {}
         self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
+        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
 
     @property
     def head(self) -> int:
         """The next position to be taken."""
         return self._head
+
+    @property
+    def workers(self) -> Mapping[WorkerKey, Worker]:
+        """The members."""
+        return self._workers
 
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""

@@ -8,7 +8,7 @@ import msgpack
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ProtocolError
-from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD
+from stoker.pipeline.options import MAX_FILE_MB, MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
@@ -80,6 +80,7 @@ class Job:
     augment: str = ""               # the user's module:function that varies the pictures of ``image``
     trainer_root: str = ""          # ``data_root`` as the trainer names it, if the worker has another
     max_pixels: int = MAX_PIXELS    # of a picture; a larger one is bad
+    max_file_mb: int = MAX_FILE_MB  # of a picture's file, in 2**20 bytes
     max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
     truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
     picture_cpu_s: float = 0.0      # CPU time to decode one picture; 0: any. See workers/picture_limits.py

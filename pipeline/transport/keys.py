@@ -178,7 +178,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
 def _ignore(folder: str) -> None:
     path = os.path.join(folder, ".gitignore")
     if not os.path.lexists(path):
-        with open(path, "w") as file:
+        with open(path, "x") as file:
             file.write("# made by stoker-keys: keys are not for a repository\n*\n")
 
 
@@ -194,6 +194,8 @@ def _check_library() -> None:
 def _load(path: str) -> Tuple[bytes, bytes]:
     """(public, secret) of the file ``path``; secret is empty in a file that contains only the public key."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is no regular file")
         (_check_private if path.endswith("_secret") else _check_writers)(path)
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
