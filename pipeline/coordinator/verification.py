@@ -34,6 +34,7 @@ DECIDING_S = 20.0          # for the third batch: the run goes on meanwhile
 MAX_CHECKS = 256           # positions whose comparison waits; more than that are not compared
 MAX_OF_PARTY = 128         # of them, that wait for workers of one party
 MAX_UNRELIABLE = 1024      # parties that are remembered
+INTERVAL_S = 0.02          # between two looks at all of them
 AT_ONCE = 8                # positions that a worker is tried for
 ROWS = "which samples it has"      # what can differ besides the arrays
 
@@ -91,7 +92,7 @@ class Verification:
     ``is_busy`` and call ``report``. All times in seconds."""
 
     def __init__(self, share: float, secret: bytes, names: Sequence[str], now: float) -> None:
-        self._limit, self._secret, self._now = int(share * 2 ** 64), secret, now
+        self._limit, self._secret, self._now, self._next_look_s = int(share * 2 ** 64), secret, now, now
         self._names = (ROWS,) + tuple("the array " + name for name in names)
         self._makers: Dict[WorkerKey, Maker] = {}      # of the members
         self._checks: "OrderedDict[int, _Check]" = OrderedDict()     # by position, the oldest first
@@ -236,7 +237,9 @@ class Verification:
         """Time has passed."""
         self._now = now
         effects: Effects = []
-        is_busy = False
+        if now < self._next_look_s:
+            return effects
+        self._next_look_s, is_busy = now + INTERVAL_S, False
         for position, check in list(self._checks.items()):
             if check.granted_s is not None and now - check.granted_s > PATIENCE_S:
                 check.granted_s = None
