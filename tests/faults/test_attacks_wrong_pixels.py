@@ -53,9 +53,9 @@ def test_a_function_that_is_not_deterministic_is_found_on_one_host(pictures, tmp
         with pytest.raises(RunFailed) as failed:
             run.take_all()
     assert re.match(r"step \d+ of epoch \d+ was made twice to verify it, and the batches differ in the array images: "
-                    r"\S+/[01] \(at loopback, python .*\) made the one that is used, \S+/[01] \(at loopback, python .*\) "
-                    r"the other; no third worker could tell which one is right\. Without a faulty or dishonest worker, "
-                    r"their copies of the data differ, or your function is not deterministic\. ", str(failed.value))
+                    r"\S+/[01] \(at loopback, .*\) made the one that is used, \S+/[01] \(at loopback, .*\) the other; "
+                    r"no third worker could tell which one is right\. Without a faulty or dishonest worker, their "
+                    r"copies of the data differ, or your function is not deterministic\. ", str(failed.value))
 
 
 def test_a_member_that_sends_wrong_pixels_is_found_and_named(pictures, tmp_path, folder, own_generators, attacks):
