@@ -59,8 +59,8 @@ def apply(job: Job) -> None:
         if handler in (signal.SIG_DFL, signal.SIG_IGN):     # else a profiler uses the timer
             _State.cpu_s = job.picture_cpu_s
     if "PILLOW_BLOCK_SIZE" not in os.environ:
-        core: Any = Image.core
-        core.set_block_size(_BLOCK_BYTES)
+        pil: Any = Image
+        pil.core.set_block_size(_BLOCK_BYTES)
     if job.picture_memory_mb and resource is not None:
         _State.data_bytes, _State.resident_bytes = usage()
         if _State.data_bytes:
