@@ -10,7 +10,7 @@ import json
 import sys
 import time
 
-from stoker.pipeline.options import JobOptions, WorkerOptions
+from stoker.pipeline.options import JobOptions, StreamOptions, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.workers.generators.registry import open_producer
 from tests.support.hostile_pictures import tiny
@@ -35,7 +35,8 @@ def clear_peak() -> None:
 
 def main(folder: str, path: str, decode: str, exif_rotate: str) -> None:
     options = JobOptions(image_size=SIZE, batch_size=1, labels=False, decode=decode)
-    job = Job("image", options.arrays, 1, 0, decode, folder, exif_rotate == "1", image_size=SIZE)
+    job = Job("image", options.arrays, 1, 0, decode, folder, exif_rotate == "1", image_size=SIZE,
+              picture_memory_mb=StreamOptions().memory_mb_of(options))
     producer = open_producer(job, WorkerOptions("tcp://127.0.0.1:1"))
     for suffix in tiny():                # what is imported and kept once, whatever the picture
         producer.produce(lease("tiny." + suffix))

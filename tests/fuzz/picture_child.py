@@ -31,17 +31,13 @@ OF_ONE_JOB = 250             # pictures in a row that are decoded by the same jo
 JOBS = (("fastest", False, "bad"), ("exact", True, "bad"), ("fast", True, "use"), ("sampled", False, "use"))
 
 
-def LIM(c, m):
-    return {k: v for k, v in (("picture_cpu_s", c), ("picture_memory_mb", m)) if k in Job.__dataclass_fields__}
-
-
 def job_of(number, root, cpu_s, memory_mb):
     """The job by which picture ``number`` is decoded."""
     decode, exif_rotate, truncated = JOBS[number // OF_ONE_JOB % len(JOBS)]
     options = JobOptions(image_size=(48, 64), batch_size=1, labels=False, decode=decode,
                          exif_rotate=exif_rotate, truncated=truncated)
     return Job("image", options.arrays, 1, 0, decode, root, exif_rotate, image_size=(48, 64), truncated=truncated,
-               **LIM(cpu_s, memory_mb))
+               picture_cpu_s=cpu_s, picture_memory_mb=memory_mb)
 
 
 def lease_of(number, name=FILE, isolated=False):
