@@ -1,7 +1,7 @@
 """What one picture costs a worker at most: the dearest of each format that the usual limits permit.
 
-64 million pixels, the usual ``max_pixels``, of one colour, so that the files are small and made at once. Each is decoded
-in a process of its own, in the ways 'fastest' and 'exact', the latter also with ``exif_rotate``; the dearest counts.
+64 million pixels, the usual ``max_pixels``, of one colour, so that the files are small and made at once. Each is
+decoded in a process of its own, by 'fastest' and 'exact', the latter also with ``exif_rotate``; the dearest counts.
 """
 
 import json
@@ -66,8 +66,8 @@ def run(quick: bool, say: Say) -> List[Table]:
     columns = ["picture of %d x %d" % (W, H), "KB of the file"]
     for name in pythons:
         columns += ["dearest, " + name, "MB, " + name, "CPU s, " + name]
-    notes = ["MB: the most memory above that of an idle worker. A bad file is not decoded, or no further than its reason "
-             "says. One colour takes the least CPU time; files with more content take more, and picture_cpu_s bounds it.",
+    notes = ["MB: the most memory above that of an idle worker. One colour takes the least CPU time: files with more "
+             "content take more, and picture_cpu_s bounds it.",
              "Limits: max_pixels 64 million, max_file_mb 128, picture_memory_mb %d." % MEMORY_MB]
     return [Table("memory", "What one picture costs a worker at most, by format", columns, rows, notes,
                   [Goal("MB of any picture", most, MEMORY_MB, at_most=True)])]

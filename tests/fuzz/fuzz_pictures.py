@@ -1,8 +1,8 @@
 """Fuzzes the decoding of pictures, on both Pythons: mutations of small files of each format, in expendable processes.
 
-Each picture is decoded as a worker decodes it, with the limits of CPU time and memory that a worker has. A picture that
-ends its process is kept in a file and given to the quarantine, which must name it as a bad file. It is a fault if it
-does not, if a picture is neither good nor bad, or takes more memory than the limit. Seed and number reproduce a picture:
+Each picture is decoded as a worker decodes it, with a worker's limits of CPU time and memory. One that ends its process
+is kept in a file and given to the quarantine, which must name it as a bad file. It is a fault if it does not, if a
+picture is neither good nor bad, or takes more memory than the limit. Seed and number reproduce a picture:
 
     python -m tests.fuzz.fuzz_pictures --seed 0 --first 1234 --runs 1
 """

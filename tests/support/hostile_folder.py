@@ -10,39 +10,44 @@ import psutil
 from stoker.pipeline.options import MAX_PIXELS
 from tests.support import hostile_pictures
 from tests.support.bad_pictures import jpeg, photo
-from tests.support.hostile_pictures import BAD, HOSTILE, LARGE, PIXELS, SPARSE
+from tests.support.hostile_pictures import BAD, HOSTILE, LARGE, MEMORY, PIXELS, SLOW, SPARSE
 from tests.support.processes import descendants, opened
 
 SAMPLE_S = 0.05
+ALL = tuple(HOSTILE) + tuple(SPARSE)
 DISTINCT = 8             # good pictures; the others are further links to these
 
 
-def make(root, good, size=(240, 320), hostile=True):
-    """A folder without classes: ``good`` pictures of ``size`` (height, width), and all that are hostile between
-    them."""
+def make(root, good, size=(240, 320), hostile=ALL):
+    """A folder without classes: ``good`` pictures of ``size`` (height, width), and those of HOSTILE and SPARSE whose
+    names are in ``hostile`` between them."""
     os.makedirs(root)
     first = [os.path.join(root, "good-%06d.jpg" % number) for number in range(min(good, DISTINCT))]
     for number, path in enumerate(first):
         jpeg(path, photo(number, size))
     for number in range(len(first), good):
         os.link(first[number % DISTINCT], os.path.join(root, "good-%06d.jpg" % number))
-    for name in HOSTILE if hostile else ():
-        hostile_pictures.write(os.path.join(root, name), name)
-    for name, size in SPARSE.items() if hostile else ():
-        hostile_pictures.write_sparse(os.path.join(root, name), size)
+    for name in hostile:
+        path = os.path.join(root, name)
+        if name in SPARSE:
+            hostile_pictures.write_sparse(path, SPARSE[name])
+        else:
+            hostile_pictures.write(path, name)
     return root
 
 
-def bad_names(is_old, cpu_s, max_pixels=MAX_PIXELS):
+def bad_names(is_old, max_pixels=MAX_PIXELS):
     """The hostile pictures that are bad with the newest Pillow, or with Pillow 8 (``is_old``): name -> pattern of the
-    reason. ``cpu_s``: the limit of the run, between a second and ten."""
+    reason. The limit of CPU time must be far below ten seconds."""
     bad = dict.fromkeys(SPARSE, "a file of more than")
     for name, each in HOSTILE.items():
         fate = each.of(is_old)
         if fate in (BAD, PIXELS) or fate == LARGE and max_pixels < hostile_pictures.USUAL_PIXELS // 4:
             bad[name] = each.reason
-        elif fate == hostile_pictures.SLOW and cpu_s:
-            bad[name] = "takes more than .* s of CPU time|kills the process"
+        elif fate == SLOW:
+            bad[name] = "takes more than .* s of CPU time"
+        elif fate == MEMORY:
+            bad[name] = "takes more than .* MB of memory|a TIFF with"
     return bad
 
 
@@ -96,13 +101,13 @@ class Outcome:
         with open(str(audit) + ".bad", "rb") as file:
             self.listed = file.read()
 
-    def check(self, expected, good):
-        """Whether exactly the expected files are bad, each for its reason."""
+    def check(self, expected, files):
+        """Whether exactly the ``expected`` ones of so many files are bad, each for its reason."""
         assert not set(self.bad) - set(expected), {name: self.bad[name] for name in set(self.bad) - set(expected)}
         assert not set(expected) - set(self.bad), sorted(set(expected) - set(self.bad))
         for name, reason in expected.items():
             assert re.match(reason, self.bad[name]), (name, self.bad[name])
-        assert self.count == good + len(HOSTILE) + len(SPARSE) - len(expected)
+        assert self.count == files - len(expected)
 
 
 def _children_cpu_s():
