@@ -11,12 +11,13 @@ import operator
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.formats import FORMATS, checked
 from stoker.pipeline.text import native
 
 GENERATORS = ("numerical", "image", "augmented")
@@ -27,7 +28,7 @@ MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
 #: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
-FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
+FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats": FORMATS}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
@@ -117,6 +118,7 @@ class JobOptions:
     max_file_mb: int = MAX_FILE_MB
     max_text_mb: int = MAX_TEXT_MB
     truncated: str = TRUNCATED_BAD
+    formats: Tuple[str, ...] = ()              # some of FORMATS; (): all whose library is safe on the worker
 
     def __post_init__(self) -> None:
         is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
@@ -130,6 +132,7 @@ class JobOptions:
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "formats", checked(self.formats))
         object.__setattr__(self, "max_file_mb", check_whole("max_file_mb", self.max_file_mb, 1, 1 << 15))
         object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):

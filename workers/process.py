@@ -21,6 +21,7 @@ from typing import Any, Callable, Optional, Sequence, Union
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
+from stoker.pipeline.formats import described, note as note_of
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
@@ -29,6 +30,7 @@ from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
+from stoker.workers import formats
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
@@ -169,7 +171,8 @@ def versions() -> str:
     pillow = "pillow-simd" if glob.glob(os.path.join(glob.escape(site), "[Pp]illow_[Ss][Ii][Mm][Dd]-*")) else "pillow"
     jpeg = ("libjpeg-turbo %s" % features.version_feature("libjpeg_turbo") if features.check("libjpeg_turbo")
             else "libjpeg %s" % features.version_codec("jpg"))
-    return "python %s, %s %s, %s" % (platform.python_version(), pillow, PIL.__version__, jpeg)
+    return "python %s, %s %s, %s, %s" % (platform.python_version(), pillow, PIL.__version__, jpeg,
+                                         described(formats.versions()))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -216,6 +219,8 @@ def main(argv: Sequence[str]) -> int:
         waker.wake()
 
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
+    if name.endswith("/0") and not last_exit and note_of(formats.versions()):
+        note(note_of(formats.versions()))
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()

@@ -18,7 +18,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
-from stoker.workers import limits
+from stoker.workers import formats, limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -153,4 +153,5 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if getattr(generator, "func", generator) in _READ_FILES:
         check_root(job.data_root, job.probes)
     limits.apply(job)
+    formats.apply(job.formats)
     return Producer(generator, job, cache)
