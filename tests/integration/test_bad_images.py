@@ -265,7 +265,7 @@ def test_raise_comes_in_order_in_an_evaluation_too_and_again(folder, tmp_path):
             place = os.path.join(folder.root, path)
             if os.path.lexists(place):
                 (os.rmdir if os.path.isdir(place) else os.remove)(place)
-            photo(index).save(place)
+            photo(index).save(place, "PNG")         # whatever its name: WebPs may be bad
     with opened(folder.dataset, tmp_path / "audit", workers=2, on_bad_image="raise", bad_samples=str(tmp_path / "bad"),
                 **STREAM) as run:
         for _ in range(2):

@@ -101,7 +101,7 @@ def test_the_options_belong_to_the_run(photos, tmp_path):
 
 
 def test_a_checkpoint_of_an_older_release_keeps_its_limits(photos, tmp_path):
-    """Its record has no max_pixels, max_file_mb and formats: it goes on with the former ones, unless others are given."""
+    """Its record has no max_pixels, max_file_mb, formats: it goes on with the former ones, unless others are given."""
     pytest.importorskip("tensorflow")
     from stoker.trainer import checkpoint
     from stoker.trainer.checkpoint_files import CheckpointFolder
