@@ -83,6 +83,8 @@ class Job:
     max_file_mb: int = MAX_FILE_MB  # of a picture's file, in 2**20 bytes
     max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
     truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
+    picture_cpu_s: float = 0.0      # CPU time to decode one picture; 0: any. See workers/picture_limits.py
+    picture_memory_mb: int = 0      # memory for the same, in 2**20 bytes; 0: any
     formats: Tuple[str, ...] = ()   # of pictures, some of formats.FORMATS; (): all whose library is safe
 
     @property
