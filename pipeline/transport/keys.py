@@ -294,7 +294,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     trainer, worker = ("stoker-train", "stoker-worker") if is_installed else ("python -m trainer", "python -m workers")
     print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, args.folder))
     for name in args.names or names:
-        print("a worker:     %s --connect tcp://HOST:5555 --keys %s/%s/%s" % (worker, args.folder, WORKERS, name))
+        print("a worker:     %s --connect tcp://HOST:5555 --data DIR --keys %s/%s/%s" % (
+            worker, args.folder, WORKERS, name))
     print("Copy only a worker's own folder to its host, over a channel that you trust.")
     return 0
 
