@@ -23,8 +23,14 @@ GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
 TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
-MAX_PIXELS = 178956970   # of a picture, by default: PIL's own limit, against decompression bombs
+MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
+MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+PICTURE_CPU_S = 60.0     # of CPU time for one picture, by default
+#: Memory for one picture, by default: this, its file, and what the most expensive format takes for each pixel.
+PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
+#: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
+FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
@@ -96,8 +102,8 @@ class JobOptions:
     """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
     ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
-    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE; ``truncated``: one of TRUNCATED. ``max_text_mb`` counts 2**20
-    bytes. ``stoker-train --help`` explains them."""
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE; ``truncated``: one of TRUNCATED. ``max_file_mb`` and
+    ``max_text_mb`` count 2**20 bytes. ``stoker-train --help`` explains them."""
     generator: str = "image"
     image_size: Tuple[int, int] = (64, 64)
     batch_size: int = 32
@@ -112,6 +118,7 @@ class JobOptions:
     may_skip: bool = False                     # a batch function may return fewer rows than it got samples
     augment: Optional[str] = None              # the user's module:function that varies pictures
     max_pixels: int = MAX_PIXELS
+    max_file_mb: int = MAX_FILE_MB
     max_text_mb: int = MAX_TEXT_MB
     truncated: str = TRUNCATED_BAD
 
@@ -127,6 +134,7 @@ class JobOptions:
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "max_file_mb", check_whole("max_file_mb", self.max_file_mb, 1, 1 << 15))
         object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
@@ -165,7 +173,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
+    """How the batches of a run are transported, and what one picture may cost: ``StreamOptions(prefetch=64)``. Raises
+    ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
     ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
@@ -182,6 +191,8 @@ class StreamOptions:
     keys: Optional[str] = None
     insecure: bool = False
     verify: float = 0.0
+    picture_cpu_s: float = PICTURE_CPU_S
+    picture_memory_mb: Optional[int] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -205,6 +216,13 @@ class StreamOptions:
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
                 name, seconds, is_number(seconds) and seconds >= 0.1, "must be at least 0.1 seconds"))
+        seconds = self.picture_cpu_s
+        object.__setattr__(self, "picture_cpu_s", check_number(
+            "picture_cpu_s", seconds, is_number(seconds) and (seconds == 0 or 0.1 <= seconds <= 1e6),
+            "must be 0 (no limit) or 0.1 to 1,000,000 seconds"))
+        if self.picture_memory_mb is not None:
+            object.__setattr__(self, "picture_memory_mb", check_whole(
+                "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
         for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
@@ -221,6 +239,12 @@ class StreamOptions:
             raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit"
                               % (self.prefetch_mb, most, job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
+
+    def memory_mb_of(self, job: JobOptions) -> int:
+        """The most memory that decoding one picture may take, in 2**20 bytes; 0: any."""
+        if self.picture_memory_mb is not None:
+            return self.picture_memory_mb
+        return min(1 << 20, PICTURE_MEMORY_MB + job.max_file_mb + (PICTURE_PIXEL_BYTES * job.max_pixels >> 20))
 
     @property
     def heartbeat_s(self) -> float:

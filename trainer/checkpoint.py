@@ -16,7 +16,7 @@ import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
-from stoker.pipeline.options import JobOptions
+from stoker.pipeline.options import FORMER, JobOptions
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.sample_list import MAX_LIST_BYTES, ListError, packed_list
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
@@ -38,13 +38,13 @@ REQUIRED: Dict[str, Any] = {
     "validation_split": (int, float)}
 RUN_VERSION = 1
 #: What stoker-run.json has for ``stoker-predict``: arguments of ``open_stream``.
-OPTIONS = ("image_size", "batch_size", "seed", "decode", "exif_rotate", "partners", "truncated", "max_pixels",
-           "max_text_mb")
+OPTIONS = ("image_size", "batch_size", "seed", "decode", "exif_rotate", "partners", "truncated", "max_text_mb") + tuple(
+    FORMER)
 DECODERS = "decoders"            # of the pictures: what differs only gives a warning (decoders.py)
 FOR_READERS = {"classes", DECODERS}      # keys of stoker.json that people may read; "dataset" is a hash of classes, too
 #: Options that a record contains only if they differ from these defaults.
 DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
-                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_text_mb")}, **FORMER,
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -222,7 +222,7 @@ def recorded_run(folder: CheckpointFolder) -> Recorded:
             raise ValueError(problem or "it is of another version")
         arrays = tuple(ArraySpec(name, dtype, tuple(UpTo(*side) if isinstance(side, list) else side for side in shape))
                        for name, dtype, shape in saved["arrays"])
-        options = dict(saved["options"], image_size=tuple(saved["options"]["image_size"]))
+        options = dict(FORMER, **dict(saved["options"], image_size=tuple(saved["options"]["image_size"])))
         other = set(options).difference(OPTIONS)
         if other:
             raise ValueError("it has the option %.80s" % ascii(min(other)))

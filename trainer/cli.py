@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Ty
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
-from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
-from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, recorded_hashes
+from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
@@ -180,8 +180,7 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
-            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_pixels", "max_text_mb",
-            "truncated")
+            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_text_mb", "truncated")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),
@@ -193,17 +192,25 @@ def _prepared(args: argparse.Namespace, directory: str) -> Run:
     """
     try:
         return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
-                       recorded=_recorded_hashes(directory), **_arguments(args))
+                       recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
+                       **_arguments(args), **_judgement(args, directory))
     except DatasetError as error:
         raise DatasetError(str(error) + has_changed(directory)) from error
 
 
-def _recorded_hashes(directory: str) -> Dict[str, Any]:
-    """The hashes of the data of the checkpoints in ``directory``, if there are any."""
+def _judgement(args: argparse.Namespace, directory: str) -> Dict[str, Any]:
+    """The arguments of ``prepare`` that say which files are bad, and whose defaults have changed. A checkpoint that
+    does not have one is of a release with the former default, which then holds unless the user says otherwise."""
+    given = {name: getattr(args, name) for name in FORMER if getattr(args, name) is not None}
+    former = lacking(directory, FORMER) if _has_checkpoint(directory) else ()
+    return dict({name: FORMER[name] for name in former}, **given)
+
+
+def _has_checkpoint(directory: str) -> bool:
     try:
-        return recorded_hashes(directory) if state.traces(os.listdir(directory)) else {}
+        return bool(state.traces(os.listdir(directory)))
     except OSError:
-        return {}
+        return False
 
 
 def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:

@@ -1,7 +1,7 @@
 """The samples that a checkpoint knows, for a run whose data has changed since. Imports no TensorFlow."""
 
 import os
-from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -103,6 +103,12 @@ def _record(directory: str) -> Optional[Dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------------------------------- former releases
+
+def lacking(directory: str, names: Iterable[str]) -> List[str]:
+    """Which of ``names`` the record in ``directory`` does not have; none if there is no record."""
+    record = _record(directory)
+    return [] if not record else [name for name in names if name not in record]
+
 
 def recorded_hashes(directory: str) -> Dict[str, Any]:
     """The hashes of the data, by the keys of DATA, as the record in ``directory`` has them; {} if there is none."""

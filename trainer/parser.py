@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
-                                     StreamOptions)
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
+                                     PICTURE_PIXEL_BYTES, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -212,9 +212,13 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
-    add("--max-pixels", type=int, default=JobOptions.max_pixels, metavar="N",
+    add("--max-pixels", type=int, metavar="N",
         help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
-             "claim to be so large that it takes all memory")
+             "claim to be so large that it takes all memory (default: %d; a checkpoint of a release with another "
+             "default keeps that one)" % JobOptions.max_pixels)
+    add("--max-file-mb", type=int, metavar="MB",
+        help="size of the largest file of a picture, in 2**20 bytes; a larger one is bad (default: %d; a checkpoint of "
+             "an older release keeps its %d)" % (JobOptions.max_file_mb, FORMER["max_file_mb"]))
     add("--max-text-mb", type=int, default=JobOptions.max_text_mb, metavar="MB",
         help="size of the longest text in a PNG, in 2**20 bytes; a file with a longer one is bad")
     add("--truncated", choices=TRUNCATED, default=JobOptions.truncated,
@@ -246,6 +250,13 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
         help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--picture-cpu-s", type=float, default=StreamOptions.picture_cpu_s, metavar="S",
+        help="CPU time for decoding one picture, in seconds; one that takes longer counts as a bad file, for a small "
+             "file can take hours. A protection: no usual picture comes near it. 0: none")
+    add("--picture-memory-mb", type=int, default=StreamOptions.picture_memory_mb, metavar="MB",
+        help="memory for decoding one picture, in 2**20 bytes; one that takes more counts as a bad file. 0: any "
+             "(default: %d and --max-file-mb, and %d bytes for each of --max-pixels)" % (
+                 PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES))
     add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
         help="seconds without a sign of life after which a worker loses its steps to others")
     add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",

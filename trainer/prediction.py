@@ -14,8 +14,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
-from stoker.pipeline.text import name_list
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import name_list, printable_path
 from stoker.trainer import current_folder
 from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of, rows_of
 from stoker.trainer.feed import log_left_out, start_stream
@@ -91,7 +90,8 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
                 name_list(args.data), counts.first_error))
     print("predicted %d of %d %s by the checkpoint %s%s%s" % (
-        counts.predicted, len(prepared.source), unit, path, "" if args.output == "-" else ", in " + args.output,
+        counts.predicted, len(prepared.source), unit, printable_path(path),
+        "" if args.output == "-" else ", in " + printable_path(args.output),
         "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else ""),
           *stream.report().splitlines()[1:], sep="\n", file=sys.stderr, flush=True)
     return EXIT_INCOMPLETE if args.strict and counts.failed else 0

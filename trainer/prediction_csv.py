@@ -149,16 +149,27 @@ def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
+class _Terminal:
+    """What a terminal would obey is escaped on the way to ``file``."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file, self.flush = file, file.flush
+
+    def write(self, text: str) -> int:
+        return self._file.write(printable(text, lines=True))
+
+
 @contextmanager
 def output_file(path: str) -> Iterator[IO[str]]:
     """A text file that becomes ``path`` at the end, if there is no exception; "-" is standard output. Until then it has
-    no name, so nothing is left behind if this process is killed. Raises ConfigError if it cannot be written."""
+    no name, so nothing is left behind if this process is killed. A terminal gets names in a form that it does not obey.
+    Raises ConfigError if it cannot be written."""
     how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     if path == "-":
         if 1 in CLOSED:
             raise ConfigError("standard output is closed: name a file for the predictions with -o FILE")
         with _closing(open(1, "w", closefd=False, **how)) as file:
-            yield file
+            yield _Terminal(file) if os.isatty(1) else file     # type: ignore[misc]  # all that PredictionLines uses
         return
     try:
         if os.path.exists(path) and not os.path.isfile(path):

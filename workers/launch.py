@@ -130,7 +130,9 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     try:
         _import_stoker()
+        from stoker.pipeline import core_dumps
         from stoker.pipeline.output import protect
+        core_dumps.forbid()
         protect()
         _add_program_folders()
         _put_checkout_last()

@@ -58,7 +58,7 @@ class CoordinatorSession:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
-        self._job = job_message(job, datasets)
+        self._job = job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
         self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import Accept, Effects, Fail, Grant, Log, WorkerKey
 from stoker.pipeline.coordinator.open_positions import Content
@@ -32,7 +32,10 @@ MAX_TRIES = 3              # workers that are asked for one ...
 MAX_AGE_S = 600.0          # ... which is waited for so long
 DECIDING_S = 20.0          # for the third batch: the run goes on meanwhile
 MAX_CHECKS = 256           # positions whose comparison waits; more than that are not compared
-AT_ONCE = 8                # of them, that a worker is tried for
+MAX_OF_PARTY = 128         # of them, that wait for workers of one party
+MAX_UNRELIABLE = 1024      # parties that are remembered
+INTERVAL_S = 0.02          # between two looks at all of them
+AT_ONCE = 8                # positions that a worker is tried for
 ROWS = "which samples it has"      # what can differ besides the arrays
 
 _HOST, _KEY, _NAME = 4, 2, 1       # how much it counts that two workers differ in it
@@ -45,10 +48,11 @@ class Maker(NamedTuple):
     versions: str
 
     def distance(self, other: "Maker") -> int:
-        """How different the two are; 0: it may be the same process."""
+        """How different the two are; 0: it may be the same process. Names count only if nothing else tells them apart:
+        a worker could take that of another one, to be compared with a third."""
         hosts = {self.party.host, other.party.host}
-        return (_HOST * (len(hosts) > 1 and "" not in hosts) + _KEY * (self.party.key != other.party.key)
-                + _NAME * (self.name != other.name))
+        by_party = _HOST * (len(hosts) > 1 and "" not in hosts) + _KEY * (self.party.key != other.party.key)
+        return by_party or _NAME * (self.name != other.name)
 
     def __str__(self) -> str:
         return "%s (%s)" % (self.name, ", ".join(filter(None, [
@@ -67,14 +71,14 @@ class _Check:
     """A position with at least one batch, which is to be compared with a further one."""
     planned: PlannedBatch
     content: Content                       # of the lease of the first batch; further leases have the same
-    isolated: bool
     since_s: float                         # of the first batch, or of the one that differs
     copies: List[Copy]
     leases: Dict[int, WorkerKey] = field(default_factory=dict)      # granted for further batches, and not answered
     granted_s: Optional[float] = None      # when the last of them was granted; None: another one is to be
     tries: int = 0
-    tried: Set[WorkerKey] = field(default_factory=set)
-    eligible: FrozenSet[WorkerKey] = frozenset()       # as of ``changes`` of the scheduler
+    tried: Set[Party] = field(default_factory=set)
+    eligible: FrozenSet[WorkerKey] = frozenset()       # who may make the next one, as of ``changes`` of the scheduler
+    parties: Set[Party] = field(default_factory=set)   # theirs
     changes: int = -1
 
     @property
@@ -88,10 +92,11 @@ class Verification:
     ``is_busy`` and call ``report``. All times in seconds."""
 
     def __init__(self, share: float, secret: bytes, names: Sequence[str], now: float) -> None:
-        self._limit, self._secret, self._now = int(share * 2 ** 64), secret, now
+        self._limit, self._secret, self._now, self._next_look_s = int(share * 2 ** 64), secret, now, now
         self._names = (ROWS,) + tuple("the array " + name for name in names)
         self._makers: Dict[WorkerKey, Maker] = {}      # of the members
         self._checks: "OrderedDict[int, _Check]" = OrderedDict()     # by position, the oldest first
+        self._unreliable: Set[Party] = set()           # did not answer the last lease for a second batch: asked last
         self.verified = 0                  # positions with two equal batches ...
         self.by_same_host = 0              # ... both of one host, or of hosts that are not known
         self.left = 0                      # chosen, and not compared
@@ -116,8 +121,10 @@ class Verification:
             own = [number for number, holder in check.leases.items() if holder == peer and lease in (None, number)]
             for number in own:
                 del check.leases[number]
-            if own and not check.leases:
-                check.granted_s = None
+            if own:
+                self._note_unreliable([self._makers[peer].party])
+                if not check.leases:
+                    check.granted_s = None
 
     def lost(self, peer: WorkerKey) -> None:
         """A worker is no member any more."""
@@ -133,14 +140,26 @@ class Verification:
 
     def choose(self, key: WorkerKey, tables: LeaseTables) -> Optional[int]:
         """The position that this worker is to produce again; None if there is none for it."""
-        if not self._checks:
+        if not self._checks or key not in self._makers:
             return None
+        party = self._makers[key].party
         waiting = (item for item in self._checks.items() if item[1].waits)
         for position, check in islice(waiting, AT_ONCE):
-            eligible = self._eligible(check, tables)
-            if key in eligible and (key not in check.tried or eligible <= check.tried):
-                return position
+            if key in self._eligible(check, tables) and not self._others_first(party, check):
+                held = sum(holder in self._makers and self._makers[holder].party == party
+                           for other in self._checks.values() for holder in other.leases.values())
+                return position if held < MAX_OF_PARTY else None
         return None
+
+    def _others_first(self, party: Party, check: _Check) -> bool:
+        """A party that was asked for it, or did not answer the last time, leaves it to others, if there are any."""
+        return any(party in avoided and not check.parties <= avoided
+                   for avoided in (check.tried | self._unreliable, check.tried))
+
+    def _note_unreliable(self, parties: Iterable[Party]) -> None:
+        if len(self._unreliable) >= MAX_UNRELIABLE:
+            self._unreliable.clear()
+        self._unreliable.update(parties)
 
     def grant(self, key: WorkerKey, position: int, lease: int, now: float) -> Grant:
         """The worker gets this lease for a further batch of the position, which ``choose`` returned."""
@@ -148,8 +167,8 @@ class Verification:
         check.leases[lease] = key
         check.granted_s = now
         check.tries += 1
-        check.tried.add(key)
-        return Grant(key, lease, position, 1, check.isolated)
+        check.tried.add(self._makers[key].party)
+        return Grant(key, lease, position, 1)
 
     def _eligible(self, check: _Check, tables: LeaseTables) -> FrozenSet[WorkerKey]:
         """The workers that differ most from those that made the batches so far: as long as there is another host, no
@@ -165,19 +184,19 @@ class Verification:
                         best, found = distance, []
                     if distance == best:
                         found.append(key)
-            check.eligible = frozenset(found)
+            check.eligible, check.parties = frozenset(found), {self._makers[key].party for key in found}
         return check.eligible
 
     # -------------------------------------------------------------------------------------------------- for the session
 
     def first(self, accept: Accept, content: Content, planned: PlannedBatch, message: Produced) -> None:
-        """The first batch of a chosen position came: it is going to be compared."""
+        """The first batch of a chosen position came: it is going to be compared, unless workers died at the position.
+        Which samples are bad depends on the host then: on how much memory it has, and how fast it is."""
         maker = self._makers.get(accept.worker)
-        if maker is None or len(self._checks) >= MAX_CHECKS:
+        if maker is None or accept.isolated or len(self._checks) >= MAX_CHECKS:
             self.left += 1
             return
-        self._checks[accept.position] = _Check(planned, content, accept.isolated, self._now,
-                                               [Copy(maker, _digests(message))])
+        self._checks[accept.position] = _Check(planned, content, self._now, [Copy(maker, _digests(message))])
         self.is_busy = True
 
     def lease_of(self, position: int) -> Optional[Tuple[PlannedBatch, Content]]:
@@ -196,6 +215,7 @@ class Verification:
         check = self._checks[position]
         del check.leases[message.lease]
         maker = self._makers[peer]
+        self._unreliable.discard(maker.party)
         if any(not maker.distance(copy.maker) for copy in check.copies):
             return []                     # a second answer of the same worker
         first = check.copies[0]
@@ -217,10 +237,14 @@ class Verification:
         """Time has passed."""
         self._now = now
         effects: Effects = []
-        is_busy = False
+        if now < self._next_look_s:
+            return effects
+        self._next_look_s, is_busy = now + INTERVAL_S, False
         for position, check in list(self._checks.items()):
             if check.granted_s is not None and now - check.granted_s > PATIENCE_S:
                 check.granted_s = None
+                self._note_unreliable(self._makers[holder].party for holder in check.leases.values()
+                                      if holder in self._makers)
             hopeful = check.granted_s is not None or check.waits and bool(self._eligible(check, tables))
             if len(check.copies) > 1 and (not hopeful or now - check.since_s > DECIDING_S):
                 effects += self._fail(position)
@@ -243,11 +267,13 @@ class Verification:
         if not self._limit:
             return ""
         left = self.left + len(self._checks)
+        if not self.verified:
+            return "verification: no batch was compared: " + (
+                "%d chosen, and no other worker could make a second one" % left if left else "none was chosen")
         return "verification: %d batch%s made twice, and all are equal%s%s" % (
             self.verified, " was" if self.verified == 1 else "es were",
             "; %d of them by two processes of one host" % self.by_same_host if self.by_same_host else "",
-            "; %d chosen, but not compared: no second worker made %s in time" % (
-                left, "it" if left == 1 else "them") if left else "")
+            "; %d more chosen, and not compared" % left if left else "")
 
     def _fail(self, position: int) -> Effects:
         check = self._checks.pop(position)

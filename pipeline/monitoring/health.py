@@ -14,6 +14,7 @@ from typing import List, Optional
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import protect
 from stoker.pipeline.storage.safe_files import UnsafeFile, open_own
+from stoker.pipeline.text import printable_path
 
 BEAT_INTERVAL_S = 1.0
 STALE_S = 10.0
@@ -55,14 +56,15 @@ class HealthFile:
 
 def trouble(path: str, now: float) -> Optional[str]:
     """What is wrong at ``now`` (seconds since 1970), in a sentence. None: the process works."""
+    name = printable_path(path)
     try:
         touched = os.stat(path).st_mtime
     except OSError as error:
-        return "%s: %s: the process has not begun" % (path, error.strerror)
+        return "%s: %s: the process has not begun" % (name, error.strerror)
     if touched == 0:
-        return "%s: not connected yet" % path
+        return "%s: not connected yet" % name
     age_s = abs(now - touched)               # the clock may have been set back
-    return "%s: no sign of life for %.0f s" % (path, age_s) if age_s > STALE_S else None
+    return "%s: no sign of life for %.0f s" % (name, age_s) if age_s > STALE_S else None
 
 
 def main(arguments: List[str]) -> int:

@@ -6,7 +6,9 @@ or root made, but none of another user: the same rule that Linux has for links i
 """
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from contextlib import suppress
 from typing import Optional, Tuple
@@ -109,6 +111,28 @@ def followed(path: str) -> str:
                              "itself" % status.st_uid)
         path = os.path.join(os.path.dirname(path), os.readlink(path))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def check_folder(path: str) -> None:
+    """Raises UnsafeFile if another user can put files in the place of ours in the folder ``path``; OSError. In one with
+    the sticky bit, such as /tmp, no user can; but files may be of others there."""
+    status = os.stat(followed(path))
+    if is_of_others(status):
+        raise UnsafeFile("it is a folder of another user (number %d)" % status.st_uid)
+    if status.st_mode & stat.S_ISVTX:
+        return
+    if status.st_mode & stat.S_IWOTH or status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid):
+        raise UnsafeFile("other users can put files into it (its mode is %03o; chmod go-w takes that from them)"
+                         % stat.S_IMODE(status.st_mode))
+
+
+def _is_private_group(gid: int) -> bool:
+    """Whether it is a group of this user alone, which many systems make for each user, with the user's name."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
 
 
 def is_of_others(status: os.stat_result) -> bool:

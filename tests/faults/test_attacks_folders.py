@@ -4,10 +4,16 @@ import json
 import os
 import re
 import shutil
+import struct
+import sys
+import time
+import zlib
 
 import pytest
 
 from stoker.pipeline.sources.sample_data import write
+from tests.support.other_user import OTHER
+from tests.support.processes import interpreter
 from tests.support.training import arguments, finished
 
 pytest.importorskip("tensorflow")
@@ -115,6 +121,35 @@ def test_files_of_events_cost_nothing(folder, attacks):
     (folder / "checkpoints" / "events.out.tfevents.2.large").write_bytes(b"\xff" * 7 + b"\x0f" + b"\0" * 4)
     assert run(folder, epochs=2).code == 0
     attacks(STRANGER, "a pipe, or a record of 2^60 bytes, as a file of events", "it is skipped; no wait, no memory")
+
+
+def test_forged_pixels_in_a_cache_folder(folder, attacks):
+    """Another user fills a folder with a cache in which every picture is black, and the user names that folder."""
+    lmdb = pytest.importorskip("lmdb")
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.remove(str(folder / "photos"))
+    write(str(folder / "photos"), 12)
+    time.sleep(2.1)                # of files that changed just now, nothing is kept
+    python = interpreter("STOKER_TEST_WORKER_PYTHON") or sys.executable
+    cached = "--cache", folder / "cache", "--worker-python", python
+    wanted = run(folder, "--checkpoint-dir", "one", "--audit", "one.jsonl", *cached)
+    assert wanted.code == 0, wanted
+    path, = map(str, (folder / "cache").glob("*.lmdb"))
+    with lmdb.open(path, subdir=False, map_size=1 << 30) as cache, cache.begin(write=True) as transaction:
+        entries = [(key, bytes(entry)) for key, entry in transaction.cursor()]
+        assert entries
+        for key, entry in entries:
+            head, black = entry[:56], bytes(len(entry) - 64)      # of ``cache_entry``: head, checksum, pixels
+            transaction.put(key, head + struct.pack("<Q", zlib.crc32(black, zlib.crc32(head))) + black)
+    for each in [folder / "cache"] + list((folder / "cache").iterdir()):
+        os.chown(str(each), OTHER, OTHER)
+    ended = run(folder, "--checkpoint-dir", "two", "--audit", "two.jsonl", *cached)
+    assert ended.code == 1 and "Traceback" not in ended.stderr, ended
+    assert "not safe from the pixels of other users: it is a folder of another user (number 65534)" in ended.stderr
+    assert not (folder / "two.jsonl").exists() or not (folder / "two.jsonl").read_text()
+    attacks("another user of the host", "a cache folder with forged pixels, under a name that the user will choose",
+            "the run does not begin: the folder's owner and mode are checked, and the owner of each file in it")
 
 
 @pytest.mark.parametrize("option", ["--audit", "--health-file"])

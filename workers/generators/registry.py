@@ -17,7 +17,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
-from stoker.workers import bounds, limits
+from stoker.workers import bounds, limits, picture_limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -138,7 +138,8 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
     ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job reads
-    or costs more than this worker's options permit. PIL's limits are from now on those of the job."""
+    or costs more than this worker's options permit. PIL's limits, and those of what a picture may cost, are from now on
+    those of the job."""
     bounds.check(job, options)
     generator = find(job.generator, options.allow_generators, job)
     if job.augment:
@@ -149,4 +150,5 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if getattr(generator, "func", generator) in _READ_FILES:
         check_root(job.data_root, job.probes)
     limits.apply(job)
+    picture_limits.apply(job)
     return Producer(generator, job, cache)
