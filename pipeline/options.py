@@ -38,6 +38,7 @@ PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
 
 
 def check(is_valid: bool, name: str, rule: str, value: object) -> None:
@@ -268,9 +269,18 @@ class WorkerOptions:
     health_file: Optional[str] = None
     once: bool = False
     quiet: bool = False
+    allow_data: Tuple[str, ...] = ()
+    max_batch_mb: float = MAX_BATCH_MB
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
+        check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
+
+    @property
+    def data_folders(self) -> Tuple[str, ...]:
+        """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
+        for a trainer on this host, whose user is this worker's, and none for others."""
+        return self.allow_data or (("/",) if is_loopback(self.connect) else ())
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""
@@ -282,6 +292,7 @@ class WorkerOptions:
         try:
             fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
-            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
+            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"]),
+                              allow_data=tuple(map(native, fields["allow_data"]))))
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError("the options of a worker process are damaged: %r" % error) from error

@@ -12,8 +12,8 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
-                                     check_number, check_whole, is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, JobOptions, StreamOptions,
+                                     WorkerOptions, check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -162,7 +162,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
-                                   local.cache_gb, once=True, quiet=True)
+                                   local.cache_gb, once=True, quiet=True, allow_data=("/",),
+                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb))
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()

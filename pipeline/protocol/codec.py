@@ -16,16 +16,18 @@ import numpy as np
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.formats import FORMATS
-from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
+from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Produced, Ready, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
 from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome, samples_of
 from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
+from stoker.pipeline.protocol.walking import check_cost
 
 MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not say less
 MAX_LEASE_BYTES = 256 << 20    # of a trainer's message, whose job a worker does not know before: a million paths of 200
+LEASE_COST_BYTES = int(MAX_BATCH_MB * 2**20) // 2      # see --max-batch-mb of the workers
 MAX_NAME = 300
 MAX_ROW_BYTES = 1 << 20        # of one packed row
 MAX_LABEL = (1 << 31) - 1
@@ -229,8 +231,11 @@ def decode_from_worker(frames: Sequence[Buffer], header_limit_bytes: int = MAX_H
     return _decode(frames, _FROM_WORKER, header_limit_bytes, False)
 
 
-def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
-    """The message that the trainer sent. Raises ProtocolError, VersionMismatch."""
+def decode_from_trainer(frames: Sequence[Buffer], lease_cost_bytes: int = LEASE_COST_BYTES) -> FromTrainer:
+    """The message that the trainer sent. Raises ProtocolError, VersionMismatch. ``lease_cost_bytes``: most memory that
+    a lease may take."""
+    if frames and len(frames[0]) <= MAX_LEASE_BYTES:
+        check_cost(frames[0], lease_cost_bytes)
     pauses = gc.isenabled() and sum(map(len, frames)) > LONG_BYTES
     if pauses:
         gc.disable()        # the garbage collector would take two thirds of the time
