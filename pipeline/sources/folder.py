@@ -14,7 +14,7 @@ from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import (
     ANOTHER_NAME, EXCLUDED, FORMER_NAMES, IMAGE_SUFFIXES, SAME_CLASS, SYSTEM, FileNames, Texts)
 from stoker.pipeline.sources.layout import Layout
-from stoker.pipeline.sources.walking import MAX_ENTRIES, UNREADABLE, Walk
+from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, Walk
 from stoker.pipeline.text import locale_problem, name_list, native, normal_form, printable_path
 
 log = logging.getLogger("stoker")

@@ -15,7 +15,7 @@ from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
-from stoker.pipeline.sources.walking import matching
+from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 from stoker.pipeline.user_errors import sentence_of
