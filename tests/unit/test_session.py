@@ -12,7 +12,8 @@ from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
 from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Stop, Timings, Unfit, Welcome
 from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
-from stoker.workers.session import MAX_CHECKS, MIN_HEARTBEAT_S, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say, SessionState, Work
+from stoker.workers.session import MAX_CHECKS, MIN_HEARTBEAT_S, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say
+from stoker.workers.session import SessionState, Work
 from stoker.workers.session import WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
