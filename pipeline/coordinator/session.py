@@ -78,7 +78,7 @@ class CoordinatorSession:
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside = SetAside()
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root), job.formats, datasets)
         self.standing = Standing(self._scheduler, self._members, self._aside, now)
         self.last_problem = ""
         self._last_traceback = ""                        # in the log
