@@ -17,12 +17,13 @@ from stoker.workers.picture_limits import limited
 from tests.support.hostile_pictures import png
 
 JOB = Job("image", (), 8, 0, "exact", "/", picture_cpu_s=50.0, picture_memory_mb=48)
-LARGE = png(4500, 4000, 6, 8)       # RGBA: 72 MB
+LARGE = png(7900, 8100, 6, 8)       # RGBA: 256 MB
 
 
 @pytest.fixture(autouse=True)
 def none_left():
     before = resource.getrlimit(resource.RLIMIT_DATA)
+    heap.free_memory()          # that other tests have left
     yield
     picture_limits.lift()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
@@ -81,12 +82,12 @@ def test_a_picture_that_takes_more_memory_is_bad_and_one_that_takes_less_is_not(
     with pytest.raises(BadFile, match="takes more than 48 MB"):
         images.converted(LARGE, None, "RGB", None)
     assert images.decoded(png(2000, 1500, 6, 8), (8, 8), decode).size == (8, 8)
-    picture_limits.apply(replace(JOB, picture_memory_mb=256))
+    picture_limits.apply(replace(JOB, picture_memory_mb=512))
     assert images.decoded(LARGE, (8, 8), decode).size == (8, 8)
 
 
 def test_what_the_worker_has_itself_does_not_count():
-    picture_limits.apply(replace(JOB, picture_memory_mb=112))
+    picture_limits.apply(replace(JOB, picture_memory_mb=400))
     own = bytearray(b"x") * (256 << 20)          # a user's function keeps it
     assert images.decoded(LARGE, (8, 8), "exact").size == (8, 8)
     assert len(own) == 256 << 20
