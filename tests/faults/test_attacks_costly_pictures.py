@@ -122,7 +122,8 @@ def test_a_picture_that_finds_no_memory_in_a_small_container_is_named(tmp_path, 
 
 def test_where_no_sample_finds_memory_the_run_ends_with_a_sentence(tmp_path):
     with open(str(tmp_path / "hungry.py"), "w") as file:
-        file.write("import stoker\n@stoker.sample({'x': 'float32'})\ndef make(sample, random):\n    raise MemoryError\n")
+        file.write("import stoker\n@stoker.sample({'x': 'float32'})\n"
+                   "def make(sample, random):\n    raise MemoryError\n")
     with pytest.raises(RunFailed) as caught:
         with here(tmp_path), open_stream(100, "hungry:make", batch_size=4, workers=2) as stream:
             next(stream)
