@@ -95,7 +95,8 @@ def test_links_under_the_names_of_new_files_are_not_followed(folder, attacks):
 @pytest.mark.parametrize("content, words", [
     (b"[" * 200000, "nested|torn"), (b"[" + b"{}," * 1000000 + b"1]", "millions of values"),
     (b'{"seed": ' + b"9" * 1000000 + b"}", "a number of 1000000 digits"),
-    (b'{"plan": 1, "plan": 2}', "'plan' twice"), (None, "more than the")], ids=["deep", "many", "digits", "twice", "large"])
+    (b'{"plan": 1, "plan": 2}', "'plan' twice"), (None, "more than the")],
+    ids=["deep", "many", "digits", "twice", "large"])
 def test_odd_json_is_one_sentence(folder, content, words, attacks):
     path = folder / "checkpoints" / "stoker.json"
     if content is None:                              # a sparse file, which takes no place
@@ -105,8 +106,8 @@ def test_odd_json_is_one_sentence(folder, content, words, attacks):
     last = one_sentence(run(folder))
     assert "no readable stoker.json" in last and re.search(words, last), last
     if content is None:
-        attacks(STRANGER, "`stoker.json` of 1 GB, nested very deep, with millions of values, numbers of a million digits, NaN, a key "
-                "twice, a list", "refused with one sentence before it takes memory or time")
+        attacks(STRANGER, "`stoker.json` of 1 GB, nested very deep, with millions of values, numbers of a "
+                "million digits, NaN, a key twice, a list", "refused with one sentence before it takes memory or time")
 
 
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
