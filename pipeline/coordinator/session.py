@@ -61,7 +61,8 @@ class CoordinatorSession:
         self._job = job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
-        self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)
+        self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now,
+                                         prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
                                          verification=self.verification)
