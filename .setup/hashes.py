@@ -1,4 +1,4 @@
-"""Writes .setup/hashes/NAME.txt: each line of the pins in .setup/NAME.txt, with the hashes of all files of that release.
+"""Writes .setup/hashes/NAME.txt: each pin of .setup/NAME.txt, with the hashes of all files of that release.
 
     .venv/workers/bin/python .setup/hashes.py [NAME...]      from the repository's root, after a change of the pins
 
