@@ -193,11 +193,11 @@ class WorkerSession:
                               now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
-               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False) -> List[Effect]:
+               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
         run = self._work[0] if self._work else ""
         return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample,
-                                     unreadable, hopeless), now)
+                                     unreadable, hopeless, starved), now)
 
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""

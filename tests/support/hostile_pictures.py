@@ -196,7 +196,7 @@ def webp_canvas(width, height, frames=1):
 class Lie(NamedTuple):
     """An entry of a TIFF that says that ``count`` values of the type ``kind`` stand at ``offset``."""
     kind: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
     offset: int
 
 
