@@ -22,8 +22,8 @@ COUNT = 120
 
 @pytest.fixture(autouse=True)
 def a_workers_limits():
-    """This process looks into caches as a worker of these runs does: with the same limits of pictures and formats, which
-    are part of the name of a cache's file."""
+    """This process looks into caches as a worker of these runs does: with the same limits of pictures and formats.
+    They are part of the name of a cache's file."""
     limits.apply(job("/"))
     formats.apply()
     yield
