@@ -27,6 +27,9 @@ TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+PICTURE_CPU_S = 60.0     # of CPU time for one picture, by default
+#: Memory for one picture, by default: this, its file, and what the most expensive format takes for each pixel.
+PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
 #: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
 FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
@@ -171,7 +174,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
+    """How the batches of a run are transported, and what one picture may cost: ``StreamOptions(prefetch=64)``. Raises
+    ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
     ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
@@ -188,6 +192,8 @@ class StreamOptions:
     keys: Optional[str] = None
     insecure: bool = False
     verify: float = 0.0
+    picture_cpu_s: float = PICTURE_CPU_S
+    picture_memory_mb: Optional[int] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -211,6 +217,13 @@ class StreamOptions:
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
                 name, seconds, is_number(seconds) and seconds >= 0.1, "must be at least 0.1 seconds"))
+        seconds = self.picture_cpu_s
+        object.__setattr__(self, "picture_cpu_s", check_number(
+            "picture_cpu_s", seconds, is_number(seconds) and (seconds == 0 or 0.1 <= seconds <= 1e6),
+            "must be 0 (no limit) or 0.1 to 1,000,000 seconds"))
+        if self.picture_memory_mb is not None:
+            object.__setattr__(self, "picture_memory_mb", check_whole(
+                "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
         for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
@@ -227,6 +240,12 @@ class StreamOptions:
             raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit"
                               % (self.prefetch_mb, most, job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
+
+    def memory_mb_of(self, job: JobOptions) -> int:
+        """The most memory that decoding one picture may take, in 2**20 bytes; 0: any."""
+        if self.picture_memory_mb is not None:
+            return self.picture_memory_mb
+        return min(1 << 20, PICTURE_MEMORY_MB + job.max_file_mb + (PICTURE_PIXEL_BYTES * job.max_pixels >> 20))
 
     @property
     def heartbeat_s(self) -> float:

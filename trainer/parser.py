@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, SANDBOX,
-                                     SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
+                                     PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -256,6 +256,13 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
         help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--picture-cpu-s", type=float, default=StreamOptions.picture_cpu_s, metavar="S",
+        help="CPU time for decoding one picture, in seconds; one that takes longer counts as a bad file, for a small "
+             "file can take hours. A protection: no usual picture comes near it. 0: none")
+    add("--picture-memory-mb", type=int, default=StreamOptions.picture_memory_mb, metavar="MB",
+        help="memory for decoding one picture, in 2**20 bytes; one that takes more counts as a bad file. 0: any "
+             "(default: %d and --max-file-mb, and %d bytes for each of --max-pixels)" % (
+                 PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES))
     add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
         help="seconds without a sign of life after which a worker loses its steps to others")
     add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",

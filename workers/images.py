@@ -19,6 +19,7 @@ from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
 from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
 from stoker.workers import deep, foreign, headers, jpeg, limits, remarks
+from stoker.workers.picture_limits import limited
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -78,6 +79,7 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
 
 
 @timed("decode")
+@limited
 def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, a file's content: see ``load``. ``path``: the file's name in remarks. Raises ConfigError
     if ``decode`` is unknown."""
@@ -93,6 +95,7 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
 
 
 @timed("decode")
+@limited
 def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
               exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, decoded in full, converted to ``mode`` and then resized.

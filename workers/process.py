@@ -24,7 +24,7 @@ from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job
+from stoker.pipeline.protocol.messages import Hello, Job, sendable
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection, checks_user
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
@@ -224,7 +224,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_CONFIG
     if sandbox.summary and name.endswith("/0") and not last_exit:
         note(sandbox.summary)
-    hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores())
+    hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores(), sendable(sandbox.summary))
     items: "queue.Queue[Union[Check, Work, None]]" = queue.Queue()
     session = WorkerSession(hello, options.once, time.monotonic())
     thread = _SocketThread(connection, waker, session, options.data, items, parent, lambda: say(ENDED), note, health,

@@ -67,7 +67,7 @@ class Sandbox:
             if options.sandbox == SANDBOX_ON:
                 raise ConfigError("--sandbox on: this kernel lets no process of this user have a sandbox (Landlock: "
                                   "%s); --sandbox auto goes without one" % error.strerror) from error
-            self.summary = "no sandbox: Landlock is not available here (%s)" % error.strerror
+            self.summary = "no sandbox: Landlock is not available (%s)" % error.strerror
             return
         self._note(done)
         folder.explain_refusal = self._explain
@@ -76,7 +76,7 @@ class Sandbox:
                  ", ".join(list(map(printable_path, self._roots)) + ["Python"]))
         writes = ", ".join(map(printable_path, filter(None, (options.cache, options.health_file)))) or "nothing"
         more = "".join(", " + printable_path(path) for path in options.allow_read)
-        self.summary = "sandbox: reads %s%s; writes %s; starts no program but Python; %s (Landlock %d)" % (
+        self.summary = "a sandbox: reads %s%s; writes %s; starts no program but Python; %s (Landlock %d)" % (
             reads, more, writes, "connects by TCP to port %s alone" % options.connect.rpartition(":")[2] if done.port
             else "connects anywhere, since this kernel is too old", done.version)
 

@@ -58,7 +58,7 @@ class CoordinatorSession:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
-        self._job = job_message(job, datasets)
+        self._job = job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
         self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)
@@ -244,7 +244,7 @@ class CoordinatorSession:
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
         self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                                     last_exit=printable(hello.last_exit))
+                                     last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
         if said_again and self._was_absent:      # it had no answer for so long
             return []
         return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []

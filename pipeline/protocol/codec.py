@@ -125,7 +125,8 @@ _JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), ba
             follow_links=_bool, probes=_list_of(_text(MAX_TEXT), 16), image_size=_height_width,
             columns=_list_of(_text(MAX_TEXT), MAX_COLUMNS), rows=_int(1, MAX_BATCH), may_skip=_bool,
             augment=_text(MAX_TEXT), trainer_root=_text(MAX_TEXT), max_pixels=_int(1),
-            max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME))
+            max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME), picture_cpu_s=_seconds,
+            picture_memory_mb=_int(0, 1 << 20))
 _job = _record(Job, *_JOB.values())
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
@@ -158,7 +159,7 @@ def _samples(value: object) -> Tuple[Sample, ...]:
 _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT))),
     "ready": (Ready, dict(run=_run)),
     "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,

@@ -83,6 +83,8 @@ class Job:
     max_file_mb: int = MAX_FILE_MB  # of a picture's file, in 2**20 bytes
     max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
     truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
+    picture_cpu_s: float = 0.0      # CPU time to decode one picture; 0: any. See workers/picture_limits.py
+    picture_memory_mb: int = 0      # memory for the same, in 2**20 bytes; 0: any
 
     @property
     def height_width(self) -> Tuple[int, int]:
@@ -117,6 +119,7 @@ class Hello:
     capacity: int     # most leases that it holds at once
     last_exit: str    # how the process that it replaces ended; '' if it replaces none
     cores: int = 1    # that all workers on its host may use together
+    sandbox: str = ""  # what it may still do, in a line
 
 
 class Timings(NamedTuple):

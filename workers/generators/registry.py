@@ -18,7 +18,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
-from stoker.workers import limits
+from stoker.workers import limits, picture_limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -140,7 +140,8 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
     ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job
     follows links out of the data folder without the permission of this worker's options: the trainer alone must not
-    decide which files of this host are read. PIL's limits are from now on those of the job."""
+    decide which files of this host are read. PIL's limits, and those of what a
+    picture may cost, are from now on those of the job."""
     if job.follow_links and not options.follow_links and job.data_root:
         raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
                           "--follow-links" % (job.data_root, socket.gethostname()))
@@ -153,4 +154,5 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if getattr(generator, "func", generator) in _READ_FILES:
         check_root(job.data_root, job.probes)
     limits.apply(job)
+    picture_limits.apply(job)
     return Producer(generator, job, cache)
