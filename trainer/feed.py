@@ -12,8 +12,8 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO, JobOptions, StreamOptions,
-                                     WorkerOptions, check, check_number, check_whole, is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO, JobOptions,
+                                     StreamOptions, WorkerOptions, check, check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -49,8 +49,6 @@ class LocalOptions:
 
     def __post_init__(self) -> None:
         check(self.sandbox in SANDBOX, "sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
-        folders = [self.allow_read] if isinstance(self.allow_read, (str, os.PathLike)) else self.allow_read
-        object.__setattr__(self, "allow_read", tuple(os.path.abspath(native(os.fspath(one))) for one in folders))
         if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
                 object.__setattr__(self, "workers", check_whole("workers", self.workers, 0, 1000))
@@ -109,8 +107,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError,
-    DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...).
+    Raises ConfigError, DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read)
     _check_names(stream_options)
@@ -169,8 +167,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
-                                   local.cache_gb, once=True, quiet=True, roots=roots_of(datasets), sandbox=local.sandbox,
-                                   allow_read=local.allow_read)
+                                   local.cache_gb, once=True, quiet=True, roots=roots_of(datasets),
+                                   sandbox=local.sandbox, allow_read=_folders(local.allow_read))
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()
@@ -181,6 +179,11 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 def roots_of(datasets: Splits) -> Tuple[str, ...]:
     """The folder that workers read, if they read any."""
     return tuple(filter(None, [native(datasets.training.root or "")]))
+
+
+def _folders(given: Union[Path, Sequence[Path]]) -> Tuple[str, ...]:
+    several = [given] if isinstance(given, (str, os.PathLike)) else given
+    return tuple(os.path.abspath(native(os.fspath(one))) for one in several)
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:

@@ -236,8 +236,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
              % data)
     add("--sandbox", choices=SANDBOX, default=SANDBOX_AUTO,
         help="a local worker gives up all rights but to read %s and Python, to write its cache, and to connect to the "
-             "trainer, where the kernel has Landlock. auto: unless it runs a function of yours; on: always, and a kernel "
-             "without it is an error; off: never" % data)
+             "trainer, where the kernel has Landlock. auto: unless it runs a function of yours; on: always, and a "
+             "kernel without it is an error; off: never" % data)
     add("--allow-read", action="append", metavar="DIR",
         help="a further folder that a local worker in its sandbox may read. Repeat it for several")
     add("--cache", metavar="DIR",

@@ -1,7 +1,10 @@
 """Landlock, a part of Linux since 5.13: a process gives up what it does not need of the file system and the network,
 for itself and for all processes that it starts, and cannot take it back. It needs no privileges.
 
-It binds the thread that calls ``restrict``, and the threads and processes that this one starts later. Each further call
+``drop_privileges`` does the same with what root and programs with a setuid bit may do, on any Linux. It comes first:
+root could load a module into the kernel, or read the memory of other processes, past all rules.
+
+Landlock binds the thread that calls ``restrict``, and the threads and processes that this one starts later. Each further call
 takes away more. ``stat``, ``access`` and files that are already open are not restricted.
 https://docs.kernel.org/userspace-api/landlock.html
 """
@@ -15,6 +18,8 @@ from typing import Dict, NamedTuple, Optional, Tuple
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446      # system calls, of the same numbers on (almost) all CPUs
 _PATH_BENEATH, _NET_PORT = 1, 2
 _PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITIES_3 = 0x20080522            # the third version of the system call ``capset``
+_KEPT = 1 << 1 | 1 << 2 | 1 << 3        # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER: root's data are of any user
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
 MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (1 << bit for bit in range(6, 13))
@@ -43,6 +48,23 @@ class Restricted(NamedTuple):
     paths: Dict[str, Optional[Identity]]    # what each path led to; None: to nothing, so there is no rule
 
 
+def drop_privileges() -> bool:
+    """No program that this thread starts from now on has more rights than it, and this thread has none of root's but to
+    files of any user. Returns whether the kernel did so."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+            return False
+        header, sets = struct.pack("=Ii", _CAPABILITIES_3, 0), ctypes.create_string_buffer(24)
+        if libc.capget(header, sets):
+            return False
+        effective, permitted = struct.unpack_from("=II", sets.raw)      # those of the numbers below 32
+        kept = struct.pack("=6I", effective & _KEPT, permitted & _KEPT, 0, 0, 0, 0)
+        return not libc.capset(header, kept)
+    except AttributeError:              # no Linux
+        return False
+
+
 def version() -> int:
     """The version of Landlock that this process can use. Raises Unavailable."""
     return _call(_CREATE_RULESET, None, 0, 1)
@@ -63,8 +85,6 @@ def restrict(handled: int, rights: Dict[str, int], port: Optional[int] = None, s
         paths = {path: _allow(ruleset, path, granted & handled) for path, granted in rights.items()}
         if net:
             _call(_ADD_RULE, ruleset, _NET_PORT, struct.pack("=QQ", _CONNECT_TCP, port), 0)
-        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise Unavailable(ctypes.get_errno(), "no_new_privs")
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

@@ -1,6 +1,6 @@
 """The sandbox of a worker: what a decoder that was taken over by a picture can still do.
 
-The process gives up (``workers/landlock.py``) all but: reading its data, Python and the libraries; writing its cache and
+The process gives up (``workers/landlock.py``) all but: reading its data, Python and libraries; writing its cache and
 its health file; TCP to the trainer's port; starting Python, for the quarantine. It does so before it has threads. If
 only the job will tell where the data are, the main thread gives up reading elsewhere then, before it opens a picture.
 
@@ -8,8 +8,8 @@ The options of this host alone decide, never the trainer of another one. AUTO: o
 function may read elsewhere, so there it is off.
 
 A good file must not become a bad one by this. A refusal of the sandbox has the number of a permission that is missing,
-so each one is looked at (``explain``). The rules hold for the folder that was there at the start: if another one has its
-name, as after a new mount, this process leaves, and the supervisor starts one with new rules.
+so each one is looked at (``_explain``). The rules hold for the folder that was there at the start: if another one has
+its name, as after a new mount, this process leaves, and the supervisor starts one with new rules.
 """
 
 import os
@@ -56,6 +56,7 @@ class Sandbox:
         """Raises ConfigError if the options demand a sandbox, and the kernel has none."""
         if not self._is_on:
             return
+        landlock.drop_privileges()
         options, may_read_all = self._options, self._options.follow_links
         handled = landlock.ALL & ~(landlock.READ if may_read_all or self._roots is None else 0)
         rights = _rights(options)
@@ -168,7 +169,7 @@ def _is_below(path: str, root: str) -> bool:
 
 def _rights(options: WorkerOptions) -> Dict[str, int]:
     """All but the data."""
-    rights = {path: landlock.READ for path in SYSTEM_FOLDERS + SYSTEM_FILES + _python() + list(options.allow_read)}
+    rights = dict.fromkeys(SYSTEM_FOLDERS + SYSTEM_FILES + _python() + list(options.allow_read), landlock.READ)
     if options.allow_generators:            # and so --sandbox on: users' modules may import others at any time
         rights.update((entry, landlock.READ) for entry in sys.path if entry)
     rights.update(DEVICES)
