@@ -4,8 +4,8 @@ for itself and for all processes that it starts, and cannot take it back. It nee
 ``drop_privileges`` does the same with what root and programs with a setuid bit may do, on any Linux. It comes first:
 root could load a module into the kernel, or read the memory of other processes, past all rules.
 
-Landlock binds the thread that calls ``restrict``, and the threads and processes that this one starts later. Each further call
-takes away more. ``stat``, ``access`` and files that are already open are not restricted.
+Landlock binds the thread that calls ``restrict``, and the threads and processes that this one starts later. Each
+further call takes away more. ``stat``, ``access`` and files that are already open are not restricted.
 https://docs.kernel.org/userspace-api/landlock.html
 """
 

@@ -170,8 +170,9 @@ def _is_below(path: str, root: str) -> bool:
 def _rights(options: WorkerOptions) -> Dict[str, int]:
     """All but the data."""
     rights = dict.fromkeys(SYSTEM_FOLDERS + SYSTEM_FILES + _python() + list(options.allow_read), landlock.READ)
-    if options.allow_generators:            # and so --sandbox on: users' modules may import others at any time
-        rights.update((entry, landlock.READ) for entry in sys.path if entry)
+    # users' modules may import others at any time; otherwise folders are searched for modules that are in ``_python``
+    search = landlock.READ if options.allow_generators else landlock.READ_DIR
+    rights.update((entry, search | rights.get(entry, 0)) for entry in sys.path if entry)
     rights.update(DEVICES)
     for program in _programs():
         rights[program] = rights.get(program, 0) | landlock.READ | landlock.EXECUTE
