@@ -11,12 +11,13 @@ import operator
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.formats import FORMATS, checked
 from stoker.pipeline.text import native
 
 GENERATORS = ("numerical", "image", "augmented")
@@ -31,14 +32,15 @@ PICTURE_CPU_S = 60.0     # of CPU time for one picture, by default
 #: Memory for one picture, by default: this, its file, and what the most expensive format takes for each pixel.
 PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
 #: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
-FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
+FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats": FORMATS}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
-LISTS = "allow_generators", "roots", "allow_read"  # of WorkerOptions: tuples of texts
+LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
 
 
 def check(is_valid: bool, name: str, rule: str, value: object) -> None:
@@ -122,6 +124,7 @@ class JobOptions:
     max_file_mb: int = MAX_FILE_MB
     max_text_mb: int = MAX_TEXT_MB
     truncated: str = TRUNCATED_BAD
+    formats: Tuple[str, ...] = ()              # some of FORMATS; (): all whose library is safe on the worker
 
     def __post_init__(self) -> None:
         is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
@@ -135,6 +138,7 @@ class JobOptions:
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "formats", checked(self.formats))
         object.__setattr__(self, "max_file_mb", check_whole("max_file_mb", self.max_file_mb, 1, 1 << 15))
         object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):
@@ -267,18 +271,29 @@ class WorkerOptions:
     health_file: Optional[str] = None
     once: bool = False
     quiet: bool = False
+    allow_data: Tuple[str, ...] = ()
+    max_batch_mb: float = MAX_BATCH_MB
     roots: Optional[Tuple[str, ...]] = None     # of the data, where the trainer that starts the workers knows them
     sandbox: str = SANDBOX_AUTO
     allow_read: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
+        check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
         check(self.sandbox in SANDBOX, "--sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
 
     @property
-    def data_folders(self) -> Optional[Tuple[str, ...]]:
-        """The folders in which a job may read data; None if only the job will tell."""
-        return self.roots if self.data is None else (self.data,)
+    def data_folders(self) -> Tuple[str, ...]:
+        """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
+        for a trainer on this host, whose user is this worker's, and none for others."""
+        return self.allow_data or (("/",) if is_loopback(self.connect) else ())
+
+    @property
+    def known_roots(self) -> Optional[Tuple[str, ...]]:
+        """The folders in which all data of all jobs lie; None if only a job will tell."""
+        if self.data is not None:
+            return (self.data,)
+        return self.roots if self.roots is not None or "/" in self.data_folders else self.data_folders
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""

@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
                                      PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
@@ -212,6 +213,10 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--formats", type=names, metavar="A,B,C",
+        help="of pictures: the ones that are opened, of %s; a file of another one is bad. A WebP is never opened by a "
+             "worker whose libwebp is older than 1.3.2 (default: all, but TIFF only by workers whose libtiff is 4.5.1 "
+             "or newer; a checkpoint of an older release keeps all)" % ", ".join(FORMATS))
     add("--max-pixels", type=int, metavar="N",
         help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
              "claim to be so large that it takes all memory (default: %d; a checkpoint of a release with another "

@@ -48,7 +48,7 @@ class Sandbox:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._is_on = is_wanted(options)
-        self._roots = options.data_folders  # where it may read data; None: not known yet
+        self._roots = options.known_roots   # where it may read data; None: not known yet
         self._known: Dict[str, Optional[landlock.Identity]] = {}      # what paths led to when the rules were made
         self.summary = ""                   # what was done, in a line; "" if it is off
 

@@ -15,6 +15,6 @@ def job_message(job: JobOptions, datasets: Splits, options: StreamOptions) -> Jo
                   job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
                   job.augment or "", max_pixels=job.max_pixels, max_file_mb=job.max_file_mb,
                   max_text_mb=job.max_text_mb, truncated=job.truncated, picture_cpu_s=options.picture_cpu_s,
-                  picture_memory_mb=options.memory_mb_of(job))
+                  picture_memory_mb=options.memory_mb_of(job), formats=job.formats)
     codec.check_job(message)
     return message
