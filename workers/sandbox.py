@@ -70,7 +70,7 @@ class Sandbox:
                                   "%s); --sandbox auto goes without one" % error.strerror) from error
             self.summary = "no sandbox: Landlock is not available (%s)" % error.strerror
             return
-        self._note(done)
+        self._known.update(done.paths)
         folder.explain_refusal = self._explain
         reads = ("everything (links may lead out of the data: --follow-links)" if may_read_all else
                  "Python and the data of its job" if self._roots is None else
@@ -88,7 +88,7 @@ class Sandbox:
         data_root = native(data_root)
         rights = _rights(self._options)
         rights[data_root] = landlock.READ
-        self._note(landlock.restrict(landlock.READ, rights))
+        self._known.update(landlock.restrict(landlock.READ, rights).paths)
         self._roots = (data_root,)
 
     def outdated(self, data_root: str = "") -> str:
@@ -96,8 +96,8 @@ class Sandbox:
         ``data_root``: of the job."""
         if not self._is_on or self._options.follow_links:
             return ""
-        if data_root and self._roots is not None and not any(
-                _is_below(native(data_root), root) for root in self._roots):
+        if data_root and self._options.known_roots is None and self._roots is not None and not any(
+                _is_below(native(data_root), root) for root in self._roots):       # else ``bounds`` says what may be
             return "its sandbox is for the data in %s" % ", ".join(map(printable_path, self._roots))
         return next(("%s is another folder than when its sandbox was made" % printable_path(root)
                      for root in self._roots or () if self._has_changed(root)), "")
@@ -105,10 +105,6 @@ class Sandbox:
     def outdated_resolver(self) -> bool:
         """Whether the files changed by which names of hosts are found. It reads them no more."""
         return self._is_on and not self._options.follow_links and any(map(self._has_changed, _RESOLVER))
-
-    def _note(self, done: landlock.Restricted) -> None:
-        self._known.update((path, done.paths[path]) for path in list(_RESOLVER) + list(done.paths)
-                           if path in done.paths and (path in _RESOLVER or path not in SYSTEM_FOLDERS))
 
     def _has_changed(self, path: str) -> bool:
         now = landlock.identity(path)

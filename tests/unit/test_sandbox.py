@@ -110,6 +110,12 @@ def test_where_only_the_job_tells_the_folder_reading_ends_there(kernel, root, tm
     assert made.outdated(root + "2") == "its sandbox is for the data in " + root
 
 
+def test_where_the_options_tell_the_folder_another_one_is_no_reason_to_start_again(kernel, root):
+    """``workers/bounds.py`` refuses such a job, and it may be a link to the folder."""
+    assert entered(data=root).outdated("/another") == entered(allow_data=(root,)).outdated("/another") == ""
+    assert [rights[root] for _, rights, _, _ in kernel] == [landlock.READ] * 2
+
+
 def test_another_folder_in_the_place_of_the_data_needs_another_process(kernel, root):
     made = entered(roots=(root,))
     os.rename(root, root + "-old")
