@@ -182,7 +182,8 @@ class StreamOptions:
     ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
-    ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
+    ``bad_samples`` is a file that gets one line per bad file; ``killers`` is one that keeps the samples that end
+    workers, so that no run tries them again. ``stoker-train --help`` explains the other fields."""
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
     prefetch_mb: float = 1024.0
@@ -192,6 +193,7 @@ class StreamOptions:
     stall_s: float = 10.0
     audit: Optional[str] = None
     bad_samples: Optional[str] = None
+    killers: Optional[str] = None
     health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
@@ -228,7 +230,7 @@ class StreamOptions:
         if self.picture_memory_mb is not None:
             object.__setattr__(self, "picture_memory_mb", check_whole(
                 "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
-        for name in ("audit", "bad_samples", "health_file", "keys"):
+        for name in ("audit", "bad_samples", "killers", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
                 path = native(os.fspath(path))

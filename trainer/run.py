@@ -83,12 +83,12 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if isinstance(classes, Iterator):
         classes = tuple(classes)      # they are needed more than once
 
-    def opened(former: bool, lenient: bool) -> Source:
+    def opened(former: int, lenient: bool) -> Source:
         return open_source(data, root, classes, labels, label_word, follow_links, name, lenient, exclude, suffixes,
                            former)
     source, notes = by_former_rules(
-        "dataset", recorded.get("dataset"), opened(False, known is not None or not training and classes is not None),
-        lambda: opened(True, True))
+        "dataset", recorded.get("dataset"), opened(0, known is not None or not training and classes is not None),
+        lambda former: opened(former, True))
     if known is not None:
         source, changed = known.keep("dataset", source)
         notes += changed
@@ -109,13 +109,13 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             raise ConfigError("training=False is one pass over all samples: it has no validation part")
         datasets = Splits(source, source)
     else:
-        def splits(former: bool) -> Splits:
+        def splits(former: int) -> Splits:
             return open_splits(source, share if validation is None else validation, seed, root, classes, labels,
                                label_word, follow_links, name, exclude, suffixes, former)
-        datasets = splits(False)
+        datasets = splits(0)
         if len(datasets.validation) and not share:
             validating, changed = by_former_rules("validation", recorded.get("validation"), datasets.validation,
-                                                  lambda: splits(True).validation)
+                                                  lambda former: splits(former).validation)
             notes += changed
             if known is not None:
                 validating, changed = known.keep("validation", validating)

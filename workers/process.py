@@ -105,7 +105,7 @@ class _SocketThread(threading.Thread):
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
                     self._carry_out(self._session.failed(
                         done.lease, done.error, done.traceback, done.sample, now, done.unreadable,
-                        done.is_hopeless), now)
+                        done.is_hopeless, done.is_starved), now)
                 self._receive(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``

@@ -36,6 +36,7 @@ HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each
 MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
 SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
+MIN_HEARTBEAT_S = 0.02      # shorter than a Stoker trainer's: a lying one must not make this worker busy with it
 MAX_CHECKS = 8              # that wait for their answers: so often no trainer starts anew while one lease is in work
 MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled each time, until it works for so long
 
@@ -192,11 +193,11 @@ class WorkerSession:
                               now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
-               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False) -> List[Effect]:
+               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
         run = self._work[0] if self._work else ""
         return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample,
-                                     unreadable, hopeless), now)
+                                     unreadable, hopeless, starved), now)
 
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""
@@ -223,7 +224,8 @@ class WorkerSession:
             effects = [Note("connected to run %s" % message.run),
                        Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
         self.state = SessionState.SERVING
-        self._run, self._job, self._heartbeat_s = message.run, message.job, message.heartbeat_s
+        self._run, self._job = message.run, message.job
+        self._heartbeat_s = max(MIN_HEARTBEAT_S, message.heartbeat_s)
         self._unfit_for, self._retry_at_s = "", math.inf
         self._waiting.clear()
         self._spoke_s = now

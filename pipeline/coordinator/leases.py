@@ -19,8 +19,9 @@ A batch that arrives after its lease ended is still accepted while its position 
 holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
 with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top. So
 does a lease for a second batch of a position that has one, which ``verification.py`` compares with the first.
-After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
-process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
+After ``ISOLATION_DEATHS`` workers died at a position, or had no memory for it, its leases are *isolated*: the next
+worker tries each sample in a process of its own, to find the file that kills. ``stragglers.py`` says when a position
+gets a second lease.
 
 The caller hands in every waiting message before ``tick``, calls ``tick`` no later than ``next_deadline()``, and after
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
@@ -32,7 +33,7 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Leav
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.record import Party
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
@@ -202,7 +203,7 @@ class LeaseScheduler(LeaseTables):
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
         entry.unassigned_s = None
-        isolated = entry.deaths >= ISOLATION_DEATHS
+        isolated = entry.is_suspect
         self._leases[lease] = LiveLease(key, position, now, isolated)
         self._workers[key].leases.add(lease)
         effects.append(Grant(key, lease, position, attempt, isolated))
@@ -237,7 +238,7 @@ class LeaseScheduler(LeaseTables):
             if live:
                 self._rule.add(now - live.granted_s)
             effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
-                                  entry.deaths >= ISOLATION_DEATHS))
+                                  entry.is_suspect))
             self._workers[key].proven = True
             for ended in sorted(entry.live):
                 holder = self._leases[ended].worker
@@ -266,6 +267,8 @@ class LeaseScheduler(LeaseTables):
             bad = message.unreadable[0]
             if entry.cannot_read(key, bad.index, self._max_failures):
                 effects.append(LeaveOut(position, bad))
+        elif message.starved and not live.isolated:
+            entry.starves(key)
         elif entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
             effects.append(Abort(position, message.error + (message.sample and " (at %r)" % message.sample),
                                  message.traceback))

@@ -7,7 +7,7 @@ from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.record import Party
 
-ISOLATION_DEATHS = 2          # of workers at a position, from which on its leases are isolated: one may be chance
+ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
 
 
@@ -26,6 +26,12 @@ class OpenPosition:
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
     isolated_deaths: int = 0                               # those under isolated leases
+    shortages: int = 0                                     # workers that had no memory for it, before it was isolated
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
+        return self.deaths + self.shortages >= ISOLATION_DEATHS
 
     def fails(self, key: WorkerKey, proven: bool, max_failures: int, others_may_try: bool) -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
@@ -36,6 +42,11 @@ class OpenPosition:
         too_often = (self.proven_failures if others_may_try else self.failures) >= max_failures
         self.aborted = self.aborted or too_often
         return too_often
+
+    def starves(self, key: WorkerKey) -> None:
+        """A worker had no memory for it. Others try first, and then each sample is tried alone."""
+        self.shortages += 1
+        self.failed.add(key)
 
     def cannot_read(self, key: WorkerKey, index: int, max_failures: int) -> bool:
         """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try

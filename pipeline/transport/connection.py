@@ -12,7 +12,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys
 from stoker.pipeline.transport.owners import SocketOwners
-from stoker.pipeline.transport.quota import FRAME_OVERHEAD_BYTES
+from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, FRAME_OVERHEAD_BYTES
 from stoker.pipeline.transport.route import Route, resolve, unreachable
 from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, HANDSHAKE_TIMEOUT_S, NOBLOCK, PEER_TIMEOUT_S
 from stoker.pipeline.transport.sockets import Socket, Waker
@@ -57,6 +57,7 @@ class Connection(Socket):
         self._fd = -1                         # of the last connection by TCP
         self._delivered_bytes = 0             # that were read from it, estimated from above
         self._max_pending_bytes = MAX_WAITING_FRAMES * max_frame_bytes + HEADROOM_BYTES
+        self._next_check_s = 0.0              # of that
         self._tcp = TcpConnections(0)
         self._is_foreign = False              # its other end is of another user: it is to be closed
         self._stranger: Optional[int] = None  # the user of the last trainer that was so; None: unknown
@@ -104,7 +105,7 @@ class Connection(Socket):
         """Takes note of what happened to the connection, and tries another way to the trainer where one failed. Returns
         '', or why it ended the connection."""
         self._read_events(now)
-        overrun = self._has_overrun()
+        overrun = self._has_overrun(now)
         if overrun:
             self.hang_up(now)
         self._resolve(now)
@@ -132,10 +133,13 @@ class Connection(Socket):
         self._open(now, why)
         self._retry_at_s = now + for_s
 
-    def _has_overrun(self) -> bool:
+    def _has_overrun(self, now: float) -> bool:
         """Whether more bytes of unread messages came over this connection than a trainer can have to send. libzmq
         hands over whole messages only, and has no limit for the frames of one."""
-        received = self._tcp.received(self._fd) if self._is_connected else None
+        if not self._is_connected or now < self._next_check_s:
+            return False
+        self._next_check_s = now + CHECK_INTERVAL_S
+        received = self._tcp.received(self._fd)
         if received is None:
             return False
         self._delivered_bytes = min(self._delivered_bytes, received[0])

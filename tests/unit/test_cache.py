@@ -442,7 +442,7 @@ def test_folder_of_another_user_is_refused(tmp_path):
         pytest.skip("only root can give a folder away")
     os.chown(str(folder), OTHER, OTHER)
     os.chmod(str(folder), 0o700)
-    with pytest.raises(ConfigError, match="a folder of another user .number 65534."):
+    with pytest.raises(ConfigError, match="a folder of another user .number 65534.; name .*/cache-0, which"):
         cache_folder.check(str(folder), 1)
 
 

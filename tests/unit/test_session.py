@@ -12,7 +12,8 @@ from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
 from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Stop, Timings, Unfit, Welcome
 from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
-from stoker.workers.session import MAX_CHECKS, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say, SessionState, Work
+from stoker.workers.session import MAX_CHECKS, MIN_HEARTBEAT_S, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say
+from stoker.workers.session import SessionState, Work
 from stoker.workers.session import WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
@@ -100,6 +101,12 @@ def test_one_job_after_the_other_ends_the_connection():
     for number in range(MAX_CHECKS):
         session.checked("run%d" % number, "", "", 102.0)
     assert isinstance(session.receive(WELCOME, 103.0)[-1], Check)
+
+
+def test_a_trainer_cannot_make_a_worker_speak_all_the_time():
+    session = seeking()
+    welcomed(session, replace(WELCOME, heartbeat_s=0.0))
+    assert session.next_deadline() == 100.0 + MIN_HEARTBEAT_S
 
 
 # -------------------------------------------------------------------------------------------------------- SEEKING

@@ -1,15 +1,21 @@
 """Long leases are walked through before anything of them is built: the form, and what they would cost."""
 
 import tracemalloc
+from contextlib import suppress
+from unittest import mock
 
 import msgpack
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ProtocolError
 from stoker.pipeline.protocol import walking
 from stoker.pipeline.protocol.codec import LEASE_COST_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Lease, Sample, Stop
 from stoker.pipeline.protocol.walking import SAMPLE_BYTES, SHORT_BYTES, check_cost
+from tests.conftest import EFFORT
+from tests.unit.test_codec import ANY_FROM_TRAINER
 
 
 @pytest.fixture
@@ -83,6 +89,22 @@ def test_a_hostile_message_is_refused_before_it_takes_memory(value):
         assert tracemalloc.get_traced_memory()[1] < 2 * len(header) + (4 << 20)
     finally:
         tracemalloc.stop()
+
+
+@settings(max_examples=100 * EFFORT)
+@given(ANY_FROM_TRAINER, st.data())
+def test_whatever_comes_is_a_lease_within_the_cost_or_refused(message, data):
+    header = bytearray(encode(message)[0])
+    with mock.patch.object(walking, "SHORT_BYTES", 0):
+        if isinstance(message, Lease):
+            check_cost(bytes(header), 1 << 30)
+        else:
+            with pytest.raises(ProtocolError):
+                check_cost(bytes(header), 1 << 30)
+        for _ in range(3):
+            header[data.draw(st.integers(0, len(header) - 1))] = data.draw(st.integers(0, 255))
+        with suppress(ProtocolError):
+            check_cost(bytes(header), 1 << 30)
 
 
 def test_a_short_message_is_not_walked_through():
