@@ -112,7 +112,7 @@ def test_a_worker_s_folder_that_is_mounted_later(pictures, tmp_path, reference, 
     data = tmp_path / "mounted"
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run:
         data.mkdir()
-        with workers_program(run.stream.address, "--processes", "1", "--data", str(data)):
+        with workers_program(run.stream.address, "--processes", "1", "--data", str(data), "--sandbox", sandbox):
             run.log.wait_for("is set aside")
             data.rmdir()
             data.symlink_to(pictures)
