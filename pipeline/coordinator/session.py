@@ -248,7 +248,7 @@ class CoordinatorSession:
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
         self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                                     last_exit=printable(hello.last_exit))
+                                     last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
         if said_again and self._was_absent:      # it had no answer for so long
             return []
         return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []
