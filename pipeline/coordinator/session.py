@@ -23,7 +23,7 @@ from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
-from stoker.pipeline.coordinator.record import party_of
+from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions

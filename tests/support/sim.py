@@ -18,6 +18,7 @@ from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
 from stoker.workers.session import Check, End, Say, Work, WorkerSession
+from tests.support.hostile import Hostile
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own
 
@@ -47,15 +48,17 @@ class Simulation:
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
     ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step; ``hung``: how
     many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
+    ``parties``: the (key, host) of workers, in turn.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False):
+                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, parties=(("", ""),)):
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
         self.session = CoordinatorSession("5eed", self.data.start, self.data.plan, self.data.splits, self.data.job,
-                                          StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now)
+                                          StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now,
+                                          lambda key: self.party[key][1], lambda key: self.party[key][0])
         self.scheduler = self.session._scheduler      # for the invariants
         self.steps, self.prefetch = self.data.plan.positions, prefetch
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
@@ -64,6 +67,7 @@ class Simulation:
         self.events, self.ticket = [], itertools.count()
         self.alarms = {}                      # actor -> when its next turn is due
         self.nodes, self.owner = [], {}       # owner: connection -> Node
+        self.parties, self.party = parties, {}      # party: connection -> (key, host), also of one that is gone
         self.arrived = {}                     # (connection, direction) -> when its last message arrives
         self.inbox = deque()                  # of the trainer: (connection, frames)
         self.waiting = []                     # messages in it at each turn
@@ -267,12 +271,25 @@ class Simulation:
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
         node.stuck, node.hung = len(self.nodes) < self.stuck, len(self.nodes) < self.hung
+        node.party = self.parties[len(self.nodes) % len(self.parties)]
         self.nodes.append(node)
         self.connect(node)
+
+    def join_hostile(self, kind, party):
+        """One more member that does harm: see ``hostile.py``."""
+        node = Node("hostile", None, 0.0)
+        node.session, node.party = Hostile(kind, self, lambda: self._come_again(node)), party
+        self.connect(node)
+
+    def _come_again(self, node):
+        if node.key is not None:
+            self.hang_up(node.key, True)
+            self.after(self.random.expovariate(1 / self.delay_s), self.connect, node)
 
     def connect(self, node):
         if node.alive:
             node.key = b"%d" % next(self.ticket)
+            self.party[node.key] = node.party
             self.owner[node.key] = node
             node.session.connected()
             self.node_turn(node)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.pipeline.coordinator.record import Party, party_of
+from stoker.pipeline.coordinator.party import Party, party_of
 
 
 @pytest.mark.parametrize("one, other, same", [
