@@ -53,3 +53,8 @@ class VersionMismatch(ProtocolError):
 
 class RunFailed(StokerError):
     """The run cannot continue: no worker, or a step that always fails. ``next(stream)`` raises it."""
+
+
+class BatchesDiffer(RunFailed):
+    """Two workers made different batches of one step: ``open_stream("photos/", verify=0.01)``. ``next(stream)`` raises
+    it at once, even if it has the next batch."""

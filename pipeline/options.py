@@ -23,8 +23,11 @@ GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
 TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
-MAX_PIXELS = 178956970   # of a picture, by default: PIL's own limit, against decompression bombs
+MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
+MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+#: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
+FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
@@ -95,8 +98,8 @@ class JobOptions:
     """The content of the batches of a run: ``JobOptions("augmented", (48, 64), seed=7)``. Raises ConfigError.
 
     ``image_size`` is (height, width) in pixels. ``generator``: one of GENERATORS, or ``module:function``; ``decode``:
-    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE; ``truncated``: one of TRUNCATED. ``max_text_mb`` counts 2**20
-    bytes. ``stoker-train --help`` explains them."""
+    one of DECODERS; ``on_bad_image``: one of BAD_IMAGE; ``truncated``: one of TRUNCATED. ``max_file_mb`` and
+    ``max_text_mb`` count 2**20 bytes. ``stoker-train --help`` explains them."""
     generator: str = "image"
     image_size: Tuple[int, int] = (64, 64)
     batch_size: int = 32
@@ -111,6 +114,7 @@ class JobOptions:
     may_skip: bool = False                     # a batch function may return fewer rows than it got samples
     augment: Optional[str] = None              # the user's module:function that varies pictures
     max_pixels: int = MAX_PIXELS
+    max_file_mb: int = MAX_FILE_MB
     max_text_mb: int = MAX_TEXT_MB
     truncated: str = TRUNCATED_BAD
 
@@ -126,6 +130,7 @@ class JobOptions:
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "max_file_mb", check_whole("max_file_mb", self.max_file_mb, 1, 1 << 15))
         object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):
             check(getattr(self, name) in choices, name, "must be one of " + ", ".join(choices), getattr(self, name))
@@ -180,6 +185,7 @@ class StreamOptions:
     health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
+    verify: float = 0.0
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -196,6 +202,9 @@ class StreamOptions:
         object.__setattr__(self, "prefetch_mb", check_number(
             "prefetch_mb", megabytes, is_number(megabytes) and 0 < megabytes < float("inf"),
             "must be a number of megabytes above 0"))
+        object.__setattr__(self, "verify", check_number(
+            "verify", self.verify, is_number(self.verify) and 0 <= self.verify <= 1,
+            "must be a share of the steps from 0 to 1, such as 0.01"))
         for name in ("lease_s", "worker_timeout_s", "batch_timeout_s", "stall_s"):
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Opti
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD, JobOptions, check_whole
+from stoker.pipeline.options import FORMER, MAX_TEXT_MB, TRUNCATED_BAD, JobOptions, check_whole
 
 if TYPE_CHECKING:
     from typing import Protocol            # Python 3.6 does not have it
@@ -260,7 +260,7 @@ def fingerprint(job: JobOptions, dataset: str, validation_split: float, more: Op
              "validation_split": validation_split}
     newer = dict({"on_bad_image": job.on_bad_image == "replace" and "replace", "exif_rotate": job.exif_rotate,
                   "follow_links": job.follow_links, "truncated": job.truncated != TRUNCATED_BAD and job.truncated,
-                  "max_pixels": job.max_pixels != MAX_PIXELS and job.max_pixels,
+                  **{name: getattr(job, name) != former and getattr(job, name) for name, former in FORMER.items()},
                   "max_text_mb": job.max_text_mb != MAX_TEXT_MB and job.max_text_mb}, **(more or {}))
     # only those in use, so that checkpoints from before these options existed can be continued
     return dict(saved, **{name: value for name, value in newer.items() if value})

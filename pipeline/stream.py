@@ -20,7 +20,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import WorkerGroup
 from stoker.pipeline.coordinator.session import ABSENCE_S
 from stoker.pipeline.coordinator.thread import Coordinator
-from stoker.pipeline.errors import DatasetError, RunFailed, StokerError
+from stoker.pipeline.errors import BatchesDiffer, DatasetError, RunFailed, StokerError
 from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
@@ -40,6 +40,7 @@ log = logging.getLogger("stoker")
 ONE_PROCESS = ("take all its batches in the process that opened it (in Keras: workers=0 and "
                "use_multiprocessing=False); its workers are processes of their own")
 CHECK_INTERVAL_S = 0.2      # a waiting consumer checks the attached workers so often
+VERIFIED_WITHIN_S = 10.0    # at the end of a run: the last comparisons of ``StreamOptions.verify``
 
 
 class BatchStream(Iterator[Batch]):
@@ -169,10 +170,12 @@ class BatchStream(Iterator[Batch]):
 
     def report(self) -> str:
         """Three lines, at the end of a run, or so far: the result, with what was left out; the speed; the bottleneck,
-        with the number of workers needed. Also of a closed stream: ``print(stream.report())``."""
+        with the number of workers needed. With ``StreamOptions.verify`` a fourth: how many batches were compared. Also
+        of a closed stream: ``print(stream.report())``."""
         # in a form that ``print`` takes: under LC_ALL=C, that of Python 3.6 knows only ASCII, and bytes of file names
         return native(closing_lines(self.step, self.plan.steps, self.left_out(),
-                                    self._totals.speed(self._unit, self._now()), self.verdict()))
+                                    self._totals.speed(self._unit, self._now()), self.verdict(),
+                                    self._coordinator.verification_report() if self._options.verify else ""))
 
     def left_out(self) -> str:
         """What is not in the batches so far, in a sentence: "no bad files", "3 bad files (listed in ...)"."""
@@ -237,6 +240,7 @@ class BatchStream(Iterator[Batch]):
             raise DatasetError(self._unusable)
         if self._position >= self.plan.positions:
             self._totals.ended(self._now())
+            self._wait_until_verified()
             raise StopIteration
         asked_s, waited_before_s = self._now(), self.waited_s
         self._totals.asked(asked_s)
@@ -292,7 +296,7 @@ class BatchStream(Iterator[Batch]):
                 absent_s, seen = now - seen - CHECK_INTERVAL_S, now
                 if absent_s > ABSENCE_S:     # this process was suspended, or one C call kept all threads waiting
                     start, reported = start + absent_s, reported + absent_s
-                if batch is not None:
+                if batch is not None and not isinstance(error, BatchesDiffer):
                     return batch
                 if error is not None:
                     raise error
@@ -305,6 +309,17 @@ class BatchStream(Iterator[Batch]):
             raise StopIteration
         finally:
             self._totals.waited_s += self._now() - start
+
+    def _wait_until_verified(self) -> None:
+        """All batches were handed out, and some may yet be compared with second ones. Raises BatchesDiffer."""
+        if not self._options.verify or self._closed:
+            return
+        end_s = self._now() + VERIFIED_WITHIN_S
+        while self._coordinator.is_verifying and self._error is None and not self.interrupted and self._now() < end_s:
+            with self._condition:
+                self._wait(self._condition, CHECK_INTERVAL_S)
+        if isinstance(self._error, BatchesDiffer):
+            raise self._error
 
     def _samples_at_fault(self) -> str:
         """Part of a sentence: the samples that a worker may hang at; '' if none is ready to work on them."""

@@ -16,28 +16,35 @@ import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
-from stoker.pipeline.options import JobOptions
+from stoker.pipeline.options import FORMER, JobOptions
 from stoker.pipeline.sources.identity import difference, identity
-from stoker.pipeline.sources.sample_list import ListError, packed_list
+from stoker.pipeline.sources.sample_list import MAX_LIST_BYTES, ListError, packed_list
+from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
+from stoker.pipeline.storage.safe_files import open_own
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
-from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
+from stoker.trainer.checkpoint_files import BAD_SAMPLES, CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
 from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
 from stoker.trainer.run import Run
 
 ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
+FILES = (RECORD, RUN, SAMPLES, ROWS, BAD_SAMPLES)         # that Stoker writes there
+MAX_SHOWN = 200                  # characters of a value in a sentence
 CHECKSUM = "checksum"
 #: What every record has, and the types of its values.
 REQUIRED: Dict[str, Any] = {
     "plan": int, "generator": str, "image_size": list, "batch_size": int, "seed": int, "decode": str, "dataset": str,
     "validation_split": (int, float)}
 RUN_VERSION = 1
+#: What stoker-run.json has for ``stoker-predict``: arguments of ``open_stream``.
+OPTIONS = ("image_size", "batch_size", "seed", "decode", "exif_rotate", "partners", "truncated", "max_text_mb") + tuple(
+    FORMER)
 DECODERS = "decoders"            # of the pictures: what differs only gives a warning (decoders.py)
 FOR_READERS = {"classes", DECODERS}      # keys of stoker.json that people may read; "dataset" is a hash of classes, too
 #: Options that a record contains only if they differ from these defaults.
 DEFAULTS = dict({name: getattr(JobOptions, name) for name in (
-                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_pixels", "max_text_mb")},
+                    "on_bad_image", "exif_rotate", "follow_links", "truncated", "max_text_mb")}, **FORMER,
                 order="shuffled", drop_last=False, partners=0, rows=1, unlabelled=False)
 
 
@@ -48,7 +55,7 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
     run they are; ConfigError if a file cannot be read, or written later.
     """
     configuration = run.fingerprint()
-    folder.check_files((state.NAMES, RUN))
+    folder.check_files((state.NAMES, *FILES))
     found = folder.traces()
     if not found:
         return state.Start()
@@ -65,7 +72,8 @@ def resume(folder: CheckpointFolder, run: Run) -> state.Start:
                 return state.Start()
             if name in DATA and saved.get(name) and configuration.get(name):
                 raise CheckpointMismatch(_data_has_changed(folder, run, name, saved))
-            was, now = (json.dumps(record.get(name, DEFAULTS.get(name))) for record in (saved, configuration))
+            was, now = (json.dumps(record.get(name, DEFAULTS.get(name)))[:MAX_SHOWN]
+                        for record in (saved, configuration))
             raise CheckpointMismatch("the checkpoint in %s is of a run with %s %s, but this run has %s; use the "
                                      "former value, or choose another --checkpoint-dir" % (
                                          printable_path(folder.path), name.replace("_", " "), was, now))
@@ -93,7 +101,7 @@ def known(folder: CheckpointFolder) -> Optional[KnownSamples]:
     if saved is None or not folder.traces():
         return None
     try:
-        return known_samples(saved, folder.read(SAMPLES))
+        return known_samples(saved, folder.read(SAMPLES, MAX_LIST_BYTES))
     except FileNotFoundError:
         return known_samples(saved, None, "it is of an older release, or of data that cannot be listed")
     except OSError as error:
@@ -110,7 +118,7 @@ def _data_has_changed(folder: CheckpointFolder, run: Run, name: str, saved: Dict
             raise ListError("there is none")
         facts = samples.changes(name, run.source if name == "dataset" else run.datasets.validation).sentence
     except ListError as error:
-        facts = _rows_that_differ(folder, run) if name == "dataset" else "its hash was %s" % saved[name]
+        facts = _rows_that_differ(folder, run) if name == "dataset" else "its hash was %.80s" % saved[name]
         remedy = (" or choose another --checkpoint-dir; --dataset-changed keep cannot be used, for the checkpoint has "
                   "no list of its samples (%s)" % error)
     return "the %s has changed since the checkpoint in %s was made: %s; put the former data back%s" % (
@@ -134,7 +142,7 @@ def _write_rows(folder: CheckpointFolder, run: Run) -> None:
 
 def _has_samples(folder: CheckpointFolder, saved: Dict[str, Any]) -> bool:
     try:
-        with open(folder.at(SAMPLES), "rb") as file:
+        with open(open_own(folder.at(SAMPLES)), "rb") as file:
             return are_listed(saved, file)
     except OSError:
         return False
@@ -158,15 +166,22 @@ def _rows_that_differ(folder: CheckpointFolder, run: Run) -> str:
     recorded, _ = _read_json(folder, RUN)
     if recorded is None:               # an older run has no such records
         return "it has %s samples now" % format(len(run.source), ",")
-    return difference(recorded.get("data", {}), _row_hashes(folder), run.source) or "the samples are others"
+    data = recorded.get("data")
+    return difference(data if isinstance(data, dict) else {}, _row_hashes(folder),
+                      run.source) or "the samples are others"
 
 
 def _row_hashes(folder: CheckpointFolder) -> "Optional[np.ndarray]":
     try:
-        hashes = np.load(folder.at(ROWS), mmap_mode="r", allow_pickle=False)
+        with open(open_own(folder.at(ROWS)), "rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):       # other versions have longer headers
+                return None
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if len(shape) != 1 or dtype != np.uint32:
+                return None
+            return np.memmap(file, np.uint32, "r", file.tell(), shape)      # an error if it is shorter
     except Exception:                  # the parser of a damaged header raises errors of many kinds
         return None
-    return hashes if hashes.ndim == 1 and hashes.dtype == np.uint32 else None
 
 
 # ----------------------------------------------------------------------------------------------------- stoker-run.json
@@ -183,9 +198,7 @@ class Recorded(NamedTuple):
 def record_run(folder: CheckpointFolder, run: Run, model: Optional[str], partners: int) -> None:
     """Records what the run is, for ``recorded_run``. Raises ConfigError if it cannot be written."""
     job = run.job
-    options = {"image_size": job.image_size, "batch_size": job.batch_size, "seed": job.seed, "decode": job.decode,
-               "exif_rotate": job.exif_rotate, "partners": partners, "truncated": job.truncated,
-               "max_pixels": job.max_pixels, "max_text_mb": job.max_text_mb}
+    options = dict({name: getattr(job, name) for name in OPTIONS if name != "partners"}, partners=partners)
     arrays = [[spec.name, spec.dtype, [[int(side), side.pad] if isinstance(side, UpTo) else side
                                        for side in spec.shape]] for spec in job.arrays]
     _write_json(folder, RUN, {
@@ -209,9 +222,15 @@ def recorded_run(folder: CheckpointFolder) -> Recorded:
             raise ValueError(problem or "it is of another version")
         arrays = tuple(ArraySpec(name, dtype, tuple(UpTo(*side) if isinstance(side, list) else side for side in shape))
                        for name, dtype, shape in saved["arrays"])
-        options = dict(saved["options"], image_size=tuple(saved["options"]["image_size"]))
-        return Recorded(saved["generator"], saved["model"], tuple(saved["data"]["classes"]), arrays, options)
-    except (KeyError, TypeError, ValueError) as error:
+        options = dict(FORMER, **dict(saved["options"], image_size=tuple(saved["options"]["image_size"])))
+        other = set(options).difference(OPTIONS)
+        if other:
+            raise ValueError("it has the option %.80s" % ascii(min(other)))
+        classes, model = tuple(saved["data"]["classes"]), saved["model"]
+        if not all(isinstance(each, str) for each in (saved["generator"], model or "", *classes)):
+            raise ValueError("a name in it is no text")
+        return Recorded(saved["generator"], model, classes, arrays, options)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError("%s has no readable %s (%s), which tells what its model is: start stoker-train once more "
                           "with the options of that run and --checkpoint-dir %s, which writes it" % (
                               folder.path, RUN, error, folder.path)) from error
@@ -222,14 +241,14 @@ def recorded_run(folder: CheckpointFolder) -> Recorded:
 def _read_json(folder: CheckpointFolder, name: str) -> Tuple[Optional[Dict[str, Any]], Optional[str]]:
     """The record called ``name``, without its checksum; or None, and why it cannot be used."""
     try:
-        data = folder.read(name)
-        content = json.loads(data.decode("utf-8"))
+        data = folder.read(name, MAX_RECORD_BYTES)
+        content = loads(data)
     except FileNotFoundError:
         return None, "it is gone"
     except OSError as error:
         return None, reason(error)
-    except (ValueError, RecursionError):
-        return None, "it is torn or damaged" if data else "it is empty"
+    except ValueError as error:
+        return None, str(error) if data else "it is empty"
     if not isinstance(content, dict):
         return None, "it is damaged"
     wanted = content.pop(CHECKSUM, None)           # older records have none

@@ -11,11 +11,14 @@ import tensorflow as tf
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.monitoring.locks import try_lock
+from stoker.pipeline.storage.safe_files import kind_of, open_own, read_whole
 from stoker.trainer import state
 from stoker.trainer.files import reason, remedy, replace_file
 
 LOCK = "stoker.lock"
-NOTHING = (LOCK, "bad-samples.tsv")     # if they are empty
+MAX_NAMES_BYTES = 1 << 20      # of TensorFlow's file, which has a line for each checkpoint
+BAD_SAMPLES = "bad-samples.tsv"
+NOTHING = (LOCK, BAD_SAMPLES)           # if they are empty
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is
 
 
@@ -59,7 +62,7 @@ class CheckpointFolder:
         """Locks the folder for other trainers while the returned file is open. Raises ConfigError if another trainer
         has locked it, or it cannot be written."""
         try:
-            file = open(self.at(LOCK), "a")
+            file = open(open_own(self.at(LOCK), os.O_WRONLY | os.O_CREAT), "w")      # its content does not matter
         except OSError as error:
             raise self.unusable(error, LOCK if os.path.lexists(self.at(LOCK)) else None) from error
         try:
@@ -79,11 +82,15 @@ class CheckpointFolder:
             raise self.unusable(error) from error
 
     def check_files(self, names: Iterable[str]) -> None:
-        """Raises ConfigError if one of these names is that of a folder, so that no file can be written there."""
+        """Raises ConfigError if one of these names is that of a folder, a link, a pipe or the like, so that no file can
+        be written there, or read."""
         for name in names:
-            if os.path.isdir(self.at(name)):
-                raise ConfigError("%s is a folder, and Stoker writes a file of that name: remove it" % printable_path(
-                    os.path.join(self.path, name)))
+            with suppress(OSError):
+                kind = kind_of(os.lstat(self.at(name)).st_mode)
+                if kind:
+                    raise ConfigError("%s is %s, and Stoker needs that name for a file of its own: %s" % (
+                        printable_path(os.path.join(self.path, name)), kind,
+                        "put the file itself there, or remove it" if kind == "a link" else "remove it"))
 
     def newest(self) -> state.Start:
         """The newest checkpoint that is whole. Raises ConfigError if a file of a newer one may not be read."""
@@ -99,8 +106,9 @@ class CheckpointFolder:
 
     def named(self) -> Optional[int]:
         """The step of the newest checkpoint as TensorFlow's file has it; None if it cannot be read."""
-        with suppress(OSError), open(self.at(state.NAMES), "rb") as file:
-            return state.named_step(file.read(1 << 16).decode("utf-8", "replace"), self._prefix)
+        with suppress(OSError):
+            content = read_whole(self.at(state.NAMES), MAX_NAMES_BYTES)
+            return state.named_step(content.decode("utf-8", "replace"), self._prefix)
         return None
 
     def write_names(self, step: int, removed: Iterable[str] = ()) -> None:
@@ -125,7 +133,8 @@ class CheckpointFolder:
         parts = [each for each in self.names() if self.step_of(each) == step and not each.endswith(".meta")]
         for part in parts:
             try:
-                with open(self.at(part), "rb") as file:
+                # links of other programs lead to checkpoints; it is only read
+                with open(open_own(os.path.realpath(self.at(part))), "rb") as file:
                     problem = _table_problem(file) if part.endswith(".index") else None
             except PermissionError as error:
                 raise ConfigError("%s, of the newest checkpoint, cannot be read: %s; make it readable, or move the "
@@ -151,10 +160,9 @@ class CheckpointFolder:
         text = (getattr(error, "message", None) or str(error)).strip().split("\n")[0]
         return printable(text.replace(self.tensorflow_path, self.path))[:300]
 
-    def read(self, name: str) -> bytes:
-        """The content of a file. Raises OSError."""
-        with open(self.at(name), "rb") as file:
-            return file.read()
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The content of a file of Stoker. Raises OSError, also if it is larger, or no regular file."""
+        return read_whole(self.at(name), max_bytes)
 
     def close(self) -> None:
         """Frees the descriptor: TensorFlow can use the path no more."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Ty
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
-from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
-from stoker.trainer import state
+from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
-from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, recorded_hashes
+from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
@@ -39,7 +39,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     if args.keep_checkpoints < 1:
         raise ConfigError("--keep-checkpoints must be at least 1, not %d" % args.keep_checkpoints)
-    make_current_folder_importable()
+    current_folder.search_for(args.model, args.generator, args.sample, args.augment)
     directory = args.checkpoint_dir or os.path.join("runs", _name_of_data(args))
     prepared = _prepared(args, directory)
     print("\n".join((prepared.summary(),) + prepared.notes), flush=True)
@@ -56,14 +56,14 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, prepared: Run,
            folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
-    from stoker.trainer import checkpoint, model, train
+    from stoker.trainer import checkpoint, checkpoint_files, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     plan, directory = prepared.plan, folder.path
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
-    options = replace(options, bad_samples=os.path.join(directory, "bad-samples.tsv"))
+    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
@@ -117,12 +117,6 @@ def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
 def local_options(args: argparse.Namespace) -> LocalOptions:
     """The options of local workers."""
     return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
-
-
-def make_current_folder_importable() -> None:
-    """Adds the current folder to the end of ``sys.path``, as it is there for workers, so that it hides no module."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 def import_tensorflow() -> Any:
@@ -186,8 +180,7 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
     if order.startswith(BALANCED):
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
-            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_pixels", "max_text_mb",
-            "truncated")
+            "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_text_mb", "truncated")
     return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
                 exclude=args.exclude or (), suffixes=args.suffix or (),
                 validation=rows_of(validation, args, False),
@@ -199,17 +192,25 @@ def _prepared(args: argparse.Namespace, directory: str) -> Run:
     """
     try:
         return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
-                       recorded=_recorded_hashes(directory), **_arguments(args))
+                       recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
+                       **_arguments(args), **_judgement(args, directory))
     except DatasetError as error:
         raise DatasetError(str(error) + has_changed(directory)) from error
 
 
-def _recorded_hashes(directory: str) -> Dict[str, Any]:
-    """The hashes of the data of the checkpoints in ``directory``, if there are any."""
+def _judgement(args: argparse.Namespace, directory: str) -> Dict[str, Any]:
+    """The arguments of ``prepare`` that say which files are bad, and whose defaults have changed. A checkpoint that
+    does not have one is of a release with the former default, which then holds unless the user says otherwise."""
+    given = {name: getattr(args, name) for name in FORMER if getattr(args, name) is not None}
+    former = lacking(directory, FORMER) if _has_checkpoint(directory) else ()
+    return dict({name: FORMER[name] for name in former}, **given)
+
+
+def _has_checkpoint(directory: str) -> bool:
     try:
-        return recorded_hashes(directory) if state.traces(os.listdir(directory)) else {}
+        return bool(state.traces(os.listdir(directory)))
     except OSError:
-        return {}
+        return False
 
 
 def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSamples]:

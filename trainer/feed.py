@@ -71,7 +71,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 arrays: Optional[Mapping[str, Any]] = None, augment: Any = None, decode: str = JobOptions.decode,
                 on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
                 follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
-                max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
+                max_file_mb: int = JobOptions.max_file_mb, max_text_mb: int = JobOptions.max_text_mb,
+                truncated: str = JobOptions.truncated,
                 exclude: Union[str, Sequence[str]] = (),
                 suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
@@ -98,10 +99,10 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``drop_last``: full batches only, in evaluations too. ``partners``: so many other samples for each, or ``f(index,
     random) -> indices``. ``arrays``: what the function declares, if the trainer cannot import it. ``augment``:
     ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``,
-    ``max_pixels``, ``max_text_mb``, ``truncated``: see JobOptions.
+    ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``audit`` ...). Raises ConfigError,
+    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError,
     DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb)
@@ -111,8 +112,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
                   batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
-                  follow_links=follow_links, max_pixels=max_pixels, max_text_mb=max_text_mb, truncated=truncated,
-                  exclude=exclude, suffixes=suffixes)
+                  follow_links=follow_links, max_pixels=max_pixels, max_file_mb=max_file_mb,
+                  max_text_mb=max_text_mb, truncated=truncated, exclude=exclude, suffixes=suffixes)
     log_left_out(data, run.source)
     log_left_out(validation, run.datasets.validation)
     for line in advice(run.job, local):

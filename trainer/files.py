@@ -5,21 +5,23 @@ import os
 from contextlib import suppress
 from typing import IO, Any, Callable
 
+from stoker.pipeline.storage.safe_files import NOT_REGULAR, new_file, replace
+
 #: What file systems say that cannot sync: nothing is wrong with the file.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = True) -> None:
     """Makes a file at ``path`` of what ``write`` writes to the file that it gets. Raises OSError; the file that was
-    there stays then. ``synced`` False: a power loss may damage it."""
-    new = path + ".new"
+    there stays then. A link there is replaced, not followed. ``synced`` False: a power loss may damage it."""
+    fd, new = new_file(path)
     try:
-        with open(new, "wb") as file:
+        with open(fd, "wb") as file:
             write(file)
             file.flush()
             if synced:
                 sync(file.fileno())
-        os.replace(new, path)
+            replace(new, fd, path)
     except OSError:
         with suppress(OSError):
             os.remove(new)
@@ -32,6 +34,8 @@ def remedy(text: str, elsewhere: str) -> str:
     """What to do about an error whose text this is. ``elsewhere``: how to use another place."""
     if any(word in text for word in ("No space left", "quota exceeded", "File too large")):
         return "make room there"
+    if NOT_REGULAR in text:
+        return "remove it, or " + elsewhere
     if any(word in text for word in ("Read-only file system", "Permission denied", "Operation not permitted")):
         return "make it writable, or " + elsewhere
     return elsewhere

@@ -1,8 +1,7 @@
 """The samples that a checkpoint knows, for a run whose data has changed since. Imports no TensorFlow."""
 
-import json
 import os
-from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -10,6 +9,8 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.file_names import hang_on_rules
 from stoker.pipeline.sources.sample_list import (Changes, ListError, SampleList, changes, kept, listed_hashes,
                                                  unpacked_list)
+from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
+from stoker.pipeline.storage.safe_files import read_whole
 from stoker.pipeline.text import name_list, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
@@ -95,14 +96,19 @@ def has_changed(directory: str) -> str:
 
 def _record(directory: str) -> Optional[Dict[str, Any]]:
     try:
-        with open(os.path.join(directory, RECORD), encoding="utf-8") as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        record = loads(read_whole(os.path.join(directory, RECORD), MAX_RECORD_BYTES))
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
 # ---------------------------------------------------------------------------------------------------- former releases
+
+def lacking(directory: str, names: Iterable[str]) -> List[str]:
+    """Which of ``names`` the record in ``directory`` does not have; none if there is no record."""
+    record = _record(directory)
+    return [] if not record else [name for name in names if name not in record]
+
 
 def recorded_hashes(directory: str) -> Dict[str, Any]:
     """The hashes of the data, by the keys of DATA, as the record in ``directory`` has them; {} if there is none."""

@@ -141,29 +141,26 @@ def _environment(python: str, functions: Sequence[str] = ()) -> Dict[str, str]:
     dropped = OF_THE_PROGRAM if python == sys.executable else OF_THE_PROGRAM | OF_ONE_PYTHON
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in dropped}
-    try:
-        current = [os.getcwd()]
-    except OSError:                     # the folder was deleted: relative paths lead nowhere
-        current = []
     pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
                   for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
                   if folder and (stoker.started_in or os.path.isabs(folder))]
     files = {top: file for top, file in files_of(functions).items() if not _is_installed(os.path.dirname(file))}
     program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
-               "folders": _program_folders(pythonpath, current), "files": files}
+               "folders": _program_folders(pythonpath, bool(functions)), "files": files}
     return dict(environment, **{PROGRAM_PATH: json.dumps(program)})
 
 
-def _program_folders(pythonpath: List[str], current: List[str]) -> List[str]:
-    """Of ``sys.path`` what is neither the interpreter's nor in PYTHONPATH: the program's folder, and what it added."""
+def _program_folders(pythonpath: List[str], has_functions: bool) -> List[str]:
+    """Of ``sys.path`` what is neither the interpreter's nor in PYTHONPATH: the program's folder, and what it added. ''
+    is the folder in which an interpreter was started that runs no file: it counts if there are functions to find."""
     folders = []
     for i, entry in enumerate(sys.path):
-        if not stoker.started_in and not os.path.isabs(entry):
+        if not (entry or has_functions) or not (stoker.started_in or os.path.isabs(entry)):
             continue
         folder = os.path.abspath(os.path.join(stoker.started_in, entry))
         if not _is_installed(folder) and (folder not in pythonpath or i == 0):
             folders.append(folder)
-    return folders + current
+    return folders
 
 
 def _is_installed(folder: str) -> bool:

@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, GENERATORS, TRUNCATED, JobOptions,
-                                     StreamOptions)
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, TRUNCATED,
+                                     JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -212,9 +212,13 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
-    add("--max-pixels", type=int, default=JobOptions.max_pixels, metavar="N",
+    add("--max-pixels", type=int, metavar="N",
         help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
-             "claim to be so large that it takes all memory")
+             "claim to be so large that it takes all memory (default: %d; a checkpoint of a release with another "
+             "default keeps that one)" % JobOptions.max_pixels)
+    add("--max-file-mb", type=int, metavar="MB",
+        help="size of the largest file of a picture, in 2**20 bytes; a larger one is bad (default: %d; a checkpoint of "
+             "an older release keeps its %d)" % (JobOptions.max_file_mb, FORMER["max_file_mb"]))
     add("--max-text-mb", type=int, default=JobOptions.max_text_mb, metavar="MB",
         help="size of the longest text in a PNG, in 2**20 bytes; a file with a longer one is bad")
     add("--truncated", choices=TRUNCATED, default=JobOptions.truncated,
@@ -240,8 +244,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--keys", metavar="DIR",
         help="folder that stoker-keys made: only workers with one of its keys can connect, and traffic is encrypted")
     add("--insecure", action="store_true",
-        help="permit an address that other hosts can reach, without keys: each of them can be a worker and see the "
-             "pictures. Only for a network that you trust")
+        help="let in workers without keys, also from other hosts and of other users of this host: each of them can "
+             "see the pictures, and send wrong ones. Only for a network and hosts that you trust")
     add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
@@ -252,6 +256,11 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="seconds without any worker after which the run ends")
     add("--batch-timeout-s", type=float, default=StreamOptions.batch_timeout_s, metavar="S",
         help="seconds of waiting for the next batch after which the run ends")
+    add("--verify", type=float, default=StreamOptions.verify, metavar="SHARE",
+        help="share of the steps, such as 0.01, that are produced a second time, by another host if there is one, and "
+             "compared; if the two differ, the run ends and names both workers. A wrong batch may have been trained on "
+             "by then. All workers need the same version of Pillow, and your functions must be deterministic. It costs "
+             "this share of the workers' time")
 
 
 def _add_health(add: Callable[..., Any]) -> None:

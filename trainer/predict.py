@@ -1,10 +1,12 @@
 """``python -m trainer.predict``, also ``stoker-predict``: see ``trainer/prediction.py``."""
 
-from stoker.trainer.program import Program
+from stoker.trainer.current_folder import leave
 
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    leave()
+    from stoker.trainer.program import Program        # it imports more
     Program("stoker-predict", "stoker.trainer.prediction", "no file was written").main()
 
 

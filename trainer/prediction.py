@@ -14,10 +14,9 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
-from stoker.pipeline.text import name_list
-from stoker.pipeline.text import printable_path
-from stoker.trainer.cli import (import_tensorflow, local_options, make_current_folder_importable, model_function,
-                                options_of, rows_of)
+from stoker.pipeline.text import name_list, printable_path
+from stoker.trainer import current_folder
+from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of, rows_of
 from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.parser import predict_parser
 from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
@@ -45,7 +44,6 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     options, local = options_of(StreamOptions, args), local_options(args)
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
-    make_current_folder_importable()
     import_tensorflow()
     from stoker.trainer import checkpoint, decoders
     from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
@@ -58,6 +56,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
         logging.getLogger("stoker").warning("%s", start.notice(printable_path(args.run)))
     path = os.path.join(args.run, start.checkpoint)
     recorded = checkpoint.recorded_run(folder)
+    current_folder.search_for(recorded.model, recorded.generator)
     prepared = _prepared(args, recorded)
     check_columns(prepared.source, args.columns)
     function, name = model_function(recorded.model, recorded.arrays, recorded.classes)
@@ -91,7 +90,8 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
             raise RunFailed("not one sample of %s could be used; the first error: %s" % (
                 name_list(args.data), counts.first_error))
     print("predicted %d of %d %s by the checkpoint %s%s%s" % (
-        counts.predicted, len(prepared.source), unit, path, "" if args.output == "-" else ", in " + args.output,
+        counts.predicted, len(prepared.source), unit, printable_path(path),
+        "" if args.output == "-" else ", in " + printable_path(args.output),
         "; %d without a prediction, the first: %s" % (counts.failed, counts.first_error) if counts.failed else ""),
           *stream.report().splitlines()[1:], sep="\n", file=sys.stderr, flush=True)
     return EXIT_INCOMPLETE if args.strict and counts.failed else 0

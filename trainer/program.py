@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Callable, Optional
 
+from stoker.pipeline import core_dumps
 from stoker.pipeline.output import protect, say_now, survive_hangup
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -73,6 +74,7 @@ class Program:
         functions = sys.modules.get("stoker.pipeline.functions")     # not loaded yet: nothing has imported this module
         if functions is not None:
             functions.refuse_nested()
+        core_dumps.forbid()
         protect()
         survive_hangup("\n%s: the terminal is gone (SIGHUP), the run goes on; to end it: kill -TERM %d\n" % (
             self.name, os.getpid()))

@@ -61,6 +61,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             arrays: Optional[Mapping[str, Any]] = None, augment: Any = None,
             on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
             follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
+            max_file_mb: int = JobOptions.max_file_mb,
             max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
             exclude: Union[str, Sequence[str]] = (),
             suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None,
@@ -91,7 +92,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
         notes += changed
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
-                     max_text_mb=max_text_mb, truncated=truncated, **own)
+                     max_file_mb=max_file_mb, max_text_mb=max_text_mb, truncated=truncated, **own)
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)

@@ -82,7 +82,14 @@ class Saver:
         folder, name = self.folder, "%s-%d" % (state.PREFIX, step)
         self._forget()
         os.mkdir(folder.at(state.SAVING))
-        self._saver.save(session, folder.at(state.SAVING, name), write_state=False)
+        # TensorFlow gets the path of the open folder: it is this one, though a link may take its name
+        fd = os.open(folder.at(state.SAVING), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            opened = "/proc/self/fd/%d" % fd
+            within = opened if os.path.isdir(opened) else folder.at(state.SAVING)
+            self._saver.save(session, os.path.join(within, name), write_state=False)
+        finally:
+            os.close(fd)
         parts = sorted(folder.names(state.SAVING), key=lambda part: part.endswith(".index"))      # the index last
         for part in parts:
             if not part.endswith(".meta"):      # no resume needs it
@@ -94,7 +101,7 @@ class Saver:
         folder.write_names(step, removed)
         for each in removed:
             with suppress(OSError):
-                if os.path.isdir(folder.at(each)):
+                if os.path.isdir(folder.at(each)) and not os.path.islink(folder.at(each)):
                     shutil.rmtree(folder.at(each))
                 else:
                     os.remove(folder.at(each))
@@ -103,7 +110,7 @@ class Saver:
     def _forget(self) -> None:
         """Removes what a save left behind that was not completed."""
         path = self.folder.at(state.SAVING)
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         else:
             with suppress(OSError):

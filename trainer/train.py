@@ -4,8 +4,6 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from contextlib import suppress
-from itertools import islice
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import tensorflow as tf
@@ -13,7 +11,7 @@ import tensorflow as tf
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.checkpoint_files import CheckpointFolder
+from stoker.trainer.events import open_events
 from stoker.trainer.model import Model, failure
 from stoker.trainer.progress import open_bar
 from stoker.trainer.saving import Saver
@@ -56,9 +54,7 @@ class Loop:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
         self._marked = (time.monotonic(), self._stream.waited_s, 0)
-        # TensorBoard wants it once in a folder; another run of it may have ended before its first checkpoint
-        writer = tf.summary.FileWriter(self._saver.folder.tensorflow_path,
-                                       None if _has_graph(self._saver.folder) else tf.get_default_graph())
+        writer = open_events(self._saver.folder, tf.get_default_graph())
         # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
         feed = feed_direct if self._model.stage is None else feed_staged
@@ -204,17 +200,6 @@ def text_of(value: float, digits: int) -> str:
 
 def _means(loss: Any, metrics: Dict[str, Any]) -> Dict[str, float]:
     return {"loss": float(loss), **{name: float(value) for name, value in metrics.items()}}
-
-
-def _has_graph(folder: CheckpointFolder) -> bool:
-    """Whether a file of events in the folder has a graph: among its first events, as all FileWriters write it."""
-    for name in folder.names():
-        if ".tfevents." in name:
-            with suppress(tf.errors.OpError):       # torn there, or not to be read
-                for event in islice(tf.train.summary_iterator(folder.at(name)), 3):     # after the format's version
-                    if event.HasField("graph_def") or event.HasField("meta_graph_def"):
-                        return True
-    return False
 
 
 def _run_without_hooks(session: Any, fetches: Any, feed: Dict[Any, Any]) -> Any:

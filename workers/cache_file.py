@@ -43,17 +43,21 @@ class CacheFile(threading.Thread):
         self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries; all entries have the same size
         self._read_only = False         # the cache is full or cannot be written
         self._ending = threading.Event()
-        # map_size is address space, not what limits the file; mode: other users may not be allowed to see the pictures
-        self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + (1 << 30), metasync=False,
-                             mode=0o600, max_readers=1000)
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = folder.opened_for_lmdb(os.path.basename(path))
+        try:        # map_size is address space, not what limits the file
+            self.env = lmdb.open(os.fsencode(path), subdir=False, map_size=4 * limit_bytes + (1 << 30), metasync=False,
+                                 mode=0o600, max_readers=1000)
+        except BaseException:
+            os.close(self._fd)
+            raise
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             wanted, size = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"], os.path.getsize(path)
             if wanted > max(size, limit_bytes):
                 raise lmdb.CorruptedError("it names pages beyond the limit")
             if wanted > size:
-                os.truncate(path, wanted)   # reading beyond the end is a SIGBUS; zeros are found by LMDB or a checksum
+                # reading beyond the end is a SIGBUS; zeros are found by LMDB or a checksum
+                os.ftruncate(self._fd, wanted)
             self.summary = "{:,} samples of this kind, {:.2f} of {:.4g} GB used".format(
                 self.env.stat()["entries"], folder.used_bytes() / 2**30, limit_bytes / 2**30)
         except BaseException:

@@ -14,6 +14,8 @@ from typing import Iterator
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import MAX_CACHE_GB
+from stoker.pipeline.storage.safe_files import (
+    UnsafeFile, check_folder, is_of_others, kind_of, open_own)
 
 LOCK_S = 0.5      # how long to try for the folder's lock; a transaction takes some 10 ms
 #: The names of the cache's files. The folder may hold other files too, which are never removed.
@@ -31,9 +33,11 @@ class CacheFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder if necessary, and holds its lock. Raises BlockingIOError after LOCK_S."""
+        """Makes the folder if necessary, and holds its lock. Raises UnsafeFile if other users could put pixels of
+        theirs into it, BlockingIOError after LOCK_S."""
         os.makedirs(self.path, 0o700, exist_ok=True)
-        fd = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        check_folder(self.path)
+        fd = self.opened("lock")
         try:
             deadline = time.monotonic() + LOCK_S
             while True:
@@ -48,10 +52,38 @@ class CacheFolder:
         finally:
             os.close(fd)
 
+    def opened(self, name: str, make: bool = True) -> int:
+        """A descriptor of a file in the folder, which is of this user. ``make``: it is made if it is not there. Raises
+        UnsafeFile, OSError."""
+        # no writable file for other users: they are not to see the pictures
+        fd = open_own(os.path.join(self.path, name), os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
+        status = os.fstat(fd)
+        if is_of_others(status):
+            os.close(fd)
+            raise UnsafeFile("its file %s is of another user (number %d)" % (name, status.st_uid))
+        return fd
+
+    def opened_for_lmdb(self, name: str) -> int:
+        """``opened``; LMDB's own lock file is there then, too. LMDB would make both, and follow links."""
+        fd, lock = self.opened(name), name + "-lock"
+        try:
+            try:
+                status = os.lstat(os.path.join(self.path, lock))
+            except FileNotFoundError:
+                os.close(self.opened(lock))
+            else:       # not opened: to close it would end the locks that LMDB may have on it in this process
+                if kind_of(status.st_mode) or is_of_others(status):
+                    raise UnsafeFile("its file %s is no regular file of this user" % lock)
+            return fd
+        except BaseException:
+            os.close(fd)
+            raise
+
     def used_bytes(self) -> int:
         """The size of all the cache's files together."""
         with os.scandir(self.path) as found:
-            return sum(entry.stat(follow_symlinks=False).st_size for entry in found if _OWN.match(entry.name))
+            files = [entry.stat(follow_symlinks=False) for entry in found if _OWN.match(entry.name)]
+        return sum(status.st_size for status in files if not is_of_others(status))
 
     def remove(self, path: str) -> None:
         """Removes a file of the cache. Processes that have it open can go on using it."""
@@ -61,12 +93,21 @@ class CacheFolder:
 
     def remove_least_recently_used(self, except_path: str) -> bool:
         """Removes the file that was opened the longest time ago and that no process has open; False if none is left."""
-        others = [os.path.join(self.path, name) for name in os.listdir(self.path) if _OWN.fullmatch(name)]
-        for path in sorted((path for path in others if path != except_path), key=os.path.getmtime):
-            with open(path, "rb") as file, contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self.remove(path)
-                return True
+        with os.scandir(self.path) as found:
+            others = [(entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in found
+                      if _OWN.fullmatch(entry.name) and entry.path != except_path]
+        for _, name in sorted(others):
+            try:
+                fd = self.opened(name, make=False)
+            except OSError:          # no file of this cache, or removed by now
+                continue
+            try:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.remove(os.path.join(self.path, name))
+                    return True
+            finally:
+                os.close(fd)
         return False
 
 
@@ -89,8 +130,13 @@ def check(folder: str, gb: float) -> None:
     if filesystem in NETWORK:
         raise ConfigError("--cache %s is on a network filesystem (%s), where LMDB's file is not safe: name a folder on "
                           "a disk of this host" % (folder, filesystem))
-    with CacheFolder(folder).locked():
-        pass
+    try:
+        with CacheFolder(folder).locked():
+            pass
+    except UnsafeFile as error:
+        raise ConfigError("--cache %s is not safe from the pixels of other users: %s; name a folder that is not there "
+                          "yet, such as %s, which Stoker makes for you alone" % (
+                              folder, error.strerror, os.path.join(folder, "stoker-cache"))) from error
 
 
 def _filesystem(folder: str) -> str:

@@ -10,6 +10,7 @@ keys=${KEYS:-/keys/worker}
 case ${1:-} in
     -h | --help) exec python -m workers --help ;;
     keys)
+        umask 077
         mkdir -p "$keys"
         exec tar -C "$keys" --no-same-owner -xf -
         ;;

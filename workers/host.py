@@ -20,6 +20,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import IN_WORKER, refuse_nested
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.output import survive_hangup
+from stoker.pipeline.text import printable
 from stoker.workers import cache_folder
 from stoker.workers.descendants import Guardian, end_group, has_ended, kill_group, kill_marked
 from stoker.workers.launch import LAUNCH
@@ -40,7 +41,7 @@ def die_with_parent() -> None:
 
 def note(text: str) -> None:
     """Prints a line for the user."""
-    print("stoker-worker: %s" % text, file=sys.stderr, flush=True)
+    print("stoker-worker: %s" % printable(text), file=sys.stderr, flush=True)
 
 
 class _Child:

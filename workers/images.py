@@ -18,7 +18,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
 from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
-from stoker.workers import deep, foreign, jpeg, limits, remarks
+from stoker.workers import deep, foreign, headers, jpeg, limits, remarks
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -31,9 +31,6 @@ _SCALED = {FAST: (2.0, _FILTERS.BICUBIC), FASTEST: (1.0, _FILTERS.BILINEAR), SAM
 _TRANSPOSITIONS = {2: _TRANSPOSE.FLIP_LEFT_RIGHT, 3: _TRANSPOSE.ROTATE_180, 4: _TRANSPOSE.FLIP_TOP_BOTTOM,
                    5: _TRANSPOSE.TRANSPOSE, 6: _TRANSPOSE.ROTATE_270, 7: _TRANSPOSE.TRANSVERSE, 8: _TRANSPOSE.ROTATE_90}
 _SIDEWAYS = [_TRANSPOSITIONS[orientation] for orientation in (5, 6, 7, 8)]
-#: The formats that pipeline/sources/folder.py looks for; MPO is opened as JPEG. The others differ between versions of
-#: Pillow, and some run programs of the host (EPS: Ghostscript).
-_FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]
 
 #: What a picture can be converted to; the first ones are colours, which may be averaged.
 _COLOURS = ("RGB", "RGBA", "L", "LA", "CMYK", "YCbCr", "HSV")
@@ -44,7 +41,11 @@ RESAMPLE: Dict[str, Any] = {name: getattr(_FILTERS, name.upper()) for name in
                             ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
 MAX_SIDE = 1 << 16      # of a resized picture, in pixels
 
-read = timed("storage")(read_file)
+
+@timed("storage")
+def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
+    """The content of a picture's file, and its status: see ``read_file``."""
+    return read_file(path, limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more")
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
@@ -233,14 +234,19 @@ def _reason(error: Exception) -> str:
 
 
 def _opened(data: bytes) -> Image.Image:
+    name = headers.format_of(data)
+    if not name:
+        raise UnidentifiedImageError("cannot identify image file")
+    headers.check(data, name)
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=[name])
     except UnidentifiedImageError:
-        if not data.startswith(b"\xff\xd8") or b"Exif\0" not in data:
+        if name != "JPEG" or b"Exif\0" not in data:
             raise
         # Older Pillows do not open a JPEG whose EXIF data is broken; newer ones ignore such data, and so it is here.
-        image = Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)), formats=_FORMATS)
-    if image.format == "TIFF":
+        image = Image.open(io.BytesIO(data.replace(b"Exif\0", b"exif\0", 1)), formats=[name])
+    headers.check_size(image.size)
+    if name == "TIFF":
         image.load()           # PIL makes it upright while it loads it; Pillow 8 would resize it by its sides before
     return image
 

@@ -1,18 +1,20 @@
-"""Runs a module of Stoker in a process that imports nothing by mistake from the folder in which it runs.
+"""Runs a module of Stoker in a process that imports nothing from the folder in which it runs.
 
     PYTHON .../stoker/workers/launch.py stoker.workers.process ARGUMENT...
 
 The trainer and the supervisor start this file by its path. ``python -m`` would put the current folder first in
-``sys.path``, and a user's ``queue.py`` there would hide the standard library's. This way, a process also runs the same
-copy of Stoker as its parent, even if its interpreter has another Stoker installed, or none.
+``sys.path``, and it may be a dataset that was downloaded, with a ``queue.py``. Even its last place is too good for such
+a folder: Python and the libraries try to import modules that most systems do not have. This way, a process also runs
+the same copy of Stoker as its parent, even if its interpreter has another Stoker installed, or none.
 
-``sys.path`` is then: the interpreter's own folders, then the folders in which a user's generator may lie, and last a
-checkout of Stoker: it has folders ``pipeline`` and ``workers``, and a user may have modules of these names.
+``sys.path`` is then: the interpreter's own folders, then those of the trainer's program, and last a checkout of Stoker:
+it has folders ``pipeline`` and ``workers``, and a user may have modules of these names. The current folder follows only
+in a worker that imports a user's function (``add_current_folder``).
 """
 
 import os
 import sys
-from typing import Sequence
+from typing import List, Sequence
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
            "VECLIB_MAXIMUM_THREADS")
@@ -21,15 +23,21 @@ LAUNCH = os.path.abspath(__file__)     # before the current folder can change
 
 
 def _repair_path() -> None:
-    """Removes this file's folder from ``sys.path``, and packages of another version of Python, to which a PYTHONPATH
-    may lead; moves the current folder to its end."""
-    try:
-        current = [os.getcwd()]
-    except OSError:                     # the folder was deleted
-        current = []
+    """Removes from ``sys.path`` this file's folder, and packages of another version of Python, to which a PYTHONPATH
+    may lead; also the current folder. If PYTHONPATH names that, the user wants it: it gets to the end."""
+    current = _current_folder()
     removed = [os.path.realpath(folder) for folder in [os.path.dirname(LAUNCH)] + current]
+    named = [os.path.normpath(os.path.join(folder, entry)) for folder in current
+             for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     sys.path[:] = [folder for folder in sys.path if folder and os.path.realpath(folder) not in removed
-                   and not _is_of_another_python(folder)] + current
+                   and not _is_of_another_python(folder)] + [folder for folder in current if folder in named]
+
+
+def _current_folder() -> List[str]:
+    try:
+        return [os.getcwd()]
+    except OSError:                     # it was deleted
+        return []
 
 
 def _is_of_another_python(folder: str) -> bool:
@@ -79,6 +87,13 @@ def _put_checkout_last() -> None:
         sys.path.sort(key=lambda entry: os.path.realpath(entry) == folder)
 
 
+def add_current_folder() -> None:
+    """Adds the folder in which this process runs to the end of ``sys.path``. For a worker with a user's functions,
+    once all modules of Stoker are imported: they find nothing there."""
+    sys.path += [folder for folder in _current_folder() if folder not in sys.path]
+    _put_checkout_last()
+
+
 def _has_packages(folder: str) -> bool:
     try:
         return bool(PACKAGES & set(folder.split(os.sep))) or any(name.endswith(".dist-info")
@@ -115,7 +130,9 @@ def main(argv: Sequence[str]) -> int:
     _write_lines_at_once()
     try:
         _import_stoker()
+        from stoker.pipeline import core_dumps
         from stoker.pipeline.output import protect
+        core_dumps.forbid()
         protect()
         _add_program_folders()
         _put_checkout_last()

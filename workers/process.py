@@ -32,6 +32,7 @@ from stoker.pipeline.transport.sockets import Waker
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
+from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.session import (
@@ -181,6 +182,9 @@ def main(argv: Sequence[str]) -> int:
     die_with_parent()
     if os.getppid() != parent:
         return EXIT_FAILED
+
+    if options.allow_generators:
+        add_current_folder()
 
     def note(text: str, error: bool = False) -> None:
         if error or not options.quiet:

@@ -26,7 +26,7 @@ from stoker.workers.descendants import end_group, has_ended
 from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
-from stoker.workers.launch import LAUNCH
+from stoker.workers.launch import LAUNCH, add_current_folder
 from stoker.workers.supervisor import explain_exit
 
 DEATHS = 3
@@ -179,6 +179,8 @@ def main(argv: Sequence[str]) -> int:
     die_with_parent()
     if os.getppid() != parent:
         return 1
+    if options.allow_generators:
+        add_current_folder()
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer

@@ -20,6 +20,9 @@ KINDS = {
     "key": ("connections with an unknown key refused",
             "refused a worker at %s: its key is in none of the folders in workers/ of this trainer's --keys. Give it "
             "one that stoker-keys made there, and start this trainer again: keys are read at the start"),
+    "user": ("connections of other users of this host refused",
+             "refused a connection of %s: without keys, only processes of this trainer's own user may be its workers. "
+             "To let others in, make keys (stoker-keys DIR) and use them on both sides (--keys)"),
     "handshake": ("handshakes failed",
                   "a handshake with %s failed: it has no keys, or others than this trainer (--keys on both sides, "
                   "folders of one stoker-keys run), or it is no worker"),

@@ -38,6 +38,7 @@ class Accept:
     position: int
     attempt: int
     took_s: float = field(default=0.0, compare=False)    # since its lease was granted; 0 if that had ended before
+    isolated: bool = field(default=False, compare=False)    # leases for it are isolated: see Grant
 
 
 class Unknown(NamedTuple):

@@ -13,7 +13,7 @@ def job_message(job: JobOptions, datasets: Splits) -> Job:
     training = datasets.training
     message = Job(job.generator, job.arrays, job.batch_size, job.seed, job.decode, training.root, job.exif_rotate,
                   job.follow_links, training.probes(PROBES), job.image_size, training.columns, job.rows, job.may_skip,
-                  job.augment or "", max_pixels=job.max_pixels, max_text_mb=job.max_text_mb,
-                  truncated=job.truncated)
+                  job.augment or "", max_pixels=job.max_pixels, max_file_mb=job.max_file_mb,
+                  max_text_mb=job.max_text_mb, truncated=job.truncated)
     codec.check_job(message)
     return message

@@ -17,7 +17,8 @@ A lease is live until
 
 A batch that arrives after its lease ended is still accepted while its position is open: the plan fixes what a position
 holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
-with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top.
+with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top. So
+does a lease for a second batch of a position that has one, which ``verification.py`` compares with the first.
 After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
 process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
 
@@ -34,6 +35,7 @@ from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
+from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
 
 
@@ -42,7 +44,8 @@ class LeaseScheduler(LeaseTables):
 
     def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
                  max_failures: int = 3, max_deaths: int = 10,
-                 party_of: Callable[[WorkerKey], Party] = lambda key: Party()) -> None:
+                 party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
+                 verification: Optional[Verification] = None) -> None:
         super().__init__(start)
         self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
         self._end = end
@@ -51,11 +54,11 @@ class LeaseScheduler(LeaseTables):
         self._unassigned: Set[int] = set()  # open ones without a live lease
         self._stragglers: Set[int] = set()  # open ones worth another lease
         self._next_lease = 1               # ids only grow
+        self._verification = verification or Verification(0.0, b"", (), 0.0)
         self._rule = StragglerRule(lease_s)
         self._records = Records(self._workers, self._leases)
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
-        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
         self.duplicates = 0                # batches that were dropped because another was first
         self.backups = 0                   # further leases for stragglers
         self.reassigned = 0                # positions that were granted again after a lost lease
@@ -198,8 +201,12 @@ class LeaseScheduler(LeaseTables):
             self._remove(key, why, effects, died=False)
 
     def _grant(self, key: WorkerKey, position: int, now: float, effects: Effects) -> None:
-        entry = self._open.setdefault(position, OpenPosition())
         lease, self._next_lease = self._next_lease, self._next_lease + 1
+        if position < self._head or position in self._ready:     # it has a batch: this one is for a comparison
+            self._workers[key].unacknowledged.add(lease)
+            effects.append(self._verification.grant(key, position, lease, now))
+            return
+        entry = self._open.setdefault(position, OpenPosition())
         self._unassigned.discard(position)
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
@@ -240,7 +247,8 @@ class LeaseScheduler(LeaseTables):
         else:
             if live:
                 self._rule.add(now - live.granted_s)
-            effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0))
+            effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
+                                  entry.deaths >= ISOLATION_DEATHS))
             self._workers[key].proven = True
             self._records.delivered(self._workers[key].party)
             late_s = self._rule.age_s(False)
@@ -280,7 +288,8 @@ class LeaseScheduler(LeaseTables):
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
-        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()):
+        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
+                                               or self._verification.waits):
             key = self._waiting.popleft()
             worker = self._workers[key]
             worker.waits = False
@@ -299,17 +308,23 @@ class LeaseScheduler(LeaseTables):
         return self._next_ungranted < min(self._end, self._head + self._prefetch)
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
-        """Unassigned positions first, then stragglers that another worker holds, then the next new one."""
+        """Unassigned positions first, then stragglers that another worker holds, then those that are produced again to
+        verify them, then the next new one: but before all others the one that the consumer waits for. A party that
+        lapsed gets what is needed last."""
+        is_limited = self._records.is_limited(self._workers[key].party)
         for position in sorted(self._unassigned):
-            if may_try(key, self._open[position], self._workers):
+            if (not is_limited or self._open[position].failures) and may_try(key, self._open[position], self._workers):
                 self.reassigned += 1
                 return position
-        is_limited = self._records.is_limited(self._workers[key].party)
         for position in () if is_limited else sorted(self._stragglers):
             if not may_still_produce(self._workers[key], self._open[position]):
                 self._stragglers.remove(position)
                 self.backups += 1
                 return position
+        if self._next_ungranted > self._head or not self._has_ungranted():
+            again = self._verification.choose(key, self)
+            if again is not None:
+                return again
         if self._has_ungranted():
             self._next_ungranted += 1
             return self._next_ungranted - 1

@@ -47,12 +47,17 @@ class OpenPositions:
         entry = self._open.get(position)
         return None if entry is None else entry.leases.get(lease)
 
-    def lease(self, grant: Grant) -> Lease:
-        """The lease of ``grant``, whose position is open from now on. Raises what an order of the user raises."""
+    def lease(self, grant: Grant, again: Optional[Tuple[PlannedBatch, Content]] = None) -> Lease:
+        """The lease of ``grant``, whose position is open from now on; of a position that has a batch, ``again`` says
+        what its lease was about. Raises what an order of the user raises."""
+        if again is not None:
+            return self._lease(grant, *again)
         entry = self._open.get(grant.position) or self._opened(self._plan.at(grant.position, self._replaces))
         self._open[grant.position] = entry
-        planned, content = entry.planned, _without(entry.planned, entry.bad)
-        entry.leases[grant.lease] = content
+        content = entry.leases[grant.lease] = _without(entry.planned, entry.bad)
+        return self._lease(grant, entry.planned, content)
+
+    def _lease(self, grant: Grant, planned: PlannedBatch, content: Content) -> Lease:
         return Lease(grant.lease, grant.position, planned.epoch, planned.training,
                      self._samples(planned, content.indices, content.repeats),
                      self._samples(planned, content.replacements, content.replacement_repeats), grant.isolated,

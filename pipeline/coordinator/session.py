@@ -8,23 +8,25 @@ what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive
 ``incident`` for what the socket noticed, and ``tick``; it carries out what they return.
 """
 
-from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Callable, Dict, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from stoker.pipeline.arrays import framed
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
 from stoker.pipeline.coordinator.effects import Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.standing import Standing
+from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
@@ -35,7 +37,6 @@ from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import printable
 
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
-STOP_POLL_S = 0.01         # STOPPING: between two messages to members that may not have read Stop
 
 
 class State(Enum):
@@ -47,25 +48,27 @@ class State(Enum):
 
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
-    ``host_of``, ``key_of``: the host of a peer, and the name of its key, '' if unknown. All times are seconds of one
-    monotonic clock. Other threads may read standing and last_problem."""
+    ``host_of``, ``key_of``: the host of a peer, and the name of its key, '' if unknown. ``secret`` chooses the steps to
+    verify. All times are seconds of one monotonic clock. Other threads may read standing, last_problem, verification.
+    """
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "",
-                 key_of: Callable[[WorkerKey], str] = lambda peer: "") -> None:
-        self.run, self.state, self._host_of = run, State.RUNNING, host_of
+                 key_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"") -> None:
+        self.run, self._host_of = run, host_of
+        self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
         self._job = job_message(job, datasets)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
+        self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
-                                         party_of=lambda peer: party_of(key_of(peer), host_of(peer)))
+                                         party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
+                                         verification=self.verification)
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
         self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
-        self._unread: Set[WorkerKey] = set()             # STOPPING: members that may not have read Stop yet
-        self._stop_at_s = 0.0
         self._pinged_s = 0.0
         self._called_s = now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
@@ -76,6 +79,13 @@ class CoordinatorSession:
         self.standing = Standing(self._scheduler, self._members, self._aside, now)
         self.last_problem = ""
         self._last_traceback = ""                        # in the log
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        if self._farewell is None:
+            return State.RUNNING
+        return State.OVER if self._farewell.is_over else State.STOPPING
 
     @property
     def head(self) -> int:
@@ -93,8 +103,8 @@ class CoordinatorSession:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
-        if self.state is not State.RUNNING:
-            return self._pinged_s + STOP_POLL_S
+        if self._farewell is not None:
+            return self._farewell.next_deadline()
         if self._unreachable:
             return 0.0
         return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
@@ -106,16 +116,19 @@ class CoordinatorSession:
         if gap_s > min(ABSENCE_S, self._options.lease_s / 2):
             self._limits.suspended_for(gap_s, now)
             self._scheduler.suspended_for(gap_s, now)
+            self.verification.suspended_for(gap_s)
             self.standing.suspended_for(gap_s)
-            self._stop_at_s += gap_s
+            if self._farewell is not None:
+                self._farewell.suspended_for(gap_s)
             self._was_absent = True
 
     def receive(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
         """A message arrived. ``frames``: bytes-like objects, header first."""
         if self._limits.is_banned(peer):
             return []
-        if self.state is not State.RUNNING:
-            return self._receive_while_stopping(peer, frames, now)
+        if self._farewell is not None:
+            self._farewell.receive(peer, frames, now)
+            return []
         try:
             message = codec.decode_from_worker(frames, self._header_bytes)
             run = getattr(message, "run", self.run) or self.run      # a worker that cannot read Welcome knows none
@@ -124,9 +137,11 @@ class CoordinatorSession:
                     return self._answer_older_run(peer, run, now)
                 raise ProtocolError("it names the run %.20r" % run)
             views: Tuple["np.ndarray", ...] = ()
-            if isinstance(message, Produced) and self._scheduler.is_open(message.position):   # else it comes too late
-                content = self._positions.content(message.position, message.lease)
-                if content is not None:            # else it names a lease of another position
+            again = None
+            if isinstance(message, Produced):
+                again = self.verification.content(peer, message.position, message.lease)
+                content = again or self._positions.content(message.position, message.lease)
+                if content is not None:        # else it comes too late, or names a lease of another position
                     views = codec.check_arrays(message, self._job, content.indices, content.replacements)
         except VersionMismatch as error:
             effects = self.notices.refused(self._host_of(peer), error)
@@ -151,6 +166,8 @@ class CoordinatorSession:
                 return self._unfit(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
             effects = self.notices.remarked(remarks)
+            if again is not None and isinstance(message, Produced):
+                effects += self.verification.further(peer, message)
             return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
@@ -161,7 +178,9 @@ class CoordinatorSession:
             self._members[peer] = hello
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
-        return self._carry_out(self._scheduler.receive(peer, hello, now))
+        effects = self._carry_out(self._scheduler.receive(peer, hello, now))
+        self.verification.joined(peer, hello, self._scheduler.workers[peer].party)
+        return effects
 
     def lost(self, peer: WorkerKey, now: float) -> Effects:
         """The connection of the peer is gone, and all that it sent was read."""
@@ -171,8 +190,9 @@ class CoordinatorSession:
 
     def unreachable(self, peer: WorkerKey) -> None:
         """Nothing can be sent to the peer. What it sent before counts: it is lost in the next ``tick``."""
-        self._unread.discard(peer)
-        if peer in self._members and self.state is State.RUNNING:
+        if self._farewell is not None:
+            self._farewell.lost(peer)
+        elif peer in self._members:
             self._unreachable.add(peer)
 
     def answer_hellos(self) -> Effects:
@@ -194,8 +214,8 @@ class CoordinatorSession:
 
     def tick(self, now: float, taken: int) -> Effects:
         """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
-        if self.state is not State.RUNNING:
-            return self._tick_while_stopping(now)
+        if self._farewell is not None:
+            return self._farewell.tick(now)
         self.wake(now)
         effects: Effects = []
         unreachable, self._unreachable = self._unreachable, set()
@@ -204,6 +224,7 @@ class CoordinatorSession:
         while self._scheduler.head < taken:
             effects += self._carry_out(self._scheduler.take(now))
         effects += self._carry_out(self._scheduler.tick(now))
+        effects += self.verification.tick(now, self._scheduler)
         if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
             self.standing.is_due = True
@@ -212,10 +233,8 @@ class CoordinatorSession:
         return effects
 
     def stop(self, reason: str, now: float, limit_s: float) -> Effects:
-        """The run ends: members are told until each has read it, or ``limit_s`` is over. A worker's socket drops what
-        it has not read when its connection breaks: if this end closed at once, a worker could miss the end."""
-        self.state, self._stop_at_s = State.STOPPING, now + limit_s
-        self._unread, self._pinged_s = set(self._members), now
+        """The run ends: members are told until each has read it, or ``limit_s`` is over."""
+        self._farewell = Farewell(self.run, self._members, now, limit_s, self._header_bytes)
         return [Send(tuple(self._members), Stop(reason))]
 
     def summary(self) -> Effects:
@@ -237,31 +256,15 @@ class CoordinatorSession:
             return self._ban(peer, "hellos", now)
         return [Send((peer,), Refused("run %.20s is over" % run, False))]
 
-    def _receive_while_stopping(self, peer: WorkerKey, frames: Sequence[Any], now: float) -> Effects:
-        with suppress(ProtocolError):         # of no interest to a run that is over
-            if isinstance(codec.decode_from_worker(frames, self._header_bytes), Hello):
-                self._unread.discard(peer)
-        if now >= self._stop_at_s:            # even amid a flood
-            self.state = State.OVER
-        return []
-
-    def _tick_while_stopping(self, now: float) -> Effects:
-        if not self._unread or now >= self._stop_at_s:
-            self.state = State.OVER
-            return []
-        if now < self.next_deadline():
-            return []
-        self._pinged_s = now
-        return [Send(tuple(self._unread), Alive(self.run))]      # fails where the peer hung up
-
     def _carry_out(self, decided: Sequence[SchedulerEffect], message: Any = None,
                    views: Tuple["np.ndarray", ...] = ()) -> Effects:
         """``decided`` in the words of the wire; ``message`` and ``views``: the batch that an Accept is about."""
         effects: Effects = []
         for effect in decided:
             if isinstance(effect, Grant):
-                effects.append(Send((effect.worker,), self._positions.lease(effect)))
-                if effect.isolated:
+                again = self.verification.lease_of(effect.position)
+                effects.append(Send((effect.worker,), self._positions.lease(effect, again)))
+                if effect.isolated and again is None:
                     effects += self.notices.isolated(self._positions.step_of(effect.position))
             elif isinstance(effect, Accept):
                 effects.append(self._deliver(effect, message, views))
@@ -278,15 +281,20 @@ class CoordinatorSession:
         return effects
 
     def _deliver(self, accept: Accept, message: Produced, views: Tuple["np.ndarray", ...]) -> Deliver:
+        content, sent = self._positions.content(accept.position, message.lease), message
         planned, message, used, source = self._positions.close(accept.position, message)
+        if content is not None and self.verification.is_chosen(accept.position):
+            self.verification.first(accept, content, planned, sent)
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
                        max(0.0, accept.took_s - message.timings.held_s), source)
 
     def _gone(self, gone: Gone) -> Log:
         """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
         text = "%s %s" % (self._name(gone.worker), gone.why)
+        self.verification.forgot(gone.worker)
         if not self._scheduler.is_member(gone.worker):
             del self._members[gone.worker]
+            self.verification.lost(gone.worker)
         if not gone.positions:
             return Log(text)
         self.last_problem = text
@@ -301,6 +309,7 @@ class CoordinatorSession:
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:
+        self.verification.forgot(peer, failed.lease)
         failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True),
                          unreadable=self._positions.among(failed.position, failed.lease, failed.unreadable))
         self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
@@ -323,6 +332,7 @@ class CoordinatorSession:
         return lines + effects
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
+        self.verification.forgot(peer)
         effects = self._carry_out(self._scheduler.receive(peer, unfit, now))
         effects += self._aside.add(self._name(peer), unfit.reason, unfit.traceback)
         self.standing.is_due = True     # local workers that all cannot do the job end the run at once

@@ -44,7 +44,7 @@ class OpenPosition:
             self.proven_parties.add(worker.party)
         names, may_try = units(self.failed_parties, self.proven_parties, workers)
         if may_try:
-            count = len(names)
+            count = max(len(names), self.proven_failures // max_failures)
         else:
             count = self.proven_failures if others_may_try(key, self, workers) else self.failures
         self.aborted = self.aborted or count >= max_failures
@@ -143,11 +143,17 @@ class LeaseTables:
         self._leases: Dict[int, LiveLease] = {}  # the live ones
         self._workers: Dict[WorkerKey, Worker] = {}
         self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
+        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
 
     @property
     def head(self) -> int:
         """The next position to be taken."""
         return self._head
+
+    @property
+    def workers(self) -> Mapping[WorkerKey, Worker]:
+        """The members."""
+        return self._workers
 
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""

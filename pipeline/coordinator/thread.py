@@ -76,7 +76,7 @@ class Coordinator(threading.Thread):
         check_leases(plan, datasets, job)
         self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
-                                           lambda peer: self._listener.key_of(peer))
+                                           lambda peer: self._listener.key_of(peer), os.urandom(16))
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
@@ -90,7 +90,8 @@ class Coordinator(threading.Thread):
         self._waker = Waker()
         try:
             self._listener = Listener(options.bind, self._waker, Limits(
-                max(arrays + [header_bytes]), sum(arrays) + header_bytes, prefetch), keys, self._session.leases_of)
+                max(arrays + [header_bytes]), sum(arrays) + header_bytes, prefetch), keys, self._session.leases_of,
+                options.insecure)
         except BaseException:
             self._waker.close()
             raise
@@ -108,6 +109,15 @@ class Coordinator(threading.Thread):
     def fleet(self) -> Fleet:
         """The workers, as of the last heartbeat."""
         return self._session.standing.fleet
+
+    @property
+    def is_verifying(self) -> bool:
+        """A comparison of two batches of a position is to be expected soon."""
+        return self._session.verification.is_busy
+
+    def verification_report(self) -> str:
+        """How many batches were made twice and compared, in a sentence; '' without ``StreamOptions.verify``."""
+        return self._session.verification.report()
 
     def take_up_to(self, position: int) -> None:
         """The consumer has all batches below ``position``."""

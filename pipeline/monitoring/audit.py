@@ -9,6 +9,7 @@ import numpy as np
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.step_log import StepLog
+from stoker.pipeline.storage.checked_json import loads
 
 
 def crc32(*arrays: np.ndarray) -> int:
@@ -62,7 +63,7 @@ class Audit(StepLog):
 
 def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
     try:
-        entry = json.loads(line.decode("utf-8"))
+        entry = loads(line)
     except ValueError:
         return None
     # an incomplete line counts for nothing, even if it can be parsed; logs of other programs may have steps too

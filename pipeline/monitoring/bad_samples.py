@@ -24,7 +24,8 @@ MAX_WARNINGS = 10      # bad files that the log names; all of them are in ``BadF
 MAX_NAMED = 10000      # bad files that workers name and that are no sample's own; further ones get the sample's name
 HEADER = b"path\tclass\treason\tstep\n"
 _ESCAPES = {code: "\\u%04x" % code for code in
-            [*range(0x20), *range(0x7f, 0xa0), 0x2028, 0x2029, *range(0xd800, 0xe000)]}
+            [*range(0x20), *range(0x7f, 0xa0), 0x2028, 0x2029, *range(0xd800, 0xe000),
+             *range(0x202a, 0x202f), *range(0x2066, 0x206a)]}      # the last two turn the direction of writing
 _ESCAPES.update((code, "\\x%02x" % (code - 0xdc00)) for code in range(0xdc80, 0xdd00))   # bytes of names (PEP 383)
 _ESCAPES.update({ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r", ord("\\"): "\\\\"})
 

@@ -49,7 +49,8 @@ class Totals:
             1000 * per_sample_s, unit[:-1])
 
 
-def closing_lines(step: int, steps: int, left_out: str, speed: str, verdict: Optional[Verdict]) -> str:
-    """Three lines. ``left_out``: what is not in the batches, in a sentence."""
+def closing_lines(step: int, steps: int, left_out: str, speed: str, verdict: Optional[Verdict], verified: str = ""
+                  ) -> str:
+    """Three lines, and ``verified`` if it is not ''. ``left_out``: what is not in the batches, in a sentence."""
     return "\n".join(["result: %d of %d steps, %s" % (step, steps, left_out), speed,
-                      "bottleneck: " + verdict.sentence if verdict else TOO_SHORT])
+                      "bottleneck: " + verdict.sentence if verdict else TOO_SHORT] + [verified] * bool(verified))

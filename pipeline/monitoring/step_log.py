@@ -1,11 +1,15 @@
 """A log file of one trainer. A resumed run keeps the lines of the steps before its first one, and removes the rest."""
 
 import errno
+import os
 from contextlib import ExitStack
 from typing import Iterable
 
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.locks import try_lock
+from stoker.pipeline.storage.safe_files import UnsafeFile, open_own
+
+MAX_LINE_BYTES = 1 << 26      # of a file that is no such log, and may be one line without an end
 
 
 class StepLog:
@@ -17,10 +21,11 @@ class StepLog:
         self._path = path
         try:
             with ExitStack() as undo:
-                self._file = undo.enter_context(open(path, "ab", 0))
+                fd = open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, links=True)
+                self._file = undo.enter_context(open(fd, "r+b", 0))
                 try_lock(self._file, path)
-                with open(path, "rb") as lines:
-                    self._keep = self._bytes_to_keep(lines)
+                with open(fd, "rb", closefd=False) as lines:
+                    self._keep = self._bytes_to_keep(iter(lambda: lines.readline(MAX_LINE_BYTES), b""))
                 undo.pop_all()
         except OSError as error:
             raise ConfigError(self._problem(error)) from error
@@ -55,7 +60,8 @@ class StepLog:
             return "%s: cannot write %r: another trainer writes it" % (self.name, self._path)
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return "%s: cannot write %r: %s; %s" % (self.name, self._path, error.strerror, (
-            "make room there" if is_full else "make it writable, or name another place"))
+            "make room there" if is_full else "name another place" if isinstance(error, UnsafeFile)
+            else "make it writable, or name another place"))
 
     def close(self) -> None:
         """A second call does no harm."""

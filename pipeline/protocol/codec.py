@@ -125,7 +125,7 @@ _JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), ba
             follow_links=_bool, probes=_list_of(_text(MAX_TEXT), 16), image_size=_height_width,
             columns=_list_of(_text(MAX_TEXT), MAX_COLUMNS), rows=_int(1, MAX_BATCH), may_skip=_bool,
             augment=_text(MAX_TEXT), trainer_root=_text(MAX_TEXT), max_pixels=_int(1),
-            max_text_mb=_int(1), truncated=_text(MAX_NAME))
+            max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME))
 _job = _record(Job, *_JOB.values())
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)

@@ -8,11 +8,11 @@ import msgpack
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ProtocolError
-from stoker.pipeline.options import MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD
+from stoker.pipeline.options import MAX_FILE_MB, MAX_PIXELS, MAX_TEXT_MB, TRUNCATED_BAD
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
@@ -80,6 +80,7 @@ class Job:
     augment: str = ""               # the user's module:function that varies the pictures of ``image``
     trainer_root: str = ""          # ``data_root`` as the trainer names it, if the worker has another
     max_pixels: int = MAX_PIXELS    # of a picture; a larger one is bad
+    max_file_mb: int = MAX_FILE_MB  # of a picture's file, in 2**20 bytes
     max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
     truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
 

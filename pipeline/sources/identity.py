@@ -22,11 +22,13 @@ def difference(saved: Dict[str, Any], saved_hashes: "Optional[np.ndarray]", sour
     facts = []
     for what in ("classes", "columns"):
         then, now = saved.get(what), list(map(own_letters, getattr(source, what)))
-        if isinstance(then, list) and list(map(own_letters, then)) != now:
+        if not isinstance(then, list) or not all(isinstance(name, str) for name in then):
+            continue               # of a damaged record, or an older one
+        if list(map(own_letters, then)) != now:
             changes = ["%s is missing" % ascii(name) for name in then if name not in now]
             changes += ["%s is new" % ascii(name) for name in now if name not in then]
             facts.append("other %s (%s)" % (what, ", ".join(changes[:4]) or "in another order"))
-    if saved.get("samples") not in (None, len(source)):
+    if isinstance(saved.get("samples"), int) and saved["samples"] != len(source):
         facts.append("%s samples instead of %s" % (format(len(source), ","), format(saved["samples"], ",")))
     if saved_hashes is not None:
         hashes = source.row_hashes()

@@ -20,9 +20,12 @@ import numpy as np
 from stoker.pipeline.errors import ConfigError, StokerError
 from stoker.pipeline.output import protect
 from stoker.pipeline.plan import random_state
+from stoker.pipeline.storage.checked_json import loads
+from stoker.pipeline.storage.safe_files import read_whole
 
 CLASSES = ("negative", "positive")
 MARKER = ".sample-data.json"  # in the finished set; hidden, so that a scan does not take it for a sample
+MAX_MARKER_BYTES = 1000
 RECIPE = 1                    # increase it with every change of the pictures
 
 
@@ -190,8 +193,7 @@ def _is_present(folder: str, wanted: Dict[str, int]) -> bool:
     if not os.listdir(folder):
         return False
     try:
-        with open(os.path.join(folder, MARKER)) as marker:
-            found = json.load(marker)
+        found = loads(read_whole(os.path.join(folder, MARKER), MAX_MARKER_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError("%s holds other files: name a folder that is empty or does not exist" % folder) from error
     if found != wanted:

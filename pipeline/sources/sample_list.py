@@ -25,6 +25,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.table import Numbers, Table
+from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.text import path_bytes, printable_path
 
 MAGIC = b"stoker samples 1\n"
@@ -134,7 +135,7 @@ def listed_hashes(file: IO[bytes]) -> Tuple[Any, ...]:
     its end. Raises ListError, but not for each damage between them."""
     try:
         with gzip.GzipFile("", "rb", fileobj=file) as content:
-            heads, place = _heads(content.readline(len(MAGIC)) + content.readline(MAX_LIST_BYTES))
+            heads, place = _heads(content.readline(len(MAGIC)) + content.readline(MAX_RECORD_BYTES))
         file.seek(-4, os.SEEK_END)
         if int.from_bytes(file.read(4), "little") != place + sum(sum(head["bytes"]) for head in heads if head):
             raise ListError("it is torn")
@@ -147,7 +148,7 @@ def _heads(beginning: bytes) -> Tuple[List[Optional[Dict[str, Any]]], int]:
     """What the first two lines say of each source, and where they end."""
     if not beginning.startswith(MAGIC):
         raise ListError("it is of another version" if beginning.startswith(MAGIC[:-2]) else "it is damaged")
-    heads = json.loads(beginning[len(MAGIC):].decode("ascii"))
+    heads = loads(beginning[len(MAGIC):])
     for head in heads:
         if head is not None and not (len(head["bytes"]) == _PARTS[head["kind"]] and all(
                 type(size) is int and size >= 0 for size in head["bytes"] + [head["count"]])):

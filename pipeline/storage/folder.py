@@ -21,9 +21,10 @@ from stoker.pipeline.text import printable_path
 _BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
              errno.EISDIR: "is a directory", errno.EACCES: "permission denied", errno.EPERM: "operation not permitted",
              errno.ELOOP: "too many levels of symbolic links", errno.ENAMETOOLONG: "name too long"}
-MAX_FILE_BYTES = 1 << 30    # the largest picture that PIL decodes takes less, even uncompressed
+MAX_FILE_BYTES = 1 << 30    # of arrays and other files; pictures have a limit of their own
 MAX_REASON_CHARS = 200
 LINK_OUT = "a link that leads out of the data folder (follow_links=True or --follow-links follows it)"
+_PIECE_BYTES = 16 << 20     # that are read at a time behind what the file had first
 _RACY_S = 2.0               # a file changed in the last seconds may change again without getting other times
 
 
@@ -94,24 +95,27 @@ def check_root(root: str, probes: Sequence[str]) -> None:
                                  functools.partial(resolve, root), probes)) if alike), "")))
 
 
-def read_file(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
+def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = ""
+              ) -> Tuple[bytes, Optional[os.stat_result]]:
     """The content of the file and its status. The status is None if the file may have other content soon with the same
     status: if it changed in the last seconds, or while it was read.
 
-    Raises BadFile if the file is missing, unreadable, not a regular file, too large or outside of the path's root;
+    Raises BadFile if the file is missing, unreadable, not a regular file, outside of the path's root, or has more than
+    ``max_bytes`` (``advice``: what its user can do then);
     OSError or MemoryError if this host or this moment is at fault.
     """
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
         fd, status = _opened(path)
         try:
-            if status.st_size > MAX_FILE_BYTES:
-                raise BadFile("a file of more than %d bytes" % MAX_FILE_BYTES)
             settled = time.time() - status.st_ctime > _RACY_S
-            data = os.read(fd, status.st_size + 1)
-            if len(data) != status.st_size:     # a large file, or its size is changing
-                with open(fd, "rb", 0, closefd=False) as file:
-                    data += file.read()
+            data = os.read(fd, status.st_size + 1) if status.st_size <= max_bytes else b""
+            more = len(data) != status.st_size      # a large file, or its size is changing
+            while more and status.st_size <= max_bytes >= len(data):
+                piece = os.read(fd, _PIECE_BYTES)
+                more, data = bool(piece), data + piece
+            if max(status.st_size, len(data)) > max_bytes:
+                raise BadFile("a file of more than %d bytes%s" % (max_bytes, advice))
             return data, status if settled and _version(os.fstat(fd)) == _version(status) else None
         finally:
             os.close(fd)

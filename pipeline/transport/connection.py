@@ -1,5 +1,6 @@
 """The worker's end of the wire: one DEALER socket, which reconnects by itself."""
 
+import os
 import threading
 import time
 from typing import List, Optional, Sequence
@@ -23,13 +24,14 @@ EVENTS = (zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_
 
 class Connection(Socket):
     """Sends to, and receives from, the trainer; reconnects for ever. A message that was not sent when the connection
-    broke is dropped. Raises ConfigError if ``connect`` is not an address.
+    broke is dropped. Raises ConfigError if ``connect`` is not an address. Without keys, at a loopback address, it has
+    only to do with a trainer of this process's user: any process can listen there while no trainer does.
 
     Two threads may use it. Each holds ``lock`` for all calls except ``wait``. A thread that sent must call ``receive``
     until it returns None before it releases the lock: see ``Socket._has_input``."""
 
     def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None) -> None:
-        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None)
+        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None, keys is None and is_loopback(connect))
         self.lock = threading.RLock()
         self._address, self._keys = connect, keys
         self._route = Route(connect)
@@ -40,13 +42,18 @@ class Connection(Socket):
         self._is_new = False                  # a handshake succeeded that ``has_reconnected`` did not report yet
         self._failures = 0                    # handshakes in a row
         self._is_unknown = False              # the last of them failed because the trainer does not know the key
+        self._fd = -1                         # of the last connection by TCP
+        self._is_foreign = False              # its other end is of another user: it is to be closed
+        self._stranger: Optional[int] = None  # the user of the last trainer that was so; None: unknown
         self._retry_at_s: Optional[float] = None   # when to open a new socket, because libzmq gave the old one up
         self._open(time.monotonic())
         self._resolve(time.monotonic())
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float, connects: bool = True) -> None:
         self._open_socket(EVENTS)
-        self._since_s, self._is_connected, self._endpoint = now, False, self._route.endpoint
+        self._since_s, self._is_connected, self._is_foreign, self._is_idle = now, False, False, not connects
+        if connects:
+            self._endpoint = self._route.endpoint
         set_option = self._socket.setsockopt
         set_option(zmq.IMMEDIATE, 1)          # no queue while there is no connection
         set_option(zmq.HEARTBEAT_IVL, int(PEER_TIMEOUT_S * 1000) // 4)
@@ -60,7 +67,7 @@ class Connection(Socket):
             set_option(zmq.CURVE_SERVERKEY, self._keys.trainer)
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)
             set_option(zmq.CURVE_SECRETKEY, self._keys.secret)
-        if self._endpoint is None:            # until its name is resolved
+        if not connects or self._endpoint is None:            # until its name is resolved
             return
         if is_loopback(self._endpoint):
             set_option(zmq.SNDBUF, SEND_BUFFER_BYTES)    # elsewhere the kernel finds the size that the network needs
@@ -78,18 +85,47 @@ class Connection(Socket):
 
     def poll(self, now: float) -> None:
         """Takes note of what happened to the connection, and tries another way to the trainer where one failed."""
-        for event, value in self._events():
-            self._note(event, value, now)
+        self._read_events(now)
         self._resolve(now)
         is_due = self._retry_at_s is not None and now >= self._retry_at_s
+        if is_due and self._is_idle:
+            self._route.failed(0.0, "it is of another user")
         if is_due or not self._is_connected and self._endpoint != self._route.endpoint:
             self._retry_at_s = None
             self._close_socket(0)
             self._open(now)
 
+    def _read_events(self, now: float) -> None:
+        for event, value in self._events():
+            self._note(event, value, now)
+        if self._is_foreign:                  # with all that came from there
+            self._close_socket(0)
+            self._open(now, connects=False)
+            self._retry_at_s = now + RETRY_INTERVAL_S
+
+    def _is_of_own_user(self) -> bool:
+        """Whether no connection was one with a process of another user since the last call. All that came from such a
+        process is dropped. The events of a connection come before its messages."""
+        if self._owners is None:
+            return True
+        socket = self._socket
+        self._read_events(time.monotonic())
+        return self._socket is socket
+
+    def _check_user(self) -> None:
+        """After the handshake, because until the trainer takes the connection its socket belongs to no process."""
+        self._stranger = None
+        uid = os.geteuid() if self._owners is None else self._owners.of_peer(self._fd)
+        self._is_foreign = uid != os.geteuid()
+        if self._is_foreign:
+            self._stranger = uid
+            self._failures += 1
+        else:
+            self._failures = 0
+
     def _note(self, event: int, value: int, now: float) -> None:
         if event == zmq.EVENT_CONNECTED:
-            self._since_s, self._is_connected, self._is_mute = now, True, False
+            self._since_s, self._is_connected, self._is_mute, self._fd = now, True, False, value
             self._route.connected()
         elif event == zmq.EVENT_CONNECT_RETRIED:     # ``value`` ms from now
             if not self._is_connected and self._endpoint is not None:
@@ -97,8 +133,9 @@ class Connection(Socket):
                 self._is_mute = False
             self._since_s, self._is_connected = now + value / 1000, False
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._failures, self._is_unknown, self._retry_at_s = 0, False, None
-            self._is_new = True
+            self._is_unknown, self._retry_at_s = False, None
+            self._check_user()
+            self._is_new = not self._is_foreign
         elif now - self._since_s >= HANDSHAKE_TIMEOUT_S / 2:
             self._is_mute = True
         else:
@@ -137,18 +174,25 @@ class Connection(Socket):
             return ""
         if self._is_unknown:
             return "it does not know this worker's key: it knows those that were in its --keys folder when it started"
+        if self._stranger is not None:
+            return ("it is a process of user %d, and this worker of user %d: at a loopback address both must be of one "
+                    "user, or have keys (--keys DIR, a worker's folder that stoker-keys made)"
+                    % (self._stranger, os.geteuid()))
         if self._keys is None:
-            return "it ends the handshake: it may require keys (--keys DIR, a worker's folder that stoker-keys made)"
+            return ("it ends the handshake: it may require keys (--keys DIR, a worker's folder that stoker-keys made)"
+                    + (", or be a process of another user than this worker (%d)" % os.geteuid()) * (
+                        self._owners is not None))
         return ("it ends the handshake: it has no keys, or is not the trainer whose trainer.key this worker has; both "
                 "need --keys with folders of one stoker-keys run")
 
     def receive(self) -> Optional[List[memoryview]]:
         """Frames as flat memoryviews, or None if no message waits."""
         try:
-            return [part.buffer for part in self._socket.recv_multipart(NOBLOCK, copy=False)]
+            frames = [part.buffer for part in self._socket.recv_multipart(NOBLOCK, copy=False)]
         except zmq.Again:
             return None
+        return frames if self._is_of_own_user() else None
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: there is no connection at the moment."""
-        return self._send(frames)
+        return self._is_of_own_user() and self._send(frames)

@@ -24,7 +24,7 @@ from zmq import auth
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import protect
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, printable_path
 
 TRAINER, TRAINER_PUBLIC, TRAINER_SECRET = "trainer", "trainer.key", "trainer.key_secret"
 WORKERS, WORKER, WORKER_PUBLIC, WORKER_SECRET = "workers", "worker", "worker.key", "worker.key_secret"
@@ -178,7 +178,7 @@ def make(folder: str, names: Sequence[str] = ()) -> List[str]:
 def _ignore(folder: str) -> None:
     path = os.path.join(folder, ".gitignore")
     if not os.path.lexists(path):
-        with open(path, "w") as file:
+        with open(path, "x") as file:
             file.write("# made by stoker-keys: keys are not for a repository\n*\n")
 
 
@@ -194,6 +194,8 @@ def _check_library() -> None:
 def _load(path: str) -> Tuple[bytes, bytes]:
     """(public, secret) of the file ``path``; secret is empty in a file that contains only the public key."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is no regular file")
         (_check_private if path.endswith("_secret") else _check_writers)(path)
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
@@ -285,14 +287,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print("stoker-keys: error: %s" % error, file=sys.stderr)
         return error.exit_code
     for path in made:
-        print("made %s" % path)
+        print("made %s" % printable_path(path))
     if not made:
-        print("nothing to make: %s has the keys of the trainer and of %s" % (args.folder, name_list(names)))
+        print("nothing to make: %s has the keys of the trainer and of %s" % (
+            printable_path(args.folder), name_list(names)))
     is_installed = os.path.basename(sys.argv[0]) == "stoker-keys"      # and so are the other two commands
     trainer, worker = ("stoker-train", "stoker-worker") if is_installed else ("python -m trainer", "python -m workers")
-    print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, args.folder))
+    folder = shlex.quote(printable_path(args.folder))
+    print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, folder))
     for name in args.names or names:
-        print("a worker:     %s --connect tcp://HOST:5555 --keys %s/%s/%s" % (worker, args.folder, WORKERS, name))
+        print("a worker:     %s --connect tcp://HOST:5555 --keys %s/%s/%s" % (worker, folder, WORKERS, name))
     print("Copy only a worker's own folder to its host, over a channel that you trust.")
     return 0
 

@@ -5,6 +5,7 @@ it knows the key of a worker.
 """
 
 import errno
+import os
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import zmq
@@ -12,6 +13,7 @@ from zmq.utils import z85
 
 from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import TrainerKeys
 from stoker.pipeline.transport.quota import ByteQuota, Limits
 from stoker.pipeline.transport.route import endpoint, host_and_port, is_name, resolve
@@ -26,13 +28,15 @@ HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
 class Listener(Socket):
-    """Receives from, and sends to, all workers. ``keys``: the workers to let in; None: all. Raises ConfigError.
+    """Receives from, and sends to, all workers. Raises ConfigError. ``keys``: the workers to let in. Without keys, at a
+    loopback address: those of this process's user, unless ``any_user``; elsewhere all.
     ``leases_of``: of a peer, for the quota. ``incidents``: (kind, host) of connections that were refused or cut off
     since the caller last emptied the list; the kinds are those of ``KINDS`` in ``coordinator/bans.py``."""
 
     def __init__(self, bind: str, waker: Waker, limits: Limits, keys: Optional[TrainerKeys] = None,
-                 leases_of: Callable[[bytes], int] = lambda peer: 0) -> None:
-        super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None)
+                 leases_of: Callable[[bytes], int] = lambda peer: 0, any_user: bool = False) -> None:
+        super().__init__(zmq.ROUTER, waker, limits.frame_bytes, keys is not None,
+                         keys is None and is_loopback(bind) and not any_user)
         self.incidents: List[Tuple[str, str]] = []
         self._keys = keys
         self._is_skipping = False        # the next frames belong to a message that is too long to be read
@@ -143,7 +147,7 @@ class Listener(Socket):
             fd = last.get(zmq.SRCFD)
         except zmq.ZMQError:                  # a peer of ZMTP 2 or older, which has no quota
             return False
-        if not self._quota.is_open(fd):
+        if not self._quota.is_open(fd, peer):
             self._read_events()               # the message may come before the event that its connection was accepted
         key = "" if self._keys is None or self._quota.is_known(fd, peer) else _user_id(last)
         return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer), key)
@@ -180,7 +184,7 @@ class Listener(Socket):
                 refused_host = self._quota.accepted(value)
                 if refused_host:
                     self.incidents.append(("connections", refused_host))
-                else:
+                elif self._owners is None or self._has_own_user(value):
                     self._handshakes += 1
             else:
                 host = self._quota.closed(value)
@@ -190,6 +194,17 @@ class Listener(Socket):
                     self._handshakes -= 1
                     self.incidents.append(("silent", host))
                 self._has_just_failed = False
+
+    def _has_own_user(self, fd: int) -> bool:
+        """Whether a process of this one's user is at the other end of a new connection; else it is disconnected."""
+        uid = self._owners.of_peer(fd) if self._owners is not None else None
+        if uid == os.geteuid():
+            return True
+        was_open = self._tcp.is_open(fd)         # else its process ended at once, so that it has no user
+        host = self._quota.refuse(fd)
+        if was_open and host:
+            self.incidents.append(("user", "user %s at %s" % ("unknown" if uid is None else uid, host)))
+        return False
 
     def _answer_key_requests(self) -> None:
         """Tells libzmq which keys are known, in the format of RFC 27."""

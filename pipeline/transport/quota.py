@@ -93,10 +93,19 @@ class ByteQuota:
         connection.heard_since_check = connection.was_heard = True
         return not connection.is_shut
 
-    def is_open(self, fd: int) -> bool:
-        """Whether the connection was accepted and has not ended, as far as is known from the calls so far."""
+    def is_open(self, fd: int, peer: Optional[bytes] = None) -> bool:
+        """Whether the connection was accepted and has not ended, as far as is known from the calls so far. ``peer``:
+        and is known to be this one's."""
         connection = self._connections.get(fd)
-        return connection is not None and not connection.is_shut
+        return connection is not None and not connection.is_shut and peer in (None, connection.peer)
+
+    def refuse(self, fd: int) -> str:
+        """Disconnects a connection that was just accepted; returns the peer's host, '' if it has ended."""
+        connection = self._connections.get(fd)
+        if connection is None:
+            return ""
+        self._shut(connection)
+        return str(connection.address[0])
 
     def is_known(self, fd: int, peer: bytes) -> bool:
         """A message of the peer came over this connection before, or the connection is not known."""

@@ -15,6 +15,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 import zmq
 
 from stoker.pipeline.arrays import Buffer
+from stoker.pipeline.transport.owners import SocketOwners
 
 PEER_TIMEOUT_S = 10.0       # a host that does not answer for so long is taken for dead
 LINGER_S = 0.5              # how long a closing socket goes on sending what it holds
@@ -61,9 +62,11 @@ def _can_be_read(socket: Any) -> bool:     # Any: to pyzmq's types, an option is
 
 
 class Socket:
-    """The base of both ends. ``_open_socket`` may be called again after ``_close_socket``."""
+    """The base of both ends. ``_open_socket`` may be called again after ``_close_socket``. ``checks_user``: only a
+    process of the same user may be at the other end. Raises ConfigError where the kernel does not tell that."""
 
-    def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, is_encrypted: bool) -> None:
+    def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, is_encrypted: bool, checks_user: bool) -> None:
+        self._owners = SocketOwners() if checks_user else None
         self._context = zmq.Context()
         self._kind, self._waker, self._opened = kind, waker, 0
         self._max_frame_bytes = max_frame_bytes + CURVE_OVERHEAD_BYTES * is_encrypted
@@ -130,3 +133,5 @@ class Socket:
         """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees port, sockets and threads."""
         self._close_socket(linger)
         self._context.term()
+        if self._owners is not None:
+            self._owners.close()

@@ -1,5 +1,6 @@
 """`docker-compose` with a real engine. Whatever happens to containers, the run's audit is the undisturbed one's."""
 
+import json
 import os
 import re
 import subprocess
@@ -63,6 +64,23 @@ def test_containers_can_write_nowhere_but_into_their_volumes(project, undisturbe
             "./worker/.gitignore", "./worker/trainer.key", "./worker/worker.key", "./worker/worker.key_secret"]
     project.wait_for_end()
     assert project.audit() == undisturbed
+
+
+def test_limits(project):
+    """up: memory and processes of a container are limited, and workers have no way out of their network"""
+    project.up("-d", STOKER_EPOCHS="1000", WORKER_MEMORY="512M", WORKER_CPUS="1.5")
+    project.wait_for_steps(1)
+    limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}"
+    for worker in project.containers("worker"):
+        assert docker("inspect", "--format", limits, worker) == "%d 1500000000 4096" % (512 << 20)
+    # the trainer's port answers in the workers' network, and not by the address that it has in the other one
+    networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", project.trainer))
+    addresses = [networks[project.name + name]["IPAddress"] for name in ("_feed", "_default")]
+    ask = "import socket, sys; print([socket.socket().connect_ex((host, 5555)) == 0 for host in sys.argv[1:]])"
+    impatient = "import socket; socket.setdefaulttimeout(5); " + ask
+    assert docker("exec", worker, "python", "-c", impatient, *addresses) == "[True, False]"
+    assert docker("network", "inspect", "--format", "{{.Internal}}", project.name + "_feed") == "true"
+    assert docker("inspect", "--format", limits, project.trainer) == "0 0 4096"
 
 
 def test_health(project):
@@ -191,12 +209,12 @@ def test_worker_off_the_network(project, undisturbed):
     project.up("-d", "--scale", "worker=1")
     project.wait_for_steps(20)
     worker = project.containers("worker")[0]
-    docker("network", "disconnect", project.name + "_default", worker)
+    docker("network", "disconnect", project.name + "_feed", worker)
     time.sleep(8)                                        # longer than a lease
     done = project.steps()
     time.sleep(1)
     assert project.steps() == done
-    docker("network", "connect", project.name + "_default", worker)
+    docker("network", "connect", project.name + "_feed", worker)
     project.wait_for_steps(done + 20)
     project.wait_for_end()
     assert project.audit() == undisturbed
@@ -211,7 +229,7 @@ def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path
     other = Project(clone, images, str(tmp_path), DATA=project.environment["DATA"], TRAINER="trainer:5555")
     try:
         stranger = project.name + "-stranger"
-        docker("create", "--name", stranger, "--interactive", "--network", project.name + "_default", "--tmpfs", "/tmp",
+        docker("create", "--name", stranger, "--interactive", "--network", project.name + "_feed", "--tmpfs", "/tmp",
                "--init", "--entrypoint", "sh", images[1], "-c",
                "python -c \"import sys; open('/keys/in.tar', 'wb').write(sys.stdin.buffer.read())\" && "
                "/app/workers/entrypoint.sh keys < /keys/in.tar && exec /app/workers/entrypoint.sh")
@@ -220,8 +238,8 @@ def test_a_worker_with_a_wrong_key(project, undisturbed, clone, images, tmp_path
                            stderr=subprocess.STDOUT, timeout=15)
         except subprocess.TimeoutExpired:
             pass                                         # it is still trying
-        said = docker("logs", stranger)
-        assert "the trainer rejects this worker's connection" in said and "connected to" not in said
+        wait_for(lambda: "the trainer rejects this worker's connection" in docker("logs", stranger), "its complaint")
+        assert "connected to" not in docker("logs", stranger)
         assert "not connected yet" in docker("exec", stranger, "python", "-m", "stoker.pipeline.monitoring.health",
                                              "/tmp/alive", check=False)
         project.wait_for_end()
@@ -310,3 +328,4 @@ def test_gpu_file(project):
     """docker-compose.gpu.yml is a valid override (not tested on a GPU)"""
     said = project.compose("-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml", "config")
     assert "trainer/gpu.Dockerfile" in said and "nvidia" in said and "STOKER_FEED: staged" in said
+    assert "memory: '0'" in said

@@ -1,5 +1,6 @@
 """The commands of README.md and docs/DOCKER.md, word for word but for the names of host, folder and Swarm."""
 
+import json
 import os
 import re
 import subprocess
@@ -129,6 +130,9 @@ def test_swarm(typed, pictures):
         wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),
                  "the end of the training")
         said = docker("service", "logs", "--raw", service)
+        limits = json.loads(docker("service", "inspect", "--format", "{{json .Spec.TaskTemplate.Resources.Limits}}",
+                                   stack + "_worker"))
+        assert limits == {"MemoryBytes": 4 << 30, "Pids": 4096}
         assert "done after step 1152" in said and len(re.findall(" joined ", said)) >= 6
     finally:
         docker("stack", "rm", stack, check=False)

@@ -130,6 +130,7 @@ def test_a_record_without_what_every_record_has(photos, folder, change):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_file_in_each_way_is_never_a_silent_restart(photos, folder, kind):
+    from stoker.trainer import checkpoint
     checkpoints = folder / "checkpoints"
     for name in sorted(os.listdir(str(checkpoints))):
         path, saved = str(checkpoints / name), str(folder / "saved")
@@ -147,8 +148,9 @@ def test_each_file_in_each_way_is_never_a_silent_restart(photos, folder, kind):
                 # a byte at which nothing lies: the index ends with padding, and an empty table
                 assert start.step == 4 and "steps 4 to 7 are done again" in start.notice("ck") or (
                     kind == "byte changed" and name.endswith(".index") and where > 0.9), (name, where, start)
-            elif kind == "a folder" and name in ("checkpoint", "stoker-run.json"):
-                assert "/%s is a folder, and Stoker writes a file of that name" % name in start
+            elif kind in ("a folder", "unreadable") and name in ("checkpoint", *checkpoint.FILES):
+                assert re.search("/%s is a (folder|link), and Stoker needs that name for a file of its own" % name,
+                                 start), (name, where, start)
             else:
                 assert (start.step, start.damaged) == (8, ()) or (
                     name == "checkpoint" and kind == "byte changed" and start.step == 8), (name, where, start)
@@ -197,7 +199,8 @@ def test_a_record_of_the_model_with_another_value_is_damaged(folder):
 def test_a_folder_where_a_file_belongs(photos, folder):
     (folder / "checkpoints" / "checkpoint").unlink()
     (folder / "checkpoints" / "checkpoint").mkdir()
-    assert "checkpoint is a folder, and Stoker writes a file of that name: remove it" in resumed(photos, folder)
+    assert ("checkpoint is a folder, and Stoker needs that name for a file of its own: remove it"
+            in resumed(photos, folder))
 
 
 def test_a_record_of_an_older_release_goes_on(photos, folder):

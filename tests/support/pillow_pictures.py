@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from stoker.pipeline.options import DECODERS
 from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import BadFile
-from stoker.workers import images, remarks
+from stoker.workers import headers, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.readers import Readers
 
@@ -49,7 +49,7 @@ def names_in(folder):
 def expression(path, size, upright):
     """What PIL makes of the file as programs say it; None if it makes nothing of it."""
     try:
-        with Image.open(path, formats=images._FORMATS) as image:
+        with Image.open(path, formats=headers.FORMATS) as image:
             if image.format == "TIFF":
                 image.load()        # turns it upright; Pillow 8 would resize it by its sides before
             elif upright:
@@ -110,7 +110,7 @@ def mode_of(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=images._FORMATS) as image:
+            with Image.open(path, formats=headers.FORMATS) as image:
                 return image.mode
         except Exception:
             return None

@@ -14,16 +14,28 @@ from collections import deque
 from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.coordinator.thread import carry_out
+from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
 from stoker.workers.session import Check, End, Say, Work, WorkerSession
-from tests.support.hostile import Hostile
+from tests.support.hostile_members import Hostile
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own
 
 
 PING_TIMEOUT_S = 12.5       # a worker's libzmq sends a ping every 2.5 s, and waits 10 s for the answer
+
+
+def with_a_wrong_byte(output):
+    """An Output of which a byte is changed, if it has any."""
+    arrays = list(output.arrays)
+    for number, array in enumerate(arrays):
+        if array.dtype.kind in "iu" and array.size:
+            arrays[number] = array.copy()
+            arrays[number].reshape(-1)[0] ^= 1
+            return output._replace(arrays=tuple(arrays))
+    return output
 
 
 class Node:
@@ -48,17 +60,24 @@ class Simulation:
     ``work_s``: the usual time for a step. ``fail``, ``repeat``: how likely a step fails, or a batch is sent twice.
     ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step; ``hung``: how
     many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
-    ``parties``: the (key, host) of workers, in turn.
+    ``verify``: the share of the steps that is made twice; two workers are on one host. The last ``liars`` of the
+    workers change a byte in the share ``lies`` of their batches. ``parties``: the (key, host) of the workers, in turn.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, parties=(("", ""),)):
+                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, verify=0.0, liars=0, lies=0.0,
+                 parties=()):
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
         self.session = CoordinatorSession("5eed", self.data.start, self.data.plan, self.data.splits, self.data.job,
-                                          StreamOptions(prefetch=prefetch, lease_s=lease_s), self.now,
-                                          lambda key: self.party[key][1], lambda key: self.party[key][0])
+                                          StreamOptions(prefetch=prefetch, lease_s=lease_s, verify=verify), self.now,
+                                          lambda key: self.party[key][1], lambda key: self.party[key][0],
+                                          secret=b"%d" % seed)
+        self.liars, self.lies = range(workers - liars, workers), lies
+        self.wrong = {}                       # (name of a worker, position) -> its batch has a changed byte
+        self.again = 0                        # leases for second batches
+        self.accused = None                   # the error that ended the run because two batches differ
         self.scheduler = self.session._scheduler      # for the invariants
         self.steps, self.prefetch = self.data.plan.positions, prefetch
         self.work_s, self.consume_s, self.delay_s = work_s, consume_s, delay_s
@@ -90,9 +109,14 @@ class Simulation:
         heapq.heappush(self.events, (self.now + delay_s, next(self.ticket), do, args))
 
     def run(self, limit_s=600.0):
-        """Plays on until the run is complete, which must be so by ``limit_s``."""
-        self.play(lambda: self.session.head == self.steps, limit_s)
-        assert self.delivered == list(range(self.steps))
+        """Plays on until the run is complete, which must be so by ``limit_s``, or two batches differ."""
+        self.play(lambda: self.session.head == self.steps or self.accused, limit_s)
+        assert self.accused or self.delivered == list(range(self.steps))
+
+    def settle(self):
+        """As a stream does at the end: plays on until nothing more is to be compared, or ten seconds are over."""
+        end_s = self.now + 10.0
+        self.play(lambda: not self.session.verification.is_busy or self.now > end_s or self.accused, self.now + 60.0)
 
     def end(self, limit_s=2.0):
         """The run is over: plays on until the session has nothing left to say."""
@@ -166,7 +190,11 @@ class Simulation:
         message = codec.decode_from_trainer(frames)
         if isinstance(message, Lease):
             assert message.lease > self.last_lease, "lease ids must grow"
-            assert len(self.delivered) <= message.position < self.steps and message.position not in self.ready
+            if message.position in self.session.verification._checks:
+                self.again += 1
+                assert message.position in self.ready or message.position < len(self.delivered)
+            else:
+                assert len(self.delivered) <= message.position < self.steps and message.position not in self.ready
             self.data.check_lease(message)
             self.last_lease, self.grants = message.lease, self.grants + 1
         if peer in self.gone:
@@ -184,12 +212,14 @@ class Simulation:
     def accept(self, effect):
         position = effect.planned.position
         assert len(self.delivered) <= position and position not in self.ready
-        self.data.check_batch(effect)
+        if not self.wrong.get((effect.worker, position)):
+            self.data.check_batch(effect)
         self.attempts.add(effect.attempt)
         self.ready[position] = position
 
     def give_up(self, error):
-        raise AssertionError("the run ended: %s" % error)
+        assert isinstance(error, BatchesDiffer) and self.lies, "the run ended: %s" % error
+        self.accused = error
 
     def consume(self):
         """The consumer takes what is due, and is busy with it for a while."""
@@ -260,6 +290,9 @@ class Simulation:
             self.do(node, node.session.failed(lease, "ValueError: no", "traceback", "", self.now))
         else:
             output = self.data.produce(job, lease)
+            if self.nodes.index(node) in self.liars and self.random.random() < self.lies:
+                right, output = output, with_a_wrong_byte(output)
+                self.wrong[node.name, lease.position] = output is not right
             self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, output.arrays, 0.0,
                                                 Timings(), self.now, output.rows, output.missing, output.aligned))
 
@@ -271,12 +304,13 @@ class Simulation:
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
         node.stuck, node.hung = len(self.nodes) < self.stuck, len(self.nodes) < self.hung
-        node.party = self.parties[len(self.nodes) % len(self.parties)]
+        place = len(self.nodes)
+        node.party = self.parties[place % len(self.parties)] if self.parties else ("", "10.0.0.%d" % (place // 2))
         self.nodes.append(node)
         self.connect(node)
 
     def join_hostile(self, kind, party):
-        """One more member that does harm: see ``hostile.py``."""
+        """One more member that does harm: see ``hostile_members.py``."""
         node = Node("hostile", None, 0.0)
         node.session, node.party = Hostile(kind, self, lambda: self._come_again(node)), party
         self.connect(node)

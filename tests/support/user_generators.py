@@ -45,6 +45,15 @@ def slow(leases, job):
     yield from _slowly(pictures.image, leases, job, 0.05)
 
 
+def lying(leases, job):
+    """``slow``; a worker with STOKER_TEST_LIES in its environment changes a byte in every third batch."""
+    lies = "STOKER_TEST_LIES" in os.environ
+    for number, output in enumerate(_slowly(pictures.image, leases, job, 0.05)):
+        if lies and number % 3 == 2:
+            output.arrays[0][-1, 5, 5, 1] ^= 1
+        yield output
+
+
 def slow_augmented(leases, job):
     """``augmented``, slowed down likewise."""
     yield from _slowly(pictures.augmented, leases, job, 0.05)

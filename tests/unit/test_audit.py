@@ -144,7 +144,7 @@ def test_a_file_that_is_no_audit_is_not_touched(path, content, start_step):
 
 
 def test_a_file_that_cannot_be_written_is_a_config_error(path, tmp_path):
-    with pytest.raises(ConfigError, match="audit: cannot write .*: Is a directory"):
+    with pytest.raises(ConfigError, match="audit: cannot write .*: it is a folder"):
         begun(str(tmp_path), 0, planned)
     with pytest.raises(ConfigError, match="audit: cannot write .*: No such file or directory"):
         begun(path + "/below/audit", 0, planned)

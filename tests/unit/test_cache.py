@@ -4,7 +4,9 @@ The tests that need processes or time are in tests/integration/test_cache_proces
 
 import fcntl
 import glob
+import grp
 import os
+import pwd
 import shutil
 import threading
 import time
@@ -13,11 +15,12 @@ import lmdb
 import pytest
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage import folder as storage
+from stoker.pipeline.storage import folder as storage, safe_files
 from stoker.pipeline.storage.folder import LINK_OUT
-from stoker.workers import cache as cache_module, cache_entry, cache_folder, images
+from stoker.workers import cache as cache_module, cache_entry, cache_folder, images, limits
 from stoker.workers.cache_file import CacheFile
 from tests.support.caching import SIZE, Host, batch, draw, draw_photos, file_of, job, kind, same
+from tests.support.other_user import OTHER, as_other_user, shared_folder
 
 COUNT = 20
 
@@ -286,7 +289,7 @@ def test_more_sizes_than_may_be_open_are_decoded_until_one_is_idle(host, photos)
             assert same(batch(photos, size=size)[0], wanted[size])
     assert len(glob.glob(os.path.join(host.folder, "*.lmdb"))) == cache_module.MAX_KINDS
     assert len(host.logged("more than %d sizes at a time" % cache_module.MAX_KINDS)) == 1
-    first = cache._kinds[sizes[0], "fast", False, ()]
+    first = cache._kinds[sizes[0], "fast", False, limits.in_force()]
     thread = first._file
     first.used_s -= 2 * cache_module.IDLE_S
     cache._end_idle_at_s = 0.0
@@ -400,3 +403,84 @@ def test_folders_that_cannot_be_a_cache(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="network filesystem"):
         cache_folder.check(str(tmp_path / "not" / "yet"), 1)
     assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize("mode, words", [
+    (0o777, r"other users can put files into it \(its mode is 777; chmod go-w takes that from them\)"),
+    (0o2775, "other users can put files into it .its mode is 2775.*")])
+def test_folder_that_others_may_write_is_refused_with_the_remedy(tmp_path, monkeypatch, mode, words):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    monkeypatch.setattr(safe_files, "_is_private_group", lambda gid: False)
+    with pytest.raises(ConfigError, match="--cache .*/cache is not safe .*%s; name .*/cache/stoker-cache, wh" % words):
+        cache_folder.check(str(folder), 1)
+    cache_folder.check(str(folder / "stoker-cache"), 1)
+    assert os.stat(str(folder / "stoker-cache")).st_mode & 0o777 == 0o700
+    monkeypatch.setattr(safe_files, "_is_private_group", lambda gid: True)      # as many systems make for each user
+    folder.chmod(0o775)
+    cache_folder.check(str(folder), 1)
+    folder.chmod(0o1777)                                                        # as /tmp, or the volume of a container
+    cache_folder.check(str(folder), 1)
+
+
+def test_the_group_of_a_single_user(monkeypatch):
+    me = pwd.getpwuid(os.geteuid())
+    for gid, name, members, is_private in ((me.pw_gid, me.pw_name, [], True), (me.pw_gid, me.pw_name, ["eve"], False),
+                                           (me.pw_gid, "team", [], False), (me.pw_gid + 1, me.pw_name, [], False)):
+        found = grp.struct_group((name, "x", gid, members))
+        monkeypatch.setattr(grp, "getgrgid", lambda _, found=found: found)
+        assert safe_files._is_private_group(gid) is is_private
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])                   # in a container
+    assert not safe_files._is_private_group(me.pw_gid)
+
+
+def test_folder_of_another_user_is_refused(tmp_path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(str(folder), OTHER, OTHER)
+    os.chmod(str(folder), 0o700)
+    with pytest.raises(ConfigError, match="a folder of another user .number 65534."):
+        cache_folder.check(str(folder), 1)
+
+
+@pytest.mark.parametrize("made", ["lock", "link", "file", "lock of LMDB", "pipe"])
+def test_files_of_others_in_a_folder_like_tmp(host, photos, made, monkeypatch):
+    with shared_folder() as folder:
+        host.folder = folder
+        host.batch(photos)                                # knows the name
+        name = os.path.basename(host.file)
+        host.end()
+        for each in os.listdir(folder):
+            os.remove(os.path.join(folder, each))
+        precious = str(photos / "00.png")
+        before = os.stat(precious)
+        path = os.path.join(folder, {"lock": "lock", "lock of LMDB": name + "-lock"}.get(made, name))
+        if made == "pipe":
+            os.mkfifo(path)
+        else:
+            as_other_user(lambda: os.symlink(precious, path) if made == "link" else open(path, "w").close())
+        if made == "lock":
+            with pytest.raises(ConfigError, match="of another user"):
+                cache_folder.check(folder, 1)
+        pixels, hits = host.batch(photos)
+        assert same(pixels, host.decoded(photos)) and not hits
+        assert host.logged("of another user") or made in ("link", "pipe", "lock of LMDB") and host.notes[-1:]
+        assert os.stat(precious) == before
+        assert os.path.lexists(path)
+        host.end()
+
+
+def test_making_room_passes_over_what_is_no_file_of_the_cache(tmp_path):
+    folder = cache_folder.CacheFolder(str(tmp_path))
+    names = ["8x8-fast-%016x.lmdb" % number for number in range(4)]
+    os.mkfifo(str(tmp_path / names[0]))
+    (tmp_path / "precious").write_text("precious")
+    os.symlink("precious", str(tmp_path / names[1]))
+    os.mkdir(str(tmp_path / names[2]))
+    (tmp_path / names[3]).write_text("an old cache")
+    with folder.locked():
+        assert folder.remove_least_recently_used("") and not folder.remove_least_recently_used("")
+    assert (tmp_path / "precious").exists() and not (tmp_path / names[3]).exists()

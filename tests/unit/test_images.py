@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from stoker.pipeline.errors import ConfigError, ProtocolError
 from stoker.pipeline.storage import folder
-from stoker.workers import images, jpeg
+from stoker.workers import images, jpeg, limits
 from tests.support import bad_pictures
 
 HEIGHT, WIDTH = 97, 161  # no multiples of anything
@@ -545,8 +545,9 @@ def test_files_that_become_bad_have_a_reason(tmp_path, kind):
 def test_a_file_of_absurd_size_is_not_read(tmp_path):
     path = tmp_path / "huge.jpg"
     bad_pictures.photo().save(str(path))
-    os.truncate(str(path), folder.MAX_FILE_BYTES + 1)        # all but its beginning is a hole
-    with pytest.raises(folder.BadFile, match="^a file of more than 1073741824 bytes$"):
+    os.truncate(str(path), limits.max_file_bytes() + 1)      # all but its beginning is a hole
+    with pytest.raises(folder.BadFile, match="^a file of more than 134217728 bytes; max_file_mb .--max-file-mb. "
+                                             "permits more$"):
         images.load(str(path), (8, 8), "fast")
 
 

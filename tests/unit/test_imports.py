@@ -13,7 +13,7 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
           "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
-          "pipeline.environment")
+          "pipeline.environment", "pipeline.core_dumps")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
@@ -21,6 +21,7 @@ ROOMS = {
     "pipeline/text.py": (),
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
+    "pipeline/core_dumps.py": (),
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/options.py": ("pipeline.errors", "pipeline.arrays", "pipeline.text"),
@@ -37,8 +38,10 @@ ROOMS = {
     "pipeline/transport/": SHARED,
     "pipeline/storage/": SHARED,
     "pipeline/sources/": SHARED + ("pipeline.contracts", "pipeline.protocol.", "pipeline.storage."),
-    "pipeline/monitoring/health.py": ("pipeline.errors", "pipeline.output"),
-    "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages"),
+    "pipeline/monitoring/health.py": ("pipeline.errors", "pipeline.output", "pipeline.text",
+                                      "pipeline.storage.safe_files"),
+    "pipeline/monitoring/": SHARED + ("pipeline.batch", "pipeline.contracts", "pipeline.protocol.messages",
+                                     "pipeline.storage."),
     "pipeline/coordinator/": BOTH_SIDES + ("pipeline.batch", "pipeline.contracts", "pipeline.sources.",
                                           "pipeline.monitoring."),
     "workers/": BOTH_SIDES + ("pipeline.functions", "pipeline.monitoring.health"),

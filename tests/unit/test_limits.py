@@ -1,13 +1,14 @@
 """PIL's limits as options of a job: what is bad by default, and taken with them; by generators, readers, and functions
 that open files with PIL themselves."""
 
+import os
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from stoker.pipeline.options import JobOptions, WorkerOptions
+from stoker.pipeline.options import FORMER, MAX_PIXELS, JobOptions, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.folder import BadFile
@@ -19,6 +20,7 @@ from tests.support.caching import Host
 
 ARRAYS = JobOptions(image_size=(16, 16), labels=False).arrays
 WORKER = WorkerOptions("tcp://127.0.0.1:5555")
+STOKERS = "MAX_IMAGE_PIXELS", MAX_PIXELS / 2       # what is in force by default
 
 
 def job(root, **options):
@@ -28,7 +30,7 @@ def job(root, **options):
 @pytest.fixture(autouse=True)
 def pils_own():
     limits.apply(job("/"))
-    assert limits.in_force() == ()
+    assert limits.in_force() == (STOKERS,)
     yield
     limits.apply(job("/"))
 
@@ -118,6 +120,8 @@ def test_what_is_in_force_is_what_differs_from_pil(tmp_path, monkeypatch):
     assert limits.in_force() == (("MAX_IMAGE_PIXELS", 500), ("LOAD_TRUNCATED_IMAGES", True))
     limits.apply(job(tmp_path))
     monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 7)       # by a module of the user
+    assert limits.in_force() == (STOKERS, ("MAX_TEXT_MEMORY", 7))
+    limits.apply(job(tmp_path, max_pixels=FORMER["max_pixels"]))    # PIL's own
     assert limits.in_force() == (("MAX_TEXT_MEMORY", 7),)
 
 
@@ -177,6 +181,39 @@ def test_what_a_module_of_the_user_sets_stays_unless_the_job_says_otherwise(tmp_
     assert Image.MAX_IMAGE_PIXELS is None and PngImagePlugin.MAX_TEXT_CHUNK == 3 << 20
     limits.apply(job(tmp_path))
     assert PngImagePlugin.MAX_TEXT_CHUNK == 1 << 20 and PngImagePlugin.MAX_TEXT_MEMORY == 64 << 20
+
+
+def test_what_a_module_of_the_user_sets_after_a_job_stays_too(tmp_path, monkeypatch):
+    """A module that is imported for the second job of a process, or sets PIL's variables while it runs."""
+    limits.apply(job(tmp_path))
+    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS / 2
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1234)
+    for _ in range(2):
+        limits.apply(job(tmp_path))
+        assert Image.MAX_IMAGE_PIXELS == 1234
+    limits.apply(job(tmp_path, max_pixels=1000))
+    assert Image.MAX_IMAGE_PIXELS == 500
+    limits.apply(job(tmp_path))
+    assert Image.MAX_IMAGE_PIXELS == 1234
+
+
+def test_a_checkpoint_of_an_older_release_has_pils_own_limit(tmp_path):
+    limits.apply(job(tmp_path, **FORMER))
+    assert limits.in_force() == () and limits.max_pixels() == 178956970 and limits.max_file_bytes() == 1 << 30
+
+
+def test_the_size_of_a_file_is_limited_by_the_job(tmp_path):
+    photo().save(str(tmp_path / "x.bmp"))
+    os.truncate(str(tmp_path / "x.bmp"), (1 << 20) + 1)     # all but its beginning is a hole
+    for max_file_mb, is_bad in ((1, True), (2, False)):
+        a_job = job(tmp_path, max_file_mb=max_file_mb)
+        output = batch(a_job, ["x.bmp"])
+        assert [skip.reason for skip in output.skipped] == is_bad * [
+            "a file of more than 1048576 bytes; max_file_mb (--max-file-mb) permits more"]
+        if is_bad:
+            with pytest.raises(BadFile, match="a file of more than 1048576 bytes"):
+                Readers(a_job).image("x.bmp")
+        assert len(Readers(a_job).bytes("x.bmp")) == (1 << 20) + 1      # only pictures have this limit
 
 
 @pytest.fixture

@@ -31,7 +31,17 @@ def test_pythonpath_travels_with_the_version_and_pythonhome_only_to_the_same_int
         assert "PYTHONPATH" not in environment and "STOKER_EPOCHS" not in environment
         assert program_of(environment)["version"] == list(sys.version_info[:2])
         assert program_of(environment)["pythonpath"] == [str(tmp_path), os.path.abspath("relative")]
-        assert program_of(environment)["folders"][-1] == os.getcwd()
+
+
+@pytest.mark.parametrize("functions, has_current", [((), False), (("mine:f",), True)])
+def test_the_folder_of_an_interpreter_without_a_program_counts_if_there_are_functions(monkeypatch, functions,
+                                                                                     has_current):
+    """It may be a dataset that was downloaded, with a numpy.py."""
+    monkeypatch.setattr(sys, "path", ["", "/of/the/program"] + sys.path[-1:])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    folders = program_of(_environment(sys.executable, functions))["folders"]
+    assert [folder for folder in folders if folder in (stoker.started_in, "/of/the/program")] == (
+        [stoker.started_in] * has_current + ["/of/the/program"])
 
 
 def test_a_module_of_the_program_travels_with_its_file_and_no_installed_one_does(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from stoker.pipeline import requirements
+from stoker.trainer import current_folder
 from stoker.trainer.interpreter import _reason
 from stoker.workers import launch
 from tests.support.documents import ROOT
@@ -86,3 +87,36 @@ def test_a_checkout_of_stoker_comes_last_and_an_installed_one_stays(monkeypatch,
     launch._put_checkout_last()
     assert sys.path == (["/lib/python", "/lib/python/site-packages", "/program", folder] if moves else
                         ["/lib/python", folder, "/lib/python/site-packages", "/program"])
+
+
+@pytest.mark.parametrize("pythonpath, last", [("", []), ("relative", []), (os.pathsep, []), (".", ["here"]),
+                                              ("{here}", ["here"])])
+def test_the_current_folder_is_no_place_to_import_from_unless_pythonpath_names_it(monkeypatch, tmp_path, pythonpath,
+                                                                                 last):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    here = os.getcwd()
+    monkeypatch.setenv("PYTHONPATH", pythonpath.format(here=here))
+    monkeypatch.setattr(sys, "path", ["", here, "/lib/python", here, os.path.dirname(launch.LAUNCH)])
+    launch._repair_path()
+    assert sys.path == ["/lib/python"] + [here for _ in last]
+    monkeypatch.setattr(launch, "_put_checkout_last", lambda: None)
+    launch.add_current_folder()
+    assert sys.path == ["/lib/python", here]
+
+
+def test_the_command_lines_leave_the_current_folder_and_search_it_for_functions(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    here = os.getcwd()
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(sys, "path", ["", here, "/lib/python"])
+    current_folder.leave()
+    assert sys.path == ["/lib/python"]
+    current_folder.search_for(None, "image")
+    assert sys.path == ["/lib/python"]
+    current_folder.search_for("image", "mine:f")
+    current_folder.search_for("mine:f")
+    assert sys.path == ["/lib/python", here]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/other", "."]))
+    current_folder.leave()
+    assert sys.path == ["/lib/python", here]

@@ -120,6 +120,76 @@ def test_every_step_arrives_once_in_order_with_its_content(family, own):
             raise AssertionError("%s, seed %d, own %s, at %.3f s: %r" % (family, seed, own, sim.now, error)) from error
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_honest_workers_never_differ_and_second_batches_are_never_used(family):
+    """Whatever happens to them. The simulation fails if the run ends, or gets a batch twice."""
+    faults, options, _ = FAMILIES[family]
+    compared = chosen = 0
+    for seed in SEEDS[:len(SEEDS) // 4]:
+        for own in (False, True):
+            sim = Simulation(seed, own=own, verify=0.4, **options)
+            try:
+                for fault in faults:
+                    fault(sim)
+                sim.run()
+                sim.settle()
+                checks = sim.session.verification
+                chosen += sum(map(checks.is_chosen, range(sim.data.start, sim.steps)))
+                compared += checks.verified
+                assert not set(checks._checks) & sim.scheduler._open.keys()
+                sim.end()
+            except Exception as error:
+                raise AssertionError("%s, seed %d, own %s: %r" % (family, seed, own, error)) from error
+    # a worker that hangs keeps what it was given; without a second worker nothing is compared
+    assert compared >= (0 if "stuck" in family or "hanging" in family else 0.6 * chosen), (compared, chosen)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 6])
+def test_a_worker_that_changes_a_byte_is_found_and_named(workers):
+    """Two workers are on one host: with three hosts, the third says which one is right."""
+    for seed in SEEDS:
+        sim = Simulation(seed, own=seed % 2 == 1, verify=1.0, workers=workers, steps=30, liars=1, lies=0.5)
+        sim.run()
+        sim.settle()
+        liar = "sim/%d" % (workers - 1)
+        if not any(sim.wrong.values()):            # all its batches were right, or have no byte
+            assert not sim.accused
+            continue
+        said = str(sim.accused)
+        assert liar + " (at 10.0.0.%d, " % ((workers - 1) // 2) in said and "was made twice" in said, "seed %d" % seed
+        assert ("so that of %s is wrong" % liar in said) == (workers == 6) and (
+            ("no third worker" in said) == (workers < 6)), "seed %d: %s" % (seed, said)
+
+
+def test_no_honest_worker_is_called_wrong_whatever_happens():
+    accused = 0
+    for seed in SEEDS:
+        sim = Simulation(seed, own=seed % 2 == 1, verify=1.0, workers=6, steps=30, slow=1, fail=0.05, repeat=0.1,
+                         liars=1, lies=1.0)
+        some_time(sim, 6, lambda sim=sim: sim.crash(sim.random.choice(sim.nodes[1:5])))
+        some_time(sim, 4, lambda sim=sim: sim.cut(sim.random.choice(sim.nodes), sim.random.random() < 0.5))
+        some_time(sim, 2, lambda sim=sim: sim.freeze(sim.random.choice(sim.nodes), sim.random.uniform(0.1, 12.0)))
+        some_time(sim, 1, lambda sim=sim: sim.suspend(5.0))
+        sim.run()
+        sim.settle()
+        said = str(sim.accused)
+        assert not sim.accused or "sim/5 (at " in said, "seed %d: %s" % (seed, said)
+        assert "is wrong" not in said or "so that of sim/5 is wrong" in said, "seed %d: %s" % (seed, said)
+        accused += sim.accused is not None
+    assert accused > len(SEEDS) // 2
+
+
+def test_verification_takes_its_share_of_the_workers_time_and_no_more():
+    """Second batches are never ahead of what the consumer waits for."""
+    ends = dict.fromkeys((0.0, 0.1), 0.0)
+    for seed in SEEDS:
+        for verify in ends:
+            sim = Simulation(seed, steps=200, workers=4, prefetch=16, consume_s=0.0001, verify=verify)
+            sim.run()
+            ends[verify] += sim.now
+    assert ends[0.1] < 1.25 * ends[0.0], ends
+
+
 @pytest.mark.parametrize("workers", [1, 4, 20])
 @pytest.mark.parametrize("pause_s", [1.0, 1.9, 4.0, 10.0, 25.0, 60.0, 100.0])
 def test_a_pause_of_the_trainer_costs_nothing_but_its_time(pause_s, workers):

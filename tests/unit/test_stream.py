@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
+from stoker.pipeline.errors import BatchesDiffer, ConfigError, DatasetError, RunFailed
 from stoker.pipeline.monitoring.closing import TOO_SHORT
 from stoker.pipeline.monitoring.pace import VERDICT_INTERVAL_S
 from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, Fleet
@@ -16,7 +16,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import Skipped, Timings
 from stoker.pipeline.sources.dataset import Dataset, Splits
-from stoker.pipeline.stream import CHECK_INTERVAL_S, BatchStream
+from stoker.pipeline.stream import CHECK_INTERVAL_S, VERIFIED_WITHIN_S, BatchStream
 
 TRAINING, VALIDATION, BATCH_SIZE, EPOCHS = 6, 2, 2, 2      # an epoch: three training steps and one evaluation batch
 MAX_CALLS = 10000      # of a fake clock: far more than any test here needs
@@ -59,6 +59,7 @@ class FakeCoordinator:
         self.fleet = Fleet(2, 2, {}, ready=2)
         self.calls = []            # in order: names, or (name, arguments)
         self.unattended_s = 0.0    # no worker is alive for so long
+        self.is_verifying = False
         self.stop_error = None
 
     def start(self):
@@ -80,6 +81,9 @@ class FakeCoordinator:
 
     def stall_report(self, waited_s, limit_s):
         return "no batch for %.1f s (limit %g s): the report" % (waited_s, limit_s)
+
+    def verification_report(self):
+        return "verification: the report"
 
     def produce(self, *positions, **changed):
         for position in positions:
@@ -205,6 +209,49 @@ def test_the_consumer_waits_for_its_own_position_and_the_time_is_counted(opened)
     assert position_in(next(opened.stream)) == 1
     assert opened.stream.waited_s == pytest.approx(2 * CHECK_INTERVAL_S)
     assert opened.stream.produced_s == pytest.approx(2 * 0.25)
+
+
+# ------------------------------------------------------------------------------------------------------- verification
+
+def test_a_difference_is_raised_at_once_even_if_the_next_batch_is_there(opened):
+    opened.produce_all()
+    next(opened.stream)
+    opened.coordinator.fail(BatchesDiffer("step 0 was made twice"))
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="step 0 was made twice"):
+            next(opened.stream)
+    assert opened.taken() == [1]
+
+
+def test_the_end_waits_for_the_last_comparison():
+    for fails in (False, True):
+        opened = Opened(verify=0.5)
+        opened.produce_all()
+        opened.coordinator.is_verifying = True
+
+        def compared(opened=opened, fails=fails):
+            opened.coordinator.is_verifying = False
+            if fails:
+                opened.coordinator.fail(BatchesDiffer("step 6 was made twice"))
+        opened.clock.events = [lambda: None, compared]
+        for _ in range(opened.plan.positions):
+            next(opened.stream)
+        with pytest.raises(BatchesDiffer if fails else StopIteration):
+            next(opened.stream)
+        assert opened.clock.now() == pytest.approx(1000.0 + 2 * CHECK_INTERVAL_S)
+        assert opened.stream.report().splitlines()[3:] == ["verification: the report"]
+
+
+@pytest.mark.parametrize("verify, waits_s", [(0.0, 0.0), (0.5, VERIFIED_WITHIN_S)])
+def test_a_comparison_that_does_not_come_holds_up_the_end_only_for_so_long(verify, waits_s):
+    opened = Opened(verify=verify)
+    opened.produce_all()
+    opened.coordinator.is_verifying = True
+    assert len(list(opened.stream)) == opened.plan.positions
+    assert opened.clock.now() == pytest.approx(1000.0 + waits_s, abs=2 * CHECK_INTERVAL_S)
+    assert len(opened.stream.report().splitlines()) == (4 if verify else 3)
+    opened.stream.close()
+    assert opened.coordinator.calls[-1] == ("stop", "all steps are done", True)
 
 
 # ------------------------------------------------------------------------------------------------------- interruption

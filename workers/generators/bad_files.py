@@ -14,7 +14,7 @@ from PIL import Image
 
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.storage.folder import BadFile, check_file, resolve
-from stoker.workers import images
+from stoker.workers import headers, images
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -50,4 +50,4 @@ def _fault_of(path: str, job: Job) -> Optional[BadFile]:
 def _suffixes() -> FrozenSet[str]:
     """Of the files that Stoker decodes."""
     Image.init()
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in images._FORMATS)
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in headers.FORMATS)

@@ -1,0 +1,317 @@
+"""Verification: a share of the positions is produced twice, by different hosts, and the batches are compared. Pure.
+
+    first batch ──> waiting ──grant──> granted ──second batch──> equal: verified
+                       ▲                  │            └───────> not equal: a third worker is asked which one is right
+                       └──────────────────┘ its worker is lost, fails at it, or takes longer than PATIENCE_S
+
+A hash of the position and of a secret number of this run says which positions these are: so no worker knows whether
+what it sends will be compared. The first batch is used at once, and nothing waits for the second, which is compared and
+dropped. Of the first one only digests are kept. A lease for a second batch is granted when no position that the
+consumer waits for needs a worker; it counts as *unacknowledged* until it is answered (see ``leases.py``).
+
+Who made a batch is known by its host and its key, which a worker cannot choose, and then by its name, which it can. So
+the second batch is of another host, if there is one; if all workers are on one host, of another of their processes.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from stoker.pipeline.coordinator.effects import Accept, Effects, Fail, Grant, Log, WorkerKey
+from stoker.pipeline.coordinator.open_positions import Content
+from stoker.pipeline.coordinator.party import Party
+from stoker.pipeline.coordinator.tables import LeaseTables
+from stoker.pipeline.errors import BatchesDiffer
+from stoker.pipeline.plan import PlannedBatch
+from stoker.pipeline.protocol.messages import Hello, Produced
+
+PATIENCE_S = 60.0          # for a further batch, before another worker is asked as well
+MAX_TRIES = 3              # workers that are asked for one ...
+MAX_AGE_S = 600.0          # ... which is waited for so long
+DECIDING_S = 20.0          # for the third batch: the run goes on meanwhile
+MAX_CHECKS = 256           # positions whose comparison waits; more than that are not compared
+MAX_OF_PARTY = 128         # of them, that wait for workers of one party
+MAX_UNRELIABLE = 1024      # parties that are remembered
+AT_ONCE = 8                # positions that a worker is tried for
+ROWS = "which samples it has"      # what can differ besides the arrays
+
+_HOST, _KEY, _NAME = 4, 2, 1       # how much it counts that two workers differ in it
+
+
+class Maker(NamedTuple):
+    """The worker that made a batch."""
+    name: str
+    party: Party
+    versions: str
+
+    def distance(self, other: "Maker") -> int:
+        """How different the two are; 0: it may be the same process. Names count only if nothing else tells them apart:
+        a worker could take that of another one, to be compared with a third."""
+        hosts = {self.party.host, other.party.host}
+        by_party = _HOST * (len(hosts) > 1 and "" not in hosts) + _KEY * (self.party.key != other.party.key)
+        return by_party or _NAME * (self.name != other.name)
+
+    def __str__(self) -> str:
+        return "%s (%s)" % (self.name, ", ".join(filter(None, [
+            self.party.host and "at " + self.party.host, self.party.key and "key " + self.party.key,
+            self.versions])))
+
+
+class Copy(NamedTuple):
+    """One batch of a position, as far as it is remembered."""
+    maker: Maker
+    digests: Tuple[bytes, ...]             # of which samples it has, and of each of its frames
+
+
+@dataclass
+class _Check:
+    """A position with at least one batch, which is to be compared with a further one."""
+    planned: PlannedBatch
+    content: Content                       # of the lease of the first batch; further leases have the same
+    since_s: float                         # of the first batch, or of the one that differs
+    copies: List[Copy]
+    leases: Dict[int, WorkerKey] = field(default_factory=dict)      # granted for further batches, and not answered
+    granted_s: Optional[float] = None      # when the last of them was granted; None: another one is to be
+    tries: int = 0
+    tried: Set[Party] = field(default_factory=set)
+    eligible: FrozenSet[WorkerKey] = frozenset()       # who may make the next one, as of ``changes`` of the scheduler
+    parties: Set[Party] = field(default_factory=set)   # theirs
+    changes: int = -1
+
+    @property
+    def waits(self) -> bool:
+        """A worker is to be found for it."""
+        return self.granted_s is None and self.tries < MAX_TRIES
+
+
+class Verification:
+    """``share`` of the positions is chosen by ``secret``. ``names``: of the frames of a batch. Other threads may read
+    ``is_busy`` and call ``report``. All times in seconds."""
+
+    def __init__(self, share: float, secret: bytes, names: Sequence[str], now: float) -> None:
+        self._limit, self._secret, self._now = int(share * 2 ** 64), secret, now
+        self._names = (ROWS,) + tuple("the array " + name for name in names)
+        self._makers: Dict[WorkerKey, Maker] = {}      # of the members
+        self._checks: "OrderedDict[int, _Check]" = OrderedDict()     # by position, the oldest first
+        self._unreliable: Set[Party] = set()           # did not answer the last lease for a second batch: asked last
+        self.verified = 0                  # positions with two equal batches ...
+        self.by_same_host = 0              # ... both of one host, or of hosts that are not known
+        self.left = 0                      # chosen, and not compared
+        self.is_busy = False               # a comparison is to be expected soon
+
+    def is_chosen(self, position: int) -> bool:
+        """Whether the position is to be verified."""
+        return bool(self._limit) and int.from_bytes(
+            blake2b(b"%d" % position, digest_size=8, key=self._secret).digest(), "big") < self._limit
+
+    # ---------------------------------------------------------------------------------------------------- the members
+
+    def joined(self, peer: WorkerKey, hello: Hello, party: Party) -> None:
+        """A worker is a member from now on, and holds nothing."""
+        self.forgot(peer)
+        if self._limit:
+            self._makers[peer] = Maker(hello.worker, party, hello.versions)
+
+    def forgot(self, peer: WorkerKey, lease: Optional[int] = None) -> None:
+        """A worker will not answer this lease, or any."""
+        for check in self._checks.values():
+            own = [number for number, holder in check.leases.items() if holder == peer and lease in (None, number)]
+            for number in own:
+                del check.leases[number]
+            if own:
+                self._note_unreliable([self._makers[peer].party])
+                if not check.leases:
+                    check.granted_s = None
+
+    def lost(self, peer: WorkerKey) -> None:
+        """A worker is no member any more."""
+        self.forgot(peer)
+        self._makers.pop(peer, None)
+
+    # ------------------------------------------------------------------------------------------ for the LeaseScheduler
+
+    @property
+    def waits(self) -> bool:
+        """A position waits for a worker that produces it again."""
+        return bool(self._checks) and any(check.waits for check in self._checks.values())
+
+    def choose(self, key: WorkerKey, tables: LeaseTables) -> Optional[int]:
+        """The position that this worker is to produce again; None if there is none for it."""
+        if not self._checks or key not in self._makers:
+            return None
+        party = self._makers[key].party
+        waiting = (item for item in self._checks.items() if item[1].waits)
+        for position, check in islice(waiting, AT_ONCE):
+            if key in self._eligible(check, tables) and not self._others_first(party, check):
+                held = sum(holder in self._makers and self._makers[holder].party == party
+                           for other in self._checks.values() for holder in other.leases.values())
+                return position if held < MAX_OF_PARTY else None
+        return None
+
+    def _others_first(self, party: Party, check: _Check) -> bool:
+        """A party that was asked for it, or did not answer the last time, leaves it to others, if there are any."""
+        return any(party in avoided and not check.parties <= avoided
+                   for avoided in (check.tried | self._unreliable, check.tried))
+
+    def _note_unreliable(self, parties: Iterable[Party]) -> None:
+        if len(self._unreliable) >= MAX_UNRELIABLE:
+            self._unreliable.clear()
+        self._unreliable.update(parties)
+
+    def grant(self, key: WorkerKey, position: int, lease: int, now: float) -> Grant:
+        """The worker gets this lease for a further batch of the position, which ``choose`` returned."""
+        check = self._checks[position]
+        check.leases[lease] = key
+        check.granted_s = now
+        check.tries += 1
+        check.tried.add(self._makers[key].party)
+        return Grant(key, lease, position, 1)
+
+    def _eligible(self, check: _Check, tables: LeaseTables) -> FrozenSet[WorkerKey]:
+        """The workers that differ most from those that made the batches so far: as long as there is another host, no
+        process of the same host may vouch for the first batch, nor may one of two hosts that differ be the judge."""
+        if check.changes != tables.changes:
+            check.changes = tables.changes
+            makers, found = [copy.maker for copy in check.copies], []      # type: List[Maker], List[WorkerKey]
+            best = _HOST if len(makers) > 1 and makers[0].distance(makers[1]) >= _HOST else _NAME
+            for key, worker in tables.workers.items():
+                if worker.fit and worker.counts and not worker.leaving and key in self._makers:
+                    distance = min(map(self._makers[key].distance, makers))
+                    if distance > best:
+                        best, found = distance, []
+                    if distance == best:
+                        found.append(key)
+            check.eligible, check.parties = frozenset(found), {self._makers[key].party for key in found}
+        return check.eligible
+
+    # -------------------------------------------------------------------------------------------------- for the session
+
+    def first(self, accept: Accept, content: Content, planned: PlannedBatch, message: Produced) -> None:
+        """The first batch of a chosen position came: it is going to be compared, unless workers died at the position.
+        Which samples are bad depends on the host then: on how much memory it has, and how fast it is."""
+        maker = self._makers.get(accept.worker)
+        if maker is None or accept.isolated or len(self._checks) >= MAX_CHECKS:
+            self.left += 1
+            return
+        self._checks[accept.position] = _Check(planned, content, self._now, [Copy(maker, _digests(message))])
+        self.is_busy = True
+
+    def lease_of(self, position: int) -> Optional[Tuple[PlannedBatch, Content]]:
+        """What a lease for a further batch of the position is about; None if its first batch has not come."""
+        check = self._checks.get(position)
+        return None if check is None else (check.planned, check.content)
+
+    def content(self, peer: WorkerKey, position: int, lease: int) -> Optional[Content]:
+        """What the lease is about, if it is one for a further batch that this worker holds."""
+        check = self._checks.get(position)
+        return check.content if check is not None and check.leases.get(lease) == peer else None
+
+    def further(self, peer: WorkerKey, message: Produced) -> Effects:
+        """A worker sent a further batch, checked against the job: is it the same as the first?"""
+        position = message.position
+        check = self._checks[position]
+        del check.leases[message.lease]
+        maker = self._makers[peer]
+        self._unreliable.discard(maker.party)
+        if any(not maker.distance(copy.maker) for copy in check.copies):
+            return []                     # a second answer of the same worker
+        first = check.copies[0]
+        check.copies.append(Copy(maker, _digests(message)))
+        if len(check.copies) == 2 and check.copies[1].digests == first.digests:
+            self.verified += 1
+            self.by_same_host += maker.distance(first.maker) < _HOST
+            del self._checks[position]
+            return []
+        if len(check.copies) > 2:
+            return self._fail(position)
+        check.granted_s, check.since_s, check.changes = None, self._now, -1
+        check.tries = 0
+        check.tried.clear()
+        self._checks.move_to_end(position, last=False)
+        return [Log("%s; a third worker is asked which one is right" % self._difference(check), True)]
+
+    def tick(self, now: float, tables: LeaseTables) -> Effects:
+        """Time has passed."""
+        self._now = now
+        effects: Effects = []
+        is_busy = False
+        for position, check in list(self._checks.items()):
+            if check.granted_s is not None and now - check.granted_s > PATIENCE_S:
+                check.granted_s = None
+                self._note_unreliable(self._makers[holder].party for holder in check.leases.values()
+                                      if holder in self._makers)
+            hopeful = check.granted_s is not None or check.waits and bool(self._eligible(check, tables))
+            if len(check.copies) > 1 and (not hopeful or now - check.since_s > DECIDING_S):
+                effects += self._fail(position)
+            elif now - check.since_s > MAX_AGE_S:
+                del self._checks[position]
+                self.left += 1
+            is_busy = is_busy or hopeful
+        self.is_busy = is_busy
+        return effects
+
+    def suspended_for(self, gap_s: float) -> None:
+        """The caller was absent for so long: the time does not count."""
+        self._now += gap_s
+        for check in self._checks.values():
+            check.since_s += gap_s
+            check.granted_s = None if check.granted_s is None else check.granted_s + gap_s
+
+    def report(self) -> str:
+        """The result so far, in a sentence; '' without verification."""
+        if not self._limit:
+            return ""
+        left = self.left + len(self._checks)
+        if not self.verified:
+            return "verification: no batch was compared: " + (
+                "%d chosen, and no other worker could make a second one" % left if left else "none was chosen")
+        return "verification: %d batch%s made twice, and all are equal%s%s" % (
+            self.verified, " was" if self.verified == 1 else "es were",
+            "; %d of them by two processes of one host" % self.by_same_host if self.by_same_host else "",
+            "; %d more chosen, and not compared" % left if left else "")
+
+    def _fail(self, position: int) -> Effects:
+        check = self._checks.pop(position)
+        advice = ("Other batches of the worker at fault may be wrong too, and an audit names the worker of each step: "
+                  "go on without it, from a checkpoint whose global_step is at most %d" % check.planned.step)
+        return [Fail(BatchesDiffer("%s%s. %s. %s" % (self._difference(check), _verdict(check.copies),
+                                                     _causes(check.copies), advice)))]
+
+    def _difference(self, check: _Check) -> str:
+        one, other = check.copies[:2]
+        what = [name for name, *digests in zip(self._names, one.digests, other.digests) if len(set(digests)) > 1]
+        planned = check.planned
+        return ("step %d of epoch %d%s was made twice to verify it, and the batches differ in %s: %s made the one that "
+                "is used, %s the other" % (
+                    planned.step, planned.epoch + 1, "" if planned.training else ", in the evaluation,",
+                    " and ".join(what), one.maker, other.maker))
+
+
+def _digests(message: Produced) -> Tuple[bytes, ...]:
+    """Of everything in a batch that two workers must agree in: the reason of a bad file may be in other words."""
+    rows = repr((message.count, sorted((skip.index, skip.chosen) for skip in message.skipped), message.rows,
+                 message.missing, message.aligned)).encode("ascii")
+    return tuple(blake2b(data, digest_size=16).digest() for data in (rows,) + tuple(message.arrays))
+
+
+def _verdict(copies: Sequence[Copy]) -> str:
+    """Part of a sentence: which of the first two is wrong, by the third, if there is one."""
+    if len(copies) < 3:
+        return "; no third worker could tell which one is right"
+    one, other, third = copies
+    for right, wrong in ((one, other), (other, one)):
+        if third.digests == right.digests:
+            return "; %s, a third worker, made the same as %s, so that of %s is wrong" % (
+                third.maker, right.maker.name, wrong.maker.name)
+    return "; %s, a third worker, made yet another one" % (third.maker,)
+
+
+def _causes(copies: Sequence[Copy]) -> str:
+    """A sentence: what else than a faulty or dishonest worker makes batches differ."""
+    if len({copy.maker.versions for copy in copies}) > 1:
+        return ("Their versions differ, and another version may decode the same picture differently: use one version "
+                "of Pillow on all workers")
+    return ("Without a faulty or dishonest worker, their copies of the data differ, or your function is not "
+            "deterministic")
