@@ -33,7 +33,7 @@ from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit

@@ -22,10 +22,11 @@ class OpenPosition:
     proven_failures: int = 0                               # those of workers that had delivered a batch before
     aborted: bool = False
     unassigned_s: Optional[float] = None                   # since when it has no live lease, as far as ``tick`` saw
-    failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first ...
-    failed_parties: Set[Party] = field(default_factory=set)     # ... other parties before those
-    proven_parties: Set[Party] = field(default_factory=set)     # those of the proven failures
-    dead_parties: Set[Party] = field(default_factory=set)       # those of the deaths: others try first, too
+    failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
+    tried: Set[Party] = field(default_factory=set)         # of which one failed or died at it: others try first
+    failed_parties: Set[Party] = field(default_factory=set)     # those of the failures ...
+    proven_parties: Set[Party] = field(default_factory=set)     # ... of the proven ones ...
+    dead_parties: Set[Party] = field(default_factory=set)       # ... and of the deaths
     unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
@@ -39,6 +40,7 @@ class OpenPosition:
         self.failures += 1
         self.proven_failures += worker.proven
         self.failed.add(key)
+        self.tried.add(worker.party)
         self.failed_parties.add(worker.party)
         if worker.proven:
             self.proven_parties.add(worker.party)
@@ -54,12 +56,12 @@ class OpenPosition:
         """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try
         before the same worker does, so one host alone is to blame only if there is no other."""
         self.failed.add(key)
-        self.failed_parties.add(party)
+        self.tried.add(party)
         self.unreadable[index] = self.unreadable.get(index, 0) + 1
         if self.unreadable[index] < max_failures:
             return False
         self.failed.clear()              # what failed was not the position
-        self.failed_parties.clear()
+        self.tried.clear()
         return True
 
     def retry_when_late(self, now: float, age_s: float) -> None:
@@ -69,7 +71,7 @@ class OpenPosition:
             self.unassigned_s = now
         if now - self.unassigned_s > age_s:
             self.failed.clear()
-            self.failed_parties.clear()
+            self.tried.clear()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
                      workers: Mapping[WorkerKey, "Worker"]) -> bool:
@@ -77,6 +79,7 @@ class OpenPosition:
         self.deaths += died
         self.isolated_deaths += died and isolated
         if died:
+            self.tried.add(workers[key].party)
             self.dead_parties.add(workers[key].party)
         if self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths:
             return not units(self.dead_parties, self.dead_parties, workers)[1]
@@ -230,16 +233,15 @@ def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Wor
     the run was aborted is not tried again."""
     if entry.aborted or may_still_produce(workers[key], entry):
         return False
-    tried = entry.failed_parties | entry.dead_parties
-    if workers[key].party in tried and any(worker.is_at_work and worker.party not in tried
-                                           for worker in workers.values()):
+    if workers[key].party in entry.tried and any(worker.is_at_work and worker.party not in entry.tried
+                                                 for worker in workers.values()):
         return False
     return key not in entry.failed or not others_may_try(key, entry, workers)
 
 
 def units(parties: Set[Party], proven: Set[Party], workers: Mapping[WorkerKey, Worker]) -> Tuple[Set[str], bool]:
-    """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; their
-    hosts, if all workers have the same key."""
+    """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; the
+    same by hosts, if all workers have one key."""
     alive = {worker.party for worker in workers.values() if worker.is_at_work}
     field_of = attrgetter("key" if len({party.key for party in alive | parties}) > 1 else "host")
     return set(map(field_of, proven)), not set(map(field_of, alive)) <= set(map(field_of, parties))
