@@ -250,7 +250,7 @@ class LeaseScheduler(LeaseTables):
             effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
                                   entry.deaths >= ISOLATION_DEATHS))
             self._workers[key].proven = True
-            self._records.delivered(self._workers[key].party)
+            self._records.delivered(self._workers[key].party, lease)
             late_s = self._rule.age_s(False)
             for ended in sorted(entry.live):
                 holder = self._leases[ended].worker

@@ -11,7 +11,7 @@ all. Until then it gets no back-ups, and what it held before counts as not held:
 key of which a host has lapsed begin with one place, too. Where no party is better, none is limited.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Set
 
@@ -42,6 +42,11 @@ class _Record:
     next_s: float = 0.0                     # with one place: no lease before
     held: Set[int] = field(default_factory=set)     # its live leases, since it last lapsed
 
+    @property
+    def is_trusted(self) -> bool:
+        """It never lapsed, or a batch of its was the first since then."""
+        return self.places != 1 or not self.lapses
+
 
 class Records:
     """The records of all parties. ``workers`` and ``leases`` are the tables of the scheduler."""
@@ -49,19 +54,23 @@ class Records:
     def __init__(self, workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease]) -> None:
         self._workers, self._leases = workers, leases
         self._records: "OrderedDict[Party, _Record]" = OrderedDict()     # the last one that came is at the end
+        self._parties: Dict[str, int] = Counter()       # of each key
+        self._lapsed: Dict[str, int] = Counter()        # those of them that have lapses
         self._trials: Dict[str, Party] = {}     # key -> the party that has a lease in its only place
-        self._is_limiting = False               # some party has no limit, and does its leases
+        self._is_limiting = False               # some party is trusted, and does its leases
         self._next_review_s = 0.0
 
     def joins(self, party: Party, now: float) -> None:
         """It has one more worker."""
         if party not in self._records:
-            others = [record for other, record in self._records.items() if other.key == party.key]
-            record = self._records[party] = _Record(score=NEXT_SCORE if others else FIRST_SCORE)
-            if any(other.lapses for other in others):
+            record = self._records[party] = _Record(score=NEXT_SCORE if self._parties[party.key] else FIRST_SCORE)
+            if self._lapsed[party.key]:
                 record.places, record.score = 1, 0
+            self._parties[party.key] += 1
             if len(self._records) > MAX_PARTIES:
-                del self._records[next(each for each, old in self._records.items() if not old.workers)]
+                forgotten = next(each for each, old in self._records.items() if not old.workers)
+                self._parties[forgotten.key] -= 1
+                self._lapsed[forgotten.key] -= self._records.pop(forgotten).lapses > 0
         self._records.move_to_end(party)
         self._records[party].workers += 1
 
@@ -85,16 +94,17 @@ class Records:
             record.score -= cost
             self._ends_trial(party)
 
-    def delivered(self, party: Party) -> None:
-        """A batch of its was the first."""
+    def delivered(self, party: Party, lease: int) -> None:
+        """A batch of its was the first. It counts if its lease is not from before the party lapsed."""
         record = self._records[party]
-        record.is_proven, record.score = True, min(MAX_SCORE, record.score + 1)
-        if record.places is not None:
-            record.places += 1
+        record.is_proven = True
+        if lease in record.held:
+            record.score = min(MAX_SCORE, record.score + 1)
+            record.places = None if record.places is None else record.places + 1
 
     def is_limited(self, party: Party) -> bool:
-        """It gets no back-ups."""
-        return self._is_limiting and self._records[party].places is not None
+        """It gets no back-ups, and nothing that is needed soon."""
+        return self._is_limiting and not self._records[party].is_trusted
 
     def may_have_more(self, party: Party, now: float) -> bool:
         """It may have one more lease."""
@@ -110,14 +120,15 @@ class Records:
         if now < self._next_review_s:
             return False
         self._next_review_s = now + REVIEW_INTERVAL_S
-        limited = [record for record in self._records.values() if record.places is not None]
-        for record in limited:
+        limited = [(party, record) for party, record in self._records.items() if record.places is not None]
+        for party, record in limited:
             if record.places is not None and record.places >= ENOUGH_PLACES:
+                self._lapsed[party.key] -= record.lapses == 1
                 record.places, record.lapses = None, record.lapses // 2
         doing = self._doing(now, late_s)
         late = {party: sum(int((now - self._leases[lease].granted_s) / late_s) for lease in record.held)
                 for party, record in self._records.items() if record.held}
-        good = {party for party in doing if self._records[party].places is None
+        good = {party for party in doing if self._records[party].is_trusted
                 and self._records[party].score >= LATE_COST * late.get(party, 0)}
         keys = set()
         for party, record in self._records.items():
@@ -145,6 +156,7 @@ class Records:
 
     def _lapses(self, party: Party, now: float, late_s: float) -> None:
         record = self._records[party]
+        self._lapsed[party.key] += not record.lapses
         record.score, record.places, record.lapses = 0, 1, min(MAX_LAPSES, record.lapses + 1)
         record.next_s = now + _wait_s(record, late_s)
         for lease in record.held:
@@ -154,4 +166,4 @@ class Records:
 
 
 def _wait_s(record: _Record, late_s: float) -> float:
-    return min(MAX_WAIT_S, late_s * 2 ** record.lapses)
+    return min(MAX_WAIT_S, late_s * (1 << record.lapses))

@@ -318,7 +318,7 @@ class CoordinatorSession:
         lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
-        is_only_host = len(self.standing.fleet.by_supervisor) < 2
+        is_only_host = len(self.standing.fleet.by_supervisor) < 2 and len(self._scheduler.parties()) < 2
         if failed.hopeless and is_only_host and not self._positions.made:
             return lines + [Fail(RunFailed(failed.error))]
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))

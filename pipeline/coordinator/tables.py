@@ -179,6 +179,10 @@ class LeaseTables:
         worker = self._workers.get(key)
         return 0 if worker is None else len(worker.leases) + len(worker.unacknowledged)
 
+    def parties(self) -> Set[Party]:
+        """Those of all members."""
+        return {worker.party for worker in self._workers.values()}
+
     def describe(self, now: float) -> str:
         """The state of all workers in one clause, for errors and warnings."""
         return description(self._workers, self._leases, now)
