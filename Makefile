@@ -3,7 +3,7 @@
 ## make test          runs every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
-## make fuzz          sends broken messages to codec, coordinator and a training's port, for a minute; RUNS=10000000
+## make fuzz          sends broken messages to codec, coordinator and port, decodes broken pictures, for two minutes; RUNS=10000000
 ## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1
 ## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
 ## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"

@@ -1,4 +1,4 @@
-# Fuzzes the codec, the coordinator and the open port of a training. RUNS scales all three.
+# Fuzzes the codec, the coordinator, the decoding of pictures and the open port of a training. RUNS scales all of them.
 # usage: sh .setup/fuzz.sh [RUNS]      from the repository's root; RUNS: messages for the codec, default 2,000,000
 set -eu
 
@@ -18,4 +18,5 @@ else
     echo "stoker: there is no atheris for the workers' Python: skipping the coverage-guided fuzzing" >&2
 fi
 "$trainer" -m tests.fuzz.fuzz_coordinator --runs $((runs / 20))
+"$trainer" -m tests.fuzz.fuzz_pictures --runs $((runs / 100))
 exec "$trainer" -m tests.fuzz.socket_flood --runs $((runs / 10))

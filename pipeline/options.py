@@ -11,12 +11,13 @@ import operator
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.formats import FORMATS, checked
 from stoker.pipeline.text import native
 
 GENERATORS = ("numerical", "image", "augmented")
@@ -26,14 +27,18 @@ TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+PICTURE_CPU_S = 60.0     # of CPU time for one picture, by default
+#: Memory for one picture, by default: this, its file, and what the most expensive format takes for each pixel.
+PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
 #: What a checkpoint means that does not have the option: it is of a release without it, or with this default.
-FORMER = {"max_pixels": 178956970, "max_file_mb": 1024}
+FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats": FORMATS}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
 
 
 def check(is_valid: bool, name: str, rule: str, value: object) -> None:
@@ -117,6 +122,7 @@ class JobOptions:
     max_file_mb: int = MAX_FILE_MB
     max_text_mb: int = MAX_TEXT_MB
     truncated: str = TRUNCATED_BAD
+    formats: Tuple[str, ...] = ()              # some of FORMATS; (): all whose library is safe on the worker
 
     def __post_init__(self) -> None:
         is_own = isinstance(self.generator, str) and re.match("[^:]+:.", self.generator) is not None
@@ -130,6 +136,7 @@ class JobOptions:
         object.__setattr__(self, "batch_size", check_whole("batch_size", self.batch_size, 1, MAX_BATCH))
         object.__setattr__(self, "seed", check_whole("seed", self.seed, -(1 << 62), 1 << 62))
         object.__setattr__(self, "max_pixels", check_whole("max_pixels", self.max_pixels, 1, 1 << 40))
+        object.__setattr__(self, "formats", checked(self.formats))
         object.__setattr__(self, "max_file_mb", check_whole("max_file_mb", self.max_file_mb, 1, 1 << 15))
         object.__setattr__(self, "max_text_mb", check_whole("max_text_mb", self.max_text_mb, 1, 1 << 10))
         for name, choices in (("decode", DECODERS), ("on_bad_image", BAD_IMAGE), ("truncated", TRUNCATED)):
@@ -169,7 +176,8 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the batches of a run are transported: ``StreamOptions(prefetch=64)``. Raises ConfigError.
+    """How the batches of a run are transported, and what one picture may cost: ``StreamOptions(prefetch=64)``. Raises
+    ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
     ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
@@ -186,6 +194,8 @@ class StreamOptions:
     keys: Optional[str] = None
     insecure: bool = False
     verify: float = 0.0
+    picture_cpu_s: float = PICTURE_CPU_S
+    picture_memory_mb: Optional[int] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
@@ -209,6 +219,13 @@ class StreamOptions:
             seconds = getattr(self, name)
             object.__setattr__(self, name, check_number(
                 name, seconds, is_number(seconds) and seconds >= 0.1, "must be at least 0.1 seconds"))
+        seconds = self.picture_cpu_s
+        object.__setattr__(self, "picture_cpu_s", check_number(
+            "picture_cpu_s", seconds, is_number(seconds) and (seconds == 0 or 0.1 <= seconds <= 1e6),
+            "must be 0 (no limit) or 0.1 to 1,000,000 seconds"))
+        if self.picture_memory_mb is not None:
+            object.__setattr__(self, "picture_memory_mb", check_whole(
+                "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
         for name in ("audit", "bad_samples", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
@@ -225,6 +242,12 @@ class StreamOptions:
             raise ConfigError("prefetch_mb %g is too small: one batch takes %s%.3g MB, and two per worker should fit"
                               % (self.prefetch_mb, most, job.batch_bytes / 2**20))
         return min(self.prefetch, fits)
+
+    def memory_mb_of(self, job: JobOptions) -> int:
+        """The most memory that decoding one picture may take, in 2**20 bytes; 0: any."""
+        if self.picture_memory_mb is not None:
+            return self.picture_memory_mb
+        return min(1 << 20, PICTURE_MEMORY_MB + job.max_file_mb + (PICTURE_PIXEL_BYTES * job.max_pixels >> 20))
 
     @property
     def heartbeat_s(self) -> float:
@@ -246,9 +269,18 @@ class WorkerOptions:
     health_file: Optional[str] = None
     once: bool = False
     quiet: bool = False
+    allow_data: Tuple[str, ...] = ()
+    max_batch_mb: float = MAX_BATCH_MB
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
+        check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
+
+    @property
+    def data_folders(self) -> Tuple[str, ...]:
+        """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
+        for a trainer on this host, whose user is this worker's, and none for others."""
+        return self.allow_data or (("/",) if is_loopback(self.connect) else ())
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""
@@ -260,6 +292,7 @@ class WorkerOptions:
         try:
             fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
-            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"])))
+            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"]),
+                              allow_data=tuple(map(native, fields["allow_data"]))))
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError("the options of a worker process are damaged: %r" % error) from error

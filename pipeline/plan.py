@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, NamedTuple, Opti
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.formats import recorded
 from stoker.pipeline.options import FORMER, MAX_TEXT_MB, TRUNCATED_BAD, JobOptions, check_whole
 
 if TYPE_CHECKING:
@@ -260,7 +261,9 @@ def fingerprint(job: JobOptions, dataset: str, validation_split: float, more: Op
              "validation_split": validation_split}
     newer = dict({"on_bad_image": job.on_bad_image == "replace" and "replace", "exif_rotate": job.exif_rotate,
                   "follow_links": job.follow_links, "truncated": job.truncated != TRUNCATED_BAD and job.truncated,
-                  **{name: getattr(job, name) != former and getattr(job, name) for name, former in FORMER.items()},
+                  "formats": job.formats != FORMER["formats"] and recorded(job.formats),
+                  **{name: getattr(job, name) != FORMER[name] and getattr(job, name)
+                     for name in ("max_pixels", "max_file_mb")},
                   "max_text_mb": job.max_text_mb != MAX_TEXT_MB and job.max_text_mb}, **(more or {}))
     # only those in use, so that checkpoints from before these options existed can be continued
     return dict(saved, **{name: value for name, value in newer.items() if value})

@@ -27,7 +27,7 @@ from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.closing import Totals, closing_lines
 from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.monitoring.throughput import Verdict
-from stoker.pipeline.options import JobOptions, StreamOptions
+from stoker.pipeline.options import JobOptions, StreamOptions, is_loopback
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
@@ -125,6 +125,7 @@ class BatchStream(Iterator[Batch]):
         """The command that starts workers on another host."""
         keys = self._options.keys
         own = "".join(" --allow-generator " + shlex.quote(name) for name in self._own_functions)
+        own += "" if is_loopback(self.address) else " --data DIR"
         return "python -m workers --connect " + self.connect_address + own + ("" if keys is None else (
             " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
 

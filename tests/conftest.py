@@ -17,6 +17,16 @@ settings.register_profile("suite", derandomize=EFFORT == 1, deadline=None, max_e
 settings.load_profile("suite")
 
 
+@pytest.fixture
+def named_formats():
+    """Readers that are called without a job open all formats, as if a run had named them: TIFF with an old libtiff."""
+    from stoker.pipeline.formats import FORMATS
+    from stoker.workers import formats
+    formats.apply(FORMATS)
+    yield
+    formats.apply()
+
+
 @pytest.fixture(autouse=True)
 def nothing_of_tests_before():
     """Threads that tests before left running, such as tqdm's monitor, are none of a user's function of this one; nor is

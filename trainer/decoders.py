@@ -1,7 +1,7 @@
 """Which libraries decoded a run's pictures: kept in ``stoker.json``, and a warning when others go on with the run."""
 
 import logging
-from typing import FrozenSet
+from typing import AbstractSet, FrozenSet
 
 from stoker.pipeline.text import printable
 from stoker.trainer import checkpoint
@@ -13,14 +13,15 @@ log = logging.getLogger("stoker")
 def warning(before: FrozenSet[str], now: FrozenSet[str]) -> str:
     """The sentence if a run, or a model, that knows the decoders ``before`` goes on with those of ``now``; '' if there
     is nothing to say."""
-    others = now - before
+    # those of older releases are described without libwebp and libtiff
+    others = {each for each in now - before if not any(each.startswith(known + ", ") for known in before)}
     if not before or not others:
         return ""
     return ("pictures were decoded by %s so far, and now also by %s: the same picture may differ in its last bits; for "
             "a run that is repeatable to the byte, use the former Pillow" % (_listed(before), _listed(others)))
 
 
-def _listed(decoders: FrozenSet[str]) -> str:
+def _listed(decoders: AbstractSet[str]) -> str:
     return " and ".join(printable(each) for each in sorted(decoders))
 
 

@@ -12,8 +12,8 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_CACHE_GB, JobOptions, StreamOptions, WorkerOptions,
-                                     check_number, check_whole, is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, JobOptions, StreamOptions,
+                                     WorkerOptions, check_number, check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -72,7 +72,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 on_bad_image: str = JobOptions.on_bad_image, exif_rotate: bool = JobOptions.exif_rotate,
                 follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
                 max_file_mb: int = JobOptions.max_file_mb, max_text_mb: int = JobOptions.max_text_mb,
-                truncated: str = JobOptions.truncated,
+                truncated: str = JobOptions.truncated, formats: Union[None, str, Sequence[str]] = None,
                 exclude: Union[str, Sequence[str]] = (),
                 suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
@@ -99,7 +99,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``drop_last``: full batches only, in evaluations too. ``partners``: so many other samples for each, or ``f(index,
     random) -> indices``. ``arrays``: what the function declares, if the trainer cannot import it. ``augment``:
     ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``,
-    ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``: see JobOptions.
+    ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``, ``formats``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
     ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError,
@@ -113,7 +113,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                   batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
                   follow_links=follow_links, max_pixels=max_pixels, max_file_mb=max_file_mb,
-                  max_text_mb=max_text_mb, truncated=truncated, exclude=exclude, suffixes=suffixes)
+                  max_text_mb=max_text_mb, truncated=truncated, formats=formats, exclude=exclude, suffixes=suffixes)
     log_left_out(data, run.source)
     log_left_out(validation, run.datasets.validation)
     for line in advice(run.job, local):
@@ -162,7 +162,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
-                                   local.cache_gb, once=True, quiet=True)
+                                   local.cache_gb, once=True, quiet=True, allow_data=("/",),
+                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb))
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()

@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import IO, Any, Callable
 
-from stoker.pipeline.storage.safe_files import NOT_REGULAR, new_file, replace
+from stoker.pipeline.storage.safe_files import NOT_REGULAR, UnsafeFile, new_file, replace
 
 #: What file systems say that cannot sync: nothing is wrong with the file.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -22,6 +22,8 @@ def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = Tr
             if synced:
                 sync(file.fileno())
             replace(new, fd, path)
+    except UnsafeFile:          # ``new`` is another process's by now, which goes on with it
+        raise
     except OSError:
         with suppress(OSError):
             os.remove(new)

@@ -6,7 +6,7 @@ from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.pipeline.sources.file_names import hang_on_rules
+from stoker.pipeline.sources.file_names import EVERY_NAME, former_rules
 from stoker.pipeline.sources.sample_list import (Changes, ListError, SampleList, changes, kept, listed_hashes,
                                                  unpacked_list)
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
@@ -116,23 +116,27 @@ def recorded_hashes(directory: str) -> Dict[str, Any]:
     return {key: record.get(key) for key in DATA} if record else {}
 
 
-def by_former_rules(key: str, saved: Any, source: Source, opened: Callable[[], Source]) -> Tuple[Source, List[str]]:
-    """``source``; or, if the checkpoint's hash ``saved`` is of that, ``opened()``, the same folder by the rules of
-    former releases on names (see ``FileNames``), and a line for people about it. ``key``: one of DATA."""
-    if saved is None or not isinstance(source, Dataset) or not hang_on_rules(source.paths, source.left_out) or (
-            source.fingerprint() == saved):
+def by_former_rules(key: str, saved: Any, source: Source, opened: Callable[[int], Source]) -> Tuple[Source, List[str]]:
+    """``source``; or, if the checkpoint's hash ``saved`` is of that, ``opened(rules)``, the same folder by one of
+    FORMER_RULES, and a line for people about it. ``key``: one of DATA."""
+    if saved is None or not isinstance(source, Dataset) or source.fingerprint() == saved:
         return source, []
-    try:
-        former = opened()
-    except (ConfigError, DatasetError):
-        return source, []
-    if not isinstance(former, Dataset) or former.fingerprint() != saved:
+    rules = former_rules(source.paths, source.left_out)
+    for each in rules:
+        try:
+            former = opened(each)
+        except (ConfigError, DatasetError):
+            continue
+        if isinstance(former, Dataset) and former.fingerprint() == saved:
+            break
+    else:
         return source, []
     found = changes(former, source)
     facts = []
     if found.gone:
-        facts.append("%s in folders of the system count, such as %s" % (
-            _files(len(found.gone)), found.first_gone))
+        facts.append("%s in folders %s count, such as %s" % (
+            _files(len(found.gone)), "with several names" if each == EVERY_NAME else
+            "of the system, or with several names," if EVERY_NAME in rules else "of the system", found.first_gone))
     if found.new:
         facts.append("%s .jpe, .jfif or .jif, such as %s, %s" % (
             _files(found.new), found.first_new, "does not" if found.new == 1 else "do not"))

@@ -5,8 +5,9 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 
 import configargparse
 
-from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, TRUNCATED,
-                                     JobOptions, StreamOptions)
+from stoker.pipeline.formats import FORMATS
+from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
+                                     PICTURE_PIXEL_BYTES, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -212,6 +213,10 @@ def _add_pictures(add: Callable[..., Any]) -> None:
              "fast at least at twice the size, then bicubic; fastest at the size, then bilinear; sampled at 0.7 of it, "
              "without antialiasing")
     add("--exif-rotate", action="store_true", help="turn pictures upright according to their EXIF data")
+    add("--formats", type=names, metavar="A,B,C",
+        help="of pictures: the ones that are opened, of %s; a file of another one is bad. A WebP is never opened by a "
+             "worker whose libwebp is older than 1.3.2 (default: all, but TIFF only by workers whose libtiff is 4.5.1 "
+             "or newer; a checkpoint of an older release keeps all)" % ", ".join(FORMATS))
     add("--max-pixels", type=int, metavar="N",
         help="pixels of the largest picture that is read; a larger one counts as a bad file, for a small file can "
              "claim to be so large that it takes all memory (default: %d; a checkpoint of a release with another "
@@ -250,6 +255,13 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
         help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--picture-cpu-s", type=float, default=StreamOptions.picture_cpu_s, metavar="S",
+        help="CPU time for decoding one picture, in seconds; one that takes longer counts as a bad file, for a small "
+             "file can take hours. A protection: no usual picture comes near it. 0: none")
+    add("--picture-memory-mb", type=int, default=StreamOptions.picture_memory_mb, metavar="MB",
+        help="memory for decoding one picture, in 2**20 bytes; one that takes more counts as a bad file. 0: any "
+             "(default: %d and --max-file-mb, and %d bytes for each of --max-pixels)" % (
+                 PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES))
     add("--lease-s", type=float, default=StreamOptions.lease_s, metavar="S",
         help="seconds without a sign of life after which a worker loses its steps to others")
     add("--worker-timeout-s", type=float, default=StreamOptions.worker_timeout_s, metavar="S",

@@ -10,6 +10,7 @@ import numpy as np
 from stoker.pipeline.arrays import declared
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.formats import checked
 from stoker.pipeline.functions import (BatchFunction, Declared, NestedStream, SampleFunction, check_generator,
                                        load_function, name_of, refuse_nested)
 from stoker.pipeline.options import GENERATORS, JobOptions, check_flag, check_number, is_number
@@ -63,6 +64,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             follow_links: bool = JobOptions.follow_links, max_pixels: int = JobOptions.max_pixels,
             max_file_mb: int = JobOptions.max_file_mb,
             max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
+            formats: Union[None, str, Sequence[str]] = None,
             exclude: Union[str, Sequence[str]] = (),
             suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None,
             recorded: Optional[Mapping[str, Any]] = None) -> Run:
@@ -81,18 +83,19 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if isinstance(classes, Iterator):
         classes = tuple(classes)      # they are needed more than once
 
-    def opened(former: bool, lenient: bool) -> Source:
+    def opened(former: int, lenient: bool) -> Source:
         return open_source(data, root, classes, labels, label_word, follow_links, name, lenient, exclude, suffixes,
                            former)
     source, notes = by_former_rules(
-        "dataset", recorded.get("dataset"), opened(False, known is not None or not training and classes is not None),
-        lambda: opened(True, True))
+        "dataset", recorded.get("dataset"), opened(0, known is not None or not training and classes is not None),
+        lambda former: opened(former, True))
     if known is not None:
         source, changed = known.keep("dataset", source)
         notes += changed
     job = JobOptions(name, size, batch_size, seed, decode, on_bad_image,   # type: ignore[arg-type]  # checks it
                      exif_rotate, follow_links, bool(source.classes), augment=_name(augment), max_pixels=max_pixels,
-                     max_file_mb=max_file_mb, max_text_mb=max_text_mb, truncated=truncated, **own)
+                     max_file_mb=max_file_mb, max_text_mb=max_text_mb, truncated=truncated,
+                     formats=checked(formats), **own)
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)
@@ -106,13 +109,13 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             raise ConfigError("training=False is one pass over all samples: it has no validation part")
         datasets = Splits(source, source)
     else:
-        def splits(former: bool) -> Splits:
+        def splits(former: int) -> Splits:
             return open_splits(source, share if validation is None else validation, seed, root, classes, labels,
                                label_word, follow_links, name, exclude, suffixes, former)
-        datasets = splits(False)
+        datasets = splits(0)
         if len(datasets.validation) and not share:
             validating, changed = by_former_rules("validation", recorded.get("validation"), datasets.validation,
-                                                  lambda: splits(True).validation)
+                                                  lambda former: splits(former).validation)
             notes += changed
             if known is not None:
                 validating, changed = known.keep("validation", validating)

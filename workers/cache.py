@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 import numpy as np
 
 from stoker.pipeline.storage.folder import SamplePath, is_within_root
-from stoker.workers import limits
+from stoker.workers import formats, limits
 from stoker.workers.cache_entry import decoder_digest, file_name, head_of
 from stoker.workers.cache_folder import CacheFolder, reason
 from stoker.workers.stopwatch import timed
@@ -58,7 +58,7 @@ class Cache:
         """The entries of pictures of ``size`` (height, width), decoded in this way with PIL's present limits; None if
         none can be served and kept now. It is valid until the next call."""
         now_s = time.monotonic()
-        wanted = size, decode, exif_rotate, limits.in_force()
+        wanted = size, decode, exif_rotate, limits.in_force() + formats.in_force()
         found = self._kinds.get(wanted)
         if found is not None:
             found.used_s = now_s

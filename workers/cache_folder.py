@@ -134,9 +134,12 @@ def check(folder: str, gb: float) -> None:
         with CacheFolder(folder).locked():
             pass
     except UnsafeFile as error:
+        # in another user's folder, this one can make none
+        place = "%s-%d" % (folder.rstrip("/"), os.geteuid()) if is_of_others(os.stat(folder)) else os.path.join(
+            folder, "stoker-cache")
         raise ConfigError("--cache %s is not safe from the pixels of other users: %s; name a folder that is not there "
                           "yet, such as %s, which Stoker makes for you alone" % (
-                              folder, error.strerror, os.path.join(folder, "stoker-cache"))) from error
+                              folder, error.strerror, place)) from error
 
 
 def _filesystem(folder: str) -> str:

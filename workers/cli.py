@@ -9,15 +9,15 @@ import configargparse
 from stoker.pipeline.cores import cores
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import DEFAULT_CACHE_GB, WorkerOptions
+from stoker.pipeline.options import DEFAULT_CACHE_GB, MAX_BATCH_MB, WorkerOptions
 from stoker.pipeline.transport.keys import advice, load_worker
 from stoker.workers.host import note, run
 
 EPILOG = """\
 examples:
-  stoker-worker --connect tcp://trainer:5555 --keys keys/workers/NAME
+  stoker-worker --connect tcp://trainer:5555 --data /mnt/photos --keys keys/workers/NAME
   stoker-worker --connect tcp://127.0.0.1:5555 --processes 4 --cache /var/tmp/stoker
-  stoker-worker --connect tcp://trainer:5555 --allow-generator my_module:my_generator
+  stoker-worker --connect tcp://trainer:5555 --data /mnt/photos --allow-generator my_module:my_generator
 
 Ctrl-C or SIGTERM: each process finishes the batch in work, then all leave. A second one: they leave at once.
 A process that dies is restarted; the trainer gives its batch to another one. Exit codes: 0 the run is over, or asked to
@@ -39,7 +39,11 @@ def _parser() -> configargparse.ArgumentParser:
     add("--keys", metavar="DIR", help="folder with this worker's keys: a copy of the folder workers/NAME that "
         "stoker-keys made on the trainer's host. Needed if the trainer has --keys")
     add("--data", metavar="DIR",
-        help="folder of the images on this host (default: the same path as on the trainer's host)")
+        help="folder of the images on this host, the only one that the trainer may read. Needed for a trainer on "
+             "another host, unless there is --allow-data (default for a trainer on this host: the same path as there)")
+    add("--allow-data", action="append", default=[], metavar="DIR",
+        help="instead of --data: the folder of the images has the same path as on the trainer's host, and is DIR or "
+             "below it. Repeat the option for several")
     add("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
         help="a generator of your own that the trainer may use here. Its module is searched among the installed "
              "packages, then in the current folder. Repeat the option for several")
@@ -51,6 +55,9 @@ def _parser() -> configargparse.ArgumentParser:
              "image and augmented, and by your own that call them")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
         help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
+    add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
+        help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and both of its leases "
+             "together (default: %(default)g). A job of larger batches is refused")
     add("--health-file", metavar="FILE",
         help="touch this file once a second while a trainer is connected. For the health check of a container: "
              "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
@@ -74,11 +81,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.keys is not None:
             load_worker(args.keys)
         options = WorkerOptions(args.connect, keys, data, tuple(args.allow_generator), args.follow_links, cache,
-                                args.cache_gb, health_file, args.once, args.quiet)
+                                args.cache_gb, health_file, args.once, args.quiet,
+                                tuple(map(os.path.abspath, args.allow_data)), args.max_batch_mb)
     except ConfigError as error:
         parser.error(str(error))
-    if args.data is not None and not os.path.isdir(args.data):
-        parser.error("--data: there is no folder %r on this host" % args.data)
+    for option, folder in [("--data", args.data)] + [("--allow-data", one) for one in args.allow_data]:
+        if folder is not None and not os.path.isdir(folder):
+            parser.error("%s: there is no folder %r on this host" % (option, folder))
+    if args.data is None and not options.data_folders:
+        parser.error("--data DIR says which folder the trainer at %s may read: on another host, it must not choose "
+                     "that. DIR is the folder of its images here (if they have the same path as there, --allow-data "
+                     "DIR may name one above it; if its data are no files, DIR may be empty)" % args.connect)
+    if args.data is not None and args.allow_data:
+        parser.error("--data and --allow-data exclude each other: --data is the one folder that the trainer may read")
     if not options.quiet:
         note("%d process%s (python %s) for %s" % (args.processes, "es" * (args.processes > 1),
                                                   platform.python_version(), options.connect))

@@ -4,8 +4,9 @@ PIL's own conversion cuts all values at 255, so that a picture of 16 bits become
 only, as modes I;16, I and F; what it reads as colours, it has already made of 8 bits.
 """
 
+import functools
 import re
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _LOWEST, _HIGHEST = 258, 339, 340, 341      # tags of a TIFF
 _UNSIGNED = 1       # as sample format; 2: signed
 _COMMENT = re.compile(rb"#[^\r\n]*")
+_PART = 1 << 20     # pixels that are made at a time
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -40,16 +42,29 @@ def eight_bits(image: Image.Image, data: bytes) -> Optional[Image.Image]:
     image.load()
     if image.mode == "F":
         span = _span(image)
-        return None if span is None else _between(image, *span)
-    values = np.asarray(image if image.mode == "I" else image.convert("I"))
+        return None if span is None else _in_parts(image, functools.partial(_between, *span))
+    return _in_parts(image, functools.partial(_upper_bits, largest, *_whole_numbers(image)))
+
+
+def _in_parts(image: Image.Image, upper: Callable[[Any], Any]) -> Image.Image:
+    """``upper`` of the numbers of ``image``, some rows at a time: numpy takes several times the memory of a part."""
+    width, height = image.size
+    result = np.empty((height, width), np.uint8)
+    rows = max(1, _PART // max(1, width))
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height))) if rows < height else image
+        result[top:top + rows] = upper(np.asarray(part if part.mode in ("I", "F") else part.convert("I")))
+    return Image.fromarray(result)
+
+
+def _upper_bits(largest: Optional[int], bits: int, is_signed: bool, values: Any) -> Any:
     if largest is not None:       # Pillow 8 leaves values as they are; newer ones scale them to 16 bits, in this way
         values = np.rint(values / largest * 65535).clip(0, 65535).astype(np.int32)
-    bits, is_signed = _whole_numbers(image)
     if bits > 16:
         upper = values.view(np.uint32) >> 24
     else:
         upper = values >> bits - 8
-    return Image.fromarray((upper + (128 if is_signed else 0)).astype(np.uint8))     # of 32 bits, signed ones wrap
+    return (upper + (128 if is_signed else 0)).astype(np.uint8)     # of 32 bits, signed ones wrap
 
 
 def _whole_numbers(image: Image.Image) -> Tuple[int, bool]:
@@ -86,8 +101,8 @@ def _number(value: Any) -> float:
     return float(value[0] if isinstance(value, tuple) else value)
 
 
-def _between(image: Image.Image, low: float, high: float) -> Image.Image:
+def _between(low: float, high: float, numbers: Any) -> Any:
     with np.errstate(all="ignore"):
-        values = (np.asarray(image) - np.float32(low)) * np.float32(255 / (high - low))
+        values = (numbers - np.float32(low)) * np.float32(255 / (high - low))
         values = np.where(np.isnan(values), 0, values).clip(0, 255)
-    return Image.fromarray((values + np.float32(0.5)).astype(np.uint8))
+    return (values + np.float32(0.5)).astype(np.uint8)

@@ -31,4 +31,9 @@ until [ -r "$keys/worker.key_secret" ]; do
     limit_s=$((limit_s - 1))
     sleep 1
 done
-exec python -m workers --connect "tcp://${TRAINER:-trainer:5555}" --keys "$keys" --health-file /tmp/alive "$@"
+# what is mounted for reading; where the trainer's container has the pictures, this one has them too
+folders="--allow-data /data --allow-data /sample"
+case " $* ${STOKER_DATA:+--data}" in
+    *" --data"*) folders= ;;
+esac
+exec python -m workers --connect "tcp://${TRAINER:-trainer:5555}" --keys "$keys" $folders --health-file /tmp/alive "$@"

@@ -6,7 +6,7 @@ with its limit before it takes memory for pixels (workers/limits.py sets the lim
 """
 
 import struct
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from PIL import Image
 
@@ -26,7 +26,19 @@ _PPM = b"0123456fy"
 #: Numbers of one tag of a TIFF, which PIL turns into objects of Python: 8 million of them took 2.5 GB. The longest tag
 #: that programs write, the palette of a picture of 16 bits, has 196,608.
 MAX_TIFF_NUMBERS = 1 << 18
+MAX_REPEATED_BYTES = 1 << 20    # of tags together beyond the size of the file: PIL copies the bytes of each
 _BYTES = (0, 1, 2, 6, 7)        # types of a tag whose values PIL keeps as they are: bytes and texts
+#: type of a tag -> the bytes of one of its values
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_SIDES = {3: "H", 4: "I"}       # types that the side of a tile has
+
+
+class _Tags(NamedTuple):
+    """Of a directory of a TIFF."""
+    numbers: int                # the most of one tag
+    bytes: int                  # of all tags together that lie in the file
+    tile: Tuple[int, int]       # (width, height); 0: it has strips
 
 
 def format_of(data: bytes) -> str:
@@ -49,9 +61,17 @@ def check(data: bytes, name: str) -> None:
         if size is not None:
             check_size(size)
     elif name == "TIFF":
-        longest = _longest_tag(data)
-        if longest > MAX_TIFF_NUMBERS:
-            raise BadFile("a TIFF with %d numbers in one tag (limit %d)" % (longest, MAX_TIFF_NUMBERS))
+        check_tags(data, "a TIFF")
+
+
+def check_tags(data: bytes, what: str) -> None:
+    """Raises BadFile if the first directory of ``data``, a TIFF or EXIF data, promises more than it can hold."""
+    tags = _tags(data)
+    if tags.numbers > MAX_TIFF_NUMBERS:
+        raise BadFile("%s with %d numbers in one tag (limit %d)" % (what, tags.numbers, MAX_TIFF_NUMBERS))
+    if tags.bytes > len(data) + MAX_REPEATED_BYTES:
+        raise BadFile("%s of %d bytes whose tags have %d" % (what, len(data), tags.bytes))
+    check_size(tags.tile)
 
 
 def check_size(size: Tuple[int, int]) -> None:
@@ -79,20 +99,24 @@ def webp_size(data: bytes) -> Optional[Tuple[int, int]]:
     return None
 
 
-def _longest_tag(data: bytes) -> int:
-    """The most numbers of one tag in the first directory of a TIFF; 0 if that is damaged."""
+def _tags(data: bytes) -> _Tags:
+    """Of the first directory of a TIFF, as far as it is not damaged."""
     order = "<" if data[:1] == b"I" else ">"
     begin, count, entry = ("IQ", "Q", "HHQQ") if b"+" in data[2:4] else ("I", "H", "HHII")
-    longest = 0
+    most = together = 0
+    tile = {_TILE_WIDTH: 0, _TILE_HEIGHT: 0}
     try:
         offset = struct.unpack_from(order + begin, data, 4)[-1]
         entries, = struct.unpack_from(order + count, data, offset)
         offset += struct.calcsize(order + count)
         size = struct.calcsize(order + entry)
         for place in range(offset, offset + size * min(entries, 1 << 16), size):
-            _, kind, numbers, _ = struct.unpack_from(order + entry, data, place)
+            tag, kind, numbers, value = struct.unpack_from(order + entry, data, place)
+            together += min(numbers * _TYPE_BYTES.get(kind, 0), len(data))      # PIL reads no further
             if kind not in _BYTES:
-                longest = max(longest, numbers)
+                most = max(most, numbers)
+            if tag in tile and kind in _SIDES:
+                tile[tag], = struct.unpack_from(order + _SIDES[kind], data, place + size - struct.calcsize(entry[-1]))
     except struct.error:            # it ends before
         pass
-    return longest
+    return _Tags(most, together, (tile[_TILE_WIDTH], tile[_TILE_HEIGHT]))

@@ -18,7 +18,8 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
 from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
-from stoker.workers import deep, foreign, headers, jpeg, limits, remarks
+from stoker.workers import deep, foreign, formats, headers, jpeg, limits, remarks
+from stoker.workers.picture_limits import limited
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -78,6 +79,7 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
 
 
 @timed("decode")
+@limited
 def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, a file's content: see ``load``. ``path``: the file's name in remarks. Raises ConfigError
     if ``decode`` is unknown."""
@@ -87,12 +89,13 @@ def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool =
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, size, decode, exif_rotate, path)
+            return _decode(data, formats.check(data), size, decode, exif_rotate, path)
         except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
             raise _bad(error, data) from error
 
 
 @timed("decode")
+@limited
 def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
               exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, decoded in full, converted to ``mode`` and then resized.
@@ -116,7 +119,7 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _opened(data)
+            image = _opened(data, formats.check(data))
             transposition = _orientation(image) if exif_rotate else None
             if mode is not None and mode not in _DEEP:
                 image = _eight_bits(image, data, path)
@@ -173,10 +176,11 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
+def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
+    """``name``: of the picture's format."""
     height, width = size
     if decode not in _SCALED:
-        image = _opened(data)
+        image = _opened(data, name)
         transposition = _orientation(image) if exif_rotate else None
         upright = image if transposition is None else image.transpose(transposition)
         resized = upright.resize((width, height))
@@ -190,7 +194,7 @@ def _decode(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool, 
     if reduced is not None:
         (image, box), transposition = reduced, None
     else:
-        image = _opened(data)
+        image = _opened(data, name)
         transposition = _orientation(image) if exif_rotate else None
         if transposition in _SIDEWAYS:
             height, width, wanted = width, height, wanted[::-1]
@@ -233,8 +237,7 @@ def _reason(error: Exception) -> str:
     return text.replace("Data Too Large", "data too large") + limits.advice(error)
 
 
-def _opened(data: bytes) -> Image.Image:
-    name = headers.format_of(data)
+def _opened(data: bytes, name: str) -> Image.Image:
     if not name:
         raise UnidentifiedImageError("cannot identify image file")
     headers.check(data, name)
@@ -258,8 +261,10 @@ def _orientation(image: Image.Image) -> Any:
     if image.format not in ("JPEG", "MPO"):
         image.load()                    # EXIF data may come behind the pixels; raises if the pixels are bad
     try:
+        content = image.info.get("exif", b"")
+        headers.check_tags(content[6:] if content.startswith(b"Exif\0\0") else content, "EXIF data")
         exif = Image.Exif()             # image.getexif() of newer Pillows reads XMP if there is no EXIF data
-        exif.load(image.info.get("exif", b""))
+        exif.load(content)
         return _TRANSPOSITIONS.get(exif.get(0x0112))  # type: ignore[arg-type]
     except MemoryError:
         raise

@@ -21,6 +21,7 @@ from typing import Any, Callable, Optional, Sequence, Union
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ProtocolError, StokerError, VersionMismatch
+from stoker.pipeline.formats import described, note as note_of
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
@@ -29,6 +30,7 @@ from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import Connection
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.sockets import Waker
+from stoker.workers import formats
 from stoker.workers.cache import Cache
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
@@ -36,7 +38,8 @@ from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.session import (
-    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, Note, Say, Work, WorkerSession)
+    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, HangUp, Note, Say, Work,
+    WorkerSession)
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
@@ -48,12 +51,13 @@ END_WITHIN_S = 1.0       # how long an ending process waits for its generator be
 class _SocketThread(threading.Thread):
     """Carries out what the session decides. Session and socket are used under the connection's lock."""
 
-    def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, data_root: Optional[str],
+    def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, options: WorkerOptions,
                  items: "queue.Queue[Union[Check, Work, None]]", parent: int, say_ended: Callable[[], None],
                  note: Callable[[str, bool], None], health: Optional[HealthFile] = None) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
-        self._data_root, self._items, self._parent, self._note = data_root, items, parent, note
+        self._data_root, self._items, self._parent, self._note = options.data, items, parent, note
+        self._lease_cost_bytes = int(options.max_batch_mb * 2**20) // 2
         self._say_ended, self._health = say_ended, health
         self._refusal_noted_s = -REPORT_INTERVAL_S
         self.drain = False                  # set by a signal handler
@@ -110,7 +114,8 @@ class _SocketThread(threading.Thread):
             if frames is None:
                 return
             try:
-                self._carry_out(self._session.receive(decode_from_trainer(frames), now), now)
+                self._carry_out(self._session.receive(decode_from_trainer(
+                    frames, self._lease_cost_bytes), now), now)
             except VersionMismatch as error:
                 self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
             except ProtocolError as error:
@@ -118,7 +123,9 @@ class _SocketThread(threading.Thread):
 
     def _run_once(self) -> None:
         now = time.monotonic()
-        self._connection.poll(now)
+        why_ended = self._connection.poll(now)
+        if why_ended:
+            self._carry_out(self._session.disconnected(now, why_ended), now)
         if self._connection.has_reconnected():
             self._session.connected()
         self._receive(now)
@@ -148,6 +155,8 @@ class _SocketThread(threading.Thread):
                     self._items.put(effect._replace(job=self._here(effect.job)))
             elif isinstance(effect, Work):
                 self._items.put(effect._replace(job=self._here(effect.job)))
+            elif isinstance(effect, HangUp):
+                self._connection.hang_up(now)
             elif isinstance(effect, Note):
                 self._note(effect.text, End(EXIT_REFUSED) in effects)
             else:
@@ -169,7 +178,8 @@ def versions() -> str:
     pillow = "pillow-simd" if glob.glob(os.path.join(glob.escape(site), "[Pp]illow_[Ss][Ii][Mm][Dd]-*")) else "pillow"
     jpeg = ("libjpeg-turbo %s" % features.version_feature("libjpeg_turbo") if features.check("libjpeg_turbo")
             else "libjpeg %s" % features.version_codec("jpg"))
-    return "python %s, %s %s, %s" % (platform.python_version(), pillow, PIL.__version__, jpeg)
+    return "python %s, %s %s, %s, %s" % (platform.python_version(), pillow, PIL.__version__, jpeg,
+                                         described(formats.versions()))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -209,13 +219,15 @@ def main(argv: Sequence[str]) -> int:
     hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores())
     items: "queue.Queue[Union[Check, Work, None]]" = queue.Queue()
     session = WorkerSession(hello, options.once, time.monotonic())
-    thread = _SocketThread(connection, waker, session, options.data, items, parent, lambda: say(ENDED), note, health)
+    thread = _SocketThread(connection, waker, session, options, items, parent, lambda: say(ENDED), note, health)
 
     def on_sigterm(signum: int, frame: Any) -> None:
         thread.drain = True
         waker.wake()
 
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
+    if name.endswith("/0") and not last_exit and note_of(formats.versions()):
+        note(note_of(formats.versions()))
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()

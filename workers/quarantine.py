@@ -27,6 +27,7 @@ from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
 from stoker.workers.launch import LAUNCH, add_current_folder
+from stoker.workers.picture_limits import CPU_SIGNAL, cpu_reason
 from stoker.workers.supervisor import explain_exit
 
 DEATHS = 3
@@ -76,7 +77,8 @@ def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions, streak: S
     try:
         for sample in lease.samples:
             if streak.is_open(job, lease):
-                streak.add(job, sample.index, children.answer_to(alone(sample))[1])
+                death = children.answer_to(alone(sample))[1]
+                streak.add(job, sample.index, "" if children.was_too_slow else death)
         # in the order of ``batch_of``: the batch must not depend on which of the two finds the bad samples
         content, skipped = filled(lease, lambda place, sample: children.verdict_on(alone(sample)))
     finally:
@@ -94,13 +96,22 @@ class _Children:
     def __init__(self, job: Job, options: WorkerOptions) -> None:
         self._command = [sys.executable, LAUNCH, "stoker.workers.quarantine", str(os.getpid()), options.to_json()]
         self._job, self._started, self._mark = job, 0, ""
+        self._exit = 0           # code of the child that was asked last, if it died of it
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self.deadly = False      # whether one of the samples kills
+
+    @property
+    def was_too_slow(self) -> bool:
+        """The last child died of the limit of CPU time for a picture."""
+        return self._exit == -CPU_SIGNAL and self._job.picture_cpu_s > 0
 
     def verdict_on(self, lease: Lease) -> Optional[Skipped]:
         """That the one sample of ``lease`` is left out, and why; None if it is good."""
         for _ in range(DEATHS):
             answer, death = self.answer_to(lease)
+            if self.was_too_slow:        # a limit of Stoker's own: no kill from outside
+                self.deadly = True
+                return Skipped(lease.samples[0].index, cpu_reason(self._job.picture_cpu_s))
             if not death:
                 skipped = cast(Produced, decode_from_worker([answer])).skipped
                 return skipped[0] if skipped else None
@@ -114,7 +125,8 @@ class _Children:
             process = self._process or self._start()
             _write(process.stdin, lease)
             answer = _answer(process)
-        return answer, "" if answer else explain_exit(self.end(EXIT_WITHIN_S))
+        self._exit = 0 if answer else self.end(EXIT_WITHIN_S)
+        return answer, "" if answer else explain_exit(self._exit)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         # its own session and mark: what it started ends with it, not with this worker

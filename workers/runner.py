@@ -14,6 +14,7 @@ from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
+from stoker.workers.heap import Heap
 from stoker.workers.quarantine import EndsItsProcess, Quarantined
 from stoker.workers.session import Check, Work
 from stoker.workers.unreadable import unreadable
@@ -57,6 +58,7 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
     """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
     and again after a failure. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
+    heap = Heap()
     while True:
         item = items.get()
         if item is None:
@@ -96,6 +98,9 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
                               unreadable=unreadable(error, lease, job),
                               is_hopeless=isinstance(error, EndsItsProcess))
         finish(answer)
+        batch_bytes = sum(array.nbytes for array in answer.output.arrays) if answer.output else 0
+        made = output = answer = None           # type: ignore[assignment]
+        heap.settle(time.monotonic() - start_s, batch_bytes)
     if producer is not None:
         producer.finish()
 

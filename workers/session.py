@@ -36,6 +36,8 @@ HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each
 MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
 REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
 SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
+MIN_HEARTBEAT_S = 0.02      # shorter than a Stoker trainer's: a lying one must not make this worker busy with it
+MAX_CHECKS = 8              # that wait for their answers: so often no trainer starts anew while one lease is in work
 MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled each time, until it works for so long
 
 
@@ -45,8 +47,9 @@ Say = NamedTuple("Say", [("message", FromWorker)])            # send this messag
 Check = NamedTuple("Check", [("job", Job), ("run", str)])     # can this worker do the job? Then call ``checked``
 Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` ...
 Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
+HangUp = NamedTuple("HangUp", [])                             # end the connection, and make a new one after a while
 End = NamedTuple("End", [("code", int)])                      # leave with this exit code
-Effect = Union[Say, Check, Work, Note, End]
+Effect = Union[Say, Check, Work, Note, HangUp, End]
 
 
 class WorkerSession:
@@ -59,6 +62,7 @@ class WorkerSession:
         self._job: Optional[Job] = None
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
+        self._checks = 0                    # that were not answered yet
         self._ready_for = ""                # the last run for which it said Ready
         self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
         self._ready_s = now                 # when it last said Ready
@@ -108,8 +112,7 @@ class WorkerSession:
         if self.state is not SessionState.SERVING:   # it belongs to a run that this worker has left
             return []
         if isinstance(message, Lease) and self._run == self._ready_for:     # else the trainer has not yet heard Unfit
-            self._waiting.append((message, now))
-            return self._next_work()
+            return self._lease(message, now)
         if isinstance(message, Revoked):
             kept = deque((lease, came_s) for lease, came_s in self._waiting if lease.lease != message.lease)
             if len(kept) < len(self._waiting):      # else it is in work: its batch is the answer
@@ -123,7 +126,7 @@ class WorkerSession:
             return []
         if self.state is SessionState.SERVING and now >= self._retry_at_s and self._job is not None:
             self._retry_at_s = math.inf
-            return [Check(self._job, self._run)]
+            return self._check(self._job, now)
         self._spoke_s = now
         if self.state is not SessionState.SEEKING:
             return [Say(Alive(self._run)), *self._report_silence(now)]
@@ -149,6 +152,7 @@ class WorkerSession:
     def checked(self, run: str, reason: str, traceback: str, now: float) -> List[Effect]:
         """The answer to Check. ``reason``: why this worker cannot do the job of ``run``; '' if it can. ``traceback``:
         of what the user's module raised."""
+        self._checks -= 1
         if self.state is not SessionState.SERVING or run != self._run:
             return []
         if reason:
@@ -215,12 +219,31 @@ class WorkerSession:
             effects = [Note("connected to run %s" % message.run),
                        Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
         self.state = SessionState.SERVING
-        self._run, self._job, self._heartbeat_s = message.run, message.job, message.heartbeat_s
+        self._run, self._job = message.run, message.job
+        self._heartbeat_s = max(MIN_HEARTBEAT_S, message.heartbeat_s)
         self._unfit_for, self._retry_at_s = "", math.inf
         self._waiting.clear()
         self._spoke_s = now
         is_known = message.run == self._ready_for      # it was lost for a moment, and may be in the middle of a batch
-        return [*effects, Say(Ready(message.run)) if is_known else Check(message.job, message.run)]
+        return [*effects, *([Say(Ready(message.run))] if is_known else self._check(message.job, now))]
+
+    def _check(self, job: Job, now: float) -> List[Effect]:
+        if self._checks >= MAX_CHECKS:
+            return self._hang_up(now, "it sent one job after the other")
+        self._checks += 1
+        return [Check(job, self._run)]
+
+    def _lease(self, lease: Lease, now: float) -> List[Effect]:
+        """What no Stoker trainer sends would take this worker's memory."""
+        if len(self._waiting) >= self._hello.capacity:      # one in work may be older than the connection
+            return self._hang_up(now, "it sent more leases than this worker can hold")
+        if self._job is None or max(len(lease.samples), len(lease.replacements)) > self._job.batch_size:
+            return self._hang_up(now, "it sent a lease of more samples than a batch of its job has")
+        self._waiting.append((lease, now))
+        return self._next_work()
+
+    def _hang_up(self, now: float, why: str) -> List[Effect]:
+        return [HangUp(), *self._seek(now, "left run %s: %s" % (self._run, why))]
 
     def _set_aside(self, reason: str, traceback: str, now: float) -> List[Effect]:
         self._waiting.clear()

@@ -57,7 +57,8 @@ def explain_exit(returncode: int) -> str:
     except ValueError:
         return "signal %d" % -returncode
     causes = {"SIGKILL": "killed by hand or, if memory ran out, by the kernel", "SIGSEGV": "a crash inside a library",
-              "SIGBUS": "a crash inside a library", "SIGABRT": "a library gave up"}
+              "SIGBUS": "a crash inside a library", "SIGABRT": "a library gave up",
+              "SIGPROF": "a picture took more CPU time than --picture-cpu-s permits"}
     return "%s (%s)" % (name, causes[name]) if name in causes else name
 
 

@@ -1,11 +1,13 @@
 """Notices: which lines about peers and members the log gets, each once. Pure; bounded, whatever peers send."""
 
-from typing import FrozenSet, Sequence, Set
+from typing import Dict, FrozenSet, Optional, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
+from stoker.pipeline.formats import SUFFIXES, versions_in, warning
 from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
+from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import printable
 
 #: kind of a Remark -> the warning.
@@ -21,9 +23,13 @@ MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at
 
 class Notices:
     """``prefetch``: the most steps that are leased or buffered at once; ``prefetch_option``: the option that limits it.
-    ``has_pictures``: the run's data are files that a library decodes."""
+    ``has_pictures``: the run's data are files that a library decodes. ``formats``: the ones that the run names;
+    ``datasets``: its data, whose file names tell of which formats they are."""
 
-    def __init__(self, prefetch: int, prefetch_option: str, has_pictures: bool) -> None:
+    def __init__(self, prefetch: int, prefetch_option: str, has_pictures: bool, formats: Sequence[str] = (),
+                 datasets: Optional[Splits] = None) -> None:
+        self._formats, self._datasets = tuple(formats), datasets
+        self._files: Dict[str, int] = {}                # format -> files of it, counted when it matters
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
         self._said_narrow = self._said_isolated = False
@@ -31,7 +37,7 @@ class Notices:
 
     def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
-        if text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
+        if not text or text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
             return []
         self._warned.add(text)
         return [Log(text + more, True)]
@@ -72,6 +78,10 @@ class Notices:
             self._said_narrow = True
             lines.append(Log("%d workers could hold %d steps, but at most %d are leased or buffered at once: raise %s"
                              % (members, leases, self._prefetch, self._prefetch_option), True))
+        for name, version in versions_in(hello.versions).items() if self._has_pictures else ():
+            if warning(name, self._formats, version, 1, ""):
+                lines += self.warn_once(warning(name, self._formats, version, self._count(name), "a worker"),
+                                        "; the first such worker: " + printable(hello.worker))
         decoder = hello.versions.partition(", ")[2]
         if self._has_pictures and decoder not in self.decoders and len(self.decoders) < MAX_DECODERS:
             self.decoders |= {decoder}
@@ -82,6 +92,14 @@ class Notices:
                                  "repeatable to the byte, use one Pillow version" % " and ".join(sorted(self.decoders)),
                                  True))
         return lines
+
+    def _count(self, name: str) -> int:
+        """How many of the data's files have the format ``name`` by their suffix."""
+        if name not in self._files:
+            parts = {id(part): part for part in self._datasets or ()}.values()      # one may be in it twice
+            self._files[name] = sum(path.lower().endswith(SUFFIXES[name]) for part in parts
+                                    for path in getattr(part, "paths", ()))
+        return self._files[name]
 
 
 def summary_of(scheduler: LeaseScheduler, rejected: str) -> Effects:

@@ -58,10 +58,11 @@ class CoordinatorSession:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
-        self._job = job_message(job, datasets)
+        self._job = job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
         prefetch = options.prefetch_of(job)
-        self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now)
+        self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now,
+                                         prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
                                          verification=self.verification)
@@ -75,7 +76,7 @@ class CoordinatorSession:
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside = SetAside()
         prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root))
+        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root), job.formats, datasets)
         self.standing = Standing(self._scheduler, self._members, self._aside, now)
         self.last_problem = ""
         self._last_traceback = ""                        # in the log

@@ -32,8 +32,9 @@ MAX_TRIES = 3              # workers that are asked for one ...
 MAX_AGE_S = 600.0          # ... which is waited for so long
 DECIDING_S = 20.0          # for the third batch: the run goes on meanwhile
 MAX_CHECKS = 256           # positions whose comparison waits; more than that are not compared
-MAX_OF_PARTY = 128         # of them, that wait for workers of one party
+MAX_OF_PARTY = 128         # of them, that wait for workers of one party; never more than half of all that may be asked
 MAX_UNRELIABLE = 1024      # parties that are remembered
+INTERVAL_S = 0.02          # between two looks at all of them
 AT_ONCE = 8                # positions that a worker is tried for
 ROWS = "which samples it has"      # what can differ besides the arrays
 
@@ -87,11 +88,14 @@ class _Check:
 
 
 class Verification:
-    """``share`` of the positions is chosen by ``secret``. ``names``: of the frames of a batch. Other threads may read
-    ``is_busy`` and call ``report``. All times in seconds."""
+    """``share`` of the positions is chosen by ``secret``. ``names``: of the frames of a batch. ``at_once``: the most
+    second batches that are under way; the socket has room for so many besides those of the window. Other threads may
+    read ``is_busy`` and call ``report``. All times in seconds."""
 
-    def __init__(self, share: float, secret: bytes, names: Sequence[str], now: float) -> None:
-        self._limit, self._secret, self._now = int(share * 2 ** 64), secret, now
+    def __init__(self, share: float, secret: bytes, names: Sequence[str], now: float, at_once: int = MAX_CHECKS
+                 ) -> None:
+        self._at_once, self._of_party = at_once, max(1, min(MAX_OF_PARTY, at_once // 2))
+        self._limit, self._secret, self._now, self._next_look_s = int(share * 2 ** 64), secret, now, now
         self._names = (ROWS,) + tuple("the array " + name for name in names)
         self._makers: Dict[WorkerKey, Maker] = {}      # of the members
         self._checks: "OrderedDict[int, _Check]" = OrderedDict()     # by position, the oldest first
@@ -135,11 +139,14 @@ class Verification:
     @property
     def waits(self) -> bool:
         """A position waits for a worker that produces it again."""
-        return bool(self._checks) and any(check.waits for check in self._checks.values())
+        return bool(self._checks) and any(check.waits for check in self._checks.values()) and self._has_room()
+
+    def _has_room(self) -> bool:
+        return sum(check.granted_s is not None for check in self._checks.values()) < self._at_once
 
     def choose(self, key: WorkerKey, tables: LeaseTables) -> Optional[int]:
         """The position that this worker is to produce again; None if there is none for it."""
-        if not self._checks or key not in self._makers:
+        if key not in self._makers or not self.waits:
             return None
         party = self._makers[key].party
         waiting = (item for item in self._checks.items() if item[1].waits)
@@ -147,7 +154,7 @@ class Verification:
             if key in self._eligible(check, tables) and not self._others_first(party, check):
                 held = sum(holder in self._makers and self._makers[holder].party == party
                            for other in self._checks.values() for holder in other.leases.values())
-                return position if held < MAX_OF_PARTY else None
+                return position if held < self._of_party else None
         return None
 
     def _others_first(self, party: Party, check: _Check) -> bool:
@@ -185,6 +192,14 @@ class Verification:
                         found.append(key)
             check.eligible, check.parties = frozenset(found), {self._makers[key].party for key in found}
         return check.eligible
+
+    def _is_hopeful(self, check: _Check, tables: LeaseTables) -> bool:
+        """Some worker may make the next one. Of the many with one batch, the table of those is not made for that."""
+        if len(check.copies) > 1:
+            return bool(self._eligible(check, tables))
+        maker = check.copies[0].maker
+        return any(worker.fit and worker.counts and not worker.leaving and key in self._makers
+                   and maker.distance(self._makers[key]) for key, worker in tables.workers.items())
 
     # -------------------------------------------------------------------------------------------------- for the session
 
@@ -236,13 +251,15 @@ class Verification:
         """Time has passed."""
         self._now = now
         effects: Effects = []
-        is_busy = False
+        if now < self._next_look_s:
+            return effects
+        self._next_look_s, is_busy = now + INTERVAL_S, False
         for position, check in list(self._checks.items()):
             if check.granted_s is not None and now - check.granted_s > PATIENCE_S:
                 check.granted_s = None
                 self._note_unreliable(self._makers[holder].party for holder in check.leases.values()
                                       if holder in self._makers)
-            hopeful = check.granted_s is not None or check.waits and bool(self._eligible(check, tables))
+            hopeful = check.granted_s is not None or check.waits and self._is_hopeful(check, tables)
             if len(check.copies) > 1 and (not hopeful or now - check.since_s > DECIDING_S):
                 effects += self._fail(position)
             elif now - check.since_s > MAX_AGE_S:

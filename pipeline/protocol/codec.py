@@ -15,16 +15,19 @@ import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
-from stoker.pipeline.options import MAX_BATCH, MAX_PARTNERS
+from stoker.pipeline.formats import FORMATS
+from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Produced, Ready, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
 from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome, samples_of
 from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
+from stoker.pipeline.protocol.walking import check_cost
 
 MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not say less
 MAX_LEASE_BYTES = 256 << 20    # of a trainer's message, whose job a worker does not know before: a million paths of 200
+LEASE_COST_BYTES = int(MAX_BATCH_MB * 2**20) // 2      # see --max-batch-mb of the workers
 MAX_NAME = 300
 MAX_ROW_BYTES = 1 << 20        # of one packed row
 MAX_LABEL = (1 << 31) - 1
@@ -87,16 +90,12 @@ def _text(max_length: int, min_length: int = 0) -> Check[str]:
     return check
 
 
-def _dtype(value: object) -> str:
-    if type(value) is not str or value not in ITEM_BYTES:
-        raise ValueError("must be one of %s, not %.80r" % (", ".join(sorted(ITEM_BYTES)), value))
-    return value
-
-
-def _kind(value: object) -> str:
-    if type(value) is not str or value not in REMARKS:
-        raise ValueError("must be one of %s, not %.80r" % (", ".join(REMARKS), value))
-    return value
+def _one_of(choices: Sequence[str]) -> Check[str]:
+    def check(value: object) -> str:
+        if type(value) is not str or value not in choices:
+            raise ValueError("must be one of %s, not %.80r" % (", ".join(choices), value))
+        return value
+    return check
 
 
 def _list_of(check_item: Check[T], max_length: int) -> Check[Tuple[T, ...]]:
@@ -118,21 +117,22 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
 _count = _int(0, MAX_BATCH)
 _lease_id = _position = _int(0)
 _run = _text(64, 1)
-_spec = _record(ArraySpec, _text(MAX_NAME, 1), _dtype, _list_of(_side, MAX_AXES))
+_spec = _record(ArraySpec, _text(MAX_NAME, 1), _one_of(sorted(ITEM_BYTES)), _list_of(_side, MAX_AXES))
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
 _JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), batch_size=_int(1, MAX_BATCH),
             seed=_int(-_INT64), decode=_text(MAX_NAME), data_root=_text(MAX_TEXT), exif_rotate=_bool,
             follow_links=_bool, probes=_list_of(_text(MAX_TEXT), 16), image_size=_height_width,
             columns=_list_of(_text(MAX_TEXT), MAX_COLUMNS), rows=_int(1, MAX_BATCH), may_skip=_bool,
             augment=_text(MAX_TEXT), trainer_root=_text(MAX_TEXT), max_pixels=_int(1),
-            max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME))
+            max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME), picture_cpu_s=_seconds,
+            picture_memory_mb=_int(0, 1 << 20), formats=_list_of(_one_of(FORMATS), len(FORMATS)))
 _job = _record(Job, *_JOB.values())
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool)
 _skipped = _list_of(_skip, MAX_BATCH)
-_remarks = _list_of(_record(Remark, _kind, _text(MAX_SKIPPED_PATH)), len(REMARKS))
+_remarks = _list_of(_record(Remark, _one_of(REMARKS), _text(MAX_SKIPPED_PATH)), len(REMARKS))
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
 
 
@@ -231,8 +231,11 @@ def decode_from_worker(frames: Sequence[Buffer], header_limit_bytes: int = MAX_H
     return _decode(frames, _FROM_WORKER, header_limit_bytes, False)
 
 
-def decode_from_trainer(frames: Sequence[Buffer]) -> FromTrainer:
-    """The message that the trainer sent. Raises ProtocolError, VersionMismatch."""
+def decode_from_trainer(frames: Sequence[Buffer], lease_cost_bytes: int = LEASE_COST_BYTES) -> FromTrainer:
+    """The message that the trainer sent. Raises ProtocolError, VersionMismatch. ``lease_cost_bytes``: most memory that
+    a lease may take."""
+    if frames and len(frames[0]) <= MAX_LEASE_BYTES:
+        check_cost(frames[0], lease_cost_bytes)
     pauses = gc.isenabled() and sum(map(len, frames)) > LONG_BYTES
     if pauses:
         gc.disable()        # the garbage collector would take two thirds of the time

@@ -83,6 +83,9 @@ class Job:
     max_file_mb: int = MAX_FILE_MB  # of a picture's file, in 2**20 bytes
     max_text_mb: int = MAX_TEXT_MB  # of a text in a PNG, in 2**20 bytes
     truncated: str = TRUNCATED_BAD  # one of options.TRUNCATED: whether the part that is there makes a picture
+    picture_cpu_s: float = 0.0      # CPU time to decode one picture; 0: any. See workers/picture_limits.py
+    picture_memory_mb: int = 0      # memory for the same, in 2**20 bytes; 0: any
+    formats: Tuple[str, ...] = ()   # of pictures, some of formats.FORMATS; (): all whose library is safe
 
     @property
     def height_width(self) -> Tuple[int, int]:
@@ -113,7 +116,7 @@ class Hello:
     """Asks for membership, and so for leases. Repeated until the trainer answers."""
     worker: str       # a name for people: 'host:4711/2'
     pid: int
-    versions: str     # 'python 3.13.0, pillow 13.0.0, jpeg libjpeg-turbo 3.1.2'
+    versions: str     # 'python 3.13.0, pillow 13.0.0, libjpeg-turbo 3.1.2, libwebp 1.6.0, libtiff 4.7.2'
     capacity: int     # most leases that it holds at once
     last_exit: str    # how the process that it replaces ended; '' if it replaces none
     cores: int = 1    # that all workers on its host may use together

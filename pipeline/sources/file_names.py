@@ -84,11 +84,20 @@ class FileNames:
 #: Why a scan leaves something out.
 SYSTEM = "folder of the system, not of your data"
 EXCLUDED = "excluded by "
+ANOTHER_NAME = "another name of a folder whose files count already"
+SAME_CLASS = "link to the folder of another class, and so no class of its own"
 
 
-def hang_on_rules(paths: Sequence[str], left_out: Sequence[Tuple[str, str]]) -> bool:
-    """Whether a scan with these results may have other ones by the former rules of ``FileNames``."""
-    return any(why == SYSTEM for _, why in left_out) or any(path.lower().endswith(LATER_SUFFIXES) for path in paths)
+#: Rules of former releases, for ``scan_folder``: a folder counts under each of its names; and the former ``FileNames``.
+EVERY_NAME, FORMER_NAMES = FORMER_RULES = (1, 2)
+
+
+def former_rules(paths: Sequence[str], left_out: Sequence[Tuple[str, str]]) -> List[int]:
+    """Those of FORMER_RULES by which a scan with these results may have other ones."""
+    has_names = any(why in (ANOTHER_NAME, SAME_CLASS) for _, why in left_out)
+    if any(why == SYSTEM for _, why in left_out) or any(path.lower().endswith(LATER_SUFFIXES) for path in paths):
+        return [EVERY_NAME] * has_names + [FORMER_NAMES]
+    return [EVERY_NAME] * has_names
 
 
 def _listed(what: str, texts: Any) -> List[str]:

@@ -5,17 +5,21 @@ import logging
 import os
 import sys
 from collections import Counter
-from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
-from stoker.pipeline.sources.file_names import EXCLUDED, IMAGE_SUFFIXES, SYSTEM, FileNames, Texts
+from stoker.pipeline.sources.file_names import (
+    ANOTHER_NAME, EXCLUDED, FORMER_NAMES, IMAGE_SUFFIXES, SAME_CLASS, SYSTEM, FileNames, Texts)
 from stoker.pipeline.sources.layout import Layout
+from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, Walk
 from stoker.pipeline.text import locale_problem, name_list, native, normal_form, printable_path
 
 log = logging.getLogger("stoker")
+
+FORMER_MAX_ENTRIES = 10000000      # of a scan by former rules, for a checkpoint: it may have no end
 
 #: Why a scan leaves something out.
 HIDDEN = "hidden: its name begins with a dot"
@@ -23,7 +27,6 @@ NO_IMAGE = "not an image: its name has another suffix"
 NO_CLASS = "image in no class folder"
 NO_IMAGES = "folder without images"
 NOT_NAMED = "folder of a class that is not among the given classes"
-LOOP = "link to a folder that contains it"
 NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
 LINK_OUT = "link that leads out of the dataset (follow_links=True or --follow-links follows it)"
@@ -33,15 +36,16 @@ _USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False,
-                exclude: Texts = (), suffixes: Texts = (), former: bool = False) -> Dataset:
+                exclude: Texts = (), suffixes: Texts = (), former: int = 0) -> Dataset:
     """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
     folders have no meaning: a path below root that contains the word has label 1, any other label 0. With
     ``labels=False``, there are no classes: all images count. Links that lead out of root are followed only with
-    ``follow_links``; workers have the same rule. ``exclude``, ``suffixes``, ``former``: see ``FileNames``; a folder
-    that ``classes`` names counts, whatever its name. Names are compared in one Unicode form. Raises DatasetError if the
+    ``follow_links``; workers have the same rule. A folder with several names counts once: see ``Walk``. ``exclude``,
+    ``suffixes``: see ``FileNames``; a folder that ``classes`` names counts, whatever its name. ``former``: one of
+    FORMER_RULES, or 0. Names are compared in one Unicode form. Raises DatasetError if the
     folder cannot be read, or has no image, or a single class, or no image of one of ``classes``, or if its classes are
     the parts of a dataset, such as train and val; for a ``validation`` folder, one image is enough.
     """
@@ -55,8 +59,8 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
     given, root = root, checked_root(os.path.abspath(native(root)))
-    file_names = FileNames(exclude, suffixes, named=named or (), former=former)
-    paths, left_out = _walk(root, follow_links, file_names)
+    file_names = FileNames(exclude, suffixes, named=named or (), former=former >= FORMER_NAMES)
+    paths, left_out = _walk(root, follow_links, file_names, former)
     problem = locale_problem(sys.getfilesystemencoding(), itertools.chain([root], paths))
     if problem:
         raise ConfigError(problem)
@@ -68,6 +72,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         names: Tuple[str, ...] = ()
         numbers: Tuple[int, ...] = (-1,) * len(paths)
     elif label_word is None:
+        left_out = [(path, SAME_CLASS if why == ANOTHER_NAME and "/" not in path else why) for path, why in left_out]
         left_out += [(path, NO_CLASS) for path in paths if "/" not in path]
         paths = [path for path in paths if "/" in path]
         folders = [path.split("/", 1)[0] for path in paths]
@@ -151,59 +156,47 @@ def _reasons(dataset: Dataset) -> str:
     return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
 
 
-def _walk(root: str, follow_links: bool, file_names: FileNames) -> Tuple[List[str], List[LeftOut]]:
+def _walk(root: str, follow_links: bool, file_names: FileNames, former: int) -> Tuple[List[str], List[LeftOut]]:
     """The paths below ``root`` of images, and (path, reason) of everything else, in no particular order."""
     real_root = os.path.join(os.path.realpath(root), "")
     images: List[str] = []
     left_out: List[LeftOut] = []
     scanned: List[str] = []
     others: List[str] = []        # files with other suffixes
-    # Folders to scan, each with the identities of the folders above it: a link to one of those is a loop. A folder to
-    # which two links lead counts twice, because the user asked for it.
-    folders: List[Tuple[str, FrozenSet[Tuple[int, int]]]] = [("", frozenset())]
-    while folders:
-        folder, above = folders.pop()
-        here = os.path.join(root, folder)
-        try:
-            status = os.stat(here)
-            identity = (status.st_dev, status.st_ino)
-            if identity in above:
-                left_out.append((folder, LOOP))
-                continue
-            with os.scandir(here) as entries:
-                found = list(entries)
-        except OSError as error:
-            if not folder and isinstance(error, NotADirectoryError):
-                raise DatasetError("dataset folder %s is not a folder: give the folder that holds one folder of images "
-                                   "for each class" % printable_path(root)) from error
-            if not folder:
-                raise DatasetError("dataset folder %s cannot be read (%s): check its name, whether its disk is mounted "
-                                   "and whether this user may read and enter it"
-                                   % (printable_path(root), error.strerror)) from error
-            left_out.append((folder, "cannot be read: %s" % error.strerror))
-            continue
-        scanned.append(folder)
-        for entry in found:
-            path = os.path.join(folder, entry.name)
-            try:
-                why_not = HIDDEN if entry.name.startswith(".") else file_names.why_not(path, entry.name)
-                if why_not is not None:
-                    left_out.append((path, why_not))
-                elif entry.is_symlink() and not os.path.exists(entry.path):
-                    left_out.append((path, DANGLING))
-                elif entry.is_symlink() and not follow_links and not os.path.join(
-                        os.path.realpath(entry.path), "").startswith(real_root):
-                    left_out.append((path, LINK_OUT))
-                elif entry.is_dir():
-                    folders.append((path, above | {identity}))
-                elif not file_names.is_image(entry.name):
-                    others.append(path)
-                elif entry.is_file():
-                    images.append(path)
-                else:
-                    left_out.append((path, NO_FILE))
-            except OSError as error:  # only links need more than the directory entry, which may fail
-                left_out.append((path, "cannot be read: %s" % error.strerror))
+    walk = Walk(root, former > 0, FORMER_MAX_ENTRIES if former else MAX_ENTRIES)
+    try:
+        for folder, entries in walk:
+            scanned.append(folder)
+            for entry in entries:
+                path = os.path.join(folder, entry.name)
+                try:
+                    is_link = entry.is_symlink()
+                    why_not = HIDDEN if entry.name.startswith(".") else file_names.why_not(path, entry.name)
+                    if why_not is not None:
+                        left_out.append((path, why_not))
+                    elif is_link and not os.path.exists(entry.path):
+                        left_out.append((path, DANGLING))
+                    elif is_link and not follow_links and not os.path.join(
+                            os.path.realpath(entry.path), "").startswith(real_root):
+                        left_out.append((path, LINK_OUT))
+                    elif entry.is_dir():
+                        walk.add(path, is_link)
+                    elif not file_names.is_image(entry.name):
+                        others.append(path)
+                    elif entry.is_file():
+                        images.append(path)
+                    else:
+                        left_out.append((path, NO_FILE))
+                except OSError as error:  # only links need more than the directory entry, which may fail
+                    left_out.append((path, UNREADABLE + str(error.strerror)))
+    except NotADirectoryError as error:
+        raise DatasetError("dataset folder %s is not a folder: give the folder that holds one folder of images for "
+                           "each class" % printable_path(root)) from error
+    except OSError as error:
+        raise DatasetError("dataset folder %s cannot be read (%s): check its name, whether its disk is mounted and "
+                           "whether this user may read and enter it" % (printable_path(root), error.strerror)
+                           ) from error
+    left_out += walk.left_out
     pictures = other_suffixes(root, sorted(others))
     left_out += [(path, pictures.get(path, NO_IMAGE)) for path in others]
     with_images = {""}  # folders with an image at any depth, and the root

@@ -33,7 +33,7 @@ KINDS = ("a folder, a file .csv, .tsv, .jsonl or .txt (with a path in each line)
 
 def open_source(data: Any, root: Optional[Path] = None, classes: Optional[Sequence[str]] = None, labels: bool = True,
                 label_word: Optional[str] = None, follow_links: bool = False, generator: str = "image",
-                validation: bool = False, exclude: Texts = (), suffixes: Texts = (), former: bool = False
+                validation: bool = False, exclude: Texts = (), suffixes: Texts = (), former: int = 0
                 ) -> Source:
     """The source of ``data``: a folder, a file by its suffix, an iterable of rows or paths, a number, or a source.
 
@@ -182,7 +182,7 @@ def _contains(folder: str, inner: str) -> bool:
 def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path] = None,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, label_word: Optional[str] = None,
                 follow_links: bool = False, generator: str = "image", exclude: Texts = (), suffixes: Texts = (),
-                former: bool = False) -> Splits:
+                former: int = 0) -> Splits:
     """``source`` for training, and for validation a share of it, or other data; None or 0: none.
 
     ``validation``: a float at least 0 and below 1, or any data that ``open_source`` takes. A share is taken of each
@@ -205,7 +205,7 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         other = open_source(validation, None, named, labels, label_word, follow_links, generator, True, exclude,
                             suffixes, former)
         if isinstance(other, Dataset) and named:
-            _check_classes(other, classes is not None or former)
+            _check_classes(other, classes is not None or former > 0)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if isinstance(source, Dataset) and isinstance(other, Dataset) and other.classes and (

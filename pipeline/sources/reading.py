@@ -15,6 +15,7 @@ from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
+from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 from stoker.pipeline.user_errors import sentence_of
@@ -204,9 +205,10 @@ def _matching(pattern: str, start: str) -> Any:
     folder = os.path.normpath(os.path.join(start, "/".join(parts[:fixed]) or ("/" if parts[0] == "" else "")))
     # bytes: under LANG=C, Python 3.6 has no str for names with other letters than ASCII
     whole = os.path.join(glob.escape(path_bytes(folder)), *map(path_bytes, parts[fixed:]))
-    found = sorted({path for path in glob.iglob(whole, recursive=True) if os.path.isfile(path)})
+    found = sorted({path for path in matching(path_bytes(folder), [path_bytes(part) for part in parts[fixed:] if part])
+                    if os.path.isfile(path)})
     if not found:
-        alike = any(next(glob.iglob(form, recursive=True), None) for form in unicode_forms(whole))
+        alike = any(next(matching(b"/", list(filter(None, form.split(b"/")))), None) for form in unicode_forms(whole))
         raise DatasetError("no file matches %s in %s%s: check the pattern, and where the program was started"
                            % (printable_path("/".join(parts[fixed:])), printable_path(folder),
                               ", but one does whose name is " + UNICODE_FORM if alike else ""))

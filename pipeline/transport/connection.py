@@ -11,13 +11,18 @@ from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys
+from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, FRAME_OVERHEAD_BYTES
 from stoker.pipeline.transport.route import Route, resolve, unreachable
 from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, HANDSHAKE_TIMEOUT_S, NOBLOCK, PEER_TIMEOUT_S
 from stoker.pipeline.transport.sockets import Socket, Waker
+from stoker.pipeline.transport.tcp import TcpConnections
 
 CONNECT_TIMEOUT_S = 5.0  # then libzmq tries anew: TCP alone repeats its packet after ever longer pauses, of minutes
 SEND_BUFFER_BYTES = 256 << 10   # on loopback: a batch passes through memory that is still in the processor's cache
 RETRY_INTERVAL_S = 1.0   # after a failed handshake that libzmq itself would not try again
+HANG_UP_S = 10.0         # until it connects again to a trainer that broke the protocol
+MAX_WAITING_FRAMES = 2   # of the largest size, on their way to this process: a worker has two leases ...
+HEADROOM_BYTES = 64 << 20   # ... and small messages
 MIN_FAILURES = 3         # failed handshakes in a row before they are reported: a trainer may just be ending
 EVENTS = (zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED)
 
@@ -43,16 +48,22 @@ class Connection(Socket):
         self._failures = 0                    # handshakes in a row
         self._is_unknown = False              # the last of them failed because the trainer does not know the key
         self._fd = -1                         # of the last connection by TCP
+        self._delivered_bytes = 0             # that were read from it, estimated from above
+        self._max_pending_bytes = MAX_WAITING_FRAMES * max_frame_bytes + HEADROOM_BYTES
+        self._next_check_s = 0.0              # of that
+        self._tcp = TcpConnections(0)
         self._is_foreign = False              # its other end is of another user: it is to be closed
         self._stranger: Optional[int] = None  # the user of the last trainer that was so; None: unknown
         self._retry_at_s: Optional[float] = None   # when to open a new socket, because libzmq gave the old one up
         self._open(time.monotonic())
         self._resolve(time.monotonic())
 
-    def _open(self, now: float, connects: bool = True) -> None:
+    def _open(self, now: float, left_because: str = "") -> None:
+        """``left_because``: why the last connection was ended here. Then there is no new one for now."""
         self._open_socket(EVENTS)
-        self._since_s, self._is_connected, self._is_foreign, self._is_idle = now, False, False, not connects
-        if connects:
+        self._since_s, self._is_connected, self._is_foreign = now, False, False
+        self._left_because = left_because
+        if not left_because:
             self._endpoint = self._route.endpoint
         set_option = self._socket.setsockopt
         set_option(zmq.IMMEDIATE, 1)          # no queue while there is no connection
@@ -67,7 +78,7 @@ class Connection(Socket):
             set_option(zmq.CURVE_SERVERKEY, self._keys.trainer)
             set_option(zmq.CURVE_PUBLICKEY, self._keys.public)
             set_option(zmq.CURVE_SECRETKEY, self._keys.secret)
-        if not connects or self._endpoint is None:            # until its name is resolved
+        if left_because or self._endpoint is None:            # until its name is resolved
             return
         if is_loopback(self._endpoint):
             set_option(zmq.SNDBUF, SEND_BUFFER_BYTES)    # elsewhere the kernel finds the size that the network needs
@@ -83,25 +94,49 @@ class Connection(Socket):
         with self.lock:
             return super()._has_input()
 
-    def poll(self, now: float) -> None:
-        """Takes note of what happened to the connection, and tries another way to the trainer where one failed."""
+    def poll(self, now: float) -> str:
+        """Takes note of what happened to the connection, and tries another way to the trainer where one failed. Returns
+        '', or why it ended the connection."""
         self._read_events(now)
+        overrun = self._has_overrun(now)
+        if overrun:
+            self.hang_up(now)
         self._resolve(now)
         is_due = self._retry_at_s is not None and now >= self._retry_at_s
-        if is_due and self._is_idle:
-            self._route.failed(0.0, "it is of another user")
+        if is_due and self._left_because:
+            self._route.failed(0.0, self._left_because)
         if is_due or not self._is_connected and self._endpoint != self._route.endpoint:
             self._retry_at_s = None
             self._close_socket(0)
             self._open(now)
+        return "it sent more than a trainer can have to send" if overrun else ""
 
     def _read_events(self, now: float) -> None:
         for event, value in self._events():
             self._note(event, value, now)
         if self._is_foreign:                  # with all that came from there
-            self._close_socket(0)
-            self._open(now, connects=False)
-            self._retry_at_s = now + RETRY_INTERVAL_S
+            self._leave(now, "it is of another user", RETRY_INTERVAL_S)
+
+    def hang_up(self, now: float) -> None:
+        """The trainer broke the protocol: ends the connection, with all that came over it. Makes one after a while."""
+        self._leave(now, "it broke the protocol", HANG_UP_S)
+
+    def _leave(self, now: float, why: str, for_s: float) -> None:
+        self._close_socket(0)
+        self._open(now, why)
+        self._retry_at_s = now + for_s
+
+    def _has_overrun(self, now: float) -> bool:
+        """Whether more bytes of unread messages came over this connection than a trainer can have to send. libzmq
+        hands over whole messages only, and has no limit for the frames of one."""
+        if not self._is_connected or now < self._next_check_s:
+            return False
+        self._next_check_s = now + CHECK_INTERVAL_S
+        received = self._tcp.received(self._fd)
+        if received is None:
+            return False
+        self._delivered_bytes = min(self._delivered_bytes, received[0])
+        return received[0] - self._delivered_bytes > self._max_pending_bytes
 
     def _is_of_own_user(self) -> bool:
         """Whether no connection was one with a process of another user since the last call. All that came from such a
@@ -126,6 +161,7 @@ class Connection(Socket):
     def _note(self, event: int, value: int, now: float) -> None:
         if event == zmq.EVENT_CONNECTED:
             self._since_s, self._is_connected, self._is_mute, self._fd = now, True, False, value
+            self._delivered_bytes = 0
             self._route.connected()
         elif event == zmq.EVENT_CONNECT_RETRIED:     # ``value`` ms from now
             if not self._is_connected and self._endpoint is not None:
@@ -191,6 +227,7 @@ class Connection(Socket):
             frames = [part.buffer for part in self._socket.recv_multipart(NOBLOCK, copy=False)]
         except zmq.Again:
             return None
+        self._delivered_bytes += sum(map(len, frames)) + (len(frames) + 1) * FRAME_OVERHEAD_BYTES
         return frames if self._is_of_own_user() else None
 
     def send(self, frames: Sequence[Buffer]) -> bool:

@@ -296,7 +296,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     folder = shlex.quote(printable_path(args.folder))
     print("the trainer:  %s DATA --bind tcp://0.0.0.0:5555 --keys %s" % (trainer, folder))
     for name in args.names or names:
-        print("a worker:     %s --connect tcp://HOST:5555 --keys %s/%s/%s" % (worker, folder, WORKERS, name))
+        print("a worker:     %s --connect tcp://HOST:5555 --data DIR --keys %s/%s/%s" % (worker, folder, WORKERS, name))
     print("Copy only a worker's own folder to its host, over a channel that you trust.")
     return 0
 

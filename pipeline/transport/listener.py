@@ -6,6 +6,7 @@ it knows the key of a worker.
 
 import errno
 import os
+from collections import OrderedDict
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import zmq
@@ -24,6 +25,7 @@ MAX_FRAMES = 17              # of a message that is read: a header, and the arra
 MAX_BUSY_POLLS = 2           # calls of ``poll`` in a row, a twentieth of a second apart, before which messages waited
 MAX_DROPPED = 10000          # messages, and frames of messages with more frames, that one call of ``receive`` drops
 EXTRA_ANSWERS = 64           # messages to a worker, besides a lease and its end for each step that it may hold
+MAX_OWN_PEERS = 10000        # that are remembered, more than there are connections
 HANDSHAKE_ENDED = zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED
 
 
@@ -45,6 +47,8 @@ class Listener(Socket):
         self._fd = -1                    # on which libzmq listens, once it said so
         self._was_empty = False          # no message waited, at some time since the last ``poll``
         self._busy_polls = 0             # in a row since when that was not so
+        self._own_peers: "OrderedDict[bytes, None]" = OrderedDict()      # of this process's user: their last messages
+        # count, too, when their connections have ended; the first ones of others that hang up at once do not
         self._open_socket(zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
                           | HANDSHAKE_ENDED)
         set_option = self._socket.setsockopt
@@ -149,6 +153,12 @@ class Listener(Socket):
             return False
         if not self._quota.is_open(fd, peer):
             self._read_events()               # the message may come before the event that its connection was accepted
+        if self._owners is not None and peer not in self._own_peers:
+            if not self._quota.is_open(fd):   # it is refused; or it ended before it could be asked whose it is
+                return False
+            self._own_peers[peer] = None
+            if len(self._own_peers) > MAX_OWN_PEERS:
+                self._own_peers.popitem(last=False)
         key = "" if self._keys is None or self._quota.is_known(fd, peer) else _user_id(last)
         return self._quota.delivered(fd, peer, len(frames) + 1, sum(map(len, frames)) + len(peer), key)
 

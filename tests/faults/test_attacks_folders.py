@@ -159,3 +159,20 @@ def test_a_pipe_that_the_user_names(folder, option, attacks):
     if option == "--audit":
         attacks("another user of the host", "a pipe in place of the audit or the health file",
                 "refused with one sentence")
+
+
+def test_folders_with_two_links_each_to_the_next(folder, attacks):
+    """2^35 paths lead to the last folder."""
+    root = folder / "doubled"
+    shutil.copytree(str(folder / "photos"), str(root))
+    for number in range(36):
+        (root / "negative" / ("%02d" % number)).mkdir()
+        if number:
+            for name in ("left", "right"):
+                os.symlink("../%02d" % number, str(root / "negative" / ("%02d" % (number - 1)) / name))
+    shutil.copy(str(next((root / "negative").glob("*.jpg"))), str(root / "negative" / "35" / "last.jpg"))
+    ended = finished(folder, "doubled", *arguments(OPTIONS), "--checkpoint-dir", "new")
+    assert ended.code == 0 and "doubled: 13 images in 2 classes" in ended.stdout, ended
+    assert "another name of a folder whose files count already: 70, such as" in ended.stdout, ended
+    attacks("a downloaded dataset", "35 folders with two links each to the next, which are 2^35 paths",
+            "each real folder is entered once; the summary counts the other names")

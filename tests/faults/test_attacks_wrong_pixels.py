@@ -47,6 +47,17 @@ def test_honest_workers_are_compared_and_equal(reference, pictures, tmp_path, fo
     assert 5 <= int(verified) <= 40 and len(report) == 4
 
 
+def test_a_function_that_is_not_deterministic_is_found_on_one_host(pictures, tmp_path, own_generators):
+    with opened(pictures, tmp_path / "audit", workers=2, generator="user_generators:of_its_process", epochs=100,
+                verify=0.3, **OPTIONS) as run:
+        with pytest.raises(RunFailed) as failed:
+            run.take_all()
+    assert re.match(r"step \d+ of epoch \d+ was made twice to verify it, and the batches differ in the array images: "
+                    r"\S+/[01] \(at loopback, .*\) made the one that is used, \S+/[01] \(at loopback, .*\) the other; "
+                    r"no third worker could tell which one is right\. Without a faulty or dishonest worker, their "
+                    r"copies of the data differ, or your function is not deterministic\. ", str(failed.value))
+
+
 def test_a_member_that_sends_wrong_pixels_is_found_and_named(pictures, tmp_path, folder, own_generators, attacks):
     with opened(pictures, tmp_path / "audit", workers=0, generator=LYING, epochs=100, keys=folder, verify=0.3,
                 **OPTIONS) as run:

@@ -7,9 +7,9 @@ import pytest
 
 from tests.support.processes import diary, opened, wait_for, worker_pids
 
-OPTIONS = dict(image_size=32, batch_size=8, epochs=1000, prefetch=8, generator="user_generators:slow")
+OPTIONS = dict(image_size=32, batch_size=8, epochs=1000, prefetch=8, generator="user_generators:unhurried")
 CORES = 4
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +35,14 @@ def test_it_begins_with_all_cores_and_stops_workers_that_are_not_needed(pictures
     with opened(pictures, tmp_path / "audit", worker_python=worker_python, **OPTIONS) as run:
         run.joined(CORES)
         assert len(worker_pids()) == CORES
-        iterate(run, 0.1, lambda: run.log.having("1 worker: the trainer waits 0."))
+        # longer than a worker takes for a batch, also where other things take most of the cores
+        iterate(run, 0.5, lambda: run.log.having("1 worker: the trainer waits 0."))
         assert run.log.having("1 worker on this host instead of %d: the trainer waits 0." % CORES)
         assert len(wait_for(lambda: len(worker_pids()) == 1 and worker_pids(), "one worker")) == 1
         assert run.log.having(" asked to stop")
         before = len(run.batches)
         # a faster trainer: all the workers that it needs start at once
-        iterate(run, 0.02, lambda: len(worker_pids()) >= 3)
+        iterate(run, 0.07, lambda: len(worker_pids()) >= 3)
         assert len(run.batches) - before < 1000
         assert run.log.having(" workers on this host instead of ")
     content = run.content()

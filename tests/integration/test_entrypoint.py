@@ -40,3 +40,18 @@ def test_the_folder_to_train_on(trainer_arguments, settings, data):
     arguments = trainer_arguments(DATA="./photos", **settings)
     assert arguments[:2] == ["-m", "trainer"] and arguments[2:arguments.index("--workers")] == data
     assert arguments[-2:] == ["--epochs", "2"]
+
+
+@pytest.mark.parametrize("settings, options, permitted", [
+    ({}, [], ["/data", "/sample"]), ({}, ["--quiet"], ["/data", "/sample"]), ({"STOKER_DATA": "/mnt"}, [], []),
+    ({}, ["--data", "/mnt"], []), ({}, ["--data=/mnt"], [])])
+def test_a_worker_permits_the_folders_of_its_container(tmp_path, settings, options, permitted):
+    (tmp_path / "worker.key_secret").write_text("")
+    (tmp_path / "python").write_text(PYTHON.replace("trainer", "workers"))
+    (tmp_path / "python").chmod(0o755)
+    done = subprocess.run(["sh", "workers/entrypoint.sh"] + options, stdout=subprocess.PIPE, cwd=ROOT, check=True,
+                          universal_newlines=True, timeout=60,
+                          env=dict(settings, KEYS=str(tmp_path), PATH="%s:%s" % (tmp_path, os.environ["PATH"])))
+    arguments = [line[1:-1] for line in done.stdout.splitlines()]
+    assert [arguments[i + 1] for i, one in enumerate(arguments) if one == "--allow-data"] == permitted
+    assert arguments[len(arguments) - len(options):] == options

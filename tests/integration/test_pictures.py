@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import stoker
+from stoker.pipeline.formats import FORMATS
+from stoker.pipeline.options import FORMER
 from tests.support.bad_pictures import HEIC, jpeg, photo
 from tests.support.processes import Log, interpreter
 from tests.support.training import finished, predicted
@@ -88,7 +90,8 @@ def test_the_options_belong_to_the_run(photos, tmp_path):
     assert trained.code == 0, trained
     assert "cut.jpg" not in (tmp_path / "run" / "bad-samples.tsv").read_text()
     saved = json.loads((tmp_path / "run" / "stoker.json").read_text())
-    assert (saved["truncated"], saved["max_text_mb"]) == ("use", 3) and saved["max_pixels"] == 64000000
+    assert (saved["truncated"], saved["max_text_mb"]) == ("use", 3)
+    assert saved["max_pixels"] == 64000000 and saved["formats"] == "default"
     refused = finished(tmp_path / "b", *(options + ["--max-text-mb", 3]))
     assert refused.code != 0 and 'is of a run with truncated "use", but this run has "bad"' in refused.stderr
     lines = predicted(tmp_path / "c", tmp_path / "run", photos / "dog", "--workers", 1)
@@ -98,23 +101,28 @@ def test_the_options_belong_to_the_run(photos, tmp_path):
 
 
 def test_a_checkpoint_of_an_older_release_keeps_its_limits(photos, tmp_path):
-    """Its record has no max_pixels and no max_file_mb: it goes on with those of then, unless the user gives others."""
+    """Its record has no max_pixels, max_file_mb, formats: it goes on with the former ones, unless others are given."""
     pytest.importorskip("tensorflow")
     from stoker.trainer import checkpoint
     from stoker.trainer.checkpoint_files import CheckpointFolder
     options = [photos, "--image-size", 8, "--batch-size", 6, "--workers", 1, "--checkpoint-dir", tmp_path / "run"]
-    trained = finished(tmp_path / "a", *(options + ["--epochs", 1, "--max-pixels", 178956970, "--max-file-mb", 1024]))
+    trained = finished(tmp_path / "a", *(options + ["--epochs", 1, "--max-pixels", 178956970, "--max-file-mb", 1024,
+                                                         "--formats", ",".join(FORMATS)]))
     assert trained.code == 0, trained
     saved = json.loads((tmp_path / "run" / "stoker.json").read_text())
-    assert not {"max_pixels", "max_file_mb"} & set(saved)
+    assert not {"max_pixels", "max_file_mb", "formats"} & set(saved)
     again = finished(tmp_path / "b", *(options + ["--epochs", 2]))
     assert again.code == 0 and "going on from step" in again.stdout, again
     refused = finished(tmp_path / "c", *(options + ["--epochs", 3, "--max-pixels", 64000000]))
     assert refused.code != 0 and "is of a run with max pixels 178956970, but this run has 64000000" in refused.stderr
     recorded = json.loads((tmp_path / "run" / "stoker-run.json").read_text())
-    assert recorded["options"].pop("max_pixels") == 178956970 and recorded["options"].pop("max_file_mb") == 1024
+    assert {name: recorded["options"].pop(name) for name in FORMER} == dict(FORMER, formats=list(FORMATS))
     del recorded["checksum"]
     folder = CheckpointFolder(str(tmp_path / "run"))
     checkpoint._write_json(folder, checkpoint.RUN, recorded)       # as an older release wrote it
     options = checkpoint.recorded_run(folder).options
-    assert options["max_pixels"] == 178956970 and options["max_file_mb"] == 1024
+    assert {name: options[name] for name in FORMER} == FORMER
+    refused = finished(tmp_path / "d", *(photos, "--image-size", 8, "--batch-size", 6, "--workers", 1, "--epochs", 3,
+                                         "--checkpoint-dir", tmp_path / "run", "--formats", "jpeg"))
+    assert refused.code != 0 and 'is of a run with formats ["jpeg", "png", ' in refused.stderr
+    assert 'but this run has ["jpeg"]' in refused.stderr

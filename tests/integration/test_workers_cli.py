@@ -214,6 +214,10 @@ def test_workers_that_cannot_start_are_given_up(tmp_path):
     (["--connect", "tcp://127.0.0.1:5555", "--processes", "two"], "--processes"),
     (["--connect", "tcp://127.0.0.1:5555", "--data", "/no/such/folder"], "there is no folder '/no/such/folder'"),
     (["--connect", "tcp://127.0.0.1:5555", "--prosesses", "2"], "--prosesses"),
+    (["--connect", "tcp://trainer:5555"], "--data DIR says which folder the trainer at tcp://trainer:5555 may read"),
+    (["--connect", "tcp://10.0.0.5:5555", "--allow-data", "/no/such"], "--allow-data: there is no folder '/no/such'"),
+    (["--connect", "tcp://10.0.0.5:5555", "--allow-data", "/", "--data", "/"], "exclude each other"),
+    (["--connect", "tcp://127.0.0.1:5555", "--max-batch-mb", "0"], "--max-batch-mb must be a number above 0"),
 ], ids=lambda value: " ".join(value[-1:]) if isinstance(value, list) else "")
 def test_bad_options_are_one_sentence(options, sentence):
     with Program(["-m", "workers", "--quiet"] + options) as workers:
@@ -237,8 +241,9 @@ def test_what_was_tried_where_no_trainer_is_found():
                 "tcp://localhost:%d" % free_port(): "refuses connections",
                 "tcp://127.0.0.1:%d" % stopped.getsockname()[1]: "takes connections, but does not answer"}
         with ExitStack() as stack:
-            for program, text in [(stack.enter_context(workers_program(address, "--processes", "1")), text)
-                                  for address, text in says.items()]:
+            for program, text in [
+                    (stack.enter_context(workers_program(address, "--processes", "1", "--data", ".")), text)
+                    for address, text in says.items()]:
                 line, = program.wait_for_line("no trainer for [0-9]+ s, still trying: .*" + text)
                 assert "rejects" not in program.text, line
 
@@ -323,7 +328,8 @@ def test_an_interrupted_stream_ends_also_while_it_waits(pictures):
 def test_the_address_that_users_are_told(pictures):
     with open_stream(pictures, workers=0, bind="tcp://0.0.0.0:%d" % free_port(), insecure=True,
                      **OPTIONS) as stream:
-        assert stream.worker_command.endswith(" " + stream.address.replace("0.0.0.0", socket.gethostname()))
+        assert stream.worker_command.endswith(" %s --data DIR" % stream.address.replace("0.0.0.0",
+                                                                                         socket.gethostname()))
 
 
 def test_a_generator_that_recovers(pictures, tmp_path, own_generators):

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from stoker.pipeline.storage.folder import LINK_OUT
+from tests.support.formats import WEBP_IS_SAFE, WEBP_REASON
 
 UNIDENTIFIED = "UnidentifiedImageError: cannot identify image file"
 #: The beginning of a photo of a phone, and what a clone without Git LFS has in the place of a file.
@@ -188,9 +189,10 @@ class Folder:
     """``root`` with two classes, in which every fifth or so file is of one of the kinds above.
 
     ``bad``: path below root -> the reason, as a regular expression. Links out of root lead to files beside it.
+    ``has_webp``: the workers open WebPs, which are else bad.
     """
 
-    def __init__(self, parent):
+    def __init__(self, parent, has_webp=WEBP_IS_SAFE):
         self.root = os.path.join(str(parent), "pictures")
         self.bad = {}
         self._stragglers = []
@@ -208,6 +210,8 @@ class Folder:
             place = os.path.join(self.root, path)
             if kind in ODD:
                 ODD[kind](place)
+                if kind.endswith(".webp") and not has_webp:
+                    self.bad[path] = WEBP_REASON
             elif kind in BAD:
                 write, self.bad[path] = BAD[kind]
                 write(place)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage import folder as storage
 from stoker.workers.cache import Cache
@@ -59,6 +60,7 @@ def draw_photos(root, count):
 
 def job(root, generator="image", size=SIZE, **options):
     arrays = ArraySpec("images", "uint8", size + (3,)), ArraySpec("labels", "int32", (1,))
+    options.setdefault("formats", FORMATS)        # TIFF, too, with an old libtiff
     return Job(generator, arrays, 32, options.pop("seed", 3), options.pop("decode", "fast"), str(root), image_size=size,
                **options)
 

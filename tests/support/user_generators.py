@@ -54,9 +54,21 @@ def lying(leases, job):
         yield output
 
 
+def of_its_process(leases, job):
+    """``slow``, but not deterministic: a pixel depends on the process."""
+    for output in _slowly(pictures.image, leases, job, 0.05):
+        output.arrays[0][0, 0, 0] = os.getpid() & 255, os.getpid() >> 8 & 255, 0
+        yield output
+
+
 def slow_augmented(leases, job):
     """``augmented``, slowed down likewise."""
     yield from _slowly(pictures.augmented, leases, job, 0.05)
+
+
+def unhurried(leases, job):
+    """``image``, with a fifth of a second more for each batch: long against what it costs on a busy machine."""
+    yield from _slowly(pictures.image, leases, job, 0.2)
 
 
 def slower(leases, job):

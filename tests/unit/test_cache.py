@@ -17,7 +17,7 @@ import pytest
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder as storage, safe_files
 from stoker.pipeline.storage.folder import LINK_OUT
-from stoker.workers import cache as cache_module, cache_entry, cache_folder, images, limits
+from stoker.workers import cache as cache_module, cache_entry, cache_folder, formats, images, limits
 from stoker.workers.cache_file import CacheFile
 from tests.support.caching import SIZE, Host, batch, draw, draw_photos, file_of, job, kind, same
 from tests.support.other_user import OTHER, as_other_user, shared_folder
@@ -289,7 +289,7 @@ def test_more_sizes_than_may_be_open_are_decoded_until_one_is_idle(host, photos)
             assert same(batch(photos, size=size)[0], wanted[size])
     assert len(glob.glob(os.path.join(host.folder, "*.lmdb"))) == cache_module.MAX_KINDS
     assert len(host.logged("more than %d sizes at a time" % cache_module.MAX_KINDS)) == 1
-    first = cache._kinds[sizes[0], "fast", False, limits.in_force()]
+    first = cache._kinds[sizes[0], "fast", False, limits.in_force() + formats.in_force()]
     thread = first._file
     first.used_s -= 2 * cache_module.IDLE_S
     cache._end_idle_at_s = 0.0
@@ -442,7 +442,7 @@ def test_folder_of_another_user_is_refused(tmp_path):
         pytest.skip("only root can give a folder away")
     os.chown(str(folder), OTHER, OTHER)
     os.chmod(str(folder), 0o700)
-    with pytest.raises(ConfigError, match="a folder of another user .number 65534."):
+    with pytest.raises(ConfigError, match="a folder of another user .number 65534.; name .*/cache-0, which"):
         cache_folder.check(str(folder), 1)
 
 

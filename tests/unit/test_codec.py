@@ -22,7 +22,8 @@ JOB = Job("image", SPECS, 4, -7, "fast", "/data/" + ODD_NAME, True)
 OWN_SPECS = (ArraySpec("boxes", "float32", (UpTo(20, pad=-1), 4)), ArraySpec("is face", "bool", ()),
              ArraySpec("depth", "uint16", (UpTo(3), UpTo(2))))
 OWN_JOB = Job("own:f", OWN_SPECS, 4, 0, "fast", "", columns=("path", "x"), rows=3, may_skip=True, augment="own:g",
-              image_size=(2, 3), max_pixels=5000, max_file_mb=9, max_text_mb=2, truncated="use")
+              image_size=(2, 3), max_pixels=5000, max_file_mb=9, max_text_mb=2, truncated="use",
+              picture_cpu_s=2.5, picture_memory_mb=300, formats=("jpeg", "png"))
 ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
 INDICES = (5, 6, 9)
 V = PROTOCOL_VERSION
@@ -55,13 +56,14 @@ GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
     ("Ready", "9306a5726561647991a27231"),
     ("Unfit", "9306a5756e66697493a27231a96e6f20666f6c646572a374620a"),
     ("Welcome", (
-        "9306a777656c636f6d6593a27231dc0013a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
+        "9306a777656c636f6d6593a27231dc0016a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
         "6c73a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0"
-        "a0ce03d09000cc8001a3626164cb3fe0000000000000")),
+        "a0ce03d09000cc8001a3626164cb00000000000000000090cb3fe0000000000000")),
     ("Welcome", (
-        "9306a777656c636f6d6593a27231dc0013a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
+        "9306a777656c636f6d6593a27231dc0016a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
         "2066616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a4"
-        "70617468a17803c3a56f776e3a67a0cd13880902a3757365cb3fe0000000000000")),
+        "70617468a17803c3a56f776e3a67a0cd13880902a3757365cb4004000000000000cd012c92a46a706567a3706e67cb3f"
+        "e0000000000000")),
     ("Refused", "9306a77265667573656492a26e6fc2"),
     ("Alive", "9306a5616c69766591a27231"),
     ("Revoked", "9306a77265766f6b65649107"),

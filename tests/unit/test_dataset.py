@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.pipeline.sources.folder import DANGLING, HIDDEN, LOOP, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
+from stoker.pipeline.sources.file_names import ANOTHER_NAME, EVERY_NAME, SAME_CLASS
+from stoker.pipeline.sources.folder import DANGLING, HIDDEN, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
+from stoker.pipeline.sources.folder_walk import LOOP
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.records import generated
 from stoker.pipeline.text import printable_path
@@ -157,13 +159,16 @@ def test_links_are_followed_but_not_in_loops(tmp_path):
     elsewhere = tree(tmp_path / "elsewhere", "1.jpg", "2.jpg")
     root = tree(tmp_path / "photos", "a/1.jpg")
     os.symlink(elsewhere, os.path.join(root, "b"))
-    os.symlink(elsewhere, os.path.join(root, "c"))  # the same files in another class: as asked for
+    os.symlink(elsewhere, os.path.join(root, "c"))  # the same files in another class
     os.symlink(os.path.join(elsewhere, "1.jpg"), os.path.join(root, "a", "link.jpg"))
     os.symlink(root, os.path.join(root, "a", "up"))
     os.symlink(elsewhere, os.path.join(elsewhere, "itself"))
     data = scan_folder(root, follow_links=True)
-    assert data.paths == ("a/1.jpg", "a/link.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg")
-    assert data.left_out == (("a/up", LOOP), ("b/itself", LOOP), ("c/itself", LOOP))
+    assert data.paths == ("a/1.jpg", "a/link.jpg", "b/1.jpg", "b/2.jpg")
+    assert data.left_out == (("a/up", LOOP), ("b/itself", LOOP), ("c", SAME_CLASS))
+    former = scan_folder(root, follow_links=True, former=EVERY_NAME)
+    assert former.paths == ("a/1.jpg", "a/link.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg", "c/2.jpg")
+    assert former.left_out == (("a/up", LOOP), ("b/itself", LOOP), ("c/itself", LOOP))
     with pytest.raises(DatasetError, match="single class, 'a' with 1 image .*--follow-links follows it.: 3, such as"):
         scan_folder(root)
 
@@ -172,7 +177,10 @@ def test_links_within_the_folder_are_followed_always(tmp_path):
     root = tree(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
     os.symlink(os.path.join(root, "a"), os.path.join(root, "c"))
     os.symlink("../a/1.jpg", os.path.join(root, "b", "2.jpg"))
-    assert scan_folder(root).paths == ("a/1.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")
+    os.symlink("../a", os.path.join(root, "b", "in"))
+    data = scan_folder(root)
+    assert data.paths == ("a/1.jpg", "b/1.jpg", "b/2.jpg")
+    assert data.left_out == (("b/in", ANOTHER_NAME), ("c", SAME_CLASS))
 
 
 def test_an_unreadable_folder_is_left_out(open_folder):

@@ -18,6 +18,8 @@ from tests.support import caching
 from tests.support.bad_pictures import chunk
 from tests.support.caching import job
 
+pytestmark = pytest.mark.usefixtures("named_formats")
+
 SCALED = ("fast", "fastest", "sampled")
 RAMP = (np.arange(48 * 64, dtype=np.uint32).reshape(48, 64) * 21).astype(np.uint16)       # up to 64491
 UPPER = (RAMP >> 8).astype(np.uint8)

@@ -13,7 +13,7 @@ from stoker.pipeline.coordinator.effects import Grant
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.session import job_message
 from stoker.pipeline.errors import ConfigError, DatasetError, ProtocolError, RunFailed
-from stoker.pipeline.options import JobOptions
+from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.partners import Partners
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.codec import MAX_LABEL, MAX_ROW_BYTES, check_job, decode_from_trainer, encode
@@ -200,10 +200,10 @@ def test_a_programs_path_may_be_long():
 
 def test_a_run_that_opens_has_a_job_that_can_be_sent():
     source = data(root="/data/" + "x" * 4000)
-    job = job_message(JobOptions("module:function"), Splits(source))
+    job = job_message(JobOptions("module:function"), Splits(source), StreamOptions())
     assert decode_from_trainer(encode(Welcome("run", job, 1.0))).job == job
     with pytest.raises(ConfigError, match="generator of the run cannot be sent"):
-        job_message(JobOptions("m\ud800:function"), Splits(source))
+        job_message(JobOptions("m\ud800:function"), Splits(source), StreamOptions())
 
 
 # ------------------------------------------------------------------------------------ what opens can be sent and read

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from stoker.pipeline.storage.safe_files import UnsafeFile, new_file, replace
 from stoker.trainer.files import reason, replace_file
 
 
@@ -22,6 +23,20 @@ def content(path):
 def test_a_file_is_replaced(path):
     replace_file(path, lambda file: file.write(b"new"))
     assert content(path) == ("new", ["record"])
+
+
+def test_of_two_processes_that_write_it_at_once_the_later_one_does(path):
+    later = []
+
+    def write(file):
+        file.write(b"new")
+        later.append(new_file(path))
+    with pytest.raises(UnsafeFile, match="another process"):
+        replace_file(path, write)
+    (fd, name), = later
+    replace(name, fd, path)                # the first one has not removed it
+    os.close(fd)
+    assert content(path) == ("", ["record"])
 
 
 def full(*_):

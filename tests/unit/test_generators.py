@@ -368,7 +368,7 @@ def test_the_three_are_found_by_name():
 
 
 def test_a_job_that_follows_links_needs_the_permission_of_this_worker():
-    plain, strict = replace(job(), data_root="/data"), WorkerOptions("tcp://trainer:5555")
+    plain, strict = replace(job(), data_root="/data"), WorkerOptions("tcp://trainer:5555", data="/data")
     following = replace(plain, follow_links=True)
     open_producer(plain, strict)
     open_producer(following, replace(strict, follow_links=True))

@@ -14,6 +14,9 @@ from stoker.pipeline.errors import ConfigError, ProtocolError
 from stoker.pipeline.storage import folder
 from stoker.workers import images, jpeg, limits
 from tests.support import bad_pictures
+from tests.support.formats import kinds, needs_webp
+
+pytestmark = pytest.mark.usefixtures("named_formats")
 
 HEIGHT, WIDTH = 97, 161  # no multiples of anything
 SCALED = ("fast", "fastest", "sampled")
@@ -509,7 +512,7 @@ def test_augments_contrast_is_around_the_pictures_mean():
 
 # ---------------------------------------------------------------------------- every kind of picture, every bad one
 
-@pytest.mark.parametrize("kind", sorted(bad_pictures.ODD))
+@pytest.mark.parametrize("kind", kinds(sorted(bad_pictures.ODD)))
 def test_odd_pictures_are_what_pil_makes_of_them(tmp_path, kind):
     path = str(tmp_path / kind)
     bad_pictures.ODD[kind](path)
@@ -560,7 +563,8 @@ def turned(path, height, width):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix, options", [("jpg", {"quality": 95}), ("png", {}), ("webp", {"lossless": True})])
+@pytest.mark.parametrize("suffix, options", [
+    ("jpg", {"quality": 95}), ("png", {}), pytest.param("webp", {"lossless": True}, marks=needs_webp)])
 def test_exif_rotation(tmp_path, suffix, options, orientation):
     path = str(tmp_path / ("x." + suffix))
     photo(160, 240).save(path, exif=bad_pictures.exif(orientation)[6 * (suffix == "webp"):], **options)

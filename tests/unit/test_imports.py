@@ -13,7 +13,7 @@ PACKAGES = ("pipeline", "workers", "trainer")
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
           "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
-          "pipeline.environment", "pipeline.core_dumps")
+          "pipeline.environment", "pipeline.core_dumps", "pipeline.formats")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
@@ -24,8 +24,9 @@ ROOMS = {
     "pipeline/core_dumps.py": (),
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
-    "pipeline/options.py": ("pipeline.errors", "pipeline.arrays", "pipeline.text"),
-    "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options"),
+    "pipeline/formats.py": ("pipeline.errors",),
+    "pipeline/options.py": ("pipeline.formats", "pipeline.errors", "pipeline.arrays", "pipeline.text"),
+    "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.formats"),
     "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors",
                               "pipeline.text"),
@@ -50,7 +51,7 @@ ROOMS = {
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
-        "pipeline/environment.py", "trainer/autoscaler.py", "trainer/state.py")
+        "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/state.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",

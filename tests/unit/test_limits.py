@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import FORMER, MAX_PIXELS, JobOptions, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage import folder
@@ -18,13 +19,16 @@ from stoker.workers.readers import Readers
 from tests.support.bad_pictures import photo, png, text_chunk
 from tests.support.caching import Host
 
+pytestmark = pytest.mark.usefixtures("named_formats")
+
 ARRAYS = JobOptions(image_size=(16, 16), labels=False).arrays
 WORKER = WorkerOptions("tcp://127.0.0.1:5555")
 STOKERS = "MAX_IMAGE_PIXELS", MAX_PIXELS / 2       # what is in force by default
 
 
 def job(root, **options):
-    return Job("image", ARRAYS, 8, 0, options.pop("decode", "exact"), str(root), image_size=(16, 16), **options)
+    return Job("image", ARRAYS, 8, 0, options.pop("decode", "exact"), str(root), image_size=(16, 16),
+               formats=FORMATS, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +202,7 @@ def test_what_a_module_of_the_user_sets_after_a_job_stays_too(tmp_path, monkeypa
 
 
 def test_a_checkpoint_of_an_older_release_has_pils_own_limit(tmp_path):
-    limits.apply(job(tmp_path, **FORMER))
+    limits.apply(Job("image", ARRAYS, 8, 0, "exact", str(tmp_path), **FORMER))
     assert limits.in_force() == () and limits.max_pixels() == 178956970 and limits.max_file_bytes() == 1 << 30
 
 

@@ -130,7 +130,7 @@ def test_the_fingerprint_contains_the_options_that_shape_the_stream_and_no_other
     for change in ({"generator": "augmented"}, {"image_size": (64, 65)}, {"batch_size": 33}, {"seed": 1},
                    {"decode": "exact"}, {"on_bad_image": "replace"}, {"exif_rotate": True},
                    {"follow_links": True}, {"truncated": "use"}, {"max_pixels": 10 ** 9}, {"max_text_mb": 2},
-                   {"max_file_mb": 256}):
+                   {"max_file_mb": 256}, {"formats": ("jpeg",)}):
         assert fingerprint(JobOptions(**change), "folder", 0.1) != base
     assert fingerprint(job, "other", 0.1) != base != fingerprint(job, "folder", 0.2)
     complete = fingerprint(JobOptions(on_bad_image="replace", exif_rotate=True, follow_links=True, truncated="use",
@@ -146,13 +146,15 @@ def test_a_run_that_ended_at_a_bad_image_can_continue_and_skip_it():
 
 
 def test_a_checkpoint_from_before_there_were_options_for_bad_images_is_continued():
-    newer = {"on_bad_image", "exif_rotate", "truncated", "max_pixels", "max_file_mb", "max_text_mb"}
+    newer = {"on_bad_image", "exif_rotate", "truncated", "max_pixels", "max_file_mb", "max_text_mb", "formats"}
     assert not newer & set(fingerprint(JobOptions(**FORMER), "folder", 0.1))
 
 
 def test_an_option_whose_default_has_changed_is_recorded_with_the_new_one():
     found = fingerprint(JobOptions(), "folder", 0.1)
-    assert {name: found[name] for name in FORMER} == {name: getattr(JobOptions, name) for name in FORMER}
+    assert {name: found[name] for name in FORMER} == dict(
+        {name: getattr(JobOptions, name) for name in FORMER}, formats="default")
+    assert fingerprint(JobOptions(formats=("png", "jpeg")), "folder", 0.1)["formats"] == ["jpeg", "png"]
 
 
 def test_memory_bounds_the_prefetch_of_large_batches():

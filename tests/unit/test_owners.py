@@ -1,14 +1,20 @@
 """Which user is at the other end of a connection: as the kernel says it in two ways."""
 
+import contextlib
 import os
 import socket
 import struct
+import time
 
 import pytest
+import zmq
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.transport import owners
+from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.owners import SocketOwners, by_table
+from stoker.pipeline.transport.quota import Limits
+from stoker.pipeline.transport.sockets import Waker
 from tests.support.strangers import as_stranger, needs_root
 
 
@@ -91,3 +97,45 @@ def test_a_system_that_does_not_tell_is_an_error(monkeypatch):
     monkeypatch.setattr(owners, "TABLES", dict.fromkeys(owners.TABLES, "/proc/no/such/table"))
     with pytest.raises(ConfigError, match="does not tell which user .*stoker-keys"):
         SocketOwners()
+
+
+def test_no_message_of_a_peer_that_is_gone_before_it_can_be_asked_is_read(monkeypatch):
+    with zmq.Context() as context, listener_of_own_user() as listener:
+        for _ in range(5):
+            with context.socket(zmq.DEALER) as own:
+                own.connect(listener.address)
+                own.send(b"own")
+                assert received(listener, 30.0) == [b"own"]
+                own.send(b"and the last one")
+                time.sleep(0.1)
+            time.sleep(0.1)
+            listener.poll(time.monotonic())                # knows that the connection has ended
+            assert received(listener, 30.0) == [b"and the last one"]
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        for _ in range(5):
+            with context.socket(zmq.DEALER) as strange:
+                strange.connect(listener.address)
+                strange.send(b"strange")
+                time.sleep(0.1)
+            time.sleep(0.1)                                # the connection has ended
+            assert received(listener, 0.3) == []
+
+
+@contextlib.contextmanager
+def listener_of_own_user():
+    waker = Waker()
+    listener = Listener("tcp://127.0.0.1:*", waker, Limits(1000, 1000, 1))
+    yield listener
+    listener.close(0)
+    waker.close()
+
+
+def received(listener, seconds):
+    """The first frame of the first message that is read within so many seconds, in a list."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        message = listener.receive()
+        if message is not None:
+            return [bytes(message[1][0])]
+        time.sleep(0.01)
+    return []

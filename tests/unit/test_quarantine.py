@@ -1,5 +1,6 @@
 """Quarantine, with a stand-in for the processes in which it tests samples: what is left of a lease."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -123,3 +124,26 @@ def test_it_is_the_samples_if_one_was_spared_or_the_run_has_some_or_the_generato
     assert len(tested([lease(samples(*range(9)))], range(9))) == 9 * 3
     assert len(tested([unproven(*range(9))], range(9), Job("image", (), 4, 0, "fast", ""))) == 9 * 3
     assert len(tested([unproven(1)] * 9, {1})) == 9 * (1 + 3)                    # it is one sample
+
+
+def test_a_picture_that_reaches_the_limit_of_cpu_time_is_bad_at_once_and_no_fault_of_the_function(monkeypatch):
+    asked, streak = [], quarantine.Streak()
+
+    class Children(quarantine._Children):
+        def answer_to(self, alone):
+            asked.append(alone.samples[0].index)
+            self._exit = -signal.SIGPROF if asked[-1] < 9 else 0
+            return (b"", "SIGPROF") if self._exit else (good(), "")
+
+        def end(self, wait_s=0.0):
+            return 0
+    monkeypatch.setattr(quarantine, "_Children", Children)
+    job = replace(JOB, picture_cpu_s=2.5)
+    found = quarantine.test_in_quarantine(job, unproven(*range(1, 10)), WorkerOptions("tcp://trainer:5555"), streak)
+    assert asked == [1, *range(1, 10)]
+    assert {skip.reason for skip in found.skipped} == {
+        "takes more than 2.5 s of CPU time to decode; picture_cpu_s (--picture-cpu-s) permits more"}
+    assert [sample.index for sample in found.lease.samples] == [9]
+    with pytest.raises(quarantine.EndsItsProcess):       # without the limit, it is the function's own
+        quarantine.test_in_quarantine(JOB, unproven(*range(9)), WorkerOptions("tcp://trainer:5555"),
+                                      quarantine.Streak())

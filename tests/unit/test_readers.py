@@ -18,6 +18,8 @@ from stoker.workers import images, stopwatch
 from stoker.workers.readers import Readers
 from tests.support.caching import Host, draw, job
 
+pytestmark = pytest.mark.usefixtures("named_formats")
+
 SIZE = (12, 20)
 GREY16 = (np.arange(60 * 80, dtype=np.uint32).reshape(60, 80) * 13).astype(np.uint16)      # up to 62387
 LABELS = np.random.RandomState(1).randint(0, 7, (60, 80)).astype(np.uint8)

@@ -424,7 +424,8 @@ def socket_thread(once=False):
     """Not started; two leases came, the first of which is in work."""
     ends, items = Ends(), queue.Queue()
     session = WorkerSession(Hello("host/0", 1, "python 3.13.0", 2, ""), once, time.monotonic())
-    thread = _SocketThread(ends, ends, session, None, items, 0, lambda: None, lambda *texts: None)
+    thread = _SocketThread(ends, ends, session, WorkerOptions("tcp://127.0.0.1:1"), items, 0, lambda: None,
+                           lambda *texts: None)
     ends.waiting = [Welcome("run1", JOB, 0.5)]
     thread._receive(time.monotonic())
     assert items.get_nowait() == Check(JOB, "run1")

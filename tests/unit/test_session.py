@@ -1,6 +1,7 @@
 """Each arrow in the table of workers/session.py, and what happens beside them."""
 
 import collections
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
-from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Stop, Timings, Unfit, Welcome
+from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Stop, Timings, Unfit, Welcome
 from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
-from stoker.workers.session import REPORT_INTERVAL_S, Check, End, Note, Say, SessionState, Work
+from stoker.workers.session import MAX_CHECKS, MIN_HEARTBEAT_S, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say
+from stoker.workers.session import SessionState, Work
 from stoker.workers.session import WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
@@ -63,6 +65,48 @@ def produced(one, run="run1", held_s=0.0):
 
 def without_notes(effects):
     return [effect for effect in effects if not isinstance(effect, Note)]
+
+
+# ----------------------------------------------------------------------------------------- what no Stoker trainer sends
+
+def test_more_leases_than_a_worker_can_hold_end_the_connection():
+    session = serving(lease(1), lease(2), lease(3))         # the first is in work: it may be of a former connection
+    effects = session.receive(lease(4), 101.0)
+    assert effects[0] == HangUp() and "more leases than this worker can hold" in effects[1].text
+    assert session.state is SessionState.SEEKING and done(session, lease(1)) == []      # nothing waits any more
+
+
+def test_the_leases_after_a_new_connection_are_not_too_many():
+    session = serving(lease(1), lease(2))
+    session.disconnected(101.0)
+    welcomed(session, now=102.0)
+    assert session.receive(lease(3), 102.0) == session.receive(lease(4), 102.0) == []
+    assert Work(JOB, lease(3)) in done(session, lease(1), 103.0)
+
+
+@pytest.mark.parametrize("samples, replacements", [(9, 0), (8, 9)])
+def test_a_lease_of_more_samples_than_a_batch_has_ends_the_connection(samples, replacements):
+    session, some = serving(), tuple(Sample(number, "%d" % number, 0) for number in range(9))
+    assert HangUp() not in session.receive(Lease(1, 1, 0, True, some[:8], some[:8]), 101.0)
+    effects = session.receive(Lease(2, 2, 0, True, some[:samples], some[:replacements]), 101.0)
+    assert effects[0] == HangUp() and "more samples than a batch" in effects[1].text
+
+
+def test_one_job_after_the_other_ends_the_connection():
+    session = seeking()
+    for number in range(MAX_CHECKS):
+        assert isinstance(session.receive(replace(WELCOME, run="run%d" % number), 100.0)[-1], Check)
+    assert HangUp() in session.receive(replace(WELCOME, run="another"), 100.0)
+    assert HangUp() in session.receive(replace(WELCOME, run="another"), 101.0)     # also over the next connection
+    for number in range(MAX_CHECKS):
+        session.checked("run%d" % number, "", "", 102.0)
+    assert isinstance(session.receive(WELCOME, 103.0)[-1], Check)
+
+
+def test_a_trainer_cannot_make_a_worker_speak_all_the_time():
+    session = seeking()
+    welcomed(session, replace(WELCOME, heartbeat_s=0.0))
+    assert session.next_deadline() == 100.0 + MIN_HEARTBEAT_S
 
 
 # -------------------------------------------------------------------------------------------------------- SEEKING

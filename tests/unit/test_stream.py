@@ -678,7 +678,7 @@ def test_a_stream_whose_files_cannot_be_changed_frees_the_port(tmp_path, monkeyp
 def test_workers_elsewhere_connect_to_this_host_by_its_name(opened, monkeypatch, address):
     monkeypatch.setattr("socket.gethostname", lambda: "trainer-7")
     opened.stream.address = "tcp://%s:5555" % address
-    assert opened.stream.worker_command == "python -m workers --connect tcp://trainer-7:5555"
+    assert opened.stream.worker_command == "python -m workers --connect tcp://trainer-7:5555 --data DIR"
 
 
 def test_the_worker_command_is_one_for_a_shell(opened):

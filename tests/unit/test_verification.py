@@ -512,3 +512,35 @@ def test_a_party_holds_at_most_so_many(monkeypatch):
     fleet.join("liar", "10.0.0.9", capacity=1000)
     fleet.tick(0.3)
     assert len(fleet.again("liar")) == 3
+
+
+def test_second_batches_take_the_room_of_the_window_at_most():
+    """The quota of the socket has room for two batches for each step of it: beyond that, workers are cut off."""
+    fleet = Fleet(prefetch=2)
+    names = ["w%d" % number for number in range(8)]
+    for number, name in enumerate(names):
+        fleet.join(name, "10.0.0.%d" % number)
+    for _ in range(STEPS):                        # all make first batches, and none a second one
+        for name in names:
+            for lease in fleet.open(name):
+                if lease.position not in fleet.batches:
+                    fleet.answer(name, lease=lease)
+    assert sum(len(check.leases) for check in fleet.checks._checks.values()) == 2
+    assert max(len(fleet.again(name)) for name in names) == 1      # one party has half of them
+
+
+def test_a_worker_that_comes_does_not_cost_a_look_at_all_workers_for_each_step(monkeypatch):
+    fleet = Fleet(prefetch=STEPS)
+    for number in range(40):
+        fleet.join("w%d" % number, "10.0.0.1")
+    monkeypatch.setattr(Verification, "choose", lambda *arguments: None)
+    for number in range(40):
+        while fleet.open("w%d" % number):
+            fleet.answer("w%d" % number)
+    assert len(fleet.checks._checks) == fleet.plan.positions == STEPS and fleet.checks.is_busy
+    compared = []
+    distance = Maker.distance
+    monkeypatch.setattr(Maker, "distance", lambda one, other: compared.append(one) or distance(one, other))
+    fleet.join("new", "10.0.0.2")
+    fleet.tick(0.3)
+    assert len(compared) <= 3 * STEPS

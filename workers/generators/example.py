@@ -4,7 +4,7 @@
 
 Put your own into a module beside your program and name it in the same way. Workers that you start yourself must be able
 to import the module, and import only what their own command line allows:
-``python -m workers --connect tcp://trainer:5555 --allow-generator my_module:my_generator``.
+``python -m workers --connect tcp://trainer:5555 --data DIR --allow-generator my_module:my_generator``.
 """
 
 from __future__ import generator_stop  # without it, a stray StopIteration ends a generator in silence on 3.6

@@ -4,7 +4,6 @@ from __future__ import generator_stop
 
 import importlib
 import inspect
-import socket
 import sys
 from contextlib import suppress
 from functools import partial
@@ -18,7 +17,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
-from stoker.workers import limits
+from stoker.workers import bounds, formats, limits, picture_limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -138,12 +137,10 @@ def _taken_from(inbox: List[Optional[Lease]], name: str) -> Iterator[Lease]:
 
 def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = None) -> Producer:
     """A Producer with the generator of ``job``; pictures that it decodes are kept in ``cache``. Raises ConfigError as
-    ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job
-    follows links out of the data folder without the permission of this worker's options: the trainer alone must not
-    decide which files of this host are read. PIL's limits are from now on those of the job."""
-    if job.follow_links and not options.follow_links and job.data_root:
-        raise ConfigError("the run follows links that lead out of %s, which this worker on %s may not: start it with "
-                          "--follow-links" % (job.data_root, socket.gethostname()))
+    ``find`` does, if the data folder is not the right one (a generator over leases looks itself), and if the job reads
+    or costs more than this worker's options permit. PIL's limits, and those of what a picture may cost, are from now on
+    those of the job."""
+    bounds.check(job, options)
     generator = find(job.generator, options.allow_generators, job)
     if job.augment:
         if generator is not image:
@@ -153,4 +150,6 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
     if getattr(generator, "func", generator) in _READ_FILES:
         check_root(job.data_root, job.probes)
     limits.apply(job)
+    formats.apply(job.formats)
+    picture_limits.apply(job)
     return Producer(generator, job, cache)
