@@ -31,6 +31,15 @@ pip() { "$env/bin/python" -I -m pip "$@" >>"$log" 2>&1 </dev/null; }
 # --no-deps and then `pip check`: a dependency that is not pinned is an error, never whatever is newest today.
 install() { pip install --no-deps "$@" && pip check; }
 
+# The pins of NAME, as arguments of pip: it takes no file with another hash. Those of the benchmarks have none.
+pins() { # NAME
+    if [ -f ".setup/hashes/$1.txt" ]; then
+        echo "--require-hashes -r .setup/hashes/$1.txt"
+    else
+        echo "-r .setup/$1.txt"
+    fi
+}
+
 create() { # VERSION PYTHON: makes the environment with its pins. If that fails, $log has the output of pip
     say "creating $env with CPython $1 ..."
     rm -rf "$env"
@@ -38,17 +47,18 @@ create() { # VERSION PYTHON: makes the environment with its pins. If that fails,
     case $name in
         trainer | bench-tensorpack)
             # Two of the trainer's dependencies exist only as sources: they need the build tools before them.
-            pip install pip==21.3.1 && pip install $(grep -E '^(setuptools|wheel)==' .setup/trainer.txt) || return 1
-            pip install --no-deps -r .setup/trainer.txt && install -r ".setup/$name.txt" || return 1
+            pip install $(pins trainer-tools) && pip install --no-deps $(pins trainer) && install $(pins "$name") ||
+                return 1
             sh .setup/libsodium.sh "$env/bin/python" >>"$log" 2>&1 || return 1
             ;;
         workers-simd)
-            grep -v '^pillow==' .setup/workers.txt >.venv/without-pillow.txt
-            pip install --no-deps --only-binary :all: -r .venv/without-pillow.txt || return 1
+            # without the pin of Pillow, and the hashes in the lines behind it
+            sed '/^pillow==/,/[^\\]$/d' .setup/hashes/workers.txt >.venv/without-pillow.txt
+            pip install --no-deps --only-binary :all: --require-hashes -r .venv/without-pillow.txt || return 1
             rm .venv/without-pillow.txt
-            CC="cc $simd" install --no-cache-dir --no-binary pillow-simd -r ".setup/$name.txt" || return 1
+            CC="cc $simd" install --no-cache-dir --no-binary pillow-simd $(pins "$name") || return 1
             ;;
-        *) install --only-binary :all: -r ".setup/$name.txt" || return 1 ;;
+        *) install --only-binary :all: $(pins "$name") || return 1 ;;
     esac
     stamp "$2"
 }
@@ -200,7 +210,7 @@ for tools in "$@"; do
         : >"$log"
         rm -rf "$env/.installed.new"
         mv "$env/.installed" "$env/.installed.new"
-        install --only-binary :all: -c ".setup/$name.txt" -r ".setup/$tools.txt" ||
+        install --only-binary :all: -c ".setup/$name.txt" $(pins "$tools") ||
             { cat "$log" >&2; die "adding $tools to $env failed: see pip's output above."; }
         cp ".setup/$tools.txt" "$env/.installed.new/"
         mv "$env/.installed.new" "$env/.installed"

@@ -23,6 +23,7 @@ from stoker.pipeline.text import native
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
+SANDBOX = SANDBOX_AUTO, SANDBOX_ON, SANDBOX_OFF = ("auto", "on", "off")     # of workers: see workers/sandbox.py
 TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
@@ -35,6 +36,7 @@ FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
+LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -180,7 +182,8 @@ class StreamOptions:
     ConfigError.
 
     ``_s`` stands for seconds, ``_mb`` for 2**20 bytes. After a wait of ``stall_s`` for a batch, the log gets a line.
-    ``bad_samples`` is a file that gets one line per bad file. ``stoker-train --help`` explains the other fields."""
+    ``bad_samples`` is a file that gets one line per bad file; ``killers`` is one that keeps the samples that end
+    workers, so that no run tries them again. ``stoker-train --help`` explains the other fields."""
     bind: str = "tcp://127.0.0.1:*"
     prefetch: int = 32
     prefetch_mb: float = 1024.0
@@ -190,6 +193,7 @@ class StreamOptions:
     stall_s: float = 10.0
     audit: Optional[str] = None
     bad_samples: Optional[str] = None
+    killers: Optional[str] = None
     health_file: Optional[str] = None
     keys: Optional[str] = None
     insecure: bool = False
@@ -226,7 +230,7 @@ class StreamOptions:
         if self.picture_memory_mb is not None:
             object.__setattr__(self, "picture_memory_mb", check_whole(
                 "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
-        for name in ("audit", "bad_samples", "health_file", "keys"):
+        for name in ("audit", "bad_samples", "killers", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
                 path = native(os.fspath(path))
@@ -271,16 +275,27 @@ class WorkerOptions:
     quiet: bool = False
     allow_data: Tuple[str, ...] = ()
     max_batch_mb: float = MAX_BATCH_MB
+    roots: Optional[Tuple[str, ...]] = None     # of the data, where the trainer that starts the workers knows them
+    sandbox: str = SANDBOX_AUTO
+    allow_read: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
         check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
+        check(self.sandbox in SANDBOX, "--sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
 
     @property
     def data_folders(self) -> Tuple[str, ...]:
         """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
         for a trainer on this host, whose user is this worker's, and none for others."""
         return self.allow_data or (("/",) if is_loopback(self.connect) else ())
+
+    @property
+    def known_roots(self) -> Optional[Tuple[str, ...]]:
+        """The folders in which all data of all jobs lie; None if only a job will tell."""
+        if self.data is not None:
+            return (self.data,)
+        return self.roots if self.roots is not None or "/" in self.data_folders else self.data_folders
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""
@@ -292,7 +307,8 @@ class WorkerOptions:
         try:
             fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
-            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"]),
-                              allow_data=tuple(map(native, fields["allow_data"]))))
+            for name in LISTS:
+                fields[name] = None if fields[name] is None else tuple(map(native, fields[name]))
+            return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError("the options of a worker process are damaged: %r" % error) from error

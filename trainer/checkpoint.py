@@ -23,13 +23,13 @@ from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.storage.safe_files import open_own
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer import state
-from stoker.trainer.checkpoint_files import BAD_SAMPLES, CheckpointFolder, listed, require_whole
+from stoker.trainer.checkpoint_files import BAD_SAMPLES, KILLERS, CheckpointFolder, listed, require_whole
 from stoker.trainer.files import reason, replace_file
 from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
 from stoker.trainer.run import Run
 
 ROWS, RUN = "stoker-rows.npy", "stoker-run.json"
-FILES = (RECORD, RUN, SAMPLES, ROWS, BAD_SAMPLES)         # that Stoker writes there
+FILES = (RECORD, RUN, SAMPLES, ROWS, BAD_SAMPLES, KILLERS)         # that Stoker writes there
 MAX_SHOWN = 200                  # characters of a value in a sentence
 CHECKSUM = "checksum"
 #: What every record has, and the types of its values.

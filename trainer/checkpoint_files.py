@@ -17,7 +17,7 @@ from stoker.trainer.files import reason, remedy, replace_file
 
 LOCK = "stoker.lock"
 MAX_NAMES_BYTES = 1 << 20      # of TensorFlow's file, which has a line for each checkpoint
-BAD_SAMPLES = "bad-samples.tsv"
+BAD_SAMPLES, KILLERS = "bad-samples.tsv", "killers.jsonl"
 NOTHING = (LOCK, BAD_SAMPLES)           # if they are empty
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is
 

@@ -63,7 +63,8 @@ def _train(program: Program, args: argparse.Namespace, options: StreamOptions, l
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
-    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES))
+    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES),
+                      killers=os.path.join(directory, checkpoint_files.KILLERS))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
@@ -116,7 +117,8 @@ def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
 
 def local_options(args: argparse.Namespace) -> LocalOptions:
     """The options of local workers."""
-    return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
+    return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb, args.sandbox,
+                        args.allow_read or ())
 
 
 def import_tensorflow() -> Any:

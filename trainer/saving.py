@@ -82,20 +82,21 @@ class Saver:
         folder, name = self.folder, "%s-%d" % (state.PREFIX, step)
         self._forget()
         os.mkdir(folder.at(state.SAVING))
-        # TensorFlow gets the path of the open folder: it is this one, though a link may take its name
+        # by the path of the open folder: it is this one, though a link may take its name
         fd = os.open(folder.at(state.SAVING), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            opened = "/proc/self/fd/%d" % fd
-            within = opened if os.path.isdir(opened) else folder.at(state.SAVING)
-            self._saver.save(session, os.path.join(within, name), write_state=False)
+            saving = "/proc/self/fd/%d" % fd
+            if not os.path.isdir(saving):
+                saving = folder.at(state.SAVING)
+            self._saver.save(session, os.path.join(saving, name), write_state=False)
+            parts = sorted(os.listdir(saving), key=lambda part: (part.endswith(".index"), part))      # the index last
+            for part in parts:
+                if not part.endswith(".meta"):      # no resume needs it
+                    sync_path(os.path.join(saving, part))
+            for part in parts:
+                os.replace(os.path.join(saving, part), folder.at(part))
         finally:
             os.close(fd)
-        parts = sorted(folder.names(state.SAVING), key=lambda part: part.endswith(".index"))      # the index last
-        for part in parts:
-            if not part.endswith(".meta"):      # no resume needs it
-                sync_path(folder.at(state.SAVING, part))
-        for part in parts:
-            os.replace(folder.at(state.SAVING, part), folder.at(part))
         sync_path(folder.at())
         removed = state.to_remove(folder.names(), step, self._keep)
         folder.write_names(step, removed)

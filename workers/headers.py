@@ -16,9 +16,10 @@ from stoker.workers import limits
 #: The formats that pipeline/sources/file_names.py looks for. The others differ between versions of Pillow, and some run
 #: programs of the host (EPS: Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-#: How a file begins -> the format that PIL opens it as. MPO begins as JPEG does. WebP and PPM: see ``format_of``.
+_JPEG = b"\xff\xd8\xff"         # and MPO
+#: How a file of another format begins -> the format that PIL opens it as. WebP and PPM: see ``format_of``.
 _BEGINNINGS = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II\0*", "TIFF"), (b"MM*\0", "TIFF"), (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"))
 _WEBP = b"WEBPVP8 ", b"WEBPVP8L", b"WEBPVP8X"
@@ -43,6 +44,8 @@ class _Tags(NamedTuple):
 
 def format_of(data: bytes) -> str:
     """The format of the picture with this content, by PIL's name; '' if it is none that Stoker opens."""
+    if data[:3] == _JPEG:           # nearly always
+        return "JPEG"
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name

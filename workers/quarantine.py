@@ -2,8 +2,10 @@
 
 A worker that gets an *isolated* lease (other workers died of it) tests its samples one by one in a child process: the
 generator runs there on leases of a single sample. A sample at which ``DEATHS`` children died, a fresh one each time, is
-bad: kills from outside do not hit the same sample so often. The other samples are produced in the worker as usual.
-If a user's function has ended its process at each of the first ``HOPELESS`` samples of a run, it is the function.
+bad: kills from outside do not hit the same sample so often. So is one for which ``DEATHS`` children had no memory, and
+one that takes more CPU time than Stoker permits. The other samples are produced in the worker as usual.
+If a user's function has ended its process at each of the first ``HOPELESS`` samples of a run, it is the function. If
+there is no memory for any sample, it is the host.
 They exchange messages of the protocol, a line of base64 each, over the child's standard input and output.
 """
 
@@ -14,51 +16,70 @@ import sys
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO, NamedTuple, Optional, Sequence, Set, Tuple, cast
+from typing import Any, BinaryIO, List, NamedTuple, Optional, Sequence, Set, Tuple, cast
 
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.functions import IN_WORKER
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
 from stoker.pipeline.protocol.messages import (
-    MAX_REASON, Alive, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
+    MAX_REASON, Alive, Failed, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
+from stoker.workers import sandbox
 from stoker.workers.descendants import end_group, has_ended
 from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
 from stoker.workers.host import die_with_parent
 from stoker.workers.launch import LAUNCH, add_current_folder
 from stoker.workers.picture_limits import CPU_SIGNAL, cpu_reason
+from stoker.workers.shortage import is_shortage
 from stoker.workers.supervisor import explain_exit
 
 DEATHS = 3
+#: Why a sample is bad for which there was no memory.
+NO_MEMORY = ("takes more memory than a worker may have, in %d fresh processes: raise the limit of the container, or "
+             "ulimit" % DEATHS)
 HOPELESS = 8                 # samples
 EXIT_WITHIN_S = 5.0          # for a child whose pipe has ended
 POLL_MS = 50
 _RUN = "quarantine"
 
 
-class EndsItsProcess(StokerError):
-    """The user's function ends its process, whatever the sample."""
+class Hopeless(StokerError):
+    """No sample can be made: it is the user's function, which ends its process, or this host, which has no memory."""
 
 
 class Streak:
-    """The samples of a run at which a user's function has ended its process. Pure."""
+    """The samples at which a user's function has ended its process, whatever they are, and those for which there was no
+    memory. Pure."""
 
     def __init__(self) -> None:
         self._deadly: Set[int] = set()
         self._spared = False                  # there was one at which it did not
+        self._starved: Set[int] = set()       # since the last one for which there was enough
 
     def is_open(self, job: Job, lease: Lease) -> bool:
         """It may be the function, not a sample: no sample of the run has been produced, or was spared here."""
         return lease.unproven and job.generator not in GENERATORS and not self._spared
 
     def add(self, job: Job, index: int, death: str) -> None:
-        """A sample was tested once. ``death``: how its process ended; '' if it did not. Raises EndsItsProcess."""
+        """A sample was tested once. ``death``: how its process ended; '' if it did not. Raises Hopeless."""
         self._spared = self._spared or not death
         self._deadly.add(index)
         if len(self._deadly) >= HOPELESS and not self._spared:
-            raise EndsItsProcess("the function %s ends its process with %s, whatever the sample: so it was at each of "
+            raise Hopeless("the function %s ends its process with %s, whatever the sample: so it was at each of "
                                  "the first %d" % (job.generator, death, len(self._deadly)))
+
+
+    def starved(self, index: int, enough: int = HOPELESS) -> None:
+        """There was no memory for a sample alone. Raises Hopeless if it was so with ``enough`` in a row."""
+        self._starved.add(index)
+        if len(self._starved) >= enough:
+            raise Hopeless("there is no memory for any of %d samples, each alone in a process of its own: give this "
+                           "worker more, or start fewer on its host" % len(self._starved))
+
+    def fed(self) -> None:
+        """There was enough for a sample."""
+        self._starved.clear()
 
 
 class Quarantined(NamedTuple):
@@ -69,22 +90,39 @@ class Quarantined(NamedTuple):
 
 def test_in_quarantine(job: Job, lease: Lease, options: WorkerOptions, streak: Streak) -> Quarantined:
     """Tests the samples of ``lease``, and as many of its replacements as are needed in the place of bad ones. Raises
-    RuntimeError if no child can be started; EndsItsProcess, see ``streak``."""
-    children = _Children(job, options)
+    RuntimeError if no child can be started; Hopeless, see ``streak``."""
+    children, known = _Children(job, options), {skip.index: skip for skip in lease.known}
+    starved: List[int] = []
+    fed: List[int] = []
 
     def alone(sample: Sample) -> Lease:
-        return replace(lease, samples=(sample,), replacements=(), isolated=False)
+        return replace(lease, samples=(sample,), replacements=(), isolated=False, known=())
+
+    def verdict_on(place: int, sample: Sample) -> Optional[Skipped]:
+        if sample.index in known:
+            return known[sample.index]
+        verdict = children.verdict_on(alone(sample))
+        if verdict is not None and verdict.reason == NO_MEMORY:
+            starved.append(sample.index)
+            streak.starved(sample.index)
+        else:
+            fed.append(sample.index)
+            streak.fed()
+        return verdict
     try:
         for sample in lease.samples:
-            if streak.is_open(job, lease):
+            if streak.is_open(job, lease) and sample.index not in known:
                 death = children.answer_to(alone(sample))[1]
-                streak.add(job, sample.index, "" if children.was_too_slow else death)
+                streak.add(job, sample.index, "" if children.was_too_slow or death == NO_MEMORY else death)
         # in the order of ``batch_of``: the batch must not depend on which of the two finds the bad samples
-        content, skipped = filled(lease, lambda place, sample: children.verdict_on(alone(sample)))
+        content, skipped = filled(replace(lease, known=()), verdict_on)
+        if len(starved) > 1 and not fed:
+            streak.starved(starved[0], 1)
     finally:
         children.end()
-    lease = replace(lease, isolated=False)
-    if not children.deadly:          # the other workers died by chance: the generator gets the lease as it is
+    lease = replace(lease, isolated=False, known=())
+    if not children.deadly and not any(skip.index in known for skip in skipped):
+        # the other workers died by chance: the generator gets the lease as it is
         return Quarantined(lease, ())
     good = tuple(sample for sample in content if sample is not None)
     return Quarantined(replace(lease, samples=good, replacements=()), skipped)
@@ -99,6 +137,7 @@ class _Children:
         self._exit = 0           # code of the child that was asked last, if it died of it
         self._process: "Optional[subprocess.Popen[bytes]]" = None
         self.deadly = False      # whether one of the samples kills
+        self._starved = False    # whether the last child had no memory
 
     @property
     def was_too_slow(self) -> bool:
@@ -111,20 +150,25 @@ class _Children:
             answer, death = self.answer_to(lease)
             if self.was_too_slow:        # a limit of Stoker's own: no kill from outside
                 self.deadly = True
-                return Skipped(lease.samples[0].index, cpu_reason(self._job.picture_cpu_s))
+                return Skipped(lease.samples[0].index, cpu_reason(self._job.picture_cpu_s), deadly=True)
             if not death:
                 skipped = cast(Produced, decode_from_worker([answer])).skipped
                 return skipped[0] if skipped else None
         self.deadly = True
-        return Skipped(lease.samples[0].index, sendable("kills the process that opens it: " + death, MAX_REASON))
+        reason = NO_MEMORY if self._starved else "kills the process that opens it: " + death
+        return Skipped(lease.samples[0].index, sendable(reason, MAX_REASON), deadly=True)
 
     def answer_to(self, lease: Lease) -> Tuple[bytes, str]:
-        """The answer of a child to ``lease``, and '', or how it died of it."""
-        answer = b""
+        """The answer of a child to ``lease``, and '', or how it died of it. One without memory is ended."""
+        answer, self._starved = b"", False
         with suppress(BrokenPipeError):          # it died between two samples
             process = self._process or self._start()
             _write(process.stdin, lease)
             answer = _answer(process)
+        if answer and isinstance(decode_from_worker([answer]), Failed):
+            self.end()
+            self._exit, self._starved = 0, True
+            return b"", NO_MEMORY
         self._exit = 0 if answer else self.end(EXIT_WITHIN_S)
         return answer, "" if answer else explain_exit(self._exit)
 
@@ -193,6 +237,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if options.allow_generators:
         add_current_folder()
+    if sandbox.is_wanted(options):
+        sandbox.leave_to_worker()
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer
@@ -201,7 +247,11 @@ def main(argv: Sequence[str]) -> int:
     for frame in iter(lambda: _read(leases), b""):
         lease = cast(Lease, decode_from_trainer([frame]))
         skipped: Tuple[Skipped, ...] = ()
-        with suppress(BaseException):    # no death: the same will happen in the worker, which reports it
+        try:
             skipped = check(open_producer(job, options).produce(lease), lease, job).skipped
+        except BaseException as error:   # no death: the same will happen in the worker, which reports it
+            if is_shortage(error):
+                _write(answers, Failed(_RUN, lease.lease, lease.position, "no memory", "", starved=True))
+                continue
         _write(answers, Produced(_RUN, lease.lease, lease.position, 1 - len(skipped), skipped, 0.0, ()))
     return 0

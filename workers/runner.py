@@ -15,8 +15,9 @@ from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.heap import Heap
-from stoker.workers.quarantine import EndsItsProcess, Quarantined
+from stoker.workers.quarantine import Hopeless, Quarantined
 from stoker.workers.session import Check, Work
+from stoker.workers.shortage import is_shortage
 from stoker.workers.unreadable import unreadable
 
 
@@ -32,7 +33,8 @@ class Finished(NamedTuple):
     remarks: Tuple[Remark, ...] = ()     # about pictures in the batch
     unreadable: Tuple[Skipped, ...] = ()     # the sample whose file had an I/O error
     is_unfit: bool = False   # ``error`` is no fault of the lease: this worker cannot do the job
-    is_hopeless: bool = False    # the user's function ends its process, whatever the sample
+    is_hopeless: bool = False    # no sample can be made, whichever it is
+    is_starved: bool = False     # there was no memory
 
 
 class Checked(NamedTuple):
@@ -96,7 +98,7 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
                 trace = traceback_of(cause)
             answer = Finished(lease, None, text, trace, getattr(error, "sample", ""), is_unfit=is_unfit,
                               unreadable=unreadable(error, lease, job),
-                              is_hopeless=isinstance(error, EndsItsProcess))
+                              is_hopeless=isinstance(error, Hopeless), is_starved=is_shortage(error))
         finish(answer)
         batch_bytes = sum(array.nbytes for array in answer.output.arrays) if answer.output else 0
         made = output = answer = None           # type: ignore[assignment]

@@ -193,11 +193,11 @@ class WorkerSession:
                               now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
-               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False) -> List[Effect]:
+               unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Effect]:
         """The lease in work cannot be done. ``sample``: the path that the generator was at, '' if none."""
         run = self._work[0] if self._work else ""
         return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample,
-                                     unreadable, hopeless), now)
+                                     unreadable, hopeless, starved), now)
 
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""
@@ -210,6 +210,11 @@ class WorkerSession:
         in_work = self._work[1].lease if self._work and self._work[0] == self._run else -1
         effects: List[Effect] = [Say(Leaving(self._run, in_work, reason))]
         return effects if in_work >= 0 else [*effects, Note("drained"), self._end(EXIT_DRAINED)]
+
+    def abandon(self, now: float, reason: str) -> List[Effect]:
+        """This process leaves, and the lease in work is not done: for another process with other rights."""
+        self._work = None
+        return self.drain(now, reason) if self.state is not SessionState.DRAINING else [self._end(EXIT_DRAINED)]
 
     def _welcome(self, message: Welcome, now: float) -> List[Effect]:
         effects: List[Effect] = []

@@ -19,8 +19,9 @@ A batch that arrives after its lease ended is still accepted while its position 
 holds. A lease that was revoked, or that its worker lost by silence, stays *unacknowledged* until the worker answers,
 with the batch or with Returned. Until then it counts against its capacity: a worker that hangs gets nothing on top. So
 does a lease for a second batch of a position that has one, which ``verification.py`` compares with the first.
-After ``ISOLATION_DEATHS`` workers died at a position, its leases are *isolated*: the next worker tries each sample in a
-process of its own, to find the file that kills. ``stragglers.py`` says when a position gets a second lease.
+After ``ISOLATION_DEATHS`` workers died at a position, or had no memory for it, its leases are *isolated*: the next
+worker tries each sample in a process of its own, to find the file that kills. ``stragglers.py`` says when a position
+gets a second lease.
 
 The caller hands in every waiting message before ``tick``, calls ``tick`` no later than ``next_deadline()``, and after
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
@@ -33,7 +34,7 @@ from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS, LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
@@ -248,7 +249,7 @@ class LeaseScheduler(LeaseTables):
             if live:
                 self._rule.add(now - live.granted_s)
             effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
-                                  entry.deaths >= ISOLATION_DEATHS))
+                                  entry.is_suspect))
             self._workers[key].proven = True
             self._records.delivered(self._workers[key].party, lease)
             late_s = self._rule.age_s(False)
@@ -280,6 +281,8 @@ class LeaseScheduler(LeaseTables):
             bad = message.unreadable[0]
             if entry.cannot_read(key, self._workers[key].party, bad.index, self._max_failures):
                 effects.append(LeaveOut(position, bad))
+        elif message.starved and not live.isolated:
+            entry.starves(key, self._workers[key].party)
         elif entry.fails(key, self._max_failures, self._workers):
             effects.append(Abort(position, message.error + (message.sample and " (at %r)" % message.sample),
                                  message.traceback))

@@ -3,10 +3,11 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import repeat
-from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
+from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.coordinator.effects import Abort, Grant, LeaveOut
+from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
 from stoker.pipeline.protocol.messages import Lease, Produced, Sample, Skipped
@@ -31,13 +32,15 @@ class _Open:
     planned: PlannedBatch
     bad: Dict[int, Skipped]                 # samples that no worker is to try
     leases: Dict[int, Content] = field(default_factory=dict)      # by their number: each is fixed once it is granted
+    tested: Set[int] = field(default_factory=set)   # those whose samples are tried one by one
 
 
 class OpenPositions:
     """The planned batches of the positions that were granted and have no batch yet. ``replaces``: leases carry
     replacements for bad samples."""
 
-    def __init__(self, plan: Plan, datasets: Splits, replaces: bool) -> None:
+    def __init__(self, plan: Plan, datasets: Splits, replaces: bool, killers: Optional[Killers] = None) -> None:
+        self._killers = killers
         self._plan, self._datasets, self._replaces = plan, datasets, replaces
         self._open: Dict[int, _Open] = {}
         self.made = False                   # a batch with a sample was received
@@ -55,13 +58,18 @@ class OpenPositions:
         entry = self._open.get(grant.position) or self._opened(self._plan.at(grant.position, self._replaces))
         self._open[grant.position] = entry
         content = entry.leases[grant.lease] = _without(entry.planned, entry.bad)
+        if grant.isolated:
+            entry.tested.add(grant.lease)
         return self._lease(grant, entry.planned, content)
 
     def _lease(self, grant: Grant, planned: PlannedBatch, content: Content) -> Lease:
+        known = () if self._killers is None else self._killers.among(planned, content.indices + content.replacements)
+        # samples that only a user's function could leave out are tried one by one, as when they were found
+        isolated = grant.isolated or bool(known) and self._killers is not None and not self._killers.of_files
         return Lease(grant.lease, grant.position, planned.epoch, planned.training,
                      self._samples(planned, content.indices, content.repeats),
-                     self._samples(planned, content.replacements, content.replacement_repeats), grant.isolated,
-                     not self.made)
+                     self._samples(planned, content.replacements, content.replacement_repeats), isolated,
+                     not self.made, known)
 
     def among(self, position: int, lease: int, skipped: Tuple[Skipped, ...]) -> Tuple[Skipped, ...]:
         """Those of ``skipped`` that are samples of the lease."""
@@ -78,6 +86,8 @@ class OpenPositions:
         are not in it, the sample of each of its rows, and the source of the samples."""
         entry = self._open.pop(position)
         content = entry.leases[message.lease]
+        if self._killers is not None and message.lease in entry.tested:
+            self._killers.learn(entry.planned, message.skipped)
         self.made = self.made or message.count > 0
         used = produced_indices(content.indices, content.replacements, [skip.index for skip in message.skipped],
                                 len(message.rows) if message.rows else message.count + message.missing)

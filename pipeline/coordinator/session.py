@@ -21,6 +21,7 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects,
 from stoker.pipeline.coordinator.effects import Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
+from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
@@ -54,12 +55,14 @@ class CoordinatorSession:
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "",
-                 key_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"") -> None:
+                 key_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"",
+                 killers: Optional[Killers] = None) -> None:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
         self._options = options
         self._job = job_message(job, datasets, options)
-        self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace")
+        self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace", killers or Killers(
+            job, datasets, options.picture_cpu_s))
         prefetch = options.prefetch_of(job)
         self.verification = Verification(options.verify, secret, [spec.name for spec in framed(job.arrays)], now,
                                          prefetch)
@@ -245,7 +248,7 @@ class CoordinatorSession:
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
         self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                                     last_exit=printable(hello.last_exit))
+                                     last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
         if said_again and self._was_absent:      # it had no answer for so long
             return []
         return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []

@@ -8,7 +8,7 @@ from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.party import Party
 
-ISOLATION_DEATHS = 2          # of workers at a position, from which on its leases are isolated: one may be chance
+ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
 
 
@@ -26,11 +26,17 @@ class OpenPosition:
     tried: Set[Party] = field(default_factory=set)         # of which one failed or died at it: others try first
     failed_parties: Set[Party] = field(default_factory=set)     # those of the failures ...
     proven_parties: Set[Party] = field(default_factory=set)     # ... of the proven ones ...
-    dead_parties: Set[Party] = field(default_factory=set)       # ... and of the deaths
+    dead_parties: Set[Party] = field(default_factory=set)       # ... and of the deaths and shortages
     unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
     isolated_deaths: int = 0                               # those under isolated leases
+    shortages: int = 0                                     # workers that had no memory for it, before it was isolated
+
+    @property
+    def is_suspect(self) -> bool:
+        """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
+        return self.deaths + self.shortages >= ISOLATION_DEATHS
 
     def fails(self, key: WorkerKey, max_failures: int, workers: Mapping[WorkerKey, "Worker"]) -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
@@ -51,6 +57,13 @@ class OpenPosition:
             count = self.proven_failures if others_may_try(key, self, workers) else self.failures
         self.aborted = self.aborted or count >= max_failures
         return count >= max_failures
+
+    def starves(self, key: WorkerKey, party: Party) -> None:
+        """A worker had no memory for it. Others try first, and then each sample is tried alone."""
+        self.shortages += 1
+        self.failed.add(key)
+        self.tried.add(party)
+        self.dead_parties.add(party)
 
     def cannot_read(self, key: WorkerKey, party: Party, index: int, max_failures: int) -> bool:
         """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try
@@ -88,9 +101,9 @@ class OpenPosition:
     def is_isolated(self, workers: Mapping[WorkerKey, "Worker"]) -> bool:
         """Its leases are isolated. That costs time: the deaths of one party, which may hang up on purpose, are a reason
         only if no other may try, or none does."""
-        if self.deaths < ISOLATION_DEATHS:
+        if not self.is_suspect:
             return False
-        return (len(self.dead_parties) > 1 or self.deaths >= 2 * ISOLATION_DEATHS
+        return (len(self.dead_parties) > 1 or self.deaths + self.shortages >= 2 * ISOLATION_DEATHS
                 or not any(worker.is_at_work and worker.party not in self.dead_parties for worker in workers.values()))
 
 

@@ -3,6 +3,7 @@
 It owns socket and clock, copies each accepted batch once into aligned memory, and hands it over.
 """
 
+import itertools
 import logging
 import os
 import threading
@@ -14,16 +15,18 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Wire
 from stoker.pipeline.coordinator.buffers import BatchBuffers
 from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
+from stoker.pipeline.coordinator.killers import Killer, Killers
 from stoker.pipeline.coordinator.lease_size import check_leases
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
+from stoker.pipeline.monitoring.killer_list import read_list, write_list
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.text import printable
+from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.transport.keys import WorkerKeys, advice, load_trainer, make_local
 from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
@@ -74,9 +77,12 @@ class Coordinator(threading.Thread):
         super().__init__(name="stoker-coordinator", daemon=True)
         self._deliver, self._fail = deliver, fail
         check_leases(plan, datasets, job)
+        self._killers_path = options.killers
+        self._killers = Killers(job, datasets, options.picture_cpu_s, self._remembered(options.killers), start == 0)
+        self._killers_written = 0     # how many of their changes are in the file
         self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
-                                           lambda peer: self._listener.key_of(peer), os.urandom(16))
+                                           lambda peer: self._listener.key_of(peer), os.urandom(16), self._killers)
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
         prefetch = options.prefetch_of(job)
@@ -201,7 +207,28 @@ class Coordinator(threading.Thread):
     def _do(self, effects: Iterable[Effect], now: float) -> None:
         carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
 
+    def _remembered(self, path: Optional[str]) -> Iterable[Killer]:
+        rows = read_list(path) if path is not None else []
+        if rows:
+            log.info("%d sample%s ended workers, or found no memory, in former runs, and will be left out as bad; to "
+                     "try one again, remove its line in %s", len(rows), "s" * (len(rows) > 1),
+                     printable_path(path or ""))
+        return itertools.starmap(Killer, rows)
+
+    def _remember(self) -> None:
+        """Writes the killers that were found, before their batch can be used."""
+        path = self._killers_path
+        try:
+            if path is not None:
+                write_list(path, self._killers.all)
+        except OSError as error:         # each will cost some workers again after a restart
+            log.warning("%s cannot be written: %s", printable_path(path or ""), error.strerror or error)
+            self._killers_path = None
+
     def _copy_and_deliver(self, effect: Deliver) -> None:
+        if self._killers.changes != self._killers_written:
+            self._killers_written = self._killers.changes
+            self._remember()
         arrays = self._buffers.copies(effect.views)
         planned, message, own = effect.planned, effect.message, self._arrays
         sizes = dict(zip((spec.name for spec in own if spec.upto), arrays[len(own):]))

@@ -130,7 +130,7 @@ _job = _record(Job, *_JOB.values())
 _SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
 _partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
 _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
-_skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool)
+_skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool, _bool)
 _skipped = _list_of(_skip, MAX_BATCH)
 _remarks = _list_of(_record(Remark, _one_of(REMARKS), _text(MAX_SKIPPED_PATH)), len(REMARKS))
 _timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
@@ -158,7 +158,7 @@ def _samples(value: object) -> Tuple[Sample, ...]:
 _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT))),
     "ready": (Ready, dict(run=_run)),
     "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
@@ -166,7 +166,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                                 missing=_count, aligned=_bool, remarks=_remarks)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT), unreadable=_list_of(_skip, 1),
-                            hopeless=_bool)),
+                            hopeless=_bool, starved=_bool)),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),
     "leaving": (Leaving, dict(run=_run, lease=_int(-1), reason=_text(MAX_TEXT))),
     "alive": (Alive, dict(run=_run)),
@@ -175,7 +175,7 @@ _FROM_TRAINER: _Table[FromTrainer] = {
     "welcome": (Welcome, dict(run=_run, job=_job, heartbeat_s=_seconds)),
     "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
     "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
-                          replacements=_samples, isolated=_bool, unproven=_bool)),
+                          replacements=_samples, isolated=_bool, unproven=_bool, known=_skipped)),
     "revoked": (Revoked, dict(lease=_lease_id)),
     "alive": (Alive, dict(run=_run)),
     "stop": (Stop, dict(reason=_text(MAX_TEXT))),

@@ -52,6 +52,7 @@ class Skipped(NamedTuple):
     reason: str
     path: str = ""          # of the file at fault, if it is not the sample's own
     chosen: bool = False    # the user's function left it out (stoker.Skip): no file is bad
+    deadly: bool = False    # it ended the processes that tried it, or found no memory: see workers/quarantine.py
 
 
 class Remark(NamedTuple):
@@ -120,6 +121,7 @@ class Hello:
     capacity: int     # most leases that it holds at once
     last_exit: str    # how the process that it replaces ended; '' if it replaces none
     cores: int = 1    # that all workers on its host may use together
+    sandbox: str = ""  # what it may still do, in a line
 
 
 class Timings(NamedTuple):
@@ -157,7 +159,8 @@ class Failed:
     traceback: str    # the worker's traceback as text
     sample: str = ""  # the last path that the generator began, '' if none
     unreadable: Tuple[Skipped, ...] = ()     # at most one: the sample whose file had an I/O error; others had none
-    hopeless: bool = False           # the user's function ended its process at every sample that was tried
+    hopeless: bool = False           # no sample that was tried alone could be made: it is none of theirs
+    starved: bool = False            # there was not enough memory
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ class Lease:
     replacements: Tuple[Sample, ...] = ()    # used for bad samples, in this order; if they run out, the batch shrinks
     isolated: bool = False           # workers crashed at this position: first try each sample in a process of its own
     unproven: bool = False           # no sample was produced yet, since the trainer started
+    known: Tuple[Skipped, ...] = ()  # its samples that are known to kill: none is to be tried
 
 
 @dataclass(frozen=True)

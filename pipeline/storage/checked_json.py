@@ -7,6 +7,8 @@ import re
 from typing import Any, Dict, List, Set, Tuple
 
 MAX_RECORD_BYTES = 1 << 26      # of a file: a list of a million classes has less
+MAX_VALUES = 1 << 21            # in it: one of some bytes takes 200 bytes of memory ...
+MAX_LISTS = 1 << 18             # ... and an empty list or object of two bytes, 250
 MAX_DEPTH = 50            # of lists and objects in each other
 MAX_DIGITS = 40           # of a number: Python takes a time for it that grows with the square of their number
 _LONG_NUMBER = re.compile(b"[0-9]{%d}" % (MAX_DIGITS + 1))       # or a text with as many digits
@@ -14,7 +16,10 @@ _LONG_NUMBER = re.compile(b"[0-9]{%d}" % (MAX_DIGITS + 1))       # or a text wit
 
 def loads(data: bytes) -> Any:
     """The value of ``data``. Raises ValueError, which says what is wrong with it, in a clause: it is no JSON in UTF-8,
-    nested more than MAX_DEPTH deep, has a key twice, NaN, or a number that is infinite or of more than MAX_DIGITS."""
+    nested more than MAX_DEPTH deep, has a key twice, NaN, or a number that is infinite or of more than MAX_DIGITS, or
+    has more values or lists than MAX_VALUES and MAX_LISTS, by the characters that separate or begin them."""
+    if data.count(b",") > MAX_VALUES or data.count(b"[") + data.count(b"{") > MAX_LISTS:
+        raise ValueError("it has millions of values")
     hooks: Dict[str, Any] = {"parse_int": _integer} if _LONG_NUMBER.search(data) else {}
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import struct
@@ -11,8 +12,9 @@ import zlib
 
 import pytest
 
+from stoker.pipeline.errors import StokerError
 from stoker.pipeline.sources.sample_data import write
-from tests.support.other_user import OTHER
+from tests.support.other_user import OTHER, as_other_user, shared_folder
 from tests.support.processes import interpreter
 from tests.support.training import arguments, finished
 
@@ -91,8 +93,10 @@ def test_links_under_the_names_of_new_files_are_not_followed(folder, attacks):
 
 
 @pytest.mark.parametrize("content, words", [
-    (b"[" * 10000000, "nested|torn"), (b'{"seed": ' + b"9" * 1000000 + b"}", "a number of 1000000 digits"),
-    (b'{"plan": 1, "plan": 2}', "'plan' twice"), (None, "more than the")], ids=["deep", "digits", "twice", "large"])
+    (b"[" * 200000, "nested|torn"), (b"[" + b"{}," * 1000000 + b"1]", "millions of values"),
+    (b'{"seed": ' + b"9" * 1000000 + b"}", "a number of 1000000 digits"),
+    (b'{"plan": 1, "plan": 2}', "'plan' twice"), (None, "more than the")],
+    ids=["deep", "many", "digits", "twice", "large"])
 def test_odd_json_is_one_sentence(folder, content, words, attacks):
     path = folder / "checkpoints" / "stoker.json"
     if content is None:                              # a sparse file, which takes no place
@@ -102,8 +106,8 @@ def test_odd_json_is_one_sentence(folder, content, words, attacks):
     last = one_sentence(run(folder))
     assert "no readable stoker.json" in last and re.search(words, last), last
     if content is None:
-        attacks(STRANGER, "`stoker.json` of 1 GB, nested a million deep, with numbers of a million digits, NaN, a key "
-                "twice, a list", "refused with one sentence before it takes memory or time")
+        attacks(STRANGER, "`stoker.json` of 1 GB, nested very deep, with millions of values, numbers of a "
+                "million digits, NaN, a key twice, a list", "refused with one sentence before it takes memory or time")
 
 
 @pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
@@ -176,3 +180,59 @@ def test_folders_with_two_links_each_to_the_next(folder, attacks):
     assert "another name of a folder whose files count already: 70, such as" in ended.stdout, ended
     attacks("a downloaded dataset", "35 folders with two links each to the next, which are 2^35 paths",
             "each real folder is entered once; the summary counts the other names")
+
+
+def test_a_link_of_another_user_under_the_name_of_the_audit(folder, attacks):
+    with shared_folder() as shared:
+        precious = os.path.join(shared, "precious")
+        as_other_user(lambda: os.symlink(precious, os.path.join(shared, "audit.jsonl")))
+        last = one_sentence(run(folder, "--audit", os.path.join(shared, "audit.jsonl"), epochs=2))
+        assert "it is a link of another user (number 65534), which could lead to any file: name the file itself" in last
+        assert not os.path.exists(precious)
+    attacks("another user of the host", "a link in `/tmp` under the name of your audit, health file or predictions",
+            "refused with one sentence; links of your own are followed")
+
+
+ODD = (None, True, -1, 10 ** 30, 1.5, "", "x" * 300, "\ud800", "../../x", [], [[1]], ["a", ["b"]], {}, {"a": 1}, [None],
+       ["\0"], {"": []}, "__main__:x")
+
+
+def odd(chance, value, depth=0):
+    """``value`` with one odd part, or without one of its parts."""
+    if depth < 4 and isinstance(value, dict) and value and chance.random() < 0.8:
+        key, changed = chance.choice(sorted(value)), dict(value)
+        changed.update({key: odd(chance, changed.pop(key), depth + 1)} if chance.random() < 0.9 else {})
+        return changed
+    if depth < 4 and isinstance(value, list) and value and chance.random() < 0.7:
+        place = chance.randrange(len(value))
+        return value[:place] + [odd(chance, value[place], depth + 1)] + value[place + 1:]
+    return chance.choice(ODD)
+
+
+def test_records_with_odd_values_are_never_a_traceback(folder):
+    from stoker.trainer import checkpoint, prediction
+    from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.known_samples import has_changed
+    from stoker.trainer.parser import predict_parser
+    from stoker.trainer.run import prepare
+    photos, place = str(folder / "photos"), str(folder / "checkpoints")
+    this = prepare(photos, image_size=8, batch_size=5, validation=0.2)
+    records = {name: (folder / "checkpoints" / name).read_text() for name in ("stoker.json", "stoker-run.json")}
+    refused = 0
+    for seed in range(200):
+        chance = random.Random(seed)
+        name = chance.choice(sorted(records))
+        for each, text in records.items():
+            content = json.loads(text)
+            content.pop("checksum")
+            (folder / "checkpoints" / each).write_text(json.dumps(odd(chance, content) if each == name else content))
+        with CheckpointFolder(place) as opened:
+            for use in (lambda: checkpoint.resume(opened, this), lambda: checkpoint.known(opened),
+                        lambda: checkpoint.recorded_decoders(opened), lambda: has_changed(place),
+                        lambda: prediction._prepared(predict_parser().parse_args([place, photos]),
+                                                     checkpoint.recorded_run(opened))):
+                try:
+                    use()
+                except StokerError as error:
+                    refused += bool(str(error))
+    assert refused > 100

@@ -1,12 +1,15 @@
 import json
+import os
 import zlib
 
 import numpy as np
 import pytest
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring import step_log
 from stoker.pipeline.monitoring.audit import Audit, crc32
 from stoker.pipeline.protocol.messages import Skipped
+from tests.support.other_user import as_other_user, shared_folder
 
 
 def begun(*args):
@@ -174,3 +177,23 @@ def test_the_checksum_covers_the_sizes_and_the_line_tells_what_is_missing(path):
         line = json.loads(lines.readline())
     assert line["missing"] == 2 and line["crc32"] == crc32(*batch.arrays, batch.sizes["boxes"])
     assert line["crc32"] != crc32(*batch.arrays)
+
+
+def test_a_link_of_this_user_is_followed_and_one_of_another_user_is_not(tmp_path):
+    (tmp_path / "disk").mkdir()
+    os.symlink("disk/audit.jsonl", str(tmp_path / "audit.jsonl"))
+    begun(str(tmp_path / "audit.jsonl"), 0, planned)
+    assert (tmp_path / "disk" / "audit.jsonl").exists()
+    with shared_folder() as folder:
+        path = os.path.join(folder, "audit.jsonl")
+        as_other_user(lambda: os.symlink(os.path.join(folder, "target"), path))
+        with pytest.raises(ConfigError, match="audit: cannot write .*: it is a link of another user .*name another"):
+            begun(path, 0, planned)
+        assert os.listdir(folder) == ["audit.jsonl"]
+
+
+def test_a_line_without_an_end_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_log, "MAX_LINE_BYTES", 1000)
+    (tmp_path / "audit.jsonl").write_bytes(b"{" * 100000)
+    with pytest.raises(ConfigError, match="exists and is no audit file"):
+        begun(str(tmp_path / "audit.jsonl"), 0, planned)

@@ -32,24 +32,26 @@ PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png",
                     Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
-               Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b"),), True),
+               Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b", deadly=True),), True,
+                      True),
                Returned("r1", 7), Leaving("r1", -1, "asked to stop"), Alive("r1"), Ready("r1"),
                Unfit("r1", "no folder", "tb\n")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7),
                 Stop("done"),
                 Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)), (Sample(1, "c", 0),), True,
                       True),
-                Lease(8, 13, 1, True, (Sample(5, "", -1, b"\x92\xa1a\x07", 2, (Sample(6, "", -1, b"\xc0"),)),))]
+                Lease(8, 13, 1, True, (Sample(5, "", -1, b"\x92\xa1a\x07", 2, (Sample(6, "", -1, b"\xc0"),)),),
+                      known=(Skipped(5, "kills " + ODD_NAME, deadly=True),))]
 
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
-    ("Hello", "9306a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10"),
+    ("Hello", "9306a568656c6c6f97a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a0"),
     ("Produced", (
-        "9306a870726f64756365649ba27231070c02919406b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
-        "706e67c3cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe000000000"
-        "000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
+        "9306a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
+        "706e67c3c2cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000"
+        "00000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
     ("Failed", (
-        "9306a66661696c656498a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
-        "919405a26e6fa162c2c3")),
+        "9306a66661696c656499a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
+        "919505a26e6fa162c2c3c3c3")),
     ("Returned", "9306a872657475726e656492a2723107"),
     ("Leaving", "9306a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
     ("Alive", "9306a5616c69766591a27231"),
@@ -69,9 +71,11 @@ GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
     ("Revoked", "9306a77265766f6b65649107"),
     ("Stop", "9306a473746f7091a4646f6e65"),
     ("Lease", (
-        "9306a56c6561736598070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
-        "90919601a16300c4000090c3c3")),
-    ("Lease", "9306a56c6561736598080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2"),
+        "9306a56c6561736599070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
+        "90919601a16300c4000090c3c390")),
+    ("Lease", (
+        "9306a56c6561736599080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2919505b46b696c6c7320"
+        "636166c3a92fffe6bca22e6a7067a0c2c3")),
 ]
 
 
@@ -247,25 +251,27 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "alive", ["r" * 65])], "alive.run must be a text of 1 to 64 characters"),
     ([header(V, "alive", [b"r"])], "alive.run must be a text"),
     ([header(V, "alive", [None])], "alive.run must be a text .*, not None"),
-    ([header(V, "hello", ["h", 1, "", 0, "", 1])], "hello.capacity must be an integer in 1..1024, not 0"),
-    ([header(V, "hello", ["h", True, "", 1, "", 1])], "hello.pid must be an integer in .*, not True"),
-    ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid must be an integer in .*, not 1.0"),
-    ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores must be an integer in 1..65536, not 0"),
+    ([header(V, "hello", ["h", 1, "", 0, "", 1, ""])], "hello.capacity must be an integer in 1..1024, not 0"),
+    ([header(V, "hello", ["h", True, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 0, ""])], "hello.cores must be an integer in 1..65536, not 0"),
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
-    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", "", [], True])], "failed.lease must be an integer in 0..92"),
-    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", "", [], True])], "failed.error must be a text of 0 to 6553"),
-    ([header(V, "failed", ["r", 0, 0, "", "", "", [[1, "", "", False]] * 2, True])], "failed.unreadable must be a"),
+    ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", "", [], True, True])], "failed.lease must be an integer in"),
+    ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", "", [], True, True])], "failed.error must be a text of 0"),
+    ([header(V, "failed", ["r", 0, 0, "", "", "", [[1, "", "", False, False]] * 2, True, True])],
+     "failed.unreadable must be a list of at most 1"),
     (produced(produce_s=float("nan")), "seconds, not nan"),
     (produced(produce_s=float("inf")), "seconds, not inf"),
     (produced(produce_s=1), "produced.produce_s must be seconds, not 1"),
     (produced(timings=[0.0, 0.0, -1.0, 0.0]), "produced.timings must be seconds, not -1.0"),
     (produced(timings=[0.0]), "timings must be a list of 4 fields"),
     (produced(skipped="no"), "skipped must be a list of at most"),
-    (produced(skipped=[[1]]), "skipped must be a list of 4 fields"),
-    (produced(skipped=[[1, 2, "", False]]), "skipped must be a text"),
-    (produced(skipped=[[1, "x" * 301, "", False]]), "of 0 to 300"),
-    (produced(skipped=[[1, "", "x" * 513, False]]), "of 0 to 512"),
-    (produced(skipped=[[1, "", "", 0]]), "must be true or false"),
+    (produced(skipped=[[1]]), "skipped must be a list of 5 fields"),
+    (produced(skipped=[[1, 2, "", False, False]]), "skipped must be a text"),
+    (produced(skipped=[[1, "x" * 301, "", False, False]]), "of 0 to 300"),
+    (produced(skipped=[[1, "", "x" * 513, False, False]]), "of 0 to 512"),
+    (produced(skipped=[[1, "", "", 0, False]]), "must be true or false"),
+    (produced(skipped=[[1, "", "", False, None]]), "must be true or false"),
     (produced(rows=[-1]), "produced.rows must be an integer"),
     (produced(missing=-1), "produced.missing must be an integer"),
     (produced(aligned=1), "produced.aligned must be true or false"),

@@ -183,3 +183,14 @@ def test_a_scan_by_former_rules_has_an_end(tmp_path, monkeypatch):
     root = chained(tmp_path / "photos", 35)
     monkeypatch.setattr(folder_module, "FORMER_MAX_ENTRIES", 1000)
     assert len(prepare(root, image_size=8, batch_size=2, recorded={"dataset": "other"}).source) == 3
+
+
+def test_ctrl_c_ends_a_scan_at_once(tmp_path, monkeypatch):
+    root = tree(tmp_path / "photos", "a/1.jpg", "b/1.jpg")
+
+    def interrupted(path):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(folder_walk.os, "scandir", interrupted)
+    for scan in (scan_folder, lambda path: files(os.path.join(path, "**"))):
+        with pytest.raises(KeyboardInterrupt):
+            scan(root)

@@ -4,6 +4,7 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.health import BEAT_INTERVAL_S, STALE_S, HealthFile, main, trouble
+from tests.support.other_user import as_other_user, shared_folder
 
 
 def touched(path):
@@ -64,3 +65,30 @@ def test_the_command(tmp_path, capsys):
     assert main([path]) == 0 and capsys.readouterr().out == "well\n"
     assert main([]) == main(["--help"]) == 2
     assert "usage: python -m stoker.pipeline.monitoring.health FILE" in capsys.readouterr().err
+
+
+def test_what_another_user_put_there_is_refused():
+    with shared_folder() as folder:
+        path, precious = os.path.join(folder, "alive"), os.path.join(folder, "precious")
+        open(precious, "w").close()
+        os.utime(precious, (5, 5))
+        as_other_user(lambda: os.symlink(precious, path))
+        with pytest.raises(ConfigError, match="health_file .*: it is a link of another user"):
+            HealthFile(path)
+        os.unlink(path)
+        file = HealthFile(path)
+        os.unlink(path)
+        as_other_user(lambda: os.symlink(precious, path))
+        file.beat(1.0)
+        assert os.stat(precious).st_mtime == 5
+        os.unlink(path)
+        os.mkfifo(path)
+        with pytest.raises(ConfigError, match="health_file .*: it is a pipe, and must be a regular file; name another"):
+            HealthFile(path)
+        file.beat(10.0)
+
+
+def test_a_link_of_this_user_is_followed(tmp_path):
+    os.symlink("target", str(tmp_path / "alive"))
+    HealthFile(str(tmp_path / "alive")).beat(1.0)
+    assert trouble(str(tmp_path / "alive"), touched(tmp_path / "target")) is None

@@ -49,7 +49,7 @@ ROOMS = {
     "trainer/": ("pipeline.",),
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
-        "pipeline/coordinator/open_positions.py",
+        "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/state.py")
 GENERATORS = ("workers/generators/",)

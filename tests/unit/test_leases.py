@@ -36,8 +36,8 @@ class Fleet:
     def batch(self, worker, lease, position):
         return self.say(worker, Produced("run", lease, position, 1, (), 0.1, ()))
 
-    def fail(self, worker, lease, position, error="ValueError: bad"):
-        return self.say(worker, Failed("run", lease, position, error, "the traceback"))
+    def fail(self, worker, lease, position, error="ValueError: bad", starved=False):
+        return self.say(worker, Failed("run", lease, position, error, "the traceback", starved=starved))
 
     def leave(self, worker, lease=-1):
         return self.say(worker, Leaving("run", lease, "asked to stop"))
@@ -696,3 +696,43 @@ def test_silent_workers_are_none(fleet):
     assert not fleet.scheduler.alive()
     fleet.say("a", Alive("run"))
     assert fleet.scheduler.alive()
+
+
+# ------------------------------------------------------------------------------------------------ a lack of memory
+
+def last_grant(effects):
+    return [effect for effect in effects if isinstance(effect, Grant)][-1]
+
+
+def test_two_workers_without_memory_for_a_position_have_its_samples_tried_one_by_one():
+    fleet = Fleet(steps=1)
+    first = last_grant(fleet.hello(b"a"))
+    assert not fleet.hello(b"b")
+    second = last_grant(fleet.fail(b"a", first.lease, 0, starved=True))
+    assert (second.worker, second.isolated) == (b"b", False)           # another host may have more
+    third = last_grant(fleet.fail(b"b", second.lease, 0, starved=True))
+    assert third.isolated
+    assert [effect for effect in fleet.batch(third.worker, third.lease, 0) if isinstance(effect, Accept)]
+
+
+def test_a_death_and_a_lack_of_memory_count_together():
+    fleet = Fleet(steps=1)
+    first = last_grant(fleet.hello(b"a"))
+    fleet.lost(b"a")
+    second = last_grant(fleet.hello(b"b"))
+    assert not second.isolated and first.position == second.position
+    assert last_grant(fleet.fail(b"b", second.lease, 0, starved=True)).isolated
+
+
+def test_no_memory_is_no_failure_of_the_step_until_its_samples_are_tried_one_by_one():
+    fleet = Fleet(steps=1, prefetch=1)
+    grant = last_grant(fleet.hello(b"a"))
+    for _ in range(2):
+        grant = last_grant(fleet.fail(b"a", grant.lease, 0, starved=True))
+    for _ in range(2):
+        assert grant.isolated
+        effects = fleet.fail(b"a", grant.lease, 0, "no memory", starved=True)
+        assert not aborts(effects)
+        grant = last_grant(effects)
+    assert [abort.error for abort in aborts(fleet.fail(b"a", grant.lease, 0, "no memory", starved=True))] == [
+        "no memory"]

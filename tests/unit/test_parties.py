@@ -9,7 +9,7 @@ from stoker.pipeline.coordinator.effects import Grant
 from stoker.pipeline.coordinator.party import Party, party_of
 from stoker.pipeline.coordinator.record import ENOUGH_PLACES, MAX_PARTIES, MAX_WAIT_S
 from stoker.pipeline.protocol.messages import Failed, Hello, Skipped
-from tests.unit.test_leases import LEASE_S, Fleet, aborts, grants
+from tests.unit.test_leases import LEASE_S, Fleet, aborts
 
 
 HELLO = Hello("w", 1, "", 1, "")

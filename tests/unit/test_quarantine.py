@@ -2,12 +2,13 @@
 
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import encode
-from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
+from stoker.pipeline.protocol.messages import Failed, Job, Lease, Produced, Sample, Skipped
 from stoker.workers import quarantine
 
 JOB = Job("mine:make", (), 4, 0, "fast", "")
@@ -25,7 +26,7 @@ def isolated(monkeypatch):
 
             def verdict_on(self, alone):
                 sample, = alone.samples
-                assert (alone.replacements, alone.isolated) == ((), False)
+                assert (alone.replacements, alone.isolated, alone.known) == ((), False, ())
                 assert (alone.position, alone.epoch, alone.training) == (lease.position, lease.epoch, lease.training)
                 tried.append(sample)
                 verdict = verdicts.get((sample.index, sample.repeat))
@@ -111,7 +112,7 @@ def unproven(*indices):
 
 @pytest.mark.parametrize("leases", [[range(20)], [range(3), range(3, 6), range(6, 9)]])
 def test_a_function_that_kills_at_the_first_eight_samples_ends_the_run(tested, leases):
-    with pytest.raises(quarantine.EndsItsProcess) as caught:
+    with pytest.raises(quarantine.Hopeless) as caught:
         tested([unproven(*indices) for indices in leases], range(20))
     assert str(caught.value) == ("the function mine:make ends its process with exit code 3, whatever the sample: so it "
                                  "was at each of the first 8")
@@ -144,6 +145,58 @@ def test_a_picture_that_reaches_the_limit_of_cpu_time_is_bad_at_once_and_no_faul
     assert {skip.reason for skip in found.skipped} == {
         "takes more than 2.5 s of CPU time to decode; picture_cpu_s (--picture-cpu-s) permits more"}
     assert [sample.index for sample in found.lease.samples] == [9]
-    with pytest.raises(quarantine.EndsItsProcess):       # without the limit, it is the function's own
+    with pytest.raises(quarantine.Hopeless):       # without the limit, it is the function's own
         quarantine.test_in_quarantine(JOB, unproven(*range(9)), WorkerOptions("tcp://trainer:5555"),
                                       quarantine.Streak())
+
+
+# ------------------------------------------------------------------------------------------- known ones; no memory
+
+def test_known_killers_are_not_tried_and_the_batch_is_as_when_they_were_found(isolated):
+    own, more = samples(1, 2, 3), samples(7, 8, 9)
+    kills, bad = Skipped(2, "kills", deadly=True), Skipped(7, "no picture")
+    found, tried = isolated(lease(own, more), {(2, 0): kills, (7, 0): bad})
+    known, again = isolated(replace(lease(own, more), known=(kills,)), {(7, 0): bad}, deadly=False)
+    assert known == found and tried == [1, 2, 3, 7, 8] and again == [1, 3, 7, 8]
+    known, again = isolated(replace(lease(own, more), known=(kills, Skipped(7, "kills", deadly=True))), {}, False)
+    assert [sample.index for sample in known.lease.samples] == [1, 8, 3] and again == [1, 3, 8]
+
+
+@pytest.fixture
+def starving(monkeypatch):
+    """Tests leases of one worker; in a child there is no memory for the samples ``hungry``. Returns what is left."""
+    def test(leases, hungry, job=JOB):
+        asked, streak = [], quarantine.Streak()
+
+        class Children(quarantine._Children):
+            def _start(self):
+                return SimpleNamespace(stdin=None)
+
+            def end(self, wait_s=0.0):
+                asked.append("end")
+                return 0
+        monkeypatch.setattr(quarantine, "_Children", Children)
+        monkeypatch.setattr(quarantine, "_write", lambda pipe, message: asked.append(message.samples[0].index))
+        monkeypatch.setattr(quarantine, "_answer", lambda process: encode(Failed(
+            "run", 3, 9, "no memory", "", starved=True))[0] if asked[-1] in hungry else good())
+        return [quarantine.test_in_quarantine(job, each, WorkerOptions("tcp://trainer:5555"), streak)
+                for each in leases], asked
+    return test
+
+
+def test_a_sample_that_finds_no_memory_in_three_processes_is_bad_while_others_find_some(starving):
+    (found,), asked = starving([lease(samples(1, 2, 3))], {2})
+    assert found.skipped == (Skipped(2, quarantine.NO_MEMORY, deadly=True),)
+    assert [sample.index for sample in found.lease.samples] == [1, 3]
+    assert asked == [1, 2, "end", 2, "end", 2, "end", 3, "end"]
+
+
+def test_where_none_finds_memory_it_is_the_host(starving):
+    with pytest.raises(quarantine.Hopeless, match="no memory for any of 3 samples, each alone in a process of its own"):
+        starving([lease(samples(1, 2, 3))], {1, 2, 3})
+    with pytest.raises(quarantine.Hopeless, match="no memory for any of 8 samples"):
+        starving([lease(samples(number)) for number in range(20)], set(range(20)))
+    found, _ = starving([lease(samples(number)) for number in range(20)], set(range(20)) - {6, 12})
+    assert len([each for each in found if each.skipped]) == 18
+    found, _ = starving([unproven(*range(1, 12))], {1, 2})             # no death of the function
+    assert [skip.index for skip in found[0].skipped] == [1, 2]

@@ -3,6 +3,7 @@
 import configparser
 import functools
 import os
+import re
 from typing import Dict, List
 
 import pytest
@@ -74,3 +75,40 @@ def test_same_pillow_is_the_trainers(python: str) -> None:
 def test_lint_changes_no_version_of_the_workers(python: str) -> None:
     others = dict(pins("workers", python), **pins("tests", python))
     assert all(others.get(name, version) == version for name, version in pins("lint", python).items())
+
+
+def requirements(path: str) -> Dict[str, List[str]]:
+    """Requirement as a file of pins has it -> its hashes."""
+    with open(os.path.join(ROOT, ".setup", path)) as file:
+        text = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n|^\s*\n", "", file.read()))
+    return {line.split(" --hash=")[0].strip(): re.findall(r"--hash=(\S+)", line) for line in text.splitlines()}
+
+
+HASHED = ("build", "fuzz", "lint", "same-pillow", "tests", "trainer", "workers", "workers-simd")
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_each_pin_has_the_hashes_of_its_files(name: str) -> None:
+    hashed = requirements("hashes/%s.txt" % name)
+    assert list(hashed) == list(requirements(name + ".txt")), "run .setup/hashes.py"
+    for requirement, hashes in hashed.items():
+        assert hashes and len(set(hashes)) == len(hashes), requirement
+        assert all(re.match("sha256:[0-9a-f]{64}$", each) for each in hashes), requirement
+
+
+def test_the_trainers_build_tools_have_them_too() -> None:
+    whole = requirements("hashes/trainer.txt")
+    tools = requirements("hashes/trainer-tools.txt")
+    assert [tool.split("==")[0] for tool in tools] == ["pip", "setuptools", "wheel"]
+    assert {tool: whole[tool] for tool in tools} == tools
+
+
+@pytest.mark.parametrize("file", [".setup/environment.sh", "trainer/Dockerfile", "workers/Dockerfile"])
+def test_they_are_installed_by_their_hashes(file: str) -> None:
+    with open(os.path.join(ROOT, file)) as lines:
+        text = lines.read()
+    installing = [line for line in text.splitlines() if re.search(r"pip install|\binstall --|\binstall \$", line)
+                  and not line.lstrip().startswith("#") and "install() {" not in line]
+    assert len(installing) >= (5 if file.endswith("sh") else 1)
+    for line in installing:
+        assert "--require-hashes" in line or "$(pins " in line, line

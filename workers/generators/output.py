@@ -82,11 +82,12 @@ def filled(lease: Lease, judge: Judge) -> Tuple[List[Optional[Sample]], Tuple[Sk
     ``plan.produced_indices`` says. Returns the sample in each place, None where none is left, and the bad ones. An
     index that occurs several times is bad in all its places, even if it is bad in one only."""
     bad: Dict[int, Skipped] = {}
+    known = {skip.index: skip for skip in lease.known}
 
     def is_put(place: int, sample: Sample) -> bool:
         if sample.index in bad:
             return False
-        skipped = judge(place, sample)
+        skipped = known.get(sample.index) or judge(place, sample)
         if skipped is not None:
             bad[sample.index] = skipped
         return skipped is None
@@ -183,5 +184,6 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
                         else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
                         for array in arrays),
                   tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
-                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen)) for item in skipped),
+                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen), item in lease.known)
+                        for item in skipped),
                   tuple(rows), missing, bool(aligned))
