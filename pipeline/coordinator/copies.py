@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from typing import NamedTuple, Sequence, Tuple
 
-from stoker.pipeline.coordinator.record import Party
+from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.protocol.messages import Produced
 
 ROWS = "which samples it has"      # what can differ besides the arrays
