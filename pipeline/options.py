@@ -23,6 +23,7 @@ from stoker.pipeline.text import native
 GENERATORS = ("numerical", "image", "augmented")
 DECODERS = EXACT, FAST, FASTEST, SAMPLED = ("exact", "fast", "fastest", "sampled")     # see workers/images.py
 BAD_IMAGE = ("skip", "replace", "raise")
+SANDBOX = SANDBOX_AUTO, SANDBOX_ON, SANDBOX_OFF = ("auto", "on", "off")     # of workers: see workers/sandbox.py
 TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
@@ -35,6 +36,7 @@ FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
+LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -273,16 +275,27 @@ class WorkerOptions:
     quiet: bool = False
     allow_data: Tuple[str, ...] = ()
     max_batch_mb: float = MAX_BATCH_MB
+    roots: Optional[Tuple[str, ...]] = None     # of the data, where the trainer that starts the workers knows them
+    sandbox: str = SANDBOX_AUTO
+    allow_read: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_address("--connect", self.connect)
         check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
+        check(self.sandbox in SANDBOX, "--sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
 
     @property
     def data_folders(self) -> Tuple[str, ...]:
         """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
         for a trainer on this host, whose user is this worker's, and none for others."""
         return self.allow_data or (("/",) if is_loopback(self.connect) else ())
+
+    @property
+    def known_roots(self) -> Optional[Tuple[str, ...]]:
+        """The folders in which all data of all jobs lie; None if only a job will tell."""
+        if self.data is not None:
+            return (self.data,)
+        return self.roots if self.roots is not None or "/" in self.data_folders else self.data_folders
 
     def to_json(self) -> str:
         """One line of ASCII, for the command line of a process. Holds no secret."""
@@ -294,7 +307,8 @@ class WorkerOptions:
         try:
             fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
-            return cls(**dict(fields, allow_generators=tuple(fields["allow_generators"]),
-                              allow_data=tuple(map(native, fields["allow_data"]))))
+            for name in LISTS:
+                fields[name] = None if fields[name] is None else tuple(map(native, fields[name]))
+            return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError("the options of a worker process are damaged: %r" % error) from error

@@ -117,7 +117,8 @@ def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
 
 def local_options(args: argparse.Namespace) -> LocalOptions:
     """The options of local workers."""
-    return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb)
+    return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb, args.sandbox,
+                        args.allow_read or ())
 
 
 def import_tensorflow() -> Any:

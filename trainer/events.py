@@ -12,7 +12,7 @@ from stoker.pipeline.storage.safe_files import open_own
 from stoker.trainer.checkpoint_files import CheckpointFolder
 
 FIRST_EVENTS = 3                 # a graph is among them, after the version of the format
-MAX_EVENT_BYTES = 1 << 30        # more than a protocol buffer can have
+MAX_EVENT_BYTES = 1 << 26        # of one that is read: a larger graph is written again by each run
 _LENGTH = struct.Struct("<QI")   # of a record, and its checksum; the record and its checksum follow
 
 

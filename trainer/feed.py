@@ -12,8 +12,9 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, JobOptions, StreamOptions,
-                                     WorkerOptions, check_number, check_whole, is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO,
+                                     JobOptions, StreamOptions, WorkerOptions, check, check_number, check_whole,
+                                     is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -37,14 +38,18 @@ class LocalOptions:
 
     ``workers``: their number; 'auto': Stoker chooses it, at most one per core. ``python``: the interpreter that runs
     them (None: this one). ``cache``: a folder on a disk of this host in which they keep decoded samples, up to
-    ``cache_gb`` times 2**30 bytes.
+    ``cache_gb`` times 2**30 bytes. ``sandbox``: "auto", "on" or "off": whether they give up all rights that they do not
+    need, as ``stoker-worker --help`` explains; ``allow_read``: further folders that they may read then.
     """
     workers: Union[int, str] = AUTO
     python: Optional[str] = None
     cache: Optional[Path] = None
     cache_gb: float = DEFAULT_CACHE_GB
+    sandbox: str = SANDBOX_AUTO
+    allow_read: Union[Path, Sequence[Path]] = ()
 
     def __post_init__(self) -> None:
+        check(self.sandbox in SANDBOX, "sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
         if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
                 object.__setattr__(self, "workers", check_whole("workers", self.workers, 0, 1000))
@@ -76,7 +81,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 exclude: Union[str, Sequence[str]] = (),
                 suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
-                cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, **stream_options: Any) -> BatchStream:
+                cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, sandbox: str = SANDBOX_AUTO,
+                allow_read: Union[Path, Sequence[Path]] = (), **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
         with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
@@ -102,10 +108,10 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``, ``formats``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError,
-    DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...).
+    Raises ConfigError, DatasetError.
     """
-    local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb)
+    local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read)
     _check_names(stream_options)
     options = StreamOptions(**stream_options)
     run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
@@ -163,12 +169,23 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
-                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb))
+                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
+                                   sandbox=local.sandbox, allow_read=_folders(local.allow_read))
             stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
     except BaseException:
         stream.close()
         raise
     return stream
+
+
+def roots_of(datasets: Splits) -> Tuple[str, ...]:
+    """The folder that workers read, if they read any."""
+    return tuple(filter(None, [native(datasets.training.root or "")]))
+
+
+def _folders(given: Union[Path, Sequence[Path]]) -> Tuple[str, ...]:
+    several = [given] if isinstance(given, (str, os.PathLike)) else given
+    return tuple(os.path.abspath(native(os.fspath(one))) for one in several)
 
 
 def feed_dict(batch: Batch, inputs: Any, labels: Any) -> Dict[Any, Any]:

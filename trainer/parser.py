@@ -7,7 +7,7 @@ import configargparse
 
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
-                                     PICTURE_PIXEL_BYTES, TRUNCATED, JobOptions, StreamOptions)
+                                     PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -239,6 +239,12 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--follow-links", action="store_true",
         help="also use files outside of %s that links in it lead to; workers elsewhere need their own --follow-links"
              % data)
+    add("--sandbox", choices=SANDBOX, default=SANDBOX_AUTO,
+        help="a local worker gives up all rights but to read %s and Python, to write its cache, and to connect to the "
+             "trainer, where the kernel has Landlock. auto: unless it runs a function of yours; on: always, and a "
+             "kernel without it is an error; off: never" % data)
+    add("--allow-read", action="append", metavar="DIR",
+        help="a further folder that a local worker in its sandbox may read. Repeat it for several")
     add("--cache", metavar="DIR",
         help="folder on a local disk in which local workers keep decoded images for later epochs and runs. For the "
              "generators image and augmented, sample.image, and your own that call them; needs the package lmdb where "

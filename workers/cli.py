@@ -9,7 +9,7 @@ import configargparse
 from stoker.pipeline.cores import cores
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import DEFAULT_CACHE_GB, MAX_BATCH_MB, WorkerOptions
+from stoker.pipeline.options import DEFAULT_CACHE_GB, MAX_BATCH_MB, SANDBOX, SANDBOX_AUTO, WorkerOptions
 from stoker.pipeline.transport.keys import advice, load_worker
 from stoker.workers.host import note, run
 
@@ -49,6 +49,12 @@ def _parser() -> configargparse.ArgumentParser:
              "packages, then in the current folder. Repeat the option for several")
     add("--follow-links", action="store_true", help="permit the trainer's --follow-links: read files outside of the "
         "data folder that links in it lead to")
+    add("--sandbox", choices=SANDBOX, default=SANDBOX_AUTO,
+        help="a worker gives up all rights but to read its data and Python, to write its cache, and to connect to the "
+             "trainer, where the kernel has Landlock. auto: unless --allow-generator permits code of your own; on: "
+             "always, and a kernel without it is an error; off: never")
+    add("--allow-read", action="append", default=[], metavar="DIR",
+        help="a further folder that a worker in its sandbox may read. Repeat it for several")
     add("--cache", metavar="DIR",
         help="keep decoded images in this folder, so that each is decoded once per size for all epochs and runs. It "
              "must be on a local disk (no network filesystem) and needs the package lmdb. Used by the generators "
@@ -82,7 +88,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             load_worker(args.keys)
         options = WorkerOptions(args.connect, keys, data, tuple(args.allow_generator), args.follow_links, cache,
                                 args.cache_gb, health_file, args.once, args.quiet,
-                                tuple(map(os.path.abspath, args.allow_data)), args.max_batch_mb)
+                                tuple(map(os.path.abspath, args.allow_data)), args.max_batch_mb, sandbox=args.sandbox,
+                                allow_read=tuple(map(os.path.abspath, args.allow_read)))
     except ConfigError as error:
         parser.error(str(error))
     for option, folder in [("--data", args.data)] + [("--allow-data", one) for one in args.allow_data]:

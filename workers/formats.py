@@ -13,6 +13,7 @@ from stoker.pipeline.storage.folder import BadFile
 from stoker.workers import headers
 
 _refused: Dict[str, str] = {}       # PIL's name of a format -> why no file of it is opened
+_in_force: Tuple[Tuple[str, Any], ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -23,11 +24,13 @@ def versions() -> Dict[str, Optional[str]]:
 
 def apply(formats: Tuple[str, ...] = ()) -> None:
     """From now on, these are the job's formats; (): all whose library is safe."""
+    global _in_force
     _refused.clear()
     for name in names.FORMATS:
         why = names.why_not(name, formats, versions().get(name))
         if why:
             _refused[name.upper()] = why
+    _in_force = (("refused", tuple(_refused)),) if _refused else ()       # it is asked for each picture
 
 
 def check(data: bytes) -> str:
@@ -41,7 +44,7 @@ def check(data: bytes) -> str:
 
 def in_force() -> Tuple[Tuple[str, Any], ...]:
     """The formats that are not opened: a cached picture of one must not be found."""
-    return (("refused", tuple(_refused)),) if _refused else ()
+    return _in_force
 
 
 apply()         # until there is a job: for programs that call stoker.load

@@ -41,6 +41,7 @@ MODES = _COLOURS + ("P", "1") + _DEEP
 RESAMPLE: Dict[str, Any] = {name: getattr(_FILTERS, name.upper()) for name in
                             ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
 MAX_SIDE = 1 << 16      # of a resized picture, in pixels
+_NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
 @timed("storage")
@@ -225,7 +226,10 @@ def _eight_bits(image: Image.Image, data: bytes, path: str) -> Image.Image:
 def _bad(error: Exception, data: bytes) -> BadFile:
     """What ``error`` says about the content ``data``. Raises it if this host is at fault."""
     kind = foreign.kind_of(data) if isinstance(error, UnidentifiedImageError) else ""
-    return BadFile(kind) if kind else bad_content(error, _reason(error))
+    reason = _reason(error)
+    if isinstance(error, OSError) and reason == _NO_MEMORY:
+        raise MemoryError(reason) from error
+    return BadFile(kind) if kind else bad_content(error, reason)
 
 
 def _reason(error: Exception) -> str:

@@ -25,21 +25,23 @@ from stoker.pipeline.formats import described, note as note_of
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job
+from stoker.pipeline.protocol.messages import Hello, Job, sendable
 from stoker.pipeline.text import printable
-from stoker.pipeline.transport.connection import Connection
+from stoker.pipeline.transport.connection import Connection, checks_user
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
+from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import formats
 from stoker.workers.cache import Cache
-from stoker.workers.generators.registry import open_producer
+from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
+from stoker.workers.sandbox import Sandbox
 from stoker.workers.session import (
-    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, HangUp, Note, Say, Work,
-    WorkerSession)
+    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, HangUp, Note, Say, SessionState,
+    Work, WorkerSession)
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
@@ -53,12 +55,14 @@ class _SocketThread(threading.Thread):
 
     def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, options: WorkerOptions,
                  items: "queue.Queue[Union[Check, Work, None]]", parent: int, say_ended: Callable[[], None],
-                 note: Callable[[str, bool], None], health: Optional[HealthFile] = None) -> None:
+                 note: Callable[[str, bool], None], health: Optional[HealthFile] = None,
+                 sandbox: Optional[Sandbox] = None) -> None:
         super().__init__(name="stoker-socket", daemon=True)
         self._connection, self._waker, self._session = connection, waker, session
         self._data_root, self._items, self._parent, self._note = options.data, items, parent, note
         self._lease_cost_bytes = int(options.max_batch_mb * 2**20) // 2
         self._say_ended, self._health = say_ended, health
+        self._sandbox, self._resolver_checked_s = sandbox, time.monotonic()
         self._refusal_noted_s = -REPORT_INTERVAL_S
         self.drain = False                  # set by a signal handler
         self.code: Optional[int] = None
@@ -87,6 +91,8 @@ class _SocketThread(threading.Thread):
                 deadline, now = self._session.next_deadline(), time.monotonic()
                 if isinstance(done, Checked):
                     self._carry_out(self._session.checked(done.run, done.reason, done.traceback, now), now)
+                elif done.is_unfit and self._outdated():
+                    self._carry_out([Note(self._outdated()), *self._session.abandon(now, self._outdated())], now)
                 elif done.is_unfit:
                     self._carry_out(self._session.unfit(done.error, done.traceback, now), now)
                 elif done.output is not None:
@@ -132,6 +138,10 @@ class _SocketThread(threading.Thread):
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
         self._carry_out(self._session.tick(now, self._connection.trouble()), now)
+        if self._session.state is SessionState.SEEKING and now - self._resolver_checked_s >= REPORT_INTERVAL_S:
+            self._resolver_checked_s = now
+            if self._sandbox is not None and self._sandbox.outdated_resolver():
+                self._carry_out(self._session.drain(now, "names of hosts are found in another way now"), now)
         if self._health is not None and self._session.is_served(now):
             self._health.beat(now)
         refusal = self._connection.refusal()
@@ -147,12 +157,13 @@ class _SocketThread(threading.Thread):
                 if not self._connection.send(encode(effect.message)):
                     self._carry_out(self._session.disconnected(now), now)
             elif isinstance(effect, Check):
-                changed = changed_file()
-                if changed:         # the supervisor starts another process, which imports it anew
-                    self._note("%s has changed since it was imported: this process starts again" % changed, False)
-                    self._carry_out(self._session.drain(now, "%s has changed since it was imported" % changed), now)
+                changed, job = changed_file(), self._here(effect.job)
+                why = "%s has changed since it was imported" % changed if changed else self._outdated(job.data_root)
+                if why:             # the supervisor starts another process, which imports it anew, or has other rights
+                    self._note("%s: this process starts again" % why, False)
+                    self._carry_out(self._session.drain(now, why), now)
                 else:
-                    self._items.put(effect._replace(job=self._here(effect.job)))
+                    self._items.put(effect._replace(job=job))
             elif isinstance(effect, Work):
                 self._items.put(effect._replace(job=self._here(effect.job)))
             elif isinstance(effect, HangUp):
@@ -162,6 +173,8 @@ class _SocketThread(threading.Thread):
             else:
                 self.code = effect.code
 
+    def _outdated(self, data_root: str = "") -> str:
+        return "" if self._sandbox is None else self._sandbox.outdated(data_root)
 
     def _here(self, job: Job) -> Job:
         """``job`` with the folder that the data has on this host."""
@@ -204,22 +217,27 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
-    waker, cache = Waker(), None
+    waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
         os.environ.pop(LOCAL, None)                  # hidden from generators and their child processes
-        connection = Connection(options.connect, waker, MAX_LEASE_BYTES, keys)
         health = None if options.health_file is None else HealthFile(options.health_file)
+        owners = SocketOwners() if checks_user(options.connect, keys) else None
+        sandbox.enter()                              # before libzmq has threads
+        connection = Connection(options.connect, waker, MAX_LEASE_BYTES, keys, owners)
         if options.cache is not None:
             cache = Cache(options.cache, options.cache_gb, note, name.endswith("/0"), last_exit.startswith(CRASHES))
     except StokerError as error:
         print("stoker-worker: error: %s" % error, file=sys.stderr)
         say(ENDED)
         return EXIT_CONFIG
-    hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores())
+    if sandbox.summary and name.endswith("/0") and not last_exit:
+        note(sandbox.summary)
+    hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores(), sendable(sandbox.summary))
     items: "queue.Queue[Union[Check, Work, None]]" = queue.Queue()
     session = WorkerSession(hello, options.once, time.monotonic())
-    thread = _SocketThread(connection, waker, session, options, items, parent, lambda: say(ENDED), note, health)
+    thread = _SocketThread(connection, waker, session, options, items, parent, lambda: say(ENDED), note, health,
+                           sandbox)
 
     def on_sigterm(signum: int, frame: Any) -> None:
         thread.drain = True
@@ -231,7 +249,12 @@ def main(argv: Sequence[str]) -> int:
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()
-    answer_leases(items, thread.finish, lambda job: open_producer(job, options, cache),
+
+    def make(job: Job) -> Producer:
+        sandbox.enter_job(job.data_root)
+        return open_producer(job, options, cache)
+
+    answer_leases(items, thread.finish, make,
                   lambda job, lease: test_in_quarantine(job, lease, options, streak))
     if cache is not None:
         cache.close()

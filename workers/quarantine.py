@@ -24,6 +24,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_trainer, decode_from_worker, encode
 from stoker.pipeline.protocol.messages import (
     MAX_REASON, Alive, Failed, Job, Lease, Produced, Sample, Skipped, Welcome, sendable)
+from stoker.workers import sandbox
 from stoker.workers.descendants import end_group, has_ended
 from stoker.workers.generators.output import check, filled
 from stoker.workers.generators.registry import open_producer
@@ -236,6 +237,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if options.allow_generators:
         add_current_folder()
+    if sandbox.is_wanted(options):
+        sandbox.leave_to_worker()
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)                        # a generator may print
     leases = sys.stdin.buffer

@@ -211,6 +211,11 @@ class WorkerSession:
         effects: List[Effect] = [Say(Leaving(self._run, in_work, reason))]
         return effects if in_work >= 0 else [*effects, Note("drained"), self._end(EXIT_DRAINED)]
 
+    def abandon(self, now: float, reason: str) -> List[Effect]:
+        """This process leaves, and the lease in work is not done: for another process with other rights."""
+        self._work = None
+        return self.drain(now, reason) if self.state is not SessionState.DRAINING else [self._end(EXIT_DRAINED)]
+
     def _welcome(self, message: Welcome, now: float) -> List[Effect]:
         effects: List[Effect] = []
         if message.run != self._run:

@@ -2,14 +2,15 @@
 
     python -m benchmarks.contenders.one_picture FOLDER FILE DECODE EXIF_ROTATE
 
-Decodes the file below the folder as a worker does, with the usual limits but that of CPU time. Prints JSON: the most
-memory above that of the idle process in MB, seconds of CPU time, and why the file is bad, or ''.
+Decodes the file below the folder as a worker does, with the usual limits but that of CPU time, and all formats named.
+Prints JSON: the most memory above that of the idle process in MB, seconds of CPU time, and why the file is bad, or ''.
 """
 
 import json
 import sys
 import time
 
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import JobOptions, StreamOptions, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.workers.generators.registry import open_producer
@@ -36,7 +37,7 @@ def clear_peak() -> None:
 def main(folder: str, path: str, decode: str, exif_rotate: str) -> None:
     options = JobOptions(image_size=SIZE, batch_size=1, labels=False, decode=decode)
     job = Job("image", options.arrays, 1, 0, decode, folder, exif_rotate == "1", image_size=SIZE,
-              picture_memory_mb=StreamOptions().memory_mb_of(options))
+              picture_memory_mb=StreamOptions().memory_mb_of(options), formats=FORMATS)
     producer = open_producer(job, WorkerOptions("tcp://127.0.0.1:1"))
     for suffix in tiny():                # what is imported and kept once, whatever the picture
         producer.produce(lease("tiny." + suffix))

@@ -32,7 +32,7 @@ class Notices:
         self._files: Dict[str, int] = {}                # format -> files of it, counted when it matters
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
-        self._said_narrow = self._said_isolated = False
+        self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
     def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
@@ -73,6 +73,9 @@ class Notices:
         lines: Effects = [Log("%s joined (pid %d, %s)%s" % (
             hello.worker, hello.pid, hello.versions,
             hello.last_exit and "; its predecessor ended with " + hello.last_exit))]
+        if hello.sandbox and not self._said_sandbox:
+            self._said_sandbox = True
+            lines.append(Log("%s has %s" % (hello.worker, hello.sandbox)))
         leases = members * hello.capacity
         if leases > self._prefetch and not self._said_narrow:
             self._said_narrow = True

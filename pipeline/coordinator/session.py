@@ -25,7 +25,7 @@ from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
-from stoker.pipeline.coordinator.record import party_of
+from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
@@ -248,7 +248,7 @@ class CoordinatorSession:
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
         self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                                     last_exit=printable(hello.last_exit))
+                                     last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
         if said_again and self._was_absent:      # it had no answer for so long
             return []
         return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []
@@ -322,7 +322,7 @@ class CoordinatorSession:
         lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
-        is_only_host = len(self.standing.fleet.by_supervisor) < 2
+        is_only_host = len(self.standing.fleet.by_supervisor) < 2 and len(self._scheduler.parties()) < 2
         if failed.hopeless and is_only_host and not self._positions.made:
             return lines + [Fail(RunFailed(failed.error))]
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))

@@ -21,7 +21,7 @@ from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequen
 
 from stoker.pipeline.coordinator.effects import Accept, Effects, Fail, Grant, Log, WorkerKey
 from stoker.pipeline.coordinator.open_positions import Content
-from stoker.pipeline.coordinator.record import Party
+from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.tables import LeaseTables
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.plan import PlannedBatch

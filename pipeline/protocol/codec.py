@@ -158,7 +158,7 @@ def _samples(value: object) -> Tuple[Sample, ...]:
 _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16))),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT))),
     "ready": (Ready, dict(run=_run)),
     "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,

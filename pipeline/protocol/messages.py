@@ -121,6 +121,7 @@ class Hello:
     capacity: int     # most leases that it holds at once
     last_exit: str    # how the process that it replaces ended; '' if it replaces none
     cores: int = 1    # that all workers on its host may use together
+    sandbox: str = ""  # what it may still do, in a line
 
 
 class Timings(NamedTuple):

@@ -11,15 +11,16 @@ import re
 import socket
 import stat
 import time
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ProtocolError, UnfitWorker
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.text import printable_path
 
+DENIED = "permission denied"
 #: Errors of the operating system that mean a bad path, on any host and at any time.
 _BAD_PATH = {errno.ENOENT: "no such file", errno.ENOTDIR: "a part of the path is no directory",
-             errno.EISDIR: "is a directory", errno.EACCES: "permission denied", errno.EPERM: "operation not permitted",
+             errno.EISDIR: "is a directory", errno.EACCES: DENIED, errno.EPERM: "operation not permitted",
              errno.ELOOP: "too many levels of symbolic links", errno.ENAMETOOLONG: "name too long"}
 MAX_FILE_BYTES = 1 << 30    # of arrays and other files; pictures have a limit of their own
 MAX_REASON_CHARS = 200
@@ -46,6 +47,10 @@ class SamplePath(bytes):
     ``LANG=C``, a str with other letters than ASCII cannot be opened; and Pillow 8 opens no other path-like objects.
     ``root`` is the folder that the file must be in when it is read; None if links may lead out of it."""
     root: Optional[bytes] = None
+
+
+#: In a worker with a sandbox, which may be the cause of EACCES: see ``workers/sandbox.py``.
+explain_refusal: Optional[Callable[[SamplePath], None]] = None
 
 
 def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
@@ -151,6 +156,8 @@ def _bad_path(error: OSError, path: Union[str, bytes]) -> BadFile:
     """What ``error`` says about ``path``. Raises ``error`` itself if the path is not at fault."""
     if error.errno not in _BAD_PATH:
         raise error
+    if error.errno == errno.EACCES and explain_refusal is not None and isinstance(path, SamplePath):
+        explain_refusal(path)
     alike = other_spelling(_as_bytes(path)) if error.errno == errno.ENOENT else ""
     return BadFile(type(error).__name__, _BAD_PATH[error.errno] + ("; " + alike if alike else ""))
 

@@ -11,6 +11,7 @@ from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import WorkerKeys
+from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.quota import CHECK_INTERVAL_S, FRAME_OVERHEAD_BYTES
 from stoker.pipeline.transport.route import Route, resolve, unreachable
 from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, HANDSHAKE_TIMEOUT_S, NOBLOCK, PEER_TIMEOUT_S
@@ -27,6 +28,11 @@ MIN_FAILURES = 3         # failed handshakes in a row before they are reported: 
 EVENTS = (zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED)
 
 
+def checks_user(connect: str, keys: Optional[WorkerKeys]) -> bool:
+    """Whether a connection needs SocketOwners. To make one, a process listens for a moment: before its sandbox."""
+    return keys is None and is_loopback(connect)
+
+
 class Connection(Socket):
     """Sends to, and receives from, the trainer; reconnects for ever. A message that was not sent when the connection
     broke is dropped. Raises ConfigError if ``connect`` is not an address. Without keys, at a loopback address, it has
@@ -35,8 +41,9 @@ class Connection(Socket):
     Two threads may use it. Each holds ``lock`` for all calls except ``wait``. A thread that sent must call ``receive``
     until it returns None before it releases the lock: see ``Socket._has_input``."""
 
-    def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None) -> None:
-        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None, keys is None and is_loopback(connect))
+    def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None,
+                 owners: Optional[SocketOwners] = None) -> None:
+        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None, checks_user(connect, keys), owners)
         self.lock = threading.RLock()
         self._address, self._keys = connect, keys
         self._route = Route(connect)

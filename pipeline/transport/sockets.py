@@ -63,10 +63,12 @@ def _can_be_read(socket: Any) -> bool:     # Any: to pyzmq's types, an option is
 
 class Socket:
     """The base of both ends. ``_open_socket`` may be called again after ``_close_socket``. ``checks_user``: only a
-    process of the same user may be at the other end. Raises ConfigError where the kernel does not tell that."""
+    process of the same user may be at the other end, as ``owners`` tells, or one made here. Raises ConfigError where
+    the kernel does not tell that."""
 
-    def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, is_encrypted: bool, checks_user: bool) -> None:
-        self._owners = SocketOwners() if checks_user else None
+    def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, is_encrypted: bool, checks_user: bool,
+                 owners: Optional[SocketOwners] = None) -> None:
+        self._owners = (owners or SocketOwners()) if checks_user else None
         self._context = zmq.Context()
         self._kind, self._waker, self._opened = kind, waker, 0
         self._max_frame_bytes = max_frame_bytes + CURVE_OVERHEAD_BYTES * is_encrypted

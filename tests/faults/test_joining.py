@@ -106,16 +106,18 @@ def test_only_workers_that_cannot_do_the_job(pictures, tmp_path, empty, own_gene
     assert len(run.log.having("is set aside, because it cannot do this job")) == 1
 
 
-def test_a_worker_s_folder_that_is_mounted_later(pictures, tmp_path, reference):
+@pytest.mark.parametrize("sandbox, says", [("off", "can do this job now"),
+                                           ("auto", "is another folder than when its sandbox was made")])
+def test_a_worker_s_folder_that_is_mounted_later(pictures, tmp_path, reference, sandbox, says):
     data = tmp_path / "mounted"
     with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run:
         data.mkdir()
-        with workers_program(run.stream.address, "--processes", "1", "--data", str(data)):
+        with workers_program(run.stream.address, "--processes", "1", "--data", str(data), "--sandbox", sandbox):
             run.log.wait_for("is set aside")
             data.rmdir()
             data.symlink_to(pictures)
             run.take_all()
-    assert run.content() == reference and len(run.log.having("can do this job now")) == 1
+    assert run.content() == reference and len(run.log.having(says)) == 1
     assert {entry["attempt"] for entry in run.entries()} == {1}
 
 

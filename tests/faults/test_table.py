@@ -216,7 +216,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
     wakes = fate.startswith("wakes")
     epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
     with opened(audit=tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=injected,
-                **arguments(where)) as run:
+                sandbox="off", **arguments(where)) as run:       # what strikes writes a file, and listens
         case = Case(run, folder)
         if where in AT_STEP:
             run.joined(2)                            # the other worker is there to go on

@@ -37,7 +37,8 @@ def run(tmp_path, photos, monkeypatch):
         monkeypatch.setenv("FAULT_ERRNO", str(number))
         monkeypatch.setenv("FAULT_LOG", str(log))
         python = python_with_path(tmp_path, HERE, interpreter("STOKER_TEST_WORKER_PYTHON"))
-        options = dict(dict(image_size=8, batch_size=BATCH, epochs=2, seed=5, on_bad_image="replace"), **options)
+        options = dict(dict(image_size=8, batch_size=BATCH, epochs=2, seed=5, on_bad_image="replace", sandbox="off"),
+                       **options)         # the injected code writes a log
         with stoker.open_stream(photos, workers=workers, worker_python=python, audit=str(tmp_path / name),
                                 bad_samples=str(tmp_path / (name + ".tsv")), start_step=start_step, prefetch=1,
                                 **options) as stream:

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import JobOptions, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile
@@ -37,7 +38,7 @@ def job_of(number, root, cpu_s, memory_mb):
     options = JobOptions(image_size=(48, 64), batch_size=1, labels=False, decode=decode,
                          exif_rotate=exif_rotate, truncated=truncated)
     return Job("image", options.arrays, 1, 0, decode, root, exif_rotate, image_size=(48, 64), truncated=truncated,
-               picture_cpu_s=cpu_s, picture_memory_mb=memory_mb)
+               picture_cpu_s=cpu_s, picture_memory_mb=memory_mb, formats=FORMATS)
 
 
 def lease_of(number, name=FILE, isolated=False):

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
+from stoker.pipeline.options import FORMER
 from stoker.pipeline.sources.folder import scan_folder
+from stoker.workers import formats, limits
 from stoker.workers.cache import Cache
 from tests.support.caching import batch, entries, in_use, job, kind, same
 from tests.support.processes import free_port, kill, opened, wait_for, worker_pids, workers_program
@@ -16,6 +18,16 @@ from tests.support.training import audit, consumed, finished
 
 OPTIONS = {"image_size": (48, 64), "decode": "fast", "batch_size": 16, "epochs": 2, "seed": 5}
 COUNT = 120
+
+
+@pytest.fixture(autouse=True)
+def a_workers_limits():
+    """This process looks into caches as a worker of these runs does: with the same limits of pictures and formats.
+    They are part of the name of a cache's file."""
+    limits.apply(job("/"))
+    formats.apply()
+    yield
+    limits.apply(job("/", **FORMER))
 
 
 @pytest.fixture(scope="session")

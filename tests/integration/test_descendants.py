@@ -66,7 +66,8 @@ KINDS = {"pool": 2, "program": 1, "session": 1, "daemon": 1, "itself": 1}
 
 @pytest.fixture
 def started(tmp_path, monkeypatch):
-    """A function: {number of a worker: numbers of the processes that it started}, once ``workers`` have started all."""
+    """A function: {number of a worker: numbers of the processes that it started}, once ``workers`` have started all.
+    Until then it calls ``meanwhile`` again and again."""
     monkeypatch.delitem(sys.modules, "starting", raising=False)      # another test's, in this process
     (tmp_path / "starting.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
@@ -74,8 +75,9 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     pids = tmp_path / "pids"
 
-    def found(workers):
+    def found(workers, meanwhile=lambda: None):
         def ready():
+            meanwhile()
             lines = [line.split() for line in pids.read_text().splitlines()] if pids.exists() else []
             by_worker = {}
             for pid, _, worker in lines:
@@ -95,14 +97,14 @@ def everything(by_worker):
 
 
 def test_a_killed_worker_and_a_closed_stream_leave_nothing(started, tmp_path):
-    with stoker.open_stream(1000, "starting:quick", arrays={"x": "int32"}, batch_size=2, workers=2) as stream:
+    with stoker.open_stream(100000, "starting:quick", arrays={"x": "int32"}, batch_size=2, workers=2) as stream:
         next(stream)
         by_worker = started(2)
         killed, other = sorted(by_worker)
         kill(killed)
         gone([killed] + by_worker[killed])
         assert all(alive(pid) for pid in by_worker[other]), "those of the other worker go on"
-        by_worker = started(3)                               # its successor
+        by_worker = started(3, lambda: next(stream))         # its successor, once there are steps to produce for it
         for _ in range(20):
             next(stream)
     assert not [pid for pid in everything(by_worker) if alive(pid)], "all are gone when the stream is closed"

@@ -6,7 +6,9 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -528,3 +530,16 @@ def test_a_progress_bar_that_ctrl_c_left_half_made_ends_without_a_traceback(caps
     progress._Bar.__new__(progress._Bar)
     gc.collect()
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_large_event_takes_no_memory(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.sparse"
+    path.write_bytes(struct.pack("<QI", 500 << 20, 0))
+    os.truncate(str(path), 1 << 30)
+    from stoker.trainer import events      # it imports TensorFlow
+    tracemalloc.start()
+    try:
+        assert list(events._first_events(str(path))) == []
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()

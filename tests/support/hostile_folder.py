@@ -7,6 +7,7 @@ import time
 
 import psutil
 
+from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import MAX_PIXELS
 from tests.support import hostile_pictures
 from tests.support.bad_pictures import jpeg, photo
@@ -36,18 +37,21 @@ def make(root, good, size=(240, 320), hostile=ALL):
     return root
 
 
-def bad_names(is_old, max_pixels=MAX_PIXELS):
+def bad_names(is_old, max_pixels=MAX_PIXELS, memory_mb=1024):
     """The hostile pictures that are bad with the newest Pillow, or with Pillow 8 (``is_old``): name -> pattern of the
-    reason. The limit of CPU time must be far below ten seconds."""
+    reason. The limit of CPU time must be far below ten seconds, and the run must name all formats."""
     bad = dict.fromkeys(SPARSE, "a file of more than")
     for name, each in HOSTILE.items():
         fate = each.of(is_old)
+        if is_old and each.bytes()[:4] == b"RIFF":
+            bad[name] = "WebP, not opened, for libwebp .* has CVE-2023-4863"
+            continue
         if fate in (BAD, PIXELS) or fate == LARGE and max_pixels < hostile_pictures.USUAL_PIXELS // 4:
             bad[name] = each.reason
         elif fate == SLOW:
             bad[name] = "takes more than .* s of CPU time"
-        elif fate == MEMORY:
-            bad[name] = "takes more than .* MB of memory|a TIFF with"
+        elif fate == MEMORY and memory_mb < 80:
+            bad[name] = "takes more than .* MB of memory"
     return bad
 
 
@@ -90,7 +94,8 @@ class Outcome:
         names = sorted(os.listdir(root))
         start_s, start_cpu_s = time.monotonic(), _children_cpu_s()
         with Memory() as memory, opened(root, audit, workers=workers, worker_python=python, labels=False,
-                                        training=False, bad_samples=str(audit) + ".bad", **options) as run:
+                                        training=False, formats=FORMATS, bad_samples=str(audit) + ".bad",
+                                        **options) as run:
             self.bad, self.count = {}, 0
             for batch in run.stream:
                 self.count += len(batch)

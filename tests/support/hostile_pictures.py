@@ -17,7 +17,7 @@ BAD = "bad"              # it is a bad file with whatever options: its content i
 PIXELS = "pixels"        # more pixels than the usual ``max_pixels``: bad by its header; good where more are permitted
 LARGE = "large"          # within the usual limits: good, and about as dear as a picture can be
 SLOW = "slow"            # good; but it takes seconds or minutes of CPU time: bad where that is more than the limit
-MEMORY = "memory"        # its file takes far more memory than its pixels: bad by a check, or by the limit of memory
+MEMORY = "memory"        # 9 megapixels that take 100 MB: good, or bad by a limit of memory below that
 GOOD = "good"            # harmless, though it looks odd: it is opened as any other
 OLD_LIBWEBP = "webp"     # good where libwebp is new enough; else a bad file by the name of its format
 
@@ -389,7 +389,8 @@ HOSTILE = {
     "comments.ppm": Hostile(lambda: b"P6\n" + b"#\n" * (MEGABYTE // 16) + b"8 8\n255\n" + bytes(192), GOOD),
     "above.tif": Hostile(lambda: tiff_packed(*ABOVE), PIXELS),
     "below.tif": Hostile(lambda: tiff_packed(*BELOW), LARGE),
-    # slow ones, and such as have very many parts
+    "memory.tif": Hostile(lambda: tiff_packed(3000, 3000, 4, 16), MEMORY),
+    # slow ones, and such as take long for their size
     "slow.jpg": Hostile(lambda: slow_jpeg(5000), SLOW),
     "slow-grey.jpg": Hostile(lambda: slow_jpeg(5000, components=1), SLOW),
     "comments.gif": Hostile(lambda: gif_comments(40000), GOOD, old_fate=SLOW),
@@ -397,10 +398,10 @@ HOSTILE = {
     "empty-lines.bmp": Hostile(lambda: bmp_empty_lines(MEGABYTE // 16), GOOD, old_fate=BAD),
     "segments.jpg": Hostile(lambda: jpeg_segments(MEGABYTE // 8), GOOD),
     "pieces.png": Hostile(lambda: png_pieces(MEGABYTE // 16), GOOD),
-    # far more memory than pixels
-    "strips.tif": Hostile(lambda: tiff_strips(2 * MEGABYTE), BAD, "a TIFF with"),
-    "tiles.tif": Hostile(lambda: tiff_tiles(2 * MEGABYTE), BAD, "a TIFF with"),
-    "shared-tags.tif": Hostile(lambda: tiff_shared_tags(2000, MEGABYTE), GOOD, old_fate=MEMORY),
+    # very many or very large parts
+    "strips.tif": Hostile(lambda: tiff_strips(2 * MEGABYTE), BAD, "a TIFF"),
+    "tiles.tif": Hostile(lambda: tiff_tiles(2 * MEGABYTE), BAD, "a TIFF"),
+    "shared-tags.tif": Hostile(lambda: tiff_shared_tags(2000, MEGABYTE), BAD, "a TIFF"),
     "huge-tile.tif": Hostile(lambda: tiff_huge_tile(1 << 14), BAD),
     "texts.png": Hostile(lambda: png_texts(MEGABYTE // 32), GOOD),
     "packed-texts.png": Hostile(lambda: png_packed_texts(100, MEGABYTE - 1), BAD, "ValueError: "),

@@ -44,7 +44,7 @@ FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("n
                       known=(Skipped(5, "kills " + ODD_NAME, deadly=True),))]
 
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
-    ("Hello", "9306a568656c6c6f96a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10"),
+    ("Hello", "9306a568656c6c6f97a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a0"),
     ("Produced", (
         "9306a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
         "706e67c3c2cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000"
@@ -251,10 +251,10 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "alive", ["r" * 65])], "alive.run must be a text of 1 to 64 characters"),
     ([header(V, "alive", [b"r"])], "alive.run must be a text"),
     ([header(V, "alive", [None])], "alive.run must be a text .*, not None"),
-    ([header(V, "hello", ["h", 1, "", 0, "", 1])], "hello.capacity must be an integer in 1..1024, not 0"),
-    ([header(V, "hello", ["h", True, "", 1, "", 1])], "hello.pid must be an integer in .*, not True"),
-    ([header(V, "hello", ["h", 1.0, "", 1, "", 1])], "hello.pid must be an integer in .*, not 1.0"),
-    ([header(V, "hello", ["h", 1, "", 1, "", 0])], "hello.cores must be an integer in 1..65536, not 0"),
+    ([header(V, "hello", ["h", 1, "", 0, "", 1, ""])], "hello.capacity must be an integer in 1..1024, not 0"),
+    ([header(V, "hello", ["h", True, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 0, ""])], "hello.cores must be an integer in 1..65536, not 0"),
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
     ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", "", [], True, True])], "failed.lease must be an integer in"),
     ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", "", [], True, True])], "failed.error must be a text of 0"),

@@ -284,6 +284,14 @@ def test_leases_are_granted_from_ready_on_and_only_then_a_worker_has_joined(trai
     assert len(trainer.to(b"a", Lease)) == 2 and caplog.text.count("joined") == 1
 
 
+def test_what_the_sandbox_of_workers_does_is_logged_once(trainer, caplog):
+    caplog.set_level("INFO")
+    for peer in (b"a", b"b"):
+        trainer.say(peer, replace(HELLO, sandbox="a sandbox:\x1b[31m reads"))
+    trainer.tick(1.0)
+    assert caplog.text.count("host:1/0 has a sandbox:\\x1b[31m reads") == 1
+
+
 def test_a_worker_that_cannot_do_the_job_is_named_once_and_counts_nowhere(trainer, caplog):
     unfit(trainer, b"a", "no module \x1b[31m'x'", "Traceback\n\x07line\n")
     for number in range(1, 30):

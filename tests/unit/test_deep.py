@@ -198,3 +198,15 @@ def test_lab_pictures_work_in_every_mode_or_are_bad(tmp_path):
         except Exception as error:      # Pillow 8 converts it to nothing
             opens.add(type(error).__name__)
     assert opens in ({True}, {"BadFile"})
+
+
+@pytest.mark.parametrize("rows", [1, 5, 47])
+def test_parts_of_some_rows_make_the_same_picture(monkeypatch, rows):
+    """A PGM of 64 megapixels took 1.8 GB when all of it was made at once."""
+    floats = np.linspace(-9, 300, 48 * 64).astype("<f4").tobytes()
+    files = [png(RAMP), tiff(floats, 32, 3, span=(-9.0, 300.0)), tiff(RAMP.astype("<u2").tobytes(), 16),
+             b"P5\n64 48\n64500\n" + RAMP.astype(">u2").tobytes()]
+    whole = [images.decoded(data, (48, 64), "fastest").tobytes() for data in files]
+    monkeypatch.setattr("stoker.workers.deep._PART", 64 * rows)
+    assert [images.decoded(data, (48, 64), "fastest").tobytes() for data in files] == whole
+    assert len(set(whole[0])) > 100

@@ -371,6 +371,8 @@ def test_a_failing_read_is_not_the_files_fault(tmp_path):
 @pytest.mark.parametrize("error, expected", [
     (MemoryError(), MemoryError),
     (OSError("out of memory error when reading image file"), MemoryError),
+    (OSError(-9), MemoryError),                         # of libtiff, with older Pillows
+    (OSError("decoder error -9"), MemoryError),
     (OSError(errno.ESTALE, "Stale file handle"), OSError),
     (KeyboardInterrupt(), KeyboardInterrupt),
     (ImportError("no plugin"), ImportError),

@@ -123,6 +123,15 @@ def hellos(session, start_s, end_s, is_connected=True):
     return said
 
 
+def test_a_worker_that_abandons_its_lease_leaves_without_it():
+    session = serving(lease(1), lease(2))
+    effects = without_notes(session.abandon(101.0, "its folder is another one"))
+    assert effects == [Say(Leaving("run1", -1, "its folder is another one")), End(EXIT_DRAINED)]
+    session = serving(lease(1))
+    session.drain(101.0, "asked to stop")
+    assert session.abandon(102.0, "") == [End(EXIT_DRAINED)]
+
+
 def test_a_hello_without_an_answer_is_said_ever_more_rarely():
     session = seeking()
     assert session.state is SessionState.SEEKING and session.next_deadline() <= 100.0

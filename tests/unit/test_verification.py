@@ -7,7 +7,7 @@ import pytest
 from stoker.pipeline.coordinator import verification
 from stoker.pipeline.coordinator.verification import DECIDING_S, MAX_AGE_S, MAX_TRIES, PATIENCE_S, Maker
 from stoker.pipeline.coordinator.verification import Verification
-from stoker.pipeline.coordinator.record import Party
+from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan

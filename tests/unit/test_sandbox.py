@@ -1,0 +1,215 @@
+"""The rules of a worker's sandbox, and how a refusal is told from a permission that is missing. The kernel's part is in
+tests/faults/test_attacks_sandbox.py."""
+
+import os
+import struct
+import sys
+
+import pytest
+
+from stoker.pipeline.errors import ConfigError, UnfitWorker
+from stoker.pipeline.options import WorkerOptions
+from stoker.pipeline.storage import folder
+from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.workers import landlock, sandbox
+from stoker.workers.sandbox import Sandbox
+
+OPTIONS = WorkerOptions("tcp://127.0.0.1:5555")
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """Records what the kernel is asked for, and refuses with ``kernel.error``."""
+    class Kernel(list):
+        error = None
+    calls = Kernel()
+
+    def restrict(handled, rights, port=None, scoped=False):
+        if calls.error is not None:
+            raise calls.error
+        calls.append((handled, dict(rights), port, scoped))
+        return landlock.Restricted(7, port is not None, {path: landlock.identity(path) for path in rights})
+    monkeypatch.setattr(landlock, "restrict", restrict)
+    monkeypatch.setattr(landlock, "drop_privileges", lambda: True)
+    monkeypatch.setattr(folder, "explain_refusal", None)
+    return calls
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    (tmp_path / "data" / "cat" / "0.jpg").write_bytes(b"picture")
+    return str(tmp_path / "data")
+
+
+def entered(**options):
+    made = Sandbox(WorkerOptions("tcp://127.0.0.1:5555", **options))
+    made.enter()
+    return made
+
+
+@pytest.mark.parametrize("options, wanted", [
+    ({}, True), ({"sandbox": "off"}, False), ({"allow_generators": ("m:f",)}, False),
+    ({"allow_generators": ("m:f",), "sandbox": "on"}, True)])
+def test_it_is_on_for_generators_of_stokers_own(kernel, options, wanted):
+    made = entered(roots=(), **options)
+    assert bool(kernel) == bool(made.summary) == wanted == (folder.explain_refusal is not None)
+
+
+def test_what_a_worker_may_do(kernel, root, tmp_path):
+    made = entered(roots=(root,), cache=str(tmp_path), health_file="/run/alive", allow_read=("/more",))
+    (handled, rights, port, scoped), = kernel
+    assert (handled, port, scoped) == (landlock.ALL, 5555, True)
+    assert rights[root] == rights["/more"] == rights["/usr"] == rights[sys.prefix] == landlock.READ
+    assert rights[str(tmp_path)] == landlock.READ | landlock.WRITE
+    assert not rights["/run/alive"] & (landlock.MAKE_REG | landlock.REMOVE_FILE)
+    runs = [path for path, granted in rights.items() if granted & landlock.EXECUTE]
+    assert os.path.realpath(sys.executable) in runs and len(runs) <= 2
+    writes = {path for path, granted in rights.items() if granted & (landlock.WRITE | landlock.MAKE_SYM)}
+    assert writes == {str(tmp_path), "/run/alive", "/dev/null"}
+    assert not {"/", "/etc", "/root", "/home", "/tmp", "/dev", "/run", "/var"} & set(rights)
+    assert made.summary == ("a sandbox: reads %s, Python, /more; writes %s, /run/alive; starts no program but Python; "
+                            "connects by TCP to port 5555 alone (Landlock 7)" % (root, tmp_path))
+
+
+def test_folders_of_the_program_may_hold_anything(kernel, monkeypatch, tmp_path):
+    """Only what was imported from them can be read; of users' functions it is not known what they import later. The
+    quarantine imports the same again, and so the names can be listed."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)] + sys.path)
+    entered(roots=())
+    entered(roots=(), sandbox="on", allow_generators=("m:f",))
+    assert [rights[str(tmp_path)] for _, rights, _, _ in kernel] == [landlock.READ_DIR, landlock.READ]
+
+
+def test_links_may_lead_anywhere_if_the_host_permits_them(kernel, root):
+    made = entered(data=root, follow_links=True)
+    assert kernel[0][0] == landlock.ALL & ~landlock.READ and "reads everything (links" in made.summary
+    made.enter_job("/another")
+    assert len(kernel) == 1 and made.outdated("/another") == ""
+
+
+def test_a_kernel_without_it_is_a_line_and_an_error_where_it_is_demanded(kernel):
+    kernel.error = landlock.Unavailable(1, "Operation not permitted")
+    made = entered()
+    assert made.summary == "no sandbox: Landlock is not available (Operation not permitted)"
+    made.enter_job("/data")
+    assert made.outdated("/data") == "" and folder.explain_refusal is None
+    with pytest.raises(ConfigError, match="--sandbox on: .*Operation not permitted"):
+        entered(sandbox="on")
+
+
+def test_where_only_the_job_tells_the_folder_reading_ends_there(kernel, root, tmp_path):
+    made = entered()
+    assert kernel[0][0] == landlock.ALL & ~landlock.READ
+    made.enter_job("")                      # of the generator numerical
+    made.enter_job(root)
+    made.enter_job(root)
+    assert len(kernel) == 2 and kernel[1][0] == landlock.READ and kernel[1][1][root] == landlock.READ
+    assert made.outdated(root) == made.outdated(os.path.join(root, "cat")) == made.outdated() == ""
+    assert made.outdated(str(tmp_path)) == "its sandbox is for the data in " + root
+    assert made.outdated(root + "2") == "its sandbox is for the data in " + root
+
+
+def test_where_the_options_tell_the_folder_another_one_is_no_reason_to_start_again(kernel, root):
+    """``workers/bounds.py`` refuses such a job, and it may be a link to the folder."""
+    assert entered(data=root).outdated("/another") == entered(allow_data=(root,)).outdated("/another") == ""
+    assert [rights[root] for _, rights, _, _ in kernel] == [landlock.READ] * 2
+
+
+def test_another_folder_in_the_place_of_the_data_needs_another_process(kernel, root):
+    made = entered(roots=(root,))
+    os.rename(root, root + "-old")
+    assert made.outdated(root) == ""        # it is gone: the worker says so, and waits
+    os.mkdir(root)
+    assert made.outdated(root) == "%s is another folder than when its sandbox was made" % root
+    late = entered(roots=(root + "-new",))
+    assert late.outdated() == ""
+    os.mkdir(root + "-new")                 # mounted later
+    assert "is another folder" in late.outdated()
+
+
+def test_files_that_other_programs_replace(kernel, tmp_path, monkeypatch):
+    (tmp_path / "resolv.conf").write_text("")
+    monkeypatch.setattr(sandbox, "_RESOLVER", (str(tmp_path / "resolv.conf"),))
+    monkeypatch.setattr(sandbox, "SYSTEM_FILES", [str(tmp_path / "resolv.conf")])
+    made = entered(roots=())
+    assert not made.outdated_resolver()
+    (tmp_path / "new").write_text("")
+    os.rename(str(tmp_path / "new"), str(tmp_path / "resolv.conf"))
+    assert made.outdated_resolver()
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """The kernel refuses to open files."""
+    real = os.open
+
+    def opened(path, flags, *more, **kwargs):
+        if flags & os.O_PATH or not str(path).endswith(("jpg", "jpg'")):
+            return real(path, flags, *more, **kwargs)
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(os, "open", opened)
+
+
+def why(root, name):
+    with pytest.raises((BadFile, UnfitWorker)) as caught:
+        folder.read_file(resolve(root, name))
+    return "%s: %s" % (type(caught.value).__name__, caught.value)
+
+
+def test_a_file_that_the_sandbox_permits_lacks_a_permission_of_its_own(kernel, root, refuse):
+    assert why(root, "cat/0.jpg") == "BadFile: PermissionError: permission denied"      # without a sandbox
+    entered(roots=(root,))
+    assert why(root, "cat/0.jpg") == "BadFile: PermissionError: permission denied"
+    os.symlink(root, root + "-link")                                   # the data's folder may be a link
+    entered(roots=(root + "-link",))
+    assert why(root + "-link", "cat/0.jpg") == "BadFile: PermissionError: permission denied"
+
+
+def test_a_link_that_leads_out_has_the_reason_that_it_has_without_a_sandbox(kernel, root, tmp_path, refuse):
+    (tmp_path / "out.jpg").write_bytes(b"picture")
+    os.symlink(str(tmp_path / "out.jpg"), os.path.join(root, "cat", "link.jpg"))
+    entered(roots=(root,))
+    assert why(root, "cat/link.jpg") == "BadFile: " + folder.LINK_OUT
+    sandbox.leave_to_worker()
+    assert why(root, "cat/link.jpg") == "BadFile: " + folder.LINK_OUT
+
+
+def test_a_file_that_the_sandbox_refuses_is_not_bad(kernel, root, refuse):
+    entered(roots=(root,))
+    os.rename(root, root + "-old")
+    os.makedirs(os.path.join(root, "cat"))
+    with open(os.path.join(root, "cat", "0.jpg"), "w") as file:
+        file.write("picture")
+    assert "UnfitWorker: %s is another folder than when its sandbox was made" % root in why(root, "cat/0.jpg")
+    sandbox.leave_to_worker()
+    assert "UnfitWorker" in why(root, "cat/0.jpg")
+
+
+# ---------------------------------------------------------------------------------------------------- the kernel's part
+
+def test_the_loader_of_a_program():
+    head = b"\x7fELF\2\1" + b"\0" * 26 + struct.pack("<Q", 64) + b"\0" * 14 + struct.pack("<HH", 56, 2) + b"\0" * 6
+    assert len(head) == 64
+    table = struct.pack("<IIQQQQQQ", 6, 0, 0, 0, 0, 0, 0, 0) + struct.pack("<IIQQQQQQ", 3, 0, 176, 0, 0, 7, 7, 1)
+    assert sandbox._loader(head + table + b"/ld.so\0rest") == "/ld.so"
+    with pytest.raises(ValueError):
+        sandbox._loader(head + table[:56] * 2)      # a static one
+    assert all(os.path.exists(program) for program in sandbox._programs())
+
+
+def test_older_kernels_are_asked_for_what_they_know(monkeypatch):
+    calls = []
+    monkeypatch.setattr(landlock, "_call", lambda number, *arguments: calls.append((number, arguments)) or 0)
+    monkeypatch.setattr(os, "close", lambda fd: None)
+    sizes = {}
+    for version in (1, 2, 3, 4, 5, 6, 7):
+        monkeypatch.setattr(landlock, "version", lambda version=version: version)
+        calls.clear()
+        done = landlock.restrict(landlock.ALL, {}, 5555, scoped=True)
+        attributes = calls[0][1][0]
+        sizes[version] = len(attributes), bin(struct.unpack_from("=Q", attributes)[0]).count("1"), done.port
+    assert sizes == {1: (8, 13, False), 2: (8, 14, False), 3: (8, 15, False), 4: (16, 15, True), 5: (16, 16, True),
+                     6: (24, 16, True), 7: (24, 16, True)}
