@@ -31,7 +31,8 @@ from typing import Callable, Iterable, Optional, Set
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
-from stoker.pipeline.coordinator.record import Party
+from stoker.pipeline.coordinator.party import Party
+from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
@@ -56,6 +57,7 @@ class LeaseScheduler(LeaseTables):
         self._next_lease = 1               # ids only grow
         self._verification = verification or Verification(0.0, b"", (), 0.0)
         self._rule = StragglerRule(lease_s)
+        self._records = Records(self._workers, self._leases)
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
         self.duplicates = 0                # batches that were dropped because another was first
@@ -74,9 +76,10 @@ class LeaseScheduler(LeaseTables):
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
+            worker = self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
+            self._records.joins(worker.party, now)
             self.changes += 1
-            self._queue(key)
+            self._queue(key, now)
         elif key not in self._workers:
             return [Unknown(key, "%s before Hello" % type(message).__name__)]
         else:
@@ -87,16 +90,16 @@ class LeaseScheduler(LeaseTables):
                 worker.unacknowledged.discard(message.lease)
             elif isinstance(message, Ready):
                 worker.fit = True
-            self._queue(key)
+            self._queue(key, now)
             if isinstance(message, Unfit):
                 self._set_aside(key, effects)
             elif isinstance(message, Produced):
                 self._produced(key, message.lease, message.position, now, effects)
             elif isinstance(message, Failed):
-                self._failed(key, message, effects)
+                self._failed(key, message, now, effects)
             elif isinstance(message, Leaving):
                 worker.leaving = True
-                self._release(worker.leases - {message.lease})
+                self._release(worker.leases - {message.lease}, RETURNED_COST)
                 self._remove_if_drained(key, message.reason, effects)
         return self._grant_all(now, effects)
 
@@ -149,17 +152,22 @@ class LeaseScheduler(LeaseTables):
             worker.unacknowledged |= worker.leases
             effects += [Revoke(key, lease) for lease in sorted(worker.leases)]
             self._release(worker.leases)
+        may_have_more = self._records.review(now, self._rule.age_s(False))
         age_s = self._rule.age_s(self._has_idle_worker())
         for position, entry in self._open.items():
-            if entry.live and now - self._leases[max(entry.live)].granted_s > age_s * 2 ** (len(entry.live) - 1):
-                self._stragglers.add(position)
+            if entry.live:
+                counted = [lease for lease in entry.live if not self._leases[lease].is_written_off]
+                if not counted or (now - self._leases[max(counted)].granted_s > age_s * 2 ** (len(counted) - 1)):
+                    self._stragglers.add(position)
             elif not entry.live:
                 entry.retry_when_late(now, age_s)
+        for key in self._workers if may_have_more else ():
+            self._queue(key, now)
         return self._grant_all(now, effects)
 
-    def _queue(self, key: WorkerKey) -> None:
+    def _queue(self, key: WorkerKey, now: float) -> None:
         worker = self._workers[key]
-        if not worker.waits and worker.has_room:
+        if not worker.waits and worker.has_room and self._records.may_have_more(worker.party, now):
             worker.waits = True
             self._waiting.append(key)
 
@@ -169,13 +177,14 @@ class LeaseScheduler(LeaseTables):
         for lease in sorted(worker.leases):
             held = self._leases[lease]
             entry = self._open[held.position]
-            if entry.loses_holder(died, held.isolated, self._max_deaths, others_may_try(key, entry, self._workers)):
+            if entry.loses_holder(key, died, held.isolated, self._max_deaths, self._workers):
                 effects.append(Abort(held.position, "%d workers died while they held it; the last %s"
                                      % (entry.deaths, why), ""))
                 entry.deaths = entry.isolated_deaths = 0      # one Abort is enough
         self._release(worker.leases)
         if worker.waits:
             self._waiting.remove(key)
+        self._records.leaves(worker.party)
         del self._workers[key]
         self.changes += 1
 
@@ -184,7 +193,7 @@ class LeaseScheduler(LeaseTables):
         worker.fit, worker.unacknowledged = False, set()
         for lease in worker.leases:         # they end as if they had not been granted
             self._open[self._leases[lease].position].untried += 1
-        self._release(worker.leases)
+        self._release(worker.leases, RETURNED_COST)
         self._remove_if_drained(key, "drained", effects)
 
     def _remove_if_drained(self, key: WorkerKey, why: str, effects: Effects) -> None:
@@ -203,21 +212,23 @@ class LeaseScheduler(LeaseTables):
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
         entry.unassigned_s = None
-        isolated = entry.is_suspect
+        isolated = entry.is_isolated(self._workers)
         self._leases[lease] = LiveLease(key, position, now, isolated)
+        self._records.granted(self._workers[key].party, lease, now, self._rule.age_s(False))
         self._workers[key].leases.add(lease)
         effects.append(Grant(key, lease, position, attempt, isolated))
 
-    def _end_lease(self, lease: int) -> None:
+    def _end_lease(self, lease: int, cost: int = 0) -> None:
         ended = self._leases.pop(lease)
+        self._records.ends(self._workers[ended.worker].party, lease, cost)
         self._open[ended.position].live.remove(lease)
         self._workers[ended.worker].leases.remove(lease)
 
-    def _release(self, leases: Iterable[int]) -> None:
-        """These leases end without a batch; their positions are reassigned."""
+    def _release(self, leases: Iterable[int], cost: int = LATE_COST) -> None:
+        """These leases end without a batch, which counts so much; their positions are reassigned."""
         for lease in sorted(leases):
             position = self._leases[lease].position
-            self._end_lease(lease)
+            self._end_lease(lease, cost)
             if not self._open[position].live:
                 self._stragglers.discard(position)
                 self._unassigned.add(position)
@@ -240,13 +251,16 @@ class LeaseScheduler(LeaseTables):
             effects.append(Accept(key, position, entry.issued[lease], now - live.granted_s if live else 0.0,
                                   entry.is_suspect))
             self._workers[key].proven = True
+            self._records.delivered(self._workers[key].party, lease)
+            late_s = self._rule.age_s(False)
             for ended in sorted(entry.live):
                 holder = self._leases[ended].worker
-                self._end_lease(ended)
+                is_late = ended != lease and now - self._leases[ended].granted_s > late_s
+                self._end_lease(ended, LATE_COST * is_late)
                 if ended != lease:
                     self._workers[holder].unacknowledged.add(ended)
                     effects.append(Revoke(holder, ended))
-                self._queue(holder)
+                self._queue(holder, now)
                 if holder != key:
                     self._remove_if_drained(holder, "drained", effects)
             del self._open[position]
@@ -255,21 +269,21 @@ class LeaseScheduler(LeaseTables):
             self._ready.add(position)
         self._remove_if_drained(key, "drained", effects)
 
-    def _failed(self, key: WorkerKey, message: Failed, effects: Effects) -> None:
+    def _failed(self, key: WorkerKey, message: Failed, now: float, effects: Effects) -> None:
         live = self._leases.get(message.lease)
         if live is None or live.worker != key:
             return                         # the lease had ended before; another worker has the position or had it
         position = live.position
         self._release([message.lease])
-        self._queue(key)
+        self._queue(key, now)
         entry = self._open[position]
         if message.unreadable:
             bad = message.unreadable[0]
-            if entry.cannot_read(key, bad.index, self._max_failures):
+            if entry.cannot_read(key, self._workers[key].party, bad.index, self._max_failures):
                 effects.append(LeaveOut(position, bad))
         elif message.starved and not live.isolated:
-            entry.starves(key)
-        elif entry.fails(key, self._workers[key].proven, self._max_failures, others_may_try(key, entry, self._workers)):
+            entry.starves(key, self._workers[key].party)
+        elif entry.fails(key, self._max_failures, self._workers):
             effects.append(Abort(position, message.error + (message.sample and " (at %r)" % message.sample),
                                  message.traceback))
         self._remove_if_drained(key, "drained", effects)
@@ -278,11 +292,11 @@ class LeaseScheduler(LeaseTables):
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
         while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
-                                               or self._verification.waits):
+                                               or self._verification.waits_for(self._waiting, self)):
             key = self._waiting.popleft()
             worker = self._workers[key]
             worker.waits = False
-            if not worker.has_room:
+            if not worker.has_room or not self._records.may_have_more(worker.party, now):
                 continue
             position = self._choose(key)
             if position is None:
@@ -290,7 +304,7 @@ class LeaseScheduler(LeaseTables):
             else:
                 passed = 0
                 self._grant(key, position, now, effects)
-            self._queue(key)
+            self._queue(key, now)
         return effects
 
     def _has_ungranted(self) -> bool:
@@ -298,12 +312,14 @@ class LeaseScheduler(LeaseTables):
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
         """Unassigned positions first, then stragglers that another worker holds, then those that are produced again to
-        verify them, then the next new one: but before all others the one that the consumer waits for."""
+        verify them, then the next new one: but before all others the one that the consumer waits for. A party that
+        lapsed gets what is needed last."""
+        is_limited = self._records.is_limited(self._workers[key].party)
         for position in sorted(self._unassigned):
-            if may_try(key, self._open[position], self._workers):
+            if (not is_limited or self._open[position].failures) and may_try(key, self._open[position], self._workers):
                 self.reassigned += 1
                 return position
-        for position in sorted(self._stragglers):
+        for position in () if is_limited else sorted(self._stragglers):
             if not may_still_produce(self._workers[key], self._open[position]):
                 self._stragglers.remove(position)
                 self.backups += 1

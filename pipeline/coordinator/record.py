@@ -1,33 +1,169 @@
-"""The party of a worker: all workers with the same key on the same host. It is the unit by which failures, deaths and
-late leases count: one party cannot end a run that others can do, or hold it up.
+"""Records: what each party has done with its leases, and so how many it may have. Pure: time comes in.
 
-A connection is no such unit: a party opens as many as it likes. Nor is a key: many hosts may share it, and one of them
-may be broken.
+The party of a worker is all workers with the same key on the same host. It is the unit by which failures, deaths and
+late leases count. A connection is no such unit: a party opens as many as it likes, and under new names. Nor is a key:
+many hosts may share it, and one of them may be broken.
+
+A party has as many leases as its workers have room for, until more of them came to nothing than its batches make up
+for. If another party is better, it then *lapses*: it has one place, and may try again after a while, which is doubled
+each time. Each batch of its gives it one more place, as TCP's slow start does after a loss, until there are enough for
+all. Until then it gets no back-ups, and what it held before counts as not held: others do it at once. New hosts of a
+key of which a host has lapsed begin with one place, too. Where no party is better, none is limited.
 """
 
-import ipaddress
-from typing import NamedTuple
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Dict, Mapping, Optional, Set
 
-NETWORK_BITS = 64          # of an IPv6 address: a host has all addresses of its network
+from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.party import Party
+from stoker.pipeline.coordinator.tables import LiveLease, Worker
+
+MAX_SCORE = 64             # batches that are remembered
+FIRST_SCORE = 16           # what the first party of a key begins with ...
+NEXT_SCORE = 4             # ... and each further one
+LATE_COST = 4              # batches that make up for a lease that came late or to nothing ...
+RETURNED_COST = 2          # ... and for one that a worker gave back
+ENOUGH_PLACES = 64         # from here on a party that had lapsed has no limit any more
+REVIEW_INTERVAL_S = 0.1
+MAX_WAIT_S = 30.0          # between two leases of a party that has one place
+MAX_LAPSES = 16            # that are counted
+MAX_PARTIES = 5000         # remembered, more than there are connections; those without a worker are forgotten first
 
 
-class Party(NamedTuple):
-    """Where a worker belongs. Example: ``Party("alpha", "10.0.0.7")``."""
-    key: str = ""          # the name of its key; '' without keys
-    host: str = ""         # '' if it is not known
+@dataclass
+class _Record:
+    """Of one party."""
+    workers: int = 0                        # its members
+    is_proven: bool = False                 # a batch of its was the first
+    score: int = FIRST_SCORE                # its batches, less what the leases cost that came to nothing
+    places: Optional[int] = None            # the most leases at once; None: no limit
+    lapses: int = 0
+    next_s: float = 0.0                     # with one place: no lease before
+    held: Set[int] = field(default_factory=set)     # its live leases, since it last lapsed
+
+    @property
+    def is_trusted(self) -> bool:
+        """It never lapsed, or a batch of its was the first since then."""
+        return self.places != 1 or not self.lapses
 
 
-def party_of(key: str, address: str) -> Party:
-    """The party of a connection. All addresses of loopback are one host, and so is a network of IPv6, in which a host
-    has as many addresses as it likes."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return Party(key, address)
-    if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found
-    if found.is_loopback:
-        return Party(key, "loopback")
-    if isinstance(found, ipaddress.IPv6Address):
-        return Party(key, str(ipaddress.ip_network((int(found), NETWORK_BITS), strict=False)))
-    return Party(key, str(found))
+class Records:
+    """The records of all parties. ``workers`` and ``leases`` are the tables of the scheduler."""
+
+    def __init__(self, workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease]) -> None:
+        self._workers, self._leases = workers, leases
+        self._records: "OrderedDict[Party, _Record]" = OrderedDict()     # the last one that came is at the end
+        self._parties: Dict[str, int] = Counter()       # of each key
+        self._lapsed: Dict[str, int] = Counter()        # those of them that have lapses
+        self._trials: Dict[str, Party] = {}     # key -> the party that has a lease in its only place
+        self._is_limiting = False               # some party is trusted, and does its leases
+        self._next_review_s = 0.0
+
+    def joins(self, party: Party, now: float) -> None:
+        """It has one more worker."""
+        if party not in self._records:
+            record = self._records[party] = _Record(score=NEXT_SCORE if self._parties[party.key] else FIRST_SCORE)
+            if self._lapsed[party.key]:
+                record.places, record.score = 1, 0
+            self._parties[party.key] += 1
+            if len(self._records) > MAX_PARTIES:
+                forgotten = next(each for each, old in self._records.items() if not old.workers)
+                self._parties[forgotten.key] -= 1
+                self._lapsed[forgotten.key] -= self._records.pop(forgotten).lapses > 0
+        self._records.move_to_end(party)
+        self._records[party].workers += 1
+
+    def leaves(self, party: Party) -> None:
+        """It has one worker less."""
+        self._records[party].workers -= 1
+
+    def granted(self, party: Party, lease: int, now: float, late_s: float) -> None:
+        """It has one more lease. ``late_s``: the age from which on a lease is late."""
+        record = self._records[party]
+        record.held.add(lease)
+        record.next_s = now + _wait_s(record, late_s)
+        if record.places == 1:
+            self._trials[party.key] = party
+
+    def ends(self, party: Party, lease: int, cost: int = 0) -> None:
+        """It has the lease no more, which came to nothing at this ``cost``."""
+        record = self._records[party]
+        if lease in record.held:
+            record.held.remove(lease)
+            record.score -= cost
+            self._ends_trial(party)
+
+    def delivered(self, party: Party, lease: int) -> None:
+        """A batch of its was the first. It counts if its lease is not from before the party lapsed."""
+        record = self._records[party]
+        record.is_proven = True
+        if lease in record.held:
+            record.score = min(MAX_SCORE, record.score + 1)
+            record.places = None if record.places is None else record.places + 1
+
+    def is_limited(self, party: Party) -> bool:
+        """It gets no back-ups, and nothing that is needed soon."""
+        return self._is_limiting and not self._records[party].is_trusted
+
+    def may_have_more(self, party: Party, now: float) -> bool:
+        """It may have one more lease."""
+        record = self._records[party]
+        if record.places is None or not self._is_limiting:
+            return True
+        return len(record.held) < record.places and (
+            record.places > 1 or (now >= record.next_s and party.key not in self._trials))
+
+    def review(self, now: float, late_s: float) -> bool:
+        """Finds the parties that lapse, if there is a better one, and those that have made up for it. Returns whether
+        workers may now have more that had to wait."""
+        if now < self._next_review_s:
+            return False
+        self._next_review_s = now + REVIEW_INTERVAL_S
+        limited = [(party, record) for party, record in self._records.items() if record.places is not None]
+        for party, record in limited:
+            if record.places is not None and record.places >= ENOUGH_PLACES:
+                self._lapsed[party.key] -= record.lapses == 1
+                record.places, record.lapses = None, record.lapses // 2
+        doing = self._doing(now, late_s)
+        late = {party: sum(int((now - self._leases[lease].granted_s) / late_s) for lease in record.held)
+                for party, record in self._records.items() if record.held}
+        good = {party for party in doing if self._records[party].is_trusted
+                and self._records[party].score >= LATE_COST * late.get(party, 0)}
+        keys = set()
+        for party, record in self._records.items():
+            if record.score >= LATE_COST * late.get(party, 0):
+                continue
+            if len(good) > (party in good):
+                keys.add(party.key)
+                self._lapses(party, now, late_s)
+            else:
+                record.score = max(0, record.score)
+        for party, record in self._records.items() if keys else ():
+            if party.key in keys and not record.is_proven and record.places is None:
+                record.places, record.score = 1, 0
+        self._is_limiting = bool(good)
+        return bool(limited)
+
+    def _ends_trial(self, party: Party) -> None:
+        if self._trials.get(party.key) == party and not self._records[party].held:
+            del self._trials[party.key]
+
+    def _doing(self, now: float, late_s: float) -> Set[Party]:
+        """The parties with a worker that does its leases, or has room for one."""
+        return {worker.party for worker in self._workers.values() if worker.fit and worker.counts and not worker.leaving
+                and (worker.has_room or any(now - self._leases[lease].granted_s <= late_s for lease in worker.leases))}
+
+    def _lapses(self, party: Party, now: float, late_s: float) -> None:
+        record = self._records[party]
+        self._lapsed[party.key] += not record.lapses
+        record.score, record.places, record.lapses = 0, 1, min(MAX_LAPSES, record.lapses + 1)
+        record.next_s = now + _wait_s(record, late_s)
+        for lease in record.held:
+            self._leases[lease].is_written_off = True
+        record.held.clear()
+        self._ends_trial(party)
+
+
+def _wait_s(record: _Record, late_s: float) -> float:
+    return min(MAX_WAIT_S, late_s * (1 << record.lapses))

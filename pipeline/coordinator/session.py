@@ -25,7 +25,7 @@ from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.notices import Notices, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
-from stoker.pipeline.coordinator.record import party_of
+from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
@@ -322,7 +322,7 @@ class CoordinatorSession:
         lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
         if lines:
             self._last_traceback = failed.traceback
-        is_only_host = len(self.standing.fleet.by_supervisor) < 2
+        is_only_host = len(self.standing.fleet.by_supervisor) < 2 and len(self._scheduler.parties()) < 2
         if failed.hopeless and is_only_host and not self._positions.made:
             return lines + [Fail(RunFailed(failed.error))]
         return lines + self._carry_out(self._scheduler.receive(peer, failed, now))

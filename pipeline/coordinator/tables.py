@@ -2,10 +2,11 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
-from stoker.pipeline.coordinator.record import Party
+from stoker.pipeline.coordinator.party import Party
 
 ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
@@ -22,6 +23,10 @@ class OpenPosition:
     aborted: bool = False
     unassigned_s: Optional[float] = None                   # since when it has no live lease, as far as ``tick`` saw
     failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
+    tried: Set[Party] = field(default_factory=set)         # of which one failed or died at it: others try first
+    failed_parties: Set[Party] = field(default_factory=set)     # those of the failures ...
+    proven_parties: Set[Party] = field(default_factory=set)     # ... of the proven ones ...
+    dead_parties: Set[Party] = field(default_factory=set)       # ... and of the deaths and shortages
     unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
@@ -33,29 +38,43 @@ class OpenPosition:
         """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
         return self.deaths + self.shortages >= ISOLATION_DEATHS
 
-    def fails(self, key: WorkerKey, proven: bool, max_failures: int, others_may_try: bool) -> bool:
+    def fails(self, key: WorkerKey, max_failures: int, workers: Mapping[WorkerKey, "Worker"]) -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
-        workers that delivered before count: on a faulty host every step fails."""
+        workers that delivered before count: on a faulty host every step fails. While one of another key may try, only
+        failures of different keys count, else one key could end the run; of different hosts, if all have one key."""
+        worker = workers[key]
         self.failures += 1
-        self.proven_failures += proven
+        self.proven_failures += worker.proven
         self.failed.add(key)
-        too_often = (self.proven_failures if others_may_try else self.failures) >= max_failures
-        self.aborted = self.aborted or too_often
-        return too_often
+        self.tried.add(worker.party)
+        self.failed_parties.add(worker.party)
+        if worker.proven:
+            self.proven_parties.add(worker.party)
+        names, may_try = units(self.failed_parties, self.proven_parties, workers)
+        if may_try:
+            count = max(len(names), self.proven_failures // max_failures)
+        else:
+            count = self.proven_failures if others_may_try(key, self, workers) else self.failures
+        self.aborted = self.aborted or count >= max_failures
+        return count >= max_failures
 
-    def starves(self, key: WorkerKey) -> None:
+    def starves(self, key: WorkerKey, party: Party) -> None:
         """A worker had no memory for it. Others try first, and then each sample is tried alone."""
         self.shortages += 1
         self.failed.add(key)
+        self.tried.add(party)
+        self.dead_parties.add(party)
 
-    def cannot_read(self, key: WorkerKey, index: int, max_failures: int) -> bool:
+    def cannot_read(self, key: WorkerKey, party: Party, index: int, max_failures: int) -> bool:
         """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try
         before the same worker does, so one host alone is to blame only if there is no other."""
         self.failed.add(key)
+        self.tried.add(party)
         self.unreadable[index] = self.unreadable.get(index, 0) + 1
         if self.unreadable[index] < max_failures:
             return False
         self.failed.clear()              # what failed was not the position
+        self.tried.clear()
         return True
 
     def retry_when_late(self, now: float, age_s: float) -> None:
@@ -65,13 +84,27 @@ class OpenPosition:
             self.unassigned_s = now
         if now - self.unassigned_s > age_s:
             self.failed.clear()
+            self.tried.clear()
 
-    def loses_holder(self, died: bool, isolated: bool, max_deaths: int, others_may_try: bool) -> bool:
+    def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
+                     workers: Mapping[WorkerKey, "Worker"]) -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
         self.deaths += died
         self.isolated_deaths += died and isolated
-        return self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths or (
-            self.deaths >= max_deaths and not others_may_try)
+        if died:
+            self.tried.add(workers[key].party)
+            self.dead_parties.add(workers[key].party)
+        if self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths:
+            return not units(self.dead_parties, self.dead_parties, workers)[1]
+        return self.deaths >= max_deaths and not others_may_try(key, self, workers)
+
+    def is_isolated(self, workers: Mapping[WorkerKey, "Worker"]) -> bool:
+        """Its leases are isolated. That costs time: the deaths of one party, which may hang up on purpose, are a reason
+        only if no other may try, or none does."""
+        if not self.is_suspect:
+            return False
+        return (len(self.dead_parties) > 1 or self.deaths + self.shortages >= 2 * ISOLATION_DEATHS
+                or not any(worker.is_at_work and worker.party not in self.dead_parties for worker in workers.values()))
 
 
 @dataclass
@@ -81,6 +114,7 @@ class LiveLease:
     position: int
     granted_s: float
     isolated: bool
+    is_written_off: bool = False    # its party lapsed since: see ``record.py``
 
 
 @dataclass
@@ -102,6 +136,11 @@ class Worker:
     def counts(self) -> bool:
         """It is alive, and does leases, or may do so soon."""
         return not self.silent and self.fit is not False
+
+    @property
+    def is_at_work(self) -> bool:
+        """It counts, and does not leave."""
+        return not self.leaving and self.counts
 
     @property
     def has_room(self) -> bool:
@@ -153,6 +192,10 @@ class LeaseTables:
         worker = self._workers.get(key)
         return 0 if worker is None else len(worker.leases) + len(worker.unacknowledged)
 
+    def parties(self) -> Set[Party]:
+        """Those of all members."""
+        return {worker.party for worker in self._workers.values()}
+
     def describe(self, now: float) -> str:
         """The state of all workers in one clause, for errors and warnings."""
         return description(self._workers, self._leases, now)
@@ -203,14 +246,27 @@ def do_not_count(gap_s: float, now: float, workers: Mapping[WorkerKey, Worker], 
 
 def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
     """The worker may be granted the position. One that failed at it leaves it to workers that did not, while there are
-    any: its host may be at fault. A position for which the run was aborted is not tried again."""
-    return not entry.aborted and not may_still_produce(workers[key], entry) and (
-        key not in entry.failed or not others_may_try(key, entry, workers))
+    any, and a party of which one failed or died at it to other parties: its host may be at fault. A position for which
+    the run was aborted is not tried again."""
+    if entry.aborted or may_still_produce(workers[key], entry):
+        return False
+    if workers[key].party in entry.tried and any(worker.is_at_work and worker.party not in entry.tried
+                                                 for worker in workers.values()):
+        return False
+    return key not in entry.failed or not others_may_try(key, entry, workers)
+
+
+def units(parties: Set[Party], proven: Set[Party], workers: Mapping[WorkerKey, Worker]) -> Tuple[Set[str], bool]:
+    """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; the
+    same by hosts, if all workers have one key."""
+    alive = {worker.party for worker in workers.values() if worker.is_at_work}
+    field_of = attrgetter("key" if len({party.key for party in alive | parties}) > 1 else "host")
+    return set(map(field_of, proven)), not set(map(field_of, alive)) <= set(map(field_of, parties))
 
 
 def others_may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
     """Another worker is alive that has not failed at the position."""
-    return any(other != key and other not in entry.failed and worker.counts and not worker.leaving
+    return any(other != key and other not in entry.failed and worker.is_at_work
                for other, worker in workers.items())
 
 

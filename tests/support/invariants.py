@@ -17,7 +17,7 @@ def check_invariants(scheduler):
         assert len(worker.unacknowledged) <= worker.capacity
         assert all(scheduler._leases[lease].worker == key for lease in worker.leases)
         assert not (worker.silent and worker.leases)
-        assert worker.waits or not worker.has_room
+        assert worker.waits or not worker.has_room or scheduler._records._records[worker.party].places is not None
         assert not worker.waits or key in scheduler._waiting
     assert sum(len(worker.leases) for worker in scheduler._workers.values()) == len(scheduler._leases)
     assert all(scheduler._open[position].live for position in scheduler._stragglers)

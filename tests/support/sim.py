@@ -19,6 +19,7 @@ from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
 from stoker.workers.session import Check, End, Say, Work, WorkerSession
+from tests.support.hostile_members import Hostile
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own
 
@@ -60,17 +61,19 @@ class Simulation:
     ``slow``: how many of the workers need ten times as long. ``stuck``: how many never finish a step; ``hung``: how
     many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
     ``verify``: the share of the steps that is made twice; two workers are on one host. The last ``liars`` of the
-    workers change a byte in the share ``lies`` of their batches.
+    workers change a byte in the share ``lies`` of their batches. ``parties``: the (key, host) of the workers, in turn.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
-                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, verify=0.0, liars=0, lies=0.0):
+                 slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, verify=0.0, liars=0, lies=0.0,
+                 parties=()):
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
         self.session = CoordinatorSession("5eed", self.data.start, self.data.plan, self.data.splits, self.data.job,
                                           StreamOptions(prefetch=prefetch, lease_s=lease_s, verify=verify), self.now,
-                                          self.host_of, secret=b"%d" % seed)
+                                          lambda key: self.party[key][1], lambda key: self.party[key][0],
+                                          secret=b"%d" % seed)
         self.liars, self.lies = range(workers - liars, workers), lies
         self.wrong = {}                       # (name of a worker, position) -> its batch has a changed byte
         self.again = 0                        # leases for second batches
@@ -83,6 +86,7 @@ class Simulation:
         self.events, self.ticket = [], itertools.count()
         self.alarms = {}                      # actor -> when its next turn is due
         self.nodes, self.owner = [], {}       # owner: connection -> Node
+        self.parties, self.party = parties, {}      # party: connection -> (key, host), also of one that is gone
         self.arrived = {}                     # (connection, direction) -> when its last message arrives
         self.inbox = deque()                  # of the trainer: (connection, frames)
         self.waiting = []                     # messages in it at each turn
@@ -292,10 +296,6 @@ class Simulation:
             self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, output.arrays, 0.0,
                                                 Timings(), self.now, output.rows, output.missing, output.aligned))
 
-    def host_of(self, key):
-        """Two workers are on one host."""
-        return "10.0.0.%d" % (self.nodes.index(self.owner[key]) // 2) if key in self.owner else ""
-
     # ------------------------------------------------------------------------------------- what may happen to them
 
     def join(self):
@@ -304,12 +304,26 @@ class Simulation:
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
         node.stuck, node.hung = len(self.nodes) < self.stuck, len(self.nodes) < self.hung
+        place = len(self.nodes)
+        node.party = self.parties[place % len(self.parties)] if self.parties else ("", "10.0.0.%d" % (place // 2))
         self.nodes.append(node)
         self.connect(node)
+
+    def join_hostile(self, kind, party):
+        """One more member that does harm: see ``hostile_members.py``."""
+        node = Node("hostile", None, 0.0)
+        node.session, node.party = Hostile(kind, self, lambda: self._come_again(node)), party
+        self.connect(node)
+
+    def _come_again(self, node):
+        if node.key is not None:
+            self.hang_up(node.key, True)
+            self.after(self.random.expovariate(1 / self.delay_s), self.connect, node)
 
     def connect(self, node):
         if node.alive:
             node.key = b"%d" % next(self.ticket)
+            self.party[node.key] = node.party
             self.owner[node.key] = node
             node.session.connected()
             self.node_turn(node)

@@ -54,6 +54,14 @@ def lying(leases, job):
         yield output
 
 
+def failing(leases, job):
+    """``slow``; a worker with STOKER_TEST_FAILS in its environment fails at each batch but its first."""
+    for number, output in enumerate(_slowly(pictures.image, leases, job, 0.05)):
+        if number and "STOKER_TEST_FAILS" in os.environ:
+            raise ValueError("on purpose")
+        yield output
+
+
 def of_its_process(leases, job):
     """``slow``, but not deterministic: a pixel depends on the process."""
     for output in _slowly(pictures.image, leases, job, 0.05):

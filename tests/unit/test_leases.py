@@ -62,7 +62,8 @@ class Fleet:
     def tables(self):
         """All that the scheduler knows, but for who was heard when."""
         tables = copy.deepcopy(self.scheduler.__dict__)
-        tables["_rule"], tables["_verification"] = vars(tables["_rule"]), vars(tables["_verification"])
+        for name in ("_rule", "_records", "_verification"):
+            tables[name] = vars(tables[name])
         for worker in tables["_workers"].values():
             worker.heard_s = 0.0
         return tables
