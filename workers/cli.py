@@ -98,7 +98,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.data is None and not options.data_folders:
         parser.error("--data DIR says which folder the trainer at %s may read: on another host, it must not choose "
                      "that. DIR is the folder of its images here (if they have the same path as there, --allow-data "
-                     "DIR may name one above it; if its data are no files, DIR may be empty)" % args.connect)
+                     "DIR may name one above it; if its data are no files, DIR may be empty). A trainer on this host "
+                     "needs none at --connect tcp://127.0.0.1:PORT" % args.connect)
     if args.data is not None and args.allow_data:
         parser.error("--data and --allow-data exclude each other: --data is the one folder that the trainer may read")
     if not options.quiet:

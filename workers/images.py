@@ -19,7 +19,7 @@ from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
 from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
 from stoker.workers import deep, foreign, formats, headers, jpeg, limits, remarks
-from stoker.workers.picture_limits import limited
+from stoker.workers.picture_limits import limit_memory, limited
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -242,6 +242,7 @@ def _reason(error: Exception) -> str:
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
+    limit_memory()
     if not name:
         raise UnidentifiedImageError("cannot identify image file")
     headers.check(data, name)

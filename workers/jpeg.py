@@ -9,12 +9,13 @@ from typing import Optional, Tuple
 
 from PIL import Image
 
-from stoker.workers import limits
+from stoker.workers import limits, picture_limits
 
 _SEGMENT = struct.Struct(">BBH")           # 0xff, kind, length
 _FRAME = struct.Struct(">BHHB")            # a frame's bits, height, width, components
 _FRAMES = (0xC0, 0xC1, 0xC2)               # kinds of frames: baseline, extended, progressive; others are rare
 _BEFORE = frozenset((0xC4, 0xCC, 0xDB, 0xDD, 0xFE)) | frozenset(range(0xE0, 0xF0))   # kinds that may precede a frame
+_PIXEL_BYTES = 12                          # that decoding takes at most for each: a progressive one without subsampling
 _MAX_PIXELS = 1 << 26                      # a larger picture is rare, and may be too large for PIL
 
 Box = Tuple[float, float, float, float]
@@ -44,7 +45,7 @@ def reduced(data: bytes, wanted: Tuple[int, int]) -> Optional[Tuple[Image.Image,
     of its size but no smaller than ``wanted`` (width, height), and the part of it that is picture, in fractions of a
     pixel. None if this is not an ordinary JPEG, or cannot be decoded."""
     size = size_of(data)
-    if size is None:
+    if size is None or size[0] * size[1] > picture_limits.max_pixels(_PIXEL_BYTES):
         return None
     width, height = size
     most = min(width // wanted[0], height // wanted[1])

@@ -17,7 +17,7 @@ import os
 import signal
 from contextlib import suppress
 from threading import get_ident
-from typing import Any, Callable, Tuple, TypeVar, cast
+from typing import Any, Callable, TypeVar, cast
 
 from PIL import Image
 
@@ -41,7 +41,9 @@ _NO_LIMIT = -1
 
 class _State:
     """The limits of this process."""
-    owner: Tuple[int, int] = (0, 0)     # process and thread that they are for
+    process = thread = 0                # that they are for
+    decodes = False                     # it does, within ``limited``
+    has_limit = False                   # of memory, right now
     cpu_s = 0.0                         # 0: none
     memory_bytes = 0                    # that a picture may take; 0: any
     data_bytes = resident_bytes = 0     # of this process, when the limit was set
@@ -50,7 +52,7 @@ class _State:
 
 def apply(job: Job) -> None:
     """From now on, the pictures that this thread decodes have the limits of ``job``."""
-    _State.owner = os.getpid(), get_ident()
+    _State.process, _State.thread = os.getpid(), get_ident()
     _State.cpu_s = _State.memory_bytes = 0
     if job.picture_cpu_s and hasattr(signal, "setitimer"):
         handler = signal.getsignal(CPU_SIGNAL)
@@ -70,15 +72,28 @@ def apply(job: Job) -> None:
 
 def lift() -> None:
     """No limits any more: for tests."""
-    _State.owner, _State.cpu_s, _State.memory_bytes = (0, 0), 0.0, 0
+    _State.process, _State.cpu_s, _State.memory_bytes = 0, 0.0, 0
+
+
+def limit_memory() -> None:
+    """The picture at hand may be one that takes much memory: from here on to its end, it has the limit. Most pictures
+    are small JPEGs, whose headers tell how much they take, and go without: to set the limit takes a microsecond."""
+    if _State.decodes and _State.memory_bytes:
+        _State.has_limit = True
+        resource.setrlimit(resource.RLIMIT_DATA, _State.inside)
+
+
+def max_pixels(bytes_each: int) -> float:
+    """The most pixels that surely stay below the limit of memory, if each takes so many bytes."""
+    return _State.memory_bytes // bytes_each if _State.memory_bytes else float("inf")
 
 
 def limited(decode: Function) -> Function:
-    """A decorator: ``decode`` has the limits of the job. It raises BadFile for a picture that takes too much memory,
-    and MemoryError if it is not Stoker's limit that was reached."""
+    """A decorator: ``decode`` has the limits of the job, that of memory from ``limit_memory`` on. It raises BadFile for
+    a picture that takes too much memory, and MemoryError if it is not Stoker's limit that was reached."""
     @functools.wraps(decode)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _State.owner != (os.getpid(), get_ident()):
+        if get_ident() != _State.thread or os.getpid() != _State.process:
             return decode(*args, **kwargs)
         try:
             return _within(decode, args, kwargs)
@@ -92,12 +107,13 @@ def limited(decode: Function) -> Function:
 def _within(decode: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if _State.cpu_s:
         signal.setitimer(signal.ITIMER_PROF, _State.cpu_s)
-    if _State.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, _State.inside)
+    _State.decodes = True
     try:
         return decode(*args, **kwargs)
     finally:
-        if _State.memory_bytes:
+        _State.decodes = False
+        if _State.has_limit:
+            _State.has_limit = False
             resource.setrlimit(resource.RLIMIT_DATA, _State.outside)
         if _State.cpu_s:
             signal.setitimer(signal.ITIMER_PROF, 0)

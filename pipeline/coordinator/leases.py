@@ -292,7 +292,7 @@ class LeaseScheduler(LeaseTables):
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
         while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
-                                               or self._verification.waits):
+                                               or self._verification.waits_for(self._waiting, self)):
             key = self._waiting.popleft()
             worker = self._workers[key]
             worker.waits = False

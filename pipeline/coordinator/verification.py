@@ -17,8 +17,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
+from stoker.pipeline.coordinator.copies import HOST, NAME, ROWS, Copy, Maker, causes, digests_of, verdict
 from stoker.pipeline.coordinator.effects import Accept, Effects, Fail, Grant, Log, WorkerKey
 from stoker.pipeline.coordinator.open_positions import Content
 from stoker.pipeline.coordinator.party import Party
@@ -36,34 +37,6 @@ MAX_OF_PARTY = 128         # of them, that wait for workers of one party; never 
 MAX_UNRELIABLE = 1024      # parties that are remembered
 INTERVAL_S = 0.02          # between two looks at all of them
 AT_ONCE = 8                # positions that a worker is tried for
-ROWS = "which samples it has"      # what can differ besides the arrays
-
-_HOST, _KEY, _NAME = 4, 2, 1       # how much it counts that two workers differ in it
-
-
-class Maker(NamedTuple):
-    """The worker that made a batch."""
-    name: str
-    party: Party
-    versions: str
-
-    def distance(self, other: "Maker") -> int:
-        """How different the two are; 0: it may be the same process. Names count only if nothing else tells them apart:
-        a worker could take that of another one, to be compared with a third."""
-        hosts = {self.party.host, other.party.host}
-        by_party = _HOST * (len(hosts) > 1 and "" not in hosts) + _KEY * (self.party.key != other.party.key)
-        return by_party or _NAME * (self.name != other.name)
-
-    def __str__(self) -> str:
-        return "%s (%s)" % (self.name, ", ".join(filter(None, [
-            self.party.host and "at " + self.party.host, self.party.key and "key " + self.party.key,
-            self.versions])))
-
-
-class Copy(NamedTuple):
-    """One batch of a position, as far as it is remembered."""
-    maker: Maker
-    digests: Tuple[bytes, ...]             # of which samples it has, and of each of its frames
 
 
 @dataclass
@@ -104,6 +77,14 @@ class Verification:
         self.by_same_host = 0              # ... both of one host, or of hosts that are not known
         self.left = 0                      # chosen, and not compared
         self.is_busy = False               # a comparison is to be expected soon
+        # asked for each idle worker at each message; of now, until a check or (``_changes``) a worker changes:
+        self._waits: Optional[bool] = None
+        self._has_nothing: Set[WorkerKey] = set()      # workers for which there is nothing
+        self._changes = -1
+
+    def _changed(self) -> None:
+        self._waits = None
+        self._has_nothing.clear()
 
     def is_chosen(self, position: int) -> bool:
         """Whether the position is to be verified."""
@@ -120,6 +101,7 @@ class Verification:
 
     def forgot(self, peer: WorkerKey, lease: Optional[int] = None) -> None:
         """A worker will not answer this lease, or any."""
+        self._changed()
         for check in self._checks.values():
             own = [number for number, holder in check.leases.items() if holder == peer and lease in (None, number)]
             for number in own:
@@ -136,18 +118,26 @@ class Verification:
 
     # ------------------------------------------------------------------------------------------ for the LeaseScheduler
 
-    @property
-    def waits(self) -> bool:
-        """A position waits for a worker that produces it again."""
-        return bool(self._checks) and any(check.waits for check in self._checks.values()) and self._has_room()
-
-    def _has_room(self) -> bool:
-        return sum(check.granted_s is not None for check in self._checks.values()) < self._at_once
+    def waits_for(self, keys: Iterable[WorkerKey], tables: LeaseTables) -> bool:
+        """A position waits for a worker that produces it again, perhaps for one of these."""
+        if self._changes != tables.changes:
+            self._changes = tables.changes
+            self._has_nothing.clear()
+        if self._waits is None:
+            self._waits = any(check.waits for check in self._checks.values()) and sum(
+                check.granted_s is not None for check in self._checks.values()) < self._at_once
+        return self._waits and not self._has_nothing.issuperset(keys)
 
     def choose(self, key: WorkerKey, tables: LeaseTables) -> Optional[int]:
         """The position that this worker is to produce again; None if there is none for it."""
-        if key not in self._makers or not self.waits:
+        if key not in self._makers or not self.waits_for([key], tables):
             return None
+        position = self._chosen(key, tables)
+        if position is None:
+            self._has_nothing.add(key)
+        return position
+
+    def _chosen(self, key: WorkerKey, tables: LeaseTables) -> Optional[int]:
         party = self._makers[key].party
         waiting = (item for item in self._checks.items() if item[1].waits)
         for position, check in islice(waiting, AT_ONCE):
@@ -169,6 +159,7 @@ class Verification:
 
     def grant(self, key: WorkerKey, position: int, lease: int, now: float) -> Grant:
         """The worker gets this lease for a further batch of the position, which ``choose`` returned."""
+        self._changed()
         check = self._checks[position]
         check.leases[lease] = key
         check.granted_s = now
@@ -182,7 +173,7 @@ class Verification:
         if check.changes != tables.changes:
             check.changes = tables.changes
             makers, found = [copy.maker for copy in check.copies], []      # type: List[Maker], List[WorkerKey]
-            best = _HOST if len(makers) > 1 and makers[0].distance(makers[1]) >= _HOST else _NAME
+            best = HOST if len(makers) > 1 and makers[0].distance(makers[1]) >= HOST else NAME
             for key, worker in tables.workers.items():
                 if worker.fit and worker.counts and not worker.leaving and key in self._makers:
                     distance = min(map(self._makers[key].distance, makers))
@@ -210,7 +201,8 @@ class Verification:
         if maker is None or accept.isolated or len(self._checks) >= MAX_CHECKS:
             self.left += 1
             return
-        self._checks[accept.position] = _Check(planned, content, self._now, [Copy(maker, _digests(message))])
+        self._changed()
+        self._checks[accept.position] = _Check(planned, content, self._now, [Copy(maker, digests_of(message))])
         self.is_busy = True
 
     def lease_of(self, position: int) -> Optional[Tuple[PlannedBatch, Content]]:
@@ -225,6 +217,7 @@ class Verification:
 
     def further(self, peer: WorkerKey, message: Produced) -> Effects:
         """A worker sent a further batch, checked against the job: is it the same as the first?"""
+        self._changed()
         position = message.position
         check = self._checks[position]
         del check.leases[message.lease]
@@ -233,10 +226,10 @@ class Verification:
         if any(not maker.distance(copy.maker) for copy in check.copies):
             return []                     # a second answer of the same worker
         first = check.copies[0]
-        check.copies.append(Copy(maker, _digests(message)))
+        check.copies.append(Copy(maker, digests_of(message)))
         if len(check.copies) == 2 and check.copies[1].digests == first.digests:
             self.verified += 1
-            self.by_same_host += maker.distance(first.maker) < _HOST
+            self.by_same_host += maker.distance(first.maker) < HOST
             del self._checks[position]
             return []
         if len(check.copies) > 2:
@@ -256,6 +249,7 @@ class Verification:
         self._next_look_s, is_busy = now + INTERVAL_S, False
         for position, check in list(self._checks.items()):
             if check.granted_s is not None and now - check.granted_s > PATIENCE_S:
+                self._changed()
                 check.granted_s = None
                 self._note_unreliable(self._makers[holder].party for holder in check.leases.values()
                                       if holder in self._makers)
@@ -263,6 +257,7 @@ class Verification:
             if len(check.copies) > 1 and (not hopeful or now - check.since_s > DECIDING_S):
                 effects += self._fail(position)
             elif now - check.since_s > MAX_AGE_S:
+                self._changed()
                 del self._checks[position]
                 self.left += 1
             is_busy = is_busy or hopeful
@@ -290,11 +285,12 @@ class Verification:
             "; %d more chosen, and not compared" % left if left else "")
 
     def _fail(self, position: int) -> Effects:
+        self._changed()
         check = self._checks.pop(position)
         advice = ("Other batches of the worker at fault may be wrong too, and an audit names the worker of each step: "
                   "go on without it, from a checkpoint whose global_step is at most %d" % check.planned.step)
-        return [Fail(BatchesDiffer("%s%s. %s. %s" % (self._difference(check), _verdict(check.copies),
-                                                     _causes(check.copies), advice)))]
+        return [Fail(BatchesDiffer("%s%s. %s. %s" % (self._difference(check), verdict(check.copies),
+                                                     causes(check.copies), advice)))]
 
     def _difference(self, check: _Check) -> str:
         one, other = check.copies[:2]
@@ -304,31 +300,3 @@ class Verification:
                 "is used, %s the other" % (
                     planned.step, planned.epoch + 1, "" if planned.training else ", in the evaluation,",
                     " and ".join(what), one.maker, other.maker))
-
-
-def _digests(message: Produced) -> Tuple[bytes, ...]:
-    """Of everything in a batch that two workers must agree in: the reason of a bad file may be in other words."""
-    rows = repr((message.count, sorted((skip.index, skip.chosen) for skip in message.skipped), message.rows,
-                 message.missing, message.aligned)).encode("ascii")
-    return tuple(blake2b(data, digest_size=16).digest() for data in (rows,) + tuple(message.arrays))
-
-
-def _verdict(copies: Sequence[Copy]) -> str:
-    """Part of a sentence: which of the first two is wrong, by the third, if there is one."""
-    if len(copies) < 3:
-        return "; no third worker could tell which one is right"
-    one, other, third = copies
-    for right, wrong in ((one, other), (other, one)):
-        if third.digests == right.digests:
-            return "; %s, a third worker, made the same as %s, so that of %s is wrong" % (
-                third.maker, right.maker.name, wrong.maker.name)
-    return "; %s, a third worker, made yet another one" % (third.maker,)
-
-
-def _causes(copies: Sequence[Copy]) -> str:
-    """A sentence: what else than a faulty or dishonest worker makes batches differ."""
-    if len({copy.maker.versions for copy in copies}) > 1:
-        return ("Their versions differ, and another version may decode the same picture differently: use one version "
-                "of Pillow on all workers")
-    return ("Without a faulty or dishonest worker, their copies of the data differ, or your function is not "
-            "deterministic")

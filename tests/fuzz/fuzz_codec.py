@@ -52,7 +52,7 @@ def own_batch(mutator):
     """The frames of a whole batch for the job with own arrays; sometimes with something wrong."""
     below = mutator.below
     used = below(4)
-    skipped = tuple(messages.Skipped(index, "bad", "", bool(below(2))) for index in INDICES[used:])
+    skipped = tuple(messages.Skipped(index, "bad", "", bool(below(2)), bool(below(2))) for index in INDICES[used:])
     rows = tuple(1 + below(3) for _ in range(used)) if below(3) == 0 else ()
     missing = below(used + 1) if not rows and below(3) == 0 else 0
     count = sum(rows) if rows else used - missing

@@ -1,5 +1,6 @@
 """What one picture may cost: the limits hold while it is decoded, and only then; and memory goes back to the system."""
 
+import io
 import mmap
 import resource
 import signal
@@ -14,6 +15,7 @@ from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers import heap, images, picture_limits
 from stoker.workers.picture_limits import limited
+from tests.support.bad_pictures import photo
 from tests.support.hostile_pictures import png
 
 JOB = Job("image", (), 8, 0, "exact", "/", picture_cpu_s=50.0, picture_memory_mb=48)
@@ -31,7 +33,9 @@ def none_left():
 
 
 @limited
-def seen():
+def seen(takes_much=True):
+    if takes_much:
+        picture_limits.limit_memory()
     return signal.getitimer(signal.ITIMER_PROF)[0], resource.getrlimit(resource.RLIMIT_DATA)[0]
 
 
@@ -42,8 +46,9 @@ def test_the_limits_hold_while_a_picture_is_decoded_and_not_after_it():
     assert 49 < seconds < 51
     assert heap.usage()[0] - (8 << 20) < most - (48 << 20) <= heap.usage()[0] + (8 << 20)
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0 and resource.getrlimit(resource.RLIMIT_DATA) == outside
+    assert seen(takes_much=False)[1] == outside[0]
     with pytest.raises(ValueError):
-        limited(int)("no number")
+        limited(lambda: picture_limits.limit_memory() or int("no number"))()
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0 and resource.getrlimit(resource.RLIMIT_DATA) == outside
 
 
@@ -84,6 +89,17 @@ def test_a_picture_that_takes_more_memory_is_bad_and_one_that_takes_less_is_not(
     assert images.decoded(png(2000, 1500, 6, 8), (8, 8), decode).size == (8, 8)
     picture_limits.apply(replace(JOB, picture_memory_mb=640))
     assert images.decoded(LARGE, (8, 8), decode).size == (8, 8)
+
+
+def test_an_ordinary_jpeg_has_the_limit_if_its_header_says_that_it_may_take_more(monkeypatch):
+    limits = []
+    monkeypatch.setattr(images, "limit_memory", lambda: limits.append(1))
+    file = io.BytesIO()
+    photo(0, (600, 800)).save(file, "JPEG")
+    for memory_mb, limited_ones in ((0, 0), (6, 0), (5, 1)):        # 480,000 pixels of 12 bytes are 5.5 MB
+        picture_limits.apply(replace(JOB, picture_memory_mb=memory_mb))
+        assert images.decoded(file.getvalue(), (8, 8), "fastest").size == (8, 8)
+        assert len(limits) == limited_ones
 
 
 def test_what_the_worker_has_itself_does_not_count():

@@ -395,7 +395,8 @@ def test_memory_and_time_are_bounded(monkeypatch):
     for _ in range(int(MAX_AGE_S)):
         fleet.say(b"a", Alive("5eed"))
         fleet.tick(1.1)
-    assert not fleet.checks._checks and fleet.checks.left == steps and not fleet.checks.waits
+    assert not fleet.checks._checks and fleet.checks.left == steps
+    assert not fleet.checks.waits_for([b"a", b"b"], fleet.session._scheduler)
 
 
 def test_an_absence_of_the_trainer_is_no_time():
@@ -544,3 +545,25 @@ def test_a_worker_that_comes_does_not_cost_a_look_at_all_workers_for_each_step(m
     fleet.join("new", "10.0.0.2")
     fleet.tick(0.3)
     assert len(compared) <= 3 * STEPS
+
+
+def test_idle_workers_for_which_there_is_nothing_are_not_asked_at_each_message(monkeypatch):
+    """A host of many processes, and a slow one that alone may make their second batches."""
+    fleet = Fleet(prefetch=STEPS)
+    names = ["w%d" % number for number in range(20)]
+    for name in names:
+        fleet.join(name, "10.0.0.1")
+    fleet.join("slow", "10.0.0.2", capacity=1)
+    for name in names:
+        for lease in fleet.open(name):
+            fleet.answer(name, lease=lease)
+    assert sum(check.waits for check in fleet.checks._checks.values()) > STEPS // 2 and len(fleet.open("slow")) == 1
+    asked = []
+    chosen = Verification._chosen
+    monkeypatch.setattr(Verification, "_chosen", lambda self, key, tables: asked.append(key) or chosen(
+        self, key, tables))
+    for _ in range(10):
+        fleet.say(b"w3", Alive("5eed"))
+    assert len(asked) <= len(names)
+    fleet.answer("slow")
+    assert fleet.again("slow")
