@@ -72,9 +72,10 @@ class Sandbox:
             return
         self._known.update(done.paths)
         folder.explain_refusal = self._explain
+        python = "Python and the folders of modules" if options.allow_generators else "Python"
         reads = ("everything (links may lead out of the data: --follow-links)" if may_read_all else
-                 "Python and the data of its job" if self._roots is None else
-                 ", ".join(list(map(printable_path, self._roots)) + ["Python"]))
+                 python + ", the data of its job" if self._roots is None else
+                 ", ".join(list(map(printable_path, self._roots)) + [python]))
         writes = ", ".join(map(printable_path, filter(None, (options.cache, options.health_file)))) or "nothing"
         more = "".join(", " + printable_path(path) for path in options.allow_read)
         self.summary = "a sandbox: reads %s%s; writes %s; starts no program but Python; %s (Landlock %d)" % (

@@ -78,7 +78,9 @@ class Coordinator(threading.Thread):
         self._deliver, self._fail = deliver, fail
         check_leases(plan, datasets, job)
         self._killers_path = options.killers
-        self._killers = Killers(job, datasets, options.picture_cpu_s, self._remembered(options.killers), start == 0)
+        remembered = itertools.starmap(Killer, read_list(options.killers) if options.killers is not None else [])
+        self._killers = Killers(job, datasets, options.picture_cpu_s, remembered, start == 0)
+        self._say_remembered()
         self._killers_written = 0     # how many of their changes are in the file
         self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
@@ -207,13 +209,13 @@ class Coordinator(threading.Thread):
     def _do(self, effects: Iterable[Effect], now: float) -> None:
         carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
 
-    def _remembered(self, path: Optional[str]) -> Iterable[Killer]:
-        rows = read_list(path) if path is not None else []
-        if rows:
+    def _say_remembered(self) -> None:
+        """Only those that count: the list may have lines of samples that are gone, or twice."""
+        count = len(self._killers.all)
+        if count:
             log.info("%d sample%s ended workers, or found no memory, in former runs, and will be left out as bad; to "
-                     "try one again, remove its line in %s", len(rows), "s" * (len(rows) > 1),
-                     printable_path(path or ""))
-        return itertools.starmap(Killer, rows)
+                     "try one again, remove its line in %s", count, "s" * (count > 1),
+                     printable_path(self._killers_path or ""))
 
     def _remember(self) -> None:
         """Writes the killers that were found, before their batch can be used."""

@@ -28,6 +28,8 @@ def read_list(path: str) -> List[Row]:
         raise ConfigError("killers: %s cannot be used: %s" % (printable_path(path), error.strerror or error)) from error
     rows = []
     for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():        # an editor left it, when a line was removed
+            continue
         try:
             rows.append(_row(loads(line)))
         except ValueError as error:

@@ -125,6 +125,15 @@ def test_the_file_gives_back_what_was_written(path):
     assert len(read_list(path)) == 1 and os.listdir(os.path.dirname(path)) == ["killers.jsonl"]
 
 
+def test_empty_lines_are_what_an_editor_leaves(path):
+    write_list(path, ROWS)
+    with open(path, "rb+") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(b"\n" + content + b" \r\n\n")
+    assert [Killer(*row) for row in read_list(path)] == ROWS
+
+
 def test_it_stays_small(path):
     write_list(path, [Killer(True, number, ANY_STEP, 0.0, "x" * 60000, KILLS) for number in range(400)])
     assert os.path.getsize(path) <= MAX_BYTES and 200 < len(read_list(path)) < 400

@@ -77,7 +77,8 @@ def test_folders_of_the_program_may_hold_anything(kernel, monkeypatch, tmp_path)
     quarantine imports the same again, and so the names can be listed."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)] + sys.path)
     entered(roots=())
-    entered(roots=(), sandbox="on", allow_generators=("m:f",))
+    made = entered(roots=(), sandbox="on", allow_generators=("m:f",))
+    assert "reads Python and the folders of modules;" in made.summary
     assert [rights[str(tmp_path)] for _, rights, _, _ in kernel] == [landlock.READ_DIR, landlock.READ]
 
 
