@@ -14,8 +14,9 @@ from stoker.pipeline.errors import ProtocolError
 
 SAMPLE_BYTES = 400             # more than a sample takes as an object, and meanwhile as a list, besides texts and row
 SHORT_BYTES = 4 << 20          # of any message; the job of a table with 4096 columns is shorter
-FIELDS = 8                     # of a Lease: four numbers, samples, replacements, two flags
+FIELDS = 9                     # of a Lease: four numbers, samples, replacements, two flags, samples known to kill
 SAMPLE_FIELDS = 6              # the last one: the partners
+KNOWN_FIELDS = 5               # of a Skipped
 _LISTS = frozenset(range(0x80, 0xa0)) | frozenset(range(0xdc, 0xe0))      # first bytes of lists and maps in msgpack
 
 
@@ -37,6 +38,9 @@ def check_cost(header: Buffer, limit_bytes: int) -> None:
         walk.most = max(0, limit_bytes - len(header)) // SAMPLE_BYTES
         walk.samples()
         walk.samples()
+        walk.scalar()
+        walk.scalar()
+        walk.known()
     except OverflowError:
         raise ProtocolError("the samples of a lease would take more than %d MB of memory, half of what this worker "
                             "permits for both of its leases (--max-batch-mb)" % (limit_bytes >> 20)) from None
@@ -74,13 +78,16 @@ class _Walk:
             raise ValueError("a list in place of a value")
         return self._unpacker.unpack()
 
+    def known(self) -> None:
+        """Passes a list of samples that are known to kill, and counts them."""
+        for _ in range(self._count()):
+            self.list_of(KNOWN_FIELDS)
+            for _ in range(KNOWN_FIELDS):
+                self.scalar()
+
     def samples(self, have_partners: bool = True) -> None:
         """Passes a list of samples, and counts them. Partners are samples that have none."""
-        count = self._unpacker.read_array_header()
-        self.most -= count
-        if self.most < 0:
-            raise OverflowError
-        for _ in range(count):
+        for _ in range(self._count()):
             self.list_of(SAMPLE_FIELDS)
             for _ in range(SAMPLE_FIELDS - 1):
                 self.scalar()
@@ -88,3 +95,11 @@ class _Walk:
                 self.samples(False)
             else:
                 self.list_of(0)
+
+    def _count(self) -> int:
+        """Enters a list of samples; how many they are."""
+        count: int = self._unpacker.read_array_header()
+        self.most -= count
+        if self.most < 0:
+            raise OverflowError
+        return count

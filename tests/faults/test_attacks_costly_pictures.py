@@ -150,7 +150,7 @@ def test_a_killer_costs_its_deaths_once_in_all_epochs_and_after_a_restart(tmp_pa
     assert [len(entry["skipped"]) for entry in run.entries()].count(1) == 3
     with opened(root, tmp_path / "again", epochs=3, **options) as again:
         again.take_all()
-    assert joins(again) == workers and again.log.having("remove its line in ")
+    assert joins(again) <= workers and again.log.having("remove its line in ")
     assert again.content() == run.content()
     assert [entry["skipped"] for entry in again.entries()] == [entry["skipped"] for entry in run.entries()]
     assert dict(again.stream.skipped) == {"slow.jpg": TOO_SLOW}

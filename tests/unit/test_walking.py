@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stoker.pipeline.errors import ProtocolError
 from stoker.pipeline.protocol import walking
 from stoker.pipeline.protocol.codec import LEASE_COST_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Lease, Sample, Stop
+from stoker.pipeline.protocol.messages import Lease, Sample, Skipped, Stop
 from stoker.pipeline.protocol.walking import SAMPLE_BYTES, SHORT_BYTES, check_cost
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
@@ -24,14 +24,16 @@ def every(monkeypatch):
     monkeypatch.setattr(walking, "SHORT_BYTES", 0)
 
 
-def lease(samples, partners=0, replacements=0, row=b""):
+def lease(samples, partners=0, replacements=0, row=b"", known=0):
     def made(count, own=()):
         return tuple(Sample(number, "%d.jpg" % number, -1, row, 0, own) for number in range(count))
-    return Lease(1, 2, 3, True, made(samples, made(partners)), made(replacements))
+    return Lease(1, 2, 3, True, made(samples, made(partners)), made(replacements), known=tuple(
+        Skipped(number, "kills", deadly=True) for number in range(known)))
 
 
 @pytest.mark.parametrize("one, counts", [(lease(1), 1), (lease(5), 5), (lease(5, 3), 20), (lease(5, 3, 7), 27),
-                                         (lease(2, row=b"\x90" * 1000), 2)])
+                                         (lease(2, row=b"\x90" * 1000), 2),
+                                         (lease(5, 3, 7, known=4), 31)])
 def test_the_samples_partners_and_replacements_count(every, one, counts):
     header, = encode(one)
     check_cost(header, counts * SAMPLE_BYTES + len(header))
@@ -58,7 +60,8 @@ def changed(position, value):
 @pytest.mark.parametrize("position, value", [
     ((0,), []), ((1,), [[]]), ((1,), 7), ((2,), [1]), ((2, 0), {}), ((2, 3), [[]]), ((2, 4), 5), ((2, 4, 1), "x"),
     ((2, 4, 1), []), ((2, 4, 1, 1), [[]]), ((2, 4, 1, 5), {1: []}), ((2, 4, 1, 5), [1]), ((2, 4, 1, 5, 0, 3), [1]),
-    ((2, 4, 1, 5, 0, 5), [[]]), ((2, 5), [[1]])], ids=str)
+    ((2, 4, 1, 5, 0, 5), [[]]), ((2, 5), [[1]]), ((2, 6), []),
+    ((2, 8), [[1]]), ((2, 8), 1), ((2, 8), [[1, [], "", True, True]])], ids=str)
 def test_a_long_message_in_another_form_is_refused(every, position, value):
     with pytest.raises(ProtocolError):
         check_cost(changed(position, value), 1 << 30)
