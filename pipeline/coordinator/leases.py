@@ -77,7 +77,7 @@ class LeaseScheduler(LeaseTables):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
             worker = self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
-            self._records.joins(worker.party, now)
+            self._records.joins(worker.party)
             self.changes += 1
             self._queue(key, now)
         elif key not in self._workers:
@@ -214,7 +214,7 @@ class LeaseScheduler(LeaseTables):
         entry.unassigned_s = None
         isolated = entry.is_isolated(self._workers)
         self._leases[lease] = LiveLease(key, position, now, isolated)
-        self._records.granted(self._workers[key].party, lease, now, self._rule.age_s(False))
+        self._records.granted(self._workers[key].party, lease, now)
         self._workers[key].leases.add(lease)
         effects.append(Grant(key, lease, position, attempt, isolated))
 
@@ -252,10 +252,9 @@ class LeaseScheduler(LeaseTables):
                                   entry.is_suspect))
             self._workers[key].proven = True
             self._records.delivered(self._workers[key].party, lease)
-            late_s = self._rule.age_s(False)
             for ended in sorted(entry.live):
                 holder = self._leases[ended].worker
-                is_late = ended != lease and now - self._leases[ended].granted_s > late_s
+                is_late = ended != lease and now - self._leases[ended].granted_s > self._rule.age_s(False)
                 self._end_lease(ended, LATE_COST * is_late)
                 if ended != lease:
                     self._workers[holder].unacknowledged.add(ended)

@@ -59,8 +59,9 @@ class Records:
         self._trials: Dict[str, Party] = {}     # key -> the party that has a lease in its only place
         self._is_limiting = False               # some party is trusted, and does its leases
         self._next_review_s = 0.0
+        self._late_s = 0.0                      # as of the last review
 
-    def joins(self, party: Party, now: float) -> None:
+    def joins(self, party: Party) -> None:
         """It has one more worker."""
         if party not in self._records:
             record = self._records[party] = _Record(score=NEXT_SCORE if self._parties[party.key] else FIRST_SCORE)
@@ -78,12 +79,12 @@ class Records:
         """It has one worker less."""
         self._records[party].workers -= 1
 
-    def granted(self, party: Party, lease: int, now: float, late_s: float) -> None:
-        """It has one more lease. ``late_s``: the age from which on a lease is late."""
+    def granted(self, party: Party, lease: int, now: float) -> None:
+        """It has one more lease."""
         record = self._records[party]
         record.held.add(lease)
-        record.next_s = now + _wait_s(record, late_s)
         if record.places == 1:
+            record.next_s = now + _wait_s(record, self._late_s)
             self._trials[party.key] = party
 
     def ends(self, party: Party, lease: int, cost: int = 0) -> None:
@@ -115,11 +116,11 @@ class Records:
             record.places > 1 or (now >= record.next_s and party.key not in self._trials))
 
     def review(self, now: float, late_s: float) -> bool:
-        """Finds the parties that lapse, if there is a better one, and those that have made up for it. Returns whether
-        workers may now have more that had to wait."""
+        """A lease that is older than ``late_s`` is late. Finds the parties that lapse, if there is a better one, and
+        those that have made up for it. Returns whether workers may now have more that had to wait."""
         if now < self._next_review_s:
             return False
-        self._next_review_s = now + REVIEW_INTERVAL_S
+        self._next_review_s, self._late_s = now + REVIEW_INTERVAL_S, late_s
         limited = [(party, record) for party, record in self._records.items() if record.places is not None]
         for party, record in limited:
             if record.places is not None and record.places >= ENOUGH_PLACES:

@@ -9,7 +9,7 @@ that, those without a lease are disconnected first.
 """
 
 from collections import Counter
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.transport.tcp import Address, TcpConnections
 
@@ -17,6 +17,7 @@ CHECK_INTERVAL_S = 0.05             # between two checks of all connections ...
 CHECK_INTERVAL_EACH_S = 0.00005     # ... plus this for each connection: 4096 connections are checked 5 times a second
 HEADROOM_BYTES = 1 << 20        # of a connection besides batches: the handshake, and small messages
 TOTAL_HEADROOM_BYTES = 64 << 20   # of all connections, besides what correct workers have under way together
+SMALL_BYTES = 64 << 10          # a handshake and a Hello take less: to end such a connection would free next to nothing
 FRAME_OVERHEAD_BYTES = 128      # more than a frame's header, encryption and share of pings take on the wire
 MIN_SEGMENT_BYTES = 536         # of TCP's payload in a segment that a long message fills ...
 EXTRA_SEGMENTS = 1000           # ... so many may be shorter: each segment may occupy a buffer of 8 KB in libzmq
@@ -167,19 +168,24 @@ class ByteQuota:
         return max(1, leases) * self._limits.batch_bytes + HEADROOM_BYTES
 
     def _over_the_total(self) -> List[_Connection]:
-        """The connections that must end for the total limit: strangers, members without a lease, members with leases;
-        those with most bytes first. Correct workers stay below it: a step has two leases at most, as a rule."""
+        """The connections that must end for the total limit: strangers, then members without a lease, those with most
+        bytes first, and last, if all that is not enough, those that have next to nothing, and those with leases.
+        Correct workers stay below the limit: a step has two leases at most, as a rule."""
         excess_bytes = (sum(connection.pending_bytes for connection in self._connections.values())
                         - 2 * self._limits.steps * self._limits.batch_bytes - TOTAL_HEADROOM_BYTES)
         if excess_bytes <= 0:
             return []
         pending = [connection for connection in self._connections.values() if connection.pending_bytes]
         found = []
-        for connection in sorted(pending, key=lambda one: (self._rank(one), -one.pending_bytes)):
+        for connection in sorted(pending, key=self._last_to_end):
             if excess_bytes > 0:
                 excess_bytes -= connection.pending_bytes
                 found.append(connection)
         return found
+
+    def _last_to_end(self, connection: _Connection) -> Tuple[bool, bool, int, int]:
+        rank, pending_bytes = self._rank(connection), connection.pending_bytes
+        return rank > 1, pending_bytes <= SMALL_BYTES, rank, -pending_bytes
 
     def _rank(self, connection: _Connection) -> int:
         """The higher, the more right to be served."""

@@ -192,7 +192,10 @@ def shaken(address, limit_s=10):
     peer.sendall(GREETING + ready())
     heard = b""
     while b"READY" not in heard:
-        heard += peer.recv(1000)
+        received = peer.recv(1000)
+        if not received:
+            raise ConnectionError("the other end closed the connection")
+        heard += received
     return peer
 
 

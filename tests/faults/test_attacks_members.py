@@ -117,7 +117,7 @@ def test_members_of_one_key_that_fail_on_purpose_do_not_end_the_run(reference, p
 
 
 def test_members_with_an_endless_frame_each_do_not_fill_the_memory(pictures, tmp_path, attacks, figures):
-    """60 of them: by the same rule, 600 take no more."""
+    """120 of them: by the same rule, 600 take no more."""
     options = {"image_size": (512, 512), "batch_size": 8, "seed": 3, "prefetch": 4}
     with opened(pictures, tmp_path / "reference", workers=1, epochs=1, **options) as run:
         run.take_all()
@@ -129,7 +129,7 @@ def test_members_with_an_endless_frame_each_do_not_fill_the_memory(pictures, tmp
         hello = [bytes(part) for part in encode(Hello("endless", 1, "none", 1, ""))]
         with ExitStack() as stack:
             sent = 0
-            for _ in range(60):
+            for _ in range(120):
                 peer = stack.enter_context(shaken(address))
                 try:
                     peer.sendall(b"".join(frame(part, more=part is not hello[-1]) for part in hello))
@@ -142,9 +142,9 @@ def test_members_with_an_endless_frame_each_do_not_fill_the_memory(pictures, tmp
             peak = resident(program.pid, "VmHWM")
         program.wait_for_line("step %d$" % len(run.batches))
     assert content_of(audit)[:len(run.batches)] == run.content()
-    figures("60 members with an endless frame each: %d MB sent, the trainer grew by %d MB" % (
+    figures("120 members with an endless frame each: %d MB sent, the trainer grew by %d MB" % (
         sent // MB, (peak - before) // MB))
-    assert sent > 200 * MB and peak - before < 200 * MB
-    attacks(MEMBER, "a frame that does not end on each of 60 connections, 300 MB in all",
+    assert sent > 400 * MB and peak - before < 300 * MB
+    attacks(MEMBER, "a frame that does not end on each of 120 connections, 600 MB in all",
             "two windows and 64 MB in all; beyond that, connections without a lease are cut off, those with most bytes "
             "first")

@@ -192,6 +192,18 @@ def test_beyond_the_total_strangers_go_first_then_members_without_a_lease_those_
     assert harness.check() == ["host-5"]
 
 
+def test_beyond_the_total_those_that_only_shake_hands_are_left_alone():
+    """To end them would free nothing, and they may be honest workers that have just come."""
+    harness = Harness(max_connections=1000)
+    for fd in range(TOTAL // STRANGER + 1):
+        harness.connect(fd)
+        harness.join(fd)
+        harness.receive(fd, STRANGER)
+    harness.connect(900)
+    harness.receive(900, 100)                          # a stranger: it has not said Hello yet
+    assert "host-900" not in harness.check() and harness.quota.is_open(900) and len(harness.kernel.resets) == 2
+
+
 def test_bytes_of_a_connection_over_its_own_limit_do_not_count_in_the_total(harness):
     for fd in (3, 4):
         harness.connect(fd)
