@@ -89,7 +89,7 @@ def started(tmp_path, monkeypatch):
 
 
 def gone(pids):
-    wait_for(lambda: not [pid for pid in pids if alive(pid)], "the end of %s" % pids, 20)
+    wait_for(lambda: not [pid for pid in pids if alive(pid)], "the end of %s" % pids)
 
 
 def everything(by_worker):
