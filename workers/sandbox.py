@@ -13,6 +13,7 @@ its name, as after a new mount, this process leaves, and the supervisor starts o
 """
 
 import os
+import socket
 import struct
 import sys
 from contextlib import suppress
@@ -53,9 +54,14 @@ class Sandbox:
         self.summary = ""                   # what was done, in a line; "" if it is off
 
     def enter(self) -> None:
-        """Raises ConfigError if the options demand a sandbox, and the kernel has none."""
+        """Raises ConfigError if the options demand a sandbox, and the kernel has none; or if they name what is not
+        there, which would be found out by the first file that cannot be read."""
         if not self._is_on:
             return
+        for path in self._options.allow_read:
+            if not os.path.lexists(path.encode("utf-8", "surrogateescape")):
+                raise ConfigError("--allow-read %s: there is no such file or folder on %s"
+                                  % (printable_path(path), socket.gethostname()))
         landlock.drop_privileges()
         options, may_read_all = self._options, self._options.follow_links
         handled = landlock.ALL & ~(landlock.READ if may_read_all or self._roots is None else 0)

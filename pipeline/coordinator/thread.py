@@ -213,7 +213,7 @@ class Coordinator(threading.Thread):
         """Only those that count: the list may have lines of samples that are gone, or twice."""
         count = len(self._killers.all)
         if count:
-            log.info("%d sample%s ended workers, or found no memory, in former runs, and will be left out as bad; to "
+            log.info("%d sample%s ended workers, or found no memory, in former runs, and count as bad; to "
                      "try one again, remove its line in %s", count, "s" * (count > 1),
                      printable_path(self._killers_path or ""))
 

@@ -57,10 +57,12 @@ def test_it_is_on_for_generators_of_stokers_own(kernel, options, wanted):
 
 
 def test_what_a_worker_may_do(kernel, root, tmp_path):
-    made = entered(roots=(root,), cache=str(tmp_path), health_file="/run/alive", allow_read=("/more",))
+    more = str(tmp_path / "more")
+    os.mkdir(more)
+    made = entered(roots=(root,), cache=str(tmp_path), health_file="/run/alive", allow_read=(more,))
     (handled, rights, port, scoped), = kernel
     assert (handled, port, scoped) == (landlock.ALL, 5555, True)
-    assert rights[root] == rights["/more"] == rights["/usr"] == rights[sys.prefix] == landlock.READ
+    assert rights[root] == rights[more] == rights["/usr"] == rights[sys.prefix] == landlock.READ
     assert rights[str(tmp_path)] == landlock.READ | landlock.WRITE
     assert not rights["/run/alive"] & (landlock.MAKE_REG | landlock.REMOVE_FILE)
     runs = [path for path, granted in rights.items() if granted & landlock.EXECUTE]
@@ -68,8 +70,14 @@ def test_what_a_worker_may_do(kernel, root, tmp_path):
     writes = {path for path, granted in rights.items() if granted & (landlock.WRITE | landlock.MAKE_SYM)}
     assert writes == {str(tmp_path), "/run/alive", "/dev/null"}
     assert not {"/", "/etc", "/root", "/home", "/tmp", "/dev", "/run", "/var"} & set(rights)
-    assert made.summary == ("a sandbox: reads %s, Python, /more; writes %s, /run/alive; starts no program but Python; "
-                            "connects by TCP to port 5555 alone (Landlock 7)" % (root, tmp_path))
+    assert made.summary == ("a sandbox: reads %s, Python, %s; writes %s, /run/alive; starts no program but Python; "
+                            "connects by TCP to port 5555 alone (Landlock 7)" % (root, more, tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_an_error(kernel, tmp_path):
+    with pytest.raises(ConfigError, match="--allow-read .*gone: there is no such file or folder on "):
+        entered(roots=(), allow_read=(str(tmp_path / "gone"),))
+    assert entered(roots=(), sandbox="off", allow_read=(str(tmp_path / "gone"),)).summary == ""
 
 
 def test_folders_of_the_program_may_hold_anything(kernel, monkeypatch, tmp_path):
