@@ -5,6 +5,7 @@ and Hypothesis draws others each time.
 """
 
 import os
+import signal
 import sys
 
 import pytest
@@ -35,3 +36,8 @@ def nothing_of_tests_before():
     if calls is not None:
         calls._permitted.clear()
         del calls._finished_setup[:]
+
+# A shell that starts the suite in the background ignores Ctrl-C for it, and so for the programs that the tests start
+# and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
