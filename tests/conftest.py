@@ -1,4 +1,4 @@
-"""For all tests: the effort of Hypothesis and of the simulation.
+"""For all tests: the effort of Hypothesis and of the simulation, and what they inherit.
 
 The suite is the same every time. ``STOKER_TEST_EFFORT=20`` makes twenty times as many examples and simulated runs,
 and Hypothesis draws others each time.
@@ -16,6 +16,11 @@ EFFORT = int(os.environ.get("STOKER_TEST_EFFORT", "1"))
 settings.register_profile("suite", derandomize=EFFORT == 1, deadline=None, max_examples=20 * EFFORT, database=None,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell that starts the suite in the background ignores Ctrl-C for it, and so for the programs that the tests start
+# and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -36,8 +41,3 @@ def nothing_of_tests_before():
     if calls is not None:
         calls._permitted.clear()
         del calls._finished_setup[:]
-
-# A shell that starts the suite in the background ignores Ctrl-C for it, and so for the programs that the tests start
-# and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
