@@ -12,7 +12,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO,
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX, SANDBOX_AUTO,
                                      JobOptions, StreamOptions, WorkerOptions, check, check_number, check_whole,
                                      is_number)
 from stoker.pipeline.plan import Plan
@@ -22,6 +22,8 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.fleet import announce
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import NEEDS_FILES, prepare
 
@@ -108,11 +110,13 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``, ``formats``: see JobOptions.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...).
-    Raises ConfigError, DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
+    StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read)
     _check_names(stream_options)
+    fleet = FleetOptions(**{field.name: stream_options.pop(field.name) for field in fields(FleetOptions)
+                            if field.name in stream_options})
     options = StreamOptions(**stream_options)
     run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
@@ -124,7 +128,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     log_left_out(validation, run.datasets.validation)
     for line in advice(run.job, local):
         log.info("%s", line)
-    return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
+    return start_stream(run.plan, run.datasets, run.job, options, start_step, local, fleet)
 
 
 def log_left_out(data: Any, source: Source) -> None:
@@ -139,7 +143,7 @@ def log_left_out(data: Any, source: Source) -> None:
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:
     """Raises TypeError, as Python does, for an argument that ``open_stream`` does not have."""
-    known = [field.name for field in fields(StreamOptions)]
+    known = [field.name for cls in (StreamOptions, FleetOptions) for field in fields(cls)]
     for name in stream_options:
         if name not in known:
             known += [parameter for parameter in signature(open_stream).parameters if parameter != "stream_options"]
@@ -155,23 +159,28 @@ def advice(job: JobOptions, local: LocalOptions) -> Tuple[str, ...]:
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
-                 local: LocalOptions) -> BatchStream:
+                 local: LocalOptions, fleet: FleetOptions = FleetOptions()) -> BatchStream:
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
     autoscaler = Autoscaler(cores()) if local.workers == AUTO else None
     processes = autoscaler.wanted if autoscaler else int(local.workers)
-    if autoscaler and options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
-        options = replace(options, prefetch=max(options.prefetch, 2 * processes))
+    if options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
+        most = (processes if autoscaler else 0) + (fleet.max_workers if fleet.is_used else 0)
+        options = replace(options, prefetch=min(MAX_PREFETCH, max(options.prefetch, 2 * most)))
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
+        status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
                                    sandbox=local.sandbox, allow_read=_folders(local.allow_read))
-            stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
+            group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
+            stream.attach(group)
+            if status is not None:
+                status.local_supervisor = group.supervisor
     except BaseException:
         stream.close()
         raise
