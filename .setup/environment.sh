@@ -1,6 +1,7 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
-# NAME: trainer, workers, build, same-pillow, workers-simd, horovod, or a bench-*; its pins are in NAME.txt beside this file
+# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, or a bench-*; its pins are in NAME.txt beside
+# this file
 #
 # The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and moved
 # away while something is added. So an installation that failed or was interrupted is made again from the start.
@@ -11,7 +12,7 @@ shift
 env=.venv/$name
 log=.venv/$name.log
 case $name in # the environment whose pins it shares
-    workers-simd) base=workers ;;
+    workers-simd | ray) base=workers ;;
     bench-tensorpack | horovod) base=trainer ;;
     *) base=$name ;;
 esac
@@ -62,6 +63,10 @@ create() { # VERSION PYTHON: makes the environment with its pins. If that fails,
             pip install --no-deps --only-binary :all: --require-hashes -r .venv/without-pillow.txt || return 1
             rm .venv/without-pillow.txt
             CC="cc $simd" install --no-cache-dir --no-binary pillow-simd $(pins "$name") || return 1
+            ;;
+        ray)
+            pip install --no-deps --only-binary :all: $(pins workers) &&
+                install --only-binary :all: $(pins "$name") || return 1
             ;;
         *) install --only-binary :all: $(pins "$name") || return 1 ;;
     esac
@@ -174,6 +179,11 @@ make_horovod() { # with the trainer's Python
     create 3.6 .venv/trainer/bin/python || missing "Horovod cannot be installed: $(tail -n 1 "$log")"
 }
 
+make_ray() {
+    sh .setup/find-python.sh 11 99 | create_with_newest ||
+        missing "cannot make $env: .setup/ray.txt cannot be installed for any CPython 3.11 or newer of this machine"
+}
+
 make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
     case $name in
         bench-tensorpack) range="6 6" ;;
@@ -184,7 +194,7 @@ make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPyth
             "3.${range#* } of this machine"
 }
 
-missing() { # fails with this sentence, which benchmarks that need this environment print again
+missing() { # fails with this sentence, which benchmarks and tests that need this environment print again
     rm -rf "$env"
     echo "$*" >"$env.missing"
     die "$@"
@@ -210,6 +220,7 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
         same-pillow) make_same_pillow ;;
         workers-simd) make_workers_simd ;;
         horovod) make_horovod ;;
+        ray) make_ray ;;
         bench-*) make_bench ;;
         *) die "there is no environment $name" ;;
     esac
