@@ -60,8 +60,9 @@ works() { "$python" -I -c 'import horovod.tensorflow as hvd; assert hvd.gloo_bui
 
 sed '/^horovod==/,/[^\\]$/d' "$pins" >"$work/others.txt"
 pip install -q --no-deps --only-binary :all: --require-hashes -r "$work/others.txt"
-built_for=$("$python" -I -c 'import platform, tensorflow as tf
-print("tensorflow-%s-%s-glibc-%s" % (tf.__version__, platform.machine(), platform.libc_ver()[1]))') ||
+built_for=$("$python" -I -c 'import os, tensorflow as tf
+libc = os.confstr("CS_GNU_LIBC_VERSION").replace(" ", "-")
+print("tensorflow-%s-%s-%s" % (tf.__version__, os.uname().machine, libc))') ||
     die "$python has no TensorFlow, for which Horovod is built: install tensorflow==1.9.0 first"
 kept=$cache/horovod-$version-gloo-$built_for
 if [ -d "$kept" ]; then
