@@ -130,8 +130,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
                 drop_last=drop_last, training=training, partners=own_partners, rank=rank, ranks=ranks)
     if plan.ranks > 1 and job.on_bad_image == "replace":
-        raise ConfigError("on_bad_image='replace' is for one trainer: with ranks=%d, no rank knows how many replacements "
-                          "the other parts of a batch need; use 'skip' or 'raise'" % plan.ranks)
+        raise ConfigError("on_bad_image='replace' is for one trainer: with ranks=%d, no rank knows how many "
+                          "replacements the other parts of a batch need; use 'skip' or 'raise'" % plan.ranks)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
             "partners": own_partners[0] and own_partners[0].describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared],
