@@ -23,7 +23,7 @@ def announce(stream: BatchStream, options: FleetOptions, window: int, local: int
     if options.status is not None:
         host, port = host_and_port(options.status)
         server = StatusServer(host, port, options.token(), {STATUS: status.page, METRICS: lambda: metrics_page(status)},
-                              status.lingers_s)
+                              status.asked, status.lingers)
         stream.attach(server)
         log.info("status: %s%s", server.url, STATUS)
     return status

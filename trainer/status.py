@@ -6,6 +6,7 @@ They hold no name of a file and nothing of the data.
 import json
 import math
 import time
+from collections import OrderedDict
 from typing import Any, Dict, NamedTuple
 
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
@@ -14,8 +15,9 @@ from stoker.trainer.demand import Demand
 
 VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
 STATUS = "/status.json"
-OVER_SEEN_S = 1.2      # the end of a run is to be had for so long, if ...
-ASKED_WITHIN_S = 5.0   # ... the figures were asked for within so long before it
+OVER_SEEN_S = 2.5      # at most so long, the end of a run waits for clients that ...
+ASKED_WITHIN_S = 5.0   # ... have asked within so long before it
+MAX_CLIENTS = 64       # that are remembered
 
 
 class Page(NamedTuple):
@@ -35,7 +37,7 @@ class Status:
         self._stream, self._least, self._most, self._local_most = stream, least, most, local
         self._demand = Demand(window, stream.plan.training)
         self._taken_s = math.inf                  # when the last batch was taken
-        self._asked_s = -math.inf                 # when the figures were last asked for
+        self._clients: "OrderedDict[str, float]" = OrderedDict()    # those to be told of the end -> when they asked
         self.local_supervisor = ""                # 'host:pid' of the local workers, as in ``Fleet``
 
     def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
@@ -70,7 +72,6 @@ class Status:
 
     def figures(self) -> Dict[str, Any]:
         """What /status.json says."""
-        self._asked_s = time.monotonic()
         stream, fleet = self._stream, self._stream.fleet
         local = fleet.by_supervisor.get(self.local_supervisor, 0)
         local_ready = max(0, local - len(fleet.set_aside.get(self.local_supervisor, ())))
@@ -80,12 +81,20 @@ class Status:
                 "workers": {"wanted": self.wanted(), "min": self._least, "max": self._most, "alive": alive,
                             "ready": min(alive, max(0, fleet.ready - local_ready)), "why": self.why()}}
 
+    def asked(self, client: str) -> None:
+        """``client`` has asked for the figures, and gets them."""
+        self._clients.pop(client, None)
+        if not self._stream.is_over:
+            self._clients[client] = time.monotonic()
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.popitem(last=False)
+
     def page(self) -> Page:
         """The figures as JSON."""
         return Page(200, "application/json", json.dumps(self.figures()).encode("ascii") + b"\n")
 
-    def lingers_s(self) -> float:
-        """For how much longer they should be to be had, so that a client that asks every second sees the end."""
-        if not self._stream.is_over or self._asked_s < self._taken_s - ASKED_WITHIN_S:
-            return 0.0
-        return max(0.0, self._taken_s + OVER_SEEN_S - time.monotonic())
+    def lingers(self) -> bool:
+        """Whether they should still be to be had, so that clients that ask again and again see the end of the run."""
+        if not self._stream.is_over or time.monotonic() > self._taken_s + OVER_SEEN_S:
+            return False
+        return any(asked_s > self._taken_s - ASKED_WITHIN_S for asked_s in list(self._clients.values()))

@@ -31,6 +31,7 @@ REQUEST_S = 5.0          # for a whole request and its answer
 MAX_PER_S = 200          # connections; more wait in the kernel's queue
 BACKLOG = 64
 STOP_S = 0.5
+LINGER_INTERVAL_S = 0.02
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
            405: "Method Not Allowed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
            501: "Not Implemented"}
@@ -53,8 +54,9 @@ class Gate:
     def __init__(self, token: Optional[bytes], is_local: bool) -> None:
         self._token, self._is_local = token, is_local
 
-    def path(self, request: bytes) -> Tuple[bytes, str]:
-        """(method, path) of the whole head of a request, without the query. Raises Refused."""
+    def path(self, request: bytes) -> Tuple[str, str]:
+        """The path of the whole head of a request, without the query, and the name of the client's program. Raises
+        Refused."""
         first, *lines = request.split(b"\r\n\r\n")[0].split(b"\r\n")
         match = _REQUEST_LINE.fullmatch(first)
         if match is None:
@@ -76,7 +78,7 @@ class Gate:
         method, target = match.groups()
         if method not in (b"GET", b"HEAD"):
             raise Refused(405, "only GET and HEAD are possible")
-        return method, target.partition(b"?")[0].decode("ascii")
+        return target.partition(b"?")[0].decode("ascii"), b" ".join(headers.get(b"user-agent", [])).decode("latin-1")
 
     def _has_token(self, values: List[bytes]) -> bool:
         scheme, _, token = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
@@ -109,11 +111,13 @@ class StatusServer:
     """Serves ``pages``, by path, at ``host`` and ``port`` (0: a free one) from now on. A worker group without workers,
     so that it ends with a stream. Raises ConfigError.
 
-    ``token``: that each request must have; ``lingers_s``: for how long ``stop`` lets it go on."""
+    ``token``: that each request must have. ``asked`` hears of each client that gets a page. While ``lingers`` says so,
+    ``stop`` waits."""
 
     def __init__(self, host: str, port: int, token: Optional[bytes], pages: Mapping[str, Callable[[], Page]],
-                 lingers_s: Callable[[], float] = lambda: 0.0) -> None:
-        self._pages, self._lingers_s, self._owner = pages, lingers_s, os.getpid()
+                 asked: Callable[[str], None] = lambda client: None, lingers: Callable[[], bool] = lambda: False
+                 ) -> None:
+        self._pages, self._asked, self._lingers, self._owner = pages, asked, lingers, os.getpid()
         self._gate = Gate(token, is_loopback("tcp://%s:1" % host))
         self._listening = _listen(host, port)
         name, port = self._listening.getsockname()[:2]
@@ -139,7 +143,8 @@ class StatusServer:
         """Ends it. A second call does no harm; nor does one in a fork."""
         if self._stopping or os.getpid() != self._owner:
             return
-        time.sleep(self._lingers_s())
+        while self._lingers() and self._thread.is_alive():
+            time.sleep(LINGER_INTERVAL_S)
         self._stopping = True
         os.close(self._stop_fd)
         self._thread.join(STOP_S)
@@ -229,10 +234,12 @@ class StatusServer:
     def _answer(self, connection: _Connection) -> bytes:
         with_body = not connection.received.startswith(b"HEAD ")
         try:
-            path = self._gate.path(connection.received)[1]
+            path, program = self._gate.path(connection.received)
             if path not in self._pages:
                 raise Refused(404, "there is no such page; there are " + ", ".join(sorted(self._pages)))
-            return response(self._pages[path](), with_body)
+            page = self._pages[path]()
+            self._asked("%s %s" % (connection.client, program))
+            return response(page, with_body)
         except Refused as refusal:
             if refusal.code in (401, 403):
                 self._tell("status: refused a request from %s: %s" % (connection.client, refusal))

@@ -238,4 +238,4 @@ class Coordinator(threading.Thread):
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if message.aligned else None, message.missing))
+            sizes, effect.source if message.aligned else None, message.missing, planned.global_size))

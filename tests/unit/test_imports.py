@@ -55,7 +55,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
-                      "trainer/interpreter.py",
+                      "trainer/interpreter.py", "trainer/local_ranks.py",
                       "trainer/autoscaler.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py")
 # where alone it may be imported
 ONLY = {
