@@ -12,9 +12,9 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX, SANDBOX_AUTO,
-                                     JobOptions, StreamOptions, WorkerOptions, check, check_number, check_whole,
-                                     is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX,
+                                     SANDBOX_AUTO, JobOptions, StreamOptions, WorkerOptions, check, check_number,
+                                     check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -23,7 +23,7 @@ from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.fleet import announce
-from stoker.trainer.fleet_options import FleetOptions
+from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from stoker.trainer.local_ranks import line_of, share, trainers_here
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import NEEDS_FILES, prepare
@@ -172,7 +172,7 @@ def advice(job: JobOptions, local: LocalOptions) -> Tuple[str, ...]:
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
-                 local: LocalOptions, fleet: FleetOptions = FleetOptions()) -> BatchStream:
+                 local: LocalOptions, fleet: FleetOptions = NO_FLEET) -> BatchStream:
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")

@@ -58,6 +58,9 @@ class FleetOptions:
         return None if self.status_token_file is None else read_token(os.fspath(self.status_token_file))
 
 
+NO_FLEET = FleetOptions()
+
+
 def host_and_port(address: object) -> Tuple[str, int]:
     """'HOST:PORT' -> (HOST, PORT); the host of '[::1]:80' is '::1'. Raises ConfigError."""
     match = re.match(r"(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})$", address) if isinstance(address, str) else None

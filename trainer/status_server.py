@@ -93,8 +93,8 @@ def _is_this_host(value: bytes) -> bool:
 def response(page: Page, with_body: bool) -> bytes:
     """The bytes of an answer."""
     more = {401: "WWW-Authenticate: Bearer\r\n", 405: "Allow: GET, HEAD\r\n"}.get(page.code, "")
-    head = ("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\nCache-Control: no-store\r\n"
-            "X-Content-Type-Options: nosniff\r\n%s\r\n") % (
+    head = ("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n"
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s\r\n") % (
                 page.code, REASONS[page.code], page.content_type, len(page.body), more)
     return head.encode("ascii") + (page.body if with_body else b"")
 
@@ -215,7 +215,8 @@ class StatusServer:
         if b"\r\n\r\n" not in connection.received[:MAX_REQUEST_BYTES]:
             if len(connection.received) <= MAX_REQUEST_BYTES:
                 return
-            connection.answer = response(_sentence(431, "the request is longer than %d bytes" % MAX_REQUEST_BYTES), True)
+            page = _sentence(431, "the request is longer than %d bytes" % MAX_REQUEST_BYTES)
+            connection.answer = response(page, True)
         else:
             connection.answer = self._answer(connection)
         connection.received = b""
