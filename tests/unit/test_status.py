@@ -104,7 +104,8 @@ def test_requests_of_this_host(host):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8265", "127.0.0.1.evil.example",
-                                  "localhost.evil.example", "10.0.0.5", "", "0.0.0.0", "[::]", "127.0.0.1@evil.example", "a:b:c"])
+                                  "localhost.evil.example", "10.0.0.5", "", "0.0.0.0", "[::]",
+                                  "127.0.0.1@evil.example", "a:b:c"])
 def test_a_web_page_whose_name_leads_to_loopback_is_refused(host):
     assert code_of(Gate(None, True), "GET /status.json HTTP/1.1", "Host: " + host) == 403
 
