@@ -1,9 +1,9 @@
 """The LeaseScheduler's tables, and their rows: an open position, a live lease, a worker; which worker may try what."""
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.party import Party
@@ -38,7 +38,7 @@ class OpenPosition:
         """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
         return self.deaths + self.shortages >= ISOLATION_DEATHS
 
-    def fails(self, key: WorkerKey, max_failures: int, workers: Mapping[WorkerKey, "Worker"]) -> bool:
+    def fails(self, key: WorkerKey, max_failures: int, workers: "Workers") -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
         workers that delivered before count: on a faulty host every step fails. While one of another key may try, only
         failures of different keys count, else one key could end the run; of different hosts, if all have one key."""
@@ -87,7 +87,7 @@ class OpenPosition:
             self.tried.clear()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
-                     workers: Mapping[WorkerKey, "Worker"]) -> bool:
+                     workers: "Workers") -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
         self.deaths += died
         self.isolated_deaths += died and isolated
@@ -98,13 +98,13 @@ class OpenPosition:
             return not units(self.dead_parties, self.dead_parties, workers)[1]
         return self.deaths >= max_deaths and not others_may_try(key, self, workers)
 
-    def is_isolated(self, workers: Mapping[WorkerKey, "Worker"]) -> bool:
+    def is_isolated(self, workers: "Workers") -> bool:
         """Its leases are isolated. That costs time: the deaths of one party, which may hang up on purpose, are a reason
         only if no other may try, or none does."""
         if not self.is_suspect:
             return False
         return (len(self.dead_parties) > 1 or self.deaths + self.shortages >= 2 * ISOLATION_DEATHS
-                or not any(worker.is_at_work and worker.party not in self.dead_parties for worker in workers.values()))
+                or not any(party not in self.dead_parties for party in workers.at_work))
 
 
 @dataclass
@@ -124,6 +124,7 @@ class Worker:
     heard_s: float
     joined_s: float = 0.0
     party: Party = Party()
+    number: int = 0                 # it was the how many-th that joined
     fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
     leases: Set[int] = field(default_factory=set)
     unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
@@ -149,6 +150,70 @@ class Worker:
             len(self.leases) + len(self.unacknowledged) < self.capacity)
 
 
+class Workers(Dict[WorkerKey, Worker]):
+    """The members, and what is asked about all of them so often that it is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes = 0                   # how often one came, went, or changed whether and how it counts
+        self.alive = self.ready = 0        # workers that count; that may get leases, too
+        self.at_work: Dict[Party, int] = {}     # party -> workers that are, if there are any
+        self._joined = 0
+        self._by_silence: "OrderedDict[WorkerKey, None]" = OrderedDict()    # at least those that count: longest first
+
+    def join(self, key: WorkerKey, worker: Worker) -> None:
+        """A worker has come."""
+        self._joined += 1
+        worker.number = self._joined
+        self[key] = worker
+        self._by_silence[key] = None
+        self._count(worker, 1)
+
+    def leave(self, key: WorkerKey) -> None:
+        """A worker is gone."""
+        self._count(self.pop(key), -1)
+        self._by_silence.pop(key, None)
+
+    def now_is(self, worker: Worker, fit: Optional[bool] = None, silent: Optional[bool] = None,
+               leaving: Optional[bool] = None) -> None:
+        """A worker is from now on as these say that are not None."""
+        self._count(worker, -1)
+        worker.fit = worker.fit if fit is None else fit
+        worker.silent = worker.silent if silent is None else silent
+        worker.leaving = worker.leaving if leaving is None else leaving
+        self._count(worker, 1)
+
+    def hear(self, key: WorkerKey, now: float) -> None:
+        """A message of the worker came."""
+        worker = self[key]
+        worker.heard_s = max(worker.heard_s, now)
+        self._by_silence[key] = None
+        self._by_silence.move_to_end(key)
+        if worker.silent:
+            self.now_is(worker, silent=False)
+
+    def silent_for(self, seconds: float, now: float) -> List[WorkerKey]:
+        """Those that count, and were not heard for longer, in the order in which they joined."""
+        found = []
+        for key in self._by_silence:
+            if now - self[key].heard_s <= seconds:
+                break
+            found.append(key)
+        for key in found:
+            del self._by_silence[key]
+        return sorted((key for key in found if self[key].counts), key=lambda key: self[key].number)
+
+    def _count(self, worker: Worker, change: int) -> None:
+        self.changes += 1
+        if worker.counts:
+            self.alive += change
+            self.ready += change * bool(worker.fit)
+            if not worker.leaving:
+                count = self.at_work[worker.party] = self.at_work.get(worker.party, 0) + change
+                if not count:
+                    del self.at_work[worker.party]
+
+
 class LeaseTables:
     """What a LeaseScheduler knows, and the questions about it that change nothing."""
 
@@ -156,10 +221,9 @@ class LeaseTables:
         self._head = start                 # the next position to be taken; all below it are taken
         self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
         self._ready: Set[int] = set()  # positions in [head, next_ungranted) with one
-        self._leases: Dict[int, LiveLease] = {}  # the live ones
-        self._workers: Dict[WorkerKey, Worker] = {}
-        self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
-        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
+        self._leases: Dict[int, LiveLease] = {}  # the live ones, in the order in which they were granted
+        self._workers = Workers()
+        self._waiting: "OrderedDict[WorkerKey, None]" = OrderedDict()   # have (or had) room for a lease, longest first
 
     @property
     def head(self) -> int:
@@ -167,9 +231,14 @@ class LeaseTables:
         return self._head
 
     @property
-    def workers(self) -> Mapping[WorkerKey, Worker]:
+    def workers(self) -> Workers:
         """The members."""
         return self._workers
+
+    @property
+    def changes(self) -> int:
+        """How often a worker came, went, or changed whether and how it counts."""
+        return self._workers.changes
 
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""
@@ -244,22 +313,21 @@ def do_not_count(gap_s: float, now: float, workers: Mapping[WorkerKey, Worker], 
             entry.unassigned_s = min(now, entry.unassigned_s + gap_s)
 
 
-def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
+def may_try(key: WorkerKey, entry: OpenPosition, workers: Workers) -> bool:
     """The worker may be granted the position. One that failed at it leaves it to workers that did not, while there are
     any, and a party of which one failed or died at it to other parties: its host may be at fault. A position for which
     the run was aborted is not tried again."""
     if entry.aborted or may_still_produce(workers[key], entry):
         return False
-    if workers[key].party in entry.tried and any(worker.is_at_work and worker.party not in entry.tried
-                                                 for worker in workers.values()):
+    if workers[key].party in entry.tried and any(party not in entry.tried for party in workers.at_work):
         return False
     return key not in entry.failed or not others_may_try(key, entry, workers)
 
 
-def units(parties: Set[Party], proven: Set[Party], workers: Mapping[WorkerKey, Worker]) -> Tuple[Set[str], bool]:
+def units(parties: Set[Party], proven: Set[Party], workers: Workers) -> Tuple[Set[str], bool]:
     """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; the
     same by hosts, if all workers have one key."""
-    alive = {worker.party for worker in workers.values() if worker.is_at_work}
+    alive = set(workers.at_work)
     field_of = attrgetter("key" if len({party.key for party in alive | parties}) > 1 else "host")
     return set(map(field_of, proven)), not set(map(field_of, alive)) <= set(map(field_of, parties))
 
