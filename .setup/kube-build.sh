@@ -63,7 +63,7 @@ build() {
     printf '%s\n' "KUBE_GIT_COMMIT='debian'" "KUBE_GIT_TREE_STATE='clean'" "KUBE_GIT_VERSION='v$version'" \
         "KUBE_GIT_MAJOR='1'" "KUBE_GIT_MINOR='20'" >kube-version
     unset GOPATH
-    export GOROOT="$work/tools/usr/lib/go-1.19" HOME="$work/home" CGO_ENABLED=0 GOFLAGS="" \
+    export GOROOT="$work/tools/usr/lib/go-1.19" HOME="$work/home" TMPDIR="$work/home" CGO_ENABLED=0 GOFLAGS="" \
         KUBE_GIT_VERSION_FILE="$work/kube-version" LD_LIBRARY_PATH="$work/tools/usr/lib/x86_64-linux-gnu"
     export PATH="$GOROOT/bin:$work/tools/usr/bin:$PATH"
     cd "$sources"
