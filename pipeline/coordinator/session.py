@@ -17,8 +17,8 @@ import numpy as np
 from stoker.pipeline.arrays import framed
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
-from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
-from stoker.pipeline.coordinator.effects import Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Fill, Gone, Grant, Invite
+from stoker.pipeline.coordinator.effects import LeaveOut, Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
@@ -69,7 +69,7 @@ class CoordinatorSession:
                                          prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
-                                         verification=self.verification)
+                                         verification=self.verification, is_empty=plan.is_empty)
         self._shared, self._limits = SharedMembers(self._scheduler), PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
@@ -77,11 +77,10 @@ class CoordinatorSession:
         self._pinged_s, self._called_s = 0.0, now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
-        self._aside = SetAside()
+        self._aside, self.last_problem = SetAside(), ""
         self.notices = Notices(prefetch, "--prefetch" + "-mb" * (prefetch < options.prefetch),
                                bool(self._job.data_root), job.formats, datasets)
         self.standing = Standing(self._scheduler, self._members, self._aside, now)
-        self.last_problem = ""
 
     @property
     def state(self) -> State:
@@ -108,10 +107,8 @@ class CoordinatorSession:
         """When ``tick`` wants to be called, at the latest."""
         if self._farewell is not None:
             return self._farewell.next_deadline()
-        if self._unreachable:
-            return 0.0
-        return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s,
-                   self._shared.next_deadline())
+        return 0.0 if self._unreachable else min(
+            self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s, self._shared.next_deadline())
 
     def wake(self, now: float) -> None:
         """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
@@ -221,8 +218,7 @@ class CoordinatorSession:
         return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
     def tick(self, now: float, taken: int, step_s: float = 0.0) -> Effects:
-        """All waiting messages were handed in; the consumer has every batch below position ``taken``. ``step_s``: the
-        recent time in which it uses one."""
+        """All messages were handed in; the consumer has the batches below ``taken``, and uses one in ``step_s``."""
         if self._farewell is not None:
             return self._farewell.tick(now)
         self.wake(now)
@@ -284,6 +280,8 @@ class CoordinatorSession:
                 effects.append(self._gone(effect))
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
+            elif isinstance(effect, Fill):
+                effects.append(self._positions.filled(effect.position, self.run, self._job.arrays))
             elif isinstance(effect, LeaveOut):
                 self._positions.leave_out(effect)
             elif isinstance(effect, Abort):
@@ -346,5 +344,6 @@ class CoordinatorSession:
         return effects
 
     def _name(self, peer: WorkerKey) -> str:
-        host = self._host_of(peer)
-        return self._members[peer].worker if peer in self._members else "an unknown peer" + (host and " at " + host)
+        if peer in self._members:
+            return self._members[peer].worker
+        return " at ".join(filter(None, ("an unknown peer", self._host_of(peer))))
