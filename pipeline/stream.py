@@ -90,7 +90,7 @@ class BatchStream(Iterator[Batch]):
             # The files are read before the port is bound, because workers connect from then on, and changed only
             # after it is bound, because it may be in use.
             if options.audit is not None:
-                self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._audit = Audit(options.audit, start_step, plan.training_indices, plan.rank, plan.ranks)
                 self._files.callback(self._audit.close)
             if options.bad_samples is not None:
                 self._listing = BadSamples(options.bad_samples, start_step)
