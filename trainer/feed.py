@@ -12,9 +12,9 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO,
-                                     JobOptions, StreamOptions, WorkerOptions, check, check_number, check_whole,
-                                     is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX,
+                                     SANDBOX_AUTO, JobOptions, StreamOptions, WorkerOptions, check, check_number,
+                                     check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -22,6 +22,8 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.fleet import announce
+from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from stoker.trainer.local_ranks import line_of, share, trainers_here
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import NEEDS_FILES, prepare
@@ -116,12 +118,14 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     launcher says (HOROVOD_LOCAL_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE), else all if ``bind`` is of this host alone, else 1.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...).
-    Raises ConfigError, DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
+    StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read,
                          local_ranks)
     _check_names(stream_options)
+    fleet = FleetOptions(**{field.name: stream_options.pop(field.name) for field in fields(FleetOptions)
+                            if field.name in stream_options})
     options = StreamOptions(**stream_options)
     run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
@@ -137,7 +141,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                  "and for another number only if it treats each sample by itself", run.job.generator, run.plan.ranks)
     for line in advice(run.job, local):
         log.info("%s", line)
-    return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
+    return start_stream(run.plan, run.datasets, run.job, options, start_step, local, fleet)
 
 
 def log_left_out(data: Any, source: Source) -> None:
@@ -152,7 +156,7 @@ def log_left_out(data: Any, source: Source) -> None:
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:
     """Raises TypeError, as Python does, for an argument that ``open_stream`` does not have."""
-    known = [field.name for field in fields(StreamOptions)]
+    known = [field.name for cls in (StreamOptions, FleetOptions) for field in fields(cls)]
     for name in stream_options:
         if name not in known:
             known += [parameter for parameter in signature(open_stream).parameters if parameter != "stream_options"]
@@ -168,27 +172,32 @@ def advice(job: JobOptions, local: LocalOptions) -> Tuple[str, ...]:
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
-                 local: LocalOptions) -> BatchStream:
+                 local: LocalOptions, fleet: FleetOptions = NO_FLEET) -> BatchStream:
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
     trainers = trainers_here(local.ranks, plan.ranks, options.bind, os.environ)
     autoscaler = Autoscaler(share(cores(), trainers), trainers) if local.workers == AUTO else None
     processes = autoscaler.wanted if autoscaler else int(local.workers)
-    if autoscaler and options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
-        options = replace(options, prefetch=max(options.prefetch, 2 * processes))
+    if options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
+        most = (processes if autoscaler else 0) + (fleet.max_workers if fleet.is_used else 0)
+        options = replace(options, prefetch=min(MAX_PREFETCH, max(options.prefetch, 2 * most)))
     if plan.ranks > 1:
         log.info("%s", line_of(plan, cores(), trainers, autoscaler is not None))
         job = replace(job, batch_size=plan.part_size)     # as the workers of this rank see it
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
+        status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
                                    sandbox=local.sandbox, allow_read=_folders(local.allow_read))
-            stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
+            group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
+            stream.attach(group)
+            if status is not None:
+                status.local_supervisor = group.supervisor
     except BaseException:
         stream.close()
         raise
