@@ -89,7 +89,7 @@ class BatchStream(Iterator[Batch]):
             undo.enter_context(self._files)
             # read before the port is bound, since workers connect then; changed after it, since it may be in use
             if options.audit is not None:
-                self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._audit = Audit(options.audit, start_step, plan.training_indices, plan.rank, plan.ranks)
                 self._files.callback(self._audit.close)
             if options.bad_samples is not None:
                 self._listing = BadSamples(options.bad_samples, start_step)

@@ -18,6 +18,7 @@ OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
     "--for", "--timeout",       # kubectl
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
+    "--against",                # of pipeline.monitoring.audits
 }
 
 
