@@ -1,5 +1,5 @@
 ## make train         trains on sample pictures (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
-## make example       runs an example of examples/: NAME=driving EPOCHS=4 WORKERS=3 (docs/EXAMPLES.md)
+## make example       runs an example of examples/: NAME=driving EPOCHS=4 WORKERS=3 RANKS=2 (docs/EXAMPLES.md)
 ## make test          runs every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
@@ -7,6 +7,7 @@
 ## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1
 ## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
 ## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"
+## make engines-test  tests Ray, Slurm, Horovod and Kubernetes' manifests, with the engines themselves; ARGS="-k name"
 ## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 30 minutes; QUICK=1: 3 minutes
 ## make pillow-simd   makes .venv/workers-simd, with pillow-simd, which resizes faster; STOKER_WORKER_PYTHON can name it
 ## make lint          runs ruff, mypy, hadolint and shellcheck
@@ -18,10 +19,10 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS is passed on to the trainer or to pytest.
 
-.PHONY: help train example test unit faults compose-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
+.PHONY: help train example test unit faults compose-test engines-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
-export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
+export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS RANKS
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
@@ -43,6 +44,9 @@ faults: setup-test
 
 compose-test:
 	@exec sh .setup/compose-test.sh $(ARGS)
+
+engines-test:
+	@exec sh .setup/engines-test.sh $(ARGS)
 
 fuzz: setup-test
 	@exec sh .setup/fuzz.sh $(RUNS)

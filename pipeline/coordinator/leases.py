@@ -27,18 +27,19 @@ The caller hands in every waiting message before ``tick``, calls ``tick`` no lat
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
-from typing import Callable, Iterable, Optional
+from typing import Callable, Iterable, Optional, Tuple
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Fill, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
+from stoker.pipeline.coordinator.members import Worker
 from stoker.pipeline.coordinator.party import Party
-from stoker.pipeline.coordinator.positions import SortedPositions
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule, late_positions
-from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
-from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
+from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Room
+from stoker.pipeline.protocol.messages import Unfit
 
 
 class LeaseScheduler(LeaseTables):
@@ -47,21 +48,17 @@ class LeaseScheduler(LeaseTables):
     def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
                  max_failures: int = 3, max_deaths: int = 10,
                  party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
-                 verification: Optional[Verification] = None) -> None:
-        super().__init__(start)
-        self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
-        self._end = end
-        self._prefetch, self._lease_s = prefetch, lease_s
+                 verification: Optional[Verification] = None,
+                 is_empty: Callable[[int], bool] = lambda position: False) -> None:
+        super().__init__(start, end, prefetch)
+        self._is_empty, self._lease_s = is_empty, lease_s     # a position without a sample needs no worker
         self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
-        self._unassigned = SortedPositions()     # open ones without a live lease
-        self._stragglers = SortedPositions()     # open ones worth another lease
         self._next_lease = 1               # ids only grow
         self._verification = verification or Verification(0.0, b"", (), 0.0)
         self._rule = StragglerRule(lease_s)
         self._records = Records(self._workers, self._leases)
         self._interval_s = min(0.25, max(0.02, lease_s / 40))
         self._ticked_s: Optional[float] = None
-        self._may_be_idle = False          # else no waiting worker has room
         self.duplicates = 0                # batches that were dropped because another was first
         self.backups = 0                   # further leases for stragglers
         self.reassigned = 0                # positions that were granted again after a lost lease
@@ -87,8 +84,12 @@ class LeaseScheduler(LeaseTables):
         else:
             worker = self._workers[key]
             self._workers.hear(key, now)
-            if isinstance(message, (Produced, Failed, Returned)):
+            if isinstance(message, Returned) and message.lease in worker.leases:
+                self._returned(worker, message.lease)
+            elif isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
+            elif isinstance(message, Room):
+                worker.capacity = message.leases
             elif isinstance(message, Ready):
                 self._workers.now_is(worker, fit=True)
             self._queue(key, now)
@@ -125,6 +126,11 @@ class LeaseScheduler(LeaseTables):
                     effects.append(Abort(position, why, ""))
             self._remove(key, why, effects, died=False)
         return self._grant_all(now, effects)
+
+    def outstanding(self) -> Tuple[int, int]:
+        """How many positions could be granted now, if workers had room, and how far the first one is from ``head``."""
+        count, distance = self._grantable()
+        return max(count, int(self._verification.is_busy)), distance
 
     def take(self, now: float) -> Effects:
         """The batch at ``head`` was handed to the consumer: the window moves on."""
@@ -231,6 +237,12 @@ class LeaseScheduler(LeaseTables):
                 self._stragglers.discard(position)
                 self._unassigned.add(position)
 
+    def _returned(self, worker: Worker, lease: int) -> None:
+        """A worker gives back a live lease. That is no fault if it has said Room while the lease was under way."""
+        self._open[self._leases[lease].position].untried += 1
+        is_due = len(worker.leases) + len(worker.unacknowledged) > worker.capacity
+        self._release([lease], 0 if is_due else RETURNED_COST)
+
     def _produced(self, key: WorkerKey, lease: int, position: int, now: float, effects: Effects) -> None:
         live = self._leases.get(lease)
         if (lease >= self._next_lease or position >= self._next_ungranted
@@ -288,6 +300,7 @@ class LeaseScheduler(LeaseTables):
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
+        self._fill(effects)
         while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
                                                or self._verification.waits_for(self._waiting, self)):
             key = self._waiting.popitem(last=False)[0]
@@ -301,11 +314,15 @@ class LeaseScheduler(LeaseTables):
             else:
                 passed = 0
                 self._grant(key, position, now, effects)
+                self._fill(effects)
             self._queue(key, now)
         return effects
 
-    def _has_ungranted(self) -> bool:
-        return self._next_ungranted < min(self._end, self._head + self._prefetch)
+    def _fill(self, effects: Effects) -> None:
+        while self._has_ungranted() and self._is_empty(self._next_ungranted):
+            self._ready.add(self._next_ungranted)
+            effects.append(Fill(self._next_ungranted))
+            self._next_ungranted += 1
 
     def _choose(self, key: WorkerKey) -> Optional[int]:
         """Unassigned positions first, then stragglers that another worker holds, then those that are produced again to
@@ -329,10 +346,3 @@ class LeaseScheduler(LeaseTables):
             self._next_ungranted += 1
             return self._next_ungranted - 1
         return None
-
-    def _has_idle_worker(self) -> bool:
-        """A worker has room, and every position in the window is assigned."""
-        if not self._unassigned and not self._has_ungranted():
-            self._may_be_idle = self._may_be_idle and any(self._workers[key].has_room for key in self._waiting)
-            return self._may_be_idle
-        return False

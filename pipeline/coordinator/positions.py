@@ -21,6 +21,10 @@ class SortedPositions:
         place = bisect_left(self._positions, position)
         return place < len(self._positions) and self._positions[place] == position
 
+    def first(self, default: int) -> int:
+        """The lowest one, or ``default`` if there is none."""
+        return self._positions[0] if self._positions else default
+
     def add(self, position: int) -> None:
         """It is one of them from now on."""
         place = bisect_left(self._positions, position)

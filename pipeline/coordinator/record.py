@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Mapping, Optional, Set
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.members import Worker
 from stoker.pipeline.coordinator.party import Party
-from stoker.pipeline.coordinator.tables import LiveLease, Worker
+from stoker.pipeline.coordinator.tables import LiveLease
 
 MAX_SCORE = 64             # batches that are remembered
 FIRST_SCORE = 16           # what the first party of a key begins with ...

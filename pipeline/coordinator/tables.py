@@ -1,4 +1,4 @@
-"""The LeaseScheduler's tables, and their rows: an open position, a live lease, a worker; which worker may try what."""
+"""The LeaseScheduler's tables, and their rows: an open position, a live lease; which worker may try what."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -6,7 +6,9 @@ from operator import attrgetter
 from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.members import Worker, Workers
 from stoker.pipeline.coordinator.party import Party
+from stoker.pipeline.coordinator.positions import SortedPositions
 
 ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
@@ -38,7 +40,7 @@ class OpenPosition:
         """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
         return self.deaths + self.shortages >= ISOLATION_DEATHS
 
-    def fails(self, key: WorkerKey, max_failures: int, workers: "Workers") -> bool:
+    def fails(self, key: WorkerKey, max_failures: int, workers: Workers) -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
         workers that delivered before count: on a faulty host every step fails. While one of another key may try, only
         failures of different keys count, else one key could end the run; of different hosts, if all have one key."""
@@ -87,7 +89,7 @@ class OpenPosition:
             self.tried.clear()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
-                     workers: "Workers") -> bool:
+                     workers: Workers) -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
         self.deaths += died
         self.isolated_deaths += died and isolated
@@ -98,7 +100,7 @@ class OpenPosition:
             return not units(self.dead_parties, self.dead_parties, workers)[1]
         return self.deaths >= max_deaths and not others_may_try(key, self, workers)
 
-    def is_isolated(self, workers: "Workers") -> bool:
+    def is_isolated(self, workers: Workers) -> bool:
         """Its leases are isolated. That costs time: the deaths of one party, which may hang up on purpose, are a reason
         only if no other may try, or none does."""
         if not self.is_suspect:
@@ -117,113 +119,21 @@ class LiveLease:
     is_written_off: bool = False    # its party lapsed since: see ``record.py``
 
 
-@dataclass
-class Worker:
-    """A member as the scheduler sees it."""
-    capacity: int
-    heard_s: float
-    joined_s: float = 0.0
-    party: Party = Party()
-    number: int = 0                 # it was the how many-th that joined
-    fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
-    leases: Set[int] = field(default_factory=set)
-    unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
-    silent: bool = False       # lost its leases to the clock; gets no new ones until it is heard again
-    leaving: bool = False      # gets no new ones any more
-    waits: bool = False        # stands in the queue for grants, once
-    proven: bool = False       # delivered a batch
-
-    @property
-    def counts(self) -> bool:
-        """It is alive, and does leases, or may do so soon."""
-        return not self.silent and self.fit is not False
-
-    @property
-    def is_at_work(self) -> bool:
-        """It counts, and does not leave."""
-        return not self.leaving and self.counts
-
-    @property
-    def has_room(self) -> bool:
-        """It may be granted another lease."""
-        return bool(self.fit) and not self.silent and not self.leaving and (
-            len(self.leases) + len(self.unacknowledged) < self.capacity)
-
-
-class Workers(Dict[WorkerKey, Worker]):
-    """The members, and what is asked about all of them so often that it is counted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changes = 0                   # how often one came, went, or changed whether and how it counts
-        self.alive = self.ready = 0        # workers that count; that may get leases, too
-        self.at_work: Dict[Party, int] = {}     # party -> workers that are, if there are any
-        self._joined = 0
-        self._by_silence: "OrderedDict[WorkerKey, None]" = OrderedDict()    # at least those that count: longest first
-
-    def join(self, key: WorkerKey, worker: Worker) -> None:
-        """A worker has come."""
-        self._joined += 1
-        worker.number = self._joined
-        self[key] = worker
-        self._by_silence[key] = None
-        self._count(worker, 1)
-
-    def leave(self, key: WorkerKey) -> None:
-        """A worker is gone."""
-        self._count(self.pop(key), -1)
-        self._by_silence.pop(key, None)
-
-    def now_is(self, worker: Worker, fit: Optional[bool] = None, silent: Optional[bool] = None,
-               leaving: Optional[bool] = None) -> None:
-        """A worker is from now on as these say that are not None."""
-        self._count(worker, -1)
-        worker.fit = worker.fit if fit is None else fit
-        worker.silent = worker.silent if silent is None else silent
-        worker.leaving = worker.leaving if leaving is None else leaving
-        self._count(worker, 1)
-
-    def hear(self, key: WorkerKey, now: float) -> None:
-        """A message of the worker came."""
-        worker = self[key]
-        worker.heard_s = max(worker.heard_s, now)
-        self._by_silence[key] = None
-        self._by_silence.move_to_end(key)
-        if worker.silent:
-            self.now_is(worker, silent=False)
-
-    def silent_for(self, seconds: float, now: float) -> List[WorkerKey]:
-        """Those that count, and were not heard for longer, in the order in which they joined."""
-        found = []
-        for key in self._by_silence:
-            if now - self[key].heard_s <= seconds:
-                break
-            found.append(key)
-        for key in found:
-            del self._by_silence[key]
-        return sorted((key for key in found if self[key].counts), key=lambda key: self[key].number)
-
-    def _count(self, worker: Worker, change: int) -> None:
-        self.changes += 1
-        if worker.counts:
-            self.alive += change
-            self.ready += change * bool(worker.fit)
-            if not worker.leaving:
-                count = self.at_work[worker.party] = self.at_work.get(worker.party, 0) + change
-                if not count:
-                    del self.at_work[worker.party]
-
-
 class LeaseTables:
     """What a LeaseScheduler knows, and the questions about it that change nothing."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, end: int, prefetch: int) -> None:
         self._head = start                 # the next position to be taken; all below it are taken
+        self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
+        self._end, self._prefetch = end, prefetch
         self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
+        self._unassigned = SortedPositions()     # open ones without a live lease
+        self._stragglers = SortedPositions()     # open ones worth another lease
         self._ready: Set[int] = set()  # positions in [head, next_ungranted) with one
         self._leases: Dict[int, LiveLease] = {}  # the live ones, in the order in which they were granted
         self._workers = Workers()
         self._waiting: "OrderedDict[WorkerKey, None]" = OrderedDict()   # have (or had) room for a lease, longest first
+        self._may_be_idle = False          # else no waiting worker has room
 
     @property
     def head(self) -> int:
@@ -273,6 +183,22 @@ class LeaseTables:
         """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
         live = sorted(self._open[self._head].live) if self._head in self._open else []
         return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
+
+    def _has_ungranted(self) -> bool:
+        return self._next_ungranted < min(self._end, self._head + self._prefetch)
+
+    def _grantable(self) -> Tuple[int, int]:
+        """How many positions could be granted, second batches apart, and how far the first one is from ``head``."""
+        first = min(self._next_ungranted, self._unassigned.first(self._end), self._stragglers.first(self._end))
+        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        return new + len(self._unassigned) + len(self._stragglers), max(0, first - self._head)
+
+    def _has_idle_worker(self) -> bool:
+        """A worker has room, and every position in the window is assigned."""
+        if not self._unassigned and not self._has_ungranted():
+            self._may_be_idle = self._may_be_idle and any(self._workers[key].has_room for key in self._waiting)
+            return self._may_be_idle
+        return False
 
     @property
     def has_room(self) -> bool:

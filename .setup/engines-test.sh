@@ -1,0 +1,20 @@
+# Tests Stoker under the engines that run its workers elsewhere: Ray, Slurm, Horovod, Kubernetes' manifests.
+# usage: sh .setup/engines-test.sh [PYTEST ARGUMENT...]      from the repository's root
+#
+# What cannot run on this machine (no root, no Debian, an environment that cannot be made) is skipped, with a line that
+# says why. With STOKER_REQUIRE_ENGINES=1 it is a failure.
+set -eu
+
+say() { echo "stoker: $*" >&2; }
+
+sh .setup/environment.sh trainer tests
+sh .setup/environment.sh workers tests
+environment() { # NAME: tests that need one that cannot be made print the sentence in .venv/NAME.missing
+    sh .setup/environment.sh "$1" || say "tests that need .venv/$1 do not run"
+}
+
+environment ray
+environment kube
+environment horovod
+export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
+exec .venv/trainer/bin/python -m pytest tests/engines "$@"
