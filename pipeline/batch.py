@@ -26,7 +26,7 @@ class Batch:
     indices: Tuple[int, ...]        # the planned samples, including skipped ones, in order
     arrays: Tuple[np.ndarray, ...]
     skipped: Tuple[Skipped, ...]
-    worker: str
+    worker: str                     # '' if the batch has no sample, and no worker was needed
     attempt: int                    # 1: produced under the first lease for this position, 2: under the second ...
     produce_s: float                # the worker's generator took so long
     #: the sample of each row of the arrays: no bad ones, replacements included; of a batch function, which may mix or
@@ -39,6 +39,7 @@ class Batch:
     sizes: Dict[str, np.ndarray] = field(default_factory=dict)
     source: "Optional[Source]" = None    # that the samples come from; None: of a batch function, which may mix them
     missing: int = 0                # samples that a batch function left out without saying which
+    global_size: int = 0            # planned samples of this step, for all ranks together
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The array of this name, or the sizes of "NAME.sizes". Raises KeyError, which tells the names."""

@@ -67,7 +67,12 @@ class LeaveOut(NamedTuple):
     skipped: Skipped
 
 
-SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort, LeaveOut]
+class Fill(NamedTuple):
+    """Hand over a batch without a sample: this trainer's part of the position is empty, so no worker is needed."""
+    position: int
+
+
+SchedulerEffect = Union[Grant, Revoke, Accept, Unknown, Gone, Abort, LeaveOut, Fill]
 SchedulerEffects = List[SchedulerEffect]
 
 

@@ -29,7 +29,7 @@ an absence (a suspended process) first ``suspended_for``, so that no lease expir
 
 from typing import Callable, Iterable, Optional, Set
 
-from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Fill, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
 from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
@@ -46,10 +46,11 @@ class LeaseScheduler(LeaseTables):
     def __init__(self, start: int, end: int, prefetch: int, lease_s: float,
                  max_failures: int = 3, max_deaths: int = 10,
                  party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
-                 verification: Optional[Verification] = None) -> None:
+                 verification: Optional[Verification] = None,
+                 is_empty: Callable[[int], bool] = lambda position: False) -> None:
         super().__init__(start)
         self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
-        self._end = end
+        self._end, self._is_empty = end, is_empty     # a position without a sample needs no worker
         self._prefetch, self._lease_s = prefetch, lease_s
         self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
         self._unassigned: Set[int] = set()  # open ones without a live lease
@@ -290,6 +291,7 @@ class LeaseScheduler(LeaseTables):
     def _grant_all(self, now: float, effects: Effects) -> Effects:
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
+        self._fill(effects)
         while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
                                                or self._verification.waits_for(self._waiting, self)):
             key = self._waiting.popleft()
@@ -303,8 +305,15 @@ class LeaseScheduler(LeaseTables):
             else:
                 passed = 0
                 self._grant(key, position, now, effects)
+                self._fill(effects)
             self._queue(key, now)
         return effects
+
+    def _fill(self, effects: Effects) -> None:
+        while self._has_ungranted() and self._is_empty(self._next_ungranted):
+            self._ready.add(self._next_ungranted)
+            effects.append(Fill(self._next_ungranted))
+            self._next_ungranted += 1
 
     def _has_ungranted(self) -> bool:
         return self._next_ungranted < min(self._end, self._head + self._prefetch)

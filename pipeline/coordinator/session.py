@@ -17,8 +17,8 @@ import numpy as np
 from stoker.pipeline.arrays import framed
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
-from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Gone, Grant, Invite, LeaveOut
-from stoker.pipeline.coordinator.effects import Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Fill, Gone, Grant, Invite
+from stoker.pipeline.coordinator.effects import LeaveOut, Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
 from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
@@ -68,7 +68,7 @@ class CoordinatorSession:
                                          prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
-                                         verification=self.verification)
+                                         verification=self.verification, is_empty=plan.is_empty)
         self._limits = PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
@@ -278,6 +278,8 @@ class CoordinatorSession:
                 effects.append(self._gone(effect))
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
+            elif isinstance(effect, Fill):
+                effects.append(self._positions.filled(effect.position, self.run, self._job.arrays))
             elif isinstance(effect, LeaveOut):
                 self._positions.leave_out(effect)
             elif isinstance(effect, Abort):
@@ -345,5 +347,4 @@ class CoordinatorSession:
     def _name(self, peer: WorkerKey) -> str:
         if peer in self._members:
             return self._members[peer].worker
-        host = self._host_of(peer)
-        return "an unknown peer at " + host if host else "an unknown peer"
+        return " at ".join(filter(None, ("an unknown peer", self._host_of(peer))))

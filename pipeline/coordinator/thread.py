@@ -82,7 +82,8 @@ class Coordinator(threading.Thread):
         self._killers = Killers(job, datasets, options.picture_cpu_s, remembered, start == 0)
         self._say_remembered()
         self._killers_written = 0     # how many of their changes are in the file
-        self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
+        self.run_id = os.urandom(4).hex()
+        self._session = CoordinatorSession(self.run_id, start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
                                            lambda peer: self._listener.key_of(peer), os.urandom(16), self._killers)
         self._health = None if options.health_file is None else HealthFile(options.health_file)
@@ -237,4 +238,4 @@ class Coordinator(threading.Thread):
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if message.aligned else None, message.missing))
+            sizes, effect.source if message.aligned else None, message.missing, planned.global_size))

@@ -10,6 +10,7 @@ import sys
 
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers_cli
 
@@ -67,7 +68,8 @@ def _arguments():
     rows = [(parameter.name, parameter.default) for parameter in inspect.signature(open_stream).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
     taken = {name for name, _ in rows}
-    rows += [(field.name, field.default) for field in dataclasses.fields(StreamOptions) if field.name not in taken]
+    rows += [(field.name, field.default) for cls in (StreamOptions, FleetOptions) for field in dataclasses.fields(cls)
+             if field.name not in taken]
     derived = {"generator", "declared", "rows", "may_skip"}  # of the function, ``generator``
     assert taken >= {field.name for field in dataclasses.fields(JobOptions)} - derived
     return "".join("| `%s` | `%r` |\n" % row for row in rows)
