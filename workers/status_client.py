@@ -61,7 +61,7 @@ def ask(host: str, port: int, headers: Dict[str, str]) -> Answer:
         connection.request("GET", STATUS_PATH, headers=headers)
         response = connection.getresponse()
         if response.status != 200:
-            hint = {401: ": it needs --status-token-file", 403: ": another token is needed (--status-token-file)"}
+            hint = {401: ": give the token that it needs with --status-token-file"}
             raise ValueError("it answers %d %s%s" % (response.status, printable(response.reason)[:MAX_CHARS],
                                                      hint.get(response.status, "")))
         text = response.read(MAX_ANSWER_BYTES + 1)
