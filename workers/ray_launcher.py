@@ -61,9 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stoker-ray", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG, allow_abbrev=False,
         usage="%(prog)s --status HOST:PORT [OPTION...] [-- WORKER-OPTION...]",
-        description="Runs workers on a Ray cluster, as many as the trainer wants: it asks the trainer's status address\n"
-                    "(stoker-train --status). Start it before or after the trainer, on a node of the cluster or as "
-                    "a Ray Job.")
+        description="Runs workers on a Ray cluster, as many as the trainer wants: it asks the trainer's status "
+                    "address\n(stoker-train --status). Start it before or after the trainer, on a node of the cluster "
+                    "or as a Ray Job.")
     add = parser.add_argument
     add("--status", action="append", required=True, metavar="HOST:PORT",
         help="status address of the trainer. Repeat it for several trainers: their wishes are added up")
