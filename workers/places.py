@@ -12,7 +12,7 @@ A place holds one worker with its supervisor. ``workers/ray_launcher.py`` carrie
 import enum
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from stoker.workers.session import EXIT_CONFIG, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED, Note
+from stoker.workers.effects import EXIT_CONFIG, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED, Note
 from stoker.workers.supervisor import explain_exit
 
 BACKOFF_S = 1.0        # pause after a place has failed; doubles up to MAX_BACKOFF_S

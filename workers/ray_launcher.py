@@ -25,9 +25,9 @@ from stoker.pipeline.storage.safe_files import read_whole
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.keys import WorkerKeys, load_worker
 from stoker.workers import cli, ray_place
+from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED
 from stoker.workers.places import Drain, Effect, Kill, Places, Start
 from stoker.workers.ray_place import Place
-from stoker.workers.session import EXIT_CONFIG, EXIT_FAILED
 from stoker.workers.status_client import StatusThread, split_status
 from stoker.workers.trainers import Answer, Trainers
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from stoker.workers.effects import EXIT_CONFIG, EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Note
 from stoker.workers.places import (
     BACKOFF_S, EARLY_S, MAX_BACKOFF_S, MAX_FAILURES, Drain, Kill, Need, Places, Start)
-from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_FAILED, EXIT_REFUSED, Note
 
 CONNECT = ("tcp://trainer:5555",)
 DRAIN_S = 12.0
