@@ -1,7 +1,7 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
-# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, or a bench-*; its pins are in NAME.txt beside
-# this file
+# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, kube, or a bench-*; its pins are in NAME.txt
+# beside this file
 #
 # The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and moved
 # away while something is added. So an installation that failed or was interrupted is made again from the start.
@@ -184,6 +184,11 @@ make_ray() {
         missing "cannot make $env: .setup/ray.txt cannot be installed for any CPython 3.11 or newer of this machine"
 }
 
+make_kube() {
+    sh .setup/find-python.sh 11 99 | create_with_newest ||
+        missing "cannot make $env: .setup/kube.txt cannot be installed for any CPython 3.11 or newer of this machine"
+}
+
 make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
     case $name in
         bench-tensorpack) range="6 6" ;;
@@ -221,6 +226,7 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
         workers-simd) make_workers_simd ;;
         horovod) make_horovod ;;
         ray) make_ray ;;
+        kube) make_kube ;;
         bench-*) make_bench ;;
         *) die "there is no environment $name" ;;
     esac

@@ -89,7 +89,7 @@ class BatchStream(Iterator[Batch]):
             undo.enter_context(self._files)
             # read before the port is bound, since workers connect then; changed after it, since it may be in use
             if options.audit is not None:
-                self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._audit = Audit(options.audit, start_step, plan.training_indices, plan.rank, plan.ranks)
                 self._files.callback(self._audit.close)
             if options.bad_samples is not None:
                 self._listing = BadSamples(options.bad_samples, start_step)
@@ -266,7 +266,7 @@ class BatchStream(Iterator[Batch]):
             self._position += 1
             self._totals.handed_out(batch.worker, len(batch), batch.produce_s)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
-        self._coordinator.take_up_to(self._position)
+        self._coordinator.take_up_to(self._position, self.pace.step_s)
         if batch.training:
             self._count_used(batch)
         return batch
