@@ -2,7 +2,8 @@
 
 It follows the need up and down, unlike ``autoscaler.py``, which finds one number for one host. The need is the time in
 which a worker produces a batch, divided by the time of a step. It is computed from the batches since the pace last
-changed, at most those of the last LONG_S seconds or LONG_ROWS batches; a single long step, such as one with a checkpoint, hardly counts.
+changed, at most those of the last LONG_S seconds or LONG_ROWS batches; a single long step, such as one with a
+checkpoint, hardly counts.
 
     up     when the need was higher at each look of the last UP_S seconds: to the smallest need of these
     down   when it was lower at each look of the last DOWN_S seconds: to the largest need of these, with some reserve
