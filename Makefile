@@ -1,5 +1,5 @@
 ## make train         trains on sample pictures (made first), or on DATA=folder; EPOCHS=5 WORKERS=4 ARGS="--seed 1"
-## make example       runs an example of examples/: NAME=driving EPOCHS=4 WORKERS=3 (docs/EXAMPLES.md)
+## make example       runs an example of examples/: NAME=driving EPOCHS=4 WORKERS=3 RANKS=2 (docs/EXAMPLES.md)
 ## make test          runs every test: unit tests on both Pythons, then integration and fault tests; ARGS="-k name"
 ## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
@@ -22,7 +22,7 @@
 .PHONY: help train example test unit faults compose-test engines-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
-export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS
+export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS RANKS
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile

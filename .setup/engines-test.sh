@@ -14,7 +14,12 @@ environment() { # NAME: tests that need one that cannot be made print the senten
 }
 
 environment ray
+<<<<<<< HEAD
 STOKER_TEST_SLURM=$(sh .setup/slurm.sh) || say "tests that need Slurm do not run"
 export STOKER_TEST_SLURM
+=======
+environment kube
+environment horovod
+>>>>>>> main
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
 exec .venv/trainer/bin/python -m pytest tests/engines "$@"

@@ -1,6 +1,7 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [tests] [lint]      from the repository's root
-# NAME: trainer, workers, build, same-pillow, workers-simd, ray, or a bench-*; its pins are in NAME.txt beside this file
+# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, kube, or a bench-*; its pins are in NAME.txt
+# beside this file
 #
 # The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and moved
 # away while something is added. So an installation that failed or was interrupted is made again from the start.
@@ -12,7 +13,7 @@ env=.venv/$name
 log=.venv/$name.log
 case $name in # the environment whose pins it shares
     workers-simd | ray) base=workers ;;
-    bench-tensorpack) base=trainer ;;
+    bench-tensorpack | horovod) base=trainer ;;
     *) base=$name ;;
 esac
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0
@@ -50,6 +51,11 @@ create() { # VERSION PYTHON: makes the environment with its pins. If that fails,
             pip install $(pins trainer-tools) && pip install --no-deps $(pins trainer) && install $(pins "$name") ||
                 return 1
             sh .setup/libsodium.sh "$env/bin/python" >>"$log" 2>&1 || return 1
+            ;;
+        horovod)
+            pip install $(pins trainer-tools) && install $(pins trainer) &&
+                sh .setup/libsodium.sh "$env/bin/python" >>"$log" 2>&1 &&
+                sh .setup/horovod.sh "$env/bin/python" >>"$log" 2>&1 && pip check || return 1
             ;;
         workers-simd)
             # without the pin of Pillow, and the hashes in the lines behind it
@@ -168,9 +174,19 @@ make_workers_simd() {
     echo "$found" | create_with_newest || missing "pillow-simd could not be built: see $log"
 }
 
+make_horovod() { # with the trainer's Python
+    say "building Horovod, unless it was built before (a minute on two cores) ..."
+    create 3.6 .venv/trainer/bin/python || missing "Horovod cannot be installed: $(tail -n 1 "$log")"
+}
+
 make_ray() {
     sh .setup/find-python.sh 11 99 | create_with_newest ||
         missing "cannot make $env: .setup/ray.txt cannot be installed for any CPython 3.11 or newer of this machine"
+}
+
+make_kube() {
+    sh .setup/find-python.sh 11 99 | create_with_newest ||
+        missing "cannot make $env: .setup/kube.txt cannot be installed for any CPython 3.11 or newer of this machine"
 }
 
 make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
@@ -208,7 +224,9 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
         workers) make_workers ;;
         same-pillow) make_same_pillow ;;
         workers-simd) make_workers_simd ;;
+        horovod) make_horovod ;;
         ray) make_ray ;;
+        kube) make_kube ;;
         bench-*) make_bench ;;
         *) die "there is no environment $name" ;;
     esac

@@ -23,12 +23,12 @@ class _Coordinator:
     def __init__(self, make: Make, ahead: int, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
         self._make, self._ahead, self._next = make, ahead, start
         self._plan, self._job, self._deliver = plan, job, deliver
-        self.address, self.local_keys, self.fleet = "none", None, Fleet(1, 1, {})
+        self.address, self.local_keys, self.run_id, self.fleet = "none", None, "made", Fleet(1, 1, {})
 
     def start(self) -> None:
         self.take_up_to(self._next)
 
-    def take_up_to(self, position: int) -> None:
+    def take_up_to(self, position: int, step_s: float = 0.0) -> None:
         while self._next < min(position + self._ahead, self._plan.positions):
             self._next += 1
             self._make_and_deliver(self._next - 1)

@@ -8,6 +8,7 @@ An example needs nothing of this file: its folder can be copied and changed.
 import argparse
 import importlib
 import os
+import shutil
 import sys
 from typing import Any, List
 
@@ -27,9 +28,15 @@ def load(name: str, data: str) -> Any:
     """``train`` of an example, whose data is made in the folder ``data`` if there is none yet."""
     sys.path.insert(0, os.path.join(EXAMPLES, name))       # as in `python train.py`: workers find batches.py there
     if not os.path.exists(data):
-        os.makedirs(data + ".part", exist_ok=True)
-        importlib.import_module("make_data").make(data + ".part")
-        os.rename(data + ".part", data)                    # a folder that is there is complete
+        part = "%s.part.%d" % (data, os.getpid())          # a folder of this rank: several make the same data
+        os.makedirs(part, exist_ok=True)
+        importlib.import_module("make_data").make(part)
+        try:
+            os.rename(part, data)                          # a folder that is there is complete
+        except OSError:
+            if not os.path.exists(data):
+                raise
+            shutil.rmtree(part)                            # another rank was faster
     return importlib.import_module("train").train
 
 
@@ -44,12 +51,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="train so many")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--worker-python", metavar="FILE", default=os.environ.get("STOKER_WORKER_PYTHON"))
+    parser.add_argument("--port", type=int, help="of the example horovod: rank R listens at port + R of this host")
     parser.add_argument("--audit", metavar="FILE", help="writes a line for each step")
     given = vars(parser.parse_args())
     name = given.pop("name")
     folder = os.path.join("runs", "examples", name)
     given["checkpoint"] = given["checkpoint"] or os.path.join(folder, "checkpoint")
-    stoker.recover(given["checkpoint"], "model" if name == "detection" else "model.ckpt")
+    if os.environ.get("HOROVOD_RANK", "0") == "0":         # one rank alone restores and checkpoints
+        stoker.recover(given["checkpoint"], "model" if name == "detection" else "model.ckpt")
     data = given.pop("data") or os.path.join(folder, "data")
     losses = load(name, data)(data, **{option: value for option, value in given.items() if value is not None})
     print("%s: %s" % (name, "loss of each epoch: " + ", ".join("%.3f" % loss for loss in losses) if losses

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 if TYPE_CHECKING:
     import numpy as np
     from typing import Protocol            # Python 3.6 does not have it
-    from stoker.pipeline.monitoring.throughput import Fleet, Window
+    from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet, Window
     from stoker.pipeline.protocol.messages import Sample
 else:
     Protocol = object
@@ -65,6 +65,13 @@ class WorkerGroup(Protocol):
 
     def stop(self) -> None:
         """Ends the workers within two seconds. A second call does no harm."""
+
+
+class BatchObserver(Protocol):
+    """Hears of each batch that the consumer takes, in the consumer's thread: ``Pace.observers``."""
+
+    def taken(self, training: bool, timings: "BatchTimings", fleet: "Fleet", now: float) -> None:
+        """``training``: of the batch; ``now``: seconds of a monotonic clock. Must be quick."""
 
 
 class Wire(Protocol):

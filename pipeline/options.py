@@ -40,6 +40,7 @@ LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOpti
 AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
+MAX_PREFETCH = 1 << 16   # steps that are leased or buffered at once
 MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
 
 
@@ -211,7 +212,7 @@ class StreamOptions:
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
             raise ConfigError("bind %s is open to other hosts: make keys (stoker-keys DIR) and give keys='DIR' (--keys "
                               "DIR), or insecure=True (--insecure) on a network that you trust" % self.bind)
-        object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, 1 << 16))
+        object.__setattr__(self, "prefetch", check_whole("prefetch", self.prefetch, 1, MAX_PREFETCH))
         megabytes = self.prefetch_mb
         object.__setattr__(self, "prefetch_mb", check_number(
             "prefetch_mb", megabytes, is_number(megabytes) and 0 < megabytes < float("inf"),

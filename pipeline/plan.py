@@ -32,6 +32,8 @@ Key = Union[int, str]
 #: Increased when the same options give other batches than before; checkpoints of an older version are then refused.
 PLAN_VERSION = 1
 
+MAX_RANKS = 1 << 16        # trainers that share the batches of a run
+
 
 def hashed_bytes(key: Tuple[Key, ...], size: int) -> bytes:
     # repr keeps the parts apart: ("a", 1) and ("a1",) differ. numpy's integers have another repr than int
@@ -74,6 +76,12 @@ def repeats_of(order: "np.ndarray") -> "np.ndarray":
     return repeats
 
 
+def part_of(places: range, rank: int, ranks: int) -> range:
+    """The part of consecutive ``places`` that is for rank ``rank``. The parts of all ranks, in their order, are all
+    places; their lengths differ by 1 at most, and may be 0."""
+    return places[rank * len(places) // ranks:(rank + 1) * len(places) // ranks]
+
+
 class Order(Protocol):
     """The indices of every epoch, if they are not those of the plan's own shuffle. ``orders.py`` has them."""
 
@@ -105,6 +113,7 @@ class PlannedBatch(NamedTuple):
     replacements: Tuple[int, ...]   # used in place of bad samples, in this order; () in an evaluation
     repeats: Tuple[int, ...] = ()   # of each index, its earlier occurrences in this epoch; (): all are 0
     replacement_repeats: Tuple[int, ...] = ()    # the same of each replacement
+    global_size: int = 0      # samples of this position for all ranks together
 
 
 class _Epoch(NamedTuple):
@@ -119,12 +128,19 @@ class Plan:
     says, and are cut into batches, the last of which may be short. After each epoch, ``validation_size`` samples
     follow, not shuffled. ``drop_last``: short batches are left out, those of evaluations too. ``training`` False: the
     run is one pass over the samples in their order (or by ``order``), none of which is for training; its steps are
-    numbered from 0 all the same. ``partners``: those of the training and of the validation samples. Raises ConfigError.
+    numbered from 0 all the same. ``partners``: those of the training and of the validation samples.
+
+    ``ranks`` trainers may share each batch: ``batch_size`` is that of all together, and rank ``rank`` gets its part of
+    the samples, by their places in the batch (see ``part_of``). So the batches do not depend on the number of ranks.
+    All ranks have the same positions and steps. Raises ConfigError.
     """
 
     def __init__(self, train_size: int, batch_size: int, epochs: int, seed: int, validation_size: int = 0, *,
                  order: Optional[Order] = None, drop_last: bool = False, training: bool = True,
-                 partners: Tuple[Optional[Partners], Optional[Partners]] = (None, None)) -> None:
+                 partners: Tuple[Optional[Partners], Optional[Partners]] = (None, None),
+                 rank: int = 0, ranks: int = 1) -> None:
+        self.ranks = check_whole("ranks", ranks, 1, MAX_RANKS)
+        self.rank = check_whole("rank (of %d ranks)" % self.ranks, rank, 0, self.ranks - 1)
         self.train_size = check_whole("train_size", train_size, 1, 1 << 40)
         self.batch_size = check_whole("batch_size", batch_size, 1, 1 << 20)
         self.epochs = check_whole("epochs", epochs, 1, 1 << 30)
@@ -141,6 +157,12 @@ class Plan:
         self.evaluations_per_epoch = self._batches(self.validation_size, "the validation part")
         if drop_last:
             self.validation_size = self.evaluations_per_epoch * self.batch_size    # the samples of an evaluation
+        for name, samples in (("batch_size, the samples of all ranks together, is", self.batch_size),
+                              ("the number of samples in an epoch is", self._length),
+                              ("the number of validation samples is", self.validation_size)):
+            if 0 < samples < self.ranks:
+                raise ConfigError("%s %d, less than the %d ranks: some of them would never get a sample"
+                                  % (name, samples, self.ranks))
         self._per_epoch = self.steps_per_epoch + self.evaluations_per_epoch
         self.steps = self.epochs * self.steps_per_epoch       # training steps of the whole run
         self.positions = self.epochs * self._per_epoch        # length of the stream, with the evaluation batches
@@ -151,6 +173,16 @@ class Plan:
             raise ConfigError("drop_last leaves no batch: %s has %d samples, batch_size is %d; use a smaller batch_size"
                               % (name, samples, self.batch_size))
         return samples // self.batch_size if self._drop_last else -(-samples // self.batch_size)
+
+    @property
+    def part_size(self) -> int:
+        """The most samples of a batch that one rank gets."""
+        return -(-self.batch_size // self.ranks)
+
+    def has_empty_parts(self, training: bool) -> bool:
+        """Whether the last batch of an epoch, or of an evaluation, has too few samples for all ranks."""
+        samples = self._length if training is self.training else self.validation_size
+        return not self._drop_last and 0 < samples % self.batch_size < self.ranks
 
     def position_of(self, step: int) -> int:
         """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
@@ -164,33 +196,48 @@ class Plan:
         repeated = self.evaluations_per_epoch if epoch > 0 and offset == 0 else 0
         return epoch * self._per_epoch + offset - repeated
 
-    def training_indices(self, step: int) -> Tuple[int, ...]:
-        """The samples of training step ``step``."""
+    def training_indices(self, step: int, rank: Optional[int] = None, ranks: Optional[int] = None) -> Tuple[int, ...]:
+        """The samples of training step ``step`` for this rank; or for rank ``rank`` if there were ``ranks`` ones."""
         epoch, offset = divmod(step, self.steps_per_epoch)
-        return self.at(epoch * self._per_epoch + offset, with_replacements=False).indices
+        places = self._places(epoch * self._per_epoch + offset)
+        own = part_of(places, self.rank if rank is None else rank, self.ranks if ranks is None else ranks)
+        return tuple(self._epoch(epoch).order[own.start:own.stop].tolist())
+
+    def is_empty(self, position: int) -> bool:
+        """Whether this rank gets no sample of the batch at ``position``: the last one of an epoch may be so small."""
+        return self.ranks > 1 and not part_of(self._places(position), self.rank, self.ranks)
 
     def at(self, position: int, with_replacements: bool = True) -> PlannedBatch:
-        """The batch at ``position``; its replacements are () unless ``with_replacements``. The first call for an epoch
-        shuffles it. Raises IndexError outside 0 .. positions - 1."""
+        """The batch at ``position``: this rank's part of it. Its replacements are () unless ``with_replacements``, and
+        with several ranks, because none knows how many the others need. The first call for an epoch shuffles it. Raises
+        IndexError outside 0 .. positions - 1."""
         if not 0 <= position < self.positions:
             raise IndexError("position %d is not within 0..%d" % (position, self.positions - 1))
         epoch, offset = divmod(position, self._per_epoch)
         first_step = epoch * self.steps_per_epoch
-        if offset < self.steps_per_epoch:
-            start = offset * self.batch_size
-            samples = self._epoch(epoch)
-            places = slice(start, start + self.batch_size)
-            indices = tuple(samples.order[places].tolist())
-            others = self._replacements(samples, start) if with_replacements and self.training else None
-            replacements = () if others is None else tuple(samples.order[others].tolist())
-            if samples.repeats is None:
-                return PlannedBatch(position, first_step + offset, epoch, self.training, indices, replacements)
-            return PlannedBatch(position, first_step + offset, epoch, self.training, indices, replacements,
-                                _unless_all_0(samples.repeats[places]),
-                                () if others is None else _unless_all_0(samples.repeats[others]))
-        start = (offset - self.steps_per_epoch) * self.batch_size
-        indices = tuple(range(start, min(start + self.batch_size, self.validation_size)))
-        return PlannedBatch(position, first_step + self.steps_per_epoch, epoch, False, indices, ())
+        whole = self._places(position)
+        own = part_of(whole, self.rank, self.ranks)
+        if offset >= self.steps_per_epoch:
+            return PlannedBatch(position, first_step + self.steps_per_epoch, epoch, False, tuple(own), (),
+                                global_size=len(whole))
+        samples = self._epoch(epoch)
+        places = slice(own.start, own.stop)
+        others = (self._replacements(samples, whole.start)
+                  if with_replacements and self.training and self.ranks == 1 else None)
+        return PlannedBatch(
+            position, first_step + offset, epoch, self.training, tuple(samples.order[places].tolist()),
+            () if others is None else tuple(samples.order[others].tolist()),
+            () if samples.repeats is None else _unless_all_0(samples.repeats[places]),
+            () if samples.repeats is None or others is None else _unless_all_0(samples.repeats[others]), len(whole))
+
+    def _places(self, position: int) -> range:
+        """The places of the whole batch at ``position`` in its epoch, or in its evaluation."""
+        offset = position % self._per_epoch
+        samples = self._length
+        if offset >= self.steps_per_epoch:
+            offset, samples = offset - self.steps_per_epoch, self.validation_size
+        start = offset * self.batch_size
+        return range(start, min(start + self.batch_size, samples))
 
     def partners_of(self, training: bool, epoch: int, index: int, repeat: int = 0) -> Tuple[int, ...]:
         """The indices of the partners of a sample; in an evaluation they are the same in every epoch."""

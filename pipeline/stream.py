@@ -26,7 +26,7 @@ from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.closing import Totals, closing_lines
 from stoker.pipeline.monitoring.pace import Pace
-from stoker.pipeline.monitoring.throughput import Verdict
+from stoker.pipeline.monitoring.throughput import Fleet, Verdict
 from stoker.pipeline.options import JobOptions, StreamOptions, is_loopback
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
@@ -81,16 +81,15 @@ class BatchStream(Iterator[Batch]):
         self._error: Optional[StokerError] = None    # under the condition
         self._closed = False
         self._worker_groups: List[WorkerGroup] = []
-        self._pace = Pace(options.prefetch_of(job), self._worker_groups, now())
+        self.pace = Pace(options.prefetch_of(job), self._worker_groups, now())
         self._audit: Optional[Audit] = None
         self._listing: Optional[BadSamples] = None
         self._files = ExitStack()                    # closes both
         with ExitStack() as undo:
             undo.enter_context(self._files)
-            # The files are read before the port is bound, because workers connect from then on, and changed only
-            # after it is bound, because it may be in use.
+            # read before the port is bound, since workers connect then; changed after it, since it may be in use
             if options.audit is not None:
-                self._audit = Audit(options.audit, start_step, plan.training_indices)
+                self._audit = Audit(options.audit, start_step, plan.training_indices, plan.rank, plan.ranks)
                 self._files.callback(self._audit.close)
             if options.bad_samples is not None:
                 self._listing = BadSamples(options.bad_samples, start_step)
@@ -105,14 +104,14 @@ class BatchStream(Iterator[Batch]):
         self.arrays = job.arrays      # what the batches hold
         self._bad_files = BadFiles(self._listing, job.on_bad_image == "raise")
         self.skipped = self._bad_files.reasons             # the bad files so far: path -> why it is bad
-        self.address = self._coordinator.address
+        self.address, self.run_id = self._coordinator.address, self._coordinator.run_id
         self.local_keys = self._coordinator.local_keys     # for attached workers, if the stream uses keys
         self._coordinator.start()
 
     @property
     def classes(self) -> Tuple[str, ...]:
-        """The names of the classes, by their numbers: of the class folders, or "other" and the label word. (): the data
-        has none, such as rows or files. A label in a batch is an index into it; of training and validation alike."""
+        """The names of the classes by number: of the class folders, or "other" and the label word; (): none, as of rows
+        or files. A label in a batch is an index into it; of training and validation alike."""
         return self._datasets.training.classes
 
     @property
@@ -144,6 +143,16 @@ class BatchStream(Iterator[Batch]):
         return self.plan.training and offset < self.plan.steps_per_epoch
 
     @property
+    def is_over(self) -> bool:
+        """All batches were handed out and, with ``StreamOptions.verify``, compared: no worker is needed any more."""
+        return self._position >= self.plan.positions and not self._coordinator.is_verifying
+
+    @property
+    def fleet(self) -> Fleet:
+        """The workers, as of the last heartbeat."""
+        return self._coordinator.fleet
+
+    @property
     def waited_s(self) -> float:
         """The consumer waited for batches, in all."""
         return self._totals.waited_s
@@ -167,7 +176,7 @@ class BatchStream(Iterator[Batch]):
     def verdict(self, last_s: float = math.inf) -> Optional[Verdict]:
         """The bottleneck of the last ``last_s`` seconds, and the number of workers needed. None: too early to tell. Of
         a closed stream: as it was when it was closed."""
-        return self._last_verdict if self._closed else self._pace.verdict(self._coordinator.fleet, last_s)
+        return self._last_verdict if self._closed else self.pace.verdict(self._coordinator.fleet, last_s)
 
     def report(self) -> str:
         """Three lines, at the end of a run, or so far: the result, with what was left out; the speed; the bottleneck,
@@ -202,8 +211,8 @@ class BatchStream(Iterator[Batch]):
         with self._files as last_first:
             for group in self._worker_groups:
                 last_first.callback(group.stop)
-            reason = "all steps are done" if done else "the trainer closed the stream"
-            last_first.callback(self._coordinator.stop, reason, done)
+            last_first.callback(self._coordinator.stop,
+                                "all steps are done" if done else "the trainer closed the stream", done)
 
     def __repr__(self) -> str:
         return "<BatchStream: %d of %d steps, batches of %s%s>" % (
@@ -247,7 +256,7 @@ class BatchStream(Iterator[Batch]):
         self._totals.asked(asked_s)
         batch = self._next_batch()
         waited_s = self.waited_s - waited_before_s
-        self._pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
+        self.pace.handed_out(batch, asked_s, waited_s, self._coordinator.fleet, self._now())
         if batch.skipped or batch.missing:
             self._bad_files.note(batch, self._datasets.of(batch.training))
         if self._audit is not None and batch.training:
@@ -257,7 +266,7 @@ class BatchStream(Iterator[Batch]):
             self._position += 1
             self._totals.handed_out(batch.worker, len(batch), batch.produce_s)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
-        self._coordinator.take_up_to(self._position)
+        self._coordinator.take_up_to(self._position, self.pace.step_s)
         if batch.training:
             self._count_used(batch)
         return batch
@@ -331,10 +340,8 @@ class BatchStream(Iterator[Batch]):
         return "; its samples: " + name_list(sample.name for sample in samples)
 
     def _check_workers(self, waited_s: float) -> None:
-        for group in self._worker_groups:
-            trouble = group.trouble(self._coordinator.fleet)
-            if trouble:
-                raise RunFailed(trouble)
+        for trouble in filter(None, [group.trouble(self.fleet) for group in self._worker_groups]):
+            raise RunFailed(trouble)
         report, options = self._coordinator.stall_report, self._options
         if waited_s > options.batch_timeout_s:
             raise RunFailed(report(waited_s, options.batch_timeout_s) + self._samples_at_fault())

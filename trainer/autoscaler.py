@@ -1,6 +1,7 @@
 """Autoscaling: how many workers the trainer's host runs, if the user does not say it. Pure: figures and time come in.
 
-The number is the smallest with which the trainer does not wait, at most one worker per core.
+The number is the smallest with which the trainer does not wait, at most one worker per core. Several trainers on one
+host share its cores: each has its share as the limit.
 
 A run begins with one worker per core, and stops those that it does not need: too many cost some memory for a few
 seconds, while too few would make the trainer wait, and a new worker takes a second to start.
@@ -29,10 +30,12 @@ class Decision(NamedTuple):
 
 
 class Autoscaler:
-    """Decides the number of workers of one host with ``cores`` cores. ``wanted``: the current number."""
+    """Decides the number of workers of one host: at most ``cores``, which are those of the host, or the share of one of
+    its ``trainers``. ``wanted``: the current number."""
 
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: int, trainers: int = 1) -> None:
         self._cores = self.wanted = cores
+        self._limit = "as many as there are cores" if trainers == 1 else "this trainer's share of the cores"
         self._min = 1                          # the number never falls below
         self._steady = 0                       # calls in a row in which all wanted workers were there
         self._in_a_row, self._next = 0, 0      # how often in a row this other number was found
@@ -79,8 +82,8 @@ class Autoscaler:
             return Decision(None, "%s: %s, and more workers do not help" % (
                 workers_are(workers, "running"), waits(window)))
         if window.waiting_share >= WAITING:
-            return Decision(None, "%d workers, as many as there are cores: %s; %s" % (
-                workers, waits(window), workers_are(window.workers_needed, "needed")))
+            return Decision(None, "%d worker%s, %s: %s; %s" % (
+                workers, "s" * (workers > 1), self._limit, waits(window), workers_are(window.workers_needed, "needed")))
         if workers == 1:
             return Decision(None, "1 worker: %s" % waits(window))
         return Decision(None, "%d workers: %s; with %d it would wait %s" % (

@@ -17,6 +17,7 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
@@ -25,7 +26,7 @@ from stoker.trainer.run import Run, prepare
 if TYPE_CHECKING:
     from stoker.trainer.checkpoint_files import CheckpointFolder
 
-Options = TypeVar("Options", JobOptions, StreamOptions)
+Options = TypeVar("Options", JobOptions, StreamOptions, FleetOptions)
 
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
@@ -34,7 +35,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     for sentence in warnings(os.environ):
         logging.getLogger("stoker").warning("%s", sentence)
     args = train_parser().parse_args(argv)
-    options, local = options_of(StreamOptions, args), local_options(args)
+    options, local, fleet = options_of(StreamOptions, args), local_options(args), options_of(FleetOptions, args)
     if not args.checkpoint_secs > 0:
         raise ConfigError("--checkpoint-secs must be more than 0, not %g" % args.checkpoint_secs)
     if args.keep_checkpoints < 1:
@@ -51,11 +52,11 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
     from stoker.trainer.checkpoint_files import CheckpointFolder
     with CheckpointFolder(directory, make=True) as folder:
-        return _train(program, args, options, local, prepared, folder, tf, function, model_name)
+        return _train(program, args, options, local, fleet, prepared, folder, tf, function, model_name)
 
 
-def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, prepared: Run,
-           folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
+def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, fleet: FleetOptions,
+           prepared: Run, folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
     from stoker.trainer import checkpoint, checkpoint_files, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
@@ -81,7 +82,7 @@ def _train(program: Program, args: argparse.Namespace, options: StreamOptions, l
     saver = Saver(folder, start, args.keep_checkpoints, args.checkpoint_secs)
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
-    with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local) as stream:
+    with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local, fleet) as stream:
         checkpoint.record(folder, prepared, start, args.model, args.partners)
         loop = train.Loop(stream, built, saver, unit, lambda: decoders.note(stream.decoders))
         program.on_stop(stream.interrupt, loop.lost)

@@ -12,9 +12,9 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, SANDBOX, SANDBOX_AUTO,
-                                     JobOptions, StreamOptions, WorkerOptions, check, check_number, check_whole,
-                                     is_number)
+from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX,
+                                     SANDBOX_AUTO, JobOptions, StreamOptions, WorkerOptions, check, check_number,
+                                     check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
@@ -22,6 +22,9 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.fleet import announce
+from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
+from stoker.trainer.local_ranks import line_of, share, trainers_here
 from stoker.trainer.local_workers import LocalWorkers
 from stoker.trainer.run import NEEDS_FILES, prepare
 
@@ -39,7 +42,8 @@ class LocalOptions:
     ``workers``: their number; 'auto': Stoker chooses it, at most one per core. ``python``: the interpreter that runs
     them (None: this one). ``cache``: a folder on a disk of this host in which they keep decoded samples, up to
     ``cache_gb`` times 2**30 bytes. ``sandbox``: "auto", "on" or "off": whether they give up all rights that they do not
-    need, as ``stoker-worker --help`` explains; ``allow_read``: further folders that they may read then.
+    need, as ``stoker-worker --help`` explains; ``allow_read``: further folders that they may read then. ``ranks``: so
+    many trainers of one run share the cores of this host; None: see ``local_ranks.trainers_here``.
     """
     workers: Union[int, str] = AUTO
     python: Optional[str] = None
@@ -47,6 +51,7 @@ class LocalOptions:
     cache_gb: float = DEFAULT_CACHE_GB
     sandbox: str = SANDBOX_AUTO
     allow_read: Union[Path, Sequence[Path]] = ()
+    ranks: Optional[int] = None
 
     def __post_init__(self) -> None:
         check(self.sandbox in SANDBOX, "sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
@@ -80,6 +85,7 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 truncated: str = JobOptions.truncated, formats: Union[None, str, Sequence[str]] = None,
                 exclude: Union[str, Sequence[str]] = (),
                 suffixes: Union[str, Sequence[str]] = (), start_step: int = 0,
+                rank: int = 0, ranks: int = 1, local_ranks: Optional[int] = None,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, sandbox: str = SANDBOX_AUTO,
                 allow_read: Union[Path, Sequence[Path]] = (), **stream_options: Any) -> BatchStream:
@@ -107,24 +113,35 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``f(picture, random) -> picture``, for "image". ``decode``, ``on_bad_image``, ``exif_rotate``, ``follow_links``,
     ``max_pixels``, ``max_file_mb``, ``max_text_mb``, ``truncated``, ``formats``: see JobOptions.
 
+    ``rank``, ``ranks``: ``ranks`` trainers share each batch of ``batch_size`` samples, and this one gets part ``rank``,
+    from 0: docs/SEVERAL_TRAINERS.md. ``local_ranks``: how many of them share the cores of this host. None: as the
+    launcher says (HOROVOD_LOCAL_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE), else all if ``bind`` is of this host alone, else 1.
+
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...).
-    Raises ConfigError, DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
+    StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
     """
-    local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read)
+    local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read,
+                         local_ranks)
     _check_names(stream_options)
+    fleet = FleetOptions(**{field.name: stream_options.pop(field.name) for field in fields(FleetOptions)
+                            if field.name in stream_options})
     options = StreamOptions(**stream_options)
     run = prepare(data, generator, root=root, classes=classes, labels=labels, label_word=label_word,
                   validation=validation, validation_split=validation_split, training=training, image_size=image_size,
                   batch_size=batch_size, epochs=epochs, seed=seed, order=order, drop_last=drop_last, partners=partners,
                   arrays=arrays, augment=augment, decode=decode, on_bad_image=on_bad_image, exif_rotate=exif_rotate,
                   follow_links=follow_links, max_pixels=max_pixels, max_file_mb=max_file_mb,
-                  max_text_mb=max_text_mb, truncated=truncated, formats=formats, exclude=exclude, suffixes=suffixes)
+                  max_text_mb=max_text_mb, truncated=truncated, formats=formats, exclude=exclude, suffixes=suffixes,
+                  rank=rank, ranks=ranks)
     log_left_out(data, run.source)
     log_left_out(validation, run.datasets.validation)
+    if run.plan.ranks > 1 and not run.one_by_one:
+        log.info("%s gets the samples of this rank's part of a batch: its batches are the same for %d ranks each time, "
+                 "and for another number only if it treats each sample by itself", run.job.generator, run.plan.ranks)
     for line in advice(run.job, local):
         log.info("%s", line)
-    return start_stream(run.plan, run.datasets, run.job, options, start_step, local)
+    return start_stream(run.plan, run.datasets, run.job, options, start_step, local, fleet)
 
 
 def log_left_out(data: Any, source: Source) -> None:
@@ -139,7 +156,7 @@ def log_left_out(data: Any, source: Source) -> None:
 
 def _check_names(stream_options: Mapping[str, Any]) -> None:
     """Raises TypeError, as Python does, for an argument that ``open_stream`` does not have."""
-    known = [field.name for field in fields(StreamOptions)]
+    known = [field.name for cls in (StreamOptions, FleetOptions) for field in fields(cls)]
     for name in stream_options:
         if name not in known:
             known += [parameter for parameter in signature(open_stream).parameters if parameter != "stream_options"]
@@ -155,23 +172,32 @@ def advice(job: JobOptions, local: LocalOptions) -> Tuple[str, ...]:
 
 
 def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions, start_step: int,
-                 local: LocalOptions) -> BatchStream:
+                 local: LocalOptions, fleet: FleetOptions = NO_FLEET) -> BatchStream:
     """The stream of ``plan`` from ``start_step`` on, with its local workers. Raises ConfigError."""
     if local.cache is not None and job.generator == "numerical":
         raise ConfigError("the cache keeps decoded pictures, and the generator numerical has none")
-    autoscaler = Autoscaler(cores()) if local.workers == AUTO else None
+    trainers = trainers_here(local.ranks, plan.ranks, options.bind, os.environ)
+    autoscaler = Autoscaler(share(cores(), trainers), trainers) if local.workers == AUTO else None
     processes = autoscaler.wanted if autoscaler else int(local.workers)
-    if autoscaler and options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
-        options = replace(options, prefetch=max(options.prefetch, 2 * processes))
+    if options.prefetch == StreamOptions.prefetch:   # the default: raise it to two leases per worker
+        most = (processes if autoscaler else 0) + (fleet.max_workers if fleet.is_used else 0)
+        options = replace(options, prefetch=min(MAX_PREFETCH, max(options.prefetch, 2 * most)))
+    if plan.ranks > 1:
+        log.info("%s", line_of(plan, cores(), trainers, autoscaler is not None))
+        job = replace(job, batch_size=plan.part_size)     # as the workers of this rank see it
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
+        status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
                                    sandbox=local.sandbox, allow_read=_folders(local.allow_read))
-            stream.attach(LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler))
+            group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
+            stream.attach(group)
+            if status is not None:
+                status.local_supervisor = group.supervisor
     except BaseException:
         stream.close()
         raise

@@ -67,7 +67,8 @@ class LocalWorkers:
             self._output.close_fd()
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
-        self._supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
+        #: Its name in ``Fleet``.
+        self.supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
         self._is_alone = is_loopback(options.connect)       # no worker can come from another host
         self._processes, self._functions = processes, " and ".join(options.allow_generators)
 
@@ -84,8 +85,8 @@ class LocalWorkers:
 
     def _cannot_do_it(self, fleet: Fleet) -> Optional[str]:
         """Why no batch will come, though they run; None if one may."""
-        reasons, lost = fleet.set_aside.get(self._supervisor, ()), fleet.lost.get(self._supervisor, 0)
-        if fleet.ready or fleet.workers > fleet.by_supervisor.get(self._supervisor, 0) or not self._is_alone:
+        reasons, lost = fleet.set_aside.get(self.supervisor, ()), fleet.lost.get(self.supervisor, 0)
+        if fleet.ready or fleet.workers > fleet.by_supervisor.get(self.supervisor, 0) or not self._is_alone:
             return None
         if len(reasons) >= (self._processes if self._autoscaler is None else self._autoscaler.wanted):
             return "none of the local workers can do this job: " + "; ".join(dict.fromkeys(reasons))
@@ -103,7 +104,7 @@ class LocalWorkers:
         """Changes the number of workers if the autoscaler says so, from recent figures. Returns whether it did."""
         if self._autoscaler is None:
             return False
-        own = fleet.by_supervisor.get(self._supervisor, 0)
+        own = fleet.by_supervisor.get(self.supervisor, 0)
         decision = self._autoscaler.decide(window, own, fleet.workers - own)
         if decision is None:
             return False

@@ -8,6 +8,7 @@ import configargparse
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
                                      PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
@@ -257,6 +258,16 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--insecure", action="store_true",
         help="let in workers without keys, also from other hosts and of other users of this host: each of them can "
              "see the pictures, and send wrong ones. Only for a network and hosts that you trust")
+    add("--status", metavar="HOST:PORT",
+        help="address of a small HTTP server that says how many workers are wanted, for what starts and stops them: "
+             "/status.json, and /metrics for Prometheus. Port 0 is a free one, which the log names. If other hosts can "
+             "reach it, use --status-token-file. See docs/WORKERS_WANTED.md")
+    add("--status-token-file", metavar="FILE",
+        help="file with a token that each request to --status must have: Authorization: Bearer TOKEN")
+    add("--min-workers", type=int, default=FleetOptions.min_workers, metavar="N",
+        help="least number of workers elsewhere that --status says are wanted")
+    add("--max-workers", type=int, default=FleetOptions.max_workers, metavar="N",
+        help="greatest such number. It raises the default of --prefetch to two steps for each")
     add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",

@@ -18,6 +18,7 @@ from stoker.pipeline.text import name_list, printable_path
 from stoker.trainer import current_folder
 from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of, rows_of
 from stoker.trainer.feed import log_left_out, start_stream
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.parser import predict_parser
 from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
 from stoker.trainer.program import Program
@@ -41,7 +42,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _predict(program: Program, args: argparse.Namespace) -> int:
-    options, local = options_of(StreamOptions, args), local_options(args)
+    options, local, fleet = options_of(StreamOptions, args), local_options(args), options_of(FleetOptions, args)
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
     import_tensorflow()
@@ -68,7 +69,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
         from tqdm.contrib.logging import logging_redirect_tqdm
         from stoker.trainer.progress import open_bar
         unit = "images" if recorded.generator in GENERATORS else "samples"
-        with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local) as stream:
+        with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local, fleet) as stream:
             if args.workers == 0:
                 print("waiting for workers: %s" % stream.worker_command, file=sys.stderr, flush=True)
             lines = PredictionLines(file, prepared.source, recorded.classes, args.columns)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
@@ -37,6 +38,7 @@ class Run:
     validation_split: float
     more: Dict[str, Any]         # what else the content of the batches depends on
     notes: Tuple[str, ...] = ()  # lines for the user on data that has changed
+    one_by_one: bool = True      # the generator makes each sample by itself
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""
@@ -66,7 +68,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             max_text_mb: int = JobOptions.max_text_mb, truncated: str = JobOptions.truncated,
             formats: Union[None, str, Sequence[str]] = None,
             exclude: Union[str, Sequence[str]] = (),
-            suffixes: Union[str, Sequence[str]] = (), known: Optional[KnownSamples] = None,
+            suffixes: Union[str, Sequence[str]] = (), rank: int = 0, ranks: int = 1,
+            known: Optional[KnownSamples] = None,
             recorded: Optional[Mapping[str, Any]] = None) -> Run:
     """The run of these arguments: see ``open_stream``. ``known``: the samples of a checkpoint, with which the run goes
     on if the data has changed. ``recorded``: the hashes of its data, which may be by the rules of former releases.
@@ -125,7 +128,10 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     sizes = len(datasets.training), len(datasets.validation)
     own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)
     plan = Plan(sizes[0], job.batch_size, epochs, job.seed, sizes[1] if training else 0, order=own_order,
-                drop_last=drop_last, training=training, partners=own_partners)
+                drop_last=drop_last, training=training, partners=own_partners, rank=rank, ranks=ranks)
+    if plan.ranks > 1 and job.on_bad_image == "replace":
+        raise ConfigError("on_bad_image='replace' is for one trainer: with ranks=%d, no rank knows how many "
+                          "replacements the other parts of a batch need; use 'skip' or 'raise'" % plan.ranks)
     more = {"order": own_order and own_order.describe(), "drop_last": drop_last,
             "partners": own_partners[0] and own_partners[0].describe(job.seed),
             "arrays": [[spec.name, spec.dtype, repr(spec.shape)] for spec in job.declared],
@@ -133,11 +139,19 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
-    return Run(job, source, datasets, plan, share, more, tuple(notes))
+    return Run(job, source, datasets, plan, share, more, tuple(notes),
+               name in GENERATORS or _makes_samples(generator))
 
 
 def _name(function: Any) -> Optional[str]:
     return function if function is None or isinstance(function, str) else name_of(function)
+
+
+def _makes_samples(function: Any) -> bool:
+    """Whether ``function``, which may be the name of one, is declared by ``stoker.sample``."""
+    with suppress(ConfigError):          # it cannot be imported here
+        function = function if callable(function) else load_function(function)
+    return isinstance(function, SampleFunction)
 
 
 def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[str, Dict[str, Any]]:

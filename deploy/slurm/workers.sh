@@ -48,7 +48,7 @@ follow() {
         fi
     done
 }
-follow &
+follow 2>/dev/null &
 # `exec`: the signals of Slurm reach the supervisor, which lets each process finish its step
 exec $WORK --connect "$address" --processes "${SLURM_CPUS_ON_NODE:-1}" --keys "$job/keys/workers/worker" \
     --allow-data "$WORKER_DATA" $WORKER_OPTIONS

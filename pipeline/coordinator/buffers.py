@@ -11,7 +11,7 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec, UpTo, framed
 from stoker.pipeline.options import JobOptions
 
 ALIGNMENT = 64
@@ -72,6 +72,12 @@ class BufferPool:
         if len(blocks) > self._keep:
             self._bytes -= blocks.pop(0).size  # it is not recycled, and lives as long as it is used
         return block
+
+
+def without_samples(arrays: Tuple[ArraySpec, ...]) -> "Tuple[np.ndarray, ...]":
+    """The arrays of a batch that has no sample, in the order of ``framed(arrays)``."""
+    return tuple(np.empty((0,) + tuple(0 if isinstance(side, UpTo) else side for side in spec.shape), spec.dtype)
+                 for spec in framed(arrays))
 
 
 class BatchBuffers:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.coordinator.effects import Abort, Grant, LeaveOut
+from stoker.pipeline.coordinator.buffers import without_samples
+from stoker.pipeline.coordinator.effects import Abort, Deliver, Grant, LeaveOut
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
@@ -97,6 +99,12 @@ class OpenPositions:
         if content.skipped:
             message = replace(message, skipped=content.skipped + message.skipped)
         return entry.planned, message, used, self._datasets.of(entry.planned.training)
+
+    def filled(self, position: int, run: str, arrays: Tuple[ArraySpec, ...]) -> Deliver:
+        """The batch of a position without a sample, which no worker makes. Raises what an order of the user raises."""
+        planned = self._plan.at(position, False)
+        return Deliver(planned, Produced(run, 0, position, 0, (), 0.0, ()), without_samples(arrays), (), "", 0, 0.0,
+                       self._datasets.of(planned.training))
 
     def step_of(self, position: int) -> str:
         """The name of an open position for people."""

@@ -82,7 +82,8 @@ class Coordinator(threading.Thread):
         self._killers = Killers(job, datasets, options.picture_cpu_s, remembered, start == 0)
         self._say_remembered()
         self._killers_written = 0     # how many of their changes are in the file
-        self._session = CoordinatorSession(os.urandom(4).hex(), start, plan, datasets, job, options, time.monotonic(),
+        self.run_id = os.urandom(4).hex()
+        self._session = CoordinatorSession(self.run_id, start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
                                            lambda peer: self._listener.key_of(peer), os.urandom(16), self._killers)
         self._health = None if options.health_file is None else HealthFile(options.health_file)
@@ -105,6 +106,7 @@ class Coordinator(threading.Thread):
             raise
         self.address = self._listener.address
         self._taken = start           # the consumer has every batch below it
+        self._step_s = 0.0            # the recent time in which it uses one
         self._is_waited_for = True    # some worker waits for the window to move: worth a wake
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
 
@@ -127,9 +129,9 @@ class Coordinator(threading.Thread):
         """How many batches were made twice and compared, in a sentence; '' without ``StreamOptions.verify``."""
         return self._session.verification.report()
 
-    def take_up_to(self, position: int) -> None:
-        """The consumer has all batches below ``position``."""
-        self._taken = position
+    def take_up_to(self, position: int, step_s: float = 0.0) -> None:
+        """The consumer has all batches below ``position``, and used the last ones in ``step_s`` each."""
+        self._taken, self._step_s = position, step_s
         if self._is_waited_for:
             self._is_waited_for = False      # one wake is enough
             self._waker.wake()
@@ -202,7 +204,7 @@ class Coordinator(threading.Thread):
         incidents, listener.incidents = listener.incidents, []
         for kind, host in incidents:
             self._do(session.incident(kind, host), now)
-        self._do(session.tick(now, self._taken), now)
+        self._do(session.tick(now, self._taken, self._step_s), now)
         if self._health is not None and session.state is State.RUNNING:
             self._health.beat(now)
 
@@ -237,4 +239,4 @@ class Coordinator(threading.Thread):
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if message.aligned else None, message.missing))
+            sizes, effect.source if message.aligned else None, message.missing, planned.global_size))

@@ -1,14 +1,18 @@
-"""The audit: one JSON line for each training step handed out, so that anyone can check which data a run consumed."""
+"""The audit: one JSON line for each training step handed out, so that anyone can check which data a run consumed.
+
+Each of several ranks writes a file of its own, about its part of each step; ``audits.py`` puts them together.
+"""
 
 import json
 import zlib
-from typing import Any, Callable, Dict, Iterable, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.step_log import StepLog
+from stoker.pipeline.plan import MAX_RANKS
 from stoker.pipeline.storage.checked_json import loads
 
 
@@ -25,28 +29,41 @@ class Audit(StepLog):
     """Writes the lines, after ``begin``."""
     name = "audit"
 
-    def __init__(self, path: str, start_step: int, planned: Callable[[int], Sequence[int]]) -> None:
-        """``begin`` removes the lines of ``start_step`` and later steps, which are done again. ``planned(step)``: the
-        indices that earlier lines must hold. Raises ConfigError if the file is no audit, or of another run, or in use
-        by another trainer."""
-        self._start_step, self._planned = start_step, planned
+    def __init__(self, path: str, start_step: int, planned: Callable[[int, int, int], Sequence[int]],
+                 rank: int = 0, ranks: int = 1) -> None:
+        """``begin`` removes the lines of ``start_step`` and later steps, which are done again. ``planned(step, rank,
+        ranks)``: the indices that an earlier line of that rank must hold, when there were ``ranks`` ones. Raises
+        ConfigError if the file is no audit, or of another run, or in use by another trainer."""
+        self._start_step, self._planned, self._rank, self._ranks = start_step, planned, rank, ranks
         super().__init__(path)
 
     def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
-        keep, last = 0, None
+        keep, last, several = 0, None, False
         for line in lines:
-            entry = _parsed(line)
+            entry = parsed(line)
             incomplete = line.startswith(b'{"step": ') and not line.endswith(b"\n")
             if entry is None and keep == 0 and not incomplete:
                 raise ConfigError("audit: %r exists and is no audit file: not overwritten" % self._path)
             if entry is None or entry["step"] >= self._start_step:
                 break
             step = entry["step"]
-            if last not in (None, step - 1) or entry.get("indices") != list(self._planned(step)):
+            if not self._is_ours(entry, last, several):
                 raise ConfigError("audit: %r is of another run, as its step %d shows: name another file"
                                   % (self._path, step))
-            keep, last = keep + len(line), step
+            keep, last, several = keep + len(line), step, "ranks" in entry
         return keep
+
+    def _is_ours(self, entry: Dict[str, Any], last: Optional[int], after_several: bool) -> bool:
+        """Whether the line is what the plan says, and follows step ``last``. A rank has no lines of the time when there
+        were too few ranks for it to be at work."""
+        step = entry["step"]
+        may_be_gap = last is not None and step > last and (after_several or "ranks" in entry)
+        try:
+            rank, ranks = place_of(entry)
+        except ValueError:
+            return False
+        return (last in (None, step - 1) or may_be_gap) and entry.get("indices") == list(
+            self._planned(step, rank, ranks))
 
     def write(self, batch: Batch) -> None:
         """Appends the line of a training batch."""
@@ -58,10 +75,23 @@ class Audit(StepLog):
             line["used"] = list(batch.used_indices)
         if batch.missing:
             line["missing"] = batch.missing
+        if self._ranks > 1:
+            line.update(rank=self._rank, ranks=self._ranks)
+            if not batch.sizes:         # else each part is padded in its own way
+                line["arrays"] = [[crc32(array), array.nbytes] for array in batch.arrays]
         self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 
-def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
+def place_of(entry: Dict[str, Any]) -> Tuple[int, int]:
+    """The rank that wrote the line, and how many there were. Raises ValueError if those are no such numbers."""
+    rank, ranks = entry.get("rank", 0), entry.get("ranks", 1)
+    if type(rank) is not int or type(ranks) is not int or not 0 <= rank < ranks <= MAX_RANKS:
+        raise ValueError("it is of rank %.20r of %.20r" % (rank, ranks))
+    return rank, ranks
+
+
+def parsed(line: bytes) -> Optional[Dict[str, Any]]:
+    """The line of an audit; None if it is incomplete, or none."""
     try:
         entry = loads(line)
     except ValueError:

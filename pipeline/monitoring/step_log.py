@@ -57,7 +57,8 @@ class StepLog:
 
     def _problem(self, error: OSError) -> str:
         if isinstance(error, BlockingIOError):
-            return "%s: cannot write %r: another trainer writes it" % (self.name, self._path)
+            return "%s: cannot write %r: another trainer writes it; each of several ranks needs a file of its own" % (
+                self.name, self._path)
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return "%s: cannot write %r: %s; %s" % (self.name, self._path, error.strerror, (
             "make room there" if is_full else "name another place" if isinstance(error, UnsafeFile)

@@ -196,7 +196,7 @@ def _load(path: str) -> Tuple[bytes, bytes]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError("it is no regular file")
-        (_check_private if path.endswith("_secret") else _check_writers)(path)
+        (check_private if path.endswith("_secret") else _check_writers)(path)
         public, secret = auth.load_certificate(path)
     except ValueError as error:     # also a UnicodeDecodeError
         raise ConfigError("keys: %r contains no key: %s" % (path, error)) from error
@@ -208,13 +208,14 @@ def _load(path: str) -> Tuple[bytes, bytes]:
     return public, secret or b""
 
 
-def _check_private(path: str) -> None:
-    """Raises ConfigError if other users of this host can read the secret, OSError if it is not there."""
+def check_private(path: str, name: str = "keys") -> None:
+    """Raises ConfigError if other users of this host can read the secret, OSError if it is not there. ``name``: of the
+    option that names the file."""
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError("keys: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
+        raise ConfigError("%s: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
                           "is a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
-                          % (path, mode, shlex.quote(path)))
+                          % (name, path, mode, shlex.quote(path)))
 
 
 def _check_writers(path: str) -> None:

@@ -99,9 +99,11 @@ class Cluster:
             process.wait()
 
     def _start(self, *command):
+        environment = dict(os.environ, **self.environment)
+        environment.pop("TMPDIR", None)     # the mark of a test's own processes
         with open(os.path.join(self._folder, "output"), "ab") as output:
-            return subprocess.Popen(self._apart.command(*command), env=dict(os.environ, **self.environment),
-                                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            return subprocess.Popen(self._apart.command(*command), env=environment, stdin=subprocess.DEVNULL,
+                                    stdout=output, stderr=subprocess.STDOUT)
 
     def start_node(self, name):
         """Starts a node, for the first time or after ``kill_node``."""
@@ -137,6 +139,10 @@ class Cluster:
         lines = self.run("squeue", "-h", "-a", "-t", "all", "-r", "-o", "%i|%T|%N|%r").splitlines()
         found = {line.split("|")[0]: tuple(line.split("|")[1:]) for line in lines}
         return {name: one for name, one in found.items() if name == job or name.startswith(job + "_")}
+
+    def node(self, job):
+        """Where a job, or task of an array, runs."""
+        return self.state(job)[job][1]
 
     def wait_for_state(self, job, *states, limit_s=120.0):
         """Until the job, or task of an array, is in one of the ``states``; returns squeue's (state, node, reason)."""

@@ -166,36 +166,36 @@ def test_a_run_goes_on_after_its_time_limit(jobs, undisturbed):
 
 def test_an_array_beside_a_trainer(jobs, undisturbed):
     """Slurm: an array beside a trainer: scancel, preemption and requeue drain a task, a killed node loses its own"""
-    trainer, array = jobs.submit("array", **OWN_OPTIONS)
+    array, trainer = jobs.submit("array", **OWN_OPTIONS)
     name, log = {task: "%s_%d" % (array, task) for task in (1, 2, 3)}, "stoker-" + trainer
     for task in (1, 2, 3):
         jobs.working(task, 0)
-    # cancelled: its step is done, and nobody else is
-    jobs.slurm.run("scancel", name[1])
-    jobs.slurm.wait_for_state(name[1], "CANCELLED", "")
-    assert not jobs.unfinished(1, 0)
-    # requeued: likewise, and it comes back
-    jobs.slurm.run("scontrol", "requeue", name[2])
-    jobs.working(2, 1)
-    assert not jobs.unfinished(2, 0)
-    # preempted by a job that needs its place
-    node = jobs.slurm.state(array)[name[3]][1]
-    jobs.slurm.run("sbatch", "--partition=main", "--nodelist=" + node, "--cpus-per-task=4", "--output=/dev/null",
-                   "--wrap=sleep 1")
-    jobs.working(3, 1)
-    assert not jobs.unfinished(3, 0)
-    assert "of draining: killed" not in "".join(map(jobs.log, ("stoker-workers-%s_%d" % (array, i) for i in name)))
-    # the node of a task is gone from one moment to the next, and comes back
-    own = jobs.slurm.state(trainer)[trainer][1]
-    task, node = next((i, state[1]) for i in (2, 3) for state in [jobs.slurm.state(array)[name[i]]] if state[1] != own)
-    restarts = max(int(entry[2]) for entry in jobs.diary("begin") if entry[1] == str(task))
-    jobs.slurm.kill_node(node)
+    # a node without the trainer is gone from one moment to the next; Slurm finds that out while other things happen
+    own, nodes = jobs.slurm.node(trainer), {task: jobs.slurm.node(name[task]) for task in name}
+    lost, = (task for task in name if nodes[task] != own)      # the trainer's node has room for two tasks
+    cancelled, requeued = (task for task in name if task != lost)
+    jobs.slurm.kill_node(nodes[lost])
     jobs.wait_for_line(log, "lost")
-    jobs.slurm.start_node(node)
-    jobs.working(task, restarts + 1)
+    # cancelled: its step is done, and it is gone
+    jobs.slurm.run("scancel", name[cancelled])
+    jobs.slurm.wait_for_state(name[cancelled], "CANCELLED")
+    assert not jobs.unfinished(cancelled, 0)
+    # requeued: likewise, and it comes back
+    jobs.slurm.run("scontrol", "requeue", name[requeued])
+    jobs.working(requeued, 1)
+    assert not jobs.unfinished(requeued, 0)
+    jobs.working(lost, 1)
+    jobs.slurm.start_node(nodes[lost])
+    # preempted by a job that needs its place
+    node = jobs.slurm.node(name[requeued])
+    jobs.slurm.run("sbatch", "--partition=main", "--nodelist=" + node, "--cpus-per-task=%d" % (2 if node == own else 4),
+                   "--output=/dev/null", "--wrap=sleep 1")
+    jobs.working(requeued, 2)
+    assert not jobs.unfinished(requeued, 1)
+    assert "of draining: killed" not in "".join(jobs.log("stoker-workers-" + one) for one in name.values())
     jobs.hurry()
     state = jobs.slurm.wait_for_state(trainer, "COMPLETED", "FAILED")
     assert state[0] == "COMPLETED" and jobs.slurm.exit_code(trainer) == (0, 0), jobs.log(log)
-    assert jobs.content() == undisturbed(40)
-    for task in (2, 3):                     # the run is over, and the workers have found that out
+    for task in (lost, requeued):           # the run is over, and the workers have found that out
         jobs.slurm.wait_for_state(name[task], "COMPLETED")
+    assert jobs.content() == undisturbed(20)

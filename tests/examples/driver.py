@@ -25,10 +25,10 @@ class WatchedAudit(Audit):
     kill = ("", "", 0)
     started = {}
 
-    def __init__(self, path, start_step, planned):
+    def __init__(self, path, start_step, *plan):
         self.started[os.path.basename(path)] = int(start_step)
         self.to_kill = self.kill[0] if path == self.kill[1] else ""
-        super().__init__(path, start_step, planned)
+        super().__init__(path, start_step, *plan)
 
     def write(self, batch):
         if self.to_kill == "trainer" and batch.step == self.kill[2]:

@@ -130,6 +130,32 @@ def test_tensorflow_reads_a_streams_batch_where_it_is(photos):
     assert (got_images == 77).all() and (got_labels == 78).all()
 
 
+def test_tensorflow_reads_the_parts_of_a_split_batch_where_they_are(photos):
+    """For two towers: each part of the images begins at a multiple of 64 bytes. The last labels do not: a copy."""
+    images, labels = placeholders()
+    queue = tf.FIFOQueue(2, (tf.uint8, tf.int32))
+    enqueue, dequeue = queue.enqueue((images, labels)), queue.dequeue()
+    with stream_of(photos, 1) as stream, tf.Session() as session:
+        batch = next(stream)
+        parts = batch.split(2)
+        for part in parts:
+            assert address(part.images) % ALIGNMENT == 0 and np.shares_memory(part.images, batch.images)
+            session.run(enqueue, feed_dict(part, images, labels))
+        kept = parts[1].labels.copy()
+        batch.images[:], batch.labels[:] = 77, 78
+        first, second = session.run(dequeue), session.run(dequeue)
+    assert (first[0] == 77).all() and (second[0] == 77).all() and (first[1] == 78).all()
+    assert address(parts[1].labels) % ALIGNMENT and (second[1] == kept).all()
+
+
+def test_the_memory_of_a_batch_is_not_used_again_while_a_part_is_held(photos):
+    with stream_of(photos, 20) as stream:
+        part = next(stream).split(2)[1]
+        kept = part.images.copy()
+        assert address(part.images) not in {address(batch.images) + kept.nbytes for batch in stream}
+        assert (part.images == kept).all()
+
+
 # ------------------------------------------------------------------------------------------------------- recycling
 
 def fifo_queue():

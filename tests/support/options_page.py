@@ -10,6 +10,7 @@ import sys
 
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
+from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers_cli
 
@@ -67,7 +68,8 @@ def _arguments():
     rows = [(parameter.name, parameter.default) for parameter in inspect.signature(open_stream).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
     taken = {name for name, _ in rows}
-    rows += [(field.name, field.default) for field in dataclasses.fields(StreamOptions) if field.name not in taken]
+    rows += [(field.name, field.default) for cls in (StreamOptions, FleetOptions) for field in dataclasses.fields(cls)
+             if field.name not in taken]
     derived = {"generator", "declared", "rows", "may_skip"}  # of the function, ``generator``
     assert taken >= {field.name for field in dataclasses.fields(JobOptions)} - derived
     return "".join("| `%s` | `%r` |\n" % row for row in rows)
@@ -78,7 +80,7 @@ def page():
     return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
            "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s\n## Prediction\n\n" \
            "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.\n\n%s%s%s" % (
-               HEAD, _table(train_parser()), _table(workers_cli._parser()), _table(predict_parser()), OPEN_STREAM,
+               HEAD, _table(train_parser()), _table(workers_cli.make_parser()), _table(predict_parser()), OPEN_STREAM,
                _arguments())
 
 

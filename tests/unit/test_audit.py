@@ -29,7 +29,7 @@ class Handed:
         self.sizes, self.missing = {}, 0
 
 
-def planned(step):
+def planned(step, rank, ranks):
     return 2 * step, 2 * step + 1
 
 
@@ -68,11 +68,11 @@ def test_a_line_is_in_the_file_at_once(path):
 
 
 def test_an_audit_of_another_run_is_not_continued(path):
-    audit = begun(path, 0, lambda step: (7,))
+    audit = begun(path, 0, lambda step, rank, ranks: (7,))
     audit.close()
     write(path, 0, range(3))
     with pytest.raises(ConfigError, match="of another run, as its step 0 shows"):
-        begun(path, 2, lambda step: (7,))
+        begun(path, 2, lambda step, rank, ranks: (7,))
     assert steps(path) == [0, 1, 2]
 
 

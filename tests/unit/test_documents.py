@@ -16,7 +16,10 @@ from tests.support.documents import ROOT, documents, read
 #: Options in the documents that belong to other programs than Stoker's.
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
+    "--for", "--timeout",       # kubectl
+    "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
+    "--against",                # of pipeline.monitoring.audits
 }
 
 
@@ -45,8 +48,9 @@ def test_git_ignores_what_the_commands_of_the_documents_write(path):
     ignored = [line.strip("/") for line in read(".gitignore").splitlines()]
     code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", read(path), re.DOTALL)
     for written in WRITES.findall("\n".join(block or span for block, span in code)):
-        top = "".join(written).split("/")[0]
-        assert any(fnmatch.fnmatch(top, pattern) for pattern in ignored), "%s is not in .gitignore" % top
+        names = "".join(written), "".join(written).split("/")[0]
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in ignored for name in names), (
+            "%s is not in .gitignore" % names[0])
 
 
 def test_git_ignores_the_examples_of_each():
@@ -88,7 +92,7 @@ def test_public_names_of_the_documents_exist(path):
 
 @pytest.mark.parametrize("path", documents())
 def test_options_of_the_documents_exist(path):
-    known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers._parser()) | OF_OTHERS
+    known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 

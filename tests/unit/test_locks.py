@@ -28,7 +28,7 @@ def flock_fails(monkeypatch):
                                     errno.EIO, errno.EACCES])
 def test_a_file_system_without_locks_is_one_warning(tmp_path, flock_fails, caplog, number):
     flock_fails(number)
-    audit = Audit(str(tmp_path / "audit"), 0, lambda step: [step])
+    audit = Audit(str(tmp_path / "audit"), 0, lambda step, rank, ranks: [step])
     bad = BadSamples(str(tmp_path / "bad-samples.tsv"), 0)
     audit.begin(), bad.begin()
     audit.close(), bad.close()
@@ -40,7 +40,7 @@ def test_a_file_system_without_locks_is_one_warning(tmp_path, flock_fails, caplo
 def test_only_another_process_is_an_error(tmp_path, flock_fails, caplog, number):
     flock_fails(number)
     with pytest.raises(ConfigError, match="another trainer writes it"):
-        Audit(str(tmp_path / "audit"), 0, lambda step: [step])
+        Audit(str(tmp_path / "audit"), 0, lambda step, rank, ranks: [step])
     assert not caplog.records
 
 

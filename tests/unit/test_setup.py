@@ -64,6 +64,10 @@ def test_test_tools_change_no_version_of_the_trainer() -> None:
         {name: trainer[name] for name in tests if name in trainer}
 
 
+def test_horovod_changes_no_version_of_the_trainer() -> None:
+    assert not set(pins("trainer", TRAINER_PYTHON)) & set(pins("horovod", TRAINER_PYTHON))
+
+
 @pytest.mark.parametrize("python", ["3.7", "3.8", "3.9", "3.10"])
 def test_same_pillow_is_the_trainers(python: str) -> None:
     versions = pins("same-pillow", python)
@@ -84,7 +88,7 @@ def requirements(path: str) -> Dict[str, List[str]]:
     return {line.split(" --hash=")[0].strip(): re.findall(r"--hash=(\S+)", line) for line in text.splitlines()}
 
 
-HASHED = ("build", "fuzz", "lint", "same-pillow", "tests", "trainer", "workers", "workers-simd")
+HASHED = ("build", "fuzz", "horovod", "lint", "same-pillow", "tests", "trainer", "workers", "workers-simd")
 
 
 @pytest.mark.parametrize("name", HASHED)

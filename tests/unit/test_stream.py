@@ -55,7 +55,7 @@ class FakeCoordinator:
 
     def __init__(self, start, plan, datasets, job, options, deliver, fail):
         self.start_position, self.plan, self.deliver, self.fail = start, plan, deliver, fail
-        self.address, self.local_keys = "tcp://127.0.0.1:5555", None
+        self.address, self.local_keys, self.run_id = "tcp://127.0.0.1:5555", None, "ab12cd34"
         self.fleet = Fleet(2, 2, {}, ready=2)
         self.calls = []            # in order: names, or (name, arguments)
         self.unattended_s = 0.0    # no worker is alive for so long
@@ -68,7 +68,7 @@ class FakeCoordinator:
     def abandon(self):
         self.calls.append("abandon")
 
-    def take_up_to(self, position):
+    def take_up_to(self, position, step_s=0.0):
         self.calls.append(("take_up_to", position))
 
     def stop(self, reason, done):
@@ -285,7 +285,7 @@ def test_after_an_exception_the_same_batch_comes_again(opened, monkeypatch):
     def interrupted(*arguments):
         monkeypatch.undo()
         raise KeyboardInterrupt
-    monkeypatch.setattr(opened.stream._pace, "handed_out", interrupted)
+    monkeypatch.setattr(opened.stream.pace, "handed_out", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(opened.stream)
     assert opened.taken() == [] and opened.stream.produced_s == 0

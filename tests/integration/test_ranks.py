@@ -1,0 +1,121 @@
+"""Several trainers of one run, with real workers: their batches together are those of one trainer, to the byte."""
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+
+import stoker
+from tests.support import rank_functions
+
+
+def consumed(data, *arguments, **options):
+    """The batches of a stream, without their memory being used again."""
+    with stoker.open_stream(data, *arguments, workers=1, **options) as stream:
+        return list(stream)
+
+
+def of_ranks(ranks, data, *arguments, **options):
+    """Of each rank, its batches; all ranks run at the same time."""
+    found, threads = {}, []
+    for rank in range(ranks):
+        def work(rank=rank):
+            found[rank] = consumed(data, *arguments, rank=rank, ranks=ranks, **options)
+        threads.append(threading.Thread(target=work, name="rank %d" % rank, daemon=True))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(120)
+    assert sorted(found) == list(range(ranks))
+    return [found[rank] for rank in range(ranks)]
+
+
+def assert_equal(one, several):
+    """``several``: of each rank, its batches."""
+    assert {len(batches) for batches in several} == {len(one)}
+    for whole, parts in zip(one, zip(*several)):
+        assert {(part.step, part.epoch, part.training, part.global_size) for part in parts} == {
+            (whole.step, whole.epoch, whole.training, len(whole.indices))}
+        for field in ("indices", "skipped", "used_indices"):
+            assert sum((getattr(part, field) for part in parts), ()) == getattr(whole, field)
+        for name in whole.names:
+            assert all(part[name].flags.c_contiguous and part[name].dtype == whole[name].dtype for part in parts)
+            assert rows(parts, name) == rows([whole], name)
+
+
+def rows(batches, name):
+    """The bytes of each row, without what it was padded with: each part is padded to its own longest."""
+    found = []
+    for batch in batches:
+        sizes = batch.sizes.get(name)
+        found += [row.tobytes() if sizes is None else row[:sizes[place]].tobytes()
+                  for place, row in enumerate(batch[name])]
+    return found
+
+
+# The last batch of an epoch has one sample, and so has that of an evaluation: most of its parts are empty.
+CASES = {
+    "numerical": (41, "numerical", {"validation": 0.22}),
+    "sample function": (41, rank_functions.several, {"validation": 9, "partners": 2}),
+    "repeats": (41, rank_functions.several, {"order": stoker.weighted(np.arange(41.0), steps=6), "partners": 1}),
+    "batch function": (41, rank_functions.each_by_itself, {}),
+    "one pass": (41, rank_functions.several, {"training": False, "epochs": 1}),
+    "drop_last": (41, "numerical", {"drop_last": True})}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_parts_together_are_the_batches_of_one_trainer(ranks, name):
+    data, generator, options = CASES[name]
+    options = dict({"batch_size": 8, "epochs": 2, "seed": 5}, **options)
+    one = consumed(data, generator, **options)
+    several = of_ranks(ranks, data, generator, **options)
+    assert_equal(one, several)
+    if name in ("numerical", "sample function", "batch function", "one pass"):
+        assert any(not len(part) and part.worker == "" for batches in several for part in batches)
+
+
+@pytest.mark.parametrize("generator", ["image", "augmented"])
+def test_pictures_are_the_same_with_a_cache_that_the_ranks_share(pictures, tmp_path, generator):
+    options = {"image_size": 24, "batch_size": 7, "epochs": 2, "seed": 3, "validation": 0.2}
+    one = consumed(pictures, generator, **options)
+    several = of_ranks(2, pictures, generator, cache=str(tmp_path / "cache"), **options)
+    assert_equal(one, several)
+
+
+def test_a_batch_function_that_fails_without_samples_gets_no_empty_part(caplog):
+    with caplog.at_level(logging.INFO, "stoker"):
+        several = of_ranks(2, 17, rank_functions.whole, batch_size=8, seed=5)
+    assert [len(batch) for batch in several[0]] == [4, 4, 0] and [len(batch) for batch in several[1]] == [4, 4, 1]
+    assert len([line for line in caplog.messages if "treats each sample by itself" in line]) == 2
+    again = of_ranks(2, 17, rank_functions.whole, batch_size=8, seed=5)
+    for before, after in zip(sum(several, []), sum(again, [])):
+        assert all(np.array_equal(before[name], after[name]) for name in before.names)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks():
+    """1 -> 2 -> 3 -> 1."""
+    options = {"batch_size": 8, "epochs": 3, "seed": 5}
+    one = consumed(41, "numerical", **options)
+    numbers = []
+    for ranks, begin, end in ((1, 0, 4), (2, 4, 7), (3, 7, 13), (1, 13, 18)):
+        for step, parts in enumerate(zip(*of_ranks(ranks, 41, "numerical", start_step=begin, **options)), begin):
+            if step == end:
+                break
+            assert {part.step for part in parts} == {step}
+            numbers += sum((part.indices for part in parts), ())
+    assert tuple(numbers) == sum((batch.indices for batch in one), ())
+    for epoch in range(3):
+        assert sorted(numbers[41 * epoch:41 * (epoch + 1)]) == list(range(41))
+
+
+def test_an_empty_position_needs_no_worker():
+    with stoker.open_stream(17, "numerical", batch_size=16, rank=0, ranks=2, start_step=1, workers=0) as stream:
+        batch = next(stream)
+    assert len(batch) == 0 and batch.worker == "" and batch.indices == () and batch.global_size == 1
+    assert batch.features.shape == (0, 10) and batch.labels.shape == (0, 1) and batch.labels.dtype == np.int32
+
+
+def test_replacements_are_for_one_trainer(pictures):
+    with pytest.raises(stoker.ConfigError, match="on_bad_image='replace' is for one trainer: with ranks=2"):
+        stoker.open_stream(pictures, on_bad_image="replace", rank=0, ranks=2)

@@ -1,0 +1,100 @@
+"""The figures of a run that anything on the network may ask for: its step, its workers, and how many are wanted.
+
+They hold no name of a file and nothing of the data.
+"""
+
+import json
+import math
+import time
+from collections import OrderedDict
+from typing import Any, Dict, NamedTuple
+
+from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.demand import Demand
+
+VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
+STATUS = "/status.json"
+OVER_SEEN_S = 2.5      # at most so long, the end of a run waits for clients that ...
+ASKED_WITHIN_S = 5.0   # ... have asked within so long before it
+MAX_CLIENTS = 64       # that are remembered
+
+
+class Page(NamedTuple):
+    """An answer of the server: HTTP's status code, the content's type, and the content."""
+    code: int
+    content_type: str
+    body: bytes
+
+
+class Status:
+    """The figures of ``stream``. Other threads may ask for them at any moment.
+
+    ``least`` and ``most``: limits of the number that is wanted; ``window``: the most steps that are leased or buffered
+    at once; ``local``: the most workers that the trainer starts itself."""
+
+    def __init__(self, stream: BatchStream, least: int, most: int, window: int, local: int) -> None:
+        self._stream, self._least, self._most, self._local_most = stream, least, most, local
+        self._demand = Demand(window, stream.plan.training)
+        self._taken_s = math.inf                  # when the last batch was taken
+        self._clients: "OrderedDict[str, float]" = OrderedDict()    # those to be told of the end -> when they asked
+        self.local_supervisor = ""                # 'host:pid' of the local workers, as in ``Fleet``
+
+    def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
+        """See ``BatchObserver``."""
+        plan = self._stream.plan
+        remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # at most
+        self._demand.taken(training, timings, fleet.ready, remaining, now)
+        self._taken_s = now
+
+    def wanted(self) -> int:
+        """The number of workers beyond the local ones that the run can use now."""
+        if self._stream.is_over:
+            return 0
+        total = self._demand.workers
+        if total is None:              # nothing is known yet: one has to begin
+            return max(self._least, 0 if self._local_most else 1)
+        return max(self._least, min(self._most, total - self._local_most))
+
+    def why(self) -> str:
+        """The reason for that number, in a sentence."""
+        if self._stream.is_over:
+            return "the run is over"
+        total = self._demand.workers
+        if total is None:
+            return "no figures yet"
+        reason, beyond = self._demand.why, total - self._local_most
+        if self._local_most:
+            reason += ", %d of them local" % min(total, self._local_most)
+        if beyond > self._most:
+            return reason + "; at most %d elsewhere are permitted" % self._most
+        return reason + "; at least %d elsewhere shall be there" % self._least * (beyond < self._least)
+
+    def figures(self) -> Dict[str, Any]:
+        """What /status.json says."""
+        stream, fleet = self._stream, self._stream.fleet
+        local = fleet.by_supervisor.get(self.local_supervisor, 0)
+        local_ready = max(0, local - len(fleet.set_aside.get(self.local_supervisor, ())))
+        alive = max(0, fleet.workers - local)
+        return {"stoker": VERSION, "run": stream.run_id, "connect": stream.connect_address, "step": stream.step,
+                "steps": stream.plan.steps, "over": stream.is_over,
+                "workers": {"wanted": self.wanted(), "min": self._least, "max": self._most, "alive": alive,
+                            "ready": min(alive, max(0, fleet.ready - local_ready)), "why": self.why()}}
+
+    def asked(self, client: str) -> None:
+        """``client`` has asked for the figures, and gets them."""
+        self._clients.pop(client, None)
+        if not self._stream.is_over:
+            self._clients[client] = time.monotonic()
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.popitem(last=False)
+
+    def page(self) -> Page:
+        """The figures as JSON."""
+        return Page(200, "application/json", json.dumps(self.figures()).encode("ascii") + b"\n")
+
+    def lingers(self) -> bool:
+        """Whether they should still be to be had, so that clients that ask again and again see the end of the run."""
+        if not self._stream.is_over or time.monotonic() > self._taken_s + OVER_SEEN_S:
+            return False
+        return any(asked_s > self._taken_s - ASKED_WITHIN_S for asked_s in list(self._clients.values()))
