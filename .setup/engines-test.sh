@@ -14,12 +14,9 @@ environment() { # NAME: tests that need one that cannot be made print the senten
 }
 
 environment ray
-<<<<<<< HEAD
-STOKER_TEST_SLURM=$(sh .setup/slurm.sh) || say "tests that need Slurm do not run"
-export STOKER_TEST_SLURM
-=======
 environment kube
 environment horovod
->>>>>>> main
+STOKER_TEST_SLURM=$(sh .setup/slurm.sh) || say "tests that need Slurm do not run"
+export STOKER_TEST_SLURM
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
 exec .venv/trainer/bin/python -m pytest tests/engines "$@"
