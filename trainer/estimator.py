@@ -26,7 +26,7 @@ from stoker.trainer.dataset import shape_of
 from stoker.trainer.feed import log_left_out, open_stream
 from stoker.trainer.recovery import recover
 from stoker.trainer.run import prepare
-from stoker.trainer.sides import Names, check_names, flat, not_empty
+from stoker.trainer.sides import Names, check_names, check_parts, flat, not_empty
 
 TRAIN = tf.estimator.ModeKeys.TRAIN
 #: Options of open_stream that say how the data is read; it is read once.
@@ -58,6 +58,9 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     do as ``train``, or as ``evaluate``. ``predict`` yields nothing for a bad file: give ``on_bad_image="raise"``, or
     let the function return ``sample.index`` as an array, which is a feature, and then a prediction, too.
 
+    With ``ranks``, all of these take the rank's part of each batch, in evaluations too: let one rank evaluate by an
+    input_fn without them.
+
     Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
     all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run. Ctrl-C takes effect when
     the step's batch is there: until then TensorFlow waits.
@@ -72,6 +75,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
     log_left_out(data, run.source)
     log_left_out(options.get("validation"), run.datasets.validation)
+    for of_training in (run.plan.training, False):
+        check_parts(run.plan, of_training, "an Estimator")
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
