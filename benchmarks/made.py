@@ -28,7 +28,7 @@ class _Coordinator:
     def start(self) -> None:
         self.take_up_to(self._next)
 
-    def take_up_to(self, position: int) -> None:
+    def take_up_to(self, position: int, step_s: float = 0.0) -> None:
         while self._next < min(position + self._ahead, self._plan.positions):
             self._next += 1
             self._make_and_deliver(self._next - 1)

@@ -26,7 +26,8 @@ from stoker.workers import process
 from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
 from stoker.workers.host import die_with_parent
-from stoker.workers.session import Check, End, Say, SessionState, Work, WorkerSession
+from stoker.workers.effects import Check, End, Say, Work
+from stoker.workers.session import SessionState, WorkerSession
 
 HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's own
 

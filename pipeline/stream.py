@@ -266,7 +266,7 @@ class BatchStream(Iterator[Batch]):
             self._position += 1
             self._totals.handed_out(batch.worker, len(batch), batch.produce_s)
             del self._ready[self._position - 1]      # last: an interrupt before it must not lose the batch
-        self._coordinator.take_up_to(self._position)
+        self._coordinator.take_up_to(self._position, self.pace.step_s)
         if batch.training:
             self._count_used(batch)
         return batch

@@ -33,15 +33,14 @@ from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import formats
 from stoker.workers.cache import Cache
+from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
 from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.sandbox import Sandbox
-from stoker.workers.session import (
-    EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, REPORT_INTERVAL_S, Check, Effect, End, HangUp, Note, Say, SessionState,
-    Work, WorkerSession)
+from stoker.workers.session import REPORT_INTERVAL_S, SessionState, WorkerSession
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 

@@ -16,7 +16,7 @@ from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.heap import Heap
 from stoker.workers.quarantine import Hopeless, Quarantined
-from stoker.workers.session import Check, Work
+from stoker.workers.effects import Check, Work
 from stoker.workers.shortage import is_shortage
 from stoker.workers.unreadable import unreadable
 

@@ -15,22 +15,22 @@ An unfit one tries again after a while, for a folder may be mounted later; it ma
 A trainer that is silent while its connection stands is busy (one long C call keeps all its threads waiting) or
 suspended: libzmq's own thread, which answers pings, tells a dead one. So the worker keeps what it holds, and speaks
 ever more rarely, as everything that it says has to be read by the trainer when it is back.
+
+``Conversations`` has a session for each trainer that a worker serves. If there are several, it says when a session may
+begin with a lease, and how many it may hold.
 """
 
 import enum
 import math
 from collections import deque
-from typing import Any, Deque, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Deque, List, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
-    Revoked, Skipped, Stop, Timings, Unfit, Welcome, sendable)
+    Alive, Failed, FromTrainer, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
+    Revoked, Room, Skipped, Stop, Timings, Unfit, Welcome, sendable)
+from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
 
-EXIT_ENDED = 0     # the run is over
-EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
-EXIT_CONFIG = 2    # the options are wrong
-EXIT_REFUSED = 3   # the trainer will never serve this worker
-EXIT_DRAINED = 4   # asked to leave; finished its step first
+CAPACITY = 2       # leases a worker holds: one in work, one so that the next can start at once
 
 HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each further one waits twice as long
 MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
@@ -43,14 +43,6 @@ MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled ea
 
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
-Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
-Check = NamedTuple("Check", [("job", Job), ("run", str)])     # can this worker do the job? Then call ``checked``
-Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` ...
-Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
-HangUp = NamedTuple("HangUp", [])                             # end the connection, and make a new one after a while
-End = NamedTuple("End", [("code", int)])                      # leave with this exit code
-Effect = Union[Say, Check, Work, Note, HangUp, End]
-
 
 class WorkerSession:
     """One worker's conversation with one trainer after the other. All times in seconds of one monotonic clock."""
@@ -60,6 +52,9 @@ class WorkerSession:
         self.state = SessionState.SEEKING
         self._run = ""                      # '' while SEEKING and ENDED
         self._job: Optional[Job] = None
+        self._takes_turns = hello.trainers > 1      # with the sessions of other trainers
+        self.told_room = 0                  # how many leases this trainer was told that it may let the worker hold ...
+        self._may_be_late = 0               # ... and how many more may come, since it was more before
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._checks = 0                    # that were not answered yet
@@ -67,10 +62,10 @@ class WorkerSession:
         self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
         self._ready_s = now                 # when it last said Ready
         self._retry_at_s, self._retry_s = math.inf, MIN_RETRY_S     # the next Check, and how long after the one before
-        self._heartbeat_s = HELLO_INTERVAL_S
+        self.heartbeat_s = HELLO_INTERVAL_S
         self._hello_interval_s = 0.0        # from the last Hello to the next
         self._spoke_s = now                 # when the last sign of life was sent to the trainer
-        self._heard_s = now
+        self.heard_s = now
         self._noted_silence_s = 0.0         # SERVING: how long the trainer was silent when that was last reported
         self._sought_s = now                # SEEKING: since when
         self._reported_s = now
@@ -79,18 +74,60 @@ class WorkerSession:
         """The latest time for the next ``tick``."""
         if self.state is SessionState.SEEKING:
             return self._spoke_s + self._hello_interval_s
-        silence_s = self._spoke_s - self._heard_s
+        silence_s = self._spoke_s - self.heard_s
         return min(self._retry_at_s,
-                   self._spoke_s + max(self._heartbeat_s, min(MAX_INTERVAL_S, silence_s / SILENT_HEARTBEATS)))
+                   self._spoke_s + max(self.heartbeat_s, min(MAX_INTERVAL_S, silence_s / SILENT_HEARTBEATS)))
 
     def is_served(self, now: float) -> bool:
         """It is connected to a trainer that gives signs of life, and can do its job, or finds out."""
         return (self.state in (SessionState.SERVING, SessionState.DRAINING) and not self._unfit_for
-                and now - self._heard_s <= SILENT_HEARTBEATS * self._heartbeat_s)
+                and now - self.heard_s <= SILENT_HEARTBEATS * self.heartbeat_s)
+
+    @property
+    def is_ready(self) -> bool:
+        """It has said that it can do the job, and may get leases."""
+        return self.state is SessionState.SERVING and self._run == self._ready_for
+
+    @property
+    def held(self) -> int:
+        """Its leases, with one in work, also of a run that has ended."""
+        return len(self._waiting) + self.has_work
+
+    @property
+    def has_work(self) -> bool:
+        """A lease is in work."""
+        return self._work is not None
+
+    def sought_for_s(self, now: float) -> float:
+        """For how long it has looked for a trainer; 0 while it has one."""
+        return now - self._sought_s if self.state is SessionState.SEEKING else 0.0
+
+    @property
+    def waits_since_s(self) -> float:
+        """When the first lease came that is not in work; inf if there is none."""
+        return self._waiting[0][1] if self._waiting else math.inf
+
+    def room(self, leases: int) -> List[Effect]:
+        """From now on it may hold so many leases."""
+        if leases == self.told_room or not self.is_ready:
+            return []
+        self._may_be_late += max(0, self.told_room - leases)
+        self.told_room = leases
+        return [Say(Room(self._run, leases))]
+
+    def turn_down(self, lease: Lease, now: float) -> List[Effect]:
+        """The trainer granted a lease while it was told that there is no room for it."""
+        if not self.is_ready:
+            return []
+        self.heard_s = now
+        self._may_be_late -= 1
+        if self._may_be_late < 0:
+            return self._hang_up(now, "it sent more leases than it may")
+        return [Say(Returned(self._run, lease.lease))]
 
     def receive(self, message: FromTrainer, now: float) -> List[Effect]:
         """A message of the trainer has come."""
-        silence_s, self._heard_s = now - self._heard_s, now
+        silence_s, self.heard_s = now - self.heard_s, now
         if self._noted_silence_s:
             self._noted_silence_s = 0.0
             return [Note("the trainer is back after %.0f s" % silence_s), *self.receive(message, now)]
@@ -165,7 +202,7 @@ class WorkerSession:
         """The lease in work has shown that this worker cannot do the job: its folder is gone."""
         run, self._work = self._work[0] if self._work else "", None
         if not run or run != self._run:
-            return self._next_work()
+            return self._next_turn()
         effects = self._set_aside(reason, traceback, now)
         return [*effects, self._end(EXIT_DRAINED)] if self.state is SessionState.DRAINING else effects
 
@@ -199,6 +236,10 @@ class WorkerSession:
         return self._finished(Failed(run, lease.lease, lease.position, sendable(error), sendable(traceback), sample,
                                      unreadable, hopeless, starved), now)
 
+    def end(self, code: int, why: str) -> List[Effect]:
+        """There is nothing more to say to this trainer."""
+        return [Note(why), self._end(code)]
+
     def drain(self, now: float, reason: str) -> List[Effect]:
         """The worker is to finish the lease in work, take no more, and leave."""
         if self.state is SessionState.SEEKING:
@@ -225,9 +266,9 @@ class WorkerSession:
                        Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
         self.state = SessionState.SERVING
         self._run, self._job = message.run, message.job
-        self._heartbeat_s = max(MIN_HEARTBEAT_S, message.heartbeat_s)
+        self.heartbeat_s = max(MIN_HEARTBEAT_S, message.heartbeat_s)
         self._unfit_for, self._retry_at_s = "", math.inf
-        self._waiting.clear()
+        self._forget()
         self._spoke_s = now
         is_known = message.run == self._ready_for      # it was lost for a moment, and may be in the middle of a batch
         return [*effects, *([Say(Ready(message.run))] if is_known else self._check(message.job, now))]
@@ -240,24 +281,26 @@ class WorkerSession:
 
     def _lease(self, lease: Lease, now: float) -> List[Effect]:
         """What no Stoker trainer sends would take this worker's memory."""
-        if len(self._waiting) >= self._hello.capacity:      # one in work may be older than the connection
+        if len(self._waiting) >= (self._hello.capacity or CAPACITY):    # one in work may be older than the connection
             return self._hang_up(now, "it sent more leases than this worker can hold")
         if self._job is None or max(len(lease.samples), len(lease.replacements)) > self._job.batch_size:
             return self._hang_up(now, "it sent a lease of more samples than a batch of its job has")
         self._waiting.append((lease, now))
-        return self._next_work()
+        return self._next_turn()
 
     def _hang_up(self, now: float, why: str) -> List[Effect]:
         return [HangUp(), *self._seek(now, "left run %s: %s" % (self._run, why))]
 
     def _set_aside(self, reason: str, traceback: str, now: float) -> List[Effect]:
+        effects = self.room(0)
         self._waiting.clear()
         self._ready_for, self._retry_at_s = "", now + self._retry_s
         self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s)
         if reason == self._unfit_for:       # as before
             return []
         self._unfit_for, self._spoke_s = reason, now
-        return [Note("cannot do this job: " + reason), Say(Unfit(self._run, sendable(reason), sendable(traceback)))]
+        return [*effects, Note("cannot do this job: " + reason),
+                Say(Unfit(self._run, sendable(reason), sendable(traceback)))]
 
     def _finished(self, answer: Union[Produced, Failed], now: float) -> List[Effect]:
         self._work = None
@@ -267,9 +310,13 @@ class WorkerSession:
             self._spoke_s = now
         if self.state is SessionState.DRAINING:
             return [*effects, Note("drained"), self._end(EXIT_DRAINED)]
-        return effects + self._next_work()
+        return effects + self._next_turn()
 
-    def _next_work(self) -> List[Effect]:
+    def _next_turn(self) -> List[Effect]:
+        return [] if self._takes_turns else self.begin()
+
+    def begin(self) -> List[Effect]:
+        """It is its turn to work on the next lease, if it has one."""
         if self._work is not None or not self._waiting or self._job is None:
             return []
         lease, came_s = self._waiting.popleft()
@@ -278,16 +325,21 @@ class WorkerSession:
 
     def _seek(self, now: float, why: str) -> List[Effect]:
         self.state, self._run, self._job = SessionState.SEEKING, "", None
-        self._waiting.clear()
+        self._forget()
         self._noted_silence_s = 0.0
         self._sought_s = self._reported_s = now
         self._spoke_s, self._hello_interval_s = now, 0.0       # Hello at once
         return [Note(why)]
 
+    def _forget(self) -> None:
+        """The trainer grants anew what is not in work, and lets this worker hold what its Hello says."""
+        self._waiting.clear()
+        self.told_room = self._may_be_late = 0
+
     def _report_silence(self, now: float) -> List[Effect]:
         """A line when the trainer becomes silent, and another one each time that it has been so for twice as long."""
-        silence_s = now - self._heard_s
-        if silence_s <= max(SILENT_HEARTBEATS * self._heartbeat_s, 2 * self._noted_silence_s):
+        silence_s = now - self.heard_s
+        if silence_s <= max(SILENT_HEARTBEATS * self.heartbeat_s, 2 * self._noted_silence_s):
             return []
         self._noted_silence_s = silence_s
         return [Note("the trainer has said nothing for %.0f s, but its connection stands: waiting" % silence_s)]

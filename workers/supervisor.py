@@ -18,7 +18,7 @@ import enum
 import signal
 from typing import List, NamedTuple, Optional, Union
 
-from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED, Note
+from stoker.workers.effects import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED, Note
 
 MAX_START_FAILURES = 5    # deaths in a row before "started", after which all is given up
 BACKOFF_S = 0.1        # pause after the second death in a row soon after the start; doubles up to MAX_BACKOFF_S

@@ -35,6 +35,8 @@ KINDS = {
                   "cut off %%s: it sent %d malformed messages. Is it a Stoker worker?" % MAX_MALFORMED),
     "hellos": ("connections cut off for too many Hellos (or Ready or Unfit)",
                "cut off %s: it sends Hello, Ready or Unfit too often. No Stoker worker does that"),
+    "rooms": ("connections cut off for too many Rooms",
+              "cut off %s: it says too often how many leases it may hold. No Stoker worker does that"),
     "dropped": ("malformed messages dropped", ""),
     "older": ("messages of older runs answered", ""),
 }

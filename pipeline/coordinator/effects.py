@@ -9,8 +9,8 @@ import numpy as np
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.plan import PlannedBatch
-from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Produced, Refused, Revoked, Skipped, Stop
-from stoker.pipeline.protocol.messages import Welcome
+from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Need, Produced, Refused, Revoked, Skipped
+from stoker.pipeline.protocol.messages import Stop, Welcome
 
 WorkerKey = bytes  # names one connection of one worker
 
@@ -87,7 +87,7 @@ class Invite(NamedTuple):
 class Send(NamedTuple):
     """Send ``message`` to each of ``peers``; tell ``session.unreachable`` about those to which it cannot be sent."""
     peers: Tuple[WorkerKey, ...]
-    message: Union[Lease, Revoked, Refused, Alive, Stop]
+    message: Union[Lease, Revoked, Refused, Alive, Need, Stop]
 
 
 class Deliver(NamedTuple):

@@ -27,7 +27,7 @@ The caller hands in every waiting message before ``tick``, calls ``tick`` no lat
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
-from typing import Callable, Iterable, Optional, Set
+from typing import Callable, Iterable, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Fill, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
@@ -37,7 +37,8 @@ from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
 from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
-from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Unfit
+from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Room
+from stoker.pipeline.protocol.messages import Unfit
 
 
 class LeaseScheduler(LeaseTables):
@@ -87,8 +88,12 @@ class LeaseScheduler(LeaseTables):
             worker = self._workers[key]
             self.changes += worker.silent or isinstance(message, (Ready, Unfit))
             worker.heard_s, worker.silent = max(worker.heard_s, now), False
-            if isinstance(message, (Produced, Failed, Returned)):
+            if isinstance(message, Returned) and message.lease in worker.leases:
+                self._returned(worker, message.lease)
+            elif isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
+            elif isinstance(message, Room):
+                worker.capacity = message.leases
             elif isinstance(message, Ready):
                 worker.fit = True
             self._queue(key, now)
@@ -125,6 +130,14 @@ class LeaseScheduler(LeaseTables):
                     effects.append(Abort(position, why, ""))
             self._remove(key, why, effects, died=False)
         return self._grant_all(now, effects)
+
+    def outstanding(self) -> Tuple[int, int]:
+        """How many positions could be granted now, if workers had room, and how far the first one is from ``head``."""
+        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        first = min(self._next_ungranted, min(self._unassigned, default=self._end),
+                    min(self._stragglers, default=self._end))
+        count = new + len(self._unassigned) + len(self._stragglers)
+        return max(count, int(self._verification.is_busy)), max(0, first - self._head)
 
     def take(self, now: float) -> Effects:
         """The batch at ``head`` was handed to the consumer: the window moves on."""
@@ -233,6 +246,12 @@ class LeaseScheduler(LeaseTables):
             if not self._open[position].live:
                 self._stragglers.discard(position)
                 self._unassigned.add(position)
+
+    def _returned(self, worker: Worker, lease: int) -> None:
+        """A worker gives back a live lease. That is no fault if it has said Room while the lease was under way."""
+        self._open[self._leases[lease].position].untried += 1
+        is_due = len(worker.leases) + len(worker.unacknowledged) > worker.capacity
+        self._release([lease], 0 if is_due else RETURNED_COST)
 
     def _produced(self, key: WorkerKey, lease: int, position: int, now: float, effects: Effects) -> None:
         live = self._leases.get(lease)

@@ -1,12 +1,13 @@
 """Notices: which lines about peers and members the log gets, each once. Pure; bounded, whatever peers send."""
 
+from dataclasses import replace
 from typing import Dict, FrozenSet, Optional, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Log
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.formats import SUFFIXES, versions_in, warning
-from stoker.pipeline.protocol.messages import CUT, UNSCALED, Hello, Remark
+from stoker.pipeline.protocol.messages import CUT, UNSCALED, Failed, Hello, Remark
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import printable
 
@@ -32,6 +33,7 @@ class Notices:
         self._files: Dict[str, int] = {}                # format -> files of it, counted when it matters
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
+        self._last_traceback = ""                       # in the log
         self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
@@ -60,6 +62,14 @@ class Notices:
             lines += self.warn_once(_REMARKS[kind], "; the first one: " + printable(path))
         return lines
 
+    def failed(self, name: str, failed: Failed) -> Effects:
+        """The worker of this name failed at a step: with the traceback, unless it is the last one again."""
+        is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
+        lines = self.warn_once(problem_of(name, failed), "\n" + failed.traceback.rstrip() if is_new else "")
+        if lines:
+            self._last_traceback = failed.traceback
+        return lines
+
     def isolated(self, step: str) -> Effects:
         """Workers died at this step, and another one looks for the sample that kills; once for a run."""
         if self._said_isolated:
@@ -70,8 +80,9 @@ class Notices:
 
     def joined(self, hello: Hello, members: int) -> Effects:
         """A worker became a member, the last of so many."""
-        lines: Effects = [Log("%s joined (pid %d, %s)%s" % (
+        lines: Effects = [Log("%s joined (pid %d, %s%s)%s" % (
             hello.worker, hello.pid, hello.versions,
+            ", serves %d trainers" % hello.trainers if hello.trainers > 1 else "",
             hello.last_exit and "; its predecessor ended with " + hello.last_exit))]
         if hello.sandbox and not self._said_sandbox:
             self._said_sandbox = True
@@ -103,6 +114,17 @@ class Notices:
             self._files[name] = sum(path.lower().endswith(SUFFIXES[name]) for part in parts
                                     for path in getattr(part, "paths", ()))
         return self._files[name]
+
+
+def problem_of(name: str, failed: Failed) -> str:
+    """What happened to the worker of this name, in a clause."""
+    return "%s failed%s: %s" % (name, failed.sample and " at %r" % failed.sample, failed.error)
+
+
+def shown(hello: Hello) -> Hello:
+    """``hello`` with its texts as the log may show them."""
+    return replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
+                   last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
 
 
 def summary_of(scheduler: LeaseScheduler, rejected: str) -> Effects:

@@ -23,17 +23,18 @@ from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
-from stoker.pipeline.coordinator.notices import Notices, summary_of
+from stoker.pipeline.coordinator.notices import Notices, problem_of, shown, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.party import party_of
+from stoker.pipeline.coordinator.shared import SharedMembers
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Produced, Ready, Refused, Revoked, Stop, Unfit
-from stoker.pipeline.protocol.messages import Welcome
+from stoker.pipeline.protocol.messages import Failed, Hello, Produced, Ready, Refused, Revoked
+from stoker.pipeline.protocol.messages import Room, Stop, Unfit, Welcome
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import printable
 
@@ -69,20 +70,17 @@ class CoordinatorSession:
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
                                          verification=self.verification, is_empty=plan.is_empty)
-        self._limits = PeerLimits()
+        self._shared, self._limits = SharedMembers(self._scheduler), PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
         self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
-        self._pinged_s = 0.0
-        self._called_s = now
+        self._pinged_s, self._called_s = 0.0, now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
-        self._aside = SetAside()
-        prefetch_option = "--prefetch" if prefetch == options.prefetch else "--prefetch-mb"
-        self.notices = Notices(prefetch, prefetch_option, bool(self._job.data_root), job.formats, datasets)
+        self._aside, self.last_problem = SetAside(), ""
+        self.notices = Notices(prefetch, "--prefetch" + "-mb" * (prefetch < options.prefetch),
+                               bool(self._job.data_root), job.formats, datasets)
         self.standing = Standing(self._scheduler, self._members, self._aside, now)
-        self.last_problem = ""
-        self._last_traceback = ""                        # in the log
 
     @property
     def state(self) -> State:
@@ -103,15 +101,14 @@ class CoordinatorSession:
     @property
     def has_room(self) -> bool:
         """Some worker waits for the window to move."""
-        return self._scheduler.has_room
+        return self._scheduler.has_room or self._shared.may_be_asked
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
         if self._farewell is not None:
             return self._farewell.next_deadline()
-        if self._unreachable:
-            return 0.0
-        return min(self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s)
+        return 0.0 if self._unreachable else min(
+            self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s, self._shared.next_deadline())
 
     def wake(self, now: float) -> None:
         """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
@@ -164,6 +161,8 @@ class CoordinatorSession:
             if (isinstance(message, (Ready, Unfit)) and self._scheduler.fitness(peer) is not None
                     and self._limits.hello(peer, now)):         # the first after a Hello is counted with it
                 return self._ban(peer, "hellos", now)
+            if isinstance(message, Room) and peer in self._members and self._shared.said_room(peer):
+                return self._ban(peer, "rooms", now)
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)
             if isinstance(message, Unfit) and peer in self._members:
@@ -172,7 +171,8 @@ class CoordinatorSession:
             effects = self.notices.remarked(remarks)
             if again is not None and isinstance(message, Produced):
                 effects += self.verification.further(peer, message)
-            return effects + self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            effects += self._carry_out(self._scheduler.receive(peer, message, now), message, views)
+            return effects + self._shared.answer(peer, message, effects)
         effects.append(Send((peer,), refused))
         return effects + (self._ban(peer, "malformed", now) if self._limits.malformed(peer, now) else [])
 
@@ -183,6 +183,7 @@ class CoordinatorSession:
             if hello.last_exit:
                 self.last_problem = "%s ended with %s" % (hello.worker, hello.last_exit)
         effects = self._carry_out(self._scheduler.receive(peer, hello, now))
+        self._shared.joined(peer, hello)
         self.verification.joined(peer, hello, self._scheduler.workers[peer].party)
         return effects
 
@@ -216,15 +217,15 @@ class CoordinatorSession:
         warning = KINDS[kind][1]
         return self.notices.warn_once(warning % host, stranger=True) if warning else []
 
-    def tick(self, now: float, taken: int) -> Effects:
-        """All waiting messages were handed in; the consumer has every batch below position ``taken``."""
+    def tick(self, now: float, taken: int, step_s: float = 0.0) -> Effects:
+        """All messages were handed in; the consumer has the batches below ``taken``, and uses one in ``step_s``."""
         if self._farewell is not None:
             return self._farewell.tick(now)
         self.wake(now)
         effects: Effects = []
-        unreachable, self._unreachable = self._unreachable, set()
-        for peer in unreachable:
-            effects += self.lost(peer, now)
+        self._shared.step_s = step_s
+        while self._unreachable:
+            effects += self.lost(self._unreachable.pop(), now)
         while self._scheduler.head < taken:
             effects += self._carry_out(self._scheduler.take(now))
         effects += self._carry_out(self._scheduler.tick(now))
@@ -232,7 +233,8 @@ class CoordinatorSession:
         if now >= self._pinged_s + self._options.heartbeat_s:
             self._pinged_s = now
             self.standing.is_due = True
-            effects.append(Send(tuple(self._members), Alive(self.run)))
+            effects += self._shared.heartbeat(self.run, self._members)
+        effects += self._shared.tick(now)
         self.standing.tick(now)
         return effects
 
@@ -247,8 +249,7 @@ class CoordinatorSession:
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos
-        self._hellos[peer] = replace(hello, worker=printable(hello.worker), versions=printable(hello.versions),
-                                     last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
+        self._hellos[peer] = shown(hello)
         if said_again and self._was_absent:      # it had no answer for so long
             return []
         return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else []
@@ -267,7 +268,8 @@ class CoordinatorSession:
         for effect in decided:
             if isinstance(effect, Grant):
                 again = self.verification.lease_of(effect.position)
-                effects.append(Send((effect.worker,), self._positions.lease(effect, again)))
+                lease = self._shared.lease(effect.worker, self._positions.lease(effect, again))
+                effects.append(Send((effect.worker,), lease))
                 if effect.isolated and again is None:
                     effects += self.notices.isolated(self._positions.step_of(effect.position))
             elif isinstance(effect, Accept):
@@ -300,6 +302,7 @@ class CoordinatorSession:
         self.verification.forgot(gone.worker)
         if not self._scheduler.is_member(gone.worker):
             del self._members[gone.worker]
+            self._shared.left(gone.worker)
             self.verification.lost(gone.worker)
         if not gone.positions:
             return Log(text)
@@ -318,16 +321,12 @@ class CoordinatorSession:
         self.verification.forgot(peer, failed.lease)
         failed = replace(failed, error=printable(failed.error), traceback=printable(failed.traceback, True),
                          unreadable=self._positions.among(failed.position, failed.lease, failed.unreadable))
-        self.last_problem = "%s failed%s: %s" % (self._name(peer), failed.sample and " at %r" % failed.sample,
-                                                 failed.error)
-        is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self.notices.warn_once(self.last_problem, "\n" + failed.traceback.rstrip() if is_new else "")
-        if lines:
-            self._last_traceback = failed.traceback
+        self.last_problem, lines = problem_of(self._name(peer), failed), self.notices.failed(self._name(peer), failed)
         is_only_host = len(self.standing.fleet.by_supervisor) < 2 and len(self._scheduler.parties()) < 2
         if failed.hopeless and is_only_host and not self._positions.made:
             return lines + [Fail(RunFailed(failed.error))]
-        return lines + self._carry_out(self._scheduler.receive(peer, failed, now))
+        lines += self._carry_out(self._scheduler.receive(peer, failed, now))
+        return lines + self._shared.answer(peer, failed, lines)
 
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
         hello, before = self._members[peer], self._scheduler.fitness(peer)
@@ -335,7 +334,7 @@ class CoordinatorSession:
         lines = self._aside.remove(hello.worker)
         if before is None:
             lines = self.notices.joined(hello, self.standing.ready_workers())
-        return lines + effects
+        return lines + effects + self._shared.answer(peer, ready, effects)
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
         self.verification.forgot(peer)

@@ -106,6 +106,7 @@ class Coordinator(threading.Thread):
             raise
         self.address = self._listener.address
         self._taken = start           # the consumer has every batch below it
+        self._step_s = 0.0            # the recent time in which it uses one
         self._is_waited_for = True    # some worker waits for the window to move: worth a wake
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
 
@@ -128,9 +129,9 @@ class Coordinator(threading.Thread):
         """How many batches were made twice and compared, in a sentence; '' without ``StreamOptions.verify``."""
         return self._session.verification.report()
 
-    def take_up_to(self, position: int) -> None:
-        """The consumer has all batches below ``position``."""
-        self._taken = position
+    def take_up_to(self, position: int, step_s: float = 0.0) -> None:
+        """The consumer has all batches below ``position``, and used the last ones in ``step_s`` each."""
+        self._taken, self._step_s = position, step_s
         if self._is_waited_for:
             self._is_waited_for = False      # one wake is enough
             self._waker.wake()
@@ -203,7 +204,7 @@ class Coordinator(threading.Thread):
         incidents, listener.incidents = listener.incidents, []
         for kind, host in incidents:
             self._do(session.incident(kind, host), now)
-        self._do(session.tick(now, self._taken), now)
+        self._do(session.tick(now, self._taken, self._step_s), now)
         if self._health is not None and session.state is State.RUNNING:
             self._health.beat(now)
 

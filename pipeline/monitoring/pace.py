@@ -12,6 +12,8 @@ from stoker.pipeline.monitoring.throughput import (WINDOW_S, BatchTimings, Fleet
 log = logging.getLogger("stoker")
 
 VERDICT_INTERVAL_S = 0.5      # between two verdicts about the run
+RECENT = 0.2                  # the weight of the last step in the recent time of a step ...
+LONGEST = 4.0                 # ... in which it counts for so many times that time at most: it may be a checkpoint
 
 
 class Pace:
@@ -24,10 +26,14 @@ class Pace:
         self._meter = ThroughputMeter(prefetch)
         self._watch = Watch()
         self._handed_out_s = self._judged_s = now
+        self.step_s = 0.0           # the recent time in which the consumer uses a batch; 0: not yet known
 
     def handed_out(self, batch: Batch, asked_s: float, waited_s: float, fleet: Fleet, now: float) -> None:
         """The consumer asked at ``asked_s`` for ``batch``, waited, and gets it ``now``."""
-        timings = BatchTimings(waited_s, asked_s - self._handed_out_s, batch.produce_s, batch.timings.storage_s,
+        step_s = max(0.0, asked_s - self._handed_out_s)
+        self.step_s += RECENT * (min(step_s, max(0.01, LONGEST * self.step_s)) - self.step_s) if (
+            self.step_s) else step_s
+        timings = BatchTimings(waited_s, step_s, batch.produce_s, batch.timings.storage_s,
                                batch.timings.decode_s, batch.timings.augment_s, batch.wire_s)
         self._meter.add(timings)
         for observer in self.observers:

@@ -18,10 +18,11 @@ from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, MAX_TRAINERS, PROTOCOL_VERSION
+from stoker.pipeline.protocol.messages import REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
-from stoker.pipeline.protocol.messages import Produced, Ready, Refused, Remark, Returned, Revoked, Sample, Skipped, Stop
-from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome, samples_of
+from stoker.pipeline.protocol.messages import Need, Produced, Ready, Refused, Remark, Returned, Revoked, Room, Sample
+from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome, samples_of
 from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
 from stoker.pipeline.protocol.walking import check_cost
 
@@ -157,8 +158,9 @@ def _samples(value: object) -> Tuple[Sample, ...]:
 #: not fields, but frames of their own.
 _Table = Dict[str, Tuple[Type[T], Dict[str, Check[object]]]]
 _FROM_WORKER: _Table[FromWorker] = {
-    "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(1, 1024),
-                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT))),
+    "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(0, 1024),
+                          last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT),
+                          trainers=_int(1, MAX_TRAINERS))),
     "ready": (Ready, dict(run=_run)),
     "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
@@ -168,6 +170,7 @@ _FROM_WORKER: _Table[FromWorker] = {
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT), unreadable=_list_of(_skip, 1),
                             hopeless=_bool, starved=_bool)),
     "returned": (Returned, dict(run=_run, lease=_lease_id)),
+    "room": (Room, dict(run=_run, leases=_int(0, 1024))),
     "leaving": (Leaving, dict(run=_run, lease=_int(-1), reason=_text(MAX_TEXT))),
     "alive": (Alive, dict(run=_run)),
 }
@@ -175,9 +178,11 @@ _FROM_TRAINER: _Table[FromTrainer] = {
     "welcome": (Welcome, dict(run=_run, job=_job, heartbeat_s=_seconds)),
     "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
     "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
-                          replacements=_samples, isolated=_bool, unproven=_bool, known=_skipped)),
+                          replacements=_samples, isolated=_bool, unproven=_bool, known=_skipped,
+                          wanted=_count, slack_s=_seconds)),
     "revoked": (Revoked, dict(lease=_lease_id)),
     "alive": (Alive, dict(run=_run)),
+    "need": (Need, dict(wanted=_count, slack_s=_seconds)),
     "stop": (Stop, dict(reason=_text(MAX_TEXT))),
 }
 _FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)

@@ -12,10 +12,11 @@ from stoker.pipeline.options import MAX_FILE_MB, MAX_PIXELS, MAX_TEXT_MB, TRUNCA
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
+MAX_TRAINERS = 64      # that one worker serves
 #: Of a picture with more than 8 bits per channel: decode "exact" cut its values at 255; its floats have no known range.
 REMARKS = CUT, UNSCALED = ("cut", "unscaled")
 
@@ -122,6 +123,7 @@ class Hello:
     last_exit: str    # how the process that it replaces ended; '' if it replaces none
     cores: int = 1    # that all workers on its host may use together
     sandbox: str = ""  # what it may still do, in a line
+    trainers: int = 1  # that it serves, this one included; if there are several, ``capacity`` is 0 until it says Room
 
 
 class Timings(NamedTuple):
@@ -165,9 +167,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Returned:
-    """The worker had not begun this lease when it was revoked: it has room for another one."""
+    """The worker had not begun this lease when it was revoked, or when another trainer had its room."""
     run: str
     lease: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """From now on this worker may hold so many leases of this trainer: it serves several. It gives back, at once and
+    with ``Returned``, those that came on top because they were under way."""
+    run: str
+    leases: int
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,8 @@ class Lease:
     isolated: bool = False           # workers crashed at this position: first try each sample in a process of its own
     unproven: bool = False           # no sample was produced yet, since the trainer started
     known: Tuple[Skipped, ...] = ()  # its samples that are known to kill: none is to be tried
+    wanted: int = 0                  # for a worker that serves several trainers: see Need
+    slack_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -236,10 +248,17 @@ class Revoked:
 
 
 @dataclass(frozen=True)
+class Need:
+    """To a worker that serves several trainers, in place of Alive: how much this one needs it. With each lease, too."""
+    wanted: int       # further leases that it could grant now
+    slack_s: float    # about how long until its consumer needs the batch of the next one
+
+
+@dataclass(frozen=True)
 class Stop:
     """The run is over."""
     reason: str
 
 
-FromWorker = Union[Hello, Ready, Unfit, Produced, Failed, Returned, Leaving, Alive]
-FromTrainer = Union[Welcome, Refused, Lease, Revoked, Alive, Stop]
+FromWorker = Union[Hello, Ready, Unfit, Produced, Failed, Returned, Room, Leaving, Alive]
+FromTrainer = Union[Welcome, Refused, Lease, Revoked, Alive, Need, Stop]

@@ -133,7 +133,7 @@ def test_leases_and_jobs_beyond_the_limits_take_no_memory(attempt, attacks):
                 says = "it sent a lease of more samples than a batch of its job has"
             elif attempt == "hostile lease":        # 64 MB that would become 4 GB
                 sent = [[msgpack.packb([PROTOCOL_VERSION, "lease", [1, 0, 0, True, [[]] * (64 << 20), [], False,
-                                                                    False]])]]
+                                                                    False, [], 0, 0.0]])]]
                 says = "cannot do this job: it cannot read a message of the trainer"
             else:
                 sent = [encode(Welcome("%d" % number, numbers, 0.25)) for number in range(20000)]

@@ -10,7 +10,7 @@ VALUES = [None, True, False, 0, 1, -1, 2, 1024, 1025, 1 << 20, (1 << 20) + 1, (1
           1 << 63, (1 << 64) - 1, -(1 << 63), 0.0, -0.0, 0.5, 1e9, float("nan"), float("inf"), -float("inf"),
           "", "r1", "x" * 64, "x" * 65, "x" * 301, "\udcff", "\u6f22", "uint8", "object", b"", b"\xff", [], [[]], {},
           {"a": 1}, [0] * 9, "hello", "produced", "failed", "returned", "leaving", "alive", "welcome", "refused",
-          "lease", "revoked", "stop"]
+          "lease", "revoked", "stop", "room", "need"]
 RARE = ["x" * 65537, [[0, "", 0]] * 2000, b"\0" * 70000]     # large: rare, or they would take all the time
 NUMBERS = [number.to_bytes(4, "little", signed=True) for number in (0, 1, 2, 3, 20, 21, -1, 1 << 30, -1 << 31)]
 ONE_IN = 2000

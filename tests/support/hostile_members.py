@@ -5,7 +5,7 @@
 
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked
 from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome
-from stoker.workers.session import Say
+from stoker.workers.effects import Say
 
 HEARTBEAT_S = 0.5
 SOON_S = 0.2               # longer than the usual step, and not yet late

@@ -18,7 +18,8 @@ from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
-from stoker.workers.session import Check, End, Say, Work, WorkerSession
+from stoker.workers.effects import Check, End, Say, Work
+from stoker.workers.session import WorkerSession
 from tests.support.hostile_members import Hostile
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Labels, Own

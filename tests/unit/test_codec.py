@@ -13,8 +13,8 @@ from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo, framed
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.protocol import codec, unpacking
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, Alive, Failed
-from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned
-from stoker.pipeline.protocol.messages import Revoked, Sample, Skipped, Stop, Timings, Unfit, Welcome
+from stoker.pipeline.protocol.messages import Hello, Job, Lease, Leaving, Need, Produced, Ready, Refused, Remark
+from stoker.pipeline.protocol.messages import Returned, Revoked, Room, Sample, Skipped, Stop, Timings, Unfit, Welcome
 
 ODD_NAME = "caf\u00e9/\udcff\u6f22.jpg"   # a file name of any bytes, as os.listdir gives it
 SPECS = (ArraySpec("images", "uint8", (2, 2, 3)), ArraySpec("labels", "int32", (1,)))
@@ -31,51 +31,53 @@ TIMES = [0.0] * 4
 PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png", True),), 0.25, ARRAYS,
                     Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
 
-FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16), PRODUCED,
+FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16, "", 3), PRODUCED,
                Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b", deadly=True),), True,
                       True),
-               Returned("r1", 7), Leaving("r1", -1, "asked to stop"), Alive("r1"), Ready("r1"),
+               Returned("r1", 7), Room("r1", 1), Leaving("r1", -1, "asked to stop"), Alive("r1"), Ready("r1"),
                Unfit("r1", "no folder", "tb\n")]
 FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("no", False), Alive("r1"), Revoked(7),
-                Stop("done"),
+                Stop("done"), Need(5, 0.25),
                 Lease(7, 12, 1, True, (Sample(5, ODD_NAME, 3), Sample(6, "b.jpg", 0)), (Sample(1, "c", 0),), True,
                       True),
                 Lease(8, 13, 1, True, (Sample(5, "", -1, b"\x92\xa1a\x07", 2, (Sample(6, "", -1, b"\xc0"),)),),
-                      known=(Skipped(5, "kills " + ODD_NAME, deadly=True),))]
+                      known=(Skipped(5, "kills " + ODD_NAME, deadly=True),), wanted=4, slack_s=0.5)]
 
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
-    ("Hello", "9306a568656c6c6f97a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a0"),
+    ("Hello", "9307a568656c6c6f98a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a003"),
     ("Produced", (
-        "9306a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
+        "9307a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
         "706e67c3c2cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000"
         "00000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
     ("Failed", (
-        "9306a66661696c656499a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
+        "9307a66661696c656499a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
         "919505a26e6fa162c2c3c3c3")),
-    ("Returned", "9306a872657475726e656492a2723107"),
-    ("Leaving", "9306a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
-    ("Alive", "9306a5616c69766591a27231"),
-    ("Ready", "9306a5726561647991a27231"),
-    ("Unfit", "9306a5756e66697493a27231a96e6f20666f6c646572a374620a"),
+    ("Returned", "9307a872657475726e656492a2723107"),
+    ("Room", "9307a4726f6f6d92a2723101"),
+    ("Leaving", "9307a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
+    ("Alive", "9307a5616c69766591a27231"),
+    ("Ready", "9307a5726561647991a27231"),
+    ("Unfit", "9307a5756e66697493a27231a96e6f20666f6c646572a374620a"),
     ("Welcome", (
-        "9306a777656c636f6d6593a27231dc0016a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
+        "9307a777656c636f6d6593a27231dc0016a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
         "6c73a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0"
         "a0ce03d09000cc8001a3626164cb00000000000000000090cb3fe0000000000000")),
     ("Welcome", (
-        "9306a777656c636f6d6593a27231dc0016a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
+        "9307a777656c636f6d6593a27231dc0016a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
         "2066616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a4"
         "70617468a17803c3a56f776e3a67a0cd13880902a3757365cb4004000000000000cd012c92a46a706567a3706e67cb3f"
         "e0000000000000")),
-    ("Refused", "9306a77265667573656492a26e6fc2"),
-    ("Alive", "9306a5616c69766591a27231"),
-    ("Revoked", "9306a77265766f6b65649107"),
-    ("Stop", "9306a473746f7091a4646f6e65"),
+    ("Refused", "9307a77265667573656492a26e6fc2"),
+    ("Alive", "9307a5616c69766591a27231"),
+    ("Revoked", "9307a77265766f6b65649107"),
+    ("Stop", "9307a473746f7091a4646f6e65"),
+    ("Need", "9307a46e6565649205cb3fd0000000000000"),
     ("Lease", (
-        "9306a56c6561736599070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
-        "90919601a16300c4000090c3c390")),
+        "9307a56c656173659b070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
+        "90919601a16300c4000090c3c39000cb0000000000000000")),
     ("Lease", (
-        "9306a56c6561736599080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2919505b46b696c6c7320"
-        "636166c3a92fffe6bca22e6a7067a0c2c3")),
+        "9307a56c656173659b080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2919505b46b696c6c7320"
+        "636166c3a92fffe6bca22e6a7067a0c2c304cb3fe0000000000000")),
 ]
 
 
@@ -160,7 +162,8 @@ def tuples(items):
 
 
 ANY_FROM_WORKER = st.one_of(
-    st.builds(Hello, NAME, BIG, TEXT, st.integers(1, 1024), TEXT, st.integers(1, 1 << 16)),
+    st.builds(Hello, NAME, BIG, TEXT, st.integers(0, 1024), TEXT, st.integers(1, 1 << 16), TEXT, st.integers(1, 64)),
+    st.builds(Room, RUN, st.integers(0, 1024)),
     st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT, TEXT, st.booleans())),
               SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL,
               st.booleans()),
@@ -174,7 +177,9 @@ ANY_FROM_TRAINER = st.one_of(
                                       image_size=st.just((3, 4)), columns=tuples(TEXT), rows=st.integers(1, 9),
                                       may_skip=st.booleans(), augment=TEXT, trainer_root=TEXT), SECONDS),
     st.builds(Refused, TEXT, st.booleans()), st.builds(Revoked, BIG), st.builds(Stop, TEXT), st.builds(Alive, RUN),
-    st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(SAMPLE), tuples(SAMPLE), st.booleans()))
+    st.builds(Need, SMALL, SECONDS),
+    st.builds(Lease, BIG, BIG, BIG, st.booleans(), tuples(SAMPLE), tuples(SAMPLE), st.booleans(), wanted=SMALL,
+              slack_s=SECONDS))
 
 
 @given(ANY_FROM_WORKER)
@@ -251,10 +256,14 @@ def test_a_batch_without_samples_survives_the_trip():
     ([header(V, "alive", ["r" * 65])], "alive.run must be a text of 1 to 64 characters"),
     ([header(V, "alive", [b"r"])], "alive.run must be a text"),
     ([header(V, "alive", [None])], "alive.run must be a text .*, not None"),
-    ([header(V, "hello", ["h", 1, "", 0, "", 1, ""])], "hello.capacity must be an integer in 1..1024, not 0"),
-    ([header(V, "hello", ["h", True, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not True"),
-    ([header(V, "hello", ["h", 1.0, "", 1, "", 1, ""])], "hello.pid must be an integer in .*, not 1.0"),
-    ([header(V, "hello", ["h", 1, "", 1, "", 0, ""])], "hello.cores must be an integer in 1..65536, not 0"),
+    ([header(V, "hello", ["h", 1, "", -1, "", 1, "", 1])], "hello.capacity must be an integer in 0..1024, not -1"),
+    ([header(V, "hello", ["h", True, "", 1, "", 1, "", 1])], "hello.pid must be an integer in .*, not True"),
+    ([header(V, "hello", ["h", 1.0, "", 1, "", 1, "", 1])], "hello.pid must be an integer in .*, not 1.0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 0, "", 1])], "hello.cores must be an integer in 1..65536, not 0"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 1, "", 65])], "hello.trainers must be an integer in 1..64, not 65"),
+    ([header(V, "hello", ["h", 1, "", 1, "", 1, "", 0])], "hello.trainers must be an integer in 1..64, not 0"),
+    ([header(V, "room", ["r", 10 ** 9])], "room.leases must be an integer in 0..1024"),
+    ([header(V, "room", ["r", -1])], "room.leases must be an integer in 0..1024"),
     ([header(V, "leaving", ["r", -2, ""])], "leaving.lease must be an integer in -1.."),
     ([header(V, "failed", ["r", (1 << 64) - 1, 0, "", "", "", [], True, True])], "failed.lease must be an integer in"),
     ([header(V, "failed", ["r", 0, 0, "x" * 70000, "", "", [], True, True])], "failed.error must be a text of 0"),
@@ -285,6 +294,15 @@ def test_malformed_messages_of_a_worker(frames, sentence):
     with pytest.raises(ProtocolError, match=sentence) as caught:
         codec.decode_from_worker(frames)
     assert not isinstance(caught.value, VersionMismatch)
+
+
+@pytest.mark.parametrize("wanted, slack_s, sentence", [
+    (-1, 0.0, "need.wanted must be an integer"), (1 << 40, 0.0, "need.wanted must be an integer"),
+    (1, -1.0, "need.slack_s must be seconds"), (1, float("nan"), "need.slack_s must be seconds"),
+    (1, float("inf"), "need.slack_s must be seconds"), (1, 1, "need.slack_s must be seconds")])
+def test_a_need_that_is_none(wanted, slack_s, sentence):
+    with pytest.raises(ProtocolError, match=sentence):
+        codec.decode_from_trainer([header(V, "need", [wanted, slack_s])])
 
 
 @pytest.mark.parametrize("job", [
@@ -367,7 +385,7 @@ VALUES = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-(1 << 63)
                                               st.dictionaries(st.text("abc", max_size=2), inner, max_size=3)),
                       max_leaves=12)
 KINDS = ["hello", "produced", "failed", "returned", "leaving", "alive", "welcome", "refused", "lease", "revoked",
-         "stop"]
+         "stop", "room", "need"]
 
 
 @given(st.sampled_from(KINDS), st.one_of(VALUES, st.lists(VALUES, min_size=1, max_size=6)),

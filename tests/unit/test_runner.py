@@ -26,8 +26,9 @@ from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
+from stoker.workers.effects import EXIT_ENDED, Check, Work
 from stoker.workers.runner import Checked, Finished, answer_leases
-from stoker.workers.session import EXIT_ENDED, Check, Work, WorkerSession
+from stoker.workers.session import WorkerSession
 from stoker.workers.stopwatch import timed
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")

@@ -11,10 +11,9 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
 from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Stop, Timings, Unfit, Welcome
-from stoker.workers.session import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, HELLO_INTERVAL_S, MAX_INTERVAL_S
-from stoker.workers.session import MAX_CHECKS, MIN_HEARTBEAT_S, REPORT_INTERVAL_S, Check, End, HangUp, Note, Say
-from stoker.workers.session import SessionState, Work
-from stoker.workers.session import WorkerSession
+from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, End, HangUp, Note, Say, Work
+from stoker.workers.session import HELLO_INTERVAL_S, MAX_CHECKS, MAX_INTERVAL_S, MIN_HEARTBEAT_S, REPORT_INTERVAL_S
+from stoker.workers.session import SessionState, WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
 

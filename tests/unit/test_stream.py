@@ -68,7 +68,7 @@ class FakeCoordinator:
     def abandon(self):
         self.calls.append("abandon")
 
-    def take_up_to(self, position):
+    def take_up_to(self, position, step_s=0.0):
         self.calls.append(("take_up_to", position))
 
     def stop(self, reason, done):

@@ -6,8 +6,7 @@ import signal
 
 import pytest
 
-from stoker.workers.session import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED
-from stoker.workers.session import Note
+from stoker.workers.effects import EXIT_CONFIG, EXIT_DRAINED, EXIT_ENDED, EXIT_FAILED, EXIT_REFUSED, Note
 from stoker.workers.supervisor import BACKOFF_S, MAX_BACKOFF_S, MAX_START_FAILURES, SOON_S, Signal, Spawn, Supervisor
 from stoker.workers.supervisor import explain_exit
 

@@ -236,7 +236,7 @@ def test_a_lease_without_samples_needs_no_generator():
     import queue
     from stoker.pipeline.arrays import ArraySpec, UpTo
     from stoker.workers.runner import answer_leases
-    from stoker.workers.session import Work
+    from stoker.workers.effects import Work
     job = Job("mine:f", (ArraySpec("x", "float32", (UpTo(3), 2)),), 4, 0, "fast", "")
     items, answers = queue.Queue(), []
     items.put(Work(job, Lease(1, 0, 0, True, ())))

@@ -76,10 +76,11 @@ def test_what_follows_and_what_is_missing(every):
 
 
 @pytest.mark.parametrize("value", [
-    [[]] * SHORT_BYTES, [6, "lease", [[]] * SHORT_BYTES], [6, "lease", [1, 0, 0, True, [[]] * SHORT_BYTES, [], False,
-                                                                         False]],
-    [6, "lease", [1, 0, 0, True, [[1, "", 0, b"", 0, []]] * (LEASE_COST_BYTES // SAMPLE_BYTES + 1), [], False, False]],
-    [6, "welcome", ["xy"] * SHORT_BYTES]], ids=["lists", "fields", "samples", "many", "welcome"])
+    [[]] * SHORT_BYTES, [7, "lease", [[]] * SHORT_BYTES], [7, "lease", [1, 0, 0, True, [[]] * SHORT_BYTES, [], False,
+                                                                         False, [], 0, 0.0]],
+    [7, "lease", [1, 0, 0, True, [[1, "", 0, b"", 0, []]] * (LEASE_COST_BYTES // SAMPLE_BYTES + 1), [], False, False,
+                  [], 0, 0.0]],
+    [7, "welcome", ["xy"] * SHORT_BYTES]], ids=["lists", "fields", "samples", "many", "welcome"])
 def test_a_hostile_message_is_refused_before_it_takes_memory(value):
     header = msgpack.packb(value, use_bin_type=True)
     assert len(header) > SHORT_BYTES

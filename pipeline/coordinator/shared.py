@@ -1,0 +1,118 @@
+"""SharedMembers: the members that serve other trainers, too, and how they are told how much this one needs them. Pure.
+
+Such a worker has few places for leases, and gives each to the trainer that needs it most (see its module
+``conversations``). So it is told, with each lease and each heartbeat, how many leases this trainer could grant, and how
+soon its consumer needs the next one: the distance of that position from the head, times the recent time of a step. All
+trainers compute it alike, so the worker can compare them.
+
+A worker that has room here and gets nothing is told so at once: its place may be of use elsewhere. If there is
+something to grant, and no worker has room, some of those that have none here are asked in turn.
+"""
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Iterable, Sequence, Tuple
+
+from stoker.pipeline.coordinator.effects import Effect, Effects, Send, WorkerKey
+from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.options import MAX_BATCH
+from stoker.pipeline.protocol.messages import Alive, FromWorker, Hello, Lease, Need, Ready
+
+ASK_INTERVAL_S = 0.05    # between two rounds of questions ...
+MAX_ASKED = 8            # ... to so many workers, of ...
+MAX_LOOKED_AT = 64       # ... so many that are looked at
+FIRST_ROOMS = 60         # Rooms that a member may say ...
+ROOMS_A_MESSAGE = 4      # ... and so many more for each lease and each Need; an honest worker says half of them at most
+MAX_ROOMS = 600          # that it may have saved up
+MAX_SLACK_S = 1e6
+
+
+class SharedMembers:
+    """``step_s``: the recent time in which the consumer uses a batch; 0: not yet known."""
+
+    def __init__(self, scheduler: LeaseScheduler) -> None:
+        self._scheduler = scheduler
+        self._rooms: "OrderedDict[WorkerKey, int]" = OrderedDict()   # that each may still say; the last asked is last
+        self._asked_s = 0.0
+        self.step_s = 0.0
+
+    def __contains__(self, peer: WorkerKey) -> bool:
+        return peer in self._rooms
+
+    @property
+    def may_be_asked(self) -> bool:
+        """The window is full: if it moves, one of them may have to be asked."""
+        return bool(self._rooms) and not self._scheduler.outstanding()[0]
+
+    def next_deadline(self) -> float:
+        """When ``tick`` wants to be called, at the latest."""
+        if not self._rooms or not self._scheduler.outstanding()[0]:
+            return float("inf")
+        return self._asked_s + ASK_INTERVAL_S
+
+    def joined(self, peer: WorkerKey, hello: Hello) -> None:
+        """A member was welcomed."""
+        if hello.trainers > 1:
+            self._rooms[peer] = max(FIRST_ROOMS, self._rooms.get(peer, 0))
+
+    def left(self, peer: WorkerKey) -> None:
+        """It is no member any more."""
+        self._rooms.pop(peer, None)
+
+    def said_room(self, peer: WorkerKey) -> bool:
+        """It said Room. True: too often, or it is none of these: no Stoker worker does that."""
+        if not self._rooms.get(peer):
+            return True
+        self._rooms[peer] -= 1
+        return False
+
+    def lease(self, peer: WorkerKey, lease: Lease) -> Lease:
+        """``lease`` as this member gets it."""
+        if peer not in self._rooms:
+            return lease
+        need = self._need()
+        self._tells((peer,))
+        return replace(lease, wanted=need.wanted, slack_s=need.slack_s)
+
+    def heartbeat(self, run: str, members: Iterable[WorkerKey]) -> Effects:
+        """A sign of life for all members."""
+        if not self._rooms:
+            return [Send(tuple(members), Alive(run))]
+        return [Send(tuple(peer for peer in members if peer not in self._rooms), Alive(run)),
+                Send(self._tells(tuple(self._rooms)), self._need())]
+
+    def answer(self, peer: WorkerKey, message: FromWorker, effects: Sequence[Effect]) -> Effects:
+        """It sent ``message``, of which ``effects`` come."""
+        worker, is_new = self._scheduler.workers.get(peer), isinstance(message, Ready)
+        if (peer not in self._rooms or worker is None or isinstance(message, Alive)
+                or not (worker.has_room or is_new and worker.fit)
+                or any(isinstance(effect, Send) and isinstance(effect.message, Lease) and effect.peers == (peer,)
+                       for effect in effects)):
+            return []
+        need = self._need()
+        return [Send(self._tells((peer,)), need if is_new else replace(need, wanted=0))]
+
+    def tick(self, now: float) -> Effects:
+        """All that could be granted was granted: asks those that have no room here, if there is more."""
+        if now < self.next_deadline():
+            return []
+        self._asked_s = now
+        need = self._need()
+        asked = []
+        for peer in [peer for _, peer in zip(range(MAX_LOOKED_AT), self._rooms)]:
+            self._rooms.move_to_end(peer)
+            worker = self._scheduler.workers.get(peer)
+            if worker is not None and worker.fit and worker.is_at_work and not worker.capacity:
+                asked.append(peer)
+                if len(asked) >= min(MAX_ASKED, need.wanted):
+                    break
+        return [Send(self._tells(tuple(asked)), need)] if asked else []
+
+    def _need(self) -> Need:
+        wanted, distance = self._scheduler.outstanding()
+        return Need(min(MAX_BATCH, wanted), min(MAX_SLACK_S, distance * self.step_s))
+
+    def _tells(self, peers: Tuple[WorkerKey, ...]) -> Tuple[WorkerKey, ...]:
+        for peer in peers:
+            self._rooms[peer] = min(MAX_ROOMS, self._rooms[peer] + ROOMS_A_MESSAGE)
+        return peers

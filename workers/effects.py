@@ -1,0 +1,29 @@
+"""What a worker's sessions ask their caller to do, in the order returned; and the exit codes of a worker process."""
+
+from typing import NamedTuple, Union
+
+from stoker.pipeline.protocol.messages import FromWorker, Job, Lease
+
+EXIT_ENDED = 0     # the run is over
+EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
+EXIT_CONFIG = 2    # the options are wrong
+EXIT_REFUSED = 3   # the trainer will never serve this worker
+EXIT_DRAINED = 4   # asked to leave; finished its step first
+
+Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
+Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` ...
+Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
+HangUp = NamedTuple("HangUp", [])                             # end the connection, and make a new one after a while
+End = NamedTuple("End", [("code", int)])                      # leave with this exit code
+
+
+class Check(NamedTuple):
+    """Can this worker do the job? Then call ``checked``. ``trainer``: the number of the conversation."""
+    job: Job
+    run: str
+    trainer: int = 0
+
+
+Effect = Union[Say, Check, Work, Note, HangUp, End]
+#: Of ``Conversations``: end the connection to one trainer for good, others go on.
+Close = NamedTuple("Close", [])
