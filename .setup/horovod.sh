@@ -56,7 +56,12 @@ build() { # writes the wheel to $work/wheel
         { cat "$work/build.log" >&2; die "building Horovod $version failed: see above"; }
 }
 
-works() { "$python" -I -c 'import horovod.tensorflow as hvd; assert hvd.gloo_built()' 2>"$work/import.log"; }
+works() { # it is installed, in this version, and can be loaded
+    "$python" -I -c 'import sys, horovod, horovod.tensorflow as hvd
+assert horovod.__version__ == sys.argv[1] and hvd.gloo_built(), horovod.__version__' "$version" 2>"$work/import.log"
+}
+
+! works || exit 0
 
 sed '/^horovod==/,/[^\\]$/d' "$pins" >"$work/others.txt"
 pip install -q --no-deps --only-binary :all: --require-hashes -r "$work/others.txt"

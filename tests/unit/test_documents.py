@@ -17,6 +17,7 @@ from tests.support.documents import ROOT, documents, read
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
     "--for", "--timeout",       # kubectl
+    "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
     "--against",                # of pipeline.monitoring.audits
 }
