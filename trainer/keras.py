@@ -35,8 +35,9 @@ def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Opt
     Each of several ranks (``open_stream(ranks=)``) gets its part of each batch, in the same number of steps.
 
     Raises ConfigError if there is no such array, if some of several ranks get no sample of a short last batch, or the
-    stream begins in the middle of an epoch, because Keras knows one number of steps for all epochs. The iterators raise DatasetError for a batch that is empty because all its
-    samples were skipped, and RuntimeError for a batch that is not due, or if two threads ask at the same time.
+    stream begins in the middle of an epoch, because Keras knows one number of steps for all epochs. The iterators raise
+    DatasetError for a batch that is empty because all its samples were skipped, and RuntimeError for a batch that is
+    not due, or if two threads ask at the same time.
     """
     specs = framed(stream.arrays)
     check_names(specs, "x", x)

@@ -82,11 +82,11 @@ def not_empty(batch: Batch, consumer: str) -> Batch:
     if len(batch):
         return batch
     where = "step %d" if batch.training else "an evaluation batch before step %d"
-    is_part = batch.global_size > len(batch.indices)       # replacements are for one trainer
+    remedy = ("use drop_last=True with on_bad_image=\"replace\", so that every batch is full"
+              if batch.global_size <= len(batch.indices) else      # else it is a rank's part, without replacements
+              "remove the bad files, or use a larger batch_size")
     raise DatasetError("%s in epoch %d is empty, because all its samples were skipped, and %s cannot compute a loss of "
-                       "nothing: %s" % (where % batch.step, batch.epoch + 1, consumer,
-                                        "remove the bad files, or use a larger batch_size" if is_part else
-                                        "use drop_last=True with on_bad_image=\"replace\", so that every batch is full"))
+                       "nothing: %s" % (where % batch.step, batch.epoch + 1, consumer, remedy))
 
 
 def check_names(specs: Sequence[ArraySpec], argument: str, names: Names) -> None:

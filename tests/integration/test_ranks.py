@@ -1,5 +1,6 @@
 """Several trainers of one run, with real workers: their batches together are those of one trainer, to the byte."""
 
+import json
 import logging
 import threading
 
@@ -170,6 +171,27 @@ def test_an_estimator_of_a_rank_does_the_same_steps_with_its_part(tmp_path):
     (steps, one), *several = [predicted(tmp_path, rank, ranks) for rank, ranks in ((0, 1), (0, 2), (1, 2))]
     assert steps == 12 and {own for own, _ in several} == {12}
     assert sorted(sum((rows for _, rows in several), [])) == sorted(one) and len(one) == 43
+
+
+@pytest.mark.filterwarnings("ignore:inspect.getargspec")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_estimator_begins_at_the_step_that_a_hook_sets(tmp_path, ranks):
+    """As Horovod's BroadcastGlobalVariablesHook does on all ranks but the one that restores the checkpoint."""
+    tf = pytest.importorskip("tensorflow")
+
+    class Broadcast(tf.train.SessionRunHook):
+        def begin(self):
+            self.assign = tf.assign(tf.train.get_global_step(), 7)
+
+        def after_create_session(self, session, coord):
+            session.run(self.assign)
+
+    input_fn = stoker.input_fn(43, "numerical", features="features", batch_size=8, epochs=2, workers=1,
+                               rank=ranks - 1, ranks=ranks, audit=str(tmp_path / "audit"))
+    tf.estimator.Estimator(model, str(tmp_path / "model")).train(input_fn, hooks=[Broadcast()])
+    with open(str(tmp_path / "audit")) as lines:
+        steps = [json.loads(line)["step"] for line in lines]
+    assert steps == list(range(7 if ranks > 1 else 0, 12))      # one trainer restores its own
 
 
 def test_an_input_fn_refuses_a_part_that_will_be_empty():
