@@ -23,7 +23,7 @@ class _Coordinator:
     def __init__(self, make: Make, ahead: int, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
         self._make, self._ahead, self._next = make, ahead, start
         self._plan, self._job, self._deliver = plan, job, deliver
-        self.address, self.run_id, self.local_keys, self.fleet = "none", "made", None, Fleet(1, 1, {})
+        self.address, self.local_keys, self.run_id, self.fleet = "none", None, "made", Fleet(1, 1, {})
 
     def start(self) -> None:
         self.take_up_to(self._next)
