@@ -1,5 +1,6 @@
 """Several trainers of one run, with real workers: their batches together are those of one trainer, to the byte."""
 
+import json
 import logging
 import threading
 
@@ -119,3 +120,82 @@ def test_an_empty_position_needs_no_worker():
 def test_replacements_are_for_one_trainer(pictures):
     with pytest.raises(stoker.ConfigError, match="on_bad_image='replace' is for one trainer: with ranks=2"):
         stoker.open_stream(pictures, on_bad_image="replace", rank=0, ranks=2)
+
+
+# -------------------------------------------------------------------------------------------------------- TensorFlow
+
+def features_of_dataset(rank, ranks):
+    tf = pytest.importorskip("tensorflow")
+    options = {"batch_size": 8, "epochs": 1, "seed": 5, "rank": rank, "ranks": ranks, "workers": 1}
+    with tf.Graph().as_default(), stoker.open_stream(43, "numerical", **options) as stream:
+        features = stoker.dataset(stream).make_one_shot_iterator().get_next()["features"]
+        found = []
+        with tf.Session() as session:
+            try:
+                while True:
+                    found.append(session.run(features))
+            except tf.errors.OutOfRangeError:
+                return found
+
+
+def test_a_dataset_of_a_rank_has_its_part():
+    one, several = features_of_dataset(0, 1), [features_of_dataset(rank, 2) for rank in range(2)]
+    assert len(one) == 6
+    for whole, parts in zip(one, zip(*several)):
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+def model(features, mode):
+    """Predicts the features."""
+    import tensorflow as tf
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return tf.estimator.EstimatorSpec(mode, predictions={"features": features})
+    weight = tf.get_variable("weight", ())
+    loss = weight * tf.reduce_mean(features)
+    train = tf.train.GradientDescentOptimizer(0.1).minimize(loss, tf.train.get_global_step())
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train)
+
+
+def predicted(tmp_path, rank, ranks):
+    tf = pytest.importorskip("tensorflow")
+    input_fn = stoker.input_fn(43, "numerical", features="features", batch_size=8, epochs=2, seed=5, workers=1,
+                               rank=rank, ranks=ranks)
+    estimator = tf.estimator.Estimator(model, str(tmp_path / ("%d of %d" % (rank, ranks))))
+    estimator.train(input_fn)
+    return estimator.get_variable_value("global_step"), [row["features"].tolist()
+                                                         for row in estimator.predict(input_fn)]
+
+
+@pytest.mark.filterwarnings("ignore:inspect.getargspec")
+def test_an_estimator_of_a_rank_does_the_same_steps_with_its_part(tmp_path):
+    (steps, one), *several = [predicted(tmp_path, rank, ranks) for rank, ranks in ((0, 1), (0, 2), (1, 2))]
+    assert steps == 12 and {own for own, _ in several} == {12}
+    assert sorted(sum((rows for _, rows in several), [])) == sorted(one) and len(one) == 43
+
+
+@pytest.mark.filterwarnings("ignore:inspect.getargspec")
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_estimator_begins_at_the_step_that_a_hook_sets(tmp_path, ranks):
+    """As Horovod's BroadcastGlobalVariablesHook does on all ranks but the one that restores the checkpoint."""
+    tf = pytest.importorskip("tensorflow")
+
+    class Broadcast(tf.train.SessionRunHook):
+        def begin(self):
+            self.assign = tf.assign(tf.train.get_global_step(), 7)
+
+        def after_create_session(self, session, coord):
+            session.run(self.assign)
+
+    input_fn = stoker.input_fn(43, "numerical", features="features", batch_size=8, epochs=2, workers=1,
+                               rank=ranks - 1, ranks=ranks, audit=str(tmp_path / "audit"))
+    tf.estimator.Estimator(model, str(tmp_path / "model")).train(input_fn, hooks=[Broadcast()])
+    with open(str(tmp_path / "audit")) as lines:
+        steps = [json.loads(line)["step"] for line in lines]
+    assert steps == list(range(7 if ranks > 1 else 0, 12))      # one trainer restores its own
+
+
+def test_an_input_fn_refuses_a_part_that_will_be_empty():
+    pytest.importorskip("tensorflow")
+    for rank in range(3):
+        with pytest.raises(stoker.ConfigError, match="the last batch of an epoch has fewer samples than there are"):
+            stoker.input_fn(41, "numerical", features="features", batch_size=8, rank=rank, ranks=3)
