@@ -13,7 +13,7 @@ from tests.support.processes import ROOT, kill, wait_for
 
 NODES = ("n1", "n2")
 ADDRESSES = {"control": "10.79.0.1", "n1": "10.79.0.11", "n2": "10.79.0.12"}
-#: cred_expire: a requeued job waits so many seconds before it starts again. Without AuthType munge, no daemon is needed.
+#: cred_expire: seconds that a requeued job waits before it starts again. Without munge, no further daemon is needed.
 CONFIGURATION = """
 ClusterName=stoker
 SlurmctldHost=control

@@ -1,14 +1,13 @@
 """deploy/slurm and the commands of docs/SLURM.md, word for word, on a Slurm of two virtual nodes."""
 
 import os
-import shutil
 from collections import Counter
 
 import pytest
 
 from tests.engines.slurm import Cluster, links_to_checkout
 from tests.support.documents import block
-from tests.support.processes import ROOT, wait_for
+from tests.support.processes import wait_for
 from tests.support.training import audit, consumed, finished
 
 pytestmark = pytest.mark.needs("namespaces", "slurm")
