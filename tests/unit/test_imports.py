@@ -52,7 +52,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
-        "trainer/state.py")
+        "trainer/state.py", "workers/places.py", "workers/trainers.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
@@ -66,6 +66,7 @@ ONLY = {
     "lmdb": ("workers/cache",),
     "PIL": ("workers/", "pipeline/sources/sample_data.py"),
     "tensorflow": ("trainer/",),
+    "ray": ("workers/ray_launcher.py",),
     "subprocess": ("workers/", "trainer/"),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
