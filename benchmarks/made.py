@@ -42,7 +42,8 @@ class _Coordinator:
         sizes: Dict[str, np.ndarray] = dict(zip((spec.name for spec in own if spec.upto), made[len(own):]))
         assert len(made) == len(framed(own))
         self._deliver(position, Batch(planned.step, planned.epoch, planned.training, planned.indices, made[:len(own)],
-                                      (), "none", 1, 0.0, planned.indices, specs=own, sizes=sizes))
+                                      (), "none", 1, 0.0, planned.indices, specs=own, sizes=sizes,
+                                      global_size=planned.global_size))
 
     def without_workers_s(self) -> float:
         return 0.0
