@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 
 import stoker
 from tests.support import rank_functions
+from tests.integration.conftest import draw
+from tests.support.documents import ROOT, block
 
 
 def consumed(data, *arguments, **options):
@@ -82,6 +87,32 @@ def test_pictures_are_the_same_with_a_cache_that_the_ranks_share(pictures, tmp_p
     one = consumed(pictures, generator, **options)
     several = of_ranks(2, pictures, generator, cache=str(tmp_path / "cache"), **options)
     assert_equal(one, several)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder of 30 pictures, of which each fifth is no picture."""
+    draw(str(tmp_path / "damaged"), "png", 30, (20, 20))
+    for number in range(0, 30, 5):
+        (tmp_path / "damaged" / ("left", "right")[number % 2] / ("%03d.png" % number)).write_bytes(b"no picture")
+    return str(tmp_path / "damaged")
+
+
+def test_bad_files_are_left_out_of_the_part_in_which_they_are(damaged, tmp_path):
+    options = {"image_size": 16, "batch_size": 7, "epochs": 2, "seed": 3}
+    one = consumed(damaged, **options)
+    several = of_ranks(3, damaged, **options)
+    assert_equal(one, several)
+    assert sum(len(batch.skipped) for batch in one) == 12
+
+
+def test_a_rank_that_has_the_bad_file_in_its_part_ends(tmp_path):
+    draw(str(tmp_path / "photos"), "png", 9, (20, 20))
+    (tmp_path / "photos" / "left" / "000.png").write_bytes(b"no picture")        # the first in this order
+    options = {"image_size": 16, "batch_size": 9, "order": "sequential", "on_bad_image": "raise", "ranks": 3}
+    with pytest.raises(stoker.RunFailed, match="left/000.png.*is a bad file"):
+        consumed(str(tmp_path / "photos"), rank=0, **options)
+    assert [len(consumed(str(tmp_path / "photos"), rank=rank, **options)[0]) for rank in (1, 2)] == [3, 3]
 
 
 def test_a_batch_function_that_fails_without_samples_gets_no_empty_part(caplog):
@@ -199,3 +230,38 @@ def test_an_input_fn_refuses_a_part_that_will_be_empty():
     for rank in range(3):
         with pytest.raises(stoker.ConfigError, match="the last batch of an epoch has fewer samples than there are"):
             stoker.input_fn(41, "numerical", features="features", batch_size=8, rank=rank, ranks=3)
+
+
+# ------------------------------------------------------------------------------------------ docs/SEVERAL_TRAINERS.md
+
+PAGE = "docs/SEVERAL_TRAINERS.md"
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    """A folder with the programs of the page and photos/; ``python`` is found, and has Stoker."""
+    os.symlink(pictures, str(tmp_path / "photos"))
+    for name in ("rank.py", "towers.py", "rank_fleet.py"):
+        (tmp_path / name).write_text(block(PAGE, "file: " + name))
+    return tmp_path
+
+
+def run(folder, *command):
+    """Returns what it prints."""
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(command, cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=dict(os.environ, PYTHONPATH=ROOT, PATH=path), universal_newlines=True, timeout=240)
+    assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
+def test_two_processes_get_what_one_trainer_gets(folder):
+    said = run(folder, "sh", "-c", block(PAGE, "ranks: two"))
+    assert said.count("16 of 32") == 2 * 2 * 3       # both ranks, two epochs, three whole batches of 96 samples
+    said = run(folder, "sh", "-c", block(PAGE, "ranks: compare"))
+    assert said.strip().endswith("6 steps, 192 samples: the same as in one.jsonl, to the byte")
+
+
+def test_towers_train_with_the_parts_of_each_batch(folder):
+    pytest.importorskip("tensorflow")
+    assert "result: 8 of 8 steps, no bad files" in run(folder, sys.executable, "towers.py")
