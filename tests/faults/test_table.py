@@ -168,7 +168,7 @@ class Case:
         """Waits for the first line in which this is found."""
         try:
             return wait_for(lambda: next((line for line in self.lines() if re.search(pattern, line)), None),
-                            "a line with %r" % pattern, 20)
+                            "a line with %r" % pattern)
         except AssertionError as error:
             raise AssertionError("%s in\n%s" % (error, "\n".join(self.lines()))) from None
 
@@ -224,7 +224,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
             run.take(STEP)
         elif where == "idle":
             run.take(1)
-        pid, name = wait_for(case.struck, "the fault", 20)
+        pid, name = wait_for(case.struck, "the fault")
         told = [case.see(pattern) for pattern in seen]
         if fate == "hangs" or wakes:
             wait_for(lambda: suspended(pid), "its suspension")

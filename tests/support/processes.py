@@ -116,7 +116,7 @@ class Program:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise AssertionError("still running after %g s:\n%s" % (limit_s, self.text)) from None
-        self._reader.join(10)
+        self._reader.join(LIMIT_S)
         assert not self._reader.is_alive(), "a descendant outlives it and holds its output"
         return code
 
