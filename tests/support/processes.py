@@ -287,6 +287,10 @@ class Run:
         """Waits until so many workers have."""
         self.log.wait_for(" joined (", count)
 
+    def ready(self, count):
+        """Waits until so many workers can have leases: none of them is silent."""
+        wait_for(lambda: self.stream._coordinator.fleet.ready == count, "%d ready workers" % count)
+
 
 @contextmanager
 def opened(data, audit, **options):
