@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring.pace import Pace
+from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, part_of
+from stoker.pipeline.protocol.messages import Timings
 from stoker.pipeline.sources.table import Numbers
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_ranks import line_of, share, trainers_here
@@ -164,3 +168,15 @@ def test_the_log_says_the_part_and_the_share():
         "rank 1 of 4: samples 7 to 14 of each batch of 30; up to 4 local workers: its share of 8 cores, for 2 ranks on "
         "this host")
     assert line_of(plan, 8, 2, False) == "rank 1 of 4: samples 7 to 14 of each batch of 30"
+
+
+def test_the_cores_of_a_host_are_shared_in_the_verdict_too():
+    """With two workers on 8 cores, more workers help one trainer, but not one of four."""
+    for trainers, name in ((1, "too few workers"), (4, "decode")):
+        pace, now = Pace(2, [], 0.0), 0.0
+        pace.trainers = trainers
+        for step in range(200):
+            asked_s, now = now + 0.01, now + 0.11
+            pace.handed_out(Batch(step, 0, True, (), (), (), "w", 1, 0.2, timings=Timings(0.0, 0.2, 0.0)), asked_s, 0.1,
+                            Fleet(2, 8, {}), now)
+        assert pace.verdict(Fleet(2, 8, {})).name == name
