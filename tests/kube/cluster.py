@@ -8,6 +8,7 @@ The network plugin is CNI's bridge, which enforces no NetworkPolicy.
 import glob
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,3 +280,4 @@ class Cluster:
         left = [line for line in open("/proc/self/mounts") if self._work in line] + [
             path for path in self._cgroups() if os.path.exists(path)]
         assert not left, "left behind: %s" % left
+        shutil.rmtree(self._path("containerd"), ignore_errors=True)     # the images: a gigabyte, and pytest keeps folders

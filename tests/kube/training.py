@@ -154,7 +154,7 @@ def is_ready(pod):
     return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
 
 
-def write_pictures(folder, count=2000):
+def write_pictures(folder, count):
     """Sample pictures, as a worker's Pod makes them: with the same Pillow, on which the bytes of a JPEG may depend."""
     python = interpreter("STOKER_TEST_WORKER_PYTHON")
     subprocess.run([python, "-m", sample_data.__name__, folder, "--count", str(count)], cwd=ROOT, check=True,
