@@ -280,4 +280,4 @@ class Cluster:
         left = [line for line in open("/proc/self/mounts") if self._work in line] + [
             path for path in self._cgroups() if os.path.exists(path)]
         assert not left, "left behind: %s" % left
-        shutil.rmtree(self._path("containerd"), ignore_errors=True)     # the images: a gigabyte, and pytest keeps folders
+        shutil.rmtree(self._path("containerd"), ignore_errors=True)  # pytest keeps folders, and this has a gigabyte
