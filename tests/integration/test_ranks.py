@@ -148,6 +148,13 @@ def test_an_empty_position_needs_no_worker():
     assert batch.features.shape == (0, 10) and batch.labels.shape == (0, 1) and batch.labels.dtype == np.int32
 
 
+def test_memory_is_that_of_the_parts():
+    options = {"batch_size": 1 << 16, "prefetch_mb": 2.0, "workers": 0}       # 44 bytes a sample
+    with pytest.raises(stoker.ConfigError, match="prefetch_mb 2 is too small"):
+        stoker.open_stream(1 << 16, "numerical", **options)
+    stoker.open_stream(1 << 16, "numerical", rank=1, ranks=2, **options).close()
+
+
 def test_replacements_are_for_one_trainer(pictures):
     with pytest.raises(stoker.ConfigError, match="on_bad_image='replace' is for one trainer: with ranks=2"):
         stoker.open_stream(pictures, on_bad_image="replace", rank=0, ranks=2)
