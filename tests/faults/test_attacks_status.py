@@ -50,7 +50,8 @@ def test_a_web_page_by_dns_rebinding(attacked, reference, attacks):
         code, headers, body = ask(url, Host=host)
         assert code == 403 and b"workers" not in body and "Access-Control-Allow-Origin" not in headers
     assert "Access-Control-Allow-Origin" not in ask(url, Origin="http://evil.example")[1]
-    assert len(attacked.log.having("status: refused a request from 127.0.0.1: the Host header must name this host")) == 1
+    refused, = attacked.log.having("status: refused a request from ")
+    assert "127.0.0.1: the Host header must name this host" in refused
     went_well(attacked, reference)
     attacks("a web page in the user's browser", "lets its own name lead to 127.0.0.1 (DNS rebinding), to read the "
             "figures at --status", "403: on loopback, the Host header must name this host; logged once")
@@ -113,9 +114,9 @@ def test_clients_that_are_slow_or_endless(attacked, reference, attacks):
             pass
     assert process.memory_info().rss - memory < 100 << 20
     went_well(attacked, reference)
-    attacks("a client of --status", "150 connections that send a byte now and then, a header of 512 MB", "32 connections, "
-            "8 KB and 5 s for a request, in one thread; the oldest connection ends for a new one, so others get their "
-            "answer")
+    attacks("a client of --status", "150 connections that send a byte now and then, a header of 512 MB", "32 "
+            "connections, 8 KB and 5 s for a request, in one thread; the oldest connection ends for a new one, so "
+            "others get their answer")
 
 
 def test_a_flood_of_requests(attacked, reference, attacks):
@@ -158,12 +159,14 @@ def test_broken_requests(attacked, reference, attacks):
                 answer = sock.recv(65536)
                 assert answer == b"" or answer[:13] in (b"HTTP/1.1 200 ", b"HTTP/1.1 400 ", b"HTTP/1.1 403 ",
                                                         b"HTTP/1.1 404 ", b"HTTP/1.1 405 "), answer
-    for request in (b"GET http://169.254.169.254/ HTTP/1.1", b"GET //etc/passwd HTTP/1.1", b"GET /../../etc/passwd HTTP/1.1",
-                    b"GET /%2e%2e/etc/passwd HTTP/1.1", b"CONNECT evil.example:80 HTTP/1.1", b"POST /status.json HTTP/1.1"):
-        assert answer_to(url, request + b"\r\nHost: localhost\r\n\r\n")[9:12] in (b"400", b"404", b"405")
+    for request in (b"GET http://169.254.169.254/", b"GET //etc/passwd", b"GET /../../etc/passwd",
+                    b"GET /%2e%2e/etc/passwd", b"CONNECT evil.example:80", b"POST /status.json"):
+        answer = answer_to(url, request + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer[9:12] in (b"400", b"404", b"405")
     went_well(attacked, reference)
-    attacks("a client of --status", "broken requests, other methods, paths that leave the folder, addresses of other hosts",
-            "400, 404 or 405: there are two pages, which hold no file, no name of a file and nothing of the data")
+    attacks("a client of --status", "broken requests, other methods, paths that leave the folder, addresses of other "
+            "hosts", "400, 404 or 405: there are two pages, which hold no file, no name of a file and nothing of the "
+            "data")
 
 
 def test_the_figures_name_no_file(attacked, pictures, reference):

@@ -38,7 +38,8 @@ def test_a_run_from_its_beginning_to_its_end(pictures, tmp_path, worker_python):
         run.log.wait_for("status: %s/status.json" % url)
         assert figures(url) == {
             "stoker": "0.1.0", "run": run.stream.run_id, "connect": run.stream.address, "step": 0, "steps": 15,
-            "over": False, "workers": {"wanted": 2, "min": 2, "max": 5, "alive": 0, "ready": 0, "why": "no figures yet"}}
+            "over": False,
+            "workers": {"wanted": 2, "min": 2, "max": 5, "alive": 0, "ready": 0, "why": "no figures yet"}}
         client = Client(url, 0.3)
         with workers_program(run.stream.address, "--processes", "1", "--once", python=worker_python):
             run.take(5)
