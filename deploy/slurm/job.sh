@@ -18,6 +18,8 @@ set -eu
 WORKER_DATA=${WORKER_DATA:-$root}                # the folder that workers may read: that of the pictures, or one above it
 WORKERS=${WORKERS:-yes}                          # no: no workers in this allocation, only those of workers.sh
 WORKER_OPTIONS=${WORKER_OPTIONS:-}               # further options of stoker-worker, such as --allow-generator module:function
+SCALE=${SCALE:-}                                 # options of sbatch, such as --partition=preemptible: scale.sh submits and cancels tasks of
+                                                 # workers.sh with them, as many as the trainer wants (--max-workers). Empty: it does not
 REQUEUE=${REQUEUE:-no}                           # yes: when the time is over before the run is, the job is requeued and goes on
 TRAINER_HOST=${TRAINER_HOST:-$SLURMD_NODENAME}   # the trainer's name or address, as the other nodes know it
 PORT=${PORT:-$((20000 + SLURM_JOB_ID % 10000))}  # the trainer's port: another one for each job, as jobs may share a node
@@ -37,6 +39,7 @@ $MAKE_KEYS "$job/keys" worker >/dev/null
 umask 022
 
 # ------------------------------------------------------------------------------------------------------------ trainer
+[ -z "$SCALE" ] || set -- --status "127.0.0.1:$((PORT + 10000))" "$@"
 time_is_over=no
 # Before the time limit, Slurm signals this shell alone. With `scancel` and preemption, it signals all processes, so the
 # trainer needs no second signal.
@@ -55,6 +58,11 @@ if [ "$WORKERS" != no ]; then
         $WORK --connect "tcp://$TRAINER_HOST:$PORT" --keys "$job/keys/workers/worker" --allow-data "$WORKER_DATA" \
         --once $WORKER_OPTIONS &
     workers=$!
+fi
+
+if [ -n "$SCALE" ]; then
+    export DATA WORKER_DATA WORKER_OPTIONS WORK JOBS
+    TRAINER_JOB=$SLURM_JOB_ID sh deploy/slurm/scale.sh "http://127.0.0.1:$((PORT + 10000))/status.json" $SCALE &
 fi
 
 # ---------------------------------------------------------------------------------------------------------------- end

@@ -7,10 +7,8 @@ import pytest
 
 from tests.engines.slurm import Cluster, links_to_checkout
 from tests.support.documents import block
-from tests.support.processes import wait_for
+from tests.support.processes import ROOT, Program, wait_for
 from tests.support.training import audit, consumed, finished
-
-pytestmark = pytest.mark.needs("namespaces", "slurm")
 
 GUIDE = "docs/SLURM.md"
 #: A generator over leases: half a second for each batch, until the file ``hurry`` exists. It notes the begin and the
@@ -46,8 +44,11 @@ SMALL = {"STOKER_BATCH_SIZE": "8", "STOKER_VALIDATION_SPLIT": "0", "STOKER_IMAGE
 OWN_OPTIONS = {"STOKER_GENERATOR": "own:slow", "WORKER_OPTIONS": "--allow-generator own:slow"}
 
 
+NEEDS = pytest.mark.needs("namespaces", "slurm")
+
+
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory, figures):
+def slurm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
     with Cluster(os.environ["STOKER_TEST_SLURM"], folder / "cluster", folder / "home") as cluster:
         yield cluster
@@ -101,6 +102,15 @@ class Jobs:
         """From now on batches take no time."""
         (self.path / "hurry").touch()
 
+    def hosts(self):
+        """The names of the hosts whose batches are in the audit."""
+        return {line["worker"].split(":")[0] for line in audit(self.path / "audit")}
+
+    def ends_well(self, job):
+        """Waits for the end of a job of job.sh, which must have the exit code 0."""
+        state = self.slurm.wait_for_state(job, "COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT")[0]
+        assert state == "COMPLETED" and self.slurm.exit_code(job) == (0, 0), self.log("stoker-" + job)
+
     def content(self):
         """What is the same in every run, of the audit."""
         return consumed(audit(self.path / "audit"))
@@ -129,18 +139,24 @@ def undisturbed(pictures, worker_python, tmp_path_factory):
     return run
 
 
+@NEEDS
 def test_one_allocation_trains_on_two_nodes(jobs, undisturbed):
-    """Slurm: one allocation of two nodes trains to its end, with workers on both"""
-    job, = jobs.submit("job")
-    state = jobs.slurm.wait_for_state(job, "COMPLETED", "FAILED")
-    log = jobs.log("stoker-" + job)
-    assert state[0] == "COMPLETED" and jobs.slurm.exit_code(job) == (0, 0), log
-    assert {line["worker"].split(":")[0] for line in audit(jobs.path / "audit")} == {"n1", "n2"}
+    """Slurm: one allocation of two nodes trains to its end, though the node without the trainer is killed"""
+    job, = jobs.submit("job", **OWN_OPTIONS)
+    log = "stoker-" + job
+    jobs.wait_for_line(log, "joined", 4)
+    wait_for(lambda: jobs.hosts() == {"n1", "n2"}, "steps of both nodes")
+    jobs.slurm.kill_node("n2")
+    jobs.wait_for_line(log, "lost", 2)
+    jobs.slurm.start_node("n2")
+    jobs.hurry()
+    jobs.ends_well(job)
     assert jobs.content() == undisturbed(5)
-    assert "0 of" not in log and "Traceback" not in log and not os.path.exists(os.path.join(
-        jobs.slurm.environment["HOME"], ".stoker-slurm", job))
+    assert "Traceback" not in jobs.log(log)
+    assert not os.path.exists(os.path.join(jobs.slurm.environment["HOME"], ".stoker-slurm", job))
 
 
+@NEEDS
 def test_the_exit_code_is_the_trainers(jobs):
     """Slurm: a trainer that fails gives its exit code to the job"""
     job, = jobs.submit("job", ("--epochs 5", "--epochs none"))
@@ -148,6 +164,7 @@ def test_the_exit_code_is_the_trainers(jobs):
     assert state[0] == "FAILED" and jobs.slurm.exit_code(job) == (2, 0), jobs.log("stoker-" + job)
 
 
+@NEEDS
 def test_a_run_goes_on_after_its_time_limit(jobs, undisturbed):
     """Slurm: before the time limit the trainer writes a checkpoint; the requeued job goes on from it"""
     job, = jobs.submit("time limit", **OWN_OPTIONS)
@@ -157,44 +174,88 @@ def test_a_run_goes_on_after_its_time_limit(jobs, undisturbed):
     jobs.wait_for_line("stoker-" + job, "the job is requeued")
     jobs.hurry()
     jobs.wait_for_line("stoker-" + job, "going on from step ")
-    state = jobs.slurm.wait_for_state(job, "COMPLETED", "FAILED")
-    assert state[0] == "COMPLETED" and jobs.slurm.exit_code(job) == (0, 0), jobs.log("stoker-" + job)
-    assert "going on from step 0 " not in jobs.log("stoker-" + job)
+    jobs.ends_well(job)
     assert jobs.content() == undisturbed(5)
 
 
+@NEEDS
 def test_an_array_beside_a_trainer(jobs, undisturbed):
-    """Slurm: an array beside a trainer: scancel, preemption and requeue drain a task, a killed node loses its own"""
-    array, trainer = jobs.submit("array", **OWN_OPTIONS)
-    name, log = {task: "%s_%d" % (array, task) for task in (1, 2, 3)}, "stoker-" + trainer
+    """Slurm: tasks of an array are cancelled, requeued, preempted: each ends its step; the trainer's node is killed"""
+    array, trainer = jobs.submit("array", STOKER_CHECKPOINT_SECS="1", **OWN_OPTIONS)
+    first, second, third = ("%s_%d" % (array, task) for task in (1, 2, 3))
     for task in (1, 2, 3):
         jobs.working(task, 0)
-    # a node without the trainer is gone from one moment to the next; Slurm finds that out while other things happen
-    own, nodes = jobs.slurm.node(trainer), {task: jobs.slurm.node(name[task]) for task in name}
-    lost, = (task for task in name if nodes[task] != own)      # the trainer's node has room for two tasks
-    cancelled, requeued = (task for task in name if task != lost)
-    jobs.slurm.kill_node(nodes[lost])
-    jobs.wait_for_line(log, "lost")
-    # cancelled: its step is done, and it is gone
-    jobs.slurm.run("scancel", name[cancelled])
-    jobs.slurm.wait_for_state(name[cancelled], "CANCELLED")
-    assert not jobs.unfinished(cancelled, 0)
-    # requeued: likewise, and it comes back
-    jobs.slurm.run("scontrol", "requeue", name[requeued])
-    jobs.working(requeued, 1)
-    assert not jobs.unfinished(requeued, 0)
-    jobs.working(lost, 1)
-    jobs.slurm.start_node(nodes[lost])
+    jobs.slurm.run("scancel", first)
+    jobs.slurm.run("scontrol", "requeue", second)
+    jobs.slurm.wait_for_state(first, "CANCELLED")
+    jobs.working(2, 1)
+    assert not jobs.unfinished(1, 0) and not jobs.unfinished(2, 0)
     # preempted by a job that needs its place
-    node = jobs.slurm.node(name[requeued])
+    node, own = jobs.slurm.node(second), jobs.slurm.node(trainer)
     jobs.slurm.run("sbatch", "--partition=main", "--nodelist=" + node, "--cpus-per-task=%d" % (2 if node == own else 4),
                    "--output=/dev/null", "--wrap=sleep 1")
-    jobs.working(requeued, 2)
-    assert not jobs.unfinished(requeued, 1)
-    assert "of draining: killed" not in "".join(jobs.log("stoker-workers-" + one) for one in name.values())
+    jobs.working(2, 2)
+    assert not jobs.unfinished(2, 1)
+    assert "of draining: killed" not in "".join(jobs.log("stoker-workers-" + one) for one in (first, second, third))
+    # its health check finds that the trainer's node is gone: Slurm starts it on the other, and the workers follow it
+    jobs.slurm.kill_node(own)
+    jobs.slurm.run("scontrol", "update", "NodeName=" + own, "State=DOWN", "Reason=gone")
+    jobs.wait_for_line("stoker-" + trainer, "going on from step ")
+    jobs.slurm.start_node(own)
+    assert jobs.slurm.node(trainer) != own
+    done = len(jobs.content())
+    wait_for(lambda: len(jobs.content()) > done + 5, "steps of workers that have followed", 120)
     jobs.hurry()
-    state = jobs.slurm.wait_for_state(trainer, "COMPLETED", "FAILED")
-    assert state[0] == "COMPLETED" and jobs.slurm.exit_code(trainer) == (0, 0), jobs.log(log)
-    for task in (lost, requeued):           # the run is over, and the workers have found that out
-        jobs.slurm.wait_for_state(name[task], "COMPLETED")
+    jobs.ends_well(trainer)
+    for task in (second, third):            # the run is over, and the workers have found that out
+        jobs.slurm.wait_for_state(task, "COMPLETED")
     assert jobs.content() == undisturbed(20)
+
+
+@NEEDS
+def test_as_many_tasks_as_the_trainer_wants(jobs, undisturbed):
+    """Slurm: tasks are submitted until there are as many as the trainer wants, and end with the run"""
+    trainer, = jobs.submit("scale", **OWN_OPTIONS)
+    jobs.wait_for_line("stoker-" + trainer, "joined", 4)
+    jobs.hurry()
+    jobs.ends_well(trainer)
+    wait_for(lambda: not jobs.slurm.run("squeue", "-h"), "the end of all tasks", every_s=0.2)
+    assert jobs.content() == undisturbed(20)
+
+
+#: In place of curl and of Slurm's commands. The file ``status`` is the trainer's answer; ``tasks`` has a line per task.
+FAKES = {
+    "curl": 'cat "$FAKES/status"',
+    "squeue": 'cat "$FAKES/tasks"',
+    "sbatch": """
+        for word in "$@"; do case $word in --array=1-*) count=${word#--array=1-} ;; esac; done
+        echo "$*" >>"$FAKES/submitted"
+        for _ in $(seq "$count"); do echo "PD new_$(wc -l <"$FAKES/tasks")" >>"$FAKES/tasks"; done""",
+    "scancel": 'echo "$1" >>"$FAKES/cancelled"; sed -i "/ $1$/d" "$FAKES/tasks"'}
+
+
+def test_scaling_up_and_down(tmp_path):
+    """Slurm: scale.sh submits as many tasks as are wanted, and cancels those first that still wait"""
+    def wanted(count, over="false"):
+        text = '{"run": "ab", "over": %s, "workers": {"wanted": %d, "min": 1,\n "max": 8}}' % (over, count)
+        (tmp_path / "new").write_text(text)
+        os.replace(str(tmp_path / "new"), str(tmp_path / "status"))
+
+    def tasks():
+        return (tmp_path / "tasks").read_text().splitlines()
+    for name, text in FAKES.items():
+        (tmp_path / name).write_text("#!/bin/sh\n" + text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "tasks").write_text("R 7_1\nR 7_2\n")
+    with Program([os.path.join(ROOT, "deploy/slurm/scale.sh"), "http://127.0.0.1:1/status.json", "--partition=cheap"],
+                 "/bin/sh", FAKES=str(tmp_path), TRAINER_JOB="7", DATA="photos", PROCESSES="2", EVERY_S="0.1",
+                 PATH="%s:%s" % (tmp_path, os.environ["PATH"])) as program:
+        wanted(7)                                                   # of two processes each: four tasks
+        wait_for(lambda: len(tasks()) == 4, "two more tasks")
+        assert (tmp_path / "submitted").read_text() == (
+            "--job-name=stoker-workers-7 --array=1-2 --cpus-per-task=2 --partition=cheap deploy/slurm/workers.sh\n")
+        wanted(1)
+        wait_for(lambda: len(tasks()) == 1, "three tasks less")
+        assert (tmp_path / "cancelled").read_text().split() == ["new_2", "new_3", "7_1"] and program.running()
+        wanted(0, "true")
+        assert program.wait() == 0 and tasks() == ["R 7_2"], program.text
