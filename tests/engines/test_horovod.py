@@ -154,9 +154,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory, data, worker_python):
-    """One trainer, undisturbed."""
-    job = Job(tmp_path_factory.mktemp("one-trainer"), data, worker_python)
+def one(tmp_path_factory, data, python36):
+    """One trainer, undisturbed, with a worker of Python 3.6."""
+    job = Job(tmp_path_factory.mktemp("one-trainer"), data, python36)
     job.result, = job.run(1, workers=1)
     assert sorted(job.records(0)) == list(range(STEPS))
     for epoch in range(EPOCHS):
