@@ -18,6 +18,8 @@ from stoker.pipeline.protocol.messages import Hello, Produced, Ready, Timings
 from stoker.pipeline.sources.table import Numbers
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_ranks import line_of, share, trainers_here
+from stoker.trainer.run import prepare
+from tests.support import rank_functions
 from tests.support.invariants import check_invariants
 
 LOCAL, ANYWHERE = "tcp://127.0.0.1:*", "tcp://0.0.0.0:5555"
@@ -122,6 +124,20 @@ def test_the_indices_of_a_step_can_be_asked_for_of_any_rank():
             plan.evaluations_per_epoch if step and step % plan.steps_per_epoch == 0 else 0)).indices
         assert plan.training_indices(step, 0, 1) == whole.training_indices(step)
         assert sum((plan.training_indices(step, rank, 2) for rank in range(2)), ()) == whole.training_indices(step)
+
+
+@pytest.mark.parametrize("options", [{}, {"order": "sequential", "drop_last": True}, {"partners": 2, "seed": 3}])
+def test_a_checkpoint_does_not_know_the_ranks(options):
+    runs = [prepare(50, "numerical", batch_size=8, validation=0.25, rank=rank, ranks=ranks, **options)
+            for rank, ranks in ((0, 1), (0, 2), (2, 3))]
+    assert runs[0].fingerprint() == runs[1].fingerprint() == runs[2].fingerprint()
+    assert {run.plan.steps for run in runs} == {runs[0].plan.steps}
+
+
+def test_what_sees_a_whole_part_is_known():
+    assert [prepare(50, function, batch_size=8, ranks=2).one_by_one for function in (
+        "numerical", rank_functions.several, "tests.support.rank_functions:several", rank_functions.whole,
+        "tests.support.rank_functions:whole", "not.there:function")] == [True, True, True, False, False, False]
 
 
 def test_parts_are_consecutive_and_even():
