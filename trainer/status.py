@@ -44,7 +44,7 @@ class Status:
         """See ``BatchObserver``."""
         plan = self._stream.plan
         remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # at most
-        self._demand.taken(training, timings, fleet.ready, remaining, now)
+        self._demand.taken(training, timings, fleet.worth, remaining, now)
         self._taken_s = now
 
     def wanted(self) -> int:

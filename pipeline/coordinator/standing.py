@@ -63,4 +63,5 @@ class Standing:
         self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
             hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
                 hello.worker for peer, hello in members.items() if scheduler.fitness(peer) is False),
-            dict(self._aside.lost), self.ready_workers())
+            dict(self._aside.lost), self.ready_workers(), sum(
+                1 / max(1, hello.trainers) for peer, hello in members.items() if scheduler.fitness(peer)))
