@@ -91,7 +91,7 @@ class Fleet(NamedTuple):
     set_aside: Mapping[str, Sequence[str]] = {}    # 'host:pid' -> why each of its other workers cannot do the job
     lost: Mapping[str, int] = {}     # 'host:pid' -> its workers that were lost in a row before they could do it
     ready: int = 0                   # workers that can
-    worth: float = 0.0               # so many of these as if none served other trainers: one that serves two counts half
+    worth: float = 0.0               # of these, one that serves two trainers counts half
 
 
 class Verdict(NamedTuple):
