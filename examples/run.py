@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="train so many")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--worker-python", metavar="FILE", default=os.environ.get("STOKER_WORKER_PYTHON"))
+    parser.add_argument("--port", type=int, help="of the example horovod: rank R listens at port + R of this host")
     parser.add_argument("--audit", metavar="FILE", help="writes a line for each step")
     given = vars(parser.parse_args())
     name = given.pop("name")

@@ -25,7 +25,8 @@ stop; 1 an error; 2 wrong options; 3 the trainer refuses this worker for good, s
 """
 
 
-def _parser() -> configargparse.ArgumentParser:
+def make_parser() -> configargparse.ArgumentParser:
+    """The command line. A launcher on another host checks options with it."""
     parser = configargparse.ArgumentParser(
         prog="stoker-worker", auto_env_var_prefix="STOKER_",
         formatter_class=configargparse.RawDescriptionHelpFormatter, epilog=EPILOG,
@@ -69,13 +70,16 @@ def _parser() -> configargparse.ArgumentParser:
              "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
     add("--once", action="store_true",
         help="end when the run is over (default: wait for the next trainer at this address)")
+    add("--lifeline", action="store_true",
+        help="end at once when standard input ends: for a program that starts workers and holds the other end of a "
+             "pipe, so that they end however it ends")
     add("--quiet", action="store_true", help="print errors only")
     return parser
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Exits with code 2 if an option is wrong."""
-    parser = _parser()
+    parser = make_parser()
     for sentence in warnings(os.environ) if argv is None or "--quiet" not in argv else ():
         note("warning: " + sentence)
     args = parser.parse_args(argv)
@@ -107,4 +111,4 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                                                   platform.python_version(), options.connect))
         if options.keys is not None and advice():
             note(advice())
-    return run(options, args.processes, lifeline=False)
+    return run(options, args.processes, lifeline=args.lifeline)

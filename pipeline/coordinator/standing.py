@@ -36,7 +36,7 @@ class Standing:
 
     def ready_workers(self) -> int:
         """Those that may get leases."""
-        return sum(bool(worker.fit) for worker in self._scheduler.alive())
+        return self._scheduler.workers.ready
 
     def suspended_for(self, gap_s: float) -> None:
         """The caller was absent for so long: the time does not count."""
@@ -46,8 +46,8 @@ class Standing:
         """To be called in each turn: it costs time only where something has changed."""
         if self._scheduler.changes != self._changes:
             self._changes = self._scheduler.changes
-            alive, ready = self._scheduler.alive(), self.ready_workers()
-            self.may_come = len(alive) > ready
+            ready = self._scheduler.workers.ready
+            self.may_come = self._scheduler.workers.alive > ready
             self._none_since_s = float("inf") if ready else min(self._none_since_s, now)
         if self.is_due:
             self.is_due = False

@@ -1,5 +1,7 @@
 """What must hold in a LeaseScheduler at any moment."""
 
+from collections import Counter
+
 
 def check_invariants(scheduler, rooms=False):
     """Raises AssertionError where its tables contradict each other or the rules at the top of pipeline/leases.py.
@@ -21,4 +23,32 @@ def check_invariants(scheduler, rooms=False):
         assert worker.waits or not worker.has_room or scheduler._records._records[worker.party].places is not None
         assert not worker.waits or key in scheduler._waiting
     assert sum(len(worker.leases) for worker in scheduler._workers.values()) == len(scheduler._leases)
+    check_shortcuts(scheduler)
     assert all(scheduler._open[position].live for position in scheduler._stragglers)
+
+
+def check_shortcuts(scheduler):
+    """What the scheduler keeps so that it need not look at everything: raises AssertionError unless it agrees."""
+    for positions in (scheduler._unassigned, scheduler._stragglers):
+        assert list(positions) == sorted(set(positions))
+    leases = list(scheduler._leases)
+    assert leases == sorted(leases)
+    granted_s = [lease.granted_s for lease in scheduler._leases.values()]
+    assert granted_s == sorted(granted_s)
+    workers = scheduler._workers
+    assert (workers.alive, workers.ready) == (len(scheduler.alive()), sum(bool(each.fit) for each in scheduler.alive()))
+    assert workers.at_work == Counter(worker.party for worker in workers.values() if worker.is_at_work)
+    heard_s = [workers[key].heard_s for key in workers._by_silence]
+    assert heard_s == sorted(heard_s)
+    assert workers._by_silence.keys() >= {key for key, worker in workers.items() if worker.counts}
+    assert scheduler._may_be_idle or not any(scheduler._workers[key].has_room for key in scheduler._waiting)
+    records = scheduler._records
+    assert records.written_off == {number for number, lease in scheduler._leases.items() if lease.is_written_off}
+    assert records._limited == {party for party, each in records._records.items() if each.places is not None}
+    assert records._indebted >= {party for party, each in records._records.items() if each.score < 0}
+    members = {}
+    for key, worker in workers.items():
+        members.setdefault(worker.party, set()).add(key)
+    assert {party: each.workers for party, each in records._records.items() if each.workers} == members
+    numbers = [worker.number for worker in workers.values()]
+    assert numbers == sorted(numbers)

@@ -80,7 +80,7 @@ def page():
     return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
            "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s\n## Prediction\n\n" \
            "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.\n\n%s%s%s" % (
-               HEAD, _table(train_parser()), _table(workers_cli._parser()), _table(predict_parser()), OPEN_STREAM,
+               HEAD, _table(train_parser()), _table(workers_cli.make_parser()), _table(predict_parser()), OPEN_STREAM,
                _arguments())
 
 

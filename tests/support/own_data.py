@@ -103,7 +103,8 @@ def some(samples, random):
 
 
 class Own:
-    """A run of own data that is a function of ``seed``: any source, order, partners and function."""
+    """A run of own data that is a function of ``seed``: any source, order, partners and function, of one trainer or of
+    one of several ranks."""
 
     def __init__(self, seed):
         chance = random.Random("own %d" % seed)
@@ -122,12 +123,15 @@ class Own:
             [chance.random() for _ in range(size)]), lambda epoch, random: [
                 random.randrange(size) for _ in range(size + 2)]))
         partners = chance.choice((0, 0, 1, 3, lambda index, random: [(index + 1) % 3] * random.randrange(3)))
-        self.job = JobOptions("own:f", (1, 1), self.batch_size, seed, on_bad_image=chance.choice(("skip", "replace")),
-                              labels=False, declared=function.arrays, rows=getattr(function, "rows", 1),
-                              may_skip=self.kind == "some")
+        on_bad_image = chance.choice(("skip", "replace"))
+        ranks = chance.choice((1, 2, 3)) if on_bad_image == "skip" else 1
         self.plan = Plan(size, self.batch_size, chance.choice((1, 2)) if training else 1, seed, validation,
                          order=open_order(order, source, self.batch_size, seed), drop_last=chance.random() < 0.3,
-                         training=training, partners=tuple(open_partners(partners, each) for each in self.splits))
+                         training=training, partners=tuple(open_partners(partners, each) for each in self.splits),
+                         rank=chance.randrange(ranks), ranks=ranks)
+        self.job = JobOptions("own:f", (1, 1), self.plan.part_size, seed, on_bad_image=on_bad_image,
+                              labels=False, declared=function.arrays, rows=getattr(function, "rows", 1),
+                              may_skip=self.kind == "some")
         self.start = self.plan.position_of(chance.choice((0, chance.randrange(self.plan.steps))))     # resumed
         self._generator, self._producer = partial(call, function), None
 
@@ -169,7 +173,8 @@ class Own:
         assert all(each.chosen != is_bad(each.index) for each in message.skipped) and effect.used_indices == used
         assert message.rows == counts and message.count == len(rows)
         assert message.missing == (len(used) - len(rows) if self.kind == "some" else 0)
-        assert message.aligned == (self.kind != "some")
+        assert message.aligned == (self.kind != "some" or not planned.indices)
+        assert (effect.worker == "") == (not planned.indices)
         views = dict(zip([spec.name for spec in framed(self.job.arrays)], effect.views))
         assert len(views) == 6 and all(len(view) == len(rows) for view in views.values())
         for number, row in enumerate(rows):
@@ -212,6 +217,8 @@ class Own:
                 else:
                     continue
             content.append(place)
+        if not own:
+            return (), [], set(), ()
         if not several:
             draw = sample_random(self.seed, planned.epoch, *own[0]).random
             return tuple(index for index, _ in content), [

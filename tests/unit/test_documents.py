@@ -17,7 +17,10 @@ from tests.support.documents import ROOT, documents, read
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
     "--for", "--timeout",       # kubectl
+    "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
+    "--nodes", "--array", "--partition", "--parsable", "--time", "--signal", "--no-kill", "--gres",     # Slurm
+    "--cpus-per-task",
     "--against",                # of pipeline.monitoring.audits
 }
 
@@ -91,7 +94,7 @@ def test_public_names_of_the_documents_exist(path):
 
 @pytest.mark.parametrize("path", documents())
 def test_options_of_the_documents_exist(path):
-    known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers._parser()) | OF_OTHERS
+    known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 

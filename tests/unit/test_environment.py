@@ -14,7 +14,7 @@ def names(parser):
 
 def test_the_lists_are_those_of_the_parsers():
     """A new option of a command line belongs to the list in pipeline/environment.py, too."""
-    assert set(environment.OPTIONS) == names(train_parser()) | names(cli._parser())
+    assert set(environment.OPTIONS) == names(train_parser()) | names(cli.make_parser())
     assert set(environment.PREDICT_OPTIONS) == names(predict_parser())
 
 
