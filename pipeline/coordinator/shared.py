@@ -12,7 +12,7 @@ know, and will come when they can.
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Dict, Iterable, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from stoker.pipeline.coordinator.effects import Effect, Effects, Send, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
@@ -100,7 +100,7 @@ class SharedMembers:
             return []
         self._asked_s = now
         need = self._need()
-        asked = []
+        asked: List[WorkerKey] = []
         while self._unaware and len(asked) < min(MAX_ASKED, need.wanted):
             peer, _ = self._unaware.popitem(last=False)
             worker = self._scheduler.workers.get(peer)
