@@ -35,9 +35,9 @@ def make_parser() -> configargparse.ArgumentParser:
                     "the images.\nIt needs no TensorFlow. The trainer decides what is decoded, and how.")
     add = parser.add_argument
     add("--connect", action="append", required=True, metavar="tcp://HOST:PORT",
-        help="address of the trainer: the one that it prints, or its --bind. Workers may serve several trainers, such as "
-             "the ranks of one run, and make the batch that is needed first: repeat the option, or name several ports, "
-             "tcp://HOST:5555-5558 (in STOKER_CONNECT also several addresses with commas between)")
+        help="address of the trainer: the one that it prints, or its --bind. Workers may serve several trainers, such "
+             "as the ranks of one run, and make the batch that is needed first: repeat the option, or name several "
+             "ports, tcp://HOST:5555-5558 (in STOKER_CONNECT also several addresses with commas between)")
     add("--processes", type=int, default=cores(), metavar="N",
         help="number of worker processes (default: one per core, here %(default)s)")
     add("--keys", metavar="DIR", help="folder with this worker's keys: a copy of the folder workers/NAME that "
