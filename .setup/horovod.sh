@@ -35,7 +35,8 @@ build() { # writes the wheel to $work/wheel
     missing=$(needed_tools)
     if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing$missing ..."
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends cmake make gcc g++ >&2 </dev/null || true
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >&2 </dev/null || true
         missing=$(needed_tools)
     fi
     [ -z "$missing" ] ||
@@ -63,12 +64,14 @@ assert horovod.__version__ == sys.argv[1] and hvd.gloo_built(), horovod.__versio
 
 ! works || exit 0
 
-sed '/^horovod==/,/[^\\]$/d' "$pins" >"$work/others.txt"
-pip install -q --no-deps --only-binary :all: --require-hashes -r "$work/others.txt"
 built_for=$("$python" -I -c 'import os, tensorflow as tf
 libc = os.confstr("CS_GNU_LIBC_VERSION").replace(" ", "-")
-print("tensorflow-%s-%s-%s" % (tf.__version__, os.uname().machine, libc))') ||
-    die "$python has no TensorFlow, for which Horovod is built: install tensorflow==1.9.0 first"
+print("tensorflow-%s-%s-%s" % (tf.__version__, os.uname().machine, libc))' 2>"$work/import.log") ||
+    die "$python has no TensorFlow, for which Horovod is built: $(tail -n 1 "$work/import.log")"
+sed '/^horovod==/,/[^\\]$/d' "$pins" >"$work/others.txt"
+pip install -q --no-deps --only-binary :all: --require-hashes -r "$work/others.txt" ||
+    die "the packages that Horovod needs cannot be installed: see above. An old pip does not find them:" \
+        "$python -m pip install pip==21.3.1"
 kept=$cache/horovod-$version-gloo-$built_for
 if [ -d "$kept" ]; then
     pip install -q --no-deps --force-reinstall "$kept"/*.whl && works && exit 0

@@ -13,6 +13,6 @@ sh .setup/environment.sh workers lint
 bin=.venv/workers/bin
 [ ! -x $bin/hadolint ] || $bin/hadolint trainer/Dockerfile trainer/gpu.Dockerfile workers/Dockerfile
 # SC2046: environment.sh wants the words of an unquoted command as separate arguments
-[ ! -x $bin/shellcheck ] || $bin/shellcheck --shell sh --severity warning --exclude SC2046 .setup/*.sh */entrypoint.sh
+[ ! -x $bin/shellcheck ] || $bin/shellcheck --shell sh --severity warning --exclude SC2046 .setup/*.sh */entrypoint.sh deploy/slurm/*.sh
 "$python" -m mypy --strict -m stoker -p stoker.pipeline -p stoker.workers
 exec "$python" -m mypy -p stoker.trainer -p benchmarks

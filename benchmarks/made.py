@@ -23,7 +23,7 @@ class _Coordinator:
     def __init__(self, make: Make, ahead: int, start: int, plan: Plan, job: JobOptions, deliver: Any) -> None:
         self._make, self._ahead, self._next = make, ahead, start
         self._plan, self._job, self._deliver = plan, job, deliver
-        self.address, self.local_keys, self.fleet = "none", None, Fleet(1, 1, {})
+        self.address, self.local_keys, self.run_id, self.fleet = "none", None, "made", Fleet(1, 1, {})
 
     def start(self) -> None:
         self.take_up_to(self._next)
@@ -42,7 +42,8 @@ class _Coordinator:
         sizes: Dict[str, np.ndarray] = dict(zip((spec.name for spec in own if spec.upto), made[len(own):]))
         assert len(made) == len(framed(own))
         self._deliver(position, Batch(planned.step, planned.epoch, planned.training, planned.indices, made[:len(own)],
-                                      (), "none", 1, 0.0, planned.indices, specs=own, sizes=sizes))
+                                      (), "none", 1, 0.0, planned.indices, specs=own, sizes=sizes,
+                                      global_size=planned.global_size))
 
     def without_workers_s(self) -> float:
         return 0.0

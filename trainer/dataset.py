@@ -8,7 +8,7 @@ import tensorflow as tf
 from stoker.pipeline.arrays import ArraySpec, UpTo, framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.sides import Side, not_empty
+from stoker.trainer.sides import Side, check_parts, not_empty
 
 
 def dataset(stream: BatchStream, training: bool = True) -> tf.data.Dataset:
@@ -29,10 +29,15 @@ def dataset(stream: BatchStream, training: bool = True) -> tf.data.Dataset:
     evaluation. A training dataset that is made while an evaluation is due, as at the begin of a resumed stream, leaves
     that evaluation out. ``training`` does not matter for a stream that was opened with ``training=False``.
 
+    Each of several ranks (``open_stream(ranks=)``) gets its part of each batch; that of an evaluation may be empty.
+    Raises ConfigError if a training batch has no sample for some ranks.
+
     The graph raises tf.errors.UnknownError with the message of an error of the stream, for a training batch that is
     empty because all its samples were skipped, or if an iterator is read whose batches are not due. Close the session
     before the stream if you use ``prefetch``.
     """
+    if training and stream.plan.training:
+        check_parts(stream.plan, True, "a graph")
     side = Side(stream, training)
     specs = framed(stream.arrays)
 

@@ -2,7 +2,8 @@
 
 It follows the need up and down, unlike ``autoscaler.py``, which finds one number for one host. The need is the time in
 which a worker produces a batch, divided by the time of a step. It is computed from the batches since the pace last
-changed, at most those of the last LONG_S seconds; a single long step, such as one with a checkpoint, hardly counts.
+changed, at most those of the last LONG_S seconds or LONG_ROWS batches; a single long step, such as one with a
+checkpoint, hardly counts.
 
     up     when the need was higher at each look of the last UP_S seconds: to the smallest need of these
     down   when it was lower at each look of the last DOWN_S seconds: to the largest need of these, with some reserve
@@ -30,23 +31,26 @@ RESERVE = 1.1             # so many times the need are kept
 ENDS_WITHIN_S = 5.0       # of the run: workers that start now would come too late
 PAUSE_S = 10.0            # an evaluation that takes longer has a need of its own
 
-LONG_S, RECENT_S = 10.0, 1.0
+LONG_S, LONG_ROWS, MAX_LONG_S = 10.0, 40, 60.0     # a pace is that of so long, or so many batches, at most so long
+RECENT_S = 1.0
 MIN_ROW_S = 0.02          # batches that are faster are taken together
 WARMUP_BATCHES = 2        # the first ones are not counted
 MIN_ROWS = 3              # with fewer, the pace is not known
 MAX_ROWS = 512
 MIN_CHANGE = 0.15         # of the logarithm of a time: a smaller change needs no new beginning
-CERTAIN = 3.0             # standard deviations of the recent mean
+CERTAIN = 4.0             # standard deviations of the recent mean
 CLIP = 1.5                # of the logarithm: a single time counts for at most this much, when changes are looked for
 OUTLIER_QUANTILE, OUTLIER_FACTOR = 0.75, 3.0
 
 WAITS = 0.05              # a trainer that waits for at least this share of its time has too few workers
 SETTLE_S = 1.0            # after the number of workers has changed, the throughput is not measured for so long
-MIN_BATCHES, MIN_S = 10, 1.5    # that a throughput is measured from
+MIN_BATCHES, MIN_S = 16, 1.5    # that a throughput is measured from
 COMPARED_S = 120.0        # throughputs are compared if not more than so long has passed between
 MORE = 1.4                # ... and with at least so many times the workers
 HELPED, USELESS = 0.5, 0.1      # shares of the gain that as many more workers would bring at best
-LIMIT_S, MAX_LIMIT_S = 60.0, 960.0
+LIMIT_S, MAX_LIMIT_S = 60.0, 960.0     # so long no more workers are wanted; after each further time twice as long
+RETRY = 1.5                     # then, so many times as many are tried
+UNPROVEN_S = 15.0               # workers that have joined count at most so long as such whose effect is unknown
 
 
 class _Pace:
@@ -60,7 +64,8 @@ class _Pace:
 
     def mean(self, now: float) -> Optional[float]:
         """None: too few are known. Forgets what was before a change."""
-        while len(self._rows) > MIN_ROWS and self._rows[0][0] < now - LONG_S:
+        while len(self._rows) > MIN_ROWS and self._rows[0][0] < now - (
+                LONG_S if len(self._rows) > LONG_ROWS else MAX_LONG_S):
             self._rows.popleft()
         if len(self._rows) < MIN_ROWS:
             return None
@@ -91,10 +96,13 @@ class _Throughput:
     def __init__(self) -> None:
         self._rows: Deque[Tuple[float, "_Row"]] = deque(maxlen=MAX_ROWS)
         self._workers, self._since_s = 0.0, -math.inf
+        self._unproven_s = -math.inf            # until then, it is not known what the last workers achieve
+        self._produce_s = math.inf              # before these joined
         self._known: Dict[float, Tuple[float, float]] = {}      # workers -> batches a second; when
         self._limit_s = LIMIT_S                                 # how long the next limit will stand
         self._until_s = -math.inf
         self._limit = math.inf
+        self.measured = 0.0         # the number of workers of which this is known:
         self.unmeasured_s = 0.0     # that a batch costs a worker beyond the time that the worker reports
 
     def add(self, row: "_Row", now: float) -> None:
@@ -103,21 +111,47 @@ class _Throughput:
     def look(self, workers: float, produce_s: float, now: float) -> None:
         """To be called at each look, with those that are ready."""
         if workers != self._workers:
+            if workers > self._workers:
+                self._unproven_s = now + UNPROVEN_S
             self._workers, self._since_s = workers, now + max(SETTLE_S, 2 * produce_s)
-        begun_s = max(self._since_s, now - LONG_S)
-        rows = [row for when_s, row in self._rows if when_s > begun_s]
-        batches, waited_s = sum(row.batches for row in rows), sum(row.waited_s for row in rows)
-        seconds = waited_s + sum(row.step_s for row in rows)
-        if not workers or batches < MIN_BATCHES or seconds < MIN_S or waited_s < WAITS * seconds:
+        if now >= self._unproven_s:
+            self._produce_s = produce_s
+        halves = self._halves(max(self._since_s, now - LONG_S))
+        if not workers or not halves:
             return
-        rate = batches / seconds
-        self.unmeasured_s = max(0.0, workers / rate - produce_s)
+        rate = sum(row.batches for row in halves) / sum(row.seconds for row in halves)
+        unmeasured_s, self.measured = max(0.0, workers / rate - produce_s), workers
+        if any(half.waited_s < WAITS * half.seconds for half in halves):
+            self.unmeasured_s = min(self.unmeasured_s, unmeasured_s)     # or these would not be enough
+            return
+        self.unmeasured_s = unmeasured_s
+        self._unproven_s, self._produce_s = -math.inf, produce_s
         self._known[workers] = rate, now
         self._compare(workers, rate, now)
 
+    def _halves(self, begun_s: float) -> List["_Row"]:
+        """The sums of two equal parts of the last batches, none before ``begun_s``; []: they are too few. Where the
+        trainer waits in both, all of them show what the workers can."""
+        rows: List[_Row] = []
+        batches, seconds = 0, 0.0
+        for when_s, row in reversed(self._rows):
+            if when_s <= begun_s:
+                return []
+            rows.append(row)
+            batches, seconds = batches + row.batches, seconds + row.seconds
+            if batches >= MIN_BATCHES and seconds >= MIN_S:
+                middle = len(rows) // 2
+                return [_Row(*map(sum, zip(*part))) for part in (rows[:middle], rows[middle:])]
+        return []
+
     def limit(self, now: float) -> float:
         """More workers than this are of no use, as far as is known."""
-        return self._limit if now < self._until_s else math.inf
+        return self._limit if now < self._until_s else math.ceil(RETRY * min(1e9, self._limit))
+
+    def produce_s(self, produce_s: float) -> float:
+        """The time per batch that counts for more workers. That it grew when workers joined is no reason: they may slow
+        each other down, which ``limit`` will tell."""
+        return min(produce_s, self._produce_s)
 
     def _compare(self, workers: float, rate: float, now: float) -> None:
         fewer = [(count, known) for count, (known, when_s) in self._known.items()
@@ -140,6 +174,10 @@ class _Row(NamedTuple):
     waited_s: float
     step_s: float
     produce_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.waited_s + self.step_s
 
 
 class _Look(NamedTuple):
@@ -199,12 +237,14 @@ class Demand:
             return
         self._throughput.look(ready, produce_s, now)
         limit = self._throughput.limit(now)
-        need = produce_s / step_s
+        need, proven = produce_s / step_s, self._throughput.produce_s(produce_s) / step_s
         if ready * (1 + WAITS) >= need:
-            need += self._throughput.unmeasured_s / step_s
+            more = min(self._throughput.unmeasured_s / step_s, max(0.0, 2 * self._throughput.measured - need))
+            need, proven = need + more, proven + more
         most = max(1, int(min(limit, self._window)))
-        self._looks.append(_Look(now, *(min(most, max(1, math.ceil(round(factor * need, 6))))
-                                        for factor in (1 - TOLERANCE, RESERVE))))
+        up, down = (min(most, max(1, math.ceil(round(count, 6)))) for count in (
+            (1 - TOLERANCE) * proven, RESERVE * need))
+        self._looks.append(_Look(now, up, down))
         ends_s = remaining * max(step_s, produce_s / max(1.0, ready))
         self._decide(remaining if ends_s >= ENDS_WITHIN_S else 0, now)
         self.why = "a step takes %s ms, a worker produces a batch in %s ms: %d worker%s needed" % (

@@ -5,6 +5,9 @@ of neither the session's begin nor its end. But every session of an Estimator ca
 the variables are restored, and joins their threads when it closes, after an error and Ctrl-C too. So a queue runner
 reads the step to begin with, and its thread closes the stream. The batches themselves do not go through a queue: an
 operation of the graph takes each from the stream, so a step takes exactly one.
+
+Several ranks may get their variables from one of them, by a hook, and hooks run after the queue runners. So with ranks,
+the first step itself reads the step to begin with.
 """
 
 import inspect
@@ -26,7 +29,7 @@ from stoker.trainer.dataset import shape_of
 from stoker.trainer.feed import log_left_out, open_stream
 from stoker.trainer.recovery import recover
 from stoker.trainer.run import prepare
-from stoker.trainer.sides import Names, check_names, flat, not_empty
+from stoker.trainer.sides import Names, check_names, check_parts, flat, not_empty
 
 TRAIN = tf.estimator.ModeKeys.TRAIN
 #: Options of open_stream that say how the data is read; it is read once.
@@ -58,6 +61,9 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     do as ``train``, or as ``evaluate``. ``predict`` yields nothing for a bad file: give ``on_bad_image="raise"``, or
     let the function return ``sample.index`` as an array, which is a feature, and then a prediction, too.
 
+    With ``ranks``, all of these take the rank's part of each batch, in evaluations too: let one rank evaluate by an
+    input_fn without them.
+
     Raises ConfigError, DatasetError at once. ``train`` raises RunFailed if a batch cannot be produced, DatasetError if
     all samples of a batch were skipped, and ConfigError if the checkpoint is of a longer run. Ctrl-C takes effect when
     the step's batch is there: until then TensorFlow waits.
@@ -72,6 +78,8 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     run = prepare(data, generator, **{name: value for name, value in options.items() if name in of_run})
     log_left_out(data, run.source)
     log_left_out(options.get("validation"), run.datasets.validation)
+    for of_training in (run.plan.training, False):
+        check_parts(run.plan, of_training, "an Estimator")
 
     def open_at(trains: bool, step: int) -> BatchStream:
         left_out = OF_DATA if trains else OF_DATA + OF_TRAINING
@@ -83,11 +91,12 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
             part = replace(part, left_out=())        # logged once, above
         return open_stream(part, generator, training=trains, start_step=step, **kept)
 
-    return input_fn_of(open_at, run.job.arrays, features, labels, training)
+    return input_fn_of(open_at, run.job.arrays, features, labels, training, run.plan.ranks)
 
 
 def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[ArraySpec, ...], features: Names,
-                labels: Optional[Names] = None, training: Optional[bool] = None) -> Callable[..., Tuple[Any, Any]]:
+                labels: Optional[Names] = None, training: Optional[bool] = None, ranks: int = 1
+                ) -> Callable[..., Tuple[Any, Any]]:
     """The input_fn of the streams that ``open_at(trains, step)`` opens, whose batches hold ``arrays``."""
     specs = framed(arrays)
     check_names(specs, "features", features)
@@ -105,7 +114,8 @@ def input_fn_of(open_at: Callable[[bool, int], BatchStream], arrays: Tuple[Array
         runner = tf.train.QueueRunner(tf.FIFOQueue(1, [tf.int32], [()]), [tf.no_op()])
         runner.create_threads = source.begin
         tf.train.add_queue_runner(runner)
-        taken = tf.py_func(source.take, [], [tf.as_dtype(spec.dtype) for spec in specs], name="stoker")
+        steps = [tf.train.get_global_step()] if trains and ranks > 1 else []
+        taken = tf.py_func(source.take, steps, [tf.as_dtype(spec.dtype) for spec in specs], name="stoker")
         tensors = {}
         for spec, tensor in zip(specs, taken):
             tensor.set_shape(shape_of(spec))
@@ -139,13 +149,14 @@ class _Source:
             raise ConfigError("an input_fn of Stoker is for an Estimator, whose sessions have a coordinator: it closes "
                               "the stream")
         step = 0 if self._global_step is None else int(sess.run(self._global_step))
-        self._current = _Open(lambda: self._open_at(step), coord)
+        self._current = _Open(self._open_at, coord, step)
         return []
 
-    def take(self) -> List[np.ndarray]:
-        """The arrays of the next batch. The graph calls this in each step, from any thread."""
+    def take(self, step: Optional[int] = None) -> List[np.ndarray]:
+        """The arrays of the next batch. The graph calls this in each step, from any thread. ``step``: the global_step;
+        None: as it was at the begin of the session."""
         assert self._current is not None, "TensorFlow starts the queue runners of a session before its first step"
-        batch = self._current.take()
+        batch = self._current.take(step)
         return [batch[name] for name in self._names]
 
 
@@ -153,12 +164,13 @@ class _Open:
     """The stream of one session. It is opened by the first step, because a session may fail before it has a step, and
     then does not tell."""
 
-    def __init__(self, open_stream: Callable[[], BatchStream], coordinator: tf.train.Coordinator) -> None:
-        self._open_stream, self._coordinator = open_stream, coordinator
+    def __init__(self, open_at: Callable[[int], BatchStream], coordinator: tf.train.Coordinator, step: int) -> None:
+        """``step``: to begin with, if the first step does not tell another."""
+        self._open_at, self._coordinator, self._step = open_at, coordinator, step
         self._stream: Optional[BatchStream] = None
         self._opening = threading.Lock()
 
-    def take(self) -> Batch:
+    def take(self, step: Optional[int] = None) -> Batch:
         """The next batch. StopIteration ends the input, as in every py_func. Errors go to the coordinator too: the
         session ends with the error itself, not with a tf.errors.UnknownError."""
         try:
@@ -166,7 +178,7 @@ class _Open:
                 raise RuntimeError("two threads run steps of one session at the same time while its stream is opened: "
                                    "let one thread run them all")
             try:
-                stream = self._opened()
+                stream = self._opened(self._step if step is None else int(step))
             finally:
                 self._opening.release()
             return not_empty(next(stream), "an Estimator")
@@ -176,9 +188,9 @@ class _Open:
             self._coordinator.request_stop(sys.exc_info())
             raise
 
-    def _opened(self) -> BatchStream:
+    def _opened(self, step: int) -> BatchStream:
         if self._stream is None:
-            self._stream = self._open_stream()
+            self._stream = self._open_at(step)
             thread = threading.Thread(target=self._close_on_stop, name="stoker-input", daemon=True)
             self._coordinator.register_thread(thread)      # the session waits for it at its end
             thread.start()

@@ -5,6 +5,7 @@ from typing import Optional
 
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
+from stoker.trainer.kubernetes import DeploymentScaler
 from stoker.trainer.metrics import METRICS, metrics_page
 from stoker.trainer.status import STATUS, Status
 from stoker.trainer.status_server import StatusServer
@@ -26,4 +27,7 @@ def announce(stream: BatchStream, options: FleetOptions, window: int, local: int
                               status.asked, status.lingers)
         stream.attach(server)
         log.info("status: %s%s", server.url, STATUS)
+    if options.scale_deployment is not None:
+        stream.attach(DeploymentScaler(options.scale_deployment, lambda: (status.wanted(), status.why()),
+                                       lambda: stream.is_over, options.min_workers))
     return status

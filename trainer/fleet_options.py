@@ -11,6 +11,7 @@ from stoker.pipeline.options import check, check_whole, is_loopback
 from stoker.pipeline.storage.safe_files import UnsafeFile, read_whole
 from stoker.pipeline.text import native
 from stoker.pipeline.transport.keys import check_private
+from stoker.trainer import kubernetes
 
 Path = Union[str, "os.PathLike[str]"]
 MIN_WORKERS, MAX_WORKERS = 1, 64      # by default
@@ -25,17 +26,21 @@ class FleetOptions:
 
     ``status``: HOST:PORT at which a small HTTP server tells it (port 0: a free one); ``status_token_file``: a file with
     the token that requests need, without which the address must be one of loopback. ``min_workers`` and
-    ``max_workers``: the limits of the number."""
+    ``max_workers``: the limits of the number. ``scale_deployment``: [NAMESPACE/]NAME of the Deployment of workers that
+    a trainer in a Pod of Kubernetes keeps at this number."""
     status: Optional[str] = None
     status_token_file: Optional[Path] = None
     min_workers: int = MIN_WORKERS
     max_workers: int = MAX_WORKERS
+    scale_deployment: Optional[str] = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "min_workers", check_whole("min_workers", self.min_workers, 0, MOST_WORKERS))
         object.__setattr__(self, "max_workers", check_whole("max_workers", self.max_workers, 1, MOST_WORKERS))
         if self.min_workers > self.max_workers:
             raise ConfigError("min_workers %d is more than max_workers %d" % (self.min_workers, self.max_workers))
+        if self.scale_deployment is not None:
+            kubernetes.parse(self.scale_deployment)
         if self.status is None:
             if self.status_token_file is not None:
                 raise ConfigError("status_token_file is for the status address, and there is none: give "
@@ -51,7 +56,7 @@ class FleetOptions:
     @property
     def is_used(self) -> bool:
         """Whether anything is told how many workers are wanted."""
-        return self.status is not None
+        return self.status is not None or self.scale_deployment is not None
 
     def token(self) -> Optional[bytes]:
         """The token that requests need; None: they need none. Raises ConfigError."""

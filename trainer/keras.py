@@ -9,7 +9,7 @@ from stoker.pipeline.arrays import framed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.sides import Names, Side, check_names, not_empty
+from stoker.trainer.sides import Names, Side, check_names, check_parts, not_empty
 
 
 def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Optional[Names] = None) -> Dict[str, Any]:
@@ -32,15 +32,20 @@ def keras(stream: BatchStream, x: Names, y: Optional[Names] = None, weights: Opt
     results do not name the samples, and have no row for a bad file: open the stream with ``on_bad_image="raise"``, or
     call ``predict_on_batch`` for each batch and take ``batch.used_indices``.
 
-    Raises ConfigError if there is no such array, or the stream begins in the middle of an epoch, because Keras knows
-    one number of steps for all epochs. The iterators raise DatasetError for a batch that is empty because all its
-    samples were skipped, and RuntimeError for a batch that is not due, or if two threads ask at the same time.
+    Each of several ranks (``open_stream(ranks=)``) gets its part of each batch, in the same number of steps.
+
+    Raises ConfigError if there is no such array, if some of several ranks get no sample of a short last batch, or the
+    stream begins in the middle of an epoch, because Keras knows one number of steps for all epochs. The iterators raise
+    DatasetError for a batch that is empty because all its samples were skipped, and RuntimeError for a batch that is
+    not due, or if two threads ask at the same time.
     """
     specs = framed(stream.arrays)
     check_names(specs, "x", x)
     check_names(specs, "y", () if y is None else y)
     check_names(specs, "weights", () if weights is None else weights)
     plan = stream.plan
+    for training in (plan.training, False):
+        check_parts(plan, training, "Keras")
     batches = _Generator(Side(stream, True), x, y, weights)
     if not plan.training:
         return {"generator": batches, "steps": plan.steps_per_epoch, "workers": 0}

@@ -265,9 +265,13 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
     add("--status-token-file", metavar="FILE",
         help="file with a token that each request to --status must have: Authorization: Bearer TOKEN")
     add("--min-workers", type=int, default=FleetOptions.min_workers, metavar="N",
-        help="least number of workers elsewhere that --status says are wanted")
+        help="least number of workers elsewhere that are wanted, as --status or --scale-deployment say")
     add("--max-workers", type=int, default=FleetOptions.max_workers, metavar="N",
-        help="greatest such number. It raises the default of --prefetch to two steps for each")
+        help="greatest such number. With --status or --scale-deployment, it raises the default of --prefetch to two "
+             "steps for each")
+    add("--scale-deployment", metavar="[NAMESPACE/]NAME",
+        help="Deployment of workers that a trainer in a Pod of Kubernetes keeps at the number that is wanted, by the "
+             "Pod's service account: --min-workers at first, 0 when all steps are done. See docs/WORKERS_WANTED.md")
     add("--prefetch", type=int, default=StreamOptions.prefetch, metavar="N",
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",

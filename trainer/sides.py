@@ -8,6 +8,7 @@ from typing import Iterator, Mapping, Sequence, Tuple, Union
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.plan import Plan
 from stoker.pipeline.stream import BatchStream
 
 #: The names of arrays of a batch: one, several, or {the other program's name: the array's name}.
@@ -67,14 +68,25 @@ class Side(Iterator[Batch]):
                 "of %d steps (in Keras: workers=0)" % (step, plan.steps_per_epoch))
 
 
+def check_parts(plan: Plan, training: bool, consumer: str) -> None:
+    """Raises ConfigError, on every rank, if some ranks get no sample of the last batch of an epoch (``training``) or of
+    an evaluation."""
+    if plan.has_empty_parts(training):
+        raise ConfigError("the last batch of %s has fewer samples than there are ranks (%d), so some ranks get none of "
+                          "them, and %s cannot compute a loss of nothing: use drop_last=True, or another batch_size" % (
+                              "an epoch" if training or not plan.training else "an evaluation", plan.ranks, consumer))
+
+
 def not_empty(batch: Batch, consumer: str) -> Batch:
     """``batch``. Raises DatasetError if it has no sample, because the mean of no losses would make the weights NaN."""
     if len(batch):
         return batch
     where = "step %d" if batch.training else "an evaluation batch before step %d"
+    remedy = ("use drop_last=True with on_bad_image=\"replace\", so that every batch is full"
+              if batch.global_size <= len(batch.indices) else      # else it is a rank's part, without replacements
+              "remove the bad files, or use a larger batch_size")
     raise DatasetError("%s in epoch %d is empty, because all its samples were skipped, and %s cannot compute a loss of "
-                       "nothing: use drop_last=True with on_bad_image=\"replace\", so that every batch is full" % (
-                           where % batch.step, batch.epoch + 1, consumer))
+                       "nothing: %s" % (where % batch.step, batch.epoch + 1, consumer, remedy))
 
 
 def check_names(specs: Sequence[ArraySpec], argument: str, names: Names) -> None:

@@ -27,14 +27,15 @@ The caller hands in every waiting message before ``tick``, calls ``tick`` no lat
 an absence (a suspended process) first ``suspended_for``, so that no lease expires because of it.
 """
 
-from typing import Callable, Iterable, Optional, Set, Tuple
+from typing import Callable, Iterable, Optional, Tuple
 
 from stoker.pipeline.coordinator.effects import Abort, Accept, Fill, Gone, Grant, LeaveOut, Revoke, Unknown, WorkerKey
 from stoker.pipeline.coordinator.effects import SchedulerEffects as Effects
+from stoker.pipeline.coordinator.members import Worker
 from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
-from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule
-from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition, Worker
+from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule, late_positions
+from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition
 from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Room
@@ -49,13 +50,9 @@ class LeaseScheduler(LeaseTables):
                  party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
                  verification: Optional[Verification] = None,
                  is_empty: Callable[[int], bool] = lambda position: False) -> None:
-        super().__init__(start)
-        self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
-        self._end, self._is_empty = end, is_empty     # a position without a sample needs no worker
-        self._prefetch, self._lease_s = prefetch, lease_s
+        super().__init__(start, end, prefetch)
+        self._is_empty, self._lease_s = is_empty, lease_s     # a position without a sample needs no worker
         self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
-        self._unassigned: Set[int] = set()  # open ones without a live lease
-        self._stragglers: Set[int] = set()  # open ones worth another lease
         self._next_lease = 1               # ids only grow
         self._verification = verification or Verification(0.0, b"", (), 0.0)
         self._rule = StragglerRule(lease_s)
@@ -78,24 +75,24 @@ class LeaseScheduler(LeaseTables):
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            worker = self._workers[key] = Worker(message.capacity, now, now, self._party_of(key))
-            self._records.joins(worker.party)
-            self.changes += 1
+            worker = Worker(message.capacity, now, now, self._party_of(key))
+            self._workers.join(key, worker)
+            self._records.joins(worker.party, key)
             self._queue(key, now)
         elif key not in self._workers:
             return [Unknown(key, "%s before Hello" % type(message).__name__)]
         else:
             worker = self._workers[key]
-            self.changes += worker.silent or isinstance(message, (Ready, Unfit))
-            worker.heard_s, worker.silent = max(worker.heard_s, now), False
+            self._workers.hear(key, now)
             if isinstance(message, Returned) and message.lease in worker.leases:
                 self._returned(worker, message.lease)
             elif isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
             elif isinstance(message, Room):
                 worker.capacity = message.leases
+                self._unqueue(key, worker.has_room)
             elif isinstance(message, Ready):
-                worker.fit = True
+                self._workers.now_is(worker, fit=True)
             self._queue(key, now)
             if isinstance(message, Unfit):
                 self._set_aside(key, effects)
@@ -104,7 +101,7 @@ class LeaseScheduler(LeaseTables):
             elif isinstance(message, Failed):
                 self._failed(key, message, now, effects)
             elif isinstance(message, Leaving):
-                worker.leaving = True
+                self._workers.now_is(worker, leaving=True)
                 self._release(worker.leases - {message.lease}, RETURNED_COST)
                 self._remove_if_drained(key, message.reason, effects)
         return self._grant_all(now, effects)
@@ -133,11 +130,8 @@ class LeaseScheduler(LeaseTables):
 
     def outstanding(self) -> Tuple[int, int]:
         """How many positions could be granted now, if workers had room, and how far the first one is from ``head``."""
-        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
-        first = min(self._next_ungranted, min(self._unassigned, default=self._end),
-                    min(self._stragglers, default=self._end))
-        count = new + len(self._unassigned) + len(self._stragglers)
-        return max(count, int(self._verification.is_busy)), max(0, first - self._head)
+        count, distance = self._grantable()
+        return max(count, int(self._verification.is_busy)), distance
 
     def take(self, now: float) -> Effects:
         """The batch at ``head`` was handed to the consumer: the window moves on."""
@@ -157,33 +151,30 @@ class LeaseScheduler(LeaseTables):
         if now < self.next_deadline():
             return effects
         self._ticked_s = now
-        for key, worker in self._workers.items():
-            if not worker.counts or now - worker.heard_s <= self._lease_s:
-                continue
-            worker.silent = True
-            self.changes += 1
+        for key in self._workers.silent_for(self._lease_s, now):
+            worker = self._workers[key]
+            self._workers.now_is(worker, silent=True)
             effects.append(Gone(key, "was silent for %.1f s" % (now - worker.heard_s), len(worker.leases)))
             worker.unacknowledged |= worker.leases
             effects += [Revoke(key, lease) for lease in sorted(worker.leases)]
             self._release(worker.leases)
         may_have_more = self._records.review(now, self._rule.age_s(False))
         age_s = self._rule.age_s(self._has_idle_worker())
-        for position, entry in self._open.items():
-            if entry.live:
-                counted = [lease for lease in entry.live if not self._leases[lease].is_written_off]
-                if not counted or (now - self._leases[max(counted)].granted_s > age_s * 2 ** (len(counted) - 1)):
-                    self._stragglers.add(position)
-            elif not entry.live:
-                entry.retry_when_late(now, age_s)
-        for key in self._workers if may_have_more else ():
+        for position in late_positions(now, age_s, self._leases, self._open, self._records.written_off):
+            self._stragglers.add(position)
+        for position in self._unassigned:
+            self._open[position].retry_when_late(now, age_s)
+        for key in may_have_more:
             self._queue(key, now)
         return self._grant_all(now, effects)
 
     def _queue(self, key: WorkerKey, now: float) -> None:
         worker = self._workers[key]
-        if not worker.waits and worker.has_room and self._records.may_have_more(worker.party, now):
-            worker.waits = True
-            self._waiting.append(key)
+        if worker.has_room:
+            self._may_be_idle = True
+            if not worker.waits and self._records.may_have_more(worker.party, now):
+                worker.waits = True
+                self._waiting[key] = None
 
     def _remove(self, key: WorkerKey, why: str, effects: Effects, died: bool) -> None:
         worker = self._workers[key]
@@ -196,15 +187,14 @@ class LeaseScheduler(LeaseTables):
                                      % (entry.deaths, why), ""))
                 entry.deaths = entry.isolated_deaths = 0      # one Abort is enough
         self._release(worker.leases)
-        if worker.waits:
-            self._waiting.remove(key)
-        self._records.leaves(worker.party)
-        del self._workers[key]
-        self.changes += 1
+        self._unqueue(key)
+        self._records.leaves(worker.party, key)
+        self._workers.leave(key)
 
     def _set_aside(self, key: WorkerKey, effects: Effects) -> None:
         worker = self._workers[key]
-        worker.fit, worker.unacknowledged = False, set()
+        self._workers.now_is(worker, fit=False)
+        worker.unacknowledged = set()
         for lease in worker.leases:         # they end as if they had not been granted
             self._open[self._leases[lease].position].untried += 1
         self._release(worker.leases, RETURNED_COST)
@@ -313,7 +303,7 @@ class LeaseScheduler(LeaseTables):
         self._fill(effects)
         while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
                                                or self._verification.waits_for(self._waiting, self)):
-            key = self._waiting.popleft()
+            key = self._waiting.popitem(last=False)[0]
             worker = self._workers[key]
             worker.waits = False
             if not worker.has_room or not self._records.may_have_more(worker.party, now):
@@ -334,21 +324,18 @@ class LeaseScheduler(LeaseTables):
             effects.append(Fill(self._next_ungranted))
             self._next_ungranted += 1
 
-    def _has_ungranted(self) -> bool:
-        return self._next_ungranted < min(self._end, self._head + self._prefetch)
-
     def _choose(self, key: WorkerKey) -> Optional[int]:
         """Unassigned positions first, then stragglers that another worker holds, then those that are produced again to
         verify them, then the next new one: but before all others the one that the consumer waits for. A party that
         lapsed gets what is needed last."""
         is_limited = self._records.is_limited(self._workers[key].party)
-        for position in sorted(self._unassigned):
+        for position in self._unassigned:
             if (not is_limited or self._open[position].failures) and may_try(key, self._open[position], self._workers):
                 self.reassigned += 1
                 return position
-        for position in () if is_limited else sorted(self._stragglers):
+        for position in () if is_limited else self._stragglers:
             if not may_still_produce(self._workers[key], self._open[position]):
-                self._stragglers.remove(position)
+                self._stragglers.discard(position)
                 self.backups += 1
                 return position
         if self._next_ungranted > self._head or not self._has_ungranted():
@@ -359,8 +346,3 @@ class LeaseScheduler(LeaseTables):
             self._next_ungranted += 1
             return self._next_ungranted - 1
         return None
-
-    def _has_idle_worker(self) -> bool:
-        """A worker has room, and every position in the window is assigned."""
-        return not self._unassigned and not self._has_ungranted() and any(
-            self._workers[key].has_room for key in self._waiting)

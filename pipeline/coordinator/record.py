@@ -13,11 +13,12 @@ key of which a host has lapsed begin with one place, too. Where no party is bett
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Set
+from typing import Dict, Iterator, List, Mapping, Optional, Set
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.members import Worker
 from stoker.pipeline.coordinator.party import Party
-from stoker.pipeline.coordinator.tables import LiveLease, Worker
+from stoker.pipeline.coordinator.tables import LiveLease
 
 MAX_SCORE = 64             # batches that are remembered
 FIRST_SCORE = 16           # what the first party of a key begins with ...
@@ -34,7 +35,7 @@ MAX_PARTIES = 5000         # remembered, more than there are connections; those 
 @dataclass
 class _Record:
     """Of one party."""
-    workers: int = 0                        # its members
+    workers: Set[WorkerKey] = field(default_factory=set)     # its members
     is_proven: bool = False                 # a batch of its was the first
     score: int = FIRST_SCORE                # its batches, less what the leases cost that came to nothing
     places: Optional[int] = None            # the most leases at once; None: no limit
@@ -57,27 +58,39 @@ class Records:
         self._parties: Dict[str, int] = Counter()       # of each key
         self._lapsed: Dict[str, int] = Counter()        # those of them that have lapses
         self._trials: Dict[str, Party] = {}     # key -> the party that has a lease in its only place
+        self._limited: Set[Party] = set()       # those with a limit of places
+        self._indebted: Set[Party] = set()      # those whose score may be below 0
+        self._good: Optional[Party] = None      # was trusted, and did its leases, at the last review
+        self.written_off: Set[int] = set()      # the live leases that are
         self._is_limiting = False               # some party is trusted, and does its leases
         self._next_review_s = 0.0
         self._late_s = 0.0                      # as of the last review
 
-    def joins(self, party: Party) -> None:
+    def joins(self, party: Party, key: WorkerKey) -> None:
         """It has one more worker."""
-        if party not in self._records:
+        record = self._records.get(party)
+        if record is None:
             record = self._records[party] = _Record(score=NEXT_SCORE if self._parties[party.key] else FIRST_SCORE)
             if self._lapsed[party.key]:
                 record.places, record.score = 1, 0
+                self._limited.add(party)
             self._parties[party.key] += 1
-            if len(self._records) > MAX_PARTIES:
-                forgotten = next(each for each, old in self._records.items() if not old.workers)
-                self._parties[forgotten.key] -= 1
-                self._lapsed[forgotten.key] -= self._records.pop(forgotten).lapses > 0
+        record.workers.add(key)
         self._records.move_to_end(party)
-        self._records[party].workers += 1
+        if len(self._records) > MAX_PARTIES:
+            self._forget_one()
 
-    def leaves(self, party: Party) -> None:
+    def _forget_one(self) -> None:
+        forgotten = next((party for party, record in self._records.items() if not record.workers), None)
+        if forgotten is not None:
+            self._parties[forgotten.key] -= 1
+            self._lapsed[forgotten.key] -= self._records.pop(forgotten).lapses > 0
+            self._limited.discard(forgotten)
+            self._indebted.discard(forgotten)
+
+    def leaves(self, party: Party, key: WorkerKey) -> None:
         """It has one worker less."""
-        self._records[party].workers -= 1
+        self._records[party].workers.remove(key)
 
     def granted(self, party: Party, lease: int, now: float) -> None:
         """It has one more lease."""
@@ -90,9 +103,12 @@ class Records:
     def ends(self, party: Party, lease: int, cost: int = 0) -> None:
         """It has the lease no more, which came to nothing at this ``cost``."""
         record = self._records[party]
+        self.written_off.discard(lease)
         if lease in record.held:
             record.held.remove(lease)
             record.score -= cost
+            if record.score < 0:
+                self._indebted.add(party)
             self._ends_trial(party)
 
     def delivered(self, party: Party, lease: int) -> None:
@@ -115,51 +131,80 @@ class Records:
         return len(record.held) < record.places and (
             record.places > 1 or (now >= record.next_s and party.key not in self._trials))
 
-    def review(self, now: float, late_s: float) -> bool:
+    def review(self, now: float, late_s: float) -> List[WorkerKey]:
         """A lease that is older than ``late_s`` is late. Finds the parties that lapse, if there is a better one, and
-        those that have made up for it. Returns whether workers may now have more that had to wait."""
+        those that have made up for it. Returns the workers that may now have more, as far as they had to wait."""
         if now < self._next_review_s:
-            return False
+            return []
         self._next_review_s, self._late_s = now + REVIEW_INTERVAL_S, late_s
-        limited = [(party, record) for party, record in self._records.items() if record.places is not None]
-        for party, record in limited:
-            if record.places is not None and record.places >= ENOUGH_PLACES:
+        may_have_more = self._workers_of(self._limited)
+        for party in list(self._limited):
+            record = self._records[party]
+            if record.places is None or record.places >= ENOUGH_PLACES:
                 self._lapsed[party.key] -= record.lapses == 1
                 record.places, record.lapses = None, record.lapses // 2
-        doing = self._doing(now, late_s)
-        late = {party: sum(int((now - self._leases[lease].granted_s) / late_s) for lease in record.held)
-                for party, record in self._records.items() if record.held}
-        good = {party for party in doing if self._records[party].is_trusted
-                and self._records[party].score >= LATE_COST * late.get(party, 0)}
+                self._limited.remove(party)
+        late = self._late(now)
+        self._good = next((party for party in self._candidates() if self._is_good(party, now, late)), None)
         keys = set()
-        for party, record in self._records.items():
+        for party in set(late) | self._indebted:
+            record = self._records[party]
             if record.score >= LATE_COST * late.get(party, 0):
                 continue
-            if len(good) > (party in good):
+            if self._good is not None:           # another one: this one is not good
                 keys.add(party.key)
                 self._lapses(party, now, late_s)
             else:
                 record.score = max(0, record.score)
+        self._indebted.clear()
         for party, record in self._records.items() if keys else ():
             if party.key in keys and not record.is_proven and record.places is None:
                 record.places, record.score = 1, 0
-        self._is_limiting = bool(good)
-        return bool(limited)
+                self._limited.add(party)
+        self._is_limiting = self._good is not None
+        return may_have_more
+
+    def _workers_of(self, parties: Set[Party]) -> List[WorkerKey]:
+        """In the order in which they came."""
+        found = [key for party in parties for key in self._records[party].workers]
+        return sorted(found, key=lambda key: self._workers[key].number)
+
+    def _late(self, now: float) -> Dict[Party, int]:
+        """How often the leases of each party were late so far; those of which none was are left out."""
+        late: Dict[Party, int] = Counter()
+        for held in self._leases.values():               # the oldest first
+            times = int((now - held.granted_s) / self._late_s)
+            if not times:
+                break
+            if not held.is_written_off:
+                late[self._workers[held.worker].party] += times
+        return late
+
+    def _candidates(self) -> Iterator[Party]:
+        """All parties: the one that was good at the last review first."""
+        if self._good is not None and self._good in self._records:
+            yield self._good
+        yield from reversed(self._records)
+
+    def _is_good(self, party: Party, now: float, late: Mapping[Party, int]) -> bool:
+        """It is trusted, has made up for what was late, and does its leases, or has room for one."""
+        record = self._records[party]
+        return record.is_trusted and record.score >= LATE_COST * late.get(party, 0) and any(
+            worker.fit and worker.is_at_work and (worker.has_room or any(
+                now - self._leases[lease].granted_s <= self._late_s for lease in worker.leases))
+            for worker in map(self._workers.__getitem__, record.workers))
 
     def _ends_trial(self, party: Party) -> None:
         if self._trials.get(party.key) == party and not self._records[party].held:
             del self._trials[party.key]
-
-    def _doing(self, now: float, late_s: float) -> Set[Party]:
-        """The parties with a worker that does its leases, or has room for one."""
-        return {worker.party for worker in self._workers.values() if worker.fit and worker.counts and not worker.leaving
-                and (worker.has_room or any(now - self._leases[lease].granted_s <= late_s for lease in worker.leases))}
 
     def _lapses(self, party: Party, now: float, late_s: float) -> None:
         record = self._records[party]
         self._lapsed[party.key] += not record.lapses
         record.score, record.places, record.lapses = 0, 1, min(MAX_LAPSES, record.lapses + 1)
         record.next_s = now + _wait_s(record, late_s)
+        self._limited.add(party)
+        self.written_off |= record.held
         for lease in record.held:
             self._leases[lease].is_written_off = True
         record.held.clear()

@@ -1,12 +1,14 @@
-"""The LeaseScheduler's tables, and their rows: an open position, a live lease, a worker; which worker may try what."""
+"""The LeaseScheduler's tables, and their rows: an open position, a live lease; which worker may try what."""
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Deque, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
+from stoker.pipeline.coordinator.members import Worker, Workers
 from stoker.pipeline.coordinator.party import Party
+from stoker.pipeline.coordinator.positions import SortedPositions
 
 ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
@@ -38,7 +40,7 @@ class OpenPosition:
         """Its samples are to be tried one by one: one death, or one lack of memory, may be chance."""
         return self.deaths + self.shortages >= ISOLATION_DEATHS
 
-    def fails(self, key: WorkerKey, max_failures: int, workers: Mapping[WorkerKey, "Worker"]) -> bool:
+    def fails(self, key: WorkerKey, max_failures: int, workers: Workers) -> bool:
         """A worker failed at it. True: the run is to be aborted. While another worker may try, only failures of
         workers that delivered before count: on a faulty host every step fails. While one of another key may try, only
         failures of different keys count, else one key could end the run; of different hosts, if all have one key."""
@@ -87,7 +89,7 @@ class OpenPosition:
             self.tried.clear()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
-                     workers: Mapping[WorkerKey, "Worker"]) -> bool:
+                     workers: Workers) -> bool:
         """A member that held a lease on it is gone; ``died``: not in good order. True: the run is to be aborted."""
         self.deaths += died
         self.isolated_deaths += died and isolated
@@ -98,13 +100,13 @@ class OpenPosition:
             return not units(self.dead_parties, self.dead_parties, workers)[1]
         return self.deaths >= max_deaths and not others_may_try(key, self, workers)
 
-    def is_isolated(self, workers: Mapping[WorkerKey, "Worker"]) -> bool:
+    def is_isolated(self, workers: Workers) -> bool:
         """Its leases are isolated. That costs time: the deaths of one party, which may hang up on purpose, are a reason
         only if no other may try, or none does."""
         if not self.is_suspect:
             return False
         return (len(self.dead_parties) > 1 or self.deaths + self.shortages >= 2 * ISOLATION_DEATHS
-                or not any(worker.is_at_work and worker.party not in self.dead_parties for worker in workers.values()))
+                or not any(party not in self.dead_parties for party in workers.at_work))
 
 
 @dataclass
@@ -117,49 +119,21 @@ class LiveLease:
     is_written_off: bool = False    # its party lapsed since: see ``record.py``
 
 
-@dataclass
-class Worker:
-    """A member as the scheduler sees it."""
-    capacity: int
-    heard_s: float
-    joined_s: float = 0.0
-    party: Party = Party()
-    fit: Optional[bool] = None      # it can do the job; None: it has not yet said so. False: it counts nowhere
-    leases: Set[int] = field(default_factory=set)
-    unacknowledged: Set[int] = field(default_factory=set)  # the scheduler ended them; the worker may still produce them
-    silent: bool = False       # lost its leases to the clock; gets no new ones until it is heard again
-    leaving: bool = False      # gets no new ones any more
-    waits: bool = False        # stands in the queue for grants, once
-    proven: bool = False       # delivered a batch
-
-    @property
-    def counts(self) -> bool:
-        """It is alive, and does leases, or may do so soon."""
-        return not self.silent and self.fit is not False
-
-    @property
-    def is_at_work(self) -> bool:
-        """It counts, and does not leave."""
-        return not self.leaving and self.counts
-
-    @property
-    def has_room(self) -> bool:
-        """It may be granted another lease."""
-        return bool(self.fit) and not self.silent and not self.leaving and (
-            len(self.leases) + len(self.unacknowledged) < self.capacity)
-
-
 class LeaseTables:
     """What a LeaseScheduler knows, and the questions about it that change nothing."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, end: int, prefetch: int) -> None:
         self._head = start                 # the next position to be taken; all below it are taken
+        self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
+        self._end, self._prefetch = end, prefetch
         self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
+        self._unassigned = SortedPositions()     # open ones without a live lease
+        self._stragglers = SortedPositions()     # open ones worth another lease
         self._ready: Set[int] = set()  # positions in [head, next_ungranted) with one
-        self._leases: Dict[int, LiveLease] = {}  # the live ones
-        self._workers: Dict[WorkerKey, Worker] = {}
-        self._waiting: Deque[WorkerKey] = deque()  # has (or had) room for a lease, longest first
-        self.changes = 0                   # how often a worker came, went, or changed whether and how it counts
+        self._leases: Dict[int, LiveLease] = {}  # the live ones, in the order in which they were granted
+        self._workers = Workers()
+        self._waiting: "OrderedDict[WorkerKey, None]" = OrderedDict()   # have (or had) room for a lease, longest first
+        self._may_be_idle = False          # else no waiting worker has room
 
     @property
     def head(self) -> int:
@@ -167,9 +141,14 @@ class LeaseTables:
         return self._head
 
     @property
-    def workers(self) -> Mapping[WorkerKey, Worker]:
+    def workers(self) -> Workers:
         """The members."""
         return self._workers
+
+    @property
+    def changes(self) -> int:
+        """How often a worker came, went, or changed whether and how it counts."""
+        return self._workers.changes
 
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""
@@ -204,6 +183,28 @@ class LeaseTables:
         """The workers that hold ``head``, the longest first, each with the seconds since its grant."""
         live = sorted(self._open[self._head].live) if self._head in self._open else []
         return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
+
+    def _unqueue(self, key: WorkerKey, stays: bool = False) -> None:
+        """The worker waits no more, unless it ``stays``."""
+        if self._workers[key].waits and not stays:
+            self._workers[key].waits = False
+            del self._waiting[key]
+
+    def _has_ungranted(self) -> bool:
+        return self._next_ungranted < min(self._end, self._head + self._prefetch)
+
+    def _grantable(self) -> Tuple[int, int]:
+        """How many positions could be granted, second batches apart, and how far the first one is from ``head``."""
+        first = min(self._next_ungranted, self._unassigned.first(self._end), self._stragglers.first(self._end))
+        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        return new + len(self._unassigned) + len(self._stragglers), max(0, first - self._head)
+
+    def _has_idle_worker(self) -> bool:
+        """A worker has room, and every position in the window is assigned."""
+        if not self._unassigned and not self._has_ungranted():
+            self._may_be_idle = self._may_be_idle and any(self._workers[key].has_room for key in self._waiting)
+            return self._may_be_idle
+        return False
 
     @property
     def has_room(self) -> bool:
@@ -244,22 +245,21 @@ def do_not_count(gap_s: float, now: float, workers: Mapping[WorkerKey, Worker], 
             entry.unassigned_s = min(now, entry.unassigned_s + gap_s)
 
 
-def may_try(key: WorkerKey, entry: OpenPosition, workers: Mapping[WorkerKey, Worker]) -> bool:
+def may_try(key: WorkerKey, entry: OpenPosition, workers: Workers) -> bool:
     """The worker may be granted the position. One that failed at it leaves it to workers that did not, while there are
     any, and a party of which one failed or died at it to other parties: its host may be at fault. A position for which
     the run was aborted is not tried again."""
     if entry.aborted or may_still_produce(workers[key], entry):
         return False
-    if workers[key].party in entry.tried and any(worker.is_at_work and worker.party not in entry.tried
-                                                 for worker in workers.values()):
+    if workers[key].party in entry.tried and any(party not in entry.tried for party in workers.at_work):
         return False
     return key not in entry.failed or not others_may_try(key, entry, workers)
 
 
-def units(parties: Set[Party], proven: Set[Party], workers: Mapping[WorkerKey, Worker]) -> Tuple[Set[str], bool]:
+def units(parties: Set[Party], proven: Set[Party], workers: Workers) -> Tuple[Set[str], bool]:
     """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; the
     same by hosts, if all workers have one key."""
-    alive = {worker.party for worker in workers.values() if worker.is_at_work}
+    alive = set(workers.at_work)
     field_of = attrgetter("key" if len({party.key for party in alive | parties}) > 1 else "host")
     return set(map(field_of, proven)), not set(map(field_of, alive)) <= set(map(field_of, parties))
 

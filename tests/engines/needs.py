@@ -1,7 +1,7 @@
 """What a machine must have for a test of an engine: ``@pytest.mark.needs("namespaces", "environment ray")``.
 
-A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), "program NAME" or
-"environment NAME" (.venv/NAME, which ``.setup/engines-test.sh`` makes).
+A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), "slurm" (STOKER_TEST_SLURM,
+which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME, which it makes).
 """
 
 import functools
@@ -25,6 +25,9 @@ def lacking(need):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             return "packages of Debian are needed, which root installs with apt-get"
         return None
+    if need == "slurm":
+        return None if os.environ.get("STOKER_TEST_SLURM") else (
+            "STOKER_TEST_SLURM names no folder: sh .setup/slurm.sh unpacks Slurm and prints it")
     assert need == "namespaces", "unknown need %r" % need
     return _lacking_namespaces()
 

@@ -281,7 +281,7 @@ def test_the_memory_of_a_batch_is_used_again_when_it_was_trained_on(way, estimat
 def test_an_estimator_s_stream_is_opened_once_though_two_threads_ask_for_its_first_batch():
     opens, may_open = [], threading.Event()
 
-    def open_stream():
+    def open_at(step):
         opens.append(1)
         assert may_open.wait(60)
         return opened()
@@ -290,7 +290,7 @@ def test_an_estimator_s_stream_is_opened_once_though_two_threads_ask_for_its_fir
         with suppress(RuntimeError):           # closed, if the error below has ended the session by then
             source.take()
     coordinator = tf.train.Coordinator()
-    source = estimator_module._Open(open_stream, coordinator)
+    source = estimator_module._Open(open_at, coordinator, 0)
     first = threading.Thread(target=take)
     first.start()
     wait_for(lambda: opens, "the first thread")
@@ -470,7 +470,8 @@ class Estimators:
 
     def _prepare(self, data, generator):
         return SimpleNamespace(job=JobOptions("my:function", declared=self.arrays),
-                               source=generated(TRAINING), datasets=Splits(generated(TRAINING)))
+                               source=generated(TRAINING), datasets=Splits(generated(TRAINING)),
+                               plan=Plan(TRAINING, 2, EPOCHS, 0))
 
     def _open_stream(self, part, generator, training, start_step):
         self.opened.append((training, start_step))

@@ -103,7 +103,8 @@ def some(samples, random):
 
 
 class Own:
-    """A run of own data that is a function of ``seed``: any source, order, partners and function."""
+    """A run of own data that is a function of ``seed``: any source, order, partners and function, of one trainer or of
+    one of several ranks."""
 
     def __init__(self, seed):
         chance = random.Random("own %d" % seed)
@@ -112,7 +113,11 @@ class Own:
         function = {"several": several, "one": one, "some": some}[self.kind]
         call = call_for_batches if self.kind == "some" else call_for_samples
         training, size = chance.random() < 0.85, chance.randint(20, 60)
-        validation = chance.choice((0, 3, 5)) if training else 0
+        validation = chance.choice((0, 3, 4, 5)) if training else 0
+        on_bad_image = chance.choice(("skip", "replace"))
+        ranks = chance.choice((1, 2, 3)) if on_bad_image == "skip" else 1
+        if ranks > 1:
+            size += (1 - size) % self.batch_size       # the last batch has one sample: most of its parts are empty
         columns = chance.choice(((), ("number", "name", "more")))
         self.splits = Splits(*(self._source(chance, count, columns) for count in (size, max(1, validation))))
         if not training:
@@ -120,14 +125,15 @@ class Own:
         source = self.splits.training
         order = chance.choice(("shuffled", "sequential", balanced(lambda row: str(row)[-1:]), weighted(
             [chance.random() for _ in range(size)]), lambda epoch, random: [
-                random.randrange(size) for _ in range(size + 2)]))
+                random.randrange(size) for _ in range(size + 3)]))
         partners = chance.choice((0, 0, 1, 3, lambda index, random: [(index + 1) % 3] * random.randrange(3)))
-        self.job = JobOptions("own:f", (1, 1), self.batch_size, seed, on_bad_image=chance.choice(("skip", "replace")),
-                              labels=False, declared=function.arrays, rows=getattr(function, "rows", 1),
-                              may_skip=self.kind == "some")
         self.plan = Plan(size, self.batch_size, chance.choice((1, 2)) if training else 1, seed, validation,
                          order=open_order(order, source, self.batch_size, seed), drop_last=chance.random() < 0.3,
-                         training=training, partners=tuple(open_partners(partners, each) for each in self.splits))
+                         training=training, partners=tuple(open_partners(partners, each) for each in self.splits),
+                         rank=chance.randrange(ranks), ranks=ranks)
+        self.job = JobOptions("own:f", (1, 1), self.plan.part_size, seed, on_bad_image=on_bad_image,
+                              labels=False, declared=function.arrays, rows=getattr(function, "rows", 1),
+                              may_skip=self.kind == "some")
         self.start = self.plan.position_of(chance.choice((0, chance.randrange(self.plan.steps))))     # resumed
         self._generator, self._producer = partial(call, function), None
 
@@ -169,7 +175,8 @@ class Own:
         assert all(each.chosen != is_bad(each.index) for each in message.skipped) and effect.used_indices == used
         assert message.rows == counts and message.count == len(rows)
         assert message.missing == (len(used) - len(rows) if self.kind == "some" else 0)
-        assert message.aligned == (self.kind != "some")
+        assert message.aligned == (self.kind != "some" or not planned.indices)
+        assert (effect.worker == "") == (not planned.indices)
         views = dict(zip([spec.name for spec in framed(self.job.arrays)], effect.views))
         assert len(views) == 6 and all(len(view) == len(rows) for view in views.values())
         for number, row in enumerate(rows):
@@ -212,6 +219,8 @@ class Own:
                 else:
                     continue
             content.append(place)
+        if not own:
+            return (), [], set(), ()
         if not several:
             draw = sample_random(self.seed, planned.epoch, *own[0]).random
             return tuple(index for index, _ in content), [

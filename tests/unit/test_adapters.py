@@ -14,7 +14,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.plan import Plan
 from stoker.trainer.keras import keras
-from stoker.trainer.sides import Side
+from stoker.trainer.sides import Side, check_parts
 
 BATCH_SIZE, EPOCHS = 2, 3
 TRAINING, VALIDATION = 6, 4        # an epoch: three training steps and two evaluation batches
@@ -260,3 +260,45 @@ def test_an_empty_batch_is_an_error_with_a_remedy():
     next(generator)
     with pytest.raises(DatasetError, match="step 1 in epoch 1 is empty.* Keras .* drop_last=True"):
         next(generator)
+
+
+# ------------------------------------------------------------------------------------------------------------- ranks
+
+def of_rank(rank, ranks, train_size=7, validation=4, batch_size=4, make=arrays_of, **options):
+    plan = Plan(train_size, batch_size, 2, 0, validation, rank=rank, ranks=ranks, **options)
+    return made_stream(make, JobOptions("my:function", batch_size=batch_size, declared=ARRAYS), plan)
+
+
+def test_keras_gets_the_same_steps_on_all_ranks_and_each_its_part():
+    several = [keras(of_rank(rank, 3), "image", "label") for rank in range(3)]
+    assert {arguments["steps_per_epoch"] for arguments in several} == {2}
+    assert {arguments["validation_steps"] for arguments in several} == {1}
+    whole = keras(of_rank(0, 1), "image", "label")
+    for _ in range(2):
+        for side, steps in (("generator", 2), ("validation_data", 1)):
+            for _ in range(steps):
+                parts, one = [next(arguments[side]) for arguments in several], next(whole[side])
+                for of_parts, of_one in zip(zip(*parts), one):
+                    np.testing.assert_array_equal(np.concatenate(of_parts), of_one)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("sizes, where", [({}, "an epoch"), ({"train_size": 8, "validation": 5}, "an evaluation")])
+def test_a_part_that_will_be_empty_is_an_error_at_once_and_on_all_ranks(rank, sizes, where):
+    stream = of_rank(rank, 4, **sizes)
+    with pytest.raises(ConfigError, match="last batch of %s has fewer samples than there are ranks .4.* drop_last=True"
+                                          % where):
+        keras(stream, "image")
+    assert keras(of_rank(rank, 4, drop_last=True, **sizes), "image")["steps_per_epoch"] == (2 if sizes else 1)
+
+
+def test_parts_are_checked_by_the_number_of_ranks():
+    check_parts(Plan(7, 4, 1, 0, rank=0, ranks=3), True, "Keras")
+    with pytest.raises(ConfigError, match="an epoch"):
+        check_parts(Plan(5, 4, 1, 0, rank=0, ranks=3, training=False), False, "Keras")
+
+
+def test_the_remedy_for_bad_files_of_a_part_names_no_replacements():
+    stream = of_rank(0, 2, make=lambda planned: tuple(array[:0] for array in arrays_of(planned)))
+    with pytest.raises(DatasetError, match="step 0 in epoch 1 is empty.* remove the bad files, or use a larger"):
+        next(keras(stream, "image")["generator"])

@@ -19,6 +19,8 @@ OF_OTHERS = {
     "--for", "--timeout",       # kubectl
     "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
+    "--nodes", "--array", "--partition", "--parsable", "--time", "--signal", "--no-kill", "--gres",     # Slurm
+    "--cpus-per-task",
     "--against",                # of pipeline.monitoring.audits
 }
 

@@ -64,6 +64,8 @@ class Fleet:
         tables = copy.deepcopy(self.scheduler.__dict__)
         for name in ("_rule", "_records", "_verification"):
             tables[name] = vars(tables[name])
+        for name in ("_unassigned", "_stragglers"):
+            tables[name] = list(tables[name])
         for worker in tables["_workers"].values():
             worker.heard_s = 0.0
         return tables

@@ -108,7 +108,7 @@ def test_many_classes_that_are_missing_are_named_by_eight(tmp_path):
 
 class _Coordinator:
     """As far as a stream that waits needs it."""
-    address, local_keys, fleet = "tcp://127.0.0.1:1", None, Fleet(1, 1, {}, ready=1)
+    address, local_keys, run_id, fleet = "tcp://127.0.0.1:1", None, "ab12cd34", Fleet(1, 1, {}, ready=1)
 
     def __init__(self, *arguments):
         pass
