@@ -1,0 +1,195 @@
+"""deploy/kubernetes and the commands of docs/KUBERNETES.md, in a real Kubernetes. Whatever happens to Pods and to the
+node, the audit is that of an undisturbed run. The NetworkPolicies are only accepted: this node enforces none."""
+
+import os
+import time
+
+import pytest
+
+from tests.kube.cluster import API
+from tests.kube.training import Training, undisturbed, wait_for, write_pictures
+
+pytestmark = pytest.mark.needs("namespaces", "debian", "environment kube")
+
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+EXACT = {"STOKER_DECODE": "exact", "STOKER_AUDIT": "/runs/audit.jsonl"}
+PICTURES = 480
+PACED = dict(EXACT, STOKER_MODEL="paced:model", STOKER_AUGMENT="paced:picture", STOKER_BATCH_SIZE="8",
+             STOKER_IMAGE_SIZE="32", STOKER_EPOCHS="100", STOKER_CHECKPOINT_SECS="5", STOKER_MAX_WORKERS="3",
+             PACED_FILE="/runs/pace")
+PACED_WORKERS = {"STOKER_ALLOW_GENERATOR": "paced:picture", "PACED_PICTURE_S": "0.005"}
+#: Seconds for each step: one worker, which takes 40 ms for a batch, is enough for the one, and three for the other.
+SLOW, FAST = "0.1", "0.015"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(str(tmp_path_factory.mktemp("pictures") / "photos"), PICTURES)
+
+
+@pytest.fixture(scope="module")
+def training(cluster, pictures, tmp_path_factory):
+    """A long training on the pictures of a volume, which the tests below disturb, in their order."""
+    made = Training(cluster, tmp_path_factory.mktemp("disturbed"), PACED, PACED_WORKERS, pictures)
+    pace(made, SLOW)
+    try:
+        made.claim_pictures()
+        made.type("prepare")
+        made.type("apply")
+        made.wait_for_pod("trainer")
+        made.wait_for_pod("worker")
+        made.wait_for_steps(20)
+        yield made
+    finally:
+        made.remove()
+
+
+def pace(training, seconds):
+    path = os.path.join(training.runs, "pace")
+    with open(path + ".new", "w") as file:
+        file.write(seconds)
+    os.rename(path + ".new", path)
+
+
+def test_the_guide(cluster, tmp_path, figures):
+    """Kubernetes: docs/KUBERNETES.md word for word: keys, apply, watch to the end, copy checkpoints, clean up"""
+    made = Training(cluster, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32"), {})
+    try:
+        made.type("prepare")
+        started_s = time.monotonic()
+        made.type("apply")
+        made.wait_for_pod("worker")
+        figures("from apply to a worker that is served: %.1f s" % (time.monotonic() - started_s))
+        said = made.type("watch")
+        assert "condition met" in said and "done after step" in said
+        made.wait_for_end()
+        made.type("checkpoints")
+        found = os.listdir(os.path.join(made.clone, "runs", "training"))
+        assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
+        sample = write_pictures(str(tmp_path / "sample"), 400)
+        expected = undisturbed(sample, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32"))
+        assert len(expected) == 50 and made.consumed() == expected
+        made.type("clean up")
+        assert "stoker" not in cluster.kubectl("get", "namespaces")
+    except BaseException:
+        made.explain()
+        raise
+    finally:
+        made.remove()
+
+
+def test_rights_of_the_pods(training):
+    """Kubernetes: Pods have no root, no place to write but volumes, keys for their user only, workers no token"""
+    for component, secret in (("trainer", "trainer.key_secret"), ("worker", "worker.key_secret")):
+        pod = training.wait_for_pod(component)
+        said = training.exec(pod, "sh", "-c", "id -u; stat -c %%a /keys/own/%s; ls /keys/own" % secret).split()
+        assert said[:2] == ["1000", "400"] and secret in said
+        assert ("trainer.key_secret" in said) == (component == "trainer")
+        for path in ("/app/new", "/etc/new", "/keys/own/new", "/data/new"):
+            code, said = training.exec(pod, "touch", path, check=False)
+            assert code != 0 and "Read-only file system" in said
+        token = training.exec(pod, "ls", TOKEN_FOLDER, check=False)[0] == 0
+        assert token == (component == "trainer")
+
+
+def test_the_role(training):
+    """Kubernetes: the trainer's token may set the scale of the Deployment, and nothing else"""
+    token = training.exec(training.wait_for_pod("trainer"), "cat", TOKEN_FOLDER + "/token")
+    own = ["--kubeconfig=/dev/null", "--server=" + API, "--insecure-skip-tls-verify", "--token=" + token.strip(),
+           "-n", "stoker"]
+
+    def may(*what):
+        return training.cluster.kubectl(*(own + ["auth", "can-i", "-q"] + list(what)), check=False)[0] == 0
+    assert may("patch", "deployments/worker", "--subresource=scale")
+    for what in (["patch", "deployments/other", "--subresource=scale"], ["patch", "deployments/worker"],
+                 ["delete", "deployments/worker"], ["get", "deployments/worker"], ["list", "deployments"],
+                 ["update", "deployments/worker", "--subresource=scale"], ["get", "secrets"], ["list", "pods"],
+                 ["create", "pods"], ["delete", "pods"], ["create", "pods", "--subresource=exec"], ["create", "jobs"],
+                 ["patch", "jobs/trainer"], ["get", "configmaps"], ["get", "nodes"], ["*", "*"],
+                 ["patch", "deployments/worker", "--subresource=scale", "--namespace=default"]):
+        assert not may(*what), what
+    for arguments in (["get", "secrets"], ["delete", "deployment", "worker"], ["get", "pods", "-n", "kube-system"]):
+        code, said = training.cluster.kubectl(*(own + arguments), check=False)
+        assert code != 0 and "forbidden" in said.lower()
+
+
+def test_scaling(training, figures):
+    """Kubernetes: the trainer scales the workers 1 -> 3 -> 1 as its need changes"""
+    def replicas():
+        return training.cluster.get("deployment", "worker")["spec"]["replicas"]
+
+    def ready():
+        return training.cluster.get("deployment", "worker")["status"].get("readyReplicas", 0)
+    wait_for(lambda: replicas() == ready() == 1, "one worker at first")
+    for seconds, count in ((FAST, 3), (SLOW, 1)):
+        pace(training, seconds)
+        started_s = time.monotonic()
+        wait_for(lambda: replicas() == count, "%d wanted" % count)              # noqa: B023
+        wanted_s = time.monotonic() - started_s
+        wait_for(lambda: ready() == count and len(training.pods("worker")) == count, "%d ready" % count)  # noqa: B023
+        figures("%d workers: the Deployment is scaled after %.1f s, they are there after %.1f s" % (
+            count, wanted_s, time.monotonic() - started_s))
+        training.wait_for_steps(10)
+
+
+def test_worker_pod_deleted(training):
+    """Kubernetes: a worker's Pod is deleted"""
+    pod = training.wait_for_pod("worker")
+    training.cluster.kubectl("-n", "stoker", "delete", "pod", pod["metadata"]["name"])
+    training.wait_for_pod("worker", other_than=[pod])
+    training.wait_for_steps(20)
+
+
+def test_worker_killed(training):
+    """Kubernetes: a worker's container is killed"""
+    pod = training.wait_for_pod("worker")
+    training.cluster.kill_container(pod, "-m workers")
+    wait_for(lambda: [each for each in training.pods("worker") if each["metadata"]["uid"] == pod["metadata"]["uid"]
+                      and any(one["restartCount"] for one in each["status"]["containerStatuses"])], "its restart")
+    training.wait_for_pod("worker")
+    training.wait_for_steps(20)
+
+
+def test_trainer_killed(training):
+    """Kubernetes: the trainer's container is killed: another Pod goes on from its volume"""
+    pod = training.wait_for_pod("trainer")
+    training.cluster.kill_container(pod, "-m trainer")
+    training.wait_for_pod("trainer", other_than=[pod])
+    training.wait_for_steps(20)
+
+
+def test_trainer_pod_deleted(training):
+    """Kubernetes: the trainer's Pod is deleted: another one goes on from its volume"""
+    pod = training.wait_for_pod("trainer")
+    training.cluster.kubectl("-n", "stoker", "delete", "pod", pod["metadata"]["name"])
+    training.wait_for_pod("trainer", other_than=[pod])
+    training.wait_for_steps(20)
+
+
+def test_kubelet_and_containerd_killed(training):
+    """Kubernetes: kubelet and containerd are killed: the training goes on without them, and they find it again"""
+    pods = training.wait_for_pod("trainer"), training.wait_for_pod("worker")
+    training.cluster.kill_node(with_containers=False)
+    training.wait_for_steps(20)
+    training.cluster.start_node()
+    training.wait_for_steps(20)
+    assert [training.wait_for_pod(name)["metadata"]["uid"] for name in ("trainer", "worker")] == [
+        pod["metadata"]["uid"] for pod in pods]
+
+
+def test_node_restarted(training):
+    """Kubernetes: the node restarts: kubelet, containerd and all containers are killed, and it starts again"""
+    pod = training.wait_for_pod("trainer")
+    training.cluster.kill_node(with_containers=True)
+    training.cluster.start_node()
+    training.wait_for_pod("trainer", other_than=[pod])
+    training.wait_for_steps(20)
+
+
+def test_the_audit_is_that_of_an_undisturbed_run(training, pictures, tmp_path):
+    """Kubernetes: after all of this, the audit equals that of an undisturbed run; the workers are scaled to 0"""
+    pace(training, "0")
+    training.wait_for_end()
+    expected = undisturbed(pictures, tmp_path, PACED)
+    assert len(expected) == 48 * 100 and training.consumed() == expected
+    wait_for(lambda: training.cluster.get("deployment", "worker")["spec"]["replicas"] == 0, "no worker at the end")
