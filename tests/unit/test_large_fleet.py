@@ -15,7 +15,7 @@ from tests.support.invariants import check_invariants
 from tests.support.large_fleet import LEASE_S, LargeFleet
 from tests.support.large_ranks import LargeRanks
 
-WORKERS = int(os.environ.get("STOKER_TEST_FLEET", "800"))
+WORKERS = int(os.environ.get("STOKER_TEST_FLEET", "500"))
 FEW = 50                   # workers to compare with
 BATCHES_S = 200.0          # of all workers together, in this comparison
 LEAST_SHARE = 0.5          # of the mean
@@ -80,7 +80,7 @@ def test_what_is_kept_to_save_time_agrees_with_the_tables(seed):
 
 
 def test_each_trainer_of_a_fleet_gets_its_share_and_one_that_hangs_takes_nothing_from_others():
-    fleet = LargeRanks(WORKERS // 25, 8, WORKERS // 50)
+    fleet = LargeRanks(max(32, WORKERS // 25), 8, max(16, WORKERS // 50))
     fleet.play(4.0)
     fleet.forget()
     fleet.play(10.0)
