@@ -321,5 +321,5 @@ def test_one_fleet_serves_both_ranks(folder):
             ["rank_fleet.py"], cwd=str(folder), RANK="1", RANKS="2") as second_rank:
         for rank in (first_rank, second_rank):
             assert rank.wait(240) == 0 and rank.lines.count("7 12") == 1, rank.text + fleet.text
-        fleet.signal(signal.SIGTERM)
+        fleet.send_signal(signal.SIGTERM)
         assert fleet.wait() == 0, fleet.text
