@@ -288,7 +288,7 @@ def test_two_processes_get_what_one_trainer_gets(folder):
 
 def test_towers_train_with_the_parts_of_each_batch(folder):
     pytest.importorskip("tensorflow")
-    assert "result: 8 of 8 steps, no bad files" in run(folder, sys.executable, "towers.py")
+    assert "result: 6 of 6 steps, no bad files" in run(folder, sys.executable, "towers.py")
 
 
 def consecutive_ports(count):
