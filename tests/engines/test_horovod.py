@@ -26,6 +26,8 @@ EPOCHS, BATCH_SIZE, STEPS_PER_EPOCH = 4, 24, 8      # of 200 pictures, 8 are lef
 STEPS = EPOCHS * STEPS_PER_EPOCH
 EXAMPLE = os.path.join(run.EXAMPLES, "horovod")
 LONG_S = 5 * LIMIT_S
+#: On a busy machine, one rank may start long after another.
+LIMITS = ["--gloo-timeout-seconds", str(int(LONG_S)), "--start-timeout", str(int(LONG_S))]
 PREFETCH = 3
 SLOW_S = 0.15                                       # so that there is time to kill workers
 
@@ -48,9 +50,7 @@ class Job:
         arguments = dict(given, **arguments)
         command = ["-m", "tests.engines.horovod_rank", json.dumps(arguments)]
         if ranks > 1:
-            # on a busy machine, one rank may start long after another
-            limits = ["--gloo-timeout-seconds", str(int(LONG_S)), "--start-timeout", str(int(LONG_S))]
-            command = ["-np", str(ranks)] + limits + [python_of("horovod")] + command
+            command = ["-np", str(ranks)] + LIMITS + [python_of("horovod")] + command
         # In a session of its own, as under a terminal. It keeps results of its checks in the home folder.
         return Program(command, horovodrun() if ranks > 1 else python_of("horovod"), before=os.setsid, HOME=self.folder)
 
@@ -225,6 +225,26 @@ def test_a_rank_fails_at_its_start(job):
         assert program.wait(LONG_S) != 0
     assert "the disk of rank 1 is gone" in program.text and "Process 0 exit with status code" in program.text
     assert not os.path.exists(job.audit + "-0") or job.step() <= 0
+
+
+def test_adapters(job, one):
+    """Horovod: tf.estimator, resumed by another run, and tf.keras: the batches of one trainer"""
+    kept = []
+    for epochs, names in ((2, ["estimator"]), (EPOCHS, ["estimator", "keras"])):
+        command = ["-np", "2"] + LIMITS + [python_of("horovod"), "-m", "tests.engines.horovod_adapters", job.folder,
+                                           job.data, job.worker_python, str(epochs)] + names
+        with Program(command, horovodrun(), HOME=job.folder) as program:
+            assert program.wait(LONG_S) == 0, program.text
+        weights = [[line.split(": ", 1)[1] for line in program.wait_for_line("weights of rank %d: " % rank, len(names))]
+                   for rank in range(2)]
+        assert weights[0] == weights[1]
+        lines = audit(os.path.join(job.folder, "estimator-0"))
+        assert lines[:len(kept)] == kept        # with the names of the workers: no step was done again
+        kept = lines
+    assert len(kept) == STEPS
+    for name in names:
+        job.audit = os.path.join(job.folder, name)
+        assert_same_audits(job, one)
 
 
 def test_install_of_the_document(tmp_path):
