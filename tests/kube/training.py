@@ -110,7 +110,10 @@ class Training:
             raise
 
     def exec(self, pod, *command, check=True):
-        return self.cluster.kubectl("-n", "stoker", "exec", pod["metadata"]["name"], "--", *command, check=check)
+        """What the command writes in the Pod's main container; if not ``check``, (exit code, what it writes)."""
+        container = pod["spec"]["containers"][0]["name"]
+        return self.cluster.kubectl("-n", "stoker", "exec", pod["metadata"]["name"], "-c", container, "--", *command,
+                                    check=check)
 
     def step(self):
         """The number of the last step in the audit; -1 while there is none."""
