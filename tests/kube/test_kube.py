@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs("namespaces", "debian", "environment kube")
 
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 EXACT = {"STOKER_DECODE": "exact", "STOKER_AUDIT": "/runs/audit.jsonl"}
-PICTURES, EPOCHS = 480, 60        # 48 steps of 8 in each
+PICTURES, EPOCHS = 480, 40        # 48 steps of 8 in each
 PACED = dict(EXACT, STOKER_MODEL="paced:model", STOKER_AUGMENT="paced:picture", STOKER_BATCH_SIZE="8",
              STOKER_IMAGE_SIZE="32", STOKER_EPOCHS=str(EPOCHS), STOKER_CHECKPOINT_SECS="5", STOKER_MAX_WORKERS="3",
              PACED_FILE="/runs/pace")
@@ -28,7 +28,14 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def training(cluster, pictures, tmp_path_factory):
+def expected(pictures, tmp_path_factory):
+    """A function: what an undisturbed run trains on. It runs meanwhile."""
+    with undisturbed(pictures, tmp_path_factory.mktemp("undisturbed"), PACED) as finished:
+        yield finished
+
+
+@pytest.fixture(scope="module")
+def training(cluster, pictures, expected, tmp_path_factory):
     """A long training on the pictures of a volume, which the tests below disturb, in their order."""
     made = Training(cluster, tmp_path_factory.mktemp("disturbed"), PACED, PACED_WORKERS, pictures)
     pace(made, SLOW)
@@ -64,7 +71,8 @@ def test_the_guide(cluster, tmp_path, figures):
         found = os.listdir(os.path.join(made.clone, "runs", "training"))
         assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
         sample = write_pictures(str(tmp_path / "sample"), 400)
-        expected = undisturbed(sample, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32"))
+        with undisturbed(sample, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32")) as finished:
+            expected = finished()
         assert len(expected) == 50 and made.consumed() == expected
         made.type("clean up")
         assert "stoker" not in cluster.kubectl("get", "namespaces")
@@ -80,7 +88,7 @@ def test_rights_of_the_pods(training):
     for component, secret in (("trainer", "trainer.key_secret"), ("worker", "worker.key_secret")):
         pod = training.wait_for_pod(component)
         said = training.exec(pod, "sh", "-c", "id -u; stat -c %%a /keys/own/%s; ls /keys/own" % secret).split()
-        assert said[:2] == ["1000", "400"] and secret in said
+        assert said[:2] == ["1000", "600"] and secret in said
         assert ("trainer.key_secret" in said) == (component == "trainer")
         for path in ("/app/new", "/etc/new", "/keys/own/new", "/data/new"):
             code, said = training.exec(pod, "touch", path, check=False)
@@ -183,10 +191,9 @@ def test_node_restarted(training):
     training.wait_for_steps(10)
 
 
-def test_the_audit_is_that_of_an_undisturbed_run(training, pictures, tmp_path):
+def test_the_audit_is_that_of_an_undisturbed_run(training, expected):
     """Kubernetes: after all of this, the audit equals that of an undisturbed run; the workers are scaled to 0"""
     pace(training, "0")
     training.wait_for_end()
-    expected = undisturbed(pictures, tmp_path, PACED)
-    assert len(expected) == 48 * EPOCHS and training.consumed() == expected
+    assert len(expected()) == 48 * EPOCHS and training.consumed() == expected()
     wait_for(lambda: training.cluster.get("deployment", "worker")["spec"]["replicas"] == 0, "no worker at the end")
