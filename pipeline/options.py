@@ -11,7 +11,7 @@ import operator
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -41,6 +41,7 @@ AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
 MAX_PREFETCH = 1 << 16   # steps that are leased or buffered at once
+MAX_TRAINERS = 64        # that one worker serves
 MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
 
 
@@ -90,6 +91,24 @@ def check_address(name: str, value: object, free_port: bool = False) -> None:
     check(free_port if port == "*" else 1 <= int(port) <= 65535, name,
           "must look like tcp://%s, with a port from 1 to 65535" % ("0.0.0.0:5555" if free_port else "HOST:5555")
           + " or *" * free_port, value)
+
+
+def addresses_of(name: str, value: object) -> Tuple[str, ...]:
+    """The addresses of trainers in ``value``: one like tcp://HOST:5555, or tcp://HOST:5555-5558 for four ports, several
+    with commas between, or a list of such. Raises ConfigError, also for one that is there twice."""
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [None]
+    found: List[str] = []
+    for text in [part.strip() for each in texts for part in (each.split(",") if isinstance(each, str) else [""])]:
+        match = re.match(r"(tcp://[^/\s]+:)(\d{1,5})-(\d{1,5})$", text)
+        first, last = (int(match.group(2)), int(match.group(3))) if match else (0, 0)
+        check(first <= last, name, "must have the lower port first", text)
+        for address in ["%s%d" % (match.group(1), port) for port in range(first, last + 1)] if match else [text]:
+            check_address(name, address if "," not in text else value)
+            check(address not in found, name, "must name each trainer once", address)
+            found.append(address)
+            check(len(found) <= MAX_TRAINERS, name, "must name at most %d trainers" % MAX_TRAINERS, value)
+    check(bool(found), name, "must name a trainer", value)
+    return tuple(found)
 
 
 def is_loopback(address: str) -> bool:
@@ -264,7 +283,7 @@ class StreamOptions:
 class WorkerOptions:
     """The options of worker processes, from the command line or the trainer to each process. Raises ConfigError.
     ``stoker-worker --help`` explains them. All paths are absolute; ``cache_gb`` counts 2**30 bytes."""
-    connect: str
+    connect: Union[str, Tuple[str, ...]]        # see ``addresses``
     keys: Optional[str] = None
     data: Optional[str] = None
     allow_generators: Tuple[str, ...] = ()
@@ -281,15 +300,20 @@ class WorkerOptions:
     allow_read: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_address("--connect", self.connect)
+        addresses_of("--connect", self.connect)
         check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
         check(self.sandbox in SANDBOX, "--sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
+
+    @property
+    def addresses(self) -> Tuple[str, ...]:
+        """Of the trainers that these workers serve."""
+        return addresses_of("--connect", self.connect)
 
     @property
     def data_folders(self) -> Tuple[str, ...]:
         """The folders below which the trainer may choose the dataset's, if ``data`` does not name that. By default all
         for a trainer on this host, whose user is this worker's, and none for others."""
-        return self.allow_data or (("/",) if is_loopback(self.connect) else ())
+        return self.allow_data or (("/",) if all(map(is_loopback, self.addresses)) else ())
 
     @property
     def known_roots(self) -> Optional[Tuple[str, ...]]:
@@ -308,6 +332,8 @@ class WorkerOptions:
         try:
             fields = dict(json.loads(text))
             fields.update((name, native(fields[name])) for name in PATHS if fields[name] is not None)
+            if isinstance(fields["connect"], list):
+                fields["connect"] = tuple(fields["connect"])
             for name in LISTS:
                 fields[name] = None if fields[name] is None else tuple(map(native, fields[name]))
             return cls(**fields)

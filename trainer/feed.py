@@ -186,6 +186,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         log.info("%s", line_of(plan, cores(), trainers, autoscaler is not None))
         job = replace(job, batch_size=plan.part_size)     # as the workers of this rank see it
     stream = BatchStream(plan, datasets, job, options, start_step)
+    stream.pace.trainers = trainers
     try:
         status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:

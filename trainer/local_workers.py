@@ -69,7 +69,7 @@ class LocalWorkers:
         self._pipe = self._process.stdin
         #: Its name in ``Fleet``.
         self.supervisor = "%s:%d" % (socket.gethostname(), self._process.pid)
-        self._is_alone = is_loopback(options.connect)       # no worker can come from another host
+        self._is_alone = all(map(is_loopback, options.addresses))       # no worker can come from another host
         self._processes, self._functions = processes, " and ".join(options.allow_generators)
 
     def trouble(self, fleet: Fleet) -> Optional[str]:

@@ -27,6 +27,7 @@ log = logging.getLogger("stoker")
 
 MAX_CONNECTIONS = 32
 MAX_REQUEST_BYTES = 8192
+MAX_BEYOND_BYTES = 1 << 16
 REQUEST_S = 5.0          # for a whole request and its answer
 MAX_PER_S = 200          # connections; more wait in the kernel's queue
 BACKLOG = 64
@@ -104,7 +105,8 @@ class _Connection:
 
     def __init__(self, sock: socket.socket, client: str, deadline_s: float) -> None:
         self.socket, self.client, self.deadline_s = sock, client, deadline_s
-        self.received, self.answer, self.is_done = b"", b"", False      # done: only waits for the client to hang up
+        self.received, self.answer = b"", b""
+        self.is_done, self.beyond = False, 0      # done: only waits for the client to hang up; bytes that come then
 
 
 class StatusServer:
@@ -209,7 +211,10 @@ class StatusServer:
         if not received:
             self._end(selector, connection)
             return
-        if connection.is_done:           # what it sends beyond its request is read, so that it can read the answer
+        if connection.is_done:           # some of what it sends beyond its request is read, so that it has the answer
+            connection.beyond += len(received)
+            if connection.beyond > MAX_BEYOND_BYTES:
+                self._end(selector, connection)
             return
         connection.received += received
         if b"\r\n\r\n" not in connection.received[:MAX_REQUEST_BYTES]:

@@ -18,6 +18,7 @@ examples:
   stoker-worker --connect tcp://trainer:5555 --data /mnt/photos --keys keys/workers/NAME
   stoker-worker --connect tcp://127.0.0.1:5555 --processes 4 --cache /var/tmp/stoker
   stoker-worker --connect tcp://trainer:5555 --data /mnt/photos --allow-generator my_module:my_generator
+  stoker-worker --connect tcp://trainer:5555-5558 --data /mnt/photos --keys keys/workers/NAME    (four ranks)
 
 Ctrl-C or SIGTERM: each process finishes the batch in work, then all leave. A second one: they leave at once.
 A process that dies is restarted; the trainer gives its batch to another one. Exit codes: 0 the run is over, or asked to
@@ -33,8 +34,10 @@ def make_parser() -> configargparse.ArgumentParser:
         description="Decodes images for a Stoker trainer. Start it before or after the trainer, on any host that has "
                     "the images.\nIt needs no TensorFlow. The trainer decides what is decoded, and how.")
     add = parser.add_argument
-    add("--connect", required=True, metavar="tcp://HOST:PORT",
-        help="address of the trainer: the one that it prints, or its --bind")
+    add("--connect", action="append", required=True, metavar="tcp://HOST:PORT",
+        help="address of the trainer: the one that it prints, or its --bind. Workers may serve several trainers, such "
+             "as the ranks of one run, and make the batch that is needed first: repeat the option, or name several "
+             "ports, tcp://HOST:5555-5558 (in STOKER_CONNECT also several addresses with commas between)")
     add("--processes", type=int, default=cores(), metavar="N",
         help="number of worker processes (default: one per core, here %(default)s)")
     add("--keys", metavar="DIR", help="folder with this worker's keys: a copy of the folder workers/NAME that "
@@ -69,7 +72,8 @@ def make_parser() -> configargparse.ArgumentParser:
         help="touch this file once a second while a trainer is connected. For the health check of a container: "
              "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")
     add("--once", action="store_true",
-        help="end when the run is over (default: wait for the next trainer at this address)")
+        help="end when the run is over, of several trainers when all are (default: wait for the next trainer at this "
+             "address)")
     add("--lifeline", action="store_true",
         help="end at once when standard input ends: for a program that starts workers and holds the other end of a "
              "pipe, so that they end however it ends")
@@ -90,7 +94,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         if args.keys is not None:
             load_worker(args.keys)
-        options = WorkerOptions(args.connect, keys, data, tuple(args.allow_generator), args.follow_links, cache,
+        options = WorkerOptions(tuple(args.connect), keys, data, tuple(args.allow_generator), args.follow_links, cache,
                                 args.cache_gb, health_file, args.once, args.quiet,
                                 tuple(map(os.path.abspath, args.allow_data)), args.max_batch_mb, sandbox=args.sandbox,
                                 allow_read=tuple(map(os.path.abspath, args.allow_read)))
@@ -103,12 +107,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error("--data DIR says which folder the trainer at %s may read: on another host, it must not choose "
                      "that. DIR is the folder of its images here (if they have the same path as there, --allow-data "
                      "DIR may name one above it; if its data are no files, DIR may be empty). A trainer on this host "
-                     "needs none at --connect tcp://127.0.0.1:PORT" % args.connect)
+                     "needs none at --connect tcp://127.0.0.1:PORT" % ", ".join(args.connect))
     if args.data is not None and args.allow_data:
         parser.error("--data and --allow-data exclude each other: --data is the one folder that the trainer may read")
     if not options.quiet:
         note("%d process%s (python %s) for %s" % (args.processes, "es" * (args.processes > 1),
-                                                  platform.python_version(), options.connect))
+                                                  platform.python_version(), ", ".join(args.connect)))
         if options.keys is not None and advice():
             note(advice())
     return run(options, args.processes, lifeline=args.lifeline)

@@ -97,9 +97,10 @@ class Conversations:
         ends = [one.asked_s + OFFER_S for one in self._trainers if one.wanted and one.offered]
         return min(ends + [one.session.next_deadline() for one in self._trainers if one.code is None], default=0.0)
 
-    def state(self, number: int) -> SessionState:
-        """Of the conversation with this trainer."""
-        return self._trainers[number].session.state
+    @property
+    def is_seeking(self) -> bool:
+        """No trainer is there."""
+        return all(one.session.state is SessionState.SEEKING or one.code is not None for one in self._trainers)
 
     def is_served(self, now: float) -> bool:
         """Some trainer gives signs of life, and this worker can do its job, or finds out."""

@@ -13,7 +13,7 @@ import ctypes
 import os
 import struct
 from contextlib import suppress
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446      # system calls, of the same numbers on (almost) all CPUs
 _PATH_BENEATH, _NET_PORT = 1, 2
@@ -44,7 +44,7 @@ class Unavailable(OSError):
 class Restricted(NamedTuple):
     """What ``restrict`` did."""
     version: int                        # of Landlock
-    port: bool                          # whether TCP leads to the given port alone
+    port: bool                          # whether TCP leads to the given ports alone
     paths: Dict[str, Optional[Identity]]    # what each path led to; None: to nothing, so there is no rule
 
 
@@ -70,20 +70,20 @@ def version() -> int:
     return _call(_CREATE_RULESET, None, 0, 1)
 
 
-def restrict(handled: int, rights: Dict[str, int], port: Optional[int] = None, scoped: bool = False) -> Restricted:
+def restrict(handled: int, rights: Dict[str, int], ports: Sequence[int] = (), scoped: bool = False) -> Restricted:
     """Takes from this thread all of ``handled``, rights to files, but those that ``rights`` grants for a file, or for a
-    folder with all below it. A path that is not there is left out. ``port``: the only one to which TCP may connect; it
-    may then listen at none. ``scoped``: no signals and abstract sockets to processes outside. What the kernel does not
-    know is not restricted: see Restricted. Raises Unavailable."""
+    folder with all below it. A path that is not there is left out. ``ports``: the only ones to which TCP may connect;
+    it may then listen at none. ``scoped``: no signals and abstract sockets to processes outside. What the kernel does
+    not know is not restricted: see Restricted. Raises Unavailable."""
     known = version()
     handled &= _RIGHTS.get(known, ALL)
-    net = _BIND_TCP | _CONNECT_TCP if port is not None and known >= _NET_SINCE else 0
+    net = _BIND_TCP | _CONNECT_TCP if ports and known >= _NET_SINCE else 0
     scopes = _ABSTRACT_UNIX_SOCKET | _SIGNAL if scoped and known >= _SCOPES_SINCE else 0
     attributes = struct.pack("=QQQ", handled, net, scopes)[:24 if scopes else 16 if net else 8]
     ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     try:
         paths = {path: _allow(ruleset, path, granted & handled) for path, granted in rights.items()}
-        if net:
+        for port in ports if net else ():
             _call(_ADD_RULE, ruleset, _NET_PORT, struct.pack("=QQ", _CONNECT_TCP, port), 0)
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:

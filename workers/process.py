@@ -16,7 +16,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Optional, Sequence, Set, Union
 
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.cores import cores
@@ -27,57 +27,61 @@ from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
 from stoker.pipeline.text import printable
-from stoker.pipeline.transport.connection import Connection, checks_user
+from stoker.pipeline.transport.connection import checks_user
+from stoker.pipeline.transport.connections import Connections
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import formats
 from stoker.workers.cache import Cache
-from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
-from stoker.workers.generators.registry import Producer, open_producer
+from stoker.workers.conversations import Conversations, Said
+from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
+from stoker.workers.generators.registry import Producer, apply_limits, open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.sandbox import Sandbox
-from stoker.workers.session import REPORT_INTERVAL_S, SessionState, WorkerSession
+from stoker.workers.session import CAPACITY, REPORT_INTERVAL_S
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
-CAPACITY = 2             # leases a worker holds: one in work, one so that the next can start at once
 CHECK_INTERVAL_S = 1.0   # between two looks at what does not wake the socket's thread: whether the supervisor lives
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
 
 
 class _SocketThread(threading.Thread):
-    """Carries out what the session decides. Session and socket are used under the connection's lock."""
+    """Carries out what the sessions decide. They and the sockets are used under the connections' lock."""
 
-    def __init__(self, connection: Connection, waker: Waker, session: WorkerSession, options: WorkerOptions,
+    def __init__(self, connections: Connections, waker: Waker, session: Conversations, options: WorkerOptions,
                  items: "queue.Queue[Union[Check, Work, None]]", parent: int, say_ended: Callable[[], None],
                  note: Callable[[str, bool], None], health: Optional[HealthFile] = None,
                  sandbox: Optional[Sandbox] = None) -> None:
         super().__init__(name="stoker-socket", daemon=True)
-        self._connection, self._waker, self._session = connection, waker, session
+        self._connections, self._waker, self._session = connections, waker, session
         self._data_root, self._items, self._parent, self._note = options.data, items, parent, note
         self._lease_cost_bytes = int(options.max_batch_mb * 2**20) // 2
         self._say_ended, self._health = say_ended, health
         self._sandbox, self._resolver_checked_s = sandbox, time.monotonic()
-        self._refusal_noted_s = -REPORT_INTERVAL_S
+        self._refusal_noted_s = [-REPORT_INTERVAL_S] * len(options.addresses)
+        self._names = options.addresses
+        self._closed: Set[int] = set()      # conversations that have ended
+        self._sent: Set[int] = set()        # those where something was sent since they were last read
         self.drain = False                  # set by a signal handler
         self.code: Optional[int] = None
 
     def run(self) -> None:
         try:
             while self.code is None:
-                self._connection.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
-                with self._connection.lock:
+                self._connections.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
+                with self._connections.lock:
                     self._run_once()
         except Exception:                   # a bug: a worker without its socket is of no use
             traceback.print_exc()
             self.code = EXIT_FAILED
         self._say_ended()
-        with self._connection.lock:
-            self._connection.close()
+        with self._connections.lock:
+            self._connections.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
@@ -86,12 +90,14 @@ class _SocketThread(threading.Thread):
         """Answers a lease or a Check. The main thread calls this."""
         sooner = False
         try:
-            with self._connection.lock:
+            with self._connections.lock:
                 deadline, now = self._session.next_deadline(), time.monotonic()
                 if isinstance(done, Checked):
-                    self._carry_out(self._session.checked(done.run, done.reason, done.traceback, now), now)
+                    self._carry_out(self._session.checked(
+                        done.trainer, done.run, done.reason, done.traceback, now), now)
                 elif done.is_unfit and self._outdated():
-                    self._carry_out([Note(self._outdated()), *self._session.abandon(now, self._outdated())], now)
+                    self._note(self._outdated(), False)
+                    self._carry_out(self._session.abandon(now, self._outdated()), now)
                 elif done.is_unfit:
                     self._carry_out(self._session.unfit(done.error, done.traceback, now), now)
                 elif done.output is not None:
@@ -105,7 +111,7 @@ class _SocketThread(threading.Thread):
                     self._carry_out(self._session.failed(
                         done.lease, done.error, done.traceback, done.sample, now, done.unreadable,
                         done.is_hopeless, done.is_starved), now)
-                self._receive(now)
+                self._receive(now, self._sent)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
@@ -113,64 +119,91 @@ class _SocketThread(threading.Thread):
         if sooner or self.code is not None:
             self._waker.wake()
 
-    def _receive(self, now: float) -> None:
-        while self.code is None:
-            frames = self._connection.receive()
-            if frames is None:
-                return
-            try:
-                self._carry_out(self._session.receive(decode_from_trainer(
-                    frames, self._lease_cost_bytes), now), now)
-            except VersionMismatch as error:
-                self._carry_out([Note(str(error)), End(EXIT_REFUSED)], now)
-            except ProtocolError as error:
-                self._carry_out(self._session.refused(str(error), now), now)
+    def _receive(self, now: float, numbers: Iterable[int]) -> None:
+        """Reads all that has come from these trainers, also in answer to what is sent meanwhile."""
+        waiting = set(numbers)
+        while waiting and self.code is None:
+            number = waiting.pop()
+            while self.code is None and number not in self._closed:
+                frames = self._connections[number].receive()
+                if frames is None:
+                    break
+                try:
+                    self._carry_out(self._session.receive(number, decode_from_trainer(
+                        frames, self._lease_cost_bytes), now), now)
+                except VersionMismatch as error:
+                    self._carry_out(self._session.leave(number, str(error), now), now)
+                except ProtocolError as error:
+                    self._carry_out(self._session.refused(number, str(error), now), now)
+            self._sent.discard(number)
+            waiting |= self._sent - self._closed
 
     def _run_once(self) -> None:
         now = time.monotonic()
-        why_ended = self._connection.poll(now)
-        if why_ended:
-            self._carry_out(self._session.disconnected(now, why_ended), now)
-        if self._connection.has_reconnected():
-            self._session.connected()
-        self._receive(now)
+        for number, connection in enumerate(self._connections):
+            if number in self._closed:
+                continue
+            why_ended = connection.poll(now)
+            if why_ended:
+                self._carry_out(self._session.disconnected(number, now, why_ended), now)
+            if connection.has_reconnected():
+                self._session.connected(number)
+        self._receive(now, range(len(self._connections)))
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
-        self._carry_out(self._session.tick(now, self._connection.trouble()), now)
-        if self._session.state is SessionState.SEEKING and now - self._resolver_checked_s >= REPORT_INTERVAL_S:
+        self._carry_out(self._session.tick(now, lambda number: self._connections[number].trouble()), now)
+        if self._session.is_seeking and now - self._resolver_checked_s >= REPORT_INTERVAL_S:
             self._resolver_checked_s = now
             if self._sandbox is not None and self._sandbox.outdated_resolver():
                 self._carry_out(self._session.drain(now, "names of hosts are found in another way now"), now)
         if self._health is not None and self._session.is_served(now):
             self._health.beat(now)
-        refusal = self._connection.refusal()
-        if refusal and now - self._refusal_noted_s >= REPORT_INTERVAL_S:
-            self._refusal_noted_s = now
-            self._note("the trainer rejects this worker's connection; still trying: " + refusal, True)
+        self._note_refusals(now)
         if os.getppid() != self._parent:
-            self._carry_out([Note("the supervisor is gone"), End(EXIT_FAILED)], now)
+            self._note("the supervisor is gone", False)
+            self.code = EXIT_FAILED
+        self._receive(now, self._sent)
 
-    def _carry_out(self, effects: Sequence[Effect], now: float) -> None:
-        for effect in effects if self.code is None else ():     # after the end, the connection may be closed
+    def _note_refusals(self, now: float) -> None:
+        for number, connection in enumerate(self._connections):
+            refusal = "" if number in self._closed else connection.refusal()
+            if refusal and now - self._refusal_noted_s[number] >= REPORT_INTERVAL_S:
+                self._refusal_noted_s[number] = now
+                self._note("the trainer%s rejects this worker's connection; still trying: %s" % (
+                    " at " + self._names[number] if len(self._names) > 1 else "", refusal), True)
+
+    def _carry_out(self, said: Sequence[Said], now: float) -> None:
+        for number, effect in said if self.code is None else ():     # after the end, the connection may be closed
             if isinstance(effect, Say):
-                if not self._connection.send(encode(effect.message)):
-                    self._carry_out(self._session.disconnected(now), now)
+                self._sent.add(number)
+                if not self._connections[number].send(encode(effect.message)):
+                    self._carry_out(self._session.disconnected(number, now), now)
             elif isinstance(effect, Check):
-                changed, job = changed_file(), self._here(effect.job)
-                why = "%s has changed since it was imported" % changed if changed else self._outdated(job.data_root)
-                if why:             # the supervisor starts another process, which imports it anew, or has other rights
-                    self._note("%s: this process starts again" % why, False)
-                    self._carry_out(self._session.drain(now, why), now)
-                else:
-                    self._items.put(effect._replace(job=job))
+                self._check(effect, now)
             elif isinstance(effect, Work):
                 self._items.put(effect._replace(job=self._here(effect.job)))
             elif isinstance(effect, HangUp):
-                self._connection.hang_up(now)
+                self._connections[number].hang_up(now)
             elif isinstance(effect, Note):
-                self._note(effect.text, End(EXIT_REFUSED) in effects)
+                self._note(effect.text, (number, End(EXIT_REFUSED)) in said)
+            elif isinstance(effect, Close):
+                self._closed.add(number)
+                self._connections[number].leave()
             else:
                 self.code = effect.code
+
+    def _check(self, check: Check, now: float) -> None:
+        changed, job = changed_file(), self._here(check.job)
+        why = "%s has changed since it was imported" % changed if changed else self._outdated(job.data_root)
+        if not why:
+            self._items.put(check._replace(job=job))
+        elif not changed and self._session.serves_others(check.trainer):
+            self._carry_out(self._session.checked(check.trainer, check.run, "%s, which another trainer of this worker "
+                                                  "uses: start it with --allow-data DIR, a folder above both" % why,
+                                                  "", now), now)
+        else:               # the supervisor starts another process, which imports it anew, or has other rights
+            self._note("%s: this process starts again" % why, False)
+            self._carry_out(self._session.drain(now, why), now)
 
     def _outdated(self, data_root: str = "") -> str:
         return "" if self._sandbox is None else self._sandbox.outdated(data_root)
@@ -221,9 +254,9 @@ def main(argv: Sequence[str]) -> int:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
         os.environ.pop(LOCAL, None)                  # hidden from generators and their child processes
         health = None if options.health_file is None else HealthFile(options.health_file)
-        owners = SocketOwners() if checks_user(options.connect, keys) else None
+        owners = SocketOwners() if any(checks_user(address, keys) for address in options.addresses) else None
         sandbox.enter()                              # before libzmq has threads
-        connection = Connection(options.connect, waker, MAX_LEASE_BYTES, keys, owners)
+        connections = Connections(options.addresses, waker, MAX_LEASE_BYTES, keys, owners)
         if options.cache is not None:
             cache = Cache(options.cache, options.cache_gb, note, name.endswith("/0"), last_exit.startswith(CRASHES))
     except StokerError as error:
@@ -234,8 +267,8 @@ def main(argv: Sequence[str]) -> int:
         note(sandbox.summary)
     hello = Hello(name, os.getpid(), versions(), CAPACITY, last_exit, cores(), sendable(sandbox.summary))
     items: "queue.Queue[Union[Check, Work, None]]" = queue.Queue()
-    session = WorkerSession(hello, options.once, time.monotonic())
-    thread = _SocketThread(connection, waker, session, options, items, parent, lambda: say(ENDED), note, health,
+    session = Conversations(hello, options.addresses, options.once, time.monotonic())
+    thread = _SocketThread(connections, waker, session, options, items, parent, lambda: say(ENDED), note, health,
                            sandbox)
 
     def on_sigterm(signum: int, frame: Any) -> None:
@@ -253,8 +286,8 @@ def main(argv: Sequence[str]) -> int:
         sandbox.enter_job(job.data_root)
         return open_producer(job, options, cache)
 
-    answer_leases(items, thread.finish, make,
-                  lambda job, lease: test_in_quarantine(job, lease, options, streak))
+    answer_leases(items, thread.finish, make, lambda job, lease: test_in_quarantine(job, lease, options, streak),
+                  apply_limits, len(options.addresses))
     if cache is not None:
         cache.close()
     return thread.code or 0

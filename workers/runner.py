@@ -4,7 +4,7 @@ whether this worker can do the job at all: whether it has the folder, and can im
 import queue
 import time
 from dataclasses import replace
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.pipeline.errors import StokerError, UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
@@ -42,6 +42,7 @@ class Checked(NamedTuple):
     run: str
     reason: str              # why this worker cannot do the job; '' if it can
     traceback: str = ""
+    trainer: int = 0         # of its Check
 
 
 class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no tuple[Sample, ...]
@@ -56,10 +57,13 @@ class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no
 
 
 def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callable[[Union[Finished, Checked]], None],
-                  make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined]) -> None:
+                  make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined],
+                  resume: Callable[[Job], None] = lambda job: None, most: int = 1) -> None:
     """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
-    and again after a failure. ``isolate`` tests a lease in quarantine."""
+    and again after a failure; up to ``most`` producers are kept, for jobs of several trainers. ``resume`` is called
+    when another one than the last is used again. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
+    others: List[Producer] = []          # the one that was used last is the last
     heap = Heap()
     while True:
         item = items.get()
@@ -67,14 +71,21 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
             break
         start_s, job = time.monotonic(), item.job
         if producer is not None and job != producer.job:
-            producer.finish()
+            others.append(producer)
             producer = None
+        if producer is None and others:
+            producer = next((one for one in others if one.job == job), None)
+            if producer is not None:
+                others.remove(producer)
+                resume(job)
+            while len(others) >= most:
+                others.pop(0).finish()
         if isinstance(item, Check):
             try:
                 producer = producer or _opened(make, job)
-                finish(Checked(item.run, ""))
+                finish(Checked(item.run, "", "", item.trainer))
             except UnfitWorker as error:
-                finish(Checked(item.run, str(error), _import_traceback(error)))
+                finish(Checked(item.run, str(error), _import_traceback(error), item.trainer))
             continue
         lease = item.lease
         stopwatch.take()                 # drops the time that a failed lease took, and what was remarked in it
@@ -103,8 +114,8 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
         batch_bytes = sum(array.nbytes for array in answer.output.arrays) if answer.output else 0
         made = output = answer = None           # type: ignore[assignment]
         heap.settle(time.monotonic() - start_s, batch_bytes)
-    if producer is not None:
-        producer.finish()
+    for each in others + [producer] if producer is not None else others:
+        each.finish()
 
 
 def _opened(make: Callable[[Job], Producer], job: Job) -> Producer:

@@ -65,10 +65,11 @@ class Sandbox:
         landlock.drop_privileges()
         options, may_read_all = self._options, self._options.follow_links
         handled = landlock.ALL & ~(landlock.READ if may_read_all or self._roots is None else 0)
+        ports = sorted({int(address.rpartition(":")[2]) for address in options.addresses})
         rights = _rights(options)
         rights.update((root, landlock.READ) for root in self._roots or ())
         try:
-            done = landlock.restrict(handled, rights, int(options.connect.rpartition(":")[2]), scoped=True)
+            done = landlock.restrict(handled, rights, ports, scoped=True)
         except landlock.Unavailable as error:
             self._is_on = False
             if options.sandbox == SANDBOX_ON:
@@ -84,8 +85,9 @@ class Sandbox:
                  ", ".join(list(map(printable_path, self._roots)) + [python]))
         writes = ", ".join(map(printable_path, filter(None, (options.cache, options.health_file)))) or "nothing"
         more = "".join(", " + printable_path(path) for path in options.allow_read)
+        to = "port%s %s" % ("s" * (len(ports) > 1), ", ".join(map(str, ports)))
         self.summary = "a sandbox: reads %s%s; writes %s; starts no program but Python; %s (Landlock %d)" % (
-            reads, more, writes, "connects by TCP to port %s alone" % options.connect.rpartition(":")[2] if done.port
+            reads, more, writes, "connects by TCP to %s alone" % to if done.port
             else "connects anywhere, since this kernel is too old", done.version)
 
     def enter_job(self, data_root: str) -> None:

@@ -30,7 +30,8 @@ KINDS = {
     "memory": ("connections cut off for sending more than a worker can have to send",
                "cut off %s: it sent more than a worker can have to send. No Stoker worker does that"),
     "connections": ("connections cut off because there were too many",
-                    "cut off %s: there are as many connections as this trainer serves at once (see ulimit -n)"),
+                    "cut off a connection of %s: there are as many as this trainer serves at once, 4096, or half of "
+                    "ulimit -n if that is less. Raise ulimit -n, or give each trainer workers of its own"),
     "malformed": ("connections cut off for malformed messages",
                   "cut off %%s: it sent %d malformed messages. Is it a Stoker worker?" % MAX_MALFORMED),
     "hellos": ("connections cut off for too many Hellos (or Ready or Unfit)",
@@ -70,14 +71,14 @@ class PeerLimits:
             peer.hellos = min(float(MAX_HELLOS), peer.hellos + (now - peer.counted_s) * HELLOS_A_SECOND)
         peer.hellos -= 1
         peer.counted_s = now
-        return peer.hellos < 0 and self._ban(key, "hellos")
+        return peer.hellos < 0 and self.ban(key, "hellos")
 
     def malformed(self, key: WorkerKey, now: float) -> bool:
         """It sent a malformed message. True: it is banned from now on."""
         self.counts["dropped"] += 1
         peer = self._peer(key, now)
         peer.malformed += 1
-        return peer.malformed >= MAX_MALFORMED and self._ban(key, "malformed")
+        return peer.malformed >= MAX_MALFORMED and self.ban(key, "malformed")
 
     def suspended_for(self, gap_s: float, now: float) -> None:
         """The trainer was absent for so long: the Hellos of that time come all at once."""
@@ -102,9 +103,10 @@ class PeerLimits:
         self._peers.move_to_end(key)
         return self._peers[key]
 
-    def _ban(self, key: WorkerKey, kind: str) -> bool:
+    def ban(self, key: WorkerKey, kind: str) -> bool:
+        """No message of it is read any more, for a reason of KINDS. True."""
         self.counts[kind] += 1
-        del self._peers[key]
+        self._peers.pop(key, None)
         self._banned[key] = None
         if len(self._banned) > MAX_PEERS:
             self._banned.popitem(last=False)

@@ -161,7 +161,8 @@ class CoordinatorSession:
             if (isinstance(message, (Ready, Unfit)) and self._scheduler.fitness(peer) is not None
                     and self._limits.hello(peer, now)):         # the first after a Hello is counted with it
                 return self._ban(peer, "hellos", now)
-            if isinstance(message, Room) and peer in self._members and self._shared.said_room(peer):
+            if (isinstance(message, Room) and peer in self._members and self._shared.said_room(peer)
+                    and self._limits.ban(peer, "rooms")):
                 return self._ban(peer, "rooms", now)
             if isinstance(message, Ready) and peer in self._members:
                 return self._ready(peer, message, now)

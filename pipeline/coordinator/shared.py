@@ -5,22 +5,22 @@ Such a worker has few places for leases, and gives each to the trainer that need
 soon its consumer needs the next one: the distance of that position from the head, times the recent time of a step. All
 trainers compute it alike, so the worker can compare them.
 
-A worker that has room here and gets nothing is told so at once: its place may be of use elsewhere. If there is
-something to grant, and no worker has room, some of those that have none here are asked in turn.
+A worker that has room here and gets nothing is told so at once: its place may be of use elsewhere. Once there is
+something to grant, and no worker has room, some of those are told that have heard that there is nothing. The others
+know, and will come when they can.
 """
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Iterable, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from stoker.pipeline.coordinator.effects import Effect, Effects, Send, WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.options import MAX_BATCH
 from stoker.pipeline.protocol.messages import Alive, FromWorker, Hello, Lease, Need, Ready
 
-ASK_INTERVAL_S = 0.05    # between two rounds of questions ...
-MAX_ASKED = 8            # ... to so many workers, of ...
-MAX_LOOKED_AT = 64       # ... so many that are looked at
+ASK_INTERVAL_S = 0.02    # between two rounds of such news ...
+MAX_ASKED = 8            # ... to so many workers
 FIRST_ROOMS = 60         # Rooms that a member may say ...
 ROOMS_A_MESSAGE = 4      # ... and so many more for each lease and each Need; an honest worker says half of them at most
 MAX_ROOMS = 600          # that it may have saved up
@@ -32,7 +32,8 @@ class SharedMembers:
 
     def __init__(self, scheduler: LeaseScheduler) -> None:
         self._scheduler = scheduler
-        self._rooms: "OrderedDict[WorkerKey, int]" = OrderedDict()   # that each may still say; the last asked is last
+        self._rooms: Dict[WorkerKey, int] = {}      # that each may still say
+        self._unaware: "OrderedDict[WorkerKey, None]" = OrderedDict()    # those that last heard that there is nothing
         self._asked_s = 0.0
         self.step_s = 0.0
 
@@ -46,7 +47,7 @@ class SharedMembers:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
-        if not self._rooms or not self._scheduler.outstanding()[0]:
+        if not self._unaware or not self._scheduler.outstanding()[0]:
             return float("inf")
         return self._asked_s + ASK_INTERVAL_S
 
@@ -58,6 +59,7 @@ class SharedMembers:
     def left(self, peer: WorkerKey) -> None:
         """It is no member any more."""
         self._rooms.pop(peer, None)
+        self._unaware.pop(peer, None)
 
     def said_room(self, peer: WorkerKey) -> bool:
         """It said Room. True: too often, or it is none of these: no Stoker worker does that."""
@@ -71,7 +73,7 @@ class SharedMembers:
         if peer not in self._rooms:
             return lease
         need = self._need()
-        self._tells((peer,))
+        self._tells((peer,), need)
         return replace(lease, wanted=need.wanted, slack_s=need.slack_s)
 
     def heartbeat(self, run: str, members: Iterable[WorkerKey]) -> Effects:
@@ -79,7 +81,7 @@ class SharedMembers:
         if not self._rooms:
             return [Send(tuple(members), Alive(run))]
         return [Send(tuple(peer for peer in members if peer not in self._rooms), Alive(run)),
-                Send(self._tells(tuple(self._rooms)), self._need())]
+                self._tells(tuple(self._rooms), self._need())]
 
     def answer(self, peer: WorkerKey, message: FromWorker, effects: Sequence[Effect]) -> Effects:
         """It sent ``message``, of which ``effects`` come."""
@@ -90,7 +92,7 @@ class SharedMembers:
                        for effect in effects)):
             return []
         need = self._need()
-        return [Send(self._tells((peer,)), need if is_new else replace(need, wanted=0))]
+        return [self._tells((peer,), need if is_new else replace(need, wanted=0))]
 
     def tick(self, now: float) -> Effects:
         """All that could be granted was granted: asks those that have no room here, if there is more."""
@@ -98,21 +100,23 @@ class SharedMembers:
             return []
         self._asked_s = now
         need = self._need()
-        asked = []
-        for peer in [peer for _, peer in zip(range(MAX_LOOKED_AT), self._rooms)]:
-            self._rooms.move_to_end(peer)
+        asked: List[WorkerKey] = []
+        while self._unaware and len(asked) < min(MAX_ASKED, need.wanted):
+            peer, _ = self._unaware.popitem(last=False)
             worker = self._scheduler.workers.get(peer)
             if worker is not None and worker.fit and worker.is_at_work and not worker.capacity:
                 asked.append(peer)
-                if len(asked) >= min(MAX_ASKED, need.wanted):
-                    break
-        return [Send(self._tells(tuple(asked)), need)] if asked else []
+        return [self._tells(tuple(asked), need)] if asked else []
 
     def _need(self) -> Need:
         wanted, distance = self._scheduler.outstanding()
         return Need(min(MAX_BATCH, wanted), min(MAX_SLACK_S, distance * self.step_s))
 
-    def _tells(self, peers: Tuple[WorkerKey, ...]) -> Tuple[WorkerKey, ...]:
+    def _tells(self, peers: Tuple[WorkerKey, ...], need: Need) -> Send:
         for peer in peers:
             self._rooms[peer] = min(MAX_ROOMS, self._rooms[peer] + ROOMS_A_MESSAGE)
-        return peers
+            if need.wanted:
+                self._unaware.pop(peer, None)
+            else:
+                self._unaware[peer] = None
+        return Send(peers, need)

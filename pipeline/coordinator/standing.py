@@ -3,7 +3,7 @@ has been none. Pure: time comes in.
 """
 
 from collections import Counter
-from typing import Mapping
+from typing import Iterable, Mapping
 
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.effects import WorkerKey
@@ -59,8 +59,19 @@ class Standing:
             "%s has worked on the next step for %.1f s" % (members[peer].worker, seconds)
             for peer, seconds in scheduler.holders(now)]))
         heard = [hello for peer, hello in members.items() if scheduler.is_heard(peer)]
-        hosts = {hello.worker.rpartition(":")[0]: hello.cores for hello in heard}
-        self.fleet = Fleet(len(heard), sum(hosts.values()), Counter(
+        hosts = {hello.worker.rpartition(":")[0]: -(-hello.cores // hello.trainers) for hello in heard}
+        worth = sum(1 / hello.trainers for peer, hello in members.items() if scheduler.is_heard(peer)
+                    and scheduler.fitness(peer))
+        self.fleet = Fleet(workers_of(hello.trainers for hello in heard), sum(hosts.values()), Counter(
             hello.worker.rpartition("/")[0] for hello in heard), self._aside.by_supervisor(
                 hello.worker for peer, hello in members.items() if scheduler.fitness(peer) is False),
-            dict(self._aside.lost), self.ready_workers())
+            dict(self._aside.lost), self.ready_workers(), worth)
+
+
+def workers_of(trainers: Iterable[int]) -> int:
+    """How many workers a fleet is for one trainer; of each member: how many it serves. Those that serve others, too,
+    are one at least."""
+    counts = Counter(trainers)
+    single = counts.pop(1, 0)
+    shared = sum(count / each for each, count in counts.items())
+    return single + (max(1, int(shared + 0.5)) if counts else 0)

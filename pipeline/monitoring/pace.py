@@ -26,6 +26,7 @@ class Pace:
         self._meter = ThroughputMeter(prefetch)
         self._watch = Watch()
         self._handed_out_s = self._judged_s = now
+        self.trainers = 1           # so many share the cores of the workers' hosts
         self.step_s = 0.0           # the recent time in which the consumer uses a batch; 0: not yet known
 
     def handed_out(self, batch: Batch, asked_s: float, waited_s: float, fleet: Fleet, now: float) -> None:
@@ -54,4 +55,6 @@ class Pace:
     def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
         """See ``BatchStream.verdict``. None also if no worker is alive."""
         window = self._meter.window(last_s)
-        return verdict(window, fleet.workers, fleet.cores) if fleet.workers and self._meter.is_known(window) else None
+        if not fleet.workers or not self._meter.is_known(window):
+            return None
+        return verdict(window, fleet.workers, max(1, fleet.cores // self.trainers))

@@ -85,12 +85,13 @@ class Window(NamedTuple):
 
 class Fleet(NamedTuple):
     """The workers as of the last heartbeat."""
-    workers: int                     # that are alive
-    cores: int                       # of their hosts
+    workers: int                     # that are alive; one that serves several trainers counts as a part of one
+    cores: int                       # of their hosts, or this trainer's part of them
     by_supervisor: Dict[str, int]    # 'host:pid' -> number of its workers
     set_aside: Mapping[str, Sequence[str]] = {}    # 'host:pid' -> why each of its other workers cannot do the job
     lost: Mapping[str, int] = {}     # 'host:pid' -> its workers that were lost in a row before they could do it
-    ready: int = 0                   # workers that can
+    ready: int = 0                   # workers that can, each as a whole
+    worth: float = 0.0               # of them for this trainer: one that serves n trainers is worth 1/n
 
 
 class Verdict(NamedTuple):

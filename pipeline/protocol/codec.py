@@ -16,10 +16,9 @@ import numpy as np
 from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.formats import FORMATS
-from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS
+from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS, MAX_TRAINERS
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, MAX_TRAINERS, PROTOCOL_VERSION
-from stoker.pipeline.protocol.messages import REMARKS
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Need, Produced, Ready, Refused, Remark, Returned, Revoked, Room, Sample
 from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome, samples_of

@@ -16,7 +16,6 @@ PROTOCOL_VERSION = 7
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
-MAX_TRAINERS = 64      # that one worker serves
 #: Of a picture with more than 8 bits per channel: decode "exact" cut its values at 255; its floats have no known range.
 REMARKS = CUT, UNSCALED = ("cut", "unscaled")
 

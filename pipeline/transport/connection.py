@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 import zmq
 
@@ -42,9 +42,11 @@ class Connection(Socket):
     until it returns None before it releases the lock: see ``Socket._has_input``."""
 
     def __init__(self, connect: str, waker: Waker, max_frame_bytes: int, keys: Optional[WorkerKeys] = None,
-                 owners: Optional[SocketOwners] = None) -> None:
-        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None, checks_user(connect, keys), owners)
-        self.lock = threading.RLock()
+                 owners: Optional[SocketOwners] = None, lock: Any = None, context: Any = None) -> None:
+        super().__init__(zmq.DEALER, waker, max_frame_bytes, keys is not None, checks_user(connect, keys), owners,
+                         context)
+        self.lock = threading.RLock() if lock is None else lock
+        self._is_open = True
         self._address, self._keys = connect, keys
         self._route = Route(connect)
         self._endpoint: Optional[str] = None  # that the socket connects to
@@ -99,7 +101,26 @@ class Connection(Socket):
 
     def _has_input(self) -> bool:
         with self.lock:
-            return super()._has_input()
+            return self._is_open and super()._has_input()
+
+    has_input = _has_input
+
+    def descriptors(self) -> List[int]:
+        """See Socket."""
+        return super().descriptors() if self._is_open else []
+
+    def leave(self) -> None:
+        """Ends the connection for good; what is under way is sent. Nothing else may be called then but ``close``."""
+        if self._is_open:
+            self._is_open = False
+            self._close_socket()
+
+    def close(self, linger: Optional[int] = None) -> None:
+        """See Socket. A connection that was left is closed, but for what all share."""
+        if self._is_open:
+            super().close(linger)
+        elif self._owns_context:
+            self._context.term()
 
     def poll(self, now: float) -> str:
         """Takes note of what happened to the connection, and tries another way to the trainer where one failed. Returns

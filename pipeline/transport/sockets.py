@@ -64,12 +64,13 @@ def _can_be_read(socket: Any) -> bool:     # Any: to pyzmq's types, an option is
 class Socket:
     """The base of both ends. ``_open_socket`` may be called again after ``_close_socket``. ``checks_user``: only a
     process of the same user may be at the other end, as ``owners`` tells, or one made here. Raises ConfigError where
-    the kernel does not tell that."""
+    the kernel does not tell that. ``context``: of libzmq, which is not closed with this; it has a thread of its own."""
 
     def __init__(self, kind: int, waker: Waker, max_frame_bytes: int, is_encrypted: bool, checks_user: bool,
-                 owners: Optional[SocketOwners] = None) -> None:
+                 owners: Optional[SocketOwners] = None, context: Any = None) -> None:
         self._owners = (owners or SocketOwners()) if checks_user else None
-        self._context = zmq.Context()
+        self._owns_context = context is None
+        self._context = zmq.Context() if context is None else context
         self._kind, self._waker, self._opened = kind, waker, 0
         self._max_frame_bytes = max_frame_bytes + CURVE_OVERHEAD_BYTES * is_encrypted
 
@@ -80,7 +81,7 @@ class Socket:
         set_option(zmq.HANDSHAKE_IVL, int(HANDSHAKE_TIMEOUT_S * 1000))
         set_option(zmq.MAXMSGSIZE, self._max_frame_bytes)   # of one frame: libzmq disconnects a peer that sends more
         self._opened += 1
-        endpoint = "inproc://events-%d" % self._opened      # libzmq frees the name of a closed endpoint later
+        endpoint = "inproc://events-%d-%d" % (id(self), self._opened)    # libzmq frees that of a closed one later
         self._socket.monitor(endpoint, events)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.LINGER, 0)
@@ -96,6 +97,10 @@ class Socket:
         """From now on ``wait`` returns when ``socket`` can be read; it is closed together with this one."""
         self._watched.append(socket)
         self._poller.register(socket.getsockopt(zmq.FD), select.POLLIN)
+
+    def descriptors(self) -> List[int]:
+        """Those to poll for ``wait``, but for the waker's."""
+        return [int(socket.getsockopt(zmq.FD)) for socket in self._watched]
 
     def _has_input(self) -> bool:
         """Whether a socket can be read. Its descriptor signals new input only once (edge-triggered), and any call on
@@ -134,6 +139,7 @@ class Socket:
     def close(self, linger: Optional[int] = None) -> None:
         """Sends what is under way for ``LINGER_S`` at most, or ``linger`` ms, then frees port, sockets and threads."""
         self._close_socket(linger)
-        self._context.term()
+        if self._owns_context:
+            self._context.term()
         if self._owners is not None:
             self._owners.close()

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.needs("environment horovod")
 EPOCHS, BATCH_SIZE, STEPS_PER_EPOCH = 4, 24, 8      # of 200 pictures, 8 are left out of each epoch
 STEPS = EPOCHS * STEPS_PER_EPOCH
 EXAMPLE = os.path.join(run.EXAMPLES, "horovod")
+LONG_S = 5 * LIMIT_S
+#: On a busy machine, one rank may start long after another.
+LIMITS = ["--gloo-timeout-seconds", str(int(LONG_S)), "--start-timeout", str(int(LONG_S))]
 PREFETCH = 3
 SLOW_S = 0.15                                       # so that there is time to kill workers
 
@@ -47,7 +50,7 @@ class Job:
         arguments = dict(given, **arguments)
         command = ["-m", "tests.engines.horovod_rank", json.dumps(arguments)]
         if ranks > 1:
-            command = ["-np", str(ranks), python_of("horovod")] + command
+            command = ["-np", str(ranks)] + LIMITS + [python_of("horovod")] + command
         # In a session of its own, as under a terminal. It keeps results of its checks in the home folder.
         return Program(command, horovodrun() if ranks > 1 else python_of("horovod"), before=os.setsid, HOME=self.folder)
 
@@ -75,7 +78,7 @@ class Job:
 
 def finished(program, ranks):
     """The results of the ranks, when the program has ended."""
-    assert program.wait(5 * LIMIT_S) == 0, program.text
+    assert program.wait(LONG_S) == 0, program.text
     lines = [program.wait_for_line("result of rank %d: " % rank)[0] for rank in range(ranks)]
     return [json.loads(line.split(": ", 1)[1]) for line in lines]
 
@@ -96,7 +99,7 @@ class Killer:
 
     def until(self, step):
         """Until rank 0 is at ``step``."""
-        deadline_s = time.monotonic() + 5 * LIMIT_S
+        deadline_s = time.monotonic() + LONG_S
         while self.job.step() < step:
             assert self.program.running() and time.monotonic() < deadline_s, self.program.text
             for rank in range(self.ranks):
@@ -121,7 +124,7 @@ def wait_for_step(job, program, step):
     def reached():
         assert program.running(), program.text
         return job.step() >= step
-    wait_for(reached, "step %d" % step)
+    wait_for(reached, "step %d" % step, LONG_S)
 
 
 def assert_same(job, one, ranks=2):
@@ -151,9 +154,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory, data, worker_python):
-    """One trainer, undisturbed."""
-    job = Job(tmp_path_factory.mktemp("one-trainer"), data, worker_python)
+def one(tmp_path_factory, data, python36):
+    """One trainer, undisturbed, with a worker of Python 3.6."""
+    job = Job(tmp_path_factory.mktemp("one-trainer"), data, python36)
     job.result, = job.run(1, workers=1)
     assert sorted(job.records(0)) == list(range(STEPS))
     for epoch in range(EPOCHS):
@@ -189,12 +192,12 @@ def test_resumed(job, one, figures):
         wait_for_step(job, program, 11)
         started_s = time.monotonic()
         os.killpg(program.pid, signal.SIGINT)
-        assert program.wait() != 0
+        assert program.wait(LONG_S) != 0
         wait_for(lambda: not with_environment("TMPDIR=" + os.environ["TMPDIR"]), "the end of all processes")
     figures("Horovod: %.1f s from Ctrl-C to the end of all processes" % (time.monotonic() - started_s))
     with job.start(2, slow_s=SLOW_S, kill=[1, 25]) as program:
         pids = pids_of(program, 2)
-        assert program.wait() != 0
+        assert program.wait(LONG_S) != 0
         ended_s = time.time()
     killed_s = float(program.wait_for_line("killed at ")[0].rsplit(" ", 1)[1])
     assert "Process 1 exit with status code 137" in program.text and not any(map(alive, pids))
@@ -210,7 +213,7 @@ def test_other_numbers_of_ranks(job, one):
     """Horovod: 1 -> 2 -> 1 ranks over restarts: the batches of one trainer, each sample once per epoch"""
     for ranks, killed in ((1, [0, 12]), (2, [0, 22]), (1, [-1, -1])):
         with job.start(ranks, kill=killed) as program:
-            assert (program.wait(5 * LIMIT_S) == 0) == (killed[0] < 0), program.text
+            assert (program.wait(LONG_S) == 0) == (killed[0] < 0), program.text
     first, second, third = job.starts()
     assert first == 0 < second <= 12 and second < third <= 22
     assert_same_audits(job, one)
@@ -219,9 +222,29 @@ def test_other_numbers_of_ranks(job, one):
 def test_a_rank_fails_at_its_start(job):
     """Horovod: an error on rank 1 before its first step ends the job"""
     with job.start(2, fail=1) as program:
-        assert program.wait() != 0
+        assert program.wait(LONG_S) != 0
     assert "the disk of rank 1 is gone" in program.text and "Process 0 exit with status code" in program.text
     assert not os.path.exists(job.audit + "-0") or job.step() <= 0
+
+
+def test_adapters(job, one):
+    """Horovod: tf.estimator, resumed by another run, and tf.keras: the batches of one trainer"""
+    kept = []
+    for epochs, names in ((2, ["estimator"]), (EPOCHS, ["estimator", "keras"])):
+        command = ["-np", "2"] + LIMITS + [python_of("horovod"), "-m", "tests.engines.horovod_adapters", job.folder,
+                                           job.data, job.worker_python, str(epochs)] + names
+        with Program(command, horovodrun(), HOME=job.folder) as program:
+            assert program.wait(LONG_S) == 0, program.text
+        weights = [[line.split(": ", 1)[1] for line in program.wait_for_line("weights of rank %d: " % rank, len(names))]
+                   for rank in range(2)]
+        assert weights[0] == weights[1]
+        lines = audit(os.path.join(job.folder, "estimator-0"))
+        assert lines[:len(kept)] == kept        # with the names of the workers: no step was done again
+        kept = lines
+    assert len(kept) == STEPS
+    for name in names:
+        job.audit = os.path.join(job.folder, name)
+        assert_same_audits(job, one)
 
 
 def test_install_of_the_document(tmp_path):
@@ -245,5 +268,5 @@ def test_example_of_the_document(tmp_path):
     for line in ("loss of each epoch", "finished before"):
         said = subprocess.run(["sh", "-e", "-c", block("docs/HOROVOD.md", "horovod: example")], cwd=folder, check=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
-                              timeout=3 * LIMIT_S, env=dict(os.environ, HOME=str(tmp_path))).stdout
+                              timeout=LONG_S, env=dict(os.environ, HOME=str(tmp_path))).stdout
         assert len(re.findall(r"\[[01]\]<stdout>:horovod: " + line, said)) == 2, said

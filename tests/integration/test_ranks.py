@@ -14,6 +14,7 @@ import stoker
 from tests.support import rank_functions
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
+from tests.support.processes import wait_for, worker_pids
 
 
 def consumed(data, *arguments, **options):
@@ -146,6 +147,24 @@ def test_an_empty_position_needs_no_worker():
         batch = next(stream)
     assert len(batch) == 0 and batch.worker == "" and batch.indices == () and batch.global_size == 1
     assert batch.features.shape == (0, 10) and batch.labels.shape == (0, 1) and batch.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize("local_ranks, workers, started", [(None, "auto", 2), (1, "auto", 4), (None, 3, 3)])
+def test_the_ranks_of_a_host_share_its_cores(monkeypatch, caplog, local_ranks, workers, started):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    with caplog.at_level(logging.INFO, "stoker"), stoker.open_stream(
+            40, "numerical", batch_size=8, rank=1, ranks=2, local_ranks=local_ranks, workers=workers) as stream:
+        wait_for(lambda: len(worker_pids()) == started, "%d workers" % started, 60)
+        assert stream.pace.trainers == (2 if local_ranks is None else 1)
+    line, = [line for line in caplog.messages if line.startswith("rank 1 of 2: samples 4 to 7 of each batch of 8")]
+    assert ("its share of 4 cores" in line) == (workers == "auto")
+
+
+def test_memory_is_that_of_the_parts():
+    options = {"batch_size": 1 << 16, "prefetch_mb": 2.0, "workers": 0}       # 44 bytes a sample
+    with pytest.raises(stoker.ConfigError, match="prefetch_mb 2 is too small"):
+        stoker.open_stream(1 << 16, "numerical", **options)
+    stoker.open_stream(1 << 16, "numerical", rank=1, ranks=2, **options).close()
 
 
 def test_replacements_are_for_one_trainer(pictures):

@@ -113,7 +113,11 @@ class Own:
         function = {"several": several, "one": one, "some": some}[self.kind]
         call = call_for_batches if self.kind == "some" else call_for_samples
         training, size = chance.random() < 0.85, chance.randint(20, 60)
-        validation = chance.choice((0, 3, 5)) if training else 0
+        validation = chance.choice((0, 3, 4, 5)) if training else 0
+        on_bad_image = chance.choice(("skip", "replace"))
+        ranks = chance.choice((1, 2, 3)) if on_bad_image == "skip" else 1
+        if ranks > 1:
+            size += (1 - size) % self.batch_size       # the last batch has one sample: most of its parts are empty
         columns = chance.choice(((), ("number", "name", "more")))
         self.splits = Splits(*(self._source(chance, count, columns) for count in (size, max(1, validation))))
         if not training:
@@ -121,10 +125,8 @@ class Own:
         source = self.splits.training
         order = chance.choice(("shuffled", "sequential", balanced(lambda row: str(row)[-1:]), weighted(
             [chance.random() for _ in range(size)]), lambda epoch, random: [
-                random.randrange(size) for _ in range(size + 2)]))
+                random.randrange(size) for _ in range(size + 3)]))
         partners = chance.choice((0, 0, 1, 3, lambda index, random: [(index + 1) % 3] * random.randrange(3)))
-        on_bad_image = chance.choice(("skip", "replace"))
-        ranks = chance.choice((1, 2, 3)) if on_bad_image == "skip" else 1
         self.plan = Plan(size, self.batch_size, chance.choice((1, 2)) if training else 1, seed, validation,
                          order=open_order(order, source, self.batch_size, seed), drop_last=chance.random() < 0.3,
                          training=training, partners=tuple(open_partners(partners, each) for each in self.splits),

@@ -5,13 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.coordinator.effects import Accept, Fill, Grant
+from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.monitoring.pace import Pace
+from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.orders import open_order
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, part_of
+from stoker.pipeline.protocol.messages import Hello, Produced, Ready, Timings
 from stoker.pipeline.sources.table import Numbers
 from stoker.trainer.autoscaler import Autoscaler
 from stoker.trainer.local_ranks import line_of, share, trainers_here
+from stoker.trainer.run import prepare
+from tests.support import rank_functions
+from tests.support.invariants import check_invariants
 
 LOCAL, ANYWHERE = "tcp://127.0.0.1:*", "tcp://0.0.0.0:5555"
 
@@ -117,6 +126,20 @@ def test_the_indices_of_a_step_can_be_asked_for_of_any_rank():
         assert sum((plan.training_indices(step, rank, 2) for rank in range(2)), ()) == whole.training_indices(step)
 
 
+@pytest.mark.parametrize("options", [{}, {"order": "sequential", "drop_last": True}, {"partners": 2, "seed": 3}])
+def test_a_checkpoint_does_not_know_the_ranks(options):
+    runs = [prepare(50, "numerical", batch_size=8, validation=0.25, rank=rank, ranks=ranks, **options)
+            for rank, ranks in ((0, 1), (0, 2), (2, 3))]
+    assert runs[0].fingerprint() == runs[1].fingerprint() == runs[2].fingerprint()
+    assert {run.plan.steps for run in runs} == {runs[0].plan.steps}
+
+
+def test_what_sees_a_whole_part_is_known():
+    assert [prepare(50, function, batch_size=8, ranks=2).one_by_one for function in (
+        "numerical", rank_functions.several, "tests.support.rank_functions:several", rank_functions.whole,
+        "tests.support.rank_functions:whole", "not.there:function")] == [True, True, True, False, False, False]
+
+
 def test_parts_are_consecutive_and_even():
     assert [list(part_of(range(5, 12), rank, 3)) for rank in range(3)] == [[5, 6], [7, 8], [9, 10, 11]]
     assert [list(part_of(range(2), rank, 4)) for rank in range(4)] == [[], [0], [], [1]]
@@ -132,6 +155,51 @@ def test_parts_are_consecutive_and_even():
 def test_what_makes_no_sense_is_an_error(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Plan(**{"train_size": 10, "batch_size": 4, "epochs": 1, "seed": 0, **arguments})
+
+
+# ---------------------------------------------------------------------------------------------------------- empty parts
+
+def filled(effects):
+    return [effect.position for effect in effects if isinstance(effect, Fill)]
+
+
+def test_without_a_worker_only_positions_without_a_sample_are_handed_over():
+    scheduler = LeaseScheduler(0, 9, 3, 5.0, is_empty=lambda position: position != 4)
+    found = filled(scheduler.tick(0.0))
+    assert found == [0, 1, 2]                  # the window
+    for now in range(1, 5):
+        check_invariants(scheduler)
+        if now < 5:
+            found += filled(scheduler.take(float(now)))
+    assert found == [0, 1, 2, 3] and scheduler.head == 4
+    effects = scheduler.receive(b"w", Hello("w", 1, "", 2, ""), 5.0) + scheduler.receive(b"w", Ready("run"), 5.0)
+    assert [effect.position for effect in effects if isinstance(effect, Grant)] == [4]
+    assert filled(effects) == [5, 6]           # as soon as they may be granted
+    effects = scheduler.receive(b"w", Produced("run", 1, 4, 1, (), 0.1, ()), 5.1)
+    assert [type(effect) for effect in effects] == [Accept]
+    found = [position for now in range(6, 11) for position in filled(scheduler.take(float(now)))]
+    assert found == [7, 8] and scheduler.head == 9
+    check_invariants(scheduler)
+
+
+@given(st.sets(st.integers(0, 29)), st.integers(1, 8), st.integers(1, 3), st.integers(0, 29))
+def test_each_position_is_either_granted_or_filled_once(empty, prefetch, capacity, start):
+    scheduler, now, leased, done = LeaseScheduler(start, 30, prefetch, 5.0, is_empty=empty.__contains__), 0.0, {}, []
+    effects = scheduler.tick(now) + scheduler.receive(b"w", Hello("w", 1, "", capacity, ""), now)
+    effects += scheduler.receive(b"w", Ready("run"), now)
+    while scheduler.head < 30:
+        check_invariants(scheduler)
+        leased.update((effect.position, effect.lease) for effect in effects if isinstance(effect, Grant))
+        done += filled(effects)
+        assert not empty & set(leased)
+        now += 0.01
+        if scheduler.head in done:
+            effects = scheduler.take(now)
+        else:
+            done.append(scheduler.head)
+            effects = scheduler.receive(b"w", Produced("run", leased[scheduler.head], scheduler.head, 1, (), 0.1, ()),
+                                        now)
+    assert sorted(done) == list(range(start, 30)) and set(done) - set(leased) == empty & set(done)
 
 
 # ------------------------------------------------------------------------------------------------ the cores of a host
@@ -164,3 +232,15 @@ def test_the_log_says_the_part_and_the_share():
         "rank 1 of 4: samples 7 to 14 of each batch of 30; up to 4 local workers: its share of 8 cores, for 2 ranks on "
         "this host")
     assert line_of(plan, 8, 2, False) == "rank 1 of 4: samples 7 to 14 of each batch of 30"
+
+
+def test_the_cores_of_a_host_are_shared_in_the_verdict_too():
+    """With two workers on 8 cores, more workers help one trainer, but not one of four."""
+    for trainers, name in ((1, "too few workers"), (4, "decode")):
+        pace, now = Pace(2, [], 0.0), 0.0
+        pace.trainers = trainers
+        for step in range(200):
+            asked_s, now = now + 0.01, now + 0.11
+            pace.handed_out(Batch(step, 0, True, (), (), (), "w", 1, 0.2, timings=Timings(0.0, 0.2, 0.0)), asked_s, 0.1,
+                            Fleet(2, 8, {}), now)
+        assert pace.verdict(Fleet(2, 8, {})).name == name

@@ -26,9 +26,9 @@ from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
+from stoker.workers.conversations import Conversations
 from stoker.workers.effects import EXIT_ENDED, Check, Work
 from stoker.workers.runner import Checked, Finished, answer_leases
-from stoker.workers.session import WorkerSession
 from stoker.workers.stopwatch import timed
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
@@ -416,6 +416,9 @@ class Ends:
     def wake(self):
         self.wakes += 1
 
+    def __getitem__(self, number):
+        return self
+
 
 def lease(number):
     return Lease(number, number, 0, True, (Sample(number, "%d" % number, 0),))
@@ -424,11 +427,11 @@ def lease(number):
 def socket_thread(once=False):
     """Not started; two leases came, the first of which is in work."""
     ends, items = Ends(), queue.Queue()
-    session = WorkerSession(Hello("host/0", 1, "python 3.13.0", 2, ""), once, time.monotonic())
+    session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), ["tcp://127.0.0.1:1"], once, time.monotonic())
     thread = _SocketThread(ends, ends, session, WorkerOptions("tcp://127.0.0.1:1"), items, 0, lambda: None,
                            lambda *texts: None)
     ends.waiting = [Welcome("run1", JOB, 0.5)]
-    thread._receive(time.monotonic())
+    thread._receive(time.monotonic(), [0])
     assert items.get_nowait() == Check(JOB, "run1")
     ends.waiting = [lease(1), lease(2)]
     thread.finish(Checked("run1", ""))
@@ -478,7 +481,7 @@ def test_a_bug_in_sending_is_not_the_generator_s(capsys):
 def test_a_message_that_cannot_be_read_is_told_to_the_trainer():
     thread, ends, _ = socket_thread()
     ends.receive = iter([[b"\x93\x05"], None]).__next__
-    thread._receive(time.monotonic())
+    thread._receive(time.monotonic(), [0])
     assert isinstance(ends.sent[-1], Unfit) and "not valid msgpack" in ends.sent[-1].reason
 
 

@@ -24,11 +24,11 @@ def kernel(monkeypatch):
         error = None
     calls = Kernel()
 
-    def restrict(handled, rights, port=None, scoped=False):
+    def restrict(handled, rights, ports=(), scoped=False):
         if calls.error is not None:
             raise calls.error
-        calls.append((handled, dict(rights), port, scoped))
-        return landlock.Restricted(7, port is not None, {path: landlock.identity(path) for path in rights})
+        calls.append((handled, dict(rights), ports, scoped))
+        return landlock.Restricted(7, bool(ports), {path: landlock.identity(path) for path in rights})
     monkeypatch.setattr(landlock, "restrict", restrict)
     monkeypatch.setattr(landlock, "drop_privileges", lambda: True)
     monkeypatch.setattr(folder, "explain_refusal", None)
@@ -60,8 +60,8 @@ def test_what_a_worker_may_do(kernel, root, tmp_path):
     more = str(tmp_path / "more")
     os.mkdir(more)
     made = entered(roots=(root,), cache=str(tmp_path), health_file="/run/alive", allow_read=(more,))
-    (handled, rights, port, scoped), = kernel
-    assert (handled, port, scoped) == (landlock.ALL, 5555, True)
+    (handled, rights, ports, scoped), = kernel
+    assert (handled, ports, scoped) == (landlock.ALL, [5555], True)
     assert rights[root] == rights[more] == rights["/usr"] == rights[sys.prefix] == landlock.READ
     assert rights[str(tmp_path)] == landlock.READ | landlock.WRITE
     assert not rights["/run/alive"] & (landlock.MAKE_REG | landlock.REMOVE_FILE)
@@ -217,7 +217,7 @@ def test_older_kernels_are_asked_for_what_they_know(monkeypatch):
     for version in (1, 2, 3, 4, 5, 6, 7):
         monkeypatch.setattr(landlock, "version", lambda version=version: version)
         calls.clear()
-        done = landlock.restrict(landlock.ALL, {}, 5555, scoped=True)
+        done = landlock.restrict(landlock.ALL, {}, (5555,), scoped=True)
         attributes = calls[0][1][0]
         sizes[version] = len(attributes), bin(struct.unpack_from("=Q", attributes)[0]).count("1"), done.port
     assert sizes == {1: (8, 13, False), 2: (8, 14, False), 3: (8, 15, False), 4: (16, 15, True), 5: (16, 16, True),

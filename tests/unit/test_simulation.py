@@ -1,6 +1,7 @@
 """The promises of the trainer's end under fire: simulated runs with the real sessions of both ends, and a state machine
 of workers that send anything."""
 
+import itertools
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Unfit
 from tests.conftest import EFFORT
 from tests.support.invariants import check_invariants
+from tests.support.own_data import Own
 from tests.support.sim import Simulation
 
 # of each family; other ones on every Python, for what they try is the same code
@@ -118,6 +120,16 @@ def test_every_step_arrives_once_in_order_with_its_content(family, own):
             assert family != "wrong folders" or sim.attempts == {1} or sim.scheduler.backups, "an attempt was used up"
         except Exception as error:
             raise AssertionError("%s, seed %d, own %s, at %.3f s: %r" % (family, seed, own, sim.now, error)) from error
+
+
+def test_a_rank_gets_every_step_though_some_of_its_parts_are_empty():
+    seeds = (seed for seed in itertools.count(SEEDS[0]) if any(map(Own(seed).plan.is_empty, range(
+        Own(seed).start, Own(seed).plan.positions))))
+    for seed in itertools.islice(seeds, 3 * EFFORT):
+        sim = Simulation(seed, own=True, verify=0.4, workers=5, slow=1, fail=0.05, repeat=0.1)
+        everything(sim)
+        sim.run()
+        sim.end()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

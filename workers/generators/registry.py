@@ -149,7 +149,12 @@ def open_producer(job: Job, options: WorkerOptions, cache: Optional[Cache] = Non
         generator = partial(image, vary=find_augmentation(job.augment, options.allow_generators))
     if getattr(generator, "func", generator) in _READ_FILES:
         check_root(job.data_root, job.probes)
+    apply_limits(job)
+    return Producer(generator, job, cache)
+
+
+def apply_limits(job: Job) -> None:
+    """PIL's limits, the formats, and what a picture may cost, are from now on those of ``job``."""
     limits.apply(job)
     formats.apply(job.formats)
     picture_limits.apply(job)
-    return Producer(generator, job, cache)
