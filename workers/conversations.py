@@ -94,6 +94,8 @@ class Conversations:
 
     def next_deadline(self) -> float:
         """The latest time for the next ``tick``."""
+        if not self._are_several:
+            return self._trainers[0].session.next_deadline()
         ends = [one.asked_s + OFFER_S for one in self._trainers if one.wanted and one.offered]
         return min(ends + [one.session.next_deadline() for one in self._trainers if one.code is None], default=0.0)
 
@@ -187,6 +189,8 @@ class Conversations:
                 for said in self._said(number, one.session.abandon(now, reason), now)]
 
     def _at_work(self) -> int:
+        if not self._are_several:
+            return 0
         return next((number for number, one in enumerate(self._trainers) if one.session.has_work), 0)
 
     def _end_unreachable(self, now: float) -> List[Said]:

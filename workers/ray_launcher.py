@@ -20,12 +20,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import check_address
-from stoker.pipeline.output import protect
+from stoker.pipeline.output import protect, survive_hangup
 from stoker.pipeline.storage.safe_files import read_whole
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.keys import WorkerKeys, load_worker
 from stoker.workers import cli, ray_place
-from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED
+from stoker.workers.effects import EXIT_CONFIG, EXIT_ENDED, EXIT_FAILED
 from stoker.workers.places import Drain, Effect, Kill, Places, Start
 from stoker.workers.ray_place import Place
 from stoker.workers.status_client import StatusThread, split_status
@@ -210,20 +210,24 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         say("error: Ray cannot be imported by %s (%s): pip install 'stoker[ray]', with the version of Ray that the "
             "cluster has" % (sys.executable, error))
         return EXIT_CONFIG
-    with tempfile.TemporaryDirectory(prefix="stoker-ray-") as folder:
-        try:
+    survive_hangup("stoker-ray: the terminal is gone (SIGHUP), the workers go on; to end them: kill -TERM %d\n"
+                   % os.getpid())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)       # until there are places
+    try:
+        with tempfile.TemporaryDirectory(prefix="stoker-ray-") as folder:      # Ray has read it when it is removed
             ray.init(address=args.address, namespace="stoker", log_to_driver=False, logging_level="ERROR",
                      runtime_env=_runtime_env(folder, args.working_dir))
-        except Exception as error:      # Ray raises many kinds
-            say("error: cannot join the Ray cluster at %s: %s" % (args.address, _in_a_line(error)))
-            return EXIT_FAILED
-        try:
-            fleet_places = Places(DRAIN_S)
-            fleet = Fleet(ray, fleet_places, args.cpus, worker_arguments, keys, say)
-            trainers = Trainers(args.status, args.hold_s, time.monotonic(), args.connect)
-            return _run(fleet, fleet_places, trainers, statuses, token)
-        finally:
-            ray.shutdown()
+    except KeyboardInterrupt:
+        return EXIT_ENDED
+    except Exception as error:          # Ray raises many kinds
+        say("error: cannot join the Ray cluster at %s: %s" % (args.address, _in_a_line(error)))
+        return EXIT_FAILED
+    try:
+        places = Places(DRAIN_S)
+        fleet = Fleet(ray, places, args.cpus, worker_arguments, keys, say)
+        return _run(fleet, places, Trainers(args.status, args.hold_s, time.monotonic(), args.connect), statuses, token)
+    finally:
+        ray.shutdown()
 
 
 def _run(fleet: Fleet, places: Places, trainers: Trainers, statuses: Sequence[Tuple[str, int]],

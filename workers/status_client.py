@@ -20,7 +20,12 @@ def split_status(address: str) -> Tuple[str, int]:
     match = re.match(r"(?:http://)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})(?:/(?:status\.json)?)?$", address)
     if match is None or not 1 <= int(match.group(2)) <= 65535:
         raise ConfigError("--status must look like HOST:PORT, the trainer's status address, not %r" % address)
-    return match.group(1).strip("[]"), int(match.group(2))
+    host = match.group(1).strip("[]")
+    try:
+        host.encode("idna")      # also loads that codec here: its import in a thread has failed beside Ray (3.13.0)
+    except UnicodeError as error:
+        raise ConfigError("--status: %r is no name of a host: %s" % (host, error)) from None
+    return host, int(match.group(2))
 
 
 class StatusThread(threading.Thread):
@@ -42,7 +47,7 @@ class StatusThread(threading.Thread):
             began_s = time.monotonic()
             try:
                 answer = ask(self._host, self._port, self._headers)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except Exception as error:      # of the network, or of a library: the next question may be answered
                 self._unanswered(_reason(error))
             else:
                 self._answered(answer)

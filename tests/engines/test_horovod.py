@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from examples import run
+from tests.engines.namespaces import Namespaces
 from tests.engines.needs import python_of
 from tests.support.checkout import clone
 from tests.support.documents import block, read
-from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, kill, wait_for, with_environment,
-                                     worker_pids)
+from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, free_port, kill, suspended, wait_for,
+                                     with_environment, worker_pids, workers_program)
 from tests.support.training import audit
 
 pytestmark = pytest.mark.needs("environment horovod")
@@ -227,6 +229,38 @@ def test_a_rank_fails_at_its_start(job):
     assert not os.path.exists(job.audit + "-0") or job.step() <= 0
 
 
+def test_one_fleet(job, one, worker_python):
+    """Horovod: one fleet for both ranks; workers killed, rank 1 suspended, killed, and run again: nothing is lost"""
+    port = two_free_ports()
+    fleet = ["tcp://127.0.0.1:%d-%d" % (port, port + 1), "--processes", "3", "--allow-generator", "batches:picture"]
+    arguments = {"workers": 0, "port": port, "slow_s": SLOW_S}
+    with workers_program(*fleet, python=worker_python, cwd=EXAMPLE) as workers:
+        with job.start(2, kill=[1, 15], **arguments) as program:
+            pids = pids_of(program, 2)
+            killer = Killer(job, program)
+            killer.until(5)
+            os.kill(pids[1], signal.SIGSTOP)
+            wait_for(lambda: suspended(pids[1]), "the suspension of rank 1")
+            time.sleep(4)
+            os.kill(pids[1], signal.SIGCONT)
+            assert program.wait() != 0
+        with job.start(2, **arguments) as program:
+            Killer(job, program).until(STEPS - 4)
+            results = finished(program, 2)
+        assert workers.running() and killer.killed, workers.text
+    assert 0 < job.starts()[1] <= 15
+    assert_same(job, one)
+    assert results[0] == results[1]
+
+
+def two_free_ports():
+    """The first of two free ports that follow each other."""
+    for port in iter(free_port, None):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def test_adapters(job, one):
     """Horovod: tf.estimator, resumed by another run, and tf.keras: the batches of one trainer"""
     kept = []
@@ -270,3 +304,20 @@ def test_example_of_the_document(tmp_path):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
                               timeout=LONG_S, env=dict(os.environ, HOME=str(tmp_path))).stdout
         assert len(re.findall(r"\[[01]\]<stdout>:horovod: " + line, said)) == 2, said
+
+
+@pytest.mark.needs("namespaces")
+def test_fleet_of_the_document(tmp_path):
+    """Horovod: the document's commands for one fleet of workers"""
+    folder = clone(str(tmp_path / "stoker"))
+    os.symlink(os.path.join(ROOT, ".venv"), os.path.join(folder, ".venv"))
+
+    def command(mark):
+        first, *others = apart.command("sh", "-e", "-c", block("docs/HOROVOD.md", "horovod: " + mark), cwd=folder)
+        return Program(others, first, HOME=str(tmp_path))
+
+    with Namespaces() as apart, command("workers of a fleet") as workers, command("ranks of a fleet") as ranks:
+        assert ranks.wait(LONG_S) == 0, ranks.text
+        assert workers.wait() == 0, workers.text
+        with command("audits") as audits:
+            assert audits.wait() == 0 and audits.lines == ["64 steps, 1,536 samples"], audits.text

@@ -69,6 +69,11 @@ def test_what_is_no_status_address(address):
         split_status(address)
 
 
+def test_a_host_that_no_name_server_can_know():
+    with pytest.raises(ConfigError, match="is no name of a host"):
+        split_status("a..b:8265")
+
+
 def test_one_trainer():
     trainers = Trainers(["one:8265"], HOLD_S, 0.0)
     assert trainers.need(1.0) is None and trainers.check(1.0) == []
