@@ -95,7 +95,7 @@ class _Throughput:
 
     def __init__(self) -> None:
         self._rows: Deque[Tuple[float, "_Row"]] = deque(maxlen=MAX_ROWS)
-        self._workers, self._since_s = 0.0, -math.inf
+        self._workers, self._since_s = math.inf, -math.inf
         self._unproven_s = -math.inf            # until then, it is not known what the last workers achieve
         self._produce_s = math.inf              # before these joined
         self._known: Dict[float, Tuple[float, float]] = {}      # workers -> batches a second; when
@@ -113,6 +113,9 @@ class _Throughput:
         if workers != self._workers:
             if workers > self._workers:
                 self._unproven_s = now + UNPROVEN_S
+                if now > self._known.get(self._workers, (0.0, -math.inf))[1] + COMPARED_S and self._is_waiting():
+                    # there was no time to measure it: at best
+                    self._known[self._workers] = self._workers / (self._produce_s + self.unmeasured_s), now
             self._workers, self._since_s = workers, now + max(SETTLE_S, 2 * produce_s)
         if now >= self._unproven_s:
             self._produce_s = produce_s
@@ -128,6 +131,12 @@ class _Throughput:
         self._unproven_s, self._produce_s = -math.inf, produce_s
         self._known[workers] = rate, now
         self._compare(workers, rate, now)
+
+    def _is_waiting(self) -> bool:
+        """Whether the trainer waited lately, without a change of the workers since."""
+        rows = list(self._rows)[-MIN_ROWS:]
+        return len(rows) == MIN_ROWS and rows[0][0] > self._since_s and all(
+            row.waited_s >= WAITS * row.seconds for _, row in rows)
 
     def _halves(self, begun_s: float) -> List["_Row"]:
         """The sums of two equal parts of the last batches, none before ``begun_s``; []: they are too few. Where the

@@ -44,7 +44,7 @@ class Status:
         """See ``BatchObserver``."""
         plan = self._stream.plan
         remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # at most
-        self._demand.taken(training, timings, fleet.ready, remaining, now)
+        self._demand.taken(training, timings, fleet.worth, remaining, now)
         self._taken_s = now
 
     def wanted(self) -> int:
@@ -75,7 +75,7 @@ class Status:
         stream, fleet = self._stream, self._stream.fleet
         local = fleet.by_supervisor.get(self.local_supervisor, 0)
         local_ready = max(0, local - len(fleet.set_aside.get(self.local_supervisor, ())))
-        alive = max(0, fleet.workers - local)
+        alive = sum(fleet.by_supervisor.values()) - local
         return {"stoker": VERSION, "run": stream.run_id, "connect": stream.connect_address, "step": stream.step,
                 "steps": stream.plan.steps, "over": stream.is_over,
                 "workers": {"wanted": self.wanted(), "min": self._least, "max": self._most, "alive": alive,

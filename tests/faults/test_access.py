@@ -22,7 +22,7 @@ from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
-from tests.support.processes import (command_line, consumer_program, free_port, opened, wait_for, worker_pids,
+from tests.support.processes import (LIMIT_S, command_line, consumer_program, free_port, opened, wait_for, worker_pids,
                                      workers_program)
 from tests.support.relay import Relay
 
@@ -182,11 +182,11 @@ def frame(data, more=False):
     return bytes([2 + more]) + struct.pack(">Q", len(data)) + data
 
 
-def connected(address, limit_s=10):
+def connected(address, limit_s=LIMIT_S):
     return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), limit_s)
 
 
-def shaken(address, limit_s=10):
+def shaken(address, limit_s=LIMIT_S):
     """A connection after its handshake: libzmq disconnects a peer that sends a message before."""
     peer = connected(address, limit_s)
     peer.sendall(GREETING + ready())
