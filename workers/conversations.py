@@ -9,9 +9,9 @@ come, to the one that was offered a place longest ago. So trainers that all wait
 place is passed over for longer than ``PATIENCE_S``.
 
 An offered place goes to another trainer that wants it if its own has nothing to grant, or does not answer within
-``OFFER_S``, or longer if it always takes longer: it may hang. There is no wait for its consent, so its lease may be under way and find no place: it is given
-back at once. The trainer knows by the Room that came before that this is no fault. Each session gives the leases that
-it holds; one at a time is in work, the one that came first.
+``OFFER_S``, or longer if it always takes longer: it may hang. There is no wait for its consent, so its lease may be
+under way and find no place: it is given back at once. The trainer knows by the Room that came before that this is no
+fault. One lease is in work at a time, of whichever trainer, the one that came first.
 
 The conversations end one by one, and the worker when all have ended.
 """

@@ -219,8 +219,8 @@ class Worker:
 
 
 class Several:
-    """``steps``, ``step_s``, ``prefetch``, ``delay_s``: of each trainer, in turn. ``lockstep``: all take step n before one takes
-    n + 1, as ranks do. ``play`` until a condition holds."""
+    """``steps``, ``step_s``, ``prefetch``, ``delay_s``: of each trainer, in turn. ``lockstep``: all take step n before
+    one takes n + 1, as ranks do. ``play`` until a condition holds."""
 
     def __init__(self, seed, trainers=2, workers=3, steps=(60,), step_s=(0.05,), prefetch=(8,), work_s=(0.1,),
                  delay_s=(0.005,), lockstep=False):
