@@ -67,8 +67,8 @@ class Status:
         if self._local_most:
             reason += ", %d of them local" % min(total, self._local_most)
         if beyond > self._most:
-            return reason + "; at most %d elsewhere are permitted" % self._most
-        return reason + "; at least %d elsewhere shall be there" % self._least * (beyond < self._least)
+            return reason + "; the most elsewhere are %d" % self._most
+        return reason + "; the fewest elsewhere are %d" % self._least * (beyond < self._least)
 
     def figures(self) -> Dict[str, Any]:
         """What /status.json says."""
