@@ -68,6 +68,6 @@ eval "$commands"
 [ -s "$work/trainer.tar" ] && [ -s "$work/worker.tar" ]
 chmod 755 "$work"
 [ -d "$images" ] || { mkdir "$work/made" && mv "$work"/*.tar "$work/made/" && mv "$work/made" "$images"; }
-# those of older states of the code: a gigabyte each
-find "$cache" -maxdepth 1 -name 'images-*' -type d -mtime +7 -exec rm -rf {} +
+# those of older states of the code: a gigabyte each; not those that another run may be using now
+find "$cache" -maxdepth 1 -name 'images-*' -type d ! -path "$images" -mmin +60 -exec rm -rf {} +
 echo "$images"

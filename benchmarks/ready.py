@@ -55,15 +55,20 @@ def send_bare(kind: str, address: str, size: int) -> int:
     socket = zmq.Context().socket(getattr(zmq, kind))
     socket.setsockopt(zmq.SNDHWM, HWM)
     socket.setsockopt(zmq.LINGER, 0)
+    _use_keys(socket)
+    socket.connect(address)
+    data = np.ones(size, np.uint8).data
+    while True:
+        socket.send(data, copy=False)
+
+
+def _use_keys(socket: Any) -> None:
+    """Those of this process, if it has any."""
     keys = from_environment(os.environ)
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVERKEY, keys.trainer)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
-    socket.connect(address)
-    data = np.ones(size, np.uint8).data
-    while True:
-        socket.send(data, copy=False)
 
 
 class _Sleepers:
@@ -84,6 +89,7 @@ class _Sleepers:
             socket = self._context.socket(zmq.DEALER)
             for option, value in ((zmq.IMMEDIATE, 1), (zmq.SNDHWM, 0), (zmq.LINGER, 0)):
                 socket.setsockopt(option, value)
+            _use_keys(socket)
             socket.connect(address)
             self._poller.register(socket, zmq.POLLIN)
             self._sockets[socket] = number

@@ -1,6 +1,7 @@
 """Asks the status addresses of trainers, again and again, how many workers they want. By HTTP, without proxies."""
 
 import http.client
+import os
 import re
 import threading
 import time
@@ -20,7 +21,12 @@ def split_status(address: str) -> Tuple[str, int]:
     match = re.match(r"(?:http://)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})(?:/(?:status\.json)?)?$", address)
     if match is None or not 1 <= int(match.group(2)) <= 65535:
         raise ConfigError("--status must look like HOST:PORT, the trainer's status address, not %r" % address)
-    return match.group(1).strip("[]"), int(match.group(2))
+    host = match.group(1).strip("[]")
+    try:
+        host.encode("idna")      # also loads that codec here: its import in a thread has failed beside Ray (3.13.0)
+    except UnicodeError as error:
+        raise ConfigError("--status: %r is no name of a host: %s" % (host, error)) from None
+    return host, int(match.group(2))
 
 
 class StatusThread(threading.Thread):
@@ -31,7 +37,8 @@ class StatusThread(threading.Thread):
                  unanswered: Callable[[str], None]) -> None:
         super().__init__(name="stoker-status", daemon=True)
         self._host, self._port, self._answered, self._unanswered = host, port, answered, unanswered
-        self._headers: Dict[str, str] = {"Connection": "close"}
+        # the trainer's end waits for the last question of each client: a launcher is one, known by this name
+        self._headers = {"Connection": "close", "User-Agent": "stoker-ray/%d" % os.getpid()}
         if token is not None:
             self._headers["Authorization"] = "Bearer " + token
         self._ended = threading.Event()
@@ -42,7 +49,7 @@ class StatusThread(threading.Thread):
             began_s = time.monotonic()
             try:
                 answer = ask(self._host, self._port, self._headers)
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except Exception as error:      # of the network, or of a library: the next question may be answered
                 self._unanswered(_reason(error))
             else:
                 self._answered(answer)

@@ -6,7 +6,6 @@
 # checkpoint. docs/SLURM.md explains more.
 #SBATCH --job-name=stoker
 #SBATCH --nodes=2 --ntasks-per-node=1 --cpus-per-task=2
-#SBATCH --no-kill
 #SBATCH --requeue --open-mode=append --output=stoker-%j.log
 #SBATCH --time=1-00:00:00 --signal=B:USR1@60
 ##SBATCH --gres=gpu:1        a GPU for the trainer, on each node: with one node, no more are reserved than needed
@@ -22,7 +21,7 @@ SCALE=${SCALE:-}                                 # options of sbatch, such as --
                                                  # workers.sh with them, as many as the trainer wants (--max-workers). Empty: it does not
 REQUEUE=${REQUEUE:-no}                           # yes: when the time is over before the run is, the job is requeued and goes on
 TRAINER_HOST=${TRAINER_HOST:-$SLURMD_NODENAME}   # the trainer's name or address, as the other nodes know it
-PORT=${PORT:-$((20000 + SLURM_JOB_ID % 10000))}  # the trainer's port: another one for each job, as jobs may share a node
+PORT=${PORT:-$((20000 + SLURM_JOB_ID % 5000 * 2))}  # the trainer's port, others for each job, as jobs may share a node; SCALE uses the next one
 JOBS=${JOBS:-$HOME/.stoker-slurm}                # on all nodes the same folder: the keys and the address of each job, while it runs
 if [ -x .venv/trainer/bin/python ] && [ -x .venv/workers/bin/python ]; then      # in a checkout, after `make setup`
     TRAIN=${TRAIN:-.venv/trainer/bin/python -m trainer}      # the command of the trainer, and
@@ -32,18 +31,16 @@ fi
 TRAIN=${TRAIN:-stoker-train} WORK=${WORK:-stoker-worker} MAKE_KEYS=${MAKE_KEYS:-stoker-keys}
 
 # ------------------------------------------------------------------------------------------ keys: for this job alone
-umask 077
 job=$JOBS/$SLURM_JOB_ID
-mkdir -p "$job"
-$MAKE_KEYS "$job/keys" worker >/dev/null
-umask 022
+(umask 077 && mkdir -p "$job" && $MAKE_KEYS "$job/keys" worker >/dev/null)
 
 # ------------------------------------------------------------------------------------------------------------ trainer
-[ -z "$SCALE" ] || set -- --status "127.0.0.1:$((PORT + 10000))" "$@"
+[ -z "$SCALE" ] || set -- --status "127.0.0.1:$((PORT + 1))" "$@"
 time_is_over=no
 # Before the time limit, Slurm signals this shell alone. With `scancel` and preemption, it signals all processes, so the
 # trainer needs no second signal.
-trap 'time_is_over=yes; kill -TERM ${trainer:-0} 2>/dev/null || :' USR1
+trainer=
+trap 'time_is_over=yes; [ -z "$trainer" ] || kill -TERM $trainer 2>/dev/null || :' USR1
 trap : TERM
 $TRAIN "$DATA" --workers 0 --bind "tcp://0.0.0.0:$PORT" --keys "$job/keys" "$@" &
 trainer=$!
@@ -54,7 +51,7 @@ mv "$job/address.new" "$job/address"
 if [ "$WORKERS" != no ]; then
     # SLURM_CPUS_ON_NODE is known on each node. `exec`: a signal reaches the supervisor itself.
     srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-        --kill-on-bad-exit=0 --wait=0 --no-kill sh -c 'exec "$@" --processes "$SLURM_CPUS_ON_NODE"' sh \
+        --kill-on-bad-exit=0 --wait=0 sh -c 'exec "$@" --processes "$SLURM_CPUS_ON_NODE"' sh \
         $WORK --connect "tcp://$TRAINER_HOST:$PORT" --keys "$job/keys/workers/worker" --allow-data "$WORKER_DATA" \
         --once $WORKER_OPTIONS &
     workers=$!
@@ -62,7 +59,7 @@ fi
 
 if [ -n "$SCALE" ]; then
     export DATA WORKER_DATA WORKER_OPTIONS WORK JOBS
-    TRAINER_JOB=$SLURM_JOB_ID sh deploy/slurm/scale.sh "http://127.0.0.1:$((PORT + 10000))/status.json" $SCALE &
+    TRAINER_JOB=$SLURM_JOB_ID sh deploy/slurm/scale.sh "http://127.0.0.1:$((PORT + 1))/status.json" $SCALE &
 fi
 
 # ---------------------------------------------------------------------------------------------------------------- end

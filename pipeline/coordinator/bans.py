@@ -30,7 +30,8 @@ KINDS = {
     "memory": ("connections cut off for sending more than a worker can have to send",
                "cut off %s: it sent more than a worker can have to send. No Stoker worker does that"),
     "connections": ("connections cut off because there were too many",
-                    "cut off %s: there are as many connections as this trainer serves at once (see ulimit -n)"),
+                    "cut off a connection of %s: there are as many as this trainer serves at once, 4096, or half of "
+                    "ulimit -n if that is less. Raise ulimit -n, or give each trainer workers of its own"),
     "malformed": ("connections cut off for malformed messages",
                   "cut off %%s: it sent %d malformed messages. Is it a Stoker worker?" % MAX_MALFORMED),
     "hellos": ("connections cut off for too many Hellos (or Ready or Unfit)",

@@ -90,6 +90,7 @@ class LeaseScheduler(LeaseTables):
                 worker.unacknowledged.discard(message.lease)
             elif isinstance(message, Room):
                 worker.capacity = message.leases
+                self._unqueue(key, worker.has_room)
             elif isinstance(message, Ready):
                 self._workers.now_is(worker, fit=True)
             self._queue(key, now)
@@ -186,8 +187,7 @@ class LeaseScheduler(LeaseTables):
                                      % (entry.deaths, why), ""))
                 entry.deaths = entry.isolated_deaths = 0      # one Abort is enough
         self._release(worker.leases)
-        if worker.waits:
-            del self._waiting[key]
+        self._unqueue(key)
         self._records.leaves(worker.party, key)
         self._workers.leave(key)
 

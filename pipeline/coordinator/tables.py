@@ -184,6 +184,12 @@ class LeaseTables:
         live = sorted(self._open[self._head].live) if self._head in self._open else []
         return [(lease.worker, max(0.0, now - lease.granted_s)) for lease in map(self._leases.__getitem__, live)]
 
+    def _unqueue(self, key: WorkerKey, stays: bool = False) -> None:
+        """The worker waits no more, unless it ``stays``."""
+        if self._workers[key].waits and not stays:
+            self._workers[key].waits = False
+            del self._waiting[key]
+
     def _has_ungranted(self) -> bool:
         return self._next_ungranted < min(self._end, self._head + self._prefetch)
 

@@ -7,6 +7,7 @@ import os
 import time
 
 from tests.engines.needs import python_of
+from tests.support.processes import ROOT
 
 NODES = 3               # most nodes besides the head, which runs no places
 HEAD = "f" * 51 + "00000"       # the ids that the provider gives: nodes get those that follow
@@ -15,7 +16,7 @@ STORE_BYTES = 10**8
 PROVIDER = {"type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
             "launch_multiple": True, "head_node_id": HEAD}
-IDLE_MINUTES = 0.1      # then a node without a place ends
+IDLE_MINUTES = 5        # then a node without a place ends
 
 
 class Cluster:
@@ -31,7 +32,9 @@ class Cluster:
                             if name not in dropped and not name.startswith(("STOKER_", "RAY_"))}
         self.environment.update(
             HOME=os.path.join(self.folder, "home"), RAY_TMPDIR=self.session, RAY_USAGE_STATS_ENABLED="0",
-            RAY_AUTH_MODE="disabled", PATH=bin_folder + os.pathsep + os.environ["PATH"])
+            RAY_AUTH_MODE="disabled", RAY_prestart_worker_first_driver="0", RAY_enable_metrics_collection="0",
+            PYTHONUNBUFFERED="1",
+            PATH=os.pathsep.join([os.path.join(self.folder, "bin"), bin_folder, os.environ["PATH"]]))
         for path in (self.environment["HOME"], self.session):
             os.makedirs(path)
         config = os.path.join(self.folder, "cluster.json")
@@ -44,6 +47,15 @@ class Cluster:
                            RAY_enable_autoscaler_v2="1", RAY_CLOUD_INSTANCE_ID=HEAD,
                            RAY_OVERRIDE_NODE_ID_FOR_TESTING=HEAD))
         self.start_s = time.monotonic() - started
+
+    def add_command(self, name, python, module):
+        """Puts a program into the PATH: ``main`` of the module, as an installed package has it."""
+        folder = os.path.join(self.folder, "bin")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, name), "w") as file:
+            file.write('#!/bin/sh\nPYTHONPATH="%s" exec "%s" -c "import sys; sys.argv[0] = \'%s\'; from %s import '
+                       'main; sys.exit(main())" "$@"\n' % (ROOT, python, name, module))
+        os.chmod(os.path.join(folder, name), 0o755)
 
 
 def _config():

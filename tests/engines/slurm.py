@@ -117,6 +117,10 @@ class Cluster:
         kill(only_child(unshare.pid))
         self._nodes[name].wait()
 
+    def mark_down(self, name):
+        """As a cluster's health check does with a node that is gone. Slurm itself notices it after SlurmdTimeout."""
+        self.run("scontrol", "update", "NodeName=" + name, "State=DOWN", "Reason=gone")
+
     def run(self, *command, **options):
         """The output of a command on the host "control". An AssertionError, with the output, if it fails."""
         environment = dict(os.environ, **self.environment, **options.pop("environment", {}))

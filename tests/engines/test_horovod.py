@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from examples import run
+from tests.engines.namespaces import Namespaces
 from tests.engines.needs import python_of
 from tests.support.checkout import clone
 from tests.support.documents import block, read
-from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, kill, wait_for, with_environment,
-                                     worker_pids)
+from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, free_port, kill, suspended, wait_for,
+                                     with_environment, worker_pids, workers_program)
 from tests.support.training import audit
 
 pytestmark = pytest.mark.needs("environment horovod")
@@ -26,6 +28,8 @@ EPOCHS, BATCH_SIZE, STEPS_PER_EPOCH = 4, 24, 8      # of 200 pictures, 8 are lef
 STEPS = EPOCHS * STEPS_PER_EPOCH
 EXAMPLE = os.path.join(run.EXAMPLES, "horovod")
 LONG_S = 5 * LIMIT_S
+#: On a busy machine, one rank may start long after another.
+LIMITS = ["--gloo-timeout-seconds", str(int(LONG_S)), "--start-timeout", str(int(LONG_S))]
 PREFETCH = 3
 SLOW_S = 0.15                                       # so that there is time to kill workers
 
@@ -48,9 +52,7 @@ class Job:
         arguments = dict(given, **arguments)
         command = ["-m", "tests.engines.horovod_rank", json.dumps(arguments)]
         if ranks > 1:
-            # on a busy machine, one rank may start long after another
-            limits = ["--gloo-timeout-seconds", str(int(LONG_S)), "--start-timeout", str(int(LONG_S))]
-            command = ["-np", str(ranks)] + limits + [python_of("horovod")] + command
+            command = ["-np", str(ranks)] + LIMITS + [python_of("horovod")] + command
         # In a session of its own, as under a terminal. It keeps results of its checks in the home folder.
         return Program(command, horovodrun() if ranks > 1 else python_of("horovod"), before=os.setsid, HOME=self.folder)
 
@@ -227,6 +229,58 @@ def test_a_rank_fails_at_its_start(job):
     assert not os.path.exists(job.audit + "-0") or job.step() <= 0
 
 
+def test_one_fleet(job, one, worker_python):
+    """Horovod: one fleet for both ranks; workers killed, rank 1 suspended, killed, and run again: nothing is lost"""
+    port = two_free_ports()
+    fleet = ["tcp://127.0.0.1:%d-%d" % (port, port + 1), "--processes", "3", "--allow-generator", "batches:picture"]
+    arguments = {"workers": 0, "port": port, "slow_s": SLOW_S}
+    with workers_program(*fleet, python=worker_python, cwd=EXAMPLE) as workers:
+        with job.start(2, kill=[1, 15], **arguments) as program:
+            pids = pids_of(program, 2)
+            killer = Killer(job, program)
+            killer.until(5)
+            os.kill(pids[1], signal.SIGSTOP)
+            wait_for(lambda: suspended(pids[1]), "the suspension of rank 1")
+            time.sleep(4)
+            os.kill(pids[1], signal.SIGCONT)
+            assert program.wait() != 0
+        with job.start(2, **arguments) as program:
+            Killer(job, program).until(STEPS - 4)
+            results = finished(program, 2)
+        assert workers.running() and killer.killed, workers.text
+    assert 0 < job.starts()[1] <= 15
+    assert_same(job, one)
+    assert results[0] == results[1]
+
+
+def two_free_ports():
+    """The first of two free ports that follow each other."""
+    for port in iter(free_port, None):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
+
+
+def test_adapters(job, one):
+    """Horovod: tf.estimator, resumed by another run, and tf.keras: the batches of one trainer"""
+    kept = []
+    for epochs, names in ((2, ["estimator"]), (EPOCHS, ["estimator", "keras"])):
+        command = ["-np", "2"] + LIMITS + [python_of("horovod"), "-m", "tests.engines.horovod_adapters", job.folder,
+                                           job.data, job.worker_python, str(epochs)] + names
+        with Program(command, horovodrun(), HOME=job.folder) as program:
+            assert program.wait(LONG_S) == 0, program.text
+        weights = [[line.split(": ", 1)[1] for line in program.wait_for_line("weights of rank %d: " % rank, len(names))]
+                   for rank in range(2)]
+        assert weights[0] == weights[1]
+        lines = audit(os.path.join(job.folder, "estimator-0"))
+        assert lines[:len(kept)] == kept        # with the names of the workers: no step was done again
+        kept = lines
+    assert len(kept) == STEPS
+    for name in names:
+        job.audit = os.path.join(job.folder, name)
+        assert_same_audits(job, one)
+
+
 def test_install_of_the_document(tmp_path):
     """Horovod: the command that installs it; by hand it is the same"""
     script, by_hand = read(".setup/horovod.sh"), block("docs/HOROVOD.md", "horovod: by hand")
@@ -250,3 +304,20 @@ def test_example_of_the_document(tmp_path):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
                               timeout=LONG_S, env=dict(os.environ, HOME=str(tmp_path))).stdout
         assert len(re.findall(r"\[[01]\]<stdout>:horovod: " + line, said)) == 2, said
+
+
+@pytest.mark.needs("namespaces")
+def test_fleet_of_the_document(tmp_path):
+    """Horovod: the document's commands for one fleet of workers"""
+    folder = clone(str(tmp_path / "stoker"))
+    os.symlink(os.path.join(ROOT, ".venv"), os.path.join(folder, ".venv"))
+
+    def command(mark):
+        first, *others = apart.command("sh", "-e", "-c", block("docs/HOROVOD.md", "horovod: " + mark), cwd=folder)
+        return Program(others, first, HOME=str(tmp_path))
+
+    with Namespaces() as apart, command("workers of a fleet") as workers, command("ranks of a fleet") as ranks:
+        assert ranks.wait(LONG_S) == 0, ranks.text
+        assert workers.wait() == 0, workers.text
+        with command("audits") as audits:
+            assert audits.wait() == 0 and audits.lines == ["64 steps, 1,536 samples"], audits.text

@@ -7,8 +7,8 @@ import pytest
 
 from tests.engines.slurm import Cluster, links_to_checkout
 from tests.support.documents import block
-from tests.support.processes import ROOT, Program, wait_for
-from tests.support.training import audit, consumed, finished
+from tests.support.processes import ROOT, Program, opened, wait_for
+from tests.support.training import audit, consumed
 
 GUIDE = "docs/SLURM.md"
 #: A generator over leases: half a second for each batch, until the file ``hurry`` exists. It notes the begin and the
@@ -41,6 +41,7 @@ def slow(leases, job):
 '''
 #: The options of the runs, as variables, because the document's commands stay as they are.
 SMALL = {"STOKER_BATCH_SIZE": "8", "STOKER_VALIDATION_SPLIT": "0", "STOKER_IMAGE_SIZE": "16", "STOKER_DECODE": "exact"}
+STEPS = 120 // 8        # of an epoch
 OWN_OPTIONS = {"STOKER_GENERATOR": "own:slow", "WORKER_OPTIONS": "--allow-generator own:slow"}
 
 
@@ -102,9 +103,9 @@ class Jobs:
         """From now on batches take no time."""
         (self.path / "hurry").touch()
 
-    def hosts(self):
-        """The names of the hosts whose batches are in the audit."""
-        return {line["worker"].split(":")[0] for line in audit(self.path / "audit")}
+    def hosts(self, begin=0):
+        """The names of the hosts whose batches are in the audit, or in its lines from ``begin`` on."""
+        return {line["worker"].split(":")[0] for line in audit(self.path / "audit")[begin:]}
 
     def ends_well(self, job):
         """Waits for the end of a job of job.sh, which must have the exit code 0."""
@@ -126,30 +127,28 @@ def jobs(slurm, tmp_path, pictures):
 
 @pytest.fixture(scope="module")
 def undisturbed(pictures, worker_python, tmp_path_factory):
-    """The content of the audit of a run with one local worker, by its number of epochs."""
-    def run(epochs):
-        if epochs not in done:
-            folder = tmp_path_factory.mktemp("undisturbed")
-            run = finished(folder, pictures, "--workers", 1, "--worker-python", worker_python, "--audit", "audit",
-                           "--epochs", epochs, **SMALL)
-            assert run.code == 0, run
-            done[epochs] = consumed(audit(folder / "audit"))
-        return done[epochs]
-    done = {}
-    return run
+    """A function: the content of the audit of so many epochs with one local worker."""
+    with opened(pictures, tmp_path_factory.mktemp("undisturbed") / "audit", workers=1, worker_python=worker_python,
+                epochs=20, batch_size=8, image_size=16, decode="exact") as run:
+        run.take_all()
+    content = run.content()
+    return lambda epochs: content[:epochs * STEPS]
 
 
 @NEEDS
 def test_one_allocation_trains_on_two_nodes(jobs, undisturbed):
-    """Slurm: one allocation of two nodes trains to its end, though the node without the trainer is killed"""
-    job, = jobs.submit("job", **OWN_OPTIONS)
+    """Slurm: one allocation of two nodes: one is killed, the job is requeued, goes on and trains to its end"""
+    job, = jobs.submit("job", STOKER_CHECKPOINT_SECS="1", **OWN_OPTIONS)
     log = "stoker-" + job
     jobs.wait_for_line(log, "joined", 4)
     wait_for(lambda: jobs.hosts() == {"n1", "n2"}, "steps of both nodes")
     jobs.slurm.kill_node("n2")
-    jobs.wait_for_line(log, "lost", 2)
-    jobs.slurm.start_node("n2")
+    jobs.wait_for_line(log, "lost", 2)                  # the run goes on with the other node, until Slurm finds it out
+    wait_for(lambda: jobs.hosts(-3) == {"n1"}, "further steps")
+    jobs.slurm.mark_down("n2")
     jobs.hurry()
+    jobs.slurm.start_node("n2")
+    jobs.wait_for_line(log, "going on from step ")
     jobs.ends_well(job)
     assert jobs.content() == undisturbed(5)
     assert "Traceback" not in jobs.log(log)
@@ -169,7 +168,7 @@ def test_a_run_goes_on_after_its_time_limit(jobs, undisturbed):
     """Slurm: before the time limit the trainer writes a checkpoint; the requeued job goes on from it"""
     job, = jobs.submit("time limit", **OWN_OPTIONS)
     jobs.wait_for_line("stoker-" + job, "joined", 2)
-    wait_for(lambda: len(jobs.diary("end")) > 5, "some steps")
+    wait_for(lambda: len(jobs.content()) > 5, "some steps")
     jobs.slurm.run("scancel", "--batch", "--signal=USR1", job)      # as Slurm does it at the time of --signal
     jobs.wait_for_line("stoker-" + job, "the job is requeued")
     jobs.hurry()
@@ -199,7 +198,7 @@ def test_an_array_beside_a_trainer(jobs, undisturbed):
     assert "of draining: killed" not in "".join(jobs.log("stoker-workers-" + one) for one in (first, second, third))
     # its health check finds that the trainer's node is gone: Slurm starts it on the other, and the workers follow it
     jobs.slurm.kill_node(own)
-    jobs.slurm.run("scontrol", "update", "NodeName=" + own, "State=DOWN", "Reason=gone")
+    jobs.slurm.mark_down(own)
     jobs.wait_for_line("stoker-" + trainer, "going on from step ")
     jobs.slurm.start_node(own)
     assert jobs.slurm.node(trainer) != own

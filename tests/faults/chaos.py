@@ -411,7 +411,7 @@ class Chaos:
     def _check_nothing_left(self):
         mark = "TMPDIR=" + self._environment["TMPDIR"]
         try:
-            wait_for(lambda: not with_environment(mark), "the end of all processes", 10)
+            wait_for(lambda: not with_environment(mark), "the end of all processes")
         except AssertionError:
             left = [(pid, command_line(pid)) for pid in with_environment(mark)]
             for pid, _ in left:

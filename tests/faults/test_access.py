@@ -22,7 +22,7 @@ from stoker.pipeline.transport.listener import Listener
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import Waker
 from tests.faults.test_workers import Liar
-from tests.support.processes import (command_line, consumer_program, free_port, opened, wait_for, worker_pids,
+from tests.support.processes import (LIMIT_S, command_line, consumer_program, free_port, opened, wait_for, worker_pids,
                                      workers_program)
 from tests.support.relay import Relay
 
@@ -182,11 +182,11 @@ def frame(data, more=False):
     return bytes([2 + more]) + struct.pack(">Q", len(data)) + data
 
 
-def connected(address, limit_s=10):
+def connected(address, limit_s=LIMIT_S):
     return socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), limit_s)
 
 
-def shaken(address, limit_s=10):
+def shaken(address, limit_s=LIMIT_S):
     """A connection after its handshake: libzmq disconnects a peer that sends a message before."""
     peer = connected(address, limit_s)
     peer.sendall(GREETING + ready())
@@ -288,7 +288,8 @@ def test_floods(reference, pictures, tmp_path, own_generators, words, counted):
         run.take_all()
     assert run.content() == reference[:60]
     assert counted in run.log.having(REJECTED)[0]
-    assert len([line for line in run.log.lines if line.startswith("cut off")]) <= 2   # as a member, and as a stranger
+    lines = [line for line in run.log.lines if line.startswith("cut off")]
+    assert len(lines) == len(set(lines)) <= 3       # as a member, as a stranger, for what a busy trainer has not read
 
 
 @contextmanager

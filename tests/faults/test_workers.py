@@ -31,10 +31,10 @@ def reference(pictures, tmp_path_factory):
 
 def test_the_step_of_a_killed_worker_is_redone_long_before_its_lease_ends(reference, pictures, tmp_path,
                                                                           own_generators):
-    lease_s = 30.0
-    start = time.monotonic()
+    lease_s = 120.0
     with opened(pictures, tmp_path / "audit", workers=2, generator=SLOWER, lease_s=lease_s, **OPTIONS) as run:
         position, pid = wait_for(lambda: diary(own_generators, "begin"), "a worker at work")[0]
+        start = time.monotonic()
         kill(pid)
         run.take_all()
     assert time.monotonic() - start < lease_s / 2       # the connection's end told of it, not the clock
@@ -69,6 +69,7 @@ def test_a_frozen_worker_holds_no_other_up_and_works_again_when_woken(reference,
         run.log.wait_for("was silent for")
         begun = len([pid for _, pid in diary(own_generators, "begin") if pid == frozen])
         os.kill(frozen, signal.SIGCONT)
+        run.ready(3)
         while len([pid for _, pid in diary(own_generators, "begin") if pid == frozen]) < begun + 2:
             assert len(run.batches) < 85, "it did not work again"
             run.take(1)

@@ -20,7 +20,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked, Skipped, Unfit, Welcome)
+    Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked, Room, Skipped, Unfit, Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
@@ -140,12 +140,12 @@ class Story(SilentTrainer):
         return frames if what < 6 else mutator.mutated(frames)
 
     def _sensible(self, peer):
-        mutator, what = self.mutator, self.mutator.below(18)
+        mutator, what = self.mutator, self.mutator.below(20)
         lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
                                                                                   mutator.below(self.steps), 0, True,
                                                                                   ())
         if what < 5:
-            return Hello("liar", 1, "none", 1 + mutator.below(4), "")
+            return Hello("liar", 1, "none", mutator.below(5), "", trainers=1 + mutator.below(3))
         if what < 9:
             return self._batch(lease, peer.run)
         if what == 9:
@@ -161,6 +161,8 @@ class Story(SilentTrainer):
             return Ready(peer.run)
         if what == 14:
             return Unfit(mutator.pick((peer.run, "")), mutator.pick(("no folder", "no module \x1b")), "a traceback")
+        if what in (15, 16):
+            return Room(peer.run, mutator.pick((0, 1, 2, 3, 1024)))
         return Alive(peer.run)
 
     def _batch(self, lease, run):
@@ -204,9 +206,9 @@ class Story(SilentTrainer):
 
     def check(self):
         """Between two messages."""
-        check_invariants(self.session._scheduler)
+        check_invariants(self.session._scheduler, rooms=True)
         for owner in (self.session, self.session._scheduler, self.session._limits, self.session.notices,
-                      self.session._aside, self.session.verification):
+                      self.session._aside, self.session.verification, self.session._shared):
             for name, table in vars(owner).items():
                 assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))
 

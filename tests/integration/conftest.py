@@ -25,7 +25,7 @@ def nothing_left(tmp_path, monkeypatch):
     yield
     mark = "TMPDIR=%s" % folder
     try:
-        wait_for(lambda: not with_environment(mark), "the end of its processes", 10)
+        wait_for(lambda: not with_environment(mark), "the end of its processes")
     except AssertionError:
         left = [(pid, command_line(pid)) for pid in with_environment(mark)]
         for pid, _ in left:

@@ -14,7 +14,9 @@ from stoker.pipeline.transport import connection as connections
 from stoker.pipeline.transport import listener as listeners
 from stoker.pipeline.transport import route
 from stoker.pipeline.transport.connection import Connection
+from stoker.pipeline.transport.connections import Connections
 from stoker.pipeline.transport.listener import Listener
+from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.quota import Limits
 from stoker.pipeline.transport.sockets import COPY_BELOW_BYTES, Waker
 
@@ -236,3 +238,40 @@ def test_a_trainer_may_listen_at_a_name(host, monkeypatch, ipv6):
     assert listener.address.startswith("tcp://[::1]:" if host == "trainer" else "tcp://127.0.0.1:")
     listener.close()
     waker.close()
+
+
+def test_one_wait_for_several_connections():
+    """Each gets its trainer's messages; the end of one is not the end of the others."""
+    waker, wakers = Waker(), [Waker() for _ in range(3)]
+    trainers = [Listener("tcp://127.0.0.1:*", each, Limits(1 << 20, 1 << 20, 4)) for each in wakers]
+    fleet = Connections([each.address for each in trainers], waker, 1 << 20, None, SocketOwners())
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        for number, connection in enumerate(fleet):
+            while not connection.send([b"hello %d" % number]):
+                fleet.wait(0.01)
+                assert time.monotonic() < deadline
+        peers = [next_of(each) for each in trainers]
+        assert [bytes(frames[0]) for _, frames in peers] == [b"hello 0", b"hello 1", b"hello 2"]
+        for gone in (None, 1):
+            for number, listener in enumerate(trainers):
+                if number == gone:
+                    fleet[number].leave()
+                    continue
+                assert listener.send(peers[number][0], [b"lease %d" % number])
+                received = None
+                while received is None:
+                    fleet.wait(LIMIT_S)
+                    received = fleet[number].receive()
+                    assert time.monotonic() < deadline
+                assert bytes(received[0]) == b"lease %d" % number
+        start = time.monotonic()
+        waker.wake()
+        fleet.wait(LIMIT_S)
+        assert time.monotonic() < start + LIMIT_S
+    finally:
+        fleet.close()
+        for listener in trainers:
+            listener.close(0)
+        for each in [waker] + wakers:
+            each.close()

@@ -144,7 +144,7 @@ def test_a_worker_that_is_suspended_while_it_starts_dies_with_its_supervisor(pic
         pids = wait_for(lambda: len(worker_pids(workers.pid)) == 2 and worker_pids(workers.pid), "two workers")
         wait_for(lambda: all(suspended(pid) for pid in pids), "their suspension")
         kill(workers.pid)
-        wait_for(lambda: not any(alive(pid) for pid in pids), "their end", 10)
+        wait_for(lambda: not any(alive(pid) for pid in pids), "their end")
 
 
 def test_a_killed_worker_is_replaced(pictures, tmp_path, own_generators):

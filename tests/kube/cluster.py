@@ -2,13 +2,13 @@
 kube-proxy, all in namespaces of their own. Nothing of it reaches this machine's network, mounts or kernel settings, and
 all of it ends with the namespaces, but for the cgroups, which ``end`` removes.
 
-The network plugin is CNI's bridge, which enforces no NetworkPolicy.
+The network plugin is CNI's bridge, which enforces no NetworkPolicy. The images, 2 GB with their archives unpacked, are
+in memory: so they are there sooner, and gone at once.
 """
 
 import glob
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from tests.support.processes import ROOT
 ADDRESS, PODS, SERVICES = "10.99.0.1", "10.97.0.0/24", "10.98.0.0/16"
 API, TOKEN = "https://127.0.0.1:6443", "secret-of-the-tests"
 SOCKET = "/run/containerd.sock"
+PROCESSES = 16          # as many does all that runs in Pods count when it shares the cores with the rest of the machine
 LIMIT_S = 180.0         # of each wait, so that a broken program fails the test
 #: kubelet wants these in the kernel, for the whole machine. It finds them in files that lie over the kernel's.
 KERNEL = {"vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1,
@@ -35,6 +36,8 @@ mount --make-rshared /
 for folder in /run /var/lib /var/log; do mount -t tmpfs tmpfs $folder; done
 mkdir -p /run/netns /run/lock /var/log/pods /var/log/containers
 mount --make-shared /run
+mkdir "$0/containerd"
+mount -t tmpfs -o size=8g tmpfs "$0/containerd"
 printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n' "$(hostname)" >"$0/hosts"
 : >"$0/resolv.conf"
 mount --bind "$0/hosts" /etc/hosts
@@ -260,6 +263,8 @@ class Cluster:
     def _make_cgroups(self):
         for path in self._cgroups():
             os.mkdir(path)
+            with suppress(FileNotFoundError), open(os.path.join(path, "cpu.shares"), "r+") as shares:
+                shares.write("%d" % (1024 * PROCESSES))
             for name in ("cpuset.cpus", "cpuset.mems"):     # a new cpuset has no cores until it gets some
                 with suppress(FileNotFoundError), open(os.path.join(os.path.dirname(path), name)) as file:
                     value = file.read()
@@ -280,4 +285,3 @@ class Cluster:
         left = [line for line in open("/proc/self/mounts") if self._work in line] + [
             path for path in self._cgroups() if os.path.exists(path)]
         assert not left, "left behind: %s" % left
-        shutil.rmtree(self._path("containerd"), ignore_errors=True)  # pytest keeps folders, and this has a gigabyte

@@ -13,6 +13,8 @@ from tests.kube.cluster import Cluster
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory, figures):  # noqa: F811
     """A Kubernetes with one node, which has the images of trainer and worker."""
+    if "STOKER_TEST_KUBERNETES" not in os.environ:
+        pytest.skip("a Kubernetes must be built first: make kube-test")
     kubernetes, node, images = (os.path.abspath(os.environ["STOKER_TEST_KUBERNETES" + name])
                                 for name in ("", "_NODE", "_IMAGES"))
     made = Cluster(tmp_path_factory.mktemp("cluster"), kubernetes, node,

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from stoker.pipeline.sources import sample_data
 from tests.kube.cluster import LIMIT_S
@@ -110,7 +111,10 @@ class Training:
             raise
 
     def exec(self, pod, *command, check=True):
-        return self.cluster.kubectl("-n", "stoker", "exec", pod["metadata"]["name"], "--", *command, check=check)
+        """What the command writes in the Pod's main container; if not ``check``, (exit code, what it writes)."""
+        container = pod["spec"]["containers"][0]["name"]
+        return self.cluster.kubectl("-n", "stoker", "exec", pod["metadata"]["name"], "-c", container, "--", *command,
+                                    check=check)
 
     def step(self):
         """The number of the last step in the audit; -1 while there is none."""
@@ -162,15 +166,27 @@ def write_pictures(folder, count):
     return folder
 
 
+@contextmanager
 def undisturbed(pictures, folder, settings):
-    """What a run outside of the cluster, with one local worker, trains on."""
-    path = os.path.join(str(folder), "audit.jsonl")
+    """Starts a run outside of the cluster, with one local worker. It is a function, which waits for its end and returns
+    what it trained on."""
+    path, log = os.path.join(str(folder), "audit.jsonl"), os.path.join(str(folder), "log")
     options = dict(settings, STOKER_AUDIT=path, STOKER_CHECKPOINT_DIR=os.path.join(str(folder), "run"))
     for name in ("STOKER_MIN_WORKERS", "STOKER_MAX_WORKERS"):
         options.pop(name, None)
-    done = subprocess.run([sys.executable, "-m", "trainer", pictures, "--workers", "1", "--worker-python",
-                           interpreter("STOKER_TEST_WORKER_PYTHON")], cwd=os.path.join(ROOT, OVERLAY),
-                          env=dict(os.environ, PYTHONPATH=ROOT, **options), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, universal_newlines=True, timeout=2 * LIMIT_S)
-    assert done.returncode == 0, done.stdout
-    return consumed(audit(path))
+    with open(log, "w") as output:
+        process = subprocess.Popen([sys.executable, "-m", "trainer", pictures, "--workers", "1", "--worker-python",
+                                    interpreter("STOKER_TEST_WORKER_PYTHON")], cwd=os.path.join(ROOT, OVERLAY),
+                                   env=dict(os.environ, PYTHONPATH=ROOT, **options), stdout=output,
+                                   stderr=subprocess.STDOUT)
+
+    def finished():
+        code = process.wait(2 * LIMIT_S)
+        with open(log) as said:
+            assert code == 0, said.read()
+        return consumed(audit(path))
+    try:
+        yield finished
+    finally:
+        process.terminate()         # it ends its worker
+        process.wait(LIMIT_S)

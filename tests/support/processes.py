@@ -116,7 +116,7 @@ class Program:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise AssertionError("still running after %g s:\n%s" % (limit_s, self.text)) from None
-        self._reader.join(10)
+        self._reader.join(LIMIT_S)
         assert not self._reader.is_alive(), "a descendant outlives it and holds its output"
         return code
 
@@ -286,6 +286,10 @@ class Run:
     def joined(self, count):
         """Waits until so many workers have."""
         self.log.wait_for(" joined (", count)
+
+    def ready(self, count):
+        """Waits until so many workers can have leases: none of them is silent."""
+        wait_for(lambda: self.stream._coordinator.fleet.ready == count, "%d ready workers" % count)
 
 
 @contextmanager

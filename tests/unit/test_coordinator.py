@@ -253,6 +253,15 @@ def test_the_fleet_by_host_and_supervisor(trainer):
     assert "one:7/0 has worked on the next step for 1.0 s" in trainer.session.standing.status_line
 
 
+def test_a_worker_that_serves_several_trainers_counts_in_part(trainer):
+    """For the number of workers that are wanted."""
+    for peer, trainers in ((b"a", 1), (b"b", 4)):
+        trainer.say(peer, replace(HELLO, trainers=trainers))
+    trainer.tick(1.0)
+    fleet = trainer.session.standing.fleet
+    assert (fleet.ready, fleet.worth) == (2, 1.25)
+
+
 def test_more_workers_than_prefetch_keeps_busy_are_noticed_once(caplog):
     trainer = SilentTrainer(JOB, options=StreamOptions(prefetch=3))
     for peer in (b"a", b"b", b"c"):

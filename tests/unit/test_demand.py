@@ -125,7 +125,7 @@ class Run:
 
 @pytest.mark.parametrize("step_s, produce_s, least, most", [
     (0.01, 0.005, 1, 1), (0.01, 0.0099, 1, 2), (0.01, 0.031, 3, 4), (0.1, 0.4, 4, 5), (0.5, 2.2, 5, 6),
-    (1.0, 8.1, 8, 9), (0.001, 0.004, 4, 5), (0.01, 0.5, 48, 55), (0.001, 0.2, 64, 64)])
+    (1.0, 8.1, 8, 9), (0.002, 0.008, 4, 5), (0.01, 0.5, 48, 55), (0.002, 0.4, 64, 64)])
 def test_it_settles_at_the_need(step_s, produce_s, least, most):
     run = Run(always(step_s), always(produce_s)).go(40 + 30 * produce_s)
     assert least <= run.wanted() <= most
@@ -135,7 +135,7 @@ def test_it_settles_at_the_need(step_s, produce_s, least, most):
 
 
 @pytest.mark.parametrize("slow_s, fast_s, produce_s, workers", [
-    (0.1, 0.033, 0.1, 3), (0.3, 0.1, 0.3, 3), (0.05, 0.01, 0.05, 5), (0.02, 0.002, 0.02, 10), (0.5, 0.17, 0.5, 3)])
+    (0.1, 0.033, 0.1, 3), (0.3, 0.1, 0.3, 3), (0.1, 0.02, 0.1, 5), (0.04, 0.004, 0.04, 10), (0.5, 0.17, 0.5, 3)])
 def test_a_changed_need_is_followed_up_and_down_again_and_again(slow_s, fast_s, produce_s, workers):
     """Up within 4 s, down within 8 s; both without the client's poll and the start of a worker."""
     pieces = [(30 * (i + 1), (slow_s, fast_s)[i % 2]) for i in range(6)]
@@ -146,9 +146,9 @@ def test_a_changed_need_is_followed_up_and_down_again_and_again(slow_s, fast_s, 
     assert len(run.changes) <= 20
 
 
-@pytest.mark.parametrize("step_s, produce_s, seconds, changes", [(0.01, 0.045, 300, 6), (0.05, 0.2, 300, 6),
+@pytest.mark.parametrize("step_s, produce_s, seconds, changes", [(0.02, 0.09, 100, 6), (0.1, 0.4, 300, 12),
                                                                 (0.5, 2.0, 600, 30)])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_it_does_not_oscillate_if_all_times_vary(step_s, produce_s, seconds, changes, seed):
     run = Run(noisy(seed, 0.4, always(step_s)), noisy(seed + 100, 0.4, always(produce_s))).go(seconds)
     assert len(run.changes) <= changes
@@ -163,10 +163,10 @@ def test_steps_of_two_kinds_in_turn_count_by_their_mean():
     assert len(run.changes) <= 2 and 4 <= run.wanted() <= 5
 
 
-@pytest.mark.parametrize("cores, per_s", [(4, 1e9), (10000, 40), (2, 1e9), (1, 1e9), (10000, 10)])
+@pytest.mark.parametrize("cores, per_s", [(4, 1e9), (10000, 20), (1, 1e9), (10000, 5)])
 def test_it_does_not_run_away_where_more_workers_do_not_help(cores, per_s):
-    """Cores or the network are the limit, of at most 10 of the 10 to 100 batches that the trainer could use."""
-    run = Run(always(0.01), always(0.1), cores=cores, per_s=per_s).go(600)
+    """Cores or the network are the limit, of at most 20 of the 50 batches a second that the trainer could use."""
+    run = Run(always(0.02), always(0.2), cores=cores, per_s=per_s).go(500)
     assert max(run.wishes(0)) <= 20
     assert len(run.changes) <= 16
     over = [wanted for when, wanted in run.changes if wanted > 10]
@@ -174,13 +174,12 @@ def test_it_does_not_run_away_where_more_workers_do_not_help(cores, per_s):
 
 
 def test_after_the_limit_has_gone_more_workers_are_tried():
-    run = Run(always(0.01), always(0.1), per_s=40)
-    run.go(100)
+    run = Run(always(0.02), always(0.2), per_s=20).go(60)
     assert run.wanted() <= 10
-    before = run.share(80)
+    before = run.share(40)
     run._per_s = 1000
-    run.go(600)
-    assert run.share(run.now - 60) < before / 5
+    run.go(240)
+    assert run.share(run.now - 40) < before / 5
 
 
 def test_costs_that_workers_do_not_report_count_where_the_trainer_waits():

@@ -506,3 +506,27 @@ def test_a_copy_of_the_job_that_a_generator_gets_is_without_the_cache():
     """It may be sent to a process of the generator's own, or copied."""
     assert type(copy.deepcopy(with_cache(JOB, threading.Lock()))) is Job
     assert copy.deepcopy(with_cache(JOB, threading.Lock())) == JOB
+
+
+def test_jobs_of_several_trainers_keep_their_generators():
+    """As many as there are trainers; the limits of a job are applied again before its generator goes on."""
+    made, ended, resumed, items, answers = [], [], [], queue.Queue(), []
+
+    def counted(leases, job):
+        made.append(job.seed)
+        yield from good(leases, job)
+        ended.append(job.seed)
+
+    jobs = [replace(JOB, seed=seed) for seed in range(3)]
+    position = 0
+    for seed in (0, 1, 0, 1, 1, 2, 1, 0):
+        position += 1
+        items.put(Check(jobs[seed], "run", seed))
+        items.put(Work(jobs[seed], Lease(position, position, 0, True, (Sample(1, "1.jpg", 0),))))
+    items.put(None)
+    answer_leases(items, answers.append, lambda job: Producer(counted, job), no_trial,
+                  lambda job: resumed.append(job.seed), 2)
+    assert [answer.trainer for answer in answers[::2]] == [0, 1, 0, 1, 1, 2, 1, 0]
+    assert [answer.error for answer in answers[1::2]] == [""] * 8
+    assert made == [0, 1, 2, 0] and resumed == [0, 1, 1]
+    assert ended[:2] == [0, 2] and sorted(ended[2:]) == [0, 1]

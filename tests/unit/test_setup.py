@@ -88,7 +88,7 @@ def requirements(path: str) -> Dict[str, List[str]]:
     return {line.split(" --hash=")[0].strip(): re.findall(r"--hash=(\S+)", line) for line in text.splitlines()}
 
 
-HASHED = ("build", "fuzz", "horovod", "lint", "same-pillow", "tests", "trainer", "workers", "workers-simd")
+HASHED = ("build", "fuzz", "horovod", "lint", "metrics", "same-pillow", "tests", "trainer", "workers", "workers-simd")
 
 
 @pytest.mark.parametrize("name", HASHED)

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from stoker.pipeline.coordinator.effects import Accept, Gone, Grant, Unknown
 from stoker.pipeline.coordinator.leases import LeaseScheduler
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Unfit
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Room
+from stoker.pipeline.protocol.messages import Unfit
 from tests.conftest import EFFORT
 from tests.support.invariants import check_invariants
 from tests.support.own_data import Own
@@ -271,9 +272,13 @@ class AnyHistory(RuleBasedStateMachine):
         if not member and not isinstance(message, Hello):
             assert len(effects) == 1 and isinstance(effects[0], Unknown) and len(self.granted) == granted
 
-    @rule(worker=workers, capacity=st.integers(1, 3))
+    @rule(worker=workers, capacity=st.integers(0, 3))
     def hello(self, worker, capacity):
         self.say(worker, Hello("w", 1, "", capacity, ""))
+
+    @rule(worker=workers, leases=st.integers(0, 3))
+    def room(self, worker, leases):
+        self.say(worker, Room("r", leases))
 
     @rule(worker=workers)
     def ready(self, worker):
@@ -357,7 +362,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def tables_agree(self):
-        check_invariants(self.scheduler)
+        check_invariants(self.scheduler, rooms=True)
 
     def teardown(self):
         self.say("good", Hello("good", 1, "", 2, ""))
@@ -374,7 +379,7 @@ class AnyHistory(RuleBasedStateMachine):
                 self.note(self.scheduler.take(self.now))
             self.say("good", Alive("r"))
             self.note(self.scheduler.tick(self.now))
-            check_invariants(self.scheduler)
+            check_invariants(self.scheduler, rooms=True)
         assert self.accepted == set(range(self.STEPS))
 
 
