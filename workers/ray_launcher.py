@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.options import check_address
+from stoker.pipeline.options import addresses_of
 from stoker.pipeline.output import protect, survive_hangup
 from stoker.pipeline.storage.safe_files import read_whole
 from stoker.pipeline.text import printable
-from stoker.pipeline.transport.keys import WorkerKeys, load_worker
+from stoker.pipeline.transport.keys import WorkerKeys, check_private, load_worker
 from stoker.workers import cli, ray_place
 from stoker.workers.effects import EXIT_CONFIG, EXIT_ENDED, EXIT_FAILED
 from stoker.workers.places import Drain, Effect, Kill, Places, Start
@@ -194,7 +194,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         statuses = [split_status(address) for address in args.status]
         for address in args.connect:
-            check_address("--connect", address)
+            addresses_of("--connect", address)
         _check_worker_options(worker_arguments)
         token = None if args.status_token_file is None else _read_token(args.status_token_file)
         keys = None if args.keys is None else load_worker(args.keys)
@@ -216,7 +216,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="stoker-ray-") as folder:      # Ray has read it when it is removed
             ray.init(address=args.address, namespace="stoker", log_to_driver=False, logging_level="ERROR",
-                     runtime_env=_runtime_env(folder, args.working_dir))
+                     runtime_env=_runtime_env(folder, args.working_dir, (args.keys, args.status_token_file)))
     except KeyboardInterrupt:
         return EXIT_ENDED
     except Exception as error:          # Ray raises many kinds
@@ -288,15 +288,17 @@ def _check_worker_options(arguments: Sequence[str]) -> None:
 
 def _read_token(path: str) -> str:
     try:
+        check_private(path, "--status-token-file")
         return read_whole(path, MAX_TOKEN_BYTES, links=True).strip().decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("--status-token-file: cannot read %r: %s" % (path, getattr(error, "strerror", error))
                           ) from error
 
 
-def _runtime_env(folder: str, working_dir: Optional[str]) -> Dict[str, Any]:
+def _runtime_env(folder: str, working_dir: Optional[str], secrets: Sequence[Optional[str]]) -> Dict[str, Any]:
     """What Ray brings to the nodes: this copy of Stoker, unless the Ray Job brings modules of its own, and the user's
-    modules. ``folder``: for a copy of Stoker's modules alone, because in a checkout they are links."""
+    modules, without the paths ``secrets``. ``folder``: for a copy of Stoker's modules alone, because in a checkout they
+    are links."""
     job = json.loads(os.environ.get(JOB_CONFIG) or "{}").get("runtime_env") or {}
     environment: Dict[str, Any] = {}
     if not job.get("py_modules"):
@@ -305,7 +307,9 @@ def _runtime_env(folder: str, working_dir: Optional[str]) -> Dict[str, Any]:
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "Dockerfile", "*.sh"))
         environment["py_modules"] = [copy]
     if working_dir is not None:
-        environment.update(working_dir=os.path.abspath(working_dir), excludes=EXCLUDES)
+        inside = [os.path.relpath(os.path.realpath(path), os.path.realpath(working_dir)) for path in secrets if path]
+        environment.update(working_dir=os.path.abspath(working_dir),
+                           excludes=EXCLUDES + ["/" + path for path in inside if not path.startswith("..")])
     return environment
 
 

@@ -1,6 +1,7 @@
 """Asks the status addresses of trainers, again and again, how many workers they want. By HTTP, without proxies."""
 
 import http.client
+import os
 import re
 import threading
 import time
@@ -36,7 +37,8 @@ class StatusThread(threading.Thread):
                  unanswered: Callable[[str], None]) -> None:
         super().__init__(name="stoker-status", daemon=True)
         self._host, self._port, self._answered, self._unanswered = host, port, answered, unanswered
-        self._headers: Dict[str, str] = {"Connection": "close"}
+        # the trainer's end waits for the last question of each client: a launcher is one, known by this name
+        self._headers = {"Connection": "close", "User-Agent": "stoker-ray/%d" % os.getpid()}
         if token is not None:
             self._headers["Authorization"] = "Bearer " + token
         self._ended = threading.Event()

@@ -326,6 +326,11 @@ def test_the_documented_commands(cluster, tmp_path, undisturbed):
         wait_for(lambda: "status: http" in trainer.text or not trainer.running(), "the status address", LIMIT_S)
         with typed(cluster, tmp_path, block(GUIDE, "ray: launcher")) as launcher:
             wait_for(lambda: "connected to run" in launcher.text or not launcher.running(), "a worker", LIMIT_S)
+            os.kill(next(child.pid for child in psutil.Process(launcher.pid).children(recursive=True)
+                         if "stoker.workers.ray_launcher" in " ".join(child.cmdline())), signal.SIGINT)
+            assert launcher.wait() == 0
+        with typed(cluster, tmp_path, block(GUIDE, "ray: own functions")) as launcher:
+            wait_for(lambda: "connected to run" in launcher.text or not launcher.running(), "a worker", LIMIT_S)
             actors = cluster.apart.run("ray", "list", "actors", "--detail", env=cluster.environment)
             assert "class_name: Place" in actors and "state: ALIVE" in actors
             assert_secret(cluster, tmp_path, [actors, launcher.text])

@@ -3,9 +3,14 @@
 import json
 import logging
 import os
+import shlex
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -14,7 +19,7 @@ import stoker
 from tests.support import rank_functions
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
-from tests.support.processes import wait_for, worker_pids
+from tests.support.processes import Program, wait_for, worker_pids
 
 
 def consumed(data, *arguments, **options):
@@ -283,4 +288,38 @@ def test_two_processes_get_what_one_trainer_gets(folder):
 
 def test_towers_train_with_the_parts_of_each_batch(folder):
     pytest.importorskip("tensorflow")
-    assert "result: 8 of 8 steps, no bad files" in run(folder, sys.executable, "towers.py")
+    assert "result: 6 of 6 steps, no bad files" in run(folder, sys.executable, "towers.py")
+
+
+def consecutive_ports(count):
+    """The first of so many free ports."""
+    for first in range(20000 + os.getpid() % 10000, 60000, count):
+        with ExitStack() as bound:
+            try:
+                for port in range(first, first + count):
+                    bound.enter_context(socket.socket()).bind(("", port))
+                return first
+            except OSError:
+                continue
+    raise AssertionError("no free ports")
+
+
+def test_one_fleet_serves_both_ranks(folder):
+    first = consecutive_ports(4)
+    run(folder, sys.executable, "-m", "stoker.pipeline.transport.keys", "keys", "alpha")
+    shutil.copytree(str(folder / "keys" / "workers" / "alpha"), str(folder / "alpha"))
+    program = (folder / "rank_fleet.py").read_text()
+    (folder / "rank_fleet.py").write_text(program.replace("5555", str(first)))
+    command = block(PAGE, "ranks: fleet").strip()
+    for name, value in (("5555-5558", "%d-%d" % (first, first + 3)), ("TRAINER-HOST", "127.0.0.1"),
+                        ("/mnt/photos", str(folder / "photos"))):
+        assert name in command
+        command = command.replace(name, value)
+    arguments = shlex.split(command)[1:] + ["--processes", "1"]
+    with Program(arguments, cwd=str(folder)) as fleet, Program(
+            ["rank_fleet.py"], cwd=str(folder), RANK="0", RANKS="2") as first_rank, Program(
+            ["rank_fleet.py"], cwd=str(folder), RANK="1", RANKS="2") as second_rank:
+        for rank in (first_rank, second_rank):
+            assert rank.wait(240) == 0 and rank.lines.count("7 12") == 1, rank.text + fleet.text
+        fleet.send_signal(signal.SIGTERM)
+        assert fleet.wait() == 0, fleet.text
