@@ -174,7 +174,7 @@ class StatusServer:
         for key, _ in selector.select(wait_s):
             if key.fileobj is self._listening:
                 self._accept(selector)
-            elif key.data is not None:
+            elif key.data is not None and key.data.socket.fileno() >= 0:     # else it just ended for a new one
                 try:
                     self._serve(selector, key.data)
                 except OSError:          # the client has gone

@@ -284,7 +284,8 @@ def test_the_conversations_end_one_by_one_and_the_worker_with_the_last():
     talks.lease(0)
     said = talks.do(talks.talks.drain(talks.now, "asked to stop"))
     assert [message for number, message in messages(said, Leaving) if number == 0][0].lease == 1
-    assert [(number, effect) for number, effect in said if isinstance(effect, (Close, End))] == [(1, Close())]
+    assert [(number, effect) for number, effect in said if isinstance(effect, (Close, End))] == [
+        (1, Close(EXIT_DRAINED))]
     assert talks.done()[-1] == (0, End(EXIT_DRAINED))
 
 
@@ -299,7 +300,8 @@ def test_the_exit_code_says_what_became_of_the_conversations(ends, code):
             talks.do(talks.talks.drain(talks.now, "asked to stop"))
         else:
             talks.hear(number, Stop("done") if end == "stop" else Refused("another release", True))
-    assert [effect for _, effect in talks.said if isinstance(effect, (Close, End))] == [Close(), End(code)]
+    assert [effect for _, effect in talks.said if isinstance(effect, (Close, End))] == [
+        Close(EXIT_REFUSED if ends.startswith("refused") else EXIT_ENDED), End(code)]
     assert any(effect.text.startswith("t0: ") for _, effect in talks.said if isinstance(effect, Note))
 
 

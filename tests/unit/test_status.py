@@ -4,6 +4,8 @@ import configparser
 import json
 import os
 import re
+import socket
+import threading
 
 import pytest
 
@@ -12,8 +14,8 @@ from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.trainer import status as status_module
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
 from stoker.trainer.metrics import metrics_page
-from stoker.trainer.status import OVER_SEEN_S, VERSION, Status
-from stoker.trainer.status_server import Gate, Refused
+from stoker.trainer.status import OVER_SEEN_S, VERSION, Page, Status
+from stoker.trainer.status_server import MAX_CONNECTIONS, Gate, Refused, StatusServer
 from tests.support.documents import ROOT
 
 TOKEN = b"0123456789abcdef"
@@ -229,3 +231,28 @@ def test_metrics_without_the_package(status, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     page = metrics_page(status)
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
+
+
+def test_a_request_on_the_connection_that_ends_for_a_new_one():
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def page():
+        begun.set()
+        goes_on.wait(60)
+        return Page(200, "text/plain", b"figures")
+    server = StatusServer("127.0.0.1", 0, None, {"/": page})
+    address = "127.0.0.1", int(server.url.rpartition(":")[2])
+    try:
+        first, *others = [socket.create_connection(address, 60) for _ in range(MAX_CONNECTIONS)]
+        others[-1].sendall(request("GET / HTTP/1.1", "Host: localhost"))       # after it, all connections are accepted
+        assert begun.wait(60)
+        new = socket.create_connection(address, 60)         # while the server is busy: it sees both at the same time
+        first.sendall(request("GET / HTTP/1.1", "Host: localhost"))
+        goes_on.set()
+        new.sendall(request("GET / HTTP/1.1", "Host: localhost"))
+        assert new.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        for sock in [first, new, *others]:
+            sock.close()
+    finally:
+        goes_on.set()
+        server.stop()
