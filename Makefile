@@ -76,11 +76,11 @@ sample-data: setup
 	@exec .venv/workers/bin/python -m stoker.pipeline.sources.sample_data sample-data
 
 setup:
-	@sh .setup/environment.sh trainer
+	@sh .setup/environment.sh trainer metrics
 	@sh .setup/environment.sh workers
 
 setup-test:
-	@sh .setup/environment.sh trainer tests
+	@sh .setup/environment.sh trainer tests metrics
 	@sh .setup/environment.sh workers tests
 	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow

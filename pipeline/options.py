@@ -28,6 +28,7 @@ TRUNCATED = TRUNCATED_BAD, TRUNCATED_USE = ("bad", "use")
 MAX_PIXELS = 64000000    # of a picture, by default, against decompression bombs
 MAX_FILE_MB = 128        # of a picture's file, in 2**20 bytes, by default
 MAX_TEXT_MB = 1          # of a text in a PNG, in 2**20 bytes, by default: PIL's own limit
+SIGNS_OF_LIFE = 4000     # that all workers of a trainer send in a second, before they send fewer
 PICTURE_CPU_S = 60.0     # of CPU time for one picture, by default
 #: Memory for one picture, by default: this, its file, and what the most expensive format takes for each pixel.
 PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
@@ -277,6 +278,11 @@ class StreamOptions:
     def heartbeat_s(self) -> float:
         """The interval between two signs of life of either side. A killed worker is noticed within 0.5 s."""
         return min(0.5, self.lease_s / 4)
+
+    def heartbeat_of(self, members: int) -> float:
+        """The interval between two signs of life of a worker that joins ``members`` others: longer in a large fleet,
+        whose signs would take most of the trainer's time."""
+        return max(self.heartbeat_s, min(self.lease_s / 4, members / SIGNS_OF_LIFE))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ MORE = 1.4                # ... and with at least so many times the workers
 HELPED, USELESS = 0.5, 0.1      # shares of the gain that as many more workers would bring at best
 LIMIT_S, MAX_LIMIT_S = 60.0, 960.0     # so long no more workers are wanted; after each further time twice as long
 RETRY = 1.5                     # then, so many times as many are tried
-UNPROVEN_S = 15.0               # workers that have joined count at most so long as such whose effect is unknown
+UNPROVEN_S = 120.0              # workers that have joined count at most so long as such whose effect is unknown
 
 
 class _Pace:
@@ -119,16 +119,17 @@ class _Throughput:
             self._workers, self._since_s = workers, now + max(SETTLE_S, 2 * produce_s)
         if now >= self._unproven_s:
             self._produce_s = produce_s
-        halves = self._halves(max(self._since_s, now - LONG_S))
+        # workers that have begun together deliver together
+        halves = self._halves(max(self._since_s, now - MAX_LONG_S), max(MIN_S, 3 * produce_s))
         if not workers or not halves:
             return
         rate = sum(row.batches for row in halves) / sum(row.seconds for row in halves)
         unmeasured_s, self.measured = max(0.0, workers / rate - produce_s), workers
+        self._unproven_s, self._produce_s = -math.inf, produce_s
         if any(half.waited_s < WAITS * half.seconds for half in halves):
             self.unmeasured_s = min(self.unmeasured_s, unmeasured_s)     # or these would not be enough
             return
         self.unmeasured_s = unmeasured_s
-        self._unproven_s, self._produce_s = -math.inf, produce_s
         self._known[workers] = rate, now
         self._compare(workers, rate, now)
 
@@ -138,9 +139,9 @@ class _Throughput:
         return len(rows) == MIN_ROWS and rows[0][0] > self._since_s and all(
             row.waited_s >= WAITS * row.seconds for _, row in rows)
 
-    def _halves(self, begun_s: float) -> List["_Row"]:
-        """The sums of two equal parts of the last batches, none before ``begun_s``; []: they are too few. Where the
-        trainer waits in both, all of them show what the workers can."""
+    def _halves(self, begun_s: float, least_s: float) -> List["_Row"]:
+        """The sums of two equal parts of the batches of the last ``least_s`` seconds or more, none before ``begun_s``;
+        []: they are too few. Where the trainer waits in both, all of them show what the workers can."""
         rows: List[_Row] = []
         batches, seconds = 0, 0.0
         for when_s, row in reversed(self._rows):
@@ -148,7 +149,7 @@ class _Throughput:
                 return []
             rows.append(row)
             batches, seconds = batches + row.batches, seconds + row.seconds
-            if batches >= MIN_BATCHES and seconds >= MIN_S:
+            if batches >= MIN_BATCHES and seconds >= least_s:
                 middle = len(rows) // 2
                 return [_Row(*map(sum, zip(*part))) for part in (rows[:middle], rows[middle:])]
         return []

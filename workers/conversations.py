@@ -9,9 +9,9 @@ come, to the one that was offered a place longest ago. So trainers that all wait
 place is passed over for longer than ``PATIENCE_S``.
 
 An offered place goes to another trainer that wants it if its own has nothing to grant, or does not answer within
-``OFFER_S``: it may hang. There is no wait for its consent, so its lease may be under way and find no place: it is given
-back at once. The trainer knows by the Room that came before that this is no fault. Each session gives the leases that
-it holds; one at a time is in work, the one that came first.
+``OFFER_S``, or longer if it always takes longer: it may hang. There is no wait for its consent, so its lease may be
+under way and find no place: it is given back at once. The trainer knows by the Room that came before that this is no
+fault. One lease is in work at a time, of whichever trainer, the one that came first.
 
 The conversations end one by one, and the worker when all have ended.
 """
@@ -23,7 +23,8 @@ from stoker.pipeline.protocol.messages import FromTrainer, Hello, Lease, Need, R
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, Effect, End, Note
 from stoker.workers.session import CAPACITY, SessionState, WorkerSession
 
-OFFER_S = 0.25       # an offered place without an answer is of use elsewhere
+OFFER_S, MAX_OFFER_S = 0.25, 2.0     # an offered place without an answer is of use elsewhere; or three times as long
+                                     # as the trainer takes to answer, such as one that is far away
 PATIENCE_S = 2.0     # a trainer that wants a place and got none for so long counts as one that waits
 MUTE_S, MAX_MUTE_S = 0.5, 30.0      # a trainer that did not use its place gets none so long; doubled each time
 SILENT_BEATS = 1.5   # heartbeats without a word after which a trainer is offered a place only if no other wants it
@@ -44,6 +45,7 @@ class _Trainer:
         self.passed_s = 0.0          # since when it has wanted a place and got none
         self.turn = 0                # when it got one last, in places
         self.asked_s = 0.0           # when it got room that it has not answered with a lease
+        self.answers_s = 0.0         # how long it takes to answer room, at most, of late
         self.mute_s = MUTE_S         # how long it is not believed if it does not answer ...
         self.doubted_s = 0.0        # ... and until when
         self.code: Optional[int] = None     # how the conversation ended
@@ -58,16 +60,23 @@ class _Trainer:
         """Places that no other trainer can have."""
         return max(self.room, self.held)
 
+    @property
+    def ends_s(self) -> float:
+        """When its answer to room is overdue."""
+        return self.asked_s + min(MAX_OFFER_S, max(OFFER_S, 3 * self.answers_s))
+
     def tells(self, wanted: int, slack_s: float, now: float) -> None:
         """It has said how much it needs this worker."""
         if now < self.doubted_s:
             return
         if not self.wanted:
-            self.passed_s = now
+            self.passed_s = self.asked_s = now
         self.wanted, self.needs_s = wanted, now + slack_s
 
     def grants(self, now: float) -> None:
         """It has sent a lease."""
+        if self.wanted or now < self.doubted_s:      # else it had nothing to grant until now
+            self.answers_s = min(MAX_OFFER_S, max(0.9 * self.answers_s, now - self.asked_s))
         self.asked_s, self.mute_s, self.doubted_s = now, MUTE_S, 0.0
 
     def keeps_waiting(self, now: float) -> None:
@@ -96,7 +105,7 @@ class Conversations:
         """The latest time for the next ``tick``."""
         if not self._are_several:
             return self._trainers[0].session.next_deadline()
-        ends = [one.asked_s + OFFER_S for one in self._trainers if one.wanted and one.offered]
+        ends = [one.ends_s for one in self._trainers if one.wanted and one.offered]
         return min(ends + [one.session.next_deadline() for one in self._trainers if one.code is None], default=0.0)
 
     @property
@@ -240,7 +249,7 @@ class Conversations:
                 one.room = one.wanted = 0
             elif done > 0:                       # its place is free, and the trainer does not know yet
                 one.room = max(one.held, one.room - done)
-            if one.wanted and one.offered and now >= one.asked_s + OFFER_S:
+            if one.wanted and one.offered and now >= one.ends_s:
                 one.keeps_waiting(now)
             free -= one.taken
         ready = [one for one in self._trainers if one.session.is_ready]

@@ -207,8 +207,8 @@ class CoordinatorSession:
         hellos, self._hellos, self._was_absent = self._hellos, {}, False
         if self.state is not State.RUNNING:
             return []
-        return [Invite(peer, hello, Welcome(self.run, self._job, self._options.heartbeat_s))
-                for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
+        welcome = Welcome(self.run, self._job, self._options.heartbeat_of(len(self._members)))
+        return [Invite(peer, hello, welcome) for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
 
     def incident(self, kind: str, host: str) -> Effects:
         """The socket refused or cut off a connection of ``host``; ``kind`` of bans.KINDS."""

@@ -288,7 +288,8 @@ def test_floods(reference, pictures, tmp_path, own_generators, words, counted):
         run.take_all()
     assert run.content() == reference[:60]
     assert counted in run.log.having(REJECTED)[0]
-    assert len([line for line in run.log.lines if line.startswith("cut off")]) <= 2   # as a member, and as a stranger
+    lines = [line for line in run.log.lines if line.startswith("cut off")]
+    assert len(lines) == len(set(lines)) <= 3       # as a member, as a stranger, for what a busy trainer has not read
 
 
 @contextmanager

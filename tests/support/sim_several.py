@@ -219,11 +219,11 @@ class Worker:
 
 
 class Several:
-    """``steps``, ``step_s``, ``prefetch``: of each trainer, in turn. ``lockstep``: all take step n before one takes
-    n + 1, as ranks do. ``play`` until a condition holds."""
+    """``steps``, ``step_s``, ``prefetch``, ``delay_s``: of each trainer, in turn. ``lockstep``: all take step n before
+    one takes n + 1, as ranks do. ``play`` until a condition holds."""
 
     def __init__(self, seed, trainers=2, workers=3, steps=(60,), step_s=(0.05,), prefetch=(8,), work_s=(0.1,),
-                 delay_s=0.005, lockstep=False):
+                 delay_s=(0.005,), lockstep=False):
         self.random, self.delay_s, self.lockstep = random.Random(seed), delay_s, lockstep
         self.now, self.events, self.tickets = 0.0, [], itertools.count()
         self.alarms, self.owners, self.arrived = {}, {}, {}
@@ -273,7 +273,9 @@ class Several:
         self.play(lambda: self.now >= end_s)
 
     def transmit(self, key, direction, frames):
-        arrival = max(self.now + self.random.expovariate(1 / self.delay_s), self.arrived.get((key, direction), 0.0))
+        number = self.owners[key][1] if key in self.owners else 0
+        delay_s = self.random.expovariate(1 / self.delay_s[number % len(self.delay_s)])
+        arrival = max(self.now + delay_s, self.arrived.get((key, direction), 0.0))
         self.arrived[key, direction] = arrival
         self.after(arrival - self.now, self.arrive, key, direction, [bytes(frame) for frame in frames])
 

@@ -491,7 +491,7 @@ def rates(sim, begin_s, end_s):
     dict(trainers=2, workers=3, work_s=(0.1, 0.3)), dict(trainers=8, workers=3, steps=(30,), lockstep=True),
     dict(trainers=8, workers=30, steps=(60,), step_s=(0.02,), lockstep=True),
     dict(trainers=3, workers=1, steps=(30,)), dict(trainers=2, workers=4, prefetch=(1, 8)),
-    dict(trainers=2, workers=4, delay_s=0.2, step_s=(0.3,)), dict(trainers=16, workers=2, steps=(4,))],
+    dict(trainers=2, workers=4, delay_s=(0.2,), step_s=(0.3,)), dict(trainers=16, workers=2, steps=(4,))],
     ids=["two", "few workers", "many", "one worker", "small window", "slow network", "most trainers"])
 def test_each_trainer_gets_each_batch_once_and_no_worker_idles(options):
     """Sim itself checks that each batch comes once."""
@@ -522,6 +522,16 @@ def test_the_trainer_that_is_nearest_to_waiting_is_served_first():
         sim.play_for(20.0)
         fast, slow = rates(sim, 2.0, 20.0)
         assert slow > 0.95 * 2.0 and fast > 0.9 * (20.0 - 2.0), (fast, slow)
+
+
+def test_a_trainer_that_is_far_away_gets_its_share_too():
+    """Its answers take longer than a near one may take."""
+    for seed in SEEDS:
+        sim = Several(seed, trainers=2, workers=2, steps=(3000,), step_s=(0.01,), delay_s=(0.005, 0.2), prefetch=(16,))
+        sim.play_for(60.0)
+        near, far = rates(sim, 5.0, 60.0)
+        assert far > 2.0 and near > 8.0, (near, far)
+        assert sim.trainers[1].session._scheduler.reassigned < 0.1 * far * 55.0
 
 
 @pytest.mark.parametrize("fault", ["hangs", "hangs for long", "dies"])

@@ -9,11 +9,13 @@ import os
 
 import pytest
 
+from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import Hello
 from tests.support.invariants import check_invariants
 from tests.support.large_fleet import LEASE_S, LargeFleet
 from tests.support.large_ranks import LargeRanks
 
-WORKERS = int(os.environ.get("STOKER_TEST_FLEET", "800"))
+WORKERS = int(os.environ.get("STOKER_TEST_FLEET", "500"))
 FEW = 50                   # workers to compare with
 BATCHES_S = 200.0          # of all workers together, in this comparison
 LEAST_SHARE = 0.5          # of the mean
@@ -78,7 +80,7 @@ def test_what_is_kept_to_save_time_agrees_with_the_tables(seed):
 
 
 def test_each_trainer_of_a_fleet_gets_its_share_and_one_that_hangs_takes_nothing_from_others():
-    fleet = LargeRanks(WORKERS // 25, 8, WORKERS // 50)
+    fleet = LargeRanks(max(32, WORKERS // 25), 8, max(16, WORKERS // 50))
     fleet.play(4.0)
     fleet.forget()
     fleet.play(10.0)
@@ -93,3 +95,16 @@ def test_each_trainer_of_a_fleet_gets_its_share_and_one_that_hangs_takes_nothing
     print("\nbatches of 8 trainers: %r; one hangs: %r" % (before, after))
     assert after[3] == 0 and sum(after) >= 0.8 * sum(before)
     assert min(after[:3] + after[4:]) >= LEAST_SHARE * sum(after) / 7, after
+
+
+def test_workers_of_a_large_fleet_say_less_often_that_they_are_alive():
+    fleet = LargeRanks(5, 1, 10)
+    session = fleet.ranks[0].session
+    fleet.play(2.0)
+    assert len(session._members) == 5
+    session._members.update({b"x%d" % number: hello for number, hello in enumerate(
+        list(session._members.values()) * 600)})
+    hello = codec.encode(Hello("late", 1, "", 1, ""))
+    session.receive(b"late", hello, fleet.now)
+    invite, = session.answer_hellos()
+    assert session._options.heartbeat_s < invite.welcome.heartbeat_s <= session._options.lease_s / 4

@@ -75,7 +75,7 @@ def local(processes=2, connect="tcp://127.0.0.1:5555", autoscaler=None):
     workers = LocalWorkers.__new__(LocalWorkers)
     workers.__dict__.update(
         _autoscaler=autoscaler, _python="python", _stopped=False, _process=SimpleNamespace(poll=lambda: None, pid=7),
-        _supervisor=OWN, _is_alone=is_loopback(connect), _processes=processes, _functions="my:f",
+        supervisor=OWN, _is_alone=is_loopback(connect), _processes=processes, _functions="my:f",
         _output=SimpleNamespace(lines=lambda wait_s: ["Segmentation fault"]))
     return workers
 

@@ -110,7 +110,11 @@ def test_a_user_s_own_generator_makes_images():
 
 def test_there_are_several_heartbeats_before_a_lease_ends():
     for lease_s in (0.1, 1.0, 5.0, 600.0):
-        assert 0 < StreamOptions(lease_s=lease_s).heartbeat_s <= min(0.5, lease_s / 4)
+        options = StreamOptions(lease_s=lease_s)
+        assert 0 < options.heartbeat_s <= min(0.5, lease_s / 4)
+        assert options.heartbeat_of(0) == options.heartbeat_of(2000) == options.heartbeat_s
+        assert options.heartbeat_s <= options.heartbeat_of(4000) <= options.heartbeat_of(100000)
+        assert options.heartbeat_of(100000) == min(25.0, lease_s / 4)
 
 
 def test_numpy_s_integers_become_python_s():

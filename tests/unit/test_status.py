@@ -4,8 +4,6 @@ import configparser
 import json
 import os
 import re
-import socket
-import threading
 
 import pytest
 
@@ -14,8 +12,8 @@ from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.trainer import status as status_module
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
 from stoker.trainer.metrics import metrics_page
-from stoker.trainer.status import OVER_SEEN_S, VERSION, Page, Status
-from stoker.trainer.status_server import MAX_CONNECTIONS, Gate, Refused, StatusServer
+from stoker.trainer.status import LAST_SEEN_S, OVER_SEEN_S, VERSION, Status
+from stoker.trainer.status_server import Gate, Refused
 from tests.support.documents import ROOT
 
 TOKEN = b"0123456789abcdef"
@@ -187,14 +185,14 @@ def test_the_end_waits_for_clients_that_ask_again_and_again(status, monkeypatch)
     status.taken(True, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
     status._stream.is_over = True
     assert status.lingers()
-    status.asked("a")
-    assert status.lingers()
-    status.asked("c")
-    status.asked("b")
-    assert not status.lingers()
-    status._clients["d"] = now[0]
-    assert status.lingers()
+    for client in "abc":
+        status.asked(client)
+    assert status.lingers()                        # another one of this kind may be there
     now[0] += OVER_SEEN_S + 0.01
+    assert not status.lingers()
+    status._clients["d"] = now[0] - 2              # one that has not asked again
+    assert status.lingers()
+    now[0] += LAST_SEEN_S - OVER_SEEN_S
     assert not status.lingers()
 
 
@@ -231,28 +229,3 @@ def test_metrics_without_the_package(status, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     page = metrics_page(status)
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
-
-
-def test_a_request_on_the_connection_that_ends_for_a_new_one():
-    begun, goes_on = threading.Event(), threading.Event()
-
-    def page():
-        begun.set()
-        goes_on.wait(60)
-        return Page(200, "text/plain", b"figures")
-    server = StatusServer("127.0.0.1", 0, None, {"/": page})
-    address = "127.0.0.1", int(server.url.rpartition(":")[2])
-    try:
-        first, *others = [socket.create_connection(address, 60) for _ in range(MAX_CONNECTIONS)]
-        others[-1].sendall(request("GET / HTTP/1.1", "Host: localhost"))       # after it, all connections are accepted
-        assert begun.wait(60)
-        new = socket.create_connection(address, 60)         # while the server is busy: it sees both at the same time
-        first.sendall(request("GET / HTTP/1.1", "Host: localhost"))
-        goes_on.set()
-        new.sendall(request("GET / HTTP/1.1", "Host: localhost"))
-        assert new.recv(4096).startswith(b"HTTP/1.1 200 OK")
-        for sock in [first, new, *others]:
-            sock.close()
-    finally:
-        goes_on.set()
-        server.stop()
