@@ -25,5 +25,5 @@ class Check(NamedTuple):
 
 
 Effect = Union[Say, Check, Work, Note, HangUp, End]
-#: Of ``Conversations``: end the connection to one trainer for good, others go on. ``code``: as of End, for this one.
+#: Of ``Conversations``: end the connection to one trainer for good, others go on. ``code``: what End would have.
 Close = NamedTuple("Close", [("code", int)])
