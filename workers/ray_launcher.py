@@ -168,7 +168,8 @@ class Fleet:
 
     def _forget(self, number: int) -> None:
         actor = self._actors.pop(number)
-        self._retries.pop(number, None)
+        for known in (self._connect, self._retries, self._seen, self._where, self._last):
+            known.pop(number, None)
         for reference in [reference for reference, owner in self._calls.items() if owner == number]:
             del self._calls[reference]
         with suppress(self._ray.exceptions.RayError):
