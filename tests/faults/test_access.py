@@ -57,7 +57,7 @@ def test_a_run_with_keys_equals_one_without(reference, pictures, tmp_path, folde
         run.joined(2)
         local, = [pid for pid in worker_pids() if '"once": true' in command_line(pid)]
         assert run.stream.local_keys.secret.decode() not in command_line(local)
-        run.take_all()                               # long enough for the second worker to have a batch that is the first
+        run.take_all()                               # long enough for the second worker to have a batch, too
     assert run.content() == reference
     assert len({entry["worker"] for entry in run.entries()}) == 2
     assert not run.log.having(REJECTED)
