@@ -15,8 +15,9 @@ from stoker.trainer.demand import Demand
 
 VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
 STATUS = "/status.json"
-OVER_SEEN_S = 2.5      # at most so long, the end of a run waits for clients that ...
-ASKED_WITHIN_S = 5.0   # ... have asked within so long before it
+OVER_SEEN_S = 1.2      # so long, the end of a run is to be had if one client at least has asked within ...
+ASKED_WITHIN_S = 5.0   # ... so long before it, ...
+LAST_SEEN_S = 2.5      # ... and at most so long if such a client has not asked again
 MAX_CLIENTS = 64       # that are remembered
 
 
@@ -37,6 +38,7 @@ class Status:
         self._stream, self._least, self._most, self._local_most = stream, least, most, local
         self._demand = Demand(window, stream.plan.training)
         self._taken_s = math.inf                  # when the last batch was taken
+        self._asked_s = -math.inf                 # when one last asked before the end
         self._clients: "OrderedDict[str, float]" = OrderedDict()    # those to be told of the end -> when they asked
         self.local_supervisor = ""                # 'host:pid' of the local workers, as in ``Fleet``
 
@@ -85,7 +87,7 @@ class Status:
         """``client`` has asked for the figures, and gets them."""
         self._clients.pop(client, None)
         if not self._stream.is_over:
-            self._clients[client] = time.monotonic()
+            self._clients[client] = self._asked_s = time.monotonic()
             if len(self._clients) > MAX_CLIENTS:
                 self._clients.popitem(last=False)
 
@@ -95,6 +97,8 @@ class Status:
 
     def lingers(self) -> bool:
         """Whether they should still be to be had, so that clients that ask again and again see the end of the run."""
-        if not self._stream.is_over or time.monotonic() > self._taken_s + OVER_SEEN_S:
+        passed_s, begun_s = time.monotonic() - self._taken_s, self._taken_s - ASKED_WITHIN_S
+        if not self._stream.is_over or passed_s > LAST_SEEN_S or self._asked_s <= begun_s:
             return False
-        return any(asked_s > self._taken_s - ASKED_WITHIN_S for asked_s in list(self._clients.values()))
+        # two clients of one host, with one program, look like one
+        return passed_s <= OVER_SEEN_S or any(asked_s > begun_s for asked_s in list(self._clients.values()))

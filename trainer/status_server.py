@@ -7,6 +7,7 @@ On loopback, the Host header must name this host: else a web page could let its 
 figures from the user's browser (DNS rebinding). With a token, each request must have it.
 """
 
+import errno
 import hmac
 import logging
 import os
@@ -33,6 +34,7 @@ MAX_PER_S = 200          # connections; more wait in the kernel's queue
 BACKLOG = 64
 STOP_S = 0.5
 LINGER_INTERVAL_S = 0.02
+FAILURE_S = 0.1          # after a failure of the system: without this, the thread would be busy for nothing
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
            405: "Method Not Allowed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
            501: "Not Implemented"}
@@ -106,6 +108,7 @@ class _Connection:
     def __init__(self, sock: socket.socket, client: str, deadline_s: float) -> None:
         self.socket, self.client, self.deadline_s = sock, client, deadline_s
         self.received, self.answer = b"", b""
+        self.is_ended = False                     # it is closed
         self.is_done, self.beyond = False, 0      # done: only waits for the client to hang up; bytes that come then
 
 
@@ -148,6 +151,7 @@ class StatusServer:
         while self._lingers() and self._thread.is_alive():
             time.sleep(LINGER_INTERVAL_S)
         self._stopping = True
+        os.write(self._stop_fd, b"x")       # to close it would not do, where a fork of this process has it, too
         os.close(self._stop_fd)
         self._thread.join(STOP_S)
         with suppress(OSError):
@@ -158,15 +162,15 @@ class StatusServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listening, selectors.EVENT_READ)
             selector.register(self._wake_fd, selectors.EVENT_READ)
-            try:
-                while not self._stopping:
+            while not self._stopping:
+                try:
                     self._turn(selector)
-            except Exception:
-                log.exception("the status address failed (a bug in Stoker); the run goes on")
-            finally:
-                for connection in list(self._connections.values()):
-                    self._end(selector, connection)
-                os.close(self._wake_fd)
+                except Exception:
+                    self._tell("status: the server failed (a bug in Stoker); it goes on", is_exception=True)
+                    time.sleep(FAILURE_S)
+            for connection in list(self._connections.values()):
+                self._end(selector, connection)
+            os.close(self._wake_fd)
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         deadlines = [connection.deadline_s for connection in self._connections.values()]
@@ -174,7 +178,7 @@ class StatusServer:
         for key, _ in selector.select(wait_s):
             if key.fileobj is self._listening:
                 self._accept(selector)
-            elif key.data is not None:
+            elif key.data is not None and not key.data.is_ended:     # it may have, for a new one, in this very turn
                 try:
                     self._serve(selector, key.data)
                 except OSError:          # the client has gone
@@ -194,7 +198,9 @@ class StatusServer:
         self._second = begun_s, count + 1
         try:
             sock, address = self._listening.accept()
-        except OSError:                  # it has gone; or there are no descriptors left
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):      # such as: no descriptors are left
+                time.sleep(FAILURE_S)
             return
         sock.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
@@ -262,9 +268,11 @@ class StatusServer:
             log.warning("%s", printable(sentence), exc_info=is_exception)
 
     def _end(self, selector: selectors.BaseSelector, connection: _Connection) -> None:
-        del self._connections[connection.socket.fileno()]
-        selector.unregister(connection.socket)
-        connection.socket.close()
+        if not connection.is_ended:
+            connection.is_ended = True
+            del self._connections[connection.socket.fileno()]
+            selector.unregister(connection.socket)
+            connection.socket.close()
 
 
 def _sentence(code: int, sentence: str) -> Page:

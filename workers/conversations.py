@@ -226,7 +226,7 @@ class Conversations:
                 one.code = effect.code
                 codes = {each.code for each in self._trainers}
                 last = next(code for code in (None, EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED) if code in codes)
-                said.append((number, Close() if last is None else End(last)))
+                said.append((number, Close(effect.code) if last is None else End(last)))
             else:
                 said.append((number, effect))
         return self._distribute(now) + said + self._begin()

@@ -25,5 +25,5 @@ class Check(NamedTuple):
 
 
 Effect = Union[Say, Check, Work, Note, HangUp, End]
-#: Of ``Conversations``: end the connection to one trainer for good, others go on.
-Close = NamedTuple("Close", [])
+#: Of ``Conversations``: end the connection to one trainer for good, others go on. ``code``: what End would have.
+Close = NamedTuple("Close", [("code", int)])

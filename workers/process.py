@@ -185,7 +185,7 @@ class _SocketThread(threading.Thread):
             elif isinstance(effect, HangUp):
                 self._connections[number].hang_up(now)
             elif isinstance(effect, Note):
-                self._note(effect.text, (number, End(EXIT_REFUSED)) in said)
+                self._note(effect.text, (number, End(EXIT_REFUSED)) in said or (number, Close(EXIT_REFUSED)) in said)
             elif isinstance(effect, Close):
                 self._closed.add(number)
                 self._connections[number].leave()

@@ -16,9 +16,10 @@ from stoker.workers.places import Need
 MAX_WANTED = 100000
 ANSWER_S = 5.0         # how long an answer may take, and how long the last one counts as new
 ALL_ANSWERED_S = 10.0  # how long to wait for the first answer of the other trainers
+SETTLE_S = 20.0        # a trainer that was started again does not want fewer workers before it has figures
 MAX_CHARS = 300        # of a reason
 
-Answer = NamedTuple("Answer", [("wanted", int), ("connect", str), ("over", bool), ("why", str)])
+Answer = NamedTuple("Answer", [("wanted", int), ("connect", str), ("over", bool), ("why", str), ("run", str)])
 
 
 def parse(text: bytes) -> Answer:
@@ -26,18 +27,19 @@ def parse(text: bytes) -> Answer:
     try:
         fields = json.loads(text.decode("utf-8"))
         workers = fields["workers"]
-        wanted, connect, over, why = workers["wanted"], fields["connect"], fields["over"], workers.get("why", "")
+        wanted, why = workers["wanted"], workers.get("why", "")
+        connect, over, run = fields["connect"], fields["over"], fields.get("run", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("that is no answer of a Stoker trainer (%s)" % type(error).__name__) from None
     if type(wanted) is not int or not 0 <= wanted <= MAX_WANTED:
         raise ValueError("workers.wanted must be a whole number up to %d" % MAX_WANTED)
-    if type(over) is not bool or not isinstance(why, str):
-        raise ValueError("over must be true or false, and workers.why a text")
+    if type(over) is not bool or not isinstance(why, str) or not isinstance(run, str):
+        raise ValueError("over must be true or false, run and workers.why texts")
     try:
         check_address("connect", connect)
     except ConfigError as error:
         raise ValueError(printable(str(error))[:MAX_CHARS]) from None
-    return Answer(wanted, connect, over, printable(why)[:MAX_CHARS])
+    return Answer(wanted, connect, over, printable(why)[:MAX_CHARS], run[:MAX_CHARS])
 
 
 def reachable(connect: str, status_host: str) -> str:
@@ -67,6 +69,12 @@ class _Trainer:
         self.answered_s = -1.0        # when the last answer came
         self.problem = "not asked yet"
         self.is_silent = False        # logged
+        self.least, self.least_until_s = 0, 0.0       # after a new start: what it wanted before
+
+    def wanted(self, now: float) -> int:
+        """The number of workers that it wants."""
+        assert self.answer is not None
+        return max(self.answer.wanted, self.least if now < self.least_until_s else 0)
 
 
 class Trainers:
@@ -81,6 +89,9 @@ class Trainers:
     def answered(self, i: int, answer: Answer, now: float) -> List[str]:
         """The trainer at the i-th address answered. Returns sentences to log."""
         trainer = self._trainers[i]
+        before = trainer.answer
+        if before is not None and before.run != answer.run and not before.over:
+            trainer.least, trainer.least_until_s = trainer.wanted(now), now + SETTLE_S
         trainer.answer, trainer.answered_s, was_silent, trainer.is_silent = answer, now, trainer.is_silent, False
         self._first_s = now if self._first_s is None else self._first_s
         return ["%s answers again" % trainer.address] if was_silent else []
@@ -121,8 +132,8 @@ class Trainers:
         if self._first_s is None or (len(known) < len(self._trainers) and now < self._first_s + ALL_ANSWERED_S):
             return None
         answers = [one.answer for one in known if one.answer is not None]
-        wanting = [one.answer for one in known if one.answer is not None and not one.answer.over
+        wanting = [one for one in known if one.answer is not None and not one.answer.over
                    and now - one.answered_s < self._hold_s]
         connect = self._connect or tuple(dict.fromkeys(answer.connect for answer in answers))
-        why = wanting[0].why if len(wanting) == 1 and len(self._trainers) == 1 else ""
-        return Need(sum(answer.wanted for answer in wanting), connect, self._are_over, why)
+        why = answers[0].why if len(self._trainers) == 1 else ""
+        return Need(sum(one.wanted(now) for one in wanting), connect, self._are_over, why)

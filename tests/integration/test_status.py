@@ -9,7 +9,9 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.trainer.feed import open_stream
-from tests.support.asking import TOKEN, ask, figures, token_file, url_of
+from stoker.trainer.status import Page
+from stoker.trainer.status_server import MAX_CONNECTIONS, StatusServer
+from tests.support.asking import TOKEN, ask, connected, figures, token_file, url_of
 from tests.support.processes import Program, free_port, opened, wait_for, workers_program
 
 OPTIONS = dict(image_size=32, batch_size=8, status="127.0.0.1:0")      # 120 pictures: 15 steps
@@ -144,6 +146,35 @@ def test_a_port_that_is_in_use(pictures, tmp_path, worker_python):
         with pytest.raises(ConfigError, match="status no-such-host.invalid:80: cannot listen there: "):
             open_stream(pictures, workers=1, status="no-such-host.invalid:80", status_token_file=token_file(tmp_path))
         run.take_all()
+
+
+def test_a_connection_that_ends_for_a_new_one_while_it_sends():
+    """Both are news of the same moment, and the server goes on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        go_on.wait(60)
+        return Page(200, "text/plain", b"slow")
+    server = StatusServer("127.0.0.1", 0, None, {"/slow": slow, "/quick": lambda: Page(200, "text/plain", b"quick")})
+    idle = [connected(server.url) for _ in range(MAX_CONNECTIONS - 1)]
+    try:
+        wait_for(lambda: len(server._connections) == MAX_CONNECTIONS - 1, "the connections")
+        with connected(server.url) as asking:
+            asking.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert begun.wait(60)
+            with connected(server.url):              # the oldest has to end for it ...
+                idle[0].sendall(b"x")                # ... just as it sends
+                go_on.set()
+                assert asking.recv(65536).endswith(b"slow")
+                assert ask(server.url, "/quick")[2] == b"quick"
+                assert ask(server.url, "/quick")[2] == b"quick"
+    finally:
+        go_on.set()
+        for sock in idle:
+            sock.close()
+        server.stop()
+    assert not server._thread.is_alive()
 
 
 CONSUMER = """

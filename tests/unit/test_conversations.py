@@ -136,19 +136,23 @@ def test_trainers_that_all_wait_get_equal_shares_and_none_is_passed_over():
 
 def test_a_trainer_whose_consumer_has_time_gets_a_place_all_the_same_after_a_while():
     talks = Talks(2)
+    talks.need(1, 9)
+    assert talks.rooms == [0, 2]
     talks.need(0, 9, 1000.0)
     passed = 0
     for _ in range(200):
         talks.pass_time(0.05)
+        talks.need(0, 9, 1000.0)
         talks.need(1, 9)
         if talks.talks._trainers[0].offered:
             break
-        if talks.talks._trainers[1].offered:
+        while talks.talks._trainers[1].offered:
             talks.lease(1)
-            passed += talks.now > 100.0 + PATIENCE_S + 0.2
+            passed += 1
         if len(talks.in_work):
             talks.done()
-    assert talks.talks._trainers[0].offered and talks.now < 100.0 + PATIENCE_S + 0.2 and not passed
+    assert talks.talks._trainers[0].offered and passed > 10
+    assert 100.0 + PATIENCE_S <= talks.now < 100.0 + PATIENCE_S + 0.2
 
 
 def test_an_offered_place_moves_if_its_trainer_has_nothing():
@@ -284,7 +288,7 @@ def test_the_conversations_end_one_by_one_and_the_worker_with_the_last():
     talks.lease(0)
     said = talks.do(talks.talks.drain(talks.now, "asked to stop"))
     assert [message for number, message in messages(said, Leaving) if number == 0][0].lease == 1
-    assert [(number, effect) for number, effect in said if isinstance(effect, (Close, End))] == [(1, Close())]
+    assert [each for each in said if isinstance(each[1], (Close, End))] == [(1, Close(EXIT_DRAINED))]
     assert talks.done()[-1] == (0, End(EXIT_DRAINED))
 
 
@@ -299,7 +303,8 @@ def test_the_exit_code_says_what_became_of_the_conversations(ends, code):
             talks.do(talks.talks.drain(talks.now, "asked to stop"))
         else:
             talks.hear(number, Stop("done") if end == "stop" else Refused("another release", True))
-    assert [effect for _, effect in talks.said if isinstance(effect, (Close, End))] == [Close(), End(code)]
+    first = EXIT_REFUSED if ends.startswith("refused") else EXIT_ENDED
+    assert [effect for _, effect in talks.said if isinstance(effect, (Close, End))] == [Close(first), End(code)]
     assert any(effect.text.startswith("t0: ") for _, effect in talks.said if isinstance(effect, Note))
 
 
@@ -514,12 +519,20 @@ def test_under_full_load_no_worker_idles_and_all_trainers_get_the_same(lockstep)
 
 
 def test_the_trainer_that_is_nearest_to_waiting_is_served_first():
-    """One consumer is so slow that it never needs to wait, the other one takes all that the workers make."""
+    """The other one has a large window, which would take half of what the workers make, and is in no hurry."""
     for seed in SEEDS:
-        sim = Several(seed, trainers=2, workers=2, steps=(400, 40), step_s=(0.05, 0.5), prefetch=(8, 32))
+        sim = Several(seed, trainers=2, workers=2, steps=(900, 900), step_s=(0.06, 0.5), prefetch=(8, 900))
         sim.play_for(20.0)
         fast, slow = rates(sim, 2.0, 20.0)
-        assert slow > 0.95 * 2.0 and fast > 0.9 * (20.0 - 2.0), (fast, slow)
+        assert slow > 0.95 * 2.0 and fast > 0.95 / 0.06, (fast, slow)
+
+
+def test_a_window_that_opens_is_news_for_workers_whose_places_are_elsewhere():
+    """With two batches ahead, a trainer waits if it takes a heartbeat until a worker comes."""
+    for seed in SEEDS:
+        sim = Several(seed, trainers=3, workers=1, steps=(150,), step_s=(0.1,), prefetch=(2,), work_s=(0.01,))
+        sim.play_for(10.0)
+        assert min(rates(sim, 2.0, 10.0)) > 0.9 / 0.1
 
 
 def test_a_trainer_that_is_far_away_gets_its_share_too():
@@ -539,11 +552,12 @@ def test_a_trainer_that_hangs_or_dies_holds_up_none_of_the_others_and_gets_all_i
     for seed in SEEDS:
         sim = Several(seed, trainers=3, workers=3, steps=(1500 if load == "full" else 250,), step_s=(step_s,))
         sim.play_for(5.0)
-        for_s = {"hangs": 4.0, "hangs for long": 20.0, "dies": 5.0}[fault]
+        for_s = {"hangs": 8.0, "hangs for long": 20.0, "dies": 5.0}[fault]
         sim.trainers[0].die(for_s) if fault == "dies" else sim.trainers[0].stop(for_s)
         sim.play_for(for_s)
         before, after = rates(sim, 2.0, 5.0), rates(sim, 5.0, 5.0 + for_s)
         assert after[0] < 0.2 * before[0]
+        assert load == "light" or sum(after[1:]) > 0.95 * 3 / 0.1, after
         for number in (1, 2):
             assert after[number] > (1.3 if load == "full" else 0.9) * before[number], (before, after)
         sim.play_for(5.0)

@@ -27,7 +27,7 @@ from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.process import _SocketThread
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.conversations import Conversations
-from stoker.workers.effects import EXIT_ENDED, Check, Work
+from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, Check, Work
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.stopwatch import timed
 
@@ -419,6 +419,9 @@ class Ends:
     def __getitem__(self, number):
         return self
 
+    def leave(self):
+        pass
+
 
 def lease(number):
     return Lease(number, number, 0, True, (Sample(number, "%d" % number, 0),))
@@ -437,6 +440,33 @@ def socket_thread(once=False):
     thread.finish(Checked("run1", ""))
     assert ends.sent == [Ready("run1")]
     return thread, ends, items
+
+
+def test_a_second_folder_of_data_is_refused_while_another_trainer_is_served_and_starts_a_new_process_later():
+    """A worker in its sandbox reads the folder of one job."""
+    class OneFolder:
+        def outdated(self, data_root=""):
+            return "its sandbox is for the data in /data" if data_root == "/other" else ""
+
+    ends, items, other = Ends(), queue.Queue(), replace(JOB, data_root="/other")
+    addresses = "tcp://127.0.0.1:1-2"
+    options = WorkerOptions(addresses)
+    session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), options.addresses, False, time.monotonic())
+    thread = _SocketThread(ends, ends, session, options, items, 0, lambda: None, lambda *texts: None,
+                           sandbox=OneFolder())
+    ends.waiting = [Welcome("run0", JOB, 0.5)]
+    thread._receive(time.monotonic(), [0])
+    thread.finish(Checked("run0", "", trainer=items.get_nowait().trainer))
+    ends.waiting = [Welcome("run1", other, 0.5)]
+    thread._receive(time.monotonic(), [1])
+    said = ends.sent[-1]
+    assert isinstance(said, Unfit) and "/data, which another trainer" in said.reason and "--allow-data" in said.reason
+    assert items.empty() and thread.code is None
+    ends.waiting = [Stop("done")]
+    thread._receive(time.monotonic(), [0])
+    ends.waiting = [Welcome("run2", other, 0.5)]
+    thread._receive(time.monotonic(), [1])
+    assert thread.code == EXIT_DRAINED                 # the supervisor starts another one
 
 
 def finished(one):

@@ -7,10 +7,10 @@ import pytest
 from stoker.pipeline.errors import ConfigError
 from stoker.workers.places import Need
 from stoker.workers.status_client import split_status
-from stoker.workers.trainers import ALL_ANSWERED_S, ANSWER_S, Answer, Trainers, parse, reachable
+from stoker.workers.trainers import ALL_ANSWERED_S, ANSWER_S, SETTLE_S, Answer, Trainers, parse, reachable
 
-FIRST = Answer(3, "tcp://one:5555", False, "a step takes 20 ms")
-SECOND = Answer(2, "tcp://two:5555", False, "")
+FIRST = Answer(3, "tcp://one:5555", False, "a step takes 20 ms", "ab12cd34")
+SECOND = Answer(2, "tcp://two:5555", False, "", "ef56ab78")
 HOLD_S = 300.0
 
 
@@ -24,7 +24,7 @@ def answer(**changes):
 
 def test_an_answer():
     assert parse(answer()) == FIRST
-    assert parse(answer(workers={"wanted": 0}, over=True)) == Answer(0, "tcp://one:5555", True, "")
+    assert parse(answer(workers={"wanted": 0}, over=True)) == Answer(0, "tcp://one:5555", True, "", "ab12cd34")
 
 
 @pytest.mark.parametrize("text", [
@@ -32,7 +32,7 @@ def test_an_answer():
     answer(workers={"wanted": -1}), answer(workers={"wanted": True}), answer(workers={"wanted": 1e5}),
     answer(workers={"wanted": 10**9}), answer(workers={"wanted": "3"}), answer(over=0), answer(over=None),
     answer(connect=7), answer(connect="tcp://one"), answer(connect="ipc://one"), answer(connect="tcp://a b:1"),
-    answer(workers={"wanted": 3, "why": 7})])
+    answer(workers={"wanted": 3, "why": 7}), answer(run=7)])
 def test_what_is_no_answer_is_refused_with_a_sentence(text):
     with pytest.raises(ValueError) as caught:
         parse(text)
@@ -107,6 +107,18 @@ def test_the_last_wish_holds_while_a_trainer_is_away():
     trainers.unanswered(0, "Connection refused")
     with pytest.raises(ConfigError, match=r"no answer from one:8265 for 300 s \(limit: --hold-s 300\), last: Con"):
         trainers.check(100.0 + HOLD_S)
+
+
+def test_a_trainer_that_was_started_again_keeps_its_places_until_it_has_figures():
+    trainers = Trainers(["one:8265"], HOLD_S, 0.0)
+    trainers.answered(0, FIRST, 0.0)
+    trainers.answered(0, FIRST._replace(wanted=1, run="new"), 30.0)
+    trainers.answered(0, FIRST._replace(wanted=1, run="new"), 31.0)
+    assert trainers.need(31.0).wanted == 3
+    trainers.answered(0, FIRST._replace(wanted=5, run="new"), 32.0)
+    assert trainers.need(32.0).wanted == 5
+    trainers.answered(0, FIRST._replace(wanted=2, run="new"), 30.0 + SETTLE_S)
+    assert trainers.need(30.0 + SETTLE_S).wanted == 2
 
 
 def test_a_trainer_that_never_answers_is_an_error():
