@@ -421,8 +421,9 @@ def test_a_turn_looks_at_each_worker_only_at_a_heartbeat(trainer, monkeypatch):
         trainer.say(b"%d" % number, HELLO)
     trainer.tick(1.0)
     looks, workers = [], trainer.session._scheduler.workers
-    for name in ("values", "items"):
-        monkeypatch.setattr(workers, name, lambda look=getattr(workers, name): looks.append(1) or look())
+    values, items = workers.values, workers.items
+    monkeypatch.setattr(workers, "values", lambda: looks.append(1) or values())
+    monkeypatch.setattr(workers, "items", lambda: looks.append(1) or items())
     for lease in trainer.to(b"0", Lease):
         trainer.say(b"0", batch(lease))
         trainer.tick(0.01)
