@@ -7,8 +7,8 @@
 set -eu
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/stoker
-packages=".setup/hashes/trainer.txt .setup/hashes/trainer-tools.txt .setup/hashes/workers.txt .setup/libsodium.sh
-    .setup/base-image.sh trainer/Dockerfile workers/Dockerfile"
+packages="$(grep -ho '\.setup/[a-z/.-]*' trainer/Dockerfile workers/Dockerfile | sort -u) .setup/base-image.sh
+    trainer/Dockerfile workers/Dockerfile"
 registry=docker.io/library # where a node looks for a name without a registry
 
 say() { echo "stoker: $*" >&2; }
@@ -32,7 +32,9 @@ work=$(mktemp -d "$cache/.images-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
 say "building the images of trainer and workers ..."
-[ ! -f "$environments" ] || docker load --quiet --input "$environments" >&2
+for archive in "$cache"/image-environments-*.tar; do # also that of other pins: most steps are the same
+    [ ! -f "$archive" ] || docker load --quiet --input "$archive" >&2
+done
 trainer_base=$(sh .setup/base-image.sh "${TRAINER_PYTHON_IMAGE:-python:3.6-slim-bullseye}")
 worker_base=$(sh .setup/base-image.sh "${WORKER_PYTHON_IMAGE:-python:3.13-slim-bookworm}")
 for side in trainer workers; do
@@ -44,6 +46,7 @@ done
 if [ ! -f "$environments" ]; then
     command docker save --output "$work/environments.tar" stoker-environment-trainer stoker-environment-workers \
         "$trainer_base" "$worker_base"
+    rm -f "$cache"/image-environments-*.tar
     mv "$work/environments.tar" "$environments"
 fi
 

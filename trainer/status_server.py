@@ -151,7 +151,8 @@ class StatusServer:
         while self._lingers() and self._thread.is_alive():
             time.sleep(LINGER_INTERVAL_S)
         self._stopping = True
-        os.write(self._stop_fd, b"x")       # to close it would not do, where a fork of this process has it, too
+        with suppress(OSError):             # the thread may have seen it already
+            os.write(self._stop_fd, b"x")   # to close it would not do, where a fork of this process has it, too
         os.close(self._stop_fd)
         self._thread.join(STOP_S)
         with suppress(OSError):

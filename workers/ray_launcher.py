@@ -8,6 +8,7 @@ this module carries out. It alone imports Ray.
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -168,7 +169,8 @@ class Fleet:
 
     def _forget(self, number: int) -> None:
         actor = self._actors.pop(number)
-        self._retries.pop(number, None)
+        for known in (self._connect, self._retries, self._seen, self._where, self._last):
+            known.pop(number, None)
         for reference in [reference for reference, owner in self._calls.items() if owner == number]:
             del self._calls[reference]
         with suppress(self._ray.exceptions.RayError):
@@ -307,10 +309,18 @@ def _runtime_env(folder: str, working_dir: Optional[str], secrets: Sequence[Opti
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "Dockerfile", "*.sh"))
         environment["py_modules"] = [copy]
     if working_dir is not None:
-        inside = [os.path.relpath(os.path.realpath(path), os.path.realpath(working_dir)) for path in secrets if path]
         environment.update(working_dir=os.path.abspath(working_dir),
-                           excludes=EXCLUDES + ["/" + path for path in inside if not path.startswith("..")])
+                           excludes=EXCLUDES + _patterns(working_dir, [path for path in secrets if path]))
     return environment
+
+
+def _patterns(folder: str, paths: Sequence[str]) -> List[str]:
+    """Of those of ``paths`` that are in ``folder``, also as a link, which Ray follows: as in .gitignore."""
+    found = [os.path.join(real(os.path.dirname(path)), os.path.basename(path)) for path in map(os.path.abspath, paths)
+             for real in (os.path.abspath, os.path.realpath)] + list(map(os.path.realpath, paths))
+    inside = [os.path.relpath(path, real(folder)) for path in found for real in (os.path.abspath, os.path.realpath)]
+    return ["/" + re.sub(r"([^\w/.-])", r"\\\1", path) for path in dict.fromkeys(inside)
+            if path.split(os.sep)[0] != os.pardir]
 
 
 if __name__ == "__main__":

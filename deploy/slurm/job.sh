@@ -60,6 +60,7 @@ fi
 if [ -n "$SCALE" ]; then
     export DATA WORKER_DATA WORKER_OPTIONS WORK JOBS
     TRAINER_JOB=$SLURM_JOB_ID sh deploy/slurm/scale.sh "http://127.0.0.1:$((PORT + 1))/status.json" $SCALE &
+    scaler=$!
 fi
 
 # ---------------------------------------------------------------------------------------------------------------- end
@@ -68,6 +69,7 @@ until [ $code != running ] && ! kill -0 $trainer 2>/dev/null; do # a signal ends
     code=0
     wait $trainer || code=$?
 done
+[ -z "${scaler:-}" ] || kill "$scaler" 2>/dev/null || : # where Slurm does not track processes by cgroup, it may outlive the job
 [ $code = 143 ] || rm -rf "$job" # stopped by a signal: it may be requeued, and workers.sh waits for it
 if [ $time_is_over = yes ] && [ $code = 143 ] && [ "$REQUEUE" = yes ]; then
     echo "the time limit is near: the job is requeued, and goes on from its checkpoint"

@@ -25,10 +25,14 @@ ask() { # curl reads the header from a file: all users of a host can read comman
 figure() { # NAME: its value in the status, which is JSON
     printf '%s' "$status" | tr -d '\n' | sed -n 's/.*"'"$1"'": *\([a-z0-9]*\).*/\1/p'
 }
-failed=0
+failed=0 unanswered=0
 while sleep "$EVERY_S"; do
     # without an answer, the trainer is starting, or gone: then its tasks find that out
-    status=$(ask 2>/dev/null) || continue
+    if ! status=$(ask 2>/dev/null); then
+        [ $((unanswered += 1)) -lt 200 ] || { echo "scale.sh: no answer from $url, 200 times in a row" >&2; exit 1; }
+        continue
+    fi
+    unanswered=0
     [ "$(figure over)" != true ] || exit 0
     wanted=$(figure wanted)
     case $wanted in '' | *[!0-9]*) echo "scale.sh: $url is no status of Stoker" >&2 && exit 1 ;; esac

@@ -88,6 +88,8 @@ class LeaseScheduler(LeaseTables):
                 self._returned(worker, message.lease)
             elif isinstance(message, (Produced, Failed, Returned)):
                 worker.unacknowledged.discard(message.lease)
+                if isinstance(message, Returned):      # perhaps one for a second batch
+                    self._verification.forgot(key, message.lease)
             elif isinstance(message, Room):
                 worker.capacity = message.leases
                 self._unqueue(key, worker.has_room)

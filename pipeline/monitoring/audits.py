@@ -62,14 +62,23 @@ def read(path: str) -> Iterator[Part]:
                     if entry is None:
                         raise ValueError
                     rank, ranks = place_of(entry)
-                    samples, arrays = tuple(entry["indices"]), entry.get("arrays")
-                    yield Part(entry["step"], entry["epoch"], rank, ranks, samples,
-                               tuple(entry.get("used", samples)), tuple(entry["skipped"]), entry["crc32"],
-                               None if arrays is None else tuple((crc, size) for crc, size in arrays))
+                    samples, arrays = _numbers(entry["indices"]), entry.get("arrays")
+                    epoch, crc32 = _numbers([entry["epoch"], entry["crc32"]])
+                    yield Part(entry["step"], epoch, rank, ranks, samples, _numbers(entry.get("used", samples)),
+                               _numbers(entry["skipped"]), crc32,
+                               None if arrays is None else tuple((crc, size) for crc, size in map(_numbers, arrays)))
                 except (KeyError, TypeError, ValueError):
                     raise ConfigError("line %d of %s is no line of an audit" % (number, printable_path(path))) from None
     except OSError as error:
         raise ConfigError("%s: %s" % (printable_path(path), error.strerror)) from error
+
+
+def _numbers(values: Iterable[object]) -> Tuple[int, ...]:
+    """``values``, which came from a file, as whole numbers. Raises ValueError, TypeError."""
+    numbers = tuple(value for value in values if type(value) is int and 0 <= value < 1 << 63)
+    if len(numbers) < len(tuple(values)):
+        raise ValueError
+    return numbers
 
 
 def together(audits: Sequence[Iterable[Part]]) -> Iterator[Step]:

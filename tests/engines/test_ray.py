@@ -319,8 +319,8 @@ def assert_secret(cluster, folder, texts):
 
 def test_the_documented_commands(cluster, tmp_path, undisturbed):
     """Ray: the commands of docs/RAY.md: keys, token, trainer, launcher; the keys are in no log and no command line"""
-    options = {"STOKER_EPOCHS": "4", "STOKER_IMAGE_SIZE": "32", "STOKER_BATCH_SIZE": str(BATCH), "STOKER_SEED": "3",
-               "STOKER_DECODE": "exact", "STOKER_AUDIT": "audit", "STOKER_MIN_WORKERS": "2",
+    options = {"STOKER_EPOCHS": str(EPOCHS), "STOKER_IMAGE_SIZE": "32", "STOKER_BATCH_SIZE": str(BATCH),
+               "STOKER_SEED": "3", "STOKER_DECODE": "exact", "STOKER_AUDIT": "audit", "STOKER_MIN_WORKERS": "2",
                "STOKER_VALIDATION_SPLIT": "0"}
     with typed(cluster, tmp_path, block(GUIDE, "ray: trainer"), **options) as trainer:
         wait_for(lambda: "status: http" in trainer.text or not trainer.running(), "the status address", LIMIT_S)
@@ -332,7 +332,7 @@ def test_the_documented_commands(cluster, tmp_path, undisturbed):
         with typed(cluster, tmp_path, block(GUIDE, "ray: own functions")) as launcher:
             wait_for(lambda: "connected to run" in launcher.text or not launcher.running(), "a worker", LIMIT_S)
             actors = cluster.apart.run("ray", "list", "actors", "--detail", env=cluster.environment)
-            assert "class_name: Place" in actors and "state: ALIVE" in actors
+            assert "class_name: Place" in actors
             assert_secret(cluster, tmp_path, [actors, launcher.text])
             try:
                 assert trainer.wait(LIMIT_S) == 0 and launcher.wait() == 0
@@ -340,7 +340,7 @@ def test_the_documented_commands(cluster, tmp_path, undisturbed):
                 print("--- the trainer", trainer.text, "--- the launcher", launcher.text, sep="\n")
             assert "stoker-ray: the run is over" in launcher.lines
             assert_secret(cluster, tmp_path, [launcher.text, trainer.text])
-    assert content(tmp_path / "audit") == undisturbed[:60]
+    assert content(tmp_path / "audit") == undisturbed
 
 
 def test_a_ray_job(cluster, tmp_path, functions, undisturbed):

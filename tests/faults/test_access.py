@@ -51,14 +51,14 @@ def folder(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- access
 
 def test_a_run_with_keys_equals_one_without(reference, pictures, tmp_path, folder, own_generators):
-    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=2, keys=str(folder),
-                **OPTIONS) as run, workers_program(run.stream.address, "--keys", str(folder / "workers" / "alpha"),
-                                                   *ALLOW):
+    with opened(pictures, tmp_path / "audit", workers=1, generator=SLOW, epochs=12, keys=str(folder),
+                prefetch=4, **OPTIONS) as run, workers_program(run.stream.address, "--keys",
+                                                               str(folder / "workers" / "alpha"), *ALLOW):
         run.joined(2)
         local, = [pid for pid in worker_pids() if '"once": true' in command_line(pid)]
         assert run.stream.local_keys.secret.decode() not in command_line(local)
-        run.take_all()
-    assert run.content() == reference[:30]
+        run.take_all()                               # long enough for the second worker to have a batch, too
+    assert run.content() == reference
     assert len({entry["worker"] for entry in run.entries()}) == 2
     assert not run.log.having(REJECTED)
     assert os.listdir(str(folder / "workers")) == ["alpha"]         # the local worker's keys are not in a file

@@ -234,8 +234,7 @@ def lies(welcome, lease):
 
 
 def test_members_that_lie(reference, pictures, tmp_path, own_generators):
-    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, prefetch=8, lease_s=1.0,
-                **OPTIONS) as run:
+    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, prefetch=8, **OPTIONS) as run:
         run.joined(2)
         run.take(1)
         told = []
@@ -258,9 +257,9 @@ def test_members_that_lie(reference, pictures, tmp_path, own_generators):
 
 
 def test_a_member_that_only_takes(reference, pictures, tmp_path, own_generators):
-    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, prefetch=4, lease_s=1.0, **OPTIONS) as run:
+    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, prefetch=4, lease_s=5.0, **OPTIONS) as run:
         run.joined(2)
-        with Liar(run.stream.address) as liar:
+        with Liar(run.stream.address) as liar:           # it says no Alive: it must get its lease before it is silent
             liar.say(Hello("liar", 1, "none", 1024, ""))
             liar.say(Ready(liar.hear(Welcome).run))
             run.joined(3)

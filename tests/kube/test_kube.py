@@ -1,13 +1,14 @@
 """deploy/kubernetes and the commands of docs/KUBERNETES.md, in a real Kubernetes. Whatever happens to Pods and to the
 node, the audit is that of an undisturbed run. The NetworkPolicies are only accepted: this node enforces none."""
 
+import json
 import os
 import time
 
 import pytest
 
 from tests.kube.cluster import API
-from tests.kube.training import Training, undisturbed, wait_for, write_pictures
+from tests.kube.training import STATUS_TOKEN, Training, undisturbed, wait_for, write_pictures
 
 pytestmark = pytest.mark.needs("namespaces", "debian", "environment kube")
 
@@ -116,6 +117,17 @@ def test_the_role(training):
     for arguments in (["get", "secrets"], ["delete", "deployment", "worker"], ["get", "pods", "-n", "kube-system"]):
         code, said = training.cluster.kubectl(*(own + arguments), check=False)
         assert code != 0 and "forbidden" in said.lower()
+
+
+def test_the_status_address(training):
+    """Kubernetes: with the overlay status, the trainer's status address answers by its Service, with the token"""
+    ask = ("import sys, urllib.request as u; print(u.urlopen(u.Request('http://trainer:8265/status.json', headers={"
+           "'Authorization': 'Bearer ' + sys.argv[1]}), timeout=9).read().decode())")
+    worker = training.wait_for_pod("worker")
+    found = json.loads(training.exec(worker, "python", "-c", ask, STATUS_TOKEN))["workers"]
+    assert (found["min"], found["max"]) == (1, 3) and found["min"] <= found["wanted"] <= found["max"]
+    code, said = training.exec(worker, "python", "-c", ask, "another", check=False)
+    assert code != 0 and "401" in said
 
 
 def test_scaling(training, figures):

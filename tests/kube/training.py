@@ -14,6 +14,7 @@ from tests.support.processes import ROOT, interpreter
 from tests.support.training import audit, consumed
 
 GUIDE = "docs/KUBERNETES.md"
+STATUS_TOKEN = "token-of-the-status-address-of-a-test"
 OVERLAY = os.path.join("tests", "kube", "overlay")
 STOKER_KEYS = '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -m stoker.pipeline.transport.keys "$@"\n' % (ROOT, sys.executable)
 
@@ -25,7 +26,8 @@ def wait_for(condition, what, limit_s=LIMIT_S):
 
 class Training:
     """``folder``: a new one, for the clone and the volumes. ``settings``, ``worker_settings``: lines of trainer.env and
-    worker.env. ``pictures``: a folder, for the overlay pvc; without it the pictures are the sample."""
+    worker.env. ``pictures``: a folder, for the overlay pvc, with which goes the overlay status; without it the pictures
+    are the sample."""
 
     def __init__(self, cluster, folder, settings, worker_settings, pictures=None):
         self.cluster = cluster
@@ -47,6 +49,9 @@ class Training:
         self._volume("runs", self.runs, "ReadWriteOnce")
         if pictures:
             self._edit("\n#- overlays/pvc ", "\n- overlays/pvc ")
+            self._edit("\n#- overlays/status ", "\n- overlays/status ")
+            with open(self._path("overlays/status/token"), "w") as file:
+                file.write(STATUS_TOKEN)
             self._volume("pictures", pictures, "ReadOnlyMany")
 
     def _path(self, name):

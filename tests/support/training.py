@@ -67,14 +67,14 @@ class Trainer:
         self._wait(reached, what)
 
     def wait_gone(self):
-        """The exit code, when it and all processes below it have ended."""
+        """The exit code, when it and all processes below it have ended. A whole training may lie before that."""
         self._wait(lambda: self._process.poll() is not None and not with_environment(self._mark),
-                   "the end of its processes")
+                   "the end of its processes", 4 * LIMIT_S)
         return self._process.returncode
 
-    def _wait(self, condition, what):
+    def _wait(self, condition, what, limit_s=LIMIT_S):
         try:
-            wait_for(condition, what)
+            wait_for(condition, what, limit_s)
         except AssertionError as error:
             raise AssertionError("%s\n%s" % (error, self._story())) from None
 

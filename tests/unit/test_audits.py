@@ -127,6 +127,17 @@ def test_what_is_no_audit_is_named(tmp_path, capsys):
     assert "line 1 of" in errors and "No such file" in errors
 
 
+@pytest.mark.parametrize("field, value", [("epoch", ["a"]), ("skipped", [{}]), ("indices", ["1"]), ("crc32", 1.5),
+                                          ("arrays", [[1, -5]]), ("arrays", [["a", "b"]]), ("arrays", [[1]])])
+def test_a_line_with_other_things_than_numbers_is_named(tmp_path, capsys, field, value):
+    paths = [write(tmp_path, rank, 2, 0, 3) for rank in range(2)]
+    changed = [dict(line, **{field: value}) for line in lines(paths[1])]
+    with open(paths[1], "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in changed)
+    assert main(paths) == 2
+    assert "line 1 of %s is no line of an audit" % paths[1] in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------------------------- a resume
 
 def test_a_rank_continues_its_own_audit_only_if_it_is_of_this_run(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stoker.pipeline.coordinator import aside, bans, notices
+from stoker.pipeline.coordinator.members import Workers
 from stoker.pipeline.coordinator.session import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
@@ -420,10 +421,10 @@ def test_a_turn_looks_at_each_worker_only_at_a_heartbeat(trainer, monkeypatch):
     for number in range(3):
         trainer.say(b"%d" % number, HELLO)
     trainer.tick(1.0)
-    looks, workers = [], trainer.session._scheduler.workers
-    values, items = workers.values, workers.items
-    monkeypatch.setattr(workers, "values", lambda: looks.append(1) or values())
-    monkeypatch.setattr(workers, "items", lambda: looks.append(1) or items())
+    looks = []
+    for name in ("values", "items"):
+        look = getattr(Workers, name)
+        monkeypatch.setattr(Workers, name, lambda self, look=look: looks.append(1) or look(self))
     for lease in trainer.to(b"0", Lease):
         trainer.say(b"0", batch(lease))
         trainer.tick(0.01)

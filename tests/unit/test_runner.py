@@ -16,8 +16,8 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError, UnfitWorker
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
-from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Ready, Sample, Skipped, Stop
-from stoker.pipeline.protocol.messages import Timings, Unfit, Welcome
+from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Ready, Refused, Sample, Skipped
+from stoker.pipeline.protocol.messages import Stop, Timings, Unfit, Welcome
 from stoker.workers.generators.calls import Calls
 from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.generators.pictures import CachedJob, with_cache
@@ -482,6 +482,18 @@ def test_a_batch_is_sent_and_the_next_lease_taken_without_the_other_thread():
     assert items.get_nowait()[1] == lease(2) and not ends.waiting and not ends.wakes
     thread.finish(Finished(lease(2), None, "ValueError: bad", "", "", 0.0))
     assert isinstance(ends.sent[-1], Failed) and items.get_nowait()[1] == lease(3)
+
+
+def test_that_one_of_several_trainers_refuses_for_good_is_an_error_for_the_user():
+    addresses, noted = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"), []
+    ends = Ends()
+    session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), addresses, False, time.monotonic())
+    thread = _SocketThread(ends, ends, session, WorkerOptions(addresses), queue.Queue(), 0, lambda: None,
+                           lambda *note: noted.append(note))
+    ends.waiting = [Refused("another release", True)]
+    thread._receive(time.monotonic(), [1])
+    assert noted == [("tcp://127.0.0.1:2: the trainer refuses this worker: another release", True)]
+    assert thread.code is None
 
 
 def test_a_run_that_ends_meanwhile_is_left_at_once():

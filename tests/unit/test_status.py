@@ -4,16 +4,17 @@ import configparser
 import json
 import os
 import re
+import socket
 
 import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
-from stoker.trainer import status as status_module
+from stoker.trainer import status as status_module, status_server
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
 from stoker.trainer.metrics import metrics_page
 from stoker.trainer.status import LAST_SEEN_S, OVER_SEEN_S, VERSION, Status
-from stoker.trainer.status_server import Gate, Refused
+from stoker.trainer.status_server import Gate, Refused, StatusServer
 from tests.support.documents import ROOT
 
 TOKEN = b"0123456789abcdef"
@@ -229,3 +230,16 @@ def test_metrics_without_the_package(status, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
     page = metrics_page(status)
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
+
+
+def test_a_server_that_sees_its_end_by_a_client_before_it_is_woken(monkeypatch):
+    server, write = StatusServer("127.0.0.1", 0, None, {}), os.write
+    address = "127.0.0.1", int(server.url.rpartition(":")[2])
+
+    def late(descriptor, text):
+        socket.create_connection(address, 60).close()
+        server._thread.join(60)
+        return write(descriptor, text)
+    monkeypatch.setattr(status_server.os, "write", late)
+    server.stop()
+    assert not server._thread.is_alive() and server._listening.fileno() < 0

@@ -11,7 +11,7 @@ from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Skipped, Unfit
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Returned, Skipped, Unfit
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.support.trainer import SilentTrainer, batch
 
@@ -335,7 +335,7 @@ def test_a_second_batch_of_a_worker_that_has_no_lease_for_it_counts_for_nothing(
 
 # --------------------------------------------------------------------------------------------- what becomes of leases
 
-@pytest.mark.parametrize("end", ["lost", "failed", "unfit", "leaving", "hello", "silent"])
+@pytest.mark.parametrize("end", ["lost", "failed", "unfit", "leaving", "hello", "silent", "returned"])
 def test_a_lease_that_ends_goes_to_another_worker(end):
     fleet = Fleet(prefetch=2, lease_s=4.0)
     fleet.join("a", "10.0.0.1", capacity=1)
@@ -354,13 +354,15 @@ def test_a_lease_that_ends_goes_to_another_worker(end):
         fleet.say(b"b", Leaving("5eed", lease.lease, "asked to stop"))
     elif end == "hello":
         fleet.say(b"b", Hello("b", 1, VERSIONS, 1, ""))
+    elif end == "returned":            # as one that serves several trainers does
+        fleet.say(b"b", Returned("5eed", lease.lease))
     else:
         for _ in range(6):
             fleet.say(b"a", Alive("5eed"))
             fleet.tick(1.0)
     fleet.join("c", "10.0.0.3", capacity=2)
     fleet.tick(0.3)
-    assert fleet.again("c") == [0] or end in ("failed", "hello") and 0 in fleet.again("b")
+    assert fleet.again("c") == [0] or end in ("failed", "hello", "returned") and 0 in fleet.again("b")
     fleet.work("c", "b")
     assert not fleet.errors and fleet.checks.verified >= 1
 
