@@ -63,14 +63,14 @@ class BatchStream(Iterator[Batch]):
         self.plan = plan
         self._process = os.getpid()
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
+        self.status_url: Optional[str] = None     # of the figures of this run, with ``open_stream(status=...)``
         self._totals = Totals()
         self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
         datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
-        self._start_step = start_step
-        self._used = 0                               # samples of the current epoch's batches so far
+        self._start_step, self._used = start_step, 0   # the other: samples of the current epoch's batches so far
         self._unusable: Optional[str] = None         # a sentence: an epoch had no sample; the next call raises it
         if start_step < plan.steps:
             plan.training_indices(start_step)        # an error of the user's order is raised here

@@ -21,7 +21,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from stoker.pipeline.monitoring.throughput import BatchTimings
+from stoker.pipeline.monitoring.throughput import BatchTimings, milliseconds
 
 LOOK_INTERVAL_S = 0.25    # at most so often, it is decided again
 UP_S, UP_LOOKS = 1.0, 2
@@ -258,7 +258,7 @@ class Demand:
         ends_s = remaining * max(step_s, produce_s / max(1.0, ready))
         self._decide(remaining if ends_s >= ENDS_WITHIN_S else 0, now)
         self.why = "a step takes %s ms, a worker produces a batch in %s ms: %d worker%s needed" % (
-            _ms(step_s), _ms(produce_s), self.workers or 1, " is" if self.workers == 1 else "s are")
+            milliseconds(step_s), milliseconds(produce_s), self.workers or 1, " is" if self.workers == 1 else "s are")
         if need > limit:
             self.why += "; more than %d do not help" % most
 
@@ -271,7 +271,3 @@ class Demand:
             self.workers = max(1, min(min(higher), remaining) if self.workers is not None else min(higher))
         elif self.workers is not None and len(looks) >= DOWN_LOOKS and looks[0].when_s <= now - DOWN_S:
             self.workers = min(self.workers, max(look.down for look in looks))
-
-
-def _ms(seconds: float) -> str:
-    return "%.3g" % (1e3 * seconds)

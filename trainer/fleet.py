@@ -26,7 +26,8 @@ def announce(stream: BatchStream, options: FleetOptions, window: int, local: int
         server = StatusServer(host, port, options.token(), {STATUS: status.page, METRICS: lambda: metrics_page(status)},
                               status.asked, status.lingers)
         stream.attach(server)
-        log.info("status: %s%s", server.url, STATUS)
+        stream.status_url = server.url + STATUS
+        log.info("status: %s", stream.status_url)
     if options.scale_deployment is not None:
         stream.attach(DeploymentScaler(options.scale_deployment, lambda: (status.wanted(), status.why()),
                                        lambda: stream.is_over, options.min_workers))

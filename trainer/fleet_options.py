@@ -80,8 +80,8 @@ def read_token(path: str) -> bytes:
     """The token in the file ``path``, which no other user may read. Raises ConfigError."""
     path = native(path)
     try:
-        check_private(path, "status_token_file")
         token = read_whole(path, MAX_TOKEN_BYTES, links=True).strip()
+        check_private(path, "status_token_file", "write a new token into it")
     except UnsafeFile as error:
         raise ConfigError("status_token_file: %r cannot be used: %s" % (path, error.strerror)) from error
     except OSError as error:

@@ -80,7 +80,7 @@ class LeaseScheduler(LeaseTables):
             self._records.joins(worker.party, key)
             self._queue(key, now)
         elif key not in self._workers:
-            return [Unknown(key, "%s before Hello" % type(message).__name__)]
+            return [Unknown(key, "the trainer does not know this worker: %s before Hello" % type(message).__name__)]
         else:
             worker = self._workers[key]
             self._workers.hear(key, now)

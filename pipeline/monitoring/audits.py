@@ -22,6 +22,7 @@ from stoker.pipeline.monitoring.audit import parsed, place_of
 from stoker.pipeline.output import protect
 from stoker.pipeline.text import printable_path
 
+PILLOW = ", of the same samples (were both made with the same version of Pillow?)"
 _CRC_POLYNOMIAL = 0xedb88320
 
 
@@ -173,8 +174,9 @@ def difference(steps: Iterable[Step], others: Iterable[Step]) -> str:
         for field in ("epoch", "samples", "used", "skipped", "crc32"):
             pair = getattr(step, field), getattr(other, field)
             if pair[0] != pair[1] and None not in pair:
-                return "step %d: %s differ%s" % (step.step, {"crc32": "the bytes", "used": "the used samples"}.get(
-                    field, "the " + field), "s" * (field == "epoch"))
+                what = {"crc32": "the bytes", "used": "the used samples"}.get(field, "the " + field)
+                return "step %d: %s differ%s%s" % (step.step, what, "s" * (field == "epoch"), PILLOW * (
+                    field == "crc32"))
 
 
 def main(arguments: List[str]) -> int:

@@ -153,7 +153,7 @@ def verdict(window: Window, workers: int, cores: int) -> Verdict:
     """The bottleneck, with ``workers`` alive on hosts of ``cores`` cores together."""
     share, needed = window.waiting_share, window.workers_needed
     pace = "a step takes %s ms, a worker produces a batch in %s ms: %s, %d %s there" % (
-        _ms(window.step_s), _ms(window.produce_s), workers_are(needed, "needed"),
+        milliseconds(window.step_s), milliseconds(window.produce_s), workers_are(needed, "needed"),
         workers, "is" if workers == 1 else "are")
     if share < WAITING:
         return Verdict("trainer", "trainer: the data is on time, %s; %s" % (waits(window), pace))
@@ -163,8 +163,8 @@ def verdict(window: Window, workers: int, cores: int) -> Verdict:
         sentence = ("wire: %s; a batch and its lease travel for %s ms, a worker produces one in %s ms and is idle for "
                     "%s of the time. What helps: a faster network, smaller pictures or, on the trainer's own host, "
                     "more CPU time for the trainer")
-        return Verdict("wire", sentence % (waits(window), _ms(window.wire_s / max(1, window.batches)),
-                                           _ms(window.produce_s), percent(1 - busy)))
+        return Verdict("wire", sentence % (waits(window), milliseconds(window.wire_s / max(1, window.batches)),
+                                           milliseconds(window.produce_s), percent(1 - busy)))
     if workers < min(needed, cores):
         return Verdict("too few workers", "too few workers: %s; %s, on %d cores" % (waits(window), pace, cores))
     name, spent_s = max(zip(_STAGES, window.stages), key=lambda stage: stage[1])
@@ -207,5 +207,6 @@ def percent(share: float) -> str:
     return ("%.1f%%" if share < 0.1 else "%.0f%%") % (100 * share)
 
 
-def _ms(seconds: float) -> str:
-    return "%.3g" % (1000 * seconds)
+def milliseconds(seconds: float) -> str:
+    """'0.43', '57.3', '4020': the number alone."""
+    return ("%.3g" if seconds < 1 else "%.0f") % (1000 * seconds)

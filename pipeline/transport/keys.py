@@ -208,14 +208,14 @@ def _load(path: str) -> Tuple[bytes, bytes]:
     return public, secret or b""
 
 
-def check_private(path: str, name: str = "keys") -> None:
+def check_private(path: str, name: str = "keys", remedy: str = "make new keys") -> None:
     """Raises ConfigError if other users of this host can read the secret, OSError if it is not there. ``name``: of the
-    option that names the file."""
+    option that names the file; ``remedy``: if others have read it."""
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError("%s: other users of this host may read %r (its mode is %03o): run  chmod 600 %s  or, if it "
-                          "is a mounted secret, mount it with the mode 0400; if others may have read it, make new keys"
-                          % (name, path, mode, shlex.quote(path)))
+                          "is a mounted secret, mount it with the mode 0400; if others may have read it, %s"
+                          % (name, path, mode, shlex.quote(path), remedy))
 
 
 def _check_writers(path: str) -> None:

@@ -38,6 +38,7 @@ def test_a_run_from_its_beginning_to_its_end(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", workers=0, min_workers=2, max_workers=5, **OPTIONS) as run:
         url = url_of(run.stream)
         run.log.wait_for("status: %s/status.json" % url)
+        assert run.stream.status_url == url + "/status.json"
         assert figures(url) == {
             "stoker": "0.1.0", "run": run.stream.run_id, "connect": run.stream.address, "step": 0, "steps": 15,
             "over": False,

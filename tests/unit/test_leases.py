@@ -644,7 +644,8 @@ def test_ticks_before_the_deadline_do_nothing(fleet):
 def test_a_stranger_is_unknown_and_changes_nothing(fleet, message):
     fleet.hello("a", 2)
     before = fleet.tables()
-    assert fleet.say("stranger", message) == [Unknown("stranger", type(message).__name__ + " before Hello")]
+    assert fleet.say("stranger", message) == [
+        Unknown("stranger", "the trainer does not know this worker: %s before Hello" % type(message).__name__)]
     assert fleet.tables() == before
 
 
