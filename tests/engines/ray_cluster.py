@@ -31,9 +31,9 @@ class Cluster:
         self.environment = {name: value for name, value in os.environ.items()
                             if name not in dropped and not name.startswith(("STOKER_", "RAY_"))}
         self.environment.update(
-            HOME=os.path.join(self.folder, "home"), RAY_TMPDIR=self.session, RAY_USAGE_STATS_ENABLED="0",
-            RAY_AUTH_MODE="disabled", RAY_prestart_worker_first_driver="0", RAY_enable_metrics_collection="0",
-            PYTHONUNBUFFERED="1",
+            HOME=os.path.join(self.folder, "home"), TMPDIR=self.folder, RAY_TMPDIR=self.session,
+            RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_prestart_worker_first_driver="0",
+            RAY_enable_metrics_collection="0", PYTHONUNBUFFERED="1",
             PATH=os.pathsep.join([os.path.join(self.folder, "bin"), bin_folder, os.environ["PATH"]]))
         for path in (self.environment["HOME"], self.session):
             os.makedirs(path)
