@@ -524,7 +524,7 @@ def test_the_trainer_that_is_nearest_to_waiting_is_served_first():
         sim = Several(seed, trainers=2, workers=2, steps=(900, 900), step_s=(0.06, 0.5), prefetch=(8, 900))
         sim.play_for(20.0)
         fast, slow = rates(sim, 2.0, 20.0)
-        assert slow > 0.95 * 2.0 and fast > 0.95 / 0.06, (fast, slow)
+        assert slow > 0.95 * 2.0 and fast > 0.9 / 0.06, (fast, slow)      # together 93 % of what the workers make
 
 
 def test_a_window_that_opens_is_news_for_workers_whose_places_are_elsewhere():
