@@ -116,10 +116,11 @@ class ApiServer:
                 self._host, self._port, getattr(error, "strerror", None) or error or type(error).__name__)) from error
 
     def _read(self, name: str) -> str:
-        """Raises OSError."""
+        """The text of a file, without white space: an error about a header with a line break would show the token.
+        Raises OSError."""
         path = os.path.join(self._account, name)
         try:
-            return read_whole(path, MAX_FILE_BYTES, links=True).decode("ascii", "replace").strip()
+            return "".join(read_whole(path, MAX_FILE_BYTES, links=True).decode("ascii", "replace").split())
         except OSError as error:
             error.filename = path
             raise

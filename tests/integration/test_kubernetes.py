@@ -98,6 +98,14 @@ def test_the_token_is_read_anew(scaling):
     assert server.requests[-1][2] == "Bearer second"
 
 
+def test_a_token_with_a_line_break_is_not_logged(scaling):
+    (scaling.account / "..data" / "token").write_text("fir\nst\n")
+    server, _, _, log = scaling()
+    log.wait_for("scaled the Deployment ml/worker to 1: because")
+    assert server.requests[0][2] == "Bearer first"
+    assert not [line for line in log.lines if "fir" in line]
+
+
 @pytest.mark.parametrize("code, sentence", [
     (401, "does not know this Pod's service account any more (401)"),
     (403, "resources: [deployments/scale], resourceNames: [worker], verbs: [patch]}"),
