@@ -186,10 +186,10 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         log.info("%s", line_of(plan, cores(), trainers, autoscaler is not None))
         job = replace(job, batch_size=plan.part_size)     # as the workers of this rank see it
     stream = BatchStream(plan, datasets, job, options, start_step)
-    stream.pace.trainers = trainers
     try:
         status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:
+            stream.pace.trainers = trainers     # of workers elsewhere, ``Fleet`` knows this trainer's part of the cores
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),

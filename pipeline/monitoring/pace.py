@@ -26,7 +26,7 @@ class Pace:
         self._meter = ThroughputMeter(prefetch)
         self._watch = Watch()
         self._handed_out_s = self._judged_s = now
-        self.trainers = 1           # so many share the cores of the workers' hosts
+        self.trainers = 1           # so many share the cores of the host of local workers
         self.step_s = 0.0           # the recent time in which the consumer uses a batch; 0: not yet known
 
     def handed_out(self, batch: Batch, asked_s: float, waited_s: float, fleet: Fleet, now: float) -> None:

@@ -154,13 +154,14 @@ def test_an_empty_position_needs_no_worker():
     assert batch.features.shape == (0, 10) and batch.labels.shape == (0, 1) and batch.labels.dtype == np.int32
 
 
-@pytest.mark.parametrize("local_ranks, workers, started", [(None, "auto", 2), (1, "auto", 4), (None, 3, 3)])
-def test_the_ranks_of_a_host_share_its_cores(monkeypatch, caplog, local_ranks, workers, started):
+@pytest.mark.parametrize("local_ranks, workers, started, trainers", [
+    (None, "auto", 2, 2), (1, "auto", 4, 1), (None, 3, 3, 2), (None, 0, 0, 1)])
+def test_the_ranks_of_a_host_share_its_cores(monkeypatch, caplog, local_ranks, workers, started, trainers):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
     with caplog.at_level(logging.INFO, "stoker"), stoker.open_stream(
             40, "numerical", batch_size=8, rank=1, ranks=2, local_ranks=local_ranks, workers=workers) as stream:
         wait_for(lambda: len(worker_pids()) == started, "%d workers" % started, 60)
-        assert stream.pace.trainers == (2 if local_ranks is None else 1)
+        assert stream.pace.trainers == trainers
     line, = [line for line in caplog.messages if line.startswith("rank 1 of 2: samples 4 to 7 of each batch of 8")]
     assert ("its share of 4 cores" in line) == (workers == "auto")
 
