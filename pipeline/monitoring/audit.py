@@ -5,7 +5,8 @@ Each of several ranks writes a file of its own, about its part of each step; ``a
 
 import json
 import zlib
-from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from stoker.pipeline.monitoring.step_log import StepLog
 from stoker.pipeline.plan import MAX_RANKS
 from stoker.pipeline.storage.checked_json import loads
 
+_CRC_POLYNOMIAL = 0xedb88320
+
 
 def crc32(*arrays: np.ndarray) -> int:
     """CRC-32 of the bytes of the arrays, one after the other; the arrays are C-contiguous."""
@@ -23,6 +26,38 @@ def crc32(*arrays: np.ndarray) -> int:
         if array.size:  # an empty array exports no buffer on every numpy
             value = zlib.crc32(array.reshape(-1).view("u1").data, value)
     return value
+
+
+def crc32_of_all(pieces: Iterable[Tuple[int, int]]) -> int:
+    """The CRC-32 of strings of bytes, one after the other, from the CRC-32 and the length of each. As zlib's
+    ``crc32_combine``: to append a zero bit is a linear map of the 32 bits."""
+    whole = 0
+    for crc, size in pieces:
+        power = 3                        # a byte has 2**3 bits
+        while size:
+            if size & 1:
+                whole = _times(_zero_bits(power), whole)
+            size, power = size >> 1, power + 1
+        whole ^= crc
+    return whole
+
+
+def _times(columns: List[int], vector: int) -> int:
+    product, bit = 0, 0
+    while vector >> bit:
+        if vector >> bit & 1:
+            product ^= columns[bit]
+        bit += 1
+    return product
+
+
+@lru_cache(maxsize=None)
+def _zero_bits(power: int) -> List[int]:
+    """The columns of the map that appends ``2**power`` zero bits."""
+    if power == 0:
+        return [_CRC_POLYNOMIAL] + [1 << bit for bit in range(31)]
+    half = _zero_bits(power - 1)
+    return [_times(half, column) for column in half]
 
 
 class Audit(StepLog):
@@ -67,9 +102,13 @@ class Audit(StepLog):
 
     def write(self, batch: Batch) -> None:
         """Appends the line of a training batch."""
+        own = None                      # of a rank: CRC-32 and bytes of each array
+        if self._ranks > 1 and not batch.sizes:         # with sizes, each part is padded in its own way
+            own = [(crc32(array), array.nbytes) for array in batch.arrays]
         line: Dict[str, Any] = {
             "step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
-            "skipped": [skip.index for skip in batch.skipped], "crc32": crc32(*batch.arrays, *batch.sizes.values()),
+            "skipped": [skip.index for skip in batch.skipped], "crc32": (
+                crc32(*batch.arrays, *batch.sizes.values()) if own is None else crc32_of_all(own)),
             "worker": batch.worker, "attempt": batch.attempt}
         if batch.used_indices != batch.indices:
             line["used"] = list(batch.used_indices)
@@ -77,8 +116,8 @@ class Audit(StepLog):
             line["missing"] = batch.missing
         if self._ranks > 1:
             line.update(rank=self._rank, ranks=self._ranks)
-            if not batch.sizes:         # else each part is padded in its own way
-                line["arrays"] = [[crc32(array), array.nbytes] for array in batch.arrays]
+            if own is not None:
+                line["arrays"] = own
         self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 

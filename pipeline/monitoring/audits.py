@@ -18,12 +18,11 @@ from operator import attrgetter
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.monitoring.audit import parsed, place_of
+from stoker.pipeline.monitoring.audit import crc32_of_all, parsed, place_of
 from stoker.pipeline.output import protect
 from stoker.pipeline.text import printable_path
 
 PILLOW = ", of the same samples (were both made with the same version of Pillow?)"
-_CRC_POLYNOMIAL = 0xedb88320
 
 
 class Part(NamedTuple):
@@ -123,41 +122,7 @@ def _crc32(parts: List[Part]) -> Optional[int]:
     found = [part.arrays for part in parts if part.arrays is not None]
     if len(found) < len(parts) or len({len(arrays) for arrays in found}) > 1:
         return None
-    whole = 0
-    for pieces in zip(*found):           # of one array, in the order of the ranks
-        for crc, size in pieces:
-            whole = combined(whole, crc, size)
-    return whole
-
-
-def combined(first: int, second: int, second_bytes: int) -> int:
-    """The CRC-32 of two strings of bytes, one after the other, of those of each. As zlib's ``crc32_combine``: to append
-    a zero bit is a linear map of the 32 bits, and ``2**k`` zero bytes are its power."""
-    power = 0
-    while second_bytes >> power:
-        if second_bytes >> power & 1:
-            first = _times(_zero_bytes(power), first)
-        power += 1
-    return first ^ second
-
-
-def _times(columns: List[int], vector: int) -> int:
-    product, bit = 0, 0
-    while vector >> bit:
-        if vector >> bit & 1:
-            product ^= columns[bit]
-        bit += 1
-    return product
-
-
-def _zero_bytes(power: int) -> List[int]:
-    """The columns of the map that appends ``2**power`` zero bytes."""
-    while len(_maps) < power + 4:
-        _maps.append([_times(_maps[-1], column) for column in _maps[-1]])
-    return _maps[power + 3]              # the first three are of 1, 2 and 4 bits
-
-
-_maps: List[List[int]] = [[_CRC_POLYNOMIAL] + [1 << bit for bit in range(31)]]
+    return crc32_of_all(piece for pieces in zip(*found) for piece in pieces)      # each array in the order of the ranks
 
 
 def difference(steps: Iterable[Step], others: Iterable[Step]) -> str:
