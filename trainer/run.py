@@ -2,7 +2,6 @@
 
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
@@ -81,7 +80,7 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if isinstance(image_size, np.ndarray):
         image_size = image_size.tolist()
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    name, own = _own_arrays(generator, arrays)
+    name, own, one_by_one = _own_arrays(generator, arrays)
     recorded = recorded or {}
     if isinstance(classes, Iterator):
         classes = tuple(classes)      # they are needed more than once
@@ -139,26 +138,19 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
-    return Run(job, source, datasets, plan, share, more, tuple(notes),
-               name in GENERATORS or _makes_samples(generator))
+    return Run(job, source, datasets, plan, share, more, tuple(notes), one_by_one)
 
 
 def _name(function: Any) -> Optional[str]:
     return function if function is None or isinstance(function, str) else name_of(function)
 
 
-def _makes_samples(function: Any) -> bool:
-    """Whether ``function``, which may be the name of one, is declared by ``stoker.sample``."""
-    with suppress(ConfigError):          # it cannot be imported here
-        function = function if callable(function) else load_function(function)
-    return isinstance(function, SampleFunction)
-
-
-def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[str, Dict[str, Any]]:
-    """The name of the generator or function, and what JobOptions must know of it."""
+def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[str, Dict[str, Any], bool]:
+    """The name of the generator or function, what JobOptions must know of it, and whether it makes each sample by
+    itself, as far as is known."""
     name = _name(generator)
     if not isinstance(name, str) or name in GENERATORS or ":" not in name:
-        return name or "", {} if arrays is None else {"declared": declared(arrays)}     # JobOptions checks it
+        return name or "", {} if arrays is None else {"declared": declared(arrays)}, True     # JobOptions checks it
     own: Dict[str, Any] = {}
     try:
         function = generator if callable(generator) else load_function(name)
@@ -178,4 +170,4 @@ def _own_arrays(generator: Any, arrays: Optional[Mapping[str, Any]]) -> Tuple[st
         check_generator(function, name)
     if arrays is not None:
         own["declared"] = declared(arrays)
-    return name, own
+    return name, own, isinstance(function, SampleFunction)
