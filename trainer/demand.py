@@ -21,7 +21,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from stoker.pipeline.monitoring.throughput import BatchTimings, milliseconds
+from stoker.pipeline.monitoring.throughput import BatchTimings, milliseconds, workers_are
 
 LOOK_INTERVAL_S = 0.25    # at most so often, it is decided again
 UP_S, UP_LOOKS = 1.0, 2
@@ -257,8 +257,10 @@ class Demand:
         self._looks.append(_Look(now, up, down))
         ends_s = remaining * max(step_s, produce_s / max(1.0, ready))
         self._decide(remaining if ends_s >= ENDS_WITHIN_S else 0, now)
-        self.why = "a step takes %s ms, a worker produces a batch in %s ms: %d worker%s needed" % (
-            milliseconds(step_s), milliseconds(produce_s), self.workers or 1, " is" if self.workers == 1 else "s are")
+        if self.workers is None:
+            return
+        self.why = "a step takes %s ms, a worker produces a batch in %s ms: %s" % (
+            milliseconds(step_s), milliseconds(produce_s), workers_are(self.workers, "needed"))
         if need > limit:
             self.why += "; more than %d do not help" % most
 

@@ -14,8 +14,7 @@ from stoker.pipeline.transport.keys import check_private
 from stoker.trainer import kubernetes
 
 Path = Union[str, "os.PathLike[str]"]
-MIN_WORKERS, MAX_WORKERS = 1, 64      # by default
-MOST_WORKERS = 100000                 # of a fleet
+MAX_WORKERS = 100000                  # of a fleet
 MAX_TOKEN_BYTES = 1024
 _TOKEN = re.compile(rb"[!-~]{16,512}")
 
@@ -30,13 +29,13 @@ class FleetOptions:
     a trainer in a Pod of Kubernetes keeps at this number."""
     status: Optional[str] = None
     status_token_file: Optional[Path] = None
-    min_workers: int = MIN_WORKERS
-    max_workers: int = MAX_WORKERS
+    min_workers: int = 1
+    max_workers: int = 64
     scale_deployment: Optional[str] = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "min_workers", check_whole("min_workers", self.min_workers, 0, MOST_WORKERS))
-        object.__setattr__(self, "max_workers", check_whole("max_workers", self.max_workers, 1, MOST_WORKERS))
+        object.__setattr__(self, "min_workers", check_whole("min_workers", self.min_workers, 0, MAX_WORKERS))
+        object.__setattr__(self, "max_workers", check_whole("max_workers", self.max_workers, 1, MAX_WORKERS))
         if self.min_workers > self.max_workers:
             raise ConfigError("min_workers %d is more than max_workers %d" % (self.min_workers, self.max_workers))
         if self.scale_deployment is not None:
@@ -68,7 +67,7 @@ NO_FLEET = FleetOptions()
 
 def host_and_port(address: object) -> Tuple[str, int]:
     """'HOST:PORT' -> (HOST, PORT); the host of '[::1]:80' is '::1'. Raises ConfigError."""
-    match = re.match(r"(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})$", address) if isinstance(address, str) else None
+    match = re.match(r"(\[[:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})$", address) if isinstance(address, str) else None
     check(match is not None and int(match.group(2)) <= 65535, "status",
           "must look like 127.0.0.1:8265, with a port from 1 to 65535, or 0 for a free one", address)
     assert match is not None

@@ -1,11 +1,8 @@
 """/metrics: the figures of a run for Prometheus. The package prometheus_client writes them, where it is installed."""
 
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import Any, Iterator
 
-from stoker.trainer.status import Page
-
-if TYPE_CHECKING:
-    from stoker.trainer.status import Status
+from stoker.trainer.status import Page, Status
 
 METRICS = "/metrics"
 #: name -> what it is
@@ -18,25 +15,21 @@ GAUGES = {
 }
 
 
-def metrics_page(status: "Status") -> Page:
+def metrics_page(status: Status) -> Page:
     """The figures in the text format of Prometheus; with code 501, a sentence, if prometheus_client is missing."""
     try:
         import prometheus_client
     except ImportError:
         return Page(501, "text/plain; charset=utf-8", b"the trainer lacks the package prometheus_client: "
                                                       b"pip install 'stoker[metrics]'\n")
-    registry = prometheus_client.CollectorRegistry(auto_describe=False)
+    registry = prometheus_client.CollectorRegistry()
     registry.register(_Collector(status))
     return Page(200, prometheus_client.CONTENT_TYPE_LATEST, prometheus_client.generate_latest(registry))
 
 
 class _Collector:
-    def __init__(self, status: "Status") -> None:
+    def __init__(self, status: Status) -> None:
         self._status = status
-
-    def describe(self) -> Iterator[Any]:
-        """Nothing: a registry that asks would collect the figures for it."""
-        return iter(())
 
     def collect(self) -> Iterator[Any]:
         """The gauges with their values."""

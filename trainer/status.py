@@ -45,7 +45,7 @@ class Status:
     def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         """See ``BatchObserver``."""
         plan = self._stream.plan
-        remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # at most
+        remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # in the last epoch, at most
         self._demand.taken(training, timings, fleet.worth, remaining, now)
         self._taken_s = now
 
@@ -64,7 +64,7 @@ class Status:
             return "the run is over"
         total = self._demand.workers
         if total is None:
-            return "no figures yet"
+            return self._demand.why
         reason, beyond = self._demand.why, total - self._local_most
         if self._local_most:
             reason += ", %d of them local" % min(total, self._local_most)
