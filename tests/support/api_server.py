@@ -47,8 +47,6 @@ class Server(http.server.HTTPServer):
     """``requests``: what was asked, (path, replicas, token, content type). ``answers``: the codes of the next ones,
     then 200. ``release``: while it is clear, no request gets an answer."""
 
-    daemon_threads = True
-
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests, self.answers, self.release = [], [], threading.Event()

@@ -11,7 +11,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 
 def url_of(stream):
     """Of the status address of a stream."""
-    return next(group.url for group in stream._worker_groups if hasattr(group, "url"))
+    return stream.status_url.rpartition("/")[0]
 
 
 def token_file(folder):

@@ -169,8 +169,7 @@ def test_without_a_worker_only_positions_without_a_sample_are_handed_over():
     assert found == [0, 1, 2]                  # the window
     for now in range(1, 5):
         check_invariants(scheduler)
-        if now < 5:
-            found += filled(scheduler.take(float(now)))
+        found += filled(scheduler.take(float(now)))
     assert found == [0, 1, 2, 3] and scheduler.head == 4
     effects = scheduler.receive(b"w", Hello("w", 1, "", 2, ""), 5.0) + scheduler.receive(b"w", Ready("run"), 5.0)
     assert [effect.position for effect in effects if isinstance(effect, Grant)] == [4]

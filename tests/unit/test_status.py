@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import sys
 
 import pytest
 
@@ -227,7 +228,7 @@ def test_the_metrics_are_those_of_the_figures(status):
 
 
 def test_metrics_without_the_package(status, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "prometheus_client", None)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
     page = metrics_page(status)
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
 
