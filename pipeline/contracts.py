@@ -54,7 +54,8 @@ class Source(Protocol):
 
 
 class WorkerGroup(Protocol):
-    """Worker processes that belong to a stream and end with it: see ``BatchStream.attach``."""
+    """Worker processes, or what tells others to start some, that belong to a stream and end with it: see
+    ``BatchStream.attach``."""
 
     def trouble(self, fleet: "Fleet") -> Optional[str]:
         """A sentence that says why these workers, and all others of ``fleet``, can produce no more batches; None while
@@ -64,7 +65,7 @@ class WorkerGroup(Protocol):
         """May change the number of workers, given recent timings. Returns whether it did."""
 
     def stop(self) -> None:
-        """Ends the workers within two seconds. A second call does no harm."""
+        """Ends them within a few seconds. A second call does no harm."""
 
 
 class BatchObserver(Protocol):

@@ -200,7 +200,7 @@ class BatchStream(Iterator[Batch]):
         self.interrupted = True
 
     def close(self) -> None:
-        """Stops the workers, frees the port, and closes the files, even if one of these fails. Takes two seconds at
+        """Stops the workers, frees the port, and closes the files, even if one of these fails. Takes some seconds at
         most; a second call does no harm. Does nothing in a fork: all of it belongs to the process that opened it."""
         if self._closed or os.getpid() != self._process:
             return

@@ -2,6 +2,8 @@
 
 It answers GET and HEAD, one request per connection. What it takes from the network is bounded: the connections, the
 bytes of a request, the time for one, and the requests per second. Where all connections are taken, the oldest one ends.
+(The standard library's http.server bounds neither the connections nor the time of a whole request, and takes a thread
+for each connection, or lets one slow client hold up all others.)
 
 On loopback, the Host header must name this host: else a web page could let its own name lead to 127.0.0.1 and have the
 figures from the user's browser (DNS rebinding). With a token, each request must have it.
