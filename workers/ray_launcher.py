@@ -228,6 +228,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         places = Places(DRAIN_S)
         fleet = Fleet(ray, places, args.cpus, worker_arguments, keys, say)
         return _run(fleet, places, Trainers(args.status, args.hold_s, time.monotonic(), args.connect), statuses, token)
+    except ray.exceptions.RayError as error:
+        say("error: the Ray cluster at %s fails: %s" % (args.address, _in_a_line(error)))
+        return EXIT_FAILED
     finally:
         ray.shutdown()
 
