@@ -16,7 +16,7 @@ environment() { # NAME: tests that need one that cannot be made print the senten
 environment ray
 environment kube
 environment horovod
-STOKER_TEST_SLURM=$(sh .setup/slurm.sh) || say "tests that need Slurm do not run"
+STOKER_TEST_SLURM=$(sh .setup/debian-programs.sh slurm) || say "tests that need Slurm do not run"
 export STOKER_TEST_SLURM
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
 exec .venv/trainer/bin/python -m pytest tests/engines "$@"

@@ -179,17 +179,7 @@ make_horovod() { # with the trainer's Python
     create 3.6 .venv/trainer/bin/python || missing "Horovod cannot be installed: $(tail -n 1 "$log")"
 }
 
-make_ray() {
-    sh .setup/find-python.sh 11 99 | create_with_newest ||
-        missing "cannot make $env: .setup/ray.txt cannot be installed for any CPython 3.11 or newer of this machine"
-}
-
-make_kube() {
-    sh .setup/find-python.sh 11 99 | create_with_newest ||
-        missing "cannot make $env: .setup/kube.txt cannot be installed for any CPython 3.11 or newer of this machine"
-}
-
-make_bench() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
+make_other() { # tensorpack's with CPython 3.6, the others with the newest CPython for which their pins have wheels
     case $name in
         bench-tensorpack) range="6 6" ;;
         *) range="11 99" ;;
@@ -225,9 +215,7 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
         same-pillow) make_same_pillow ;;
         workers-simd) make_workers_simd ;;
         horovod) make_horovod ;;
-        ray) make_ray ;;
-        kube) make_kube ;;
-        bench-*) make_bench ;;
+        ray | kube | bench-*) make_other ;;
         *) die "there is no environment $name" ;;
     esac
 fi

@@ -8,7 +8,7 @@ sh .setup/environment.sh trainer tests
 sh .setup/environment.sh workers tests
 sh .setup/environment.sh kube
 STOKER_TEST_KUBERNETES=$(sh .setup/kube-build.sh)
-STOKER_TEST_KUBERNETES_NODE=$(sh .setup/kube-packages.sh)
+STOKER_TEST_KUBERNETES_NODE=$(sh .setup/debian-programs.sh kubernetes-node)
 STOKER_TEST_KUBERNETES_IMAGES=$(sh .setup/kube-images.sh)
 export STOKER_TEST_KUBERNETES STOKER_TEST_KUBERNETES_NODE STOKER_TEST_KUBERNETES_IMAGES
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python

@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="status address of the trainer. Repeat it for several trainers: their wishes are added up")
     add("--status-token-file", metavar="FILE", help="file with the token that the status address needs")
     add("--connect", action="append", default=[], metavar="tcp://HOST:PORT", help="address at which workers reach the "
-        "trainer (default: what its status address says). Repeat it for several")
+        "trainer. Repeat it for several (default: what its status address says)")
     add("--address", default=os.environ.get("RAY_ADDRESS") or "auto", metavar="HOST:PORT",
         help="address of the Ray cluster (default: RAY_ADDRESS, or the cluster of this node)")
     add("--cpus", type=float, default=1.0, metavar="N", help="CPUs that Ray reserves for each place (default: 1)")
@@ -80,8 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--working-dir", metavar="DIR", help="folder with the modules of your functions. Ray copies it to the nodes, "
         "where it is the workers' current folder. Large things and secrets do not belong into it")
     add("--hold-s", type=float, default=HOLD_S, metavar="S",
-        help="how long places stay while no trainer answers, such as one that is started again, in seconds "
-             "(default: %(default)g); then it ends with an error")
+        help="how long places stay while no trainer answers, such as one that is started again, in seconds; then it "
+             "ends with an error (default: %(default)g)")
     return parser
 
 
@@ -228,6 +228,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         places = Places(DRAIN_S)
         fleet = Fleet(ray, places, args.cpus, worker_arguments, keys, say)
         return _run(fleet, places, Trainers(args.status, args.hold_s, time.monotonic(), args.connect), statuses, token)
+    except ray.exceptions.RayError as error:
+        say("error: the Ray cluster at %s fails: %s" % (args.address, _in_a_line(error)))
+        return EXIT_FAILED
     finally:
         ray.shutdown()
 

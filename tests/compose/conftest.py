@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 import uuid
 
 import pytest
@@ -10,33 +9,12 @@ import pytest
 from stoker.pipeline.sources import sample_data
 from tests.compose.project import Project, compose_command, docker, images_of
 from tests.support import checkout
+from tests.support.case_table import hooks
 
-ROWS = []
+pytest_runtest_makereport, pytest_terminal_summary = hooks("compose table")
 EPOCHS, PICTURES = 24, 480      # 48 steps of 8 in each: quick steps, and enough of them to be disturbed
 OPTIONS = {"STOKER_EPOCHS": str(EPOCHS), "STOKER_BATCH_SIZE": "8", "STOKER_IMAGE_SIZE": "32",
            "STOKER_AUDIT": "/runs/audit.jsonl"}
-
-
-def pytest_runtest_setup(item):
-    item.started_s = time.monotonic()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    if report.when == "call" or report.failed or report.skipped:
-        ROWS.append((item.function.__doc__.strip().rstrip(".") if item.function.__doc__ else item.name,
-                     time.monotonic() - item.started_s, report.outcome))
-
-
-def pytest_terminal_summary(terminalreporter):
-    if not ROWS:
-        return
-    terminalreporter.section("compose table")
-    terminalreporter.write_line("| case | seconds | result |")
-    terminalreporter.write_line("|---|--:|---|")
-    for case, seconds, outcome in ROWS:
-        terminalreporter.write_line("| %s | %.1f | %s |" % (" ".join(case.split()), seconds, outcome))
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def lacking(need):
         return None
     if need == "slurm":
         return None if os.environ.get("STOKER_TEST_SLURM") else (
-            "STOKER_TEST_SLURM names no folder: sh .setup/slurm.sh unpacks Slurm and prints it")
+            "STOKER_TEST_SLURM names no folder: sh .setup/debian-programs.sh slurm unpacks Slurm and prints it")
     assert need == "namespaces", "unknown need %r" % need
     return _lacking_namespaces()
 

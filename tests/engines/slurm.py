@@ -62,8 +62,8 @@ wait
 
 
 class Cluster:
-    """The Slurm in ``programs``, the folder that .setup/slurm.sh prints. ``folder`` gets its files. ``home``: the
-    users' home. In a ``with``."""
+    """The Slurm in ``programs``, the folder that .setup/debian-programs.sh prints. ``folder`` gets its files. ``home``:
+    the users' home. In a ``with``."""
 
     def __init__(self, programs, folder, home):
         self._programs, self._folder = programs, str(folder)

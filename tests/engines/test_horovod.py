@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,8 +17,8 @@ from tests.engines.namespaces import Namespaces
 from tests.engines.needs import python_of
 from tests.support.checkout import clone
 from tests.support.documents import block, read
-from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, free_port, kill, suspended, wait_for,
-                                     with_environment, worker_pids, workers_program)
+from tests.support.processes import (LIMIT_S, ROOT, Program, alive, command_line, consecutive_ports, kill, suspended,
+                                     wait_for, with_environment, worker_pids, workers_program)
 from tests.support.training import audit
 
 pytestmark = pytest.mark.needs("environment horovod")
@@ -231,7 +230,7 @@ def test_a_rank_fails_at_its_start(job):
 
 def test_one_fleet(job, one, worker_python):
     """Horovod: one fleet for both ranks; workers killed, rank 1 suspended, killed, and run again: nothing is lost"""
-    port = two_free_ports()
+    port = consecutive_ports(2)
     fleet = ["tcp://127.0.0.1:%d-%d" % (port, port + 1), "--processes", "3", "--allow-generator", "batches:picture"]
     arguments = {"workers": 0, "port": port, "slow_s": SLOW_S}
     with workers_program(*fleet, python=worker_python, cwd=EXAMPLE) as workers:
@@ -251,14 +250,6 @@ def test_one_fleet(job, one, worker_python):
     assert 0 < job.starts()[1] <= 15
     assert_same(job, one)
     assert results[0] == results[1]
-
-
-def two_free_ports():
-    """The first of two free ports that follow each other."""
-    for port in iter(free_port, None):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port + 1))
-            return port
 
 
 def test_adapters(job, one):

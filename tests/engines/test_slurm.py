@@ -39,6 +39,16 @@ def slow(leases, job):
         note("end", held.pop())
         yield output
 '''
+#: What the generator image makes, as a function of the user's own.
+BATCHES = '''
+import numpy as np
+import stoker
+
+@stoker.batch({"images": ("uint8", (16, 16, 3)), "labels": ("int32", (1,))})
+def batch(samples, random):
+    return {"images": np.array([sample.image(size=(16, 16)) for sample in samples]),
+            "labels": [[sample.label] for sample in samples]}
+'''
 #: The options of the runs, as variables, because the document's commands stay as they are.
 SMALL = {"STOKER_BATCH_SIZE": "8", "STOKER_VALIDATION_SPLIT": "0", "STOKER_IMAGE_SIZE": "16", "STOKER_DECODE": "exact"}
 STEPS = 120 // 8        # of an epoch
@@ -161,6 +171,15 @@ def test_the_exit_code_is_the_trainers(jobs):
     job, = jobs.submit("job", ("--epochs 5", "--epochs none"))
     state = jobs.slurm.wait_for_state(job, "COMPLETED", "FAILED")
     assert state[0] == "FAILED" and jobs.slurm.exit_code(job) == (2, 0), jobs.log("stoker-" + job)
+
+
+@NEEDS
+def test_functions_of_the_users_own(jobs, undisturbed):
+    """Slurm: a function in the folder from which the job is submitted makes the batches"""
+    (jobs.path / "batches.py").write_text(BATCHES)
+    job, = jobs.submit("own functions")
+    jobs.ends_well(job)
+    assert jobs.content() == undisturbed(5)
 
 
 @NEEDS

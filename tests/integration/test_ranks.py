@@ -6,11 +6,9 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ import stoker
 from tests.support import rank_functions
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
-from tests.support.processes import Program, wait_for, worker_pids
+from tests.support.processes import Program, consecutive_ports, wait_for, worker_pids
 
 
 def consumed(data, *arguments, **options):
@@ -290,19 +288,6 @@ def test_two_processes_get_what_one_trainer_gets(folder):
 def test_towers_train_with_the_parts_of_each_batch(folder):
     pytest.importorskip("tensorflow")
     assert "result: 6 of 6 steps, no bad files" in run(folder, sys.executable, "towers.py")
-
-
-def consecutive_ports(count):
-    """The first of so many free ports."""
-    for first in range(20000 + os.getpid() % 10000, 60000, count):
-        with ExitStack() as bound:
-            try:
-                for port in range(first, first + count):
-                    bound.enter_context(socket.socket()).bind(("", port))
-                return first
-            except OSError:
-                continue
-    raise AssertionError("no free ports")
 
 
 def test_one_fleet_serves_both_ranks(folder):

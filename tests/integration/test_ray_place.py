@@ -8,7 +8,7 @@ import pytest
 
 from stoker.workers import ray_launcher
 from stoker.workers.ray_place import Place
-from tests.support.processes import ROOT, Program, alive, opened, wait_for
+from tests.support.processes import LIMIT_S, ROOT, Program, alive, opened, wait_for
 
 HOLDER = """
 import sys, time
@@ -81,9 +81,33 @@ def test_wrong_options_end_it_before_it_joins_a_cluster(arguments, said, capsys)
     assert caught.value.code == 2 and said in capsys.readouterr().err
 
 
+def launcher(folder):
+    """The end of ``stoker-ray``, which finds the module ``ray`` in this folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.run([sys.executable, "-m", "stoker.workers.ray_launcher", "--status", "t:1"],
+                          env=dict(environment, PYTHONPATH=os.pathsep.join([str(folder), ROOT])), timeout=LIMIT_S,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+
+
 def test_without_ray_it_says_what_to_install(tmp_path):
     (tmp_path / "ray.py").write_text("raise ImportError('none here')")
-    done = subprocess.run([sys.executable, "-m", "stoker.workers.ray_launcher", "--status", "t:1"],
-                          env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    done = launcher(tmp_path)
     assert done.returncode == 2 and "pip install 'stoker[ray]'" in done.stdout and "Traceback" not in done.stdout
+
+
+#: In place of Ray: a cluster that can be joined, and then fails.
+FAILING_RAY = """
+import types
+class RayError(Exception): pass
+exceptions = types.SimpleNamespace(RayError=RayError)
+def init(**options): pass
+def shutdown(): pass
+def remote(**options): raise RayError("the head node\\nis gone")
+"""
+
+
+def test_an_error_of_ray_ends_it_with_a_sentence(tmp_path):
+    (tmp_path / "ray.py").write_text(FAILING_RAY)
+    done = launcher(tmp_path)
+    assert done.returncode == 1 and done.stdout.endswith(
+        "stoker-ray: error: the Ray cluster at auto fails: the head node is gone\n") and "Traceback" not in done.stdout

@@ -63,7 +63,7 @@ state = "/run/containerd"
 
 
 class Cluster:
-    """``kubernetes`` and ``node``: the folders that .setup/kube-build.sh and .setup/kube-packages.sh printed.
+    """``kubernetes`` and ``node``: the folders that .setup/kube-build.sh and .setup/debian-programs.sh printed.
     ``archives``: images for the node. It is started at once; raises an AssertionError if it does not come up."""
 
     def __init__(self, folder, kubernetes, node, archives):

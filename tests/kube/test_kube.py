@@ -149,12 +149,17 @@ def test_scaling(training, figures):
         training.wait_for_steps(10)
 
 
+def delete_pod(training, component):
+    """Deletes a Pod, and waits for another one and for further steps."""
+    pod = training.wait_for_pod(component)
+    training.cluster.kubectl("-n", "stoker", "delete", "pod", pod["metadata"]["name"])
+    training.wait_for_pod(component, other_than=[pod])
+    training.wait_for_steps(10)
+
+
 def test_worker_pod_deleted(training):
     """Kubernetes: a worker's Pod is deleted"""
-    pod = training.wait_for_pod("worker")
-    training.cluster.kubectl("-n", "stoker", "delete", "pod", pod["metadata"]["name"])
-    training.wait_for_pod("worker", other_than=[pod])
-    training.wait_for_steps(10)
+    delete_pod(training, "worker")
 
 
 def test_worker_killed(training):
@@ -177,10 +182,7 @@ def test_trainer_killed(training):
 
 def test_trainer_pod_deleted(training):
     """Kubernetes: the trainer's Pod is deleted: another one goes on from its volume"""
-    pod = training.wait_for_pod("trainer")
-    training.cluster.kubectl("-n", "stoker", "delete", "pod", pod["metadata"]["name"])
-    training.wait_for_pod("trainer", other_than=[pod])
-    training.wait_for_steps(10)
+    delete_pod(training, "trainer")
 
 
 def test_kubelet_and_containerd_killed(training):

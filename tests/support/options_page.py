@@ -1,4 +1,4 @@
-"""docs/OPTIONS.md, made from the parsers of the trainer and of the workers and from the arguments of ``open_stream``.
+"""docs/OPTIONS.md, made from the parsers of all command lines and from the arguments of ``open_stream``.
 
     .venv/trainer/bin/python -m tests.support.options_page > docs/OPTIONS.md
 """
@@ -12,7 +12,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
 from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.parser import predict_parser, train_parser
-from stoker.workers import cli as workers_cli
+from stoker.workers import cli as workers_cli, ray_launcher
 
 HEAD = """# Options
 
@@ -21,8 +21,8 @@ date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
 overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
-`stoker-predict` are `STOKER_PREDICT_...`. A variable `STOKER_...` that is none of these gets a warning with the nearest
-name.
+`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray` have no variables. A variable `STOKER_...` that is
+none of these gets a warning with the nearest name.
 """
 
 OPEN_STREAM = """
@@ -77,11 +77,15 @@ def _arguments():
 
 def page():
     """The whole document."""
-    return "%s\n## Trainer\n\n`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.\n\n%s\n## Workers\n\n" \
-           "`python -m workers [OPTIONS]`, installed: `stoker-worker`.\n\n%s\n## Prediction\n\n" \
-           "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.\n\n%s%s%s" % (
-               HEAD, _table(train_parser()), _table(workers_cli.make_parser()), _table(predict_parser()), OPEN_STREAM,
-               _arguments())
+    sections = [
+        ("Trainer", "`python -m trainer [OPTIONS] [DATA]`, installed: `stoker-train`.", train_parser()),
+        ("Workers", "`python -m workers [OPTIONS]`, installed: `stoker-worker`.", workers_cli.make_parser()),
+        ("Workers on Ray", "`stoker-ray --status HOST:PORT [OPTIONS] [-- OPTIONS OF WORKERS]`: [Ray](RAY.md).",
+         ray_launcher.make_parser()),
+        ("Prediction", "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.",
+         predict_parser())]
+    return HEAD + "".join("\n## %s\n\n%s\n\n%s" % (title, usage, _table(parser))
+                          for title, usage, parser in sections) + OPEN_STREAM + _arguments()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
@@ -67,6 +67,19 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def consecutive_ports(count):
+    """The first of so many free ports."""
+    for first in range(20000 + os.getpid() % 10000, 60000, count):
+        with ExitStack() as bound:
+            try:
+                for port in range(first, first + count):
+                    bound.enter_context(socket.socket()).bind(("", port))
+                return first
+            except OSError:
+                continue
+    raise AssertionError("no free ports")
 
 
 # ---------------------------------------------------------------------------------------------------------- programs

@@ -99,6 +99,14 @@ def test_options_of_the_documents_exist(path):
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 
+@pytest.mark.parametrize("page", ["DOCKER", "HOROVOD", "HOSTS", "KUBERNETES", "RAY", "SEVERAL_TRAINERS", "SLURM",
+                                  "WORKERS_WANTED"])
+def test_commands_of_engines_have_a_mark_by_which_tests_find_them(page):
+    lines = read("docs/%s.md" % page).splitlines()
+    marks = [lines[number - 1] for number, line in enumerate(lines) if line == "```sh"]
+    assert marks and all(re.match(r"<!-- \w+: .+ -->$", mark) for mark in marks)
+
+
 @pytest.mark.parametrize("path", [path for path in documents() if path != "docs/BENCHMARKS.md"] + [".env"])
 def test_the_language_is_plain(path):
     assert not re.findall(r"(?i)\b(?:nobody|somebody|whoever)\b", read(path))

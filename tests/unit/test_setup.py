@@ -49,13 +49,17 @@ def assert_kept(promises: List[Requirement], versions: Dict[str, str]) -> None:
 
 
 def test_the_trainers_pins_keep_what_setup_cfg_promises() -> None:
-    versions = dict(pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON))
-    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "dev"), versions)
+    versions = dict(pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON), **pins("metrics", TRAINER_PYTHON))
+    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "metrics", "dev"), versions)
 
 
 @pytest.mark.parametrize("python", WORKER_PYTHONS)
 def test_the_workers_pins_keep_what_setup_cfg_promises(python: str) -> None:
     assert_kept(promised(python, "cache", "dev"), dict(pins("workers", python), **pins("tests", python)))
+
+
+def test_the_pins_of_ray_keep_what_setup_cfg_promises() -> None:
+    assert_kept(promised("3.13", "ray"), dict(pins("workers", "3.13"), **pins("ray", "3.13")))
 
 
 def test_test_tools_change_no_version_of_the_trainer() -> None:
