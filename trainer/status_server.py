@@ -150,16 +150,18 @@ class StatusServer:
         """Ends it. A second call does no harm; nor does one in a fork."""
         if self._stopping or os.getpid() != self._owner:
             return
-        while self._lingers() and self._thread.is_alive():
-            time.sleep(LINGER_INTERVAL_S)
-        self._stopping = True
-        with suppress(OSError):             # the thread may have seen it already
-            os.write(self._stop_fd, b"x")   # to close it would not do, where a fork of this process has it, too
-        os.close(self._stop_fd)
-        self._thread.join(STOP_S)
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)      # also if a fork of this process still has it
-        self._listening.close()
+        try:
+            while self._lingers() and self._thread.is_alive():
+                time.sleep(LINGER_INTERVAL_S)
+        finally:                            # also if a Ctrl-C comes during the wait
+            self._stopping = True
+            with suppress(OSError):             # the thread may have seen it already
+                os.write(self._stop_fd, b"x")   # to close it would not do, where a fork of this process has it, too
+            os.close(self._stop_fd)
+            self._thread.join(STOP_S)
+            with suppress(OSError):
+                self._listening.shutdown(socket.SHUT_RDWR)      # also if a fork of this process still has it
+            self._listening.close()
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:

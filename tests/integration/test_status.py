@@ -195,3 +195,15 @@ def test_the_port_is_free_after_ctrl_c(pictures, tmp_path):
             program.send_signal(signal.SIGINT)
             assert program.wait() != 0
             assert "KeyboardInterrupt" in program.text and "Address already in use" not in program.text
+
+
+def test_an_interrupted_stop_frees_the_port_all_the_same():
+    """Ctrl-C comes while the server waits for clients that have yet to see the end."""
+    def interrupted():
+        raise KeyboardInterrupt
+    server = StatusServer("127.0.0.1", 0, None, {}, lingers=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        server.stop()
+    assert not server._thread.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        connected(server.url)
