@@ -306,6 +306,17 @@ def test_the_conversations_end_one_by_one_and_the_worker_with_the_last():
     assert talks.done()[-1] == (0, End(EXIT_DRAINED))
 
 
+def test_a_process_that_must_leave_at_once_begins_with_no_other_lease():
+    talks = Talks(2)
+    talks.need(0, 9)
+    talks.need(1, 9)
+    talks.lease(0)
+    talks.lease(1)
+    said = talks.do(talks.talks.abandon(talks.now, "another folder"))
+    assert [message.lease for _, message in messages(said, Leaving)] == [-1, -1]
+    assert not any(isinstance(effect, Work) for _, effect in said) and said[-1] == (0, End(EXIT_DRAINED))
+
+
 @pytest.mark.parametrize("ends, code", [
     ("refused refused", EXIT_REFUSED), ("refused stop", EXIT_ENDED), ("stop refused", EXIT_ENDED),
     ("stop stop", EXIT_ENDED), ("stop drain", EXIT_DRAINED), ("refused drain", EXIT_DRAINED)])
