@@ -194,7 +194,8 @@ class Conversations:
 
     def abandon(self, now: float, reason: str) -> List[Said]:
         """This process leaves, and the lease in work is not done: for another process with other rights."""
-        return [said for number, one in enumerate(self._trainers) if one.code is None
+        at_work_last = sorted(enumerate(self._trainers), key=lambda each: each[1].session.has_work)    # else one begins
+        return [said for number, one in at_work_last if one.code is None
                 for said in self._said(number, one.session.abandon(now, reason), now)]
 
     def _at_work(self) -> int:

@@ -23,8 +23,8 @@ from stoker.pipeline.output import survive_hangup
 from stoker.pipeline.text import printable
 from stoker.workers import cache_folder
 from stoker.workers.descendants import Guardian, end_group, has_ended, kill_group, kill_marked
-from stoker.workers.launch import LAUNCH
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED
+from stoker.workers.launch import LAUNCH
 from stoker.workers.supervisor import Effect, Signal, Spawn, Supervisor
 
 DRAIN_S = 10.0         # how long a worker may take to finish the step in work before it is killed

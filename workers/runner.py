@@ -10,13 +10,13 @@ from stoker.pipeline.errors import StokerError, UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
 from stoker.pipeline.user_errors import line_of, sentence_of, traceback_of
 from stoker.workers import remarks, stopwatch
+from stoker.workers.effects import Check, Work
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.rows import BatchRows, FunctionError, SetupFailed
 from stoker.workers.generators.user_sample import name_of
 from stoker.workers.heap import Heap
 from stoker.workers.quarantine import Hopeless, Quarantined
-from stoker.workers.effects import Check, Work
 from stoker.workers.shortage import is_shortage
 from stoker.workers.unreadable import unreadable
 

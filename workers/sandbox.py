@@ -91,7 +91,11 @@ class Sandbox:
             else "connects anywhere, since this kernel is too old", done.version)
 
     def enter_job(self, data_root: str) -> None:
-        """The data are in ``data_root``. Takes reading elsewhere from this thread, if that was not known before."""
+        """The data are in ``data_root``. Takes reading elsewhere from this thread, if that was not known before. Raises
+        UnfitWorker if it was taken: another trainer's job came first."""
+        why = self.outdated(data_root)
+        if why:
+            raise UnfitWorker(why)
         if not self._is_on or self._options.follow_links or self._roots is not None or not data_root:
             return
         data_root = native(data_root)

@@ -53,8 +53,7 @@ class WorkerSession:
         self._run = ""                      # '' while SEEKING and ENDED
         self._job: Optional[Job] = None
         self._takes_turns = hello.trainers > 1      # with the sessions of other trainers
-        self.told_room = 0                  # how many leases this trainer was told that it may let the worker hold ...
-        self._may_be_late = 0               # ... and how many more may come, since it was more before
+        self.told_room = 0                  # how many leases this trainer was told that it may let the worker hold
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._checks = 0                    # that were not answered yet
@@ -111,18 +110,13 @@ class WorkerSession:
         """From now on it may hold so many leases."""
         if leases == self.told_room or not self.is_ready:
             return []
-        self._may_be_late += max(0, self.told_room - leases)
         self.told_room = leases
         return [Say(Room(self._run, leases))]
 
     def turn_down(self, lease: Lease, now: float) -> List[Effect]:
-        """The trainer granted a lease while it was told that there is no room for it."""
-        if not self.is_ready:
-            return []
+        """The worker is ready and has no room for this lease: the trainer may have granted it before it heard that. An
+        answer is all that it costs, however many come."""
         self.heard_s = now
-        self._may_be_late -= 1
-        if self._may_be_late < 0:
-            return self._hang_up(now, "it sent more leases than it may")
         return [Say(Returned(self._run, lease.lease))]
 
     def receive(self, message: FromTrainer, now: float) -> List[Effect]:
@@ -334,7 +328,7 @@ class WorkerSession:
     def _forget(self) -> None:
         """The trainer grants anew what is not in work, and lets this worker hold what its Hello says."""
         self._waiting.clear()
-        self.told_room = self._may_be_late = 0
+        self.told_room = 0
 
     def _report_silence(self, now: float) -> List[Effect]:
         """A line when the trainer becomes silent, and another one each time that it has been so for twice as long."""

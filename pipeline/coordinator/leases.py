@@ -10,7 +10,7 @@ A lease is live until
     its batch arrives       the position is ready, other leases on it are revoked
     its worker is lost      the connection is gone, or the worker said Hello again
     its worker is silent    not heard for ``lease_s``: a frozen or unreachable process
-    its worker leaves       a worker that drains keeps only the lease that it is working on
+    it is given back        its worker leaves and keeps only the lease in work, or had no room (see ``shared.py``)
     it failed               the generator raised; another worker tries (when the run is aborted: ``tables.py``)
     its worker broke the protocol    and is no member any more; another worker tries
     its worker is unfit     it cannot do the job: it counts nowhere until it says Ready, and its leases as not tried

@@ -17,10 +17,6 @@ class SortedPositions:
     def __iter__(self) -> Iterator[int]:
         return iter(self._positions)
 
-    def __contains__(self, position: int) -> bool:
-        place = bisect_left(self._positions, position)
-        return place < len(self._positions) and self._positions[place] == position
-
     def first(self, default: int) -> int:
         """The lowest one, or ``default`` if there is none."""
         return self._positions[0] if self._positions else default

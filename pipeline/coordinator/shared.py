@@ -37,9 +37,6 @@ class SharedMembers:
         self._asked_s = 0.0
         self.step_s = 0.0
 
-    def __contains__(self, peer: WorkerKey) -> bool:
-        return peer in self._rooms
-
     @property
     def may_be_asked(self) -> bool:
         """The window is full: if it moves, one of them may have to be asked."""

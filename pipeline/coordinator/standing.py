@@ -29,11 +29,6 @@ class Standing:
         """For how long no worker has been alive; 0 while one finds out whether it can do the job."""
         return 0.0 if self.may_come else max(0.0, now - self._none_since_s)
 
-    @property
-    def has_worker(self) -> bool:
-        """One is ready."""
-        return self._none_since_s == float("inf")
-
     def ready_workers(self) -> int:
         """Those that may get leases."""
         return self._scheduler.workers.ready

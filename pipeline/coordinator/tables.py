@@ -211,10 +211,6 @@ class LeaseTables:
         """Some worker may have room for a lease as soon as there is one."""
         return bool(self._waiting)
 
-    def alive(self) -> List[Worker]:
-        """Members that are neither silent nor set aside."""
-        return [worker for worker in self._workers.values() if worker.counts]
-
 
 def description(workers: Mapping[WorkerKey, Worker], leases: Mapping[int, LiveLease], now: float) -> str:
     """The state of all workers in one clause."""

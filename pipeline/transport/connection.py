@@ -110,17 +110,11 @@ class Connection(Socket):
         return super().descriptors() if self._is_open else []
 
     def leave(self) -> None:
-        """Ends the connection for good; what is under way is sent. Nothing else may be called then but ``close``."""
+        """Ends the connection for good, but for what it shares with others; what is under way is sent. ``Connections``
+        may go on to wait for all."""
         if self._is_open:
             self._is_open = False
             self._close_socket()
-
-    def close(self, linger: Optional[int] = None) -> None:
-        """See Socket. A connection that was left is closed, but for what all share."""
-        if self._is_open:
-            super().close(linger)
-        elif self._owns_context:
-            self._context.term()
 
     def poll(self, now: float) -> str:
         """Takes note of what happened to the connection, and tries another way to the trainer where one failed. Returns

@@ -4,7 +4,8 @@ from collections import Counter
 
 
 def check_invariants(scheduler, rooms=False):
-    """Raises AssertionError where its tables contradict each other or the rules at the top of pipeline/leases.py.
+    """Raises AssertionError where its tables contradict each other or the rules at the top of
+    pipeline/coordinator/leases.py.
     ``rooms``: workers may say Room, and so hold more for a moment than they have room for."""
     window = range(scheduler._head, min(scheduler._end, scheduler._head + scheduler._prefetch))
     assert scheduler._head <= scheduler._next_ungranted <= max(scheduler._head, window.stop)
@@ -27,6 +28,11 @@ def check_invariants(scheduler, rooms=False):
     assert all(scheduler._open[position].live for position in scheduler._stragglers)
 
 
+def alive(scheduler):
+    """Members that are neither silent nor set aside."""
+    return [worker for worker in scheduler.workers.values() if worker.counts]
+
+
 def check_shortcuts(scheduler):
     """What the scheduler keeps so that it need not look at everything: raises AssertionError unless it agrees."""
     for positions in (scheduler._unassigned, scheduler._stragglers):
@@ -36,7 +42,7 @@ def check_shortcuts(scheduler):
     granted_s = [lease.granted_s for lease in scheduler._leases.values()]
     assert granted_s == sorted(granted_s)
     workers = scheduler._workers
-    assert (workers.alive, workers.ready) == (len(scheduler.alive()), sum(bool(each.fit) for each in scheduler.alive()))
+    assert (workers.alive, workers.ready) == (len(alive(scheduler)), sum(bool(each.fit) for each in alive(scheduler)))
     assert workers.at_work == Counter(worker.party for worker in workers.values() if worker.is_at_work)
     heard_s = [workers[key].heard_s for key in workers._by_silence]
     assert heard_s == sorted(heard_s)

@@ -21,7 +21,7 @@ from stoker.pipeline.protocol.messages import Hello, Lease, Produced, Timings
 from stoker.workers.effects import Check, End, Say, Work
 from stoker.workers.session import WorkerSession
 from tests.support.hostile_members import Hostile
-from tests.support.invariants import check_invariants
+from tests.support.invariants import alive, check_invariants
 from tests.support.own_data import Labels, Own
 
 
@@ -175,9 +175,9 @@ class Simulation:
             self.do_trainer(self.session.receive(key, frames, self.now))
         self.do_trainer(self.session.answer_hellos())
         self.do_trainer(self.session.tick(self.now, len(self.delivered)))
-        alive = self.scheduler.alive()
-        assert self.session.standing.has_worker == any(worker.fit for worker in alive)
-        assert self.session.standing.may_come == any(worker.fit is None for worker in alive)
+        members, standing = alive(self.scheduler), self.session.standing
+        assert (standing.without_workers_s(self.now + 1.0) == 0.0) == bool(members)
+        assert standing.may_come == any(worker.fit is None for worker in members)
         self.consume()
         self.alarm("trainer", self.trainer_turn, max(self.now, self.session.next_deadline()))
 

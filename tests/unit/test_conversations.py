@@ -15,7 +15,7 @@ from stoker.pipeline.coordinator.shared import ASK_INTERVAL_S, FIRST_ROOMS, MAX_
 from stoker.pipeline.protocol.messages import Alive, Hello, Job, Lease, Leaving, Need, Produced, Ready, Refused
 from stoker.pipeline.protocol.messages import Returned, Revoked, Room, Stop, Timings, Unfit, Welcome
 from stoker.workers.conversations import GONE_S, MAX_MUTE_S, OFFER_S, PATIENCE_S, Conversations
-from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
+from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, End, Note, Say, Work
 from stoker.workers.session import CAPACITY
 from tests.conftest import EFFORT
 from tests.support.sim_several import Several
@@ -177,7 +177,7 @@ def test_what_a_trainer_may_grant_is_said_before_the_batch_that_makes_room():
     assert [type(message) for message in said] == [Room, Produced]
 
 
-def test_a_third_lease_is_given_back_at_once_and_only_if_it_may_have_been_under_way():
+def test_a_third_lease_is_given_back_at_once():
     talks = Talks(2)
     talks.need(0, 0)
     talks.need(1, 4)
@@ -187,9 +187,23 @@ def test_a_third_lease_is_given_back_at_once_and_only_if_it_may_have_been_under_
     said = talks.lease(0)                                # it was granted before Room(0) arrived
     assert messages(said) == [(0, Returned("run0", 3))] and talks.rooms == [0, 2]
     assert [one.session.held for one in talks.talks._trainers] == [0, 2]
-    talks.lease(0)
-    said = talks.lease(0)
-    assert (0, HangUp()) in said and messages(said, Returned) == []
+    assert len(messages([each for _ in range(9) for each in talks.lease(0)], Returned)) == 9
+    assert [one.session.held for one in talks.talks._trainers] == [0, 2]
+
+
+def test_a_trainer_far_away_that_welcomes_twice_is_not_left():
+    """It read the second Hello, then the Room that the worker said after the first Welcome."""
+    talks = Talks(2)
+    talks.need(0, 9)
+    assert talks.rooms == [2, 0]
+    talks.need(0, 0)
+    talks.need(1, 9)
+    talks.lease(1)
+    talks.lease(1)
+    assert talks.rooms == [0, 2]
+    talks.welcome(0)
+    for _ in range(CAPACITY):
+        assert [type(effect.message) for _, effect in talks.lease(0)] == [Returned]
 
 
 def test_a_lease_of_a_place_that_was_taken_back_is_done_if_there_is_room():
@@ -290,6 +304,17 @@ def test_the_conversations_end_one_by_one_and_the_worker_with_the_last():
     assert [message for number, message in messages(said, Leaving) if number == 0][0].lease == 1
     assert [each for each in said if isinstance(each[1], (Close, End))] == [(1, Close(EXIT_DRAINED))]
     assert talks.done()[-1] == (0, End(EXIT_DRAINED))
+
+
+def test_a_process_that_must_leave_at_once_begins_with_no_other_lease():
+    talks = Talks(2)
+    talks.need(0, 9)
+    talks.need(1, 9)
+    talks.lease(0)
+    talks.lease(1)
+    said = talks.do(talks.talks.abandon(talks.now, "another folder"))
+    assert [message.lease for _, message in messages(said, Leaving)] == [-1, -1]
+    assert not any(isinstance(effect, Work) for _, effect in said) and said[-1] == (0, End(EXIT_DRAINED))
 
 
 @pytest.mark.parametrize("ends, code", [

@@ -9,7 +9,7 @@ from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.stragglers import MIN_DURATIONS, MIN_STRAGGLER_S
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Unfit
-from tests.support.invariants import check_invariants
+from tests.support.invariants import alive, check_invariants
 
 LEASE_S = 4.0
 
@@ -131,19 +131,19 @@ def test_a_resumed_run_starts_where_it_says():
 def test_a_worker_gets_nothing_before_it_is_ready(fleet):
     assert fleet.say("a", Hello("a", 1, "", 1, "")) == [] and fleet.scheduler.fitness("a") is None
     assert fleet.say("a", Alive("run")) == [] and not fleet.pass_time(1.0, alive=["a"])
-    assert ([worker.fit for worker in fleet.scheduler.alive()], fleet.scheduler.has_room) == ([None], False)
+    assert ([worker.fit for worker in alive(fleet.scheduler)], fleet.scheduler.has_room) == ([None], False)
     assert fleet.scheduler.describe(fleet.now) == (
         "1 of 1 connected workers alive, 0 leases open, 1 not yet ready: importing your code, or looking for the "
         "folder, for 1.0 s")
     assert grants(fleet.say("a", Ready("run"))) == [("a", 1, 0)]
     assert fleet.say("a", Ready("run")) == []                           # again
-    assert [worker.fit for worker in fleet.scheduler.alive()] == [True]
+    assert [worker.fit for worker in alive(fleet.scheduler)] == [True]
 
 
 def test_a_worker_that_cannot_do_the_job_counts_nowhere(fleet):
     fleet.say("b", Hello("b", 1, "", 1, ""))
     assert fleet.say("b", Unfit("run", "no folder")) == []
-    assert (fleet.scheduler.alive(), fleet.scheduler.is_heard("b"), fleet.scheduler.fitness("b")) == ([], False, False)
+    assert (alive(fleet.scheduler), fleet.scheduler.is_heard("b"), fleet.scheduler.fitness("b")) == ([], False, False)
     assert fleet.scheduler.describe(0.0) == "no worker is connected that can do this job"
     assert not fleet.pass_time(3 * LEASE_S)                             # nor is its silence of interest
     fleet.hello("a")
@@ -254,7 +254,7 @@ def test_a_silent_worker_loses_its_leases_and_keeps_its_membership(fleet):
     effects = fleet.pass_time(0.5)
     assert [type(one) for one in effects] == [Gone, Revoke] and "was silent for 4." in effects[0].why
     assert effects[0].positions == 1
-    assert fleet.scheduler.is_member("a") and fleet.scheduler.alive() == []
+    assert fleet.scheduler.is_member("a") and alive(fleet.scheduler) == []
     assert grants(fleet.hello("b")) == [("b", 2, 0)]
 
 
@@ -262,7 +262,7 @@ def test_a_silent_worker_gets_leases_again_when_it_is_heard(fleet):
     fleet.hello("a")
     fleet.pass_time(LEASE_S + 1)
     assert grants(fleet.say("a", Alive("run"))) == []       # it may still be at what it held
-    assert len(fleet.scheduler.alive()) == 1
+    assert len(alive(fleet.scheduler)) == 1
     assert grants(fleet.say("a", Returned("run", 1))) == [("a", 2, 0)]
 
 
@@ -679,9 +679,9 @@ def test_the_situation_in_a_clause(fleet):
 # ---------------------------------------------------------------------------------------------- what the caller may ask
 
 def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
-    assert not fleet.scheduler.alive() and not fleet.scheduler.has_room
+    assert not alive(fleet.scheduler) and not fleet.scheduler.has_room
     fleet.hello("a", 7)
-    assert fleet.scheduler.alive() and not fleet.scheduler.has_room      # 7 of 8 positions are its own
+    assert alive(fleet.scheduler) and not fleet.scheduler.has_room      # 7 of 8 positions are its own
     fleet.hello("b", 2)
     assert fleet.scheduler.has_room                                         # b got one
     fleet.batch("b", 8, 7)
@@ -696,9 +696,9 @@ def test_somebody_has_room_only_while_the_window_has_nothing_for_them(fleet):
 def test_silent_workers_are_none(fleet):
     fleet.hello("a")
     fleet.pass_time(2 * LEASE_S)
-    assert not fleet.scheduler.alive()
+    assert not alive(fleet.scheduler)
     fleet.say("a", Alive("run"))
-    assert fleet.scheduler.alive()
+    assert alive(fleet.scheduler)
 
 
 # ------------------------------------------------------------------------------------------------ a lack of memory

@@ -117,6 +117,8 @@ def test_where_only_the_job_tells_the_folder_reading_ends_there(kernel, root, tm
     assert made.outdated(root) == made.outdated(os.path.join(root, "cat")) == made.outdated() == ""
     assert made.outdated(str(tmp_path)) == "its sandbox is for the data in " + root
     assert made.outdated(root + "2") == "its sandbox is for the data in " + root
+    with pytest.raises(UnfitWorker, match="its sandbox is for the data in " + root):
+        made.enter_job(root + "2")          # of another trainer, whose Check came before the first job was entered
 
 
 def test_where_the_options_tell_the_folder_another_one_is_no_reason_to_start_again(kernel, root):
