@@ -149,7 +149,8 @@ def test_leases_and_jobs_beyond_the_limits_take_no_memory(attempt, attacks):
     assert growth[0] < GROWTH_KB
     if attempt == "hostile lease":
         attacks(ATTACKER, "more leases than a worker can hold; samples beyond the batch; 64 MB of empty lists (4 GB as "
-                "objects); one job after the other", "the worker hangs up for 10 s, or refuses the job; what a lease "
+                "objects); one job after the other", "the worker hangs up for 10 s (a worker of several "
+                "trainers gives surplus leases back), or refuses the job; what a lease "
                 "would take is counted before it is built")
 
 
