@@ -12,7 +12,8 @@ MAX_LINES = 40         # at the beginning of a traceback, and at its end; an end
 #: How errors begin, or go on after the function's name, that say nothing about samples.
 CANNOT_LOAD, IN_SETUP = "cannot load the ", ", its setup "
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_STOKERS = tuple(os.path.join(os.path.dirname(_HERE), name, "") for name in ("pipeline", "workers", "trainer"))
+_STOKERS = tuple(os.path.join(os.path.dirname(_HERE), name, "")
+                 for name in ("pipeline", "workers", "trainer", "inspection"))
 _STANDARD = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
 _INSTALLED = tuple(os.path.join(os.sep, name, "") for name in ("site-packages", "dist-packages"))
 

@@ -173,6 +173,6 @@ class Cluster:
 def links_to_checkout(folder):
     """Makes ``folder`` a checkout as a user has it, of links into this one, in which jobs may write."""
     os.makedirs(str(folder))
-    for name in (".venv", "stoker", "pipeline", "workers", "trainer", "deploy"):
+    for name in (".venv", "stoker", "pipeline", "workers", "trainer", "inspection", "deploy"):
         os.symlink(os.path.join(ROOT, name), os.path.join(str(folder), name))
     return folder

@@ -122,7 +122,7 @@ def test_the_wheel_of_the_sdist_is_the_same(built):
 
 def test_an_installed_stoker_adds_one_name(installed, tmp_path):
     assert installed.added() == {"stoker"}
-    for name in ("pipeline", "workers", "trainer"):
+    for name in ("pipeline", "workers", "trainer", "inspection"):
         found = run(installed.python, "-c", "from importlib import util; print(util.find_spec(%r))" % name,
                     folder=tmp_path)
         assert found.strip() == "None"

@@ -77,9 +77,9 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", documents())
 def test_files_and_modules_of_the_documents_exist(path):
     text = read(path)
-    for name in re.findall(r"`((?:pipeline|workers|trainer|tests|benchmarks|stoker)/[\w/.*-]*)`", text):
+    for name in re.findall(r"`((?:pipeline|workers|trainer|inspection|tests|benchmarks|stoker)/[\w/.*-]*)`", text):
         assert glob.glob(os.path.join(ROOT, name)) or glob.glob(os.path.join(ROOT, name + ".*")), name
-    for name in re.findall(r"(?<![\w-])(?:stoker\.(?:pipeline|workers|trainer)|tests)\.[\w.]*\w", text):
+    for name in re.findall(r"(?<![\w-])(?:stoker\.(?:pipeline|workers|trainer|inspection)|tests)\.[\w.]*\w", text):
         parts = name.replace("stoker.", "").split(".")
         module = os.path.join(ROOT, *parts)
         assert (os.path.exists(module + ".py") or os.path.exists(module + "/__init__.py")
@@ -89,7 +89,7 @@ def test_files_and_modules_of_the_documents_exist(path):
 @pytest.mark.parametrize("path", documents())
 def test_public_names_of_the_documents_exist(path):
     names = set(re.findall(r"(?<![\w/])stoker\.(\w+)", read(path)))
-    assert names <= set(stoker.__all__) | {"pipeline", "workers", "trainer"} | {"json", "lock"}   # two files of a run
+    assert names <= set(stoker.__all__) | {"pipeline", "workers", "trainer", "inspection"} | {"json", "lock"}   # two files of a run
 
 
 @pytest.mark.parametrize("path", documents())

@@ -7,7 +7,7 @@ import os
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = ("pipeline", "workers", "trainer")
+PACKAGES = ("pipeline", "workers", "trainer", "inspection")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
@@ -47,6 +47,8 @@ ROOMS = {
                                           "pipeline.monitoring."),
     "workers/": BOTH_SIDES + ("pipeline.functions", "pipeline.monitoring.health"),
     "trainer/": ("pipeline.",),
+    # programs of their own: a run or a dataset is opened as a trainer opens it, a file is judged as a worker judges it
+    "inspection/": ("pipeline.", "trainer.", "workers."),
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
@@ -64,7 +66,7 @@ WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_sample
 ONLY = {
     "zmq": ("pipeline/transport/",),
     "lmdb": ("workers/cache",),
-    "PIL": ("workers/", "pipeline/sources/sample_data.py"),
+    "PIL": ("workers/", "pipeline/sources/sample_data.py", "trainer/pictures.py", "inspection/"),
     "tensorflow": ("trainer/",),
     "ray": ("workers/ray_launcher.py",),
     "subprocess": ("workers/", "trainer/"),
