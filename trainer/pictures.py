@@ -1,7 +1,7 @@
 """What the arrays of a batch look like: for the status page, and for ``stoker-show``. Only draws; decodes nothing."""
 
 import io
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -9,6 +9,7 @@ from PIL import Image
 from stoker.pipeline.batch import Batch
 
 MAX_SIDE = 160       # of a picture, in pixels
+_FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
 
 
 class View(NamedTuple):
@@ -34,7 +35,7 @@ def views(batch: Batch, row: int, max_side: int = MAX_SIDE) -> List[View]:
 def png_of(pixels: "np.ndarray", max_side: int = MAX_SIDE) -> bytes:
     """A PNG file of uint8 [height, width, 3], not larger than ``max_side``."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((max_side, max_side), Image.BOX)
+    picture.thumbnail((max_side, max_side), _FILTERS.BOX)
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)
     return file.getvalue()
