@@ -40,30 +40,27 @@ class _Array(NamedTuple):
     layout: str                      # see ``array_kinds.Kind``
     max_side: int
     classes: Sequence[str]
-    behind: "Optional[np.ndarray]"   # pixels of the picture on which boxes are drawn
-    sides: Tuple[int, int]           # of that picture, as it is in the batch
+    behind: "Optional[Tuple[np.ndarray, np.ndarray]]"   # the picture on which boxes are drawn, and its ``whole``
 
 
-def views(batch: Batch, row: int, max_side: int = MAX_SIDE, classes: Optional[Sequence[str]] = None) -> List[View]:
+def views(batch: Batch, row: int, max_side: int = MAX_SIDE, classes: Optional[Sequence[str]] = None,
+          level: int = 1) -> List[View]:
     """Each array of row ``row`` of ``batch``, in their order; pictures have at most ``max_side`` pixels a side.
 
-    ``classes``: the names of the classes; None: those of the batch's data.
+    ``classes``: the names of the classes; None: those of the batch's data. ``level``: how well the PNG files are
+    compressed, from 0 to 9; 0 takes a quarter of the time of 1.
     """
     if classes is None:
         classes = batch.source.classes if batch.source is not None else ()
     values = [own_part(batch, spec, row) for spec in batch.specs]
     coloured = [place for place, value in enumerate(values) if kinds.is_colour_picture(value)]
     beside = [values[place].shape[:2] for place in coloured]
-    behind, sides = None, (0, 0)
-    if coloured:
-        first, sides = values[coloured[0]], beside[0]
-        behind = pixels.picture(pixels.thinned(first, _OVERSAMPLED * max_side)[..., :3],
-                                pixels.Scale(batch.arrays[coloured[0]]))
+    behind = (values[coloured[0]], batch.arrays[coloured[0]]) if coloured else None
     found = []
     for spec, whole, value in zip(batch.specs, batch.arrays, values):
         kind, layout = kinds.kind_of(spec.name, value, beside, len(classes), 0 in spec.upto)
-        pixel, text = _DRAWN[kind](_Array(value, whole, layout, max_side, classes, behind, sides))
-        png = b"" if pixel is None else png_of(pixel, max_side, smooth=kind == kinds.PICTURE)
+        pixel, text = _DRAWN[kind](_Array(value, whole, layout, max_side, classes, behind))
+        png = b"" if pixel is None else png_of(pixel, max_side, kind == kinds.PICTURE, level)
         found.append(View(spec.name, kind, png, shortened(text)))
     return found
 
@@ -79,8 +76,9 @@ def own_part(batch: Batch, spec: ArraySpec, row: int) -> "np.ndarray":
     return value[tuple(part)]
 
 
-def png_of(pixel: "np.ndarray", max_side: int = MAX_SIDE, smooth: bool = True) -> bytes:
-    """A PNG file of uint8 [height, width, 3], not larger than ``max_side``. ``smooth``: neighbours may be averaged."""
+def png_of(pixel: "np.ndarray", max_side: int = MAX_SIDE, smooth: bool = True, level: int = 1) -> bytes:
+    """A PNG file of uint8 [height, width, 3], not larger than ``max_side``. ``smooth``: neighbours may be averaged.
+    ``level``: of compression."""
     image = Image.fromarray(np.ascontiguousarray(pixels.thinned(pixel, _OVERSAMPLED * max_side)))
     share = min(1.0, max_side / max(image.size))
     least = 1 if smooth else min(MIN_SIDE, max_side)
@@ -88,7 +86,7 @@ def png_of(pixel: "np.ndarray", max_side: int = MAX_SIDE, smooth: bool = True) -
     if size != image.size:
         image = image.resize(size, _FILTERS.BOX if smooth else _FILTERS.NEAREST)
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
+    image.save(file, "PNG", compress_level=level)
     return file.getvalue()
 
 
@@ -141,17 +139,21 @@ def _percent(share: float) -> str:
 
 
 def _boxes(array: _Array) -> _Drawn:
-    found, convention = corners(array.value, *array.sides)
+    assert array.behind is not None
+    picture, whole = array.behind
+    height, width = picture.shape[:2]
+    found, convention = corners(array.value, height, width)
     text = "%d box%s, read as %s" % (len(array.value), "es" * (len(array.value) != 1), convention)
     if array.value.shape[1] > 4:
         text += "; columns 4 and later are not drawn"
     text += pixels.not_numbers(kinds.figures(array.value))
-    image = Image.fromarray(np.ascontiguousarray(array.behind))
+    picture = pixels.picture(pixels.thinned(picture, _OVERSAMPLED * array.max_side)[..., :3], pixels.Scale(whole))
+    image = Image.fromarray(np.ascontiguousarray(picture))
     scale = min(array.max_side / max(image.size), max(1.0, _BOXES_ON // max(image.size)))
     size = _size(image, scale)
     image = image.resize(size, _FILTERS.BOX if scale < 1 else _FILTERS.NEAREST)
     draw = ImageDraw.Draw(image)
-    shares = found / np.array([array.sides[1], array.sides[0]] * 2)
+    shares = found / np.array([width, height] * 2)
     for number, box in enumerate(np.clip(shares, -1, 2)[:MAX_BOXES]):
         left, top, right, bottom = (int(share * side) for share, side in zip(box, size * 2))
         colour = _BOX_COLOURS[number % len(_BOX_COLOURS)]
