@@ -184,10 +184,11 @@ class _Drawing:
 
     def __init__(self, pen: _Pen, section: Section, side: int, is_first: bool, title: str) -> None:
         self._pen, self._section, self._title, self._is_first = pen, section, title, is_first
-        most = (WIDTH - 2 * MARGIN + GAP) // section.columns - GAP if section.columns else WIDTH - 2 * MARGIN
+        most = (WIDTH - 2 * MARGIN + GAP) // section.group - GAP
         self._cards = [_Card(pen, cell, side, most) for cell in section.cells]
         wide = max([card.width for card in self._cards] or [MIN_CELL])
-        columns = section.columns or max(1, (WIDTH - 2 * MARGIN + GAP) // (wide + GAP))
+        fitting = (WIDTH - 2 * MARGIN + GAP) // (wide + GAP)
+        columns = max(1, fitting // section.group) * section.group
         for card in self._cards:
             card.fit(wide)
         self._rows = [self._cards[start:start + columns] for start in range(0, len(self._cards), columns)]

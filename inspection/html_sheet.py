@@ -7,7 +7,7 @@ from stoker.inspection.sheet import PLAIN, Cell, Line, Section, Sheet, texts_of
 
 STYLE = html.STYLE + """
 main{max-width:90rem}ul{list-style:none;padding:0;margin:.3rem 0}li{overflow-wrap:anywhere}
-.cells{display:flex;flex-wrap:wrap;gap:.8rem;margin-top:.8rem}.columns{display:grid}
+.cells{display:flex;flex-wrap:wrap;gap:.8rem;margin-top:.8rem}.group{display:flex;gap:.2rem}
 figure{margin:0;padding:.5rem;border:1px solid #8884;border-radius:.4rem;max-width:44rem;min-width:11rem}
 figure.bad{border:2px solid #c33}figure.good{border:2px solid #2a2}figure.note{border:2px solid #c80}
 .views{display:flex;flex-wrap:wrap;gap:.5rem;align-items:flex-end}.views div{font-size:.75rem}
@@ -23,11 +23,14 @@ def html_of(sheet: Sheet) -> bytes:
 
 
 def _section(section: Section, is_one_of_several: bool) -> str:
-    cells = "".join(_cell(cell) for cell in section.cells)
-    columns = " columns\" style=\"grid-template-columns:repeat(%d,1fr)" % section.columns if section.columns else ""
-    return "<section>%s<ul>%s</ul><div class=\"cells%s\">%s</div></section>" % (
+    cells = [_cell(cell) for cell in section.cells]
+    groups = ["".join(cells[start:start + section.group]) for start in range(0, len(cells), section.group)]
+    if section.group > 1:
+        groups = ['<div class="group">%s</div>' % group for group in groups]
+    return '<section>%s<ul>%s</ul><div class="cells">%s</div></section>' % (
         "<h2>%s</h2>" % html.text(section.title) if is_one_of_several or section.title else "",
-        "".join("<li%s>%s</li>" % (_mood(line.mood), html.text(line.text)) for line in section.lines), columns, cells)
+        "".join("<li%s>%s</li>" % (_mood(line.mood), html.text(line.text)) for line in section.lines),
+        "".join(groups))
 
 
 def _cell(cell: Cell) -> str:

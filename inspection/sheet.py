@@ -28,7 +28,7 @@ class Section(NamedTuple):
     title: str
     lines: Sequence[Line]
     cells: Sequence[Cell]
-    columns: int = 0                 # cells a row; 0: as many as there is room for
+    group: int = 1                   # so many cells, one after the other, stand side by side: they are compared
 
 
 class Sheet(NamedTuple):
