@@ -220,7 +220,8 @@ class Page:
     def complaints(self):
         """What its console, its uncaught errors and its content security policy said so far; without the answers of a
         server that are no 200, which Chromium reports too."""
-        return ([event["entry"]["text"] for event in self._of("Log.entryAdded") if event["entry"]["source"] != "network"]
+        entries = [event["entry"] for event in self._of("Log.entryAdded")]
+        return ([entry["text"] for entry in entries if entry["source"] != "network"]
                 + [str(event["exceptionDetails"]) for event in self._of("Runtime.exceptionThrown")]
                 + [str(event["args"]) for event in self._of("Runtime.consoleAPICalled")])
 
