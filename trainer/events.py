@@ -37,8 +37,8 @@ def open_events(folder: CheckpointFolder, graph: Any, start_step: int, metrics: 
                                    filename_suffix="." + os.urandom(8).hex())
     # makes TensorBoard discard all from this step on, which an earlier run may have written after the checkpoint
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start_step)
-    if not any(event.step < start_step and any(value.tag == metadata.CONFIG_SUMMARY_TAG for value in event.summary.value)
-               for event in known):
+    if not any(value.tag == metadata.CONFIG_SUMMARY_TAG for event in known if event.step < start_step
+               for value in event.summary.value):
         writer.add_summary(summary.pb(layout(metrics, unit)), start_step)
     return writer
 

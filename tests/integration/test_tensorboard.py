@@ -1,4 +1,4 @@
-"""What a real TensorBoard 1.9 shows of a checkpoint folder: the layout of the custom scalars, and histograms of stages."""
+"""What a real TensorBoard 1.9 shows of a checkpoint folder: the layout of the custom scalars, histograms of stages."""
 
 import json
 import re
@@ -51,7 +51,8 @@ class TensorBoard(Program):
 
     def asked(self, page, **query):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open("%s/data/plugin/%s?%s" % (self.url, page, urllib.parse.urlencode(query)), timeout=60) as answer:
+        url = "%s/data/plugin/%s?%s" % (self.url, page, urllib.parse.urlencode(query))
+        with opener.open(url, timeout=60) as answer:
             return json.loads(answer.read().decode())
 
     def loaded(self, page, condition, **query):
@@ -134,7 +135,7 @@ def test_histograms_hold_all_recent_batches_whatever_times_a_worker_reports():
     times = StageTimes()
     assert not times.histograms().value
     for number in range(MAX_BATCHES + 5):
-        times.taken(True, BatchTimings(0.0, 0.0, 0.002 + 0.001 * number, 0.001, 1e9 * (number % 2), 0.0, 1e-9), None, 0.0)
+        times.taken(True, BatchTimings(0.0, 0.0, 0.002 + 0.001 * number, 0.001, 1e9 * (number % 2), 0.0, 1e-9), None, 0)
     found = {value.tag: value.histo for value in times.histograms().value}
     assert sorted(found) == ["stages/%s_ms" % stage for stage in ("decode", "generator", "storage", "wire")]
     for histogram in found.values():
