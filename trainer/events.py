@@ -5,7 +5,7 @@ import re
 import struct
 from collections import deque
 from contextlib import suppress
-from typing import Any, Deque, Iterator, Sequence
+from typing import Any, Deque, Iterator, List, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -53,9 +53,9 @@ def layout(metrics: Sequence[str], unit: str) -> Any:
             re.escape(tag) + "$" for tag in tags])) for title, tags in charts])])
 
 
-def rates(name: str) -> Sequence[str]:
+def rates(name: str) -> List[str]:
     """The tags of a figure of the feed: in training, in an evaluation."""
-    return "feed/" + name, "feed/validation_" + name
+    return ["feed/" + name, "feed/validation_" + name]
 
 
 class StageTimes:
