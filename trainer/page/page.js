@@ -1,0 +1,2 @@
+// The program of the status page.
+"use strict";
