@@ -64,7 +64,7 @@ def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: 
                     "waiting_share": [rounded(value) for value in lines.waiting_share]},
         "bottlenecks": [{"s": moment(unix_s + each.when_s), "name": each.name, "sentence": each.sentence}
                         for each in list(seen.bottlenecks)],
-        "worker_table": worker_table(roster, seen, now),
+        "states": roster.states, "worker_table": worker_table(roster, seen, now),
         "bad": {"count": stream.bad_files, "newest": [
             {"s": moment(unix_s + bad.when_s), "path": bad.path, "why": bad.why, "step": bad.step}
             for bad in list(seen.bad_files)]},
@@ -101,8 +101,9 @@ def moment(unix_s: float) -> float:
 
 
 def json_bytes(document: Any) -> bytes:
-    """``document``, whose numbers are finite, as JSON in ASCII."""
-    return json.dumps(document, allow_nan=False).encode("ascii") + b"\n"
+    """``document``, whose numbers are finite, as JSON in ASCII. Without "<", it is no HTML for any
+    program that guesses types."""
+    return json.dumps(document, allow_nan=False).encode("ascii").replace(b"<", b"\\u003c") + b"\n"
 
 
 def memory_bytes() -> int:

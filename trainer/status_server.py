@@ -272,8 +272,8 @@ class StatusServer:
         if user not in (os.geteuid(), 0):
             yours = "the system does not tell yours" if user is None else "you are user %d" % user
             raise Refused(403, "this page holds names of files and pictures: without a token, only the trainer's own "
-                               "user may see it (%s). Ask as that user, or start the trainer with --status-token-file FILE "
-                               "(status_token_file) and give the token with the request" % yours)
+                               "user may see it (%s). Ask as that user, or start the trainer with --status-token-file "
+                               "FILE (status_token_file) and give the token with the request" % yours)
 
     def _tell(self, sentence: str, is_exception: bool = False) -> None:
         """Logs it, once for each kind."""

@@ -50,7 +50,8 @@ class Pace:
         if now < self._judged_s + VERDICT_INTERVAL_S:
             return
         self._judged_s = now
-        found, window = self.verdict(fleet, WINDOW_S), self._meter.window(WINDOW_S)
+        window = self._meter.window(WINDOW_S)
+        found = self._verdict(window, fleet)
         if found is None:
             return
         self.judged = Judged(found, window)
@@ -64,7 +65,9 @@ class Pace:
 
     def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
         """See ``BatchStream.verdict``. None also if no worker is alive."""
-        window = self._meter.window(last_s)
+        return self._verdict(self._meter.window(last_s), fleet)
+
+    def _verdict(self, window: Window, fleet: Fleet) -> Optional[Verdict]:
         if not fleet.workers or not self._meter.is_known(window):
             return None
         return verdict(window, fleet.workers, max(1, fleet.cores // self.trainers))

@@ -104,8 +104,8 @@ def test_the_answers(pictures, tmp_path, worker_python):
         assert code == 200 and body == b"" and int(headers["Content-Length"]) > 100
         assert ask(url, "/status.json?pretty=1")[0] == 200
         code, _, body = ask(url, "/nothing")
-        assert (code, body) == (404, b"there is no such page; there are /, /batch.json, /details.json, /metrics, /page.css, "
-                                     b"/page.js, /status.json\n")
+        assert (code, body) == (404, b"there is no such page; there are /, /batch.json, /details.json, /metrics, "
+                                     b"/page.css, /page.js, /status.json\n")
         code, headers, _ = ask(url, method="DELETE")
         assert code == 405 and headers["Allow"] == "GET, HEAD"
         assert ask(url, "/metrics")[0] in (200, 501)
