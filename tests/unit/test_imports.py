@@ -66,7 +66,8 @@ WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_sample
                       "trainer/interpreter.py", "trainer/local_ranks.py",
                       "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py", "trainer/fleet_options.py",
                       "trainer/status.py", "trainer/status_server.py", "trainer/status_gate.py",
-                      "trainer/static_pages.py", "trainer/figures.py", "trainer/details.py", "trainer/batch_page.py", "trainer/metrics.py",
+                      "trainer/static_pages.py", "trainer/figures.py", "trainer/details.py",
+                      "trainer/batch_page.py", "trainer/metrics.py",
                       "trainer/kubernetes.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py",
                       "trainer/pictures.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py")
 # where alone it may be imported
