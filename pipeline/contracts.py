@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     import numpy as np
     from typing import Protocol            # Python 3.6 does not have it
     from stoker.pipeline.batch import Batch
-    from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet, Verdict, Window
+    from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet, Window
     from stoker.pipeline.protocol.messages import Sample
 else:
     Protocol = object
@@ -75,9 +75,6 @@ class BatchObserver(Protocol):
     def taken(self, batch: "Batch", timings: "BatchTimings", fleet: "Fleet", now: float) -> None:
         """``now``: seconds of a monotonic clock. Must be quick. Who keeps ``batch`` keeps its memory from being used
         again."""
-
-    def found(self, verdict: "Verdict", now: float) -> None:
-        """A new bottleneck is reported."""
 
 
 class Wire(Protocol):

@@ -22,6 +22,7 @@ class Insight:
         self._coordinator, self._pace, self._totals, self._ready = coordinator, pace, totals, ready
         observation = self.observation
         pace.observers.append(observation)
+        pace.reported = observation.reported
         bad_files.found = lambda path, why, step: observation.bad_file(path, why, step, now())
         coordinator.heard = self._heard
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.insight import Insight
-from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet, Verdict
+from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.demand import Demand
 from stoker.trainer.figures import json_bytes, run_figures
@@ -51,9 +51,6 @@ class Status:
         remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # in the last epoch, at most
         self._demand.taken(batch.training, timings, fleet.worth, remaining, now)
         self._taken_s = now
-
-    def found(self, verdict: Verdict, now: float) -> None:
-        """See ``BatchObserver``."""
 
     def wanted(self) -> int:
         """The number of workers beyond the local ones that the run can use now."""

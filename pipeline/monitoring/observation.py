@@ -119,8 +119,8 @@ class Observation:
         if reassigned:
             self.events.add("reassigned", "%d step%s of it: %s" % (reassigned, "s" * (reassigned > 1), text), now)
 
-    def found(self, verdict: Verdict, now: float) -> None:
-        """See ``BatchObserver``."""
+    def reported(self, verdict: Verdict, now: float) -> None:
+        """A new bottleneck is reported."""
         self.bottlenecks.append(Bottleneck(now, verdict.name, short(verdict.sentence, 600)))
         self.events.add("bottleneck", verdict.sentence, now)
 

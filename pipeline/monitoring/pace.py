@@ -2,7 +2,7 @@
 
 import logging
 import math
-from typing import List, NamedTuple, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import BatchObserver, WorkerGroup
@@ -29,6 +29,7 @@ class Pace:
         """``groups``: the stream's list, to which it may add later."""
         self._groups, self.prefetch = groups, prefetch
         self.observers: List[BatchObserver] = []      # each is told of every batch
+        self.reported: Optional[Callable[[Verdict, float], None]] = None     # is told of each bottleneck that is logged
         self._meter = ThroughputMeter(prefetch)
         self._watch = Watch()
         self._handed_out_s = self._judged_s = now
@@ -57,8 +58,8 @@ class Pace:
         self.judged = Judged(found, window)
         if self._watch.is_news(found.name, now):
             log.info("bottleneck: %s", found.sentence)
-            for observer in self.observers:
-                observer.found(found, now)
+            if self.reported is not None:
+                self.reported(found, now)
         for group in self._groups:
             if group.adjust(window, fleet):
                 self._meter.clear()
