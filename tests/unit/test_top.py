@@ -74,12 +74,12 @@ def test_a_terminal_of_the_usual_size():
         "workers: 1 set aside, 1 silent, 1 idle, 2 at work, 4 needed, 2 wanted elsewhere,",
         "window of 16: 12 ready, 4 leased",
         "memory 812 MB, 3 bad files",
-        "worker  state  rate  batches  decode  why",
-        "worker-3  set aside  297  300  33  it has no such folder",
-        "worker-2  silent 0:00:42  298  200  33  ",
-        "worker-4  idle  296  400  33  ",
-        "worker-0  works  300  0  33  ",
-        "worker-1  works  299  100  33  ",
+        "worker  state  host  rate  batches  decode  why",
+        "worker-3  set aside  host-1  297  300  33  it has no such folder",
+        "worker-2  silent 0:00:42  host-0  298  200  33  ",
+        "worker-4  idle  host-0  296  400  33  ",
+        "worker-0  works  host-0  300  0  33  ",
+        "worker-1  works  host-1  299  100  33  ",
         "",
         "at 101   joined      worker-1",
         "at 102   lost        worker-2",
@@ -205,7 +205,8 @@ def test_what_is_no_answer_is_refused_with_a_sentence(body):
 
 
 NASTY = ["\x1b]0;owned\x07\x1b[2J\x1b[31m", "\u202egpj.exe", "[red]markup[/red] [/]", ":smiley:", "a\nb\rc\td",
-         "\x9b2J", "\ud800", "x" * 100000, "\u2028", "表" * 400, "<script>alert(1)</script>", "%s %d {0}", "e\u0301" * 200]
+         "\x9b2J", "\ud800", "x" * 100000, "\u2028", "表" * 400, "<script>alert(1)</script>", "%s %d {0}",
+         "e\u0301" * 200]
 
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: ascii(nasty[:12]))
