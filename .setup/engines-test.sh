@@ -1,4 +1,5 @@
-# Tests Stoker under the engines that run its workers elsewhere: Ray, Slurm, Horovod, Kubernetes' manifests.
+# Tests Stoker under the engines that run its workers elsewhere, Ray, Slurm, Horovod, Kubernetes' manifests, and with the
+# programs by which people look at it: a browser, a terminal, Prometheus.
 # usage: sh .setup/engines-test.sh [PYTEST ARGUMENT...]      from the repository's root
 #
 # What cannot run on this machine (no root, no Debian, an environment that cannot be made) is skipped, with a line that
@@ -7,7 +8,7 @@ set -eu
 
 say() { echo "stoker: $*" >&2; }
 
-sh .setup/environment.sh trainer tests
+sh .setup/environment.sh trainer tests metrics
 sh .setup/environment.sh workers tests
 environment() { # NAME: tests that need one that cannot be made print the sentence in .venv/NAME.missing
     sh .setup/environment.sh "$1" || say "tests that need .venv/$1 do not run"
@@ -17,6 +18,8 @@ environment ray
 environment kube
 environment horovod
 STOKER_TEST_SLURM=$(sh .setup/debian-programs.sh slurm) || say "tests that need Slurm do not run"
-export STOKER_TEST_SLURM
+STOKER_TEST_CHROMIUM=$(sh .setup/debian-programs.sh chromium) || say "tests that need Chromium do not run"
+STOKER_TEST_PROMETHEUS=$(sh .setup/debian-programs.sh prometheus) || say "tests that need Prometheus do not run"
+export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM STOKER_TEST_PROMETHEUS
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
-exec .venv/trainer/bin/python -m pytest tests/engines "$@"
+exec .venv/trainer/bin/python -m pytest tests/engines tests/monitoring "$@"
