@@ -75,18 +75,18 @@ def host_and_port(address: object) -> Tuple[str, int]:
     return "0.0.0.0" if host == "*" else host, int(match.group(2))
 
 
-def read_token(path: str) -> bytes:
-    """The token in the file ``path``, which no other user may read. Raises ConfigError."""
+def read_token(path: str, name: str = "status_token_file") -> bytes:
+    """The token in the file ``path``, which no other user may read. Raises ConfigError, with the option's ``name``."""
     path = native(path)
     try:
         token = read_whole(path, MAX_TOKEN_BYTES, links=True).strip()
-        check_private(path, "status_token_file", "write a new token into it")
+        check_private(path, name, "write a new token into it")
     except UnsafeFile as error:
-        raise ConfigError("status_token_file: %r cannot be used: %s" % (path, error.strerror)) from error
+        raise ConfigError("%s: %r cannot be used: %s" % (name, path, error.strerror)) from error
     except OSError as error:
-        raise ConfigError("status_token_file: cannot read %r: %s. To make one: (umask 077; head -c 32 /dev/urandom | "
-                          "base64 > %s)" % (path, error.strerror, path)) from error
+        raise ConfigError("%s: cannot read %r: %s. To make one: (umask 077; head -c 32 /dev/urandom | "
+                          "base64 > %s)" % (name, path, error.strerror, path)) from error
     if not _TOKEN.fullmatch(token):
-        raise ConfigError("status_token_file: %r must hold one line of 16 to 512 letters, digits or signs, and no "
-                          "spaces" % path)
+        raise ConfigError("%s: %r must hold one line of 16 to 512 letters, digits or signs, and no spaces"
+                          % (name, path))
     return token

@@ -14,7 +14,7 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import records, state
 from stoker.trainer.decoders import Decoders
-from stoker.trainer.known_samples import DATA, RECORD
+from stoker.trainer.known_samples import DATA, RECORD, SAMPLES
 from stoker.trainer.run import Run
 from stoker.trainer.run_arguments import described, needs_list, weights_of
 from stoker.trainer.run_folder import KILLERS, RunFolder
@@ -81,7 +81,7 @@ def _write(folder: RunFolder, run: Run, options: StreamOptions, is_new: bool) ->
     plan, more = run.plan, described(run, options)
     if is_new:
         records.write_configuration(folder, run, synced=False)
-    if needs_list(more) and not os.path.lexists(folder.at(records.SAMPLES)):
+    if needs_list(more) and not os.path.lexists(folder.at(SAMPLES)):
         log.warning("record: the data is too large for a list of its samples, or of a class of your own, so the run in "
                     "%s can only be replayed if its data is given again", printable_path(folder.path))
     weights = weights_of(run)

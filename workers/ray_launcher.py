@@ -29,7 +29,7 @@ from stoker.workers import cli, ray_place
 from stoker.workers.effects import EXIT_CONFIG, EXIT_ENDED, EXIT_FAILED
 from stoker.workers.places import Drain, Effect, Kill, Places, Start
 from stoker.workers.ray_place import Place
-from stoker.workers.status_client import StatusThread, split_status
+from stoker.workers.status_client import StatusThread, ask, headers_of, split_status
 from stoker.workers.trainers import Answer, Trainers
 
 DRAIN_S = 12.0         # for a worker to finish its step; its supervisor kills it before
@@ -252,7 +252,8 @@ def _run(fleet: Fleet, places: Places, trainers: Trainers, statuses: Sequence[Tu
         with lock:
             trainers.unanswered(i, problem)
 
-    threads = [StatusThread(host, port, token, partial(answered, i), partial(unanswered, i))
+    headers = headers_of("stoker-ray", token)
+    threads = [StatusThread(partial(ask, host, port, headers), partial(answered, i), partial(unanswered, i))
                for i, (host, port) in enumerate(statuses)]
     try:
         stopped = 0

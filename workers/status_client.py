@@ -1,11 +1,12 @@
-"""Asks the status addresses of trainers, again and again, how many workers they want. By HTTP, without proxies."""
+"""Asks the status addresses of trainers, again and again: ``stoker-ray`` how many workers they want, ``stoker-top`` for
+all that it shows. By HTTP, without proxies."""
 
 import http.client
 import os
 import re
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.text import printable
@@ -15,32 +16,31 @@ STATUS_PATH = "/status.json"
 MAX_ANSWER_BYTES = 64 << 10
 INTERVAL_S = 0.5       # between two questions
 
+Found = TypeVar("Found")
 
-def split_status(address: str) -> Tuple[str, int]:
-    """The host and the port of a status address, HOST:PORT or as the trainer logs it. Raises ConfigError."""
+
+def split_status(address: str, name: str = "--status") -> Tuple[str, int]:
+    """The host and the port of a status address, HOST:PORT or as the trainer logs it. Raises ConfigError, which calls
+    it ``name``."""
     match = re.match(r"(?:http://)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\s\[\]]+):(\d{1,5})(?:/(?:status\.json)?)?$", address)
     if match is None or not 1 <= int(match.group(2)) <= 65535:
-        raise ConfigError("--status must look like HOST:PORT, the trainer's status address, not %r" % address)
+        raise ConfigError("%s must look like HOST:PORT, the trainer's status address, not %r" % (name, address))
     host = match.group(1).strip("[]")
     try:
         host.encode("idna")      # also loads that codec here: its import in a thread has failed beside Ray (3.13.0)
     except UnicodeError as error:
-        raise ConfigError("--status: %r is no name of a host: %s" % (host, error)) from None
+        raise ConfigError("%s: %r is no name of a host: %s" % (name, host, error)) from None
     return host, int(match.group(2))
 
 
-class StatusThread(threading.Thread):
-    """Asks the status address ``host``:``port`` every INTERVAL_S and tells ``answered`` or ``unanswered``, both called
-    in this thread. ``token``: see the trainer's --status-token-file. Started at once."""
+class StatusThread(threading.Thread, Generic[Found]):
+    """Calls ``ask`` every ``interval_s`` and tells ``answered`` or, with the reason, ``unanswered``; all in this
+    thread. Started at once."""
 
-    def __init__(self, host: str, port: int, token: Optional[str], answered: Callable[[Answer], None],
-                 unanswered: Callable[[str], None]) -> None:
+    def __init__(self, ask: Callable[[], Found], answered: Callable[[Found], None], unanswered: Callable[[str], None],
+                 interval_s: float = INTERVAL_S) -> None:
         super().__init__(name="stoker-status", daemon=True)
-        self._host, self._port, self._answered, self._unanswered = host, port, answered, unanswered
-        # the trainer's end waits for the last question of each client: a launcher is one, known by this name
-        self._headers = {"Connection": "close", "User-Agent": "stoker-ray/%d" % os.getpid()}
-        if token is not None:
-            self._headers["Authorization"] = "Bearer " + token
+        self._ask, self._answered, self._unanswered, self._interval_s = ask, answered, unanswered, interval_s
         self._ended = threading.Event()
         self.start()
 
@@ -48,39 +48,55 @@ class StatusThread(threading.Thread):
         while not self._ended.is_set():
             began_s = time.monotonic()
             try:
-                answer = ask(self._host, self._port, self._headers)
+                answer = self._ask()
             except Exception as error:      # of the network, or of a library: the next question may be answered
-                self._unanswered(_reason(error))
+                self._unanswered(reason_of(error))
             else:
                 self._answered(answer)
-            self._ended.wait(max(0.0, began_s + INTERVAL_S - time.monotonic()))
+            self._ended.wait(max(0.0, began_s + self._interval_s - time.monotonic()))
 
     def end(self) -> None:
         """It asks no more; it may still wait for an answer."""
         self._ended.set()
 
 
-def ask(host: str, port: int, headers: Dict[str, str]) -> Answer:
-    """The answer of a status address, within ANSWER_S for each part of it that the network brings, with the host of
-    ``connect`` as workers reach it. Raises OSError, HTTPException, ValueError."""
+def headers_of(program: str, token: Optional[str]) -> Dict[str, str]:
+    """Of each request of ``program``. ``token``: see the trainer's --status-token-file."""
+    # the trainer's end waits for the last question of each client, which it knows by this name
+    headers = {"Connection": "close", "User-Agent": "%s/%d" % (program, os.getpid())}
+    if token is not None:
+        headers["Authorization"] = "Bearer " + token
+    return headers
+
+
+def fetch(host: str, port: int, path: str, headers: Dict[str, str], most: int,
+          token_option: str = "--status-token-file") -> bytes:
+    """The page at ``path``, of at most ``most`` bytes, within ANSWER_S for each part of it that the network brings.
+    Raises OSError, HTTPException, ValueError."""
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
     try:
-        connection.request("GET", STATUS_PATH, headers=headers)
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         if response.status != 200:
-            hint = {401: ": give the token that it needs with --status-token-file"}
+            said = response.read(MAX_CHARS).decode("utf-8", "replace").strip()
+            why = "give the token that it needs with " + token_option if response.status == 401 else said
             raise ValueError("it answers %d %s%s" % (response.status, printable(response.reason)[:MAX_CHARS],
-                                                     hint.get(response.status, "")))
-        text = response.read(MAX_ANSWER_BYTES + 1)
+                                                     (": " + printable(why)) * bool(why)))
+        text = response.read(most + 1)
     finally:
         connection.close()
-    if len(text) > MAX_ANSWER_BYTES:
-        raise ValueError("its answer is longer than %d bytes" % MAX_ANSWER_BYTES)
-    answer = parse(text)
+    if len(text) > most:
+        raise ValueError("its answer is longer than %d bytes" % most)
+    return text
+
+
+def ask(host: str, port: int, headers: Dict[str, str]) -> Answer:
+    """The answer of a status address, with the host of ``connect`` as workers reach it. Raises as ``fetch`` does."""
+    answer = parse(fetch(host, port, STATUS_PATH, headers, MAX_ANSWER_BYTES))
     return answer._replace(connect=reachable(answer.connect, host))
 
 
-def _reason(error: Any) -> str:
+def reason_of(error: Any) -> str:
     """Why there was no answer, short and printable."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(text)[:MAX_CHARS]

@@ -16,7 +16,8 @@ from tests.support.processes import LIMIT_S, ROOT, Program
 #: Modules that Python and the libraries try to import, and that most systems do not have.
 OPTIONAL = ("nt _winapi msvcrt _hashlib cffi defusedxml olefile pickle5 pandas lmdb gevent google argcomplete yaml "
             "toml configargparse numpy PIL zmq msgpack tqdm tensorflow sitecustomize usercustomize stoker workers "
-            "pipeline trainer inspection _cmsgpack simplejpeg cv2 dask jax torch tornado cython _scproxy winreg java grp pwd")
+            "pipeline trainer inspection _cmsgpack simplejpeg cv2 dask jax torch tornado cython _scproxy winreg java "
+            "grp pwd")
 #: What ``python -m`` itself looks for in the current folder, before it runs a line of Stoker.
 STANDARD = {module.name for module in pkgutil.iter_modules([os.path.dirname(os.__file__)])} | {
     "stoker", "workers", "trainer", "inspection"}

@@ -49,8 +49,8 @@ def assert_kept(promises: List[Requirement], versions: Dict[str, str]) -> None:
 
 
 def test_the_trainers_pins_keep_what_setup_cfg_promises() -> None:
-    versions = dict(pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON), **pins("metrics", TRAINER_PYTHON))
-    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "metrics", "dev"), versions)
+    versions = {**pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON), **pins("metrics", TRAINER_PYTHON)}
+    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "metrics", "top", "dev"), versions)
 
 
 @pytest.mark.parametrize("python", WORKER_PYTHONS)
@@ -62,10 +62,12 @@ def test_the_pins_of_ray_keep_what_setup_cfg_promises() -> None:
     assert_kept(promised("3.13", "ray"), dict(pins("workers", "3.13"), **pins("ray", "3.13")))
 
 
-def test_test_tools_change_no_version_of_the_trainer() -> None:
-    trainer, tests = pins("trainer", TRAINER_PYTHON), pins("tests", TRAINER_PYTHON)
-    assert {name: tests[name] for name in tests if name in trainer} == \
-        {name: trainer[name] for name in tests if name in trainer}
+@pytest.mark.parametrize("added", ["tests", "metrics"])
+def test_what_is_added_to_the_trainers_environment_changes_no_version_of_it(added: str) -> None:
+    before, more = pins("trainer", TRAINER_PYTHON), pins(added, TRAINER_PYTHON)
+    before.update(pins("tests", TRAINER_PYTHON) if added == "metrics" else {})
+    assert {name: more[name] for name in more if name in before} == \
+        {name: before[name] for name in more if name in before}
 
 
 def test_horovod_changes_no_version_of_the_trainer() -> None:
