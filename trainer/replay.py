@@ -17,7 +17,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.cores import cores
 from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import batch_crc
-from stoker.pipeline.monitoring.audit_lines import audited
+from stoker.pipeline.monitoring.audit_lines import audited, line_of
 from stoker.pipeline.options import SANDBOX_AUTO, check_whole
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native
@@ -63,6 +63,7 @@ class Replay:
         self.folder = os.fspath(folder)
         self._local = LocalOptions(1, worker_python, sandbox=sandbox, allow_read=allow_read)
         self._workers = None if workers is None else check_whole("workers", workers, 1, MAX_WORKERS)
+        self._rank = rank
         self._streams: List[BatchStream] = []
         self._decoders: FrozenSet[str] = frozenset()
         with RunFolder(self.folder) as opened:
@@ -112,7 +113,9 @@ class Replay:
     def audited(self, step: int) -> Optional[Dict[str, Any]]:
         """The line of ``step`` in the run's audit, with its checksum "crc32" (None: that of the whole batch of several
         ranks is not known); None if there is no audit or no such line. Raises ConfigError."""
-        return audited(self._audits, step)
+        if self._rank is None or not self._audits:
+            return audited(self._audits, step)
+        return line_of(self._audits[0], step)
 
     def crc(self, batch: Batch) -> int:
         """The checksum of ``batch``, as the audit has it."""
