@@ -159,7 +159,8 @@ class RecordedRun:
 
     def _here(self, path: str) -> Optional[str]:
         """The file that was at ``path``, or has its name in the folder; None if it is gone."""
-        for each in (native(path), self._folder.at(os.path.basename(native(path)))):
+        inside = os.path.join(os.path.abspath(self._folder.path), os.path.basename(native(path)))
+        for each in (native(path), inside):
             if os.path.isabs(each) and os.path.isfile(each):
                 return each
         return None
