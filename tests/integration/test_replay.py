@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -72,7 +73,7 @@ def is_the_audits(result, steps, count=50):
         assert skipped == of_audit == sorted(lines[step]["skipped"])
 
 
-# --------------------------------------------------------------------------------------------- the command line's folder
+# -------------------------------------------------------------------------------------------- the command line's folder
 
 @pytest.mark.parametrize("workers, again", [("newest", "newest"), ("this", "same Pillow")])
 def test_augmented_pictures_with_replaced_bad_files(tmp_path, workers, again):
@@ -122,8 +123,9 @@ def test_own_arrays_of_a_table(tmp_path):
     is_the_audits(replayed(PYTHON, folder / "run", tmp_path / "elsewhere", workers=3, seed=1), steps)
     # everything at another place
     shutil.move(str(folder), str(tmp_path / "moved"))
-    result = replayed(PYTHON, tmp_path / "moved" / "run", tmp_path / "elsewhere", workers=2, root=str(tmp_path / "moved"),
-                      path=[str(tmp_path / "moved")], audit=str(tmp_path / "moved" / "audit.jsonl"))
+    moved = tmp_path / "moved"
+    result = replayed(PYTHON, moved / "run", tmp_path / "elsewhere", workers=2, root=str(moved), path=[str(moved)],
+                      audit=str(moved / "audit.jsonl"))
     is_the_audits(result, steps)
 
 
@@ -157,7 +159,8 @@ def table(tmp_path_factory):
 
 def recorded(folder, data, generator="image", **options):
     """Takes all batches of a stream with record and audit in ``folder``. The audit."""
-    with stoker.open_stream(data, generator, record=folder / "record", audit=str(folder / "audit"), **options) as stream:
+    options.update(record=folder / "record", audit=str(folder / "audit"))
+    with stoker.open_stream(data, generator, **options) as stream:
         for _ in stream:
             pass
     return audit(str(folder / "audit"))
@@ -227,7 +230,6 @@ if __name__ == "__main__":
             last = list(stream)
         assert (stoker.replay("record", 2)["image"] == last[2]["image"]).all()
 """)
-    import subprocess
     environment = dict(os.environ, PYTHONPATH=ROOT)
     subprocess.run([sys.executable, "program.py"], cwd=str(tmp_path), env=environment, check=True)
     steps = audit(str(tmp_path / "audit"))
@@ -239,8 +241,8 @@ if __name__ == "__main__":
 
 def test_ranks_each_part_and_the_whole(table, tmp_path):
     for rank in range(3):
-        with stoker.open_stream(str(table / "log.csv"), rank_functions.each_by_itself, batch_size=8, epochs=3, rank=rank,
-                                ranks=3, local_ranks=1, record=tmp_path / "record", workers=1,
+        with stoker.open_stream(str(table / "log.csv"), rank_functions.each_by_itself, batch_size=8, epochs=3,
+                                rank=rank, ranks=3, local_ranks=1, record=tmp_path / "record", workers=1,
                                 audit=str(tmp_path / ("audit-%d" % rank))) as stream:
             for _ in stream:
                 pass
@@ -257,15 +259,17 @@ def test_a_resumed_run_has_one_record(png_pictures, tmp_path):
     with stoker.open_stream(png_pictures, "augmented", **options) as stream:
         first = [next(stream) for _ in range(3)][-1]
     for start in (3, 8):
-        with stoker.open_stream(png_pictures, "augmented", start_step=start, **dict(options, epochs=1 + start)) as stream:
+        options.update(start_step=start, epochs=1 + start)
+        with stoker.open_stream(png_pictures, "augmented", **options) as stream:
             next(stream)
     np.testing.assert_array_equal(stoker.replay(tmp_path / "record", 2).images, first.images)
     assert stoker.replay(tmp_path / "record", 70).step == 70          # of nine epochs, by now
-    with pytest.raises(stoker.ConfigError, match="record: .*record holds the record of another run: its seed was 0, and "
-                                                 "this run has 1; record this run in another folder"):
+    with pytest.raises(stoker.ConfigError, match="record: .*record holds the record of another run: its seed was 0, "
+                                                 "and this run has 1; record this run in another folder"):
         stoker.open_stream(png_pictures, "augmented", seed=1, **options)
-    (tmp_path / "more" / "left").mkdir(parents=True)
-    shutil.copy(os.path.join(png_pictures, "left", "000.png"), str(tmp_path / "more" / "left"))
+    for name in ("left", "right"):
+        (tmp_path / "more" / name).mkdir(parents=True)
+        shutil.copy(os.path.join(png_pictures, "left", "000.png"), str(tmp_path / "more" / name))
     with pytest.raises(stoker.ConfigError, match="another run: the data is another"):
         stoker.open_stream(str(tmp_path / "more"), "augmented", **options)
 
@@ -283,7 +287,8 @@ def test_killers_are_remembered_and_the_list_stays(table, tmp_path):
 
 def test_data_that_has_changed_since(png_pictures, tmp_path):
     shutil.copytree(png_pictures, str(tmp_path / "data"))
-    steps = recorded(tmp_path, str(tmp_path / "data"), "augmented", image_size=(48, 64), batch_size=8, epochs=4, workers=1)
+    steps = recorded(tmp_path, str(tmp_path / "data"), "augmented", image_size=(48, 64), batch_size=8, epochs=4,
+                     workers=1)
     (tmp_path / "data" / "left" / "000.png").unlink()
     shutil.copy(os.path.join(png_pictures, "left", "002.png"), str(tmp_path / "data" / "left" / "new.png"))
     result = replayed(PYTHON, tmp_path / "record", tmp_path, workers=2)
@@ -292,7 +297,7 @@ def test_data_that_has_changed_since(png_pictures, tmp_path):
         assert (crc == audited) is not bool(skipped), step
         assert 0 in steps[step]["indices"] if skipped else True
     shutil.rmtree(str(tmp_path / "data"))
-    with pytest.raises(stoker.ConfigError, match="cannot be made again: its data is not at .*/data any more: say where"):
+    with pytest.raises(stoker.ConfigError, match="cannot be made again: its data is not at .*/data any more: say "):
         Replay(tmp_path / "record")
     is_the_audits(replayed(PYTHON, tmp_path / "record", tmp_path, workers=2, root=png_pictures), steps)
 
@@ -304,8 +309,8 @@ def test_what_has_no_name_is_one_sentence(table, tmp_path):
         folder = tmp_path / name.split()[0]
         folder.mkdir()
         recorded(folder, str(table / "log.csv"), own_functions.boxes, batch_size=20, workers=1, **options)
-        with pytest.raises(stoker.ConfigError, match="cannot be made again: .*%s is a function that cannot be found by a "
-                                                     "name .*<lambda>.*: define it with def" % name):
+        with pytest.raises(stoker.ConfigError, match="cannot be made again: .*%s is a function that cannot be found by "
+                                                     "a name .*<lambda>.*: define it with def" % name):
             Replay(folder / "record")
 
 
@@ -320,8 +325,8 @@ def test_two_runs_with_modules_of_the_same_name(tmp_path, monkeypatch):
         (folder / "program.py").write_text(
             "import stoker, same_name\nif __name__ == '__main__':\n    with stoker.open_stream(20, same_name.f, "
             "batch_size=4, record='record', workers=1) as stream:\n        list(stream)\n")
-        import subprocess
-        subprocess.run([sys.executable, "program.py"], cwd=str(folder), env=dict(os.environ, PYTHONPATH=ROOT), check=True)
+        subprocess.run([sys.executable, "program.py"], cwd=str(folder), env=dict(os.environ, PYTHONPATH=ROOT),
+                       check=True)
     path = list(sys.path)
     with Replay(tmp_path / "0" / "record", workers=1) as first, Replay(tmp_path / "1" / "record", workers=1) as second:
         for _ in range(2):
