@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, FrozenSet
 
+from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.options import StreamOptions
@@ -51,7 +52,7 @@ class _DecodersObserver:
         self._path, self._stream = path, stream
         self._seen: FrozenSet[str] = frozenset()
 
-    def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
+    def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         decoders = self._stream.decoders
         if decoders != self._seen:
             self._seen = decoders
