@@ -119,7 +119,7 @@ def heat(value: "np.ndarray", low: float, high: float) -> "np.ndarray":
     places = unit(value, low, high) * (len(_HEAT) - 1)
     below = np.minimum(places.astype(np.int64), len(_HEAT) - 2)
     part = (places - below)[..., np.newaxis]
-    colours = (_HEAT[below] * (1 - part) + _HEAT[below + 1] * part + 0.5).astype(np.uint8)
+    colours: "np.ndarray" = (_HEAT[below] * (1 - part) + _HEAT[below + 1] * part + 0.5).astype(np.uint8)
     if value.dtype.kind == "f":
         colours[~np.isfinite(value)] = NO_NUMBER
     return colours
