@@ -1,4 +1,4 @@
-"""stoker-show as its users run it: on recorded runs of real workers, with hostile file names, and stopped amid its work."""
+"""stoker-show as its users run it: on recorded runs of real workers, with hostile names of files, and with Ctrl-C."""
 
 import json
 import os
