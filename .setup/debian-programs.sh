@@ -1,7 +1,8 @@
 # Fetches programs for tests from Debian's packages, and prints the folder in which they are. They are unpacked, not
 # installed, into the user's cache folder: the machine does not change, and no service starts.
-# usage: sh .setup/debian-programs.sh slurm|kubernetes-node      on Debian, as root
+# usage: sh .setup/debian-programs.sh slurm|kubernetes-node|chromium      on Debian, as root
 # kubernetes-node: what a node needs beside kubelet and kube-proxy: containerd, runc, network plugins, iptables
+# chromium: with two fonts, so that pages look alike on every machine
 set -eu
 
 name=$1
@@ -13,12 +14,14 @@ command -v apt-get >/dev/null && [ -r /etc/os-release ] && [ "$(id -u)" = 0 ] ||
     exit 1
 }
 
+with_libraries() { # PACKAGE...: prints their names, and those of the libraries that are not installed here
+    apt-get install -q --simulate --no-install-recommends --reinstall "$@" | sed -n 's/^Inst \([^ ]*\) .*/\1/p'
+}
+
 packages() { # prints their names
     case $name in
-        slurm) # with the libraries that are not installed here
-            apt-get install -q --simulate --no-install-recommends --reinstall slurmctld slurmd slurm-client \
-                slurm-wlm-basic-plugins | sed -n 's/^Inst \([^ ]*\) .*/\1/p'
-            ;;
+        slurm) with_libraries slurmctld slurmd slurm-client slurm-wlm-basic-plugins ;;
+        chromium) with_libraries chromium fonts-dejavu-core fonts-inter ;;
         kubernetes-node)
             echo containerd runc containernetworking-plugins iptables libip4tc2 libip6tc2 libnetfilter-conntrack3 \
                 libnfnetlink0 libnftnl11 libxtables12 conntrack

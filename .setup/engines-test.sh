@@ -1,4 +1,5 @@
-# Tests Stoker under the engines that run its workers elsewhere: Ray, Slurm, Horovod, Kubernetes' manifests.
+# Tests Stoker under the engines that run its workers elsewhere, Ray, Slurm, Horovod, Kubernetes' manifests, and with the
+# programs by which people look at it: a browser, a terminal, Prometheus.
 # usage: sh .setup/engines-test.sh [PYTEST ARGUMENT...]      from the repository's root
 #
 # What cannot run on this machine (no root, no Debian, an environment that cannot be made) is skipped, with a line that
@@ -17,6 +18,7 @@ environment ray
 environment kube
 environment horovod
 STOKER_TEST_SLURM=$(sh .setup/debian-programs.sh slurm) || say "tests that need Slurm do not run"
-export STOKER_TEST_SLURM
+STOKER_TEST_CHROMIUM=$(sh .setup/debian-programs.sh chromium) || say "tests that need Chromium do not run"
+export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
-exec .venv/trainer/bin/python -m pytest tests/engines "$@"
+exec .venv/trainer/bin/python -m pytest tests/engines tests/monitoring "$@"

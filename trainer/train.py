@@ -11,7 +11,7 @@ import tensorflow as tf
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.events import open_events
+from stoker.trainer.events import StageTimes, open_events, rates
 from stoker.trainer.model import Model, failure
 from stoker.trainer.progress import open_bar
 from stoker.trainer.saving import Saver
@@ -20,6 +20,7 @@ from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 log = logging.getLogger("stoker")
 
 SUMMARY_STEPS = 10
+HISTOGRAM_STEPS = 100      # a multiple of them
 
 
 class Result(NamedTuple):
@@ -46,17 +47,19 @@ class Loop:
         self._steps = self._samples = 0
         self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
-        self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary
+        self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary ...
+        self._evaluation_marked = self._marked      # ... and at the end of the training before an evaluation
+        self._stage_times, self._has_histograms = StageTimes(), False
         self._smoothed: Dict[str, float] = {}    # loss and metrics, for the bar
         self._is_finite = True             # every loss so far
 
     def run(self) -> Result:
         """Trains to the end of the stream. Raises DatasetError if an epoch has no sample that can be used, ConfigError
         if the model does not count its steps, CheckpointMismatch if the checkpoint is of another model, RunFailed."""
-        self._marked = (time.monotonic(), self._stream.waited_s, 0)
-        writer = open_events(self._saver.folder, tf.get_default_graph())
-        # makes TensorBoard discard steps after the checkpoint, which an earlier run may have written
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._start_step)
+        self._marked = self._evaluation_marked = self._mark()
+        self._stream.pace.observers.append(self._stage_times)
+        writer = open_events(self._saver.folder, tf.get_default_graph(), self._start_step, list(self._model.metrics),
+                             self._unit)
         feed = feed_direct if self._model.stage is None else feed_staged
         try:
             with self._saver.session(self._model.name) as session:
@@ -79,6 +82,8 @@ class Loop:
                     else:
                         self._evaluate(session, batch, step_input, writer)
                 if self._steps:
+                    if not self._has_histograms:        # the run was shorter
+                        self._add_histograms(writer, self._start_step + self._steps - 1)
                     self._saver.save(session, self._start_step + self._steps)
         except tf.errors.OpError as error:
             raise RunFailed(failure(self._model.name, error)) from error
@@ -141,7 +146,9 @@ class Loop:
             count = sum(samples for samples, _ in evaluated)
             self._evaluation = {name: sum(samples * means[name] for samples, means in evaluated) / count
                                 for name in evaluated[0][1]}
-            _add_scalars(writer, batch.step, {"validation/" + name: value for name, value in self._evaluation.items()})
+            _add_scalars(writer, batch.step, {
+                **{"validation/" + name: value for name, value in self._evaluation.items()},
+                **self._rates_since(self._evaluation_marked, 1)})
             print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count),
                   flush=True)
 
@@ -153,12 +160,26 @@ class Loop:
                         "division by 0 in the model, and NaN in the data", loss, batch.step, batch.epoch + 1)
 
     def _summarise(self, writer: Any, batch: Batch, means: Dict[str, float]) -> None:
-        now, waited, samples = time.monotonic(), self._stream.waited_s, self._samples
-        seconds = max(1e-9, now - self._marked[0])
-        _add_scalars(writer, batch.step, {**{"train/" + name: value for name, value in means.items()},
-                                          "feed/%s_per_s" % self._unit: (samples - self._marked[2]) / seconds,
-                                          "feed/waiting_share": (waited - self._marked[1]) / seconds})
-        self._marked = (now, waited, samples)
+        _add_scalars(writer, batch.step, {
+            **{"train/" + name: value for name, value in means.items()}, **self._rates_since(self._marked, 0)})
+        self._marked = self._mark()
+        if (batch.step + 1) % HISTOGRAM_STEPS == 0:
+            self._add_histograms(writer, batch.step)
+
+    def _add_histograms(self, writer: Any, step: int) -> None:
+        self._has_histograms = True
+        writer.add_summary(self._stage_times.histograms(), step)
+
+    def _mark(self) -> Tuple[float, float, int]:
+        """Time, waiting time and samples so far."""
+        return time.monotonic(), self._stream.waited_s, self._samples
+
+    def _rates_since(self, mark: Tuple[float, float, int], which: int) -> Dict[str, float]:
+        """Rate and share of time waiting since ``mark``, by tag; ``which``: 0 in training, 1 in an evaluation."""
+        seconds, waited_s, samples = (after - before for after, before in zip(self._mark(), mark))
+        seconds = max(1e-9, seconds)
+        return {rates("%s_per_s" % self._unit)[which]: samples / seconds,
+                rates("waiting_share")[which]: waited_s / seconds}
 
     def _check_step(self, session: Any, batch: Batch) -> None:
         """Raises ConfigError unless each step so far has incremented global_step by one."""
@@ -175,6 +196,7 @@ class Loop:
                                % (batch.epoch + 1, self._saver.folder.path))
         self._bar.close()
         self._bar = None
+        self._evaluation_marked = self._mark()
 
     def _open_bar(self, batch: Batch) -> None:
         plan = self._stream.plan

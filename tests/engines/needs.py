@@ -1,7 +1,8 @@
 """What a machine must have for a test of an engine: ``@pytest.mark.needs("namespaces", "environment ray")``.
 
-A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), "slurm" (STOKER_TEST_SLURM,
-which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME, which it makes).
+A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), "slurm" or "chromium"
+(STOKER_TEST_SLURM, which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME, which it
+makes).
 """
 
 import functools
@@ -11,6 +12,9 @@ import subprocess
 
 from tests.engines.namespaces import unshared
 from tests.support.processes import ROOT
+
+#: What .setup/debian-programs.sh unpacks for tests.
+UNPACKED = ("slurm", "chromium")
 
 
 @functools.lru_cache(maxsize=None)
@@ -25,9 +29,11 @@ def lacking(need):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             return "packages of Debian are needed, which root installs with apt-get"
         return None
-    if need == "slurm":
-        return None if os.environ.get("STOKER_TEST_SLURM") else (
-            "STOKER_TEST_SLURM names no folder: sh .setup/debian-programs.sh slurm unpacks Slurm and prints it")
+    if need in UNPACKED:
+        variable = "STOKER_TEST_" + need.upper()
+        return None if os.environ.get(variable) else (
+            "%s names no folder: sh .setup/debian-programs.sh %s unpacks %s and prints it" % (
+                variable, need, need.capitalize()))
     assert need == "namespaces", "unknown need %r" % need
     return _lacking_namespaces()
 

@@ -1,0 +1,581 @@
+// The status page: asks /details.json again and again while the tab is visible, and /batch.json while its section is.
+// Everything that comes from the trainer is hostile text: it gets into the page only as textContent.
+
+const MAX_WAIT_S = 30, ANSWER_S = 10, OVER_S = 15, NEXT_BATCH_S = 30, LATE_S = 10, ROWS = 50, MAX_TEXT = 400;
+const STAGES = ["storage", "decode", "augment", "generator"];
+const SVG = "http://www.w3.org/2000/svg";
+const $ = (id) => document.getElementById(id);
+const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat("en", {maximumFractionDigits: digits}));
+
+// ---- text and elements
+
+// Invisible characters, and those that change the direction of the text around them, are shown by their number.
+function plain(value) {
+  const text = String(value === null || value === undefined ? "" : value)
+    .replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+      (one) => "\\u" + one.charCodeAt(0).toString(16).padStart(4, "0"));
+  return text.length > MAX_TEXT ? text.slice(0, MAX_TEXT) + "…" : text;
+}
+
+function write(node, value) {
+  const text = plain(value);
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function make(tag, className, value) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (value !== undefined) node.textContent = plain(value);
+  return node;
+}
+
+function fill(parent, ...children) {
+  parent.append(...children);
+  return parent;
+}
+
+const isNumber = (value) => typeof value === "number" && isFinite(value);
+const list = (value) => Array.isArray(value) ? value : [];
+
+function amount(value, unit) {
+  if (!isNumber(value)) return "–";
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  return numbers[digits].format(value) + (unit || "");
+}
+
+const count = (value) => isNumber(value) ? numbers[0].format(value) : "–";
+const percent = (share) => isNumber(share) ? numbers[share < 0.1 ? 1 : 0].format(100 * share) + " %" : "–";
+const plural = (number, what) => count(number) + " " + what + (number === 1 ? "" : "s");
+
+function duration(seconds) {
+  if (!isNumber(seconds)) return "–";
+  const s = Math.max(0, Math.floor(seconds));
+  for (const [unit, name, part, partName] of [[86400, " d", 3600, " h"], [3600, " h", 60, " min"], [60, " min", 1, " s"]]) {
+    if (s >= unit) {
+      const rest = Math.floor(s % unit / part);
+      return Math.floor(s / unit) + name + (rest ? " " + rest + partName : "");
+    }
+  }
+  return s + " s";
+}
+
+const ago = (seconds) => isNumber(seconds) && seconds < 1 ? "just now" : duration(seconds) + " ago";
+
+function moment(unix) {
+  const node = make("time");
+  const date = new Date(unix * 1000);
+  if (isNaN(date)) return node;
+  node.dateTime = date.toISOString();
+  node.title = date.toLocaleString();
+  node.textContent = date.toTimeString().slice(0, 8);
+  return node;
+}
+
+// ---- charts
+
+// A line over the history; ``top``: the least that the whole height stands for; ``said``: a value as text.
+function chart(box, name, top, said) {
+  const part = (tag, className) => {
+    const node = document.createElementNS(SVG, tag);
+    if (className) node.setAttribute("class", className);
+    return node;
+  };
+  const svg = part("svg"), area = part("path", "area"), stroke = part("path", "stroke");
+  const base = part("path", "base"), mark = part("path", "mark");
+  svg.setAttribute("viewBox", "0 0 300 60");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  base.setAttribute("d", "M0 60H300");
+  const legend = make("p"), since = make("span"), now = make("span");
+  box.append(fill(svg, base, area, stroke, mark), fill(legend, since, now));
+  let shown = [], interval_s = 2, slots = 2, pointer = null;
+
+  function point() {
+    const at = pointer === null ? -1 : Math.round(pointer * (slots - 1)) - (slots - shown.length);
+    const has = at >= 0 && at < shown.length;
+    mark.setAttribute("d", has ? "M" + 300 * pointer + " 0V60" : "");
+    const known = shown.filter(isNumber);
+    write(since, has ? duration((shown.length - 1 - at) * interval_s) + " ago" :
+      known.length ? "last " + duration(shown.length * interval_s) : "no figures yet");
+    write(now, has ? (isNumber(shown[at]) ? said(shown[at]) : "no figure") :
+      known.length ? "most " + said(Math.max(...known)) : "");
+  }
+
+  svg.addEventListener("pointermove", (event) => {
+    const place = svg.getBoundingClientRect();
+    pointer = Math.min(1, Math.max(0, (event.clientX - place.left) / place.width));
+    point();
+  });
+  svg.addEventListener("pointerleave", () => { pointer = null; point(); });
+
+  return function (values, seconds) {
+    shown = list(values).slice(-300);
+    interval_s = isNumber(seconds) && seconds > 0 ? seconds : 2;
+    slots = Math.max(30, shown.length);
+    const known = shown.filter(isNumber);
+    const high = Math.max(top, ...known) || 1;
+    let line = "", under = "", begun = null, x = 0;
+    const end = () => { if (begun !== null) under += "V60H" + begun + "Z"; begun = null; };
+    shown.forEach((value, index) => {
+      if (!isNumber(value)) { end(); return; }
+      x = (300 * (slots - shown.length + index) / (slots - 1)).toFixed(1);
+      const y = (60 - 56 * Math.max(0, value) / high).toFixed(1);
+      if (begun === null) { begun = x; under += "M" + x + " 60L" + x + " " + y; line += "M" + x + " " + y; }
+      else { under += "L" + x + " " + y; line += "L" + x + " " + y; }
+    });
+    end();
+    area.setAttribute("d", under);
+    stroke.setAttribute("d", line);
+    svg.setAttribute("aria-label", known.length ? name + " in the last " + duration(shown.length * interval_s) +
+      ": from " + said(Math.min(...known)) + " to " + said(Math.max(...known)) + ", now " +
+      said(known[known.length - 1]) : name + ": no figures yet");
+    point();
+  };
+}
+
+// A bar of parts that add up to a whole, with a legend that says the figures.
+function stackbar(box, names) {
+  const bar = make("div", "stackbar"), legend = make("ul", "legend"), parts = {};
+  bar.setAttribute("aria-hidden", "true");
+  for (const name of names) {
+    const value = make("b");
+    parts[name] = {bar: bar.appendChild(make("i", "c-" + name)), value: value};
+    const sample = make("i", "c-" + name);
+    legend.append(fill(make("li"), sample, name + " ", value));
+  }
+  box.append(bar, legend);
+  return function (values, whole, said) {
+    for (const name of names) {
+      const value = isNumber(values[name]) ? Math.max(0, values[name]) : 0;
+      parts[name].bar.style.width = (whole > 0 ? Math.min(100, 100 * value / whole) : 0).toFixed(2) + "%";
+      write(parts[name].value, isNumber(values[name]) ? said(value) : "–");
+    }
+  };
+}
+
+const drawRate = chart($("rate-chart"), "Rate", 0, (value) => amount(value));
+const drawWaiting = chart($("waiting-chart"), "Waiting for data", 0.05, percent);
+const drawStages = stackbar($("stages"), STAGES);
+const drawWindow = stackbar($("window"), ["ready", "leased", "free"]);
+
+// ---- lists
+
+// Shows the newest first; ``rows``: newest last; ``row`` makes the parts of one. Made anew only if it has changed.
+function drawList(node, rows, nothing, row) {
+  const key = JSON.stringify(rows);
+  if (node.dataset.key === String(key.length) + key.slice(-2000)) return;
+  node.dataset.key = String(key.length) + key.slice(-2000);
+  const items = rows.slice().reverse().map((one) => fill(make("li"), moment(one.s), fill(make("div"), ...row(one))));
+  node.replaceChildren(...(items.length ? items : [make("li", "muted", nothing)]));
+  if (!items.length) node.firstChild.style.display = "block";
+}
+
+function kind(value) {
+  const node = make("b", "", value);
+  node.dataset.kind = plain(value);
+  return node;
+}
+
+function drawVerdict(bottleneck, history) {
+  const sentence = bottleneck ? plain(bottleneck.sentence) : "No verdict yet: it needs some batches and a second of training.";
+  const name = bottleneck && sentence.startsWith(plain(bottleneck.name)) ? plain(bottleneck.name) : "";
+  if ($("verdict").textContent !== sentence) {
+    $("verdict").replaceChildren(make("b", "", name), sentence.slice(name.length));
+  }
+  const earlier = list(history).slice(0, -1);
+  $("earlier").hidden = !earlier.length;
+  write($("earlier-title"), plural(earlier.length, "earlier verdict"));
+  drawList($("verdicts"), earlier, "", (one) => [plain(one.sentence)]);
+}
+
+function drawBad(bad) {
+  const newest = list(bad.newest);
+  write($("bad-note"), !bad.count ? "none so far" : bad.count > newest.length ?
+    count(bad.count) + ", the newest " + newest.length + " here" : count(bad.count));
+  drawList($("bad"), newest, "Files that cannot be used are named here, with the reason.", (one) =>
+    [make("span", "mono", one.path), make("p", "muted small", plain(one.why) +
+      (isNumber(one.step) ? " (step " + count(one.step) + ")" : ""))]);
+}
+
+function drawEvents(events) {
+  write($("events-note"), events.length >= 200 ? "the newest 200" : "");
+  drawList($("events"), events, "Workers that join or are lost, and other events, are named here.",
+    (one) => [kind(one.kind), " ", plain(one.text)]);
+}
+
+// ---- workers
+
+const STATE_ORDER = ["silent", "set aside", "starting", "leaving", "idle", "works"];
+const stage = (name) => (one) => one.stages_ms ? one.stages_ms[name] : null;
+function versions(one) {
+  if (!one.versions || typeof one.versions !== "object") return plain(one.versions);
+  return Object.keys(one.versions).map((name) => name + " " + one.versions[name]).join(", ");
+}
+// title, value by which rows are sorted, its text; a number is aligned right
+const COLUMNS = [
+  ["Worker", (one) => plain(one.name)],
+  ["State", (one) => STATE_ORDER.indexOf(one.state)],
+  ["Rate", (one) => one.samples_per_s, amount, "samples per second"],
+  ["Batches", (one) => one.batches, count],
+].concat(STAGES.map((name) => [name + " ms", stage(name), amount, "time per batch"]), [
+  ["Silent", (one) => one.silent_s, duration, "not heard for"],
+  ["Restarts", (one) => one.restarts, count],
+  ["Host", (one) => plain(one.host)],
+  ["PID", (one) => one.pid, (value) => isNumber(value) ? String(value) : "–"],
+  ["Versions", versions],
+]);
+const isText = (title) => ["Worker", "State", "Host", "Versions"].includes(title);
+const workers = {rows: [], total: 0, column: 0, descending: false, all: false, nodes: new Map()};
+
+COLUMNS.forEach(([title, , , hint], index) => {
+  const head = make("th", isText(title) ? "" : "n"), button = make("button", "", title);
+  head.scope = "col";
+  button.type = "button";
+  if (hint) button.title = hint;
+  button.addEventListener("click", () => {
+    workers.descending = workers.column === index ? !workers.descending : !isText(title);
+    workers.column = index;
+    drawWorkers();
+  });
+  $("workers").tHead.append(fill(head, button));
+});
+
+function compare(a, b) {
+  const value = COLUMNS[workers.column][1], left = value(a), right = value(b), sign = workers.descending ? -1 : 1;
+  const order = typeof left === "string" || typeof right === "string" ?
+    String(left).localeCompare(String(right), "en", {numeric: true}) :
+    (isNumber(left) ? left : -1) - (isNumber(right) ? right : -1);
+  return sign * order || plain(a.name).localeCompare(plain(b.name), "en", {numeric: true});
+}
+
+function makeRow() {
+  const row = make("tr"), cells = COLUMNS.map(([title]) => make(title === "Worker" ? "th" : "td",
+    isText(title) ? "" : "n"));
+  cells[0].scope = "row";
+  const state = make("span"), why = make("p", "muted small");
+  fill(cells[1], state, why);
+  return {row: fill(row, ...cells), cells: cells, state: state, why: why};
+}
+
+function drawWorkers() {
+  const table = $("workers"), sorted = workers.rows.slice().sort(compare);
+  const shown = workers.all ? sorted : sorted.slice(0, ROWS), used = new Map(), rows = [];
+  for (const one of shown) {
+    let key = [one.name, one.host, one.pid].join("|");
+    while (used.has(key)) key += "+";
+    const node = workers.nodes.get(key) || makeRow();
+    used.set(key, node);
+    rows.push(node.row);
+    COLUMNS.forEach(([title, value, said], index) => {
+      const cell = node.cells[index];
+      if (title === "State") {
+        node.state.dataset.state = plain(one.state);
+        write(node.state, one.state);
+        write(node.why, one.why);
+      } else {
+        write(cell, said ? said(value(one)) : value(one));
+        if (title === "Worker") cell.title = cell.textContent;
+      }
+    });
+  }
+  workers.nodes = used;
+  const body = table.tBodies[0];
+  if (rows.length !== body.rows.length || rows.some((row, index) => row !== body.rows[index])) {
+    body.replaceChildren(...rows);
+  }
+  if (!rows.length) body.replaceChildren(emptyRow());
+  Array.from(table.tHead.children).forEach((head, index) => {
+    if (index !== workers.column) head.removeAttribute("aria-sort");
+    else head.setAttribute("aria-sort", workers.descending ? "descending" : "ascending");
+  });
+  $("more").hidden = sorted.length <= ROWS;
+  write($("more"), workers.all ? "Show " + ROWS : "Show all " + count(sorted.length));
+}
+
+function emptyRow() {
+  const cell = make("td", "muted", "No worker has joined yet.");
+  cell.colSpan = COLUMNS.length;
+  return fill(make("tr"), cell);
+}
+
+$("more").addEventListener("click", () => { workers.all = !workers.all; drawWorkers(); });
+
+// ---- figures
+
+const about = (s) => "about " + duration(s < 120 ? 10 * Math.ceil(s / 10) : s < 7200 ? 60 * Math.round(s / 60) : s);
+
+const steps = [];              // [time, step] of the last answers: for how long is left
+let run = null, isOver = false;
+
+function remaining(said) {
+  const newest = steps[steps.length - 1];
+  if (said.run !== run || newest && said.step < newest[1]) steps.length = 0;
+  steps.push([said.now_s, said.step]);
+  while (steps.length > 2 && said.now_s - steps[0][0] > 120) steps.shift();
+  const passed_s = said.now_s - steps[0][0], done = said.step - steps[0][1];
+  return passed_s >= 5 && done > 0 ? about((said.steps - said.step) * passed_s / done) : "–";
+}
+
+function state(said) {
+  const table = said.workers || {};
+  if (said.over) return ["over", "the run is over"];
+  if (!workers.rows.length && !table.alive) return ["waiting", "waits for workers"];
+  if (isNumber(said.since_last_batch_s) && said.since_last_batch_s > LATE_S) {
+    return ["waiting", "no batch taken for " + duration(said.since_last_batch_s)];
+  }
+  return said.step ? ["running", "running"] : ["starting", "starting"];
+}
+
+function show(name, sentence, spoken) {
+  $("state").dataset.state = name;
+  write($("state"), sentence);
+  // without the seconds, which a screen reader would read out again and again
+  write($("spoken"), spoken || sentence.replace(/ for [\d.]+ .*/, ""));
+}
+
+function draw(said) {
+  const left = remaining(said), table = said.workers || {}, unit = plain(said.unit || "samples") + "/s";
+  run = said.run;
+  isOver = said.over === true;
+  workers.rows = list(said.worker_table);
+  show(...state(said));
+  const done = said.steps > 0 ? 100 * said.step / said.steps : 0;
+  document.title = (isOver ? "over · " : Math.floor(done) + " % · ") + amount(said.samples_per_s) + " " + unit +
+    " · Stoker";
+  write($("run"), "run " + plain(said.run));
+  $("done").style.width = Math.min(100, done).toFixed(2) + "%";
+  $("bar").setAttribute("aria-valuenow", done.toFixed(1));
+  $("bar").setAttribute("aria-valuetext", "step " + count(said.step) + " of " + count(said.steps));
+  write($("step"), count(said.step) + " of " + count(said.steps));
+  write($("epoch"), isNumber(said.epoch) ? count(said.epoch) + " of " + count(said.epochs) : "–");
+  write($("elapsed"), duration(said.elapsed_s));
+  write($("left"), isOver ? "nothing" : left);
+  write($("last"), isNumber(said.since_last_batch_s) ? ago(said.since_last_batch_s) : "–");
+
+  const history = said.history || {}, speed = said.speed || {}, buffers = said.window || {};
+  drawVerdict(said.bottleneck, said.bottlenecks);
+  write($("rate"), amount(said.samples_per_s));
+  write($("rate-unit"), unit);
+  write($("workers").tHead.querySelectorAll("button")[2], unit);
+  drawRate(history.samples_per_s, history.interval_s);
+  write($("waiting"), percent(said.waiting_share));
+  drawWaiting(history.waiting_share, history.interval_s);
+  write($("step-ms"), amount(speed.step_ms, " ms"));
+  write($("produce-ms"), amount(speed.produce_ms, " ms"));
+  write($("wire-ms"), amount(speed.wire_ms, " ms"));
+  drawStages(said.stages || {}, 1, percent);
+  const free = buffers.size - buffers.ready - buffers.leased;
+  drawWindow({ready: buffers.ready, leased: buffers.leased, free: free}, buffers.size, count);
+  write($("window-note"), "of " + plural(buffers.size, "batch").replace(/hs$/, "hes") + ", made ahead of the training");
+  write($("memory"), amount(said.memory_mb, " MB"));
+  write($("alive"), count(workers.rows.length ? said.workers_alive || workers.rows.length : table.alive));
+  write($("needed"), count(said.workers_needed));
+
+  drawBad(said.bad || {});
+  drawEvents(list(said.events));
+  const alive = isNumber(table.alive) ? table.alive : 0;
+  write($("workers-note"), (workers.rows.length >= 500 ? "the first 500 of " + count(alive) : "") + plain(table.why));
+  drawWorkers();
+  write($("version"), said.stoker);
+  write($("connect"), said.connect ? "· workers connect to " + plain(said.connect) : "");
+  $("figures").hidden = false;
+  $("notice").hidden = $("access").hidden = true;
+}
+
+// ---- asking, and token
+
+let memory = "";               // the token, where the browser has no storage for this page
+function token(value) {
+  try {
+    if (value !== undefined) sessionStorage.setItem("stoker-token", value);
+    return sessionStorage.getItem("stoker-token") || "";
+  } catch (error) {
+    if (value !== undefined) memory = value;
+    return memory;
+  }
+}
+
+// Takes the token out of the address, so that it is in no history, bookmark or screenshot.
+function takeToken() {
+  const match = /^#token=(.+)$/.exec(location.hash);
+  if (!match) return false;
+  let value = match[1];
+  try { value = decodeURIComponent(value); } catch (error) { /* it is meant as it stands */ }
+  token(value);
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
+
+class NoAnswer extends Error {}
+
+// The answer as {code, said}: JSON, or the server's sentence if the code is not 200.
+async function ask(path) {
+  const abort = new AbortController(), limit = setTimeout(() => abort.abort(), 1000 * ANSWER_S), value = token();
+  const headers = /^[\x21-\x7e]+$/.test(value) ? {Authorization: "Bearer " + value} : {};
+  try {
+    const answer = await fetch(path, {headers: headers, cache: "no-store", redirect: "error", signal: abort.signal});
+    const text = await answer.text();
+    return answer.status === 200 ? {code: 200, said: JSON.parse(text)} : {code: answer.status, said: text.trim()};
+  } catch (error) {
+    throw error instanceof SyntaxError ? error : new NoAnswer();
+  } finally {
+    clearTimeout(limit);
+  }
+}
+
+let timer = 0, asking = false, failures = 0, answered = performance.now(), next = 0, refused = "";
+
+function later(seconds) {
+  clearTimeout(timer);
+  next = performance.now() + 1000 * seconds;
+  if (!document.hidden) timer = setTimeout(poll, 1000 * seconds);
+}
+
+async function poll() {
+  clearTimeout(timer);
+  if (asking || document.hidden || !$("access").hidden) return;
+  asking = true;
+  try {
+    const answer = await ask("details.json");
+    if (answer.code === 200) {
+      draw(answer.said);
+      failures = 0;
+      refused = "";
+      answered = performance.now();
+      later(isOver ? OVER_S : Math.min(60, Math.max(0.5, Number(answer.said.next_s) || 1)));
+      look();
+    } else if (answer.code === 401) {
+      askForToken();
+    } else {
+      failed(answer.said || "The trainer answered with the code " + answer.code + ".");
+    }
+  } catch (error) {
+    if (error instanceof NoAnswer) failed("");
+    else {
+      failed("The answer of the trainer is not understood: is this page of another version? Reload it.");
+      console.error(error);
+    }
+  } finally {
+    asking = false;
+  }
+}
+
+function failed(sentence) {
+  failures += 1;
+  refused = sentence;
+  later(isOver ? OVER_S : Math.min(MAX_WAIT_S, Math.pow(2, failures - 1)));
+  complain();
+}
+
+function askForToken() {
+  clearTimeout(timer);
+  show("lost", "needs its token");
+  if (token()) write($("access-why"), "The trainer refused this token. It is the content of the file that the trainer got as --status-token-file.");
+  $("figures").hidden = $("notice").hidden = true;
+  $("access").hidden = false;
+  $("token").focus();
+}
+
+// Says that there is no answer, and since when. The end of a run that was seen stays the end.
+function complain() {
+  if (!failures || isOver && !refused) return;
+  const since_s = (performance.now() - answered) / 1000, again_s = Math.max(0, Math.ceil((next - performance.now()) / 1000));
+  if (refused) show("lost", "no figures", "no figures: " + refused);
+  else show("lost", "no answer since " + duration(since_s), "no answer");
+  write($("sentence"), (refused || "No answer since " + duration(since_s) + ": the trainer has ended, or cannot be reached." +
+    (run === null ? "" : " The figures below are the last ones.")) + " Asking again in " + again_s + " s.");
+  $("notice").hidden = false;
+}
+
+setInterval(() => { if (!document.hidden) complain(); }, 1000);
+$("again").addEventListener("click", poll);
+$("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token($("token").value.trim());
+  $("token").value = "";
+  $("access").hidden = true;
+  poll();
+});
+addEventListener("hashchange", () => { if (takeToken()) { $("access").hidden = true; poll(); } });
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (!document.hidden) poll();
+});
+
+// ---- the batch
+
+let inSight = false, batch = null, wanted = true, lookTimer = 0, lookedSince = 0, looking = false;
+
+new IntersectionObserver((entries) => {
+  inSight = entries[entries.length - 1].isIntersecting;
+  look();
+}).observe($("batch"));
+
+// Asks for a batch until one is there that is not the one shown; only while somebody can see it.
+async function look() {
+  clearTimeout(lookTimer);
+  if (looking || !wanted || !inSight || document.hidden || failures || run === null) return;
+  looking = true;
+  try {
+    if (!lookedSince) lookedSince = performance.now();
+    const answer = await ask("batch.json"), said = answer.said;
+    if (answer.code !== 200) {
+      write($("batch-note"), said);
+      wanted = false;
+    } else if (said.step !== null && (batch === null || said.step !== batch.step || said.epoch !== batch.epoch ||
+               said.training !== batch.training || said.made_s !== batch.made_s)) {
+      drawBatch(said);
+      wanted = false;
+    } else if (performance.now() - lookedSince > 1000 * NEXT_BATCH_S || isOver) {
+      write($("batch-note"), (batch ? "Still " + title(batch) + ": " : "") + (isOver ? "the run is over." :
+        "no batch was taken within " + NEXT_BATCH_S + " s."));
+      wanted = false;
+    } else {
+      write($("batch-note"), batch ? title(batch) + ". Waiting for the next one …" : "Waiting for a batch …");
+      lookTimer = setTimeout(look, 1000);
+    }
+  } catch (error) {
+    lookTimer = setTimeout(look, 5000);
+  } finally {
+    looking = false;
+    $("next").disabled = wanted;
+    if (!wanted) lookedSince = 0;
+  }
+}
+
+function title(one) {
+  return (one.training === false ? "evaluation" : "step " + count(one.step)) + ", epoch " + count(one.epoch);
+}
+
+function drawBatch(said) {
+  const samples = list(said.samples);
+  batch = said;
+  const when = new Date(1000 * said.made_s);
+  write($("batch-note"), title(said) + (samples.length < said.size ? ": " + samples.length + " of " : ": ") +
+    count(said.size) + " samples" + (isNaN(when) ? "" : ", taken at " + when.toTimeString().slice(0, 8)));
+  $("samples").replaceChildren(...samples.map((sample) => {
+    const item = make("li"), label = make("p"), name = make("p", "muted", sample.name);
+    for (const view of list(sample.views)) {
+      if (view.png && /^[A-Za-z0-9+/=]+$/.test(view.png)) {
+        const picture = make("img");
+        picture.alt = plain(view.name) + " of sample " + count(sample.index);
+        picture.src = "data:image/png;base64," + view.png;
+        item.append(picture);
+      } else {
+        item.append(make("p", "mono text", plain(view.name) + " " + plain(view.text)));
+      }
+    }
+    name.title = plain(sample.name);
+    fill(label, make("b", "", sample.label), " ", make("span", "muted", "#" + plain(sample.index)));
+    return fill(item, label, name);
+  }));
+}
+
+$("next").addEventListener("click", () => {
+  wanted = true;
+  $("next").disabled = true;
+  look();
+});
+
+takeToken();
+poll();
