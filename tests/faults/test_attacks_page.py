@@ -325,10 +325,9 @@ def strange(sample, random):
             "many": np.full((sample.index % 50, 3), 2 ** 62), "none": np.zeros((0, 4, 3), np.uint8)}
 
 @stoker.sample({"x": ("uint8", (8, 8, 3))})
-def skipped(sample, random):
-    if sample.training:
-        raise stoker.Skip("all") if sample.index < 8 else stoker.Skip("some") if sample.index % 2 else None \\
-            if False else stoker.Skip("x") if sample.index < 16 else ValueError("never")
+def hollow(sample, random):
+    if sample.index < 24:
+        raise stoker.Skip("all of the first three batches")
     return {"x": np.zeros((8, 8, 3), np.uint8)}
 
 @stoker.sample({"picture": ("uint8", (4000, 4000, 3)), "map": ("float32", (2000, 2000))})
@@ -368,6 +367,22 @@ def test_strange_arrays(strange, tmp_path, worker_python):
                     assert max(picture.size) <= 400
         strict(ask(url, "/details.json")[2])
         run.take_all()
+        assert not run.log.having("(a bug in Stoker)")
+
+
+def test_batches_without_samples(strange, tmp_path, worker_python):
+    with opened(80, tmp_path / "audit", generator="strange_functions:hollow", batch_size=8, epochs=2, workers=1,
+                order="sequential", worker_python=worker_python, status="127.0.0.1:0") as run:
+        url, sizes = url_of(run.stream), set()
+        while not run.stream.is_over:
+            ask(url, "/batch.json")
+            run.take(1)
+            said = strict(ask(url, "/batch.json")[2])
+            if said["step"] is not None:
+                assert len(said["samples"]) == min(16, said["size"])
+                sizes.add(said["size"])
+            time.sleep(0.1)
+        assert 0 in sizes, sizes
         assert not run.log.having("(a bug in Stoker)")
 
 
