@@ -97,8 +97,8 @@ def test_a_hundred_open_pages(looked_at, reference, attacks):
     assert hundred < 30 * one, (one, hundred, got)
     assert sum(codes(got, "/details.json").values()) < 100 * 5
     went_well(looked_at, reference)
-    attacks("a client of --status", "a hundred open pages", "each gets its answers; they are made once for all, twice a "
-            "second at most, and many pages are told to ask less often; the run goes on, with the same bytes")
+    attacks("a client of --status", "a hundred open pages", "each gets its answers; they are made once for all, twice "
+            "a second at most, and many pages are told to ask less often; the run goes on, with the same bytes")
 
 
 def test_a_flood_for_the_batch(looked_at, reference, attacks):
@@ -307,8 +307,8 @@ def test_hostile_names_stay_text(tmp_path, worker_python, attacks):
         run.take_all()
         assert not run.log.having("(a bug in Stoker)")
     attacks("a downloaded dataset", "names of folders and files with HTML, escape sequences, ends of lines, bytes that "
-            "are no text", "on the status page they are text: they are escaped in its JSON, shown by textContent alone, "
-            "and its policy permits no script but its own")
+            "are no text", "on the status page they are text: they are escaped in its JSON, shown by textContent "
+            "alone, and its policy permits no script but its own")
 
 
 STRANGE = '''
