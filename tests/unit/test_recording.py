@@ -143,6 +143,23 @@ def test_a_run_that_raises_at_a_bad_file_is_replayed_without_it(photos, tmp_path
         assert again.run.job.on_bad_image == "skip"
 
 
+def test_validation_data_that_is_gone_can_be_left_out(photos, tmp_path):
+    shutil.copytree(str(photos), str(tmp_path / "data"))
+    options = dict(classes=["dog", "cat"])
+    record(tmp_path / "record", str(tmp_path / "data" / "all"), dict(options, validation=str(tmp_path / "data/held")))
+    record(tmp_path / "share", str(tmp_path / "data" / "all"), dict(options, validation=0.5))
+    shutil.rmtree(str(tmp_path / "data" / "held"))
+    with pytest.raises(ConfigError, match="its validation data is not at .*held any more: say where it is now "):
+        Replay(tmp_path / "record")
+    with Replay(tmp_path / "record", validation=None) as again:
+        assert list(again.evaluation(1)) == [] and again.run.plan.validation_size == 0
+    shutil.copytree(str(photos / "held"), str(tmp_path / "data" / "held"))
+    with Replay(tmp_path / "record", validation=str(tmp_path / "data" / "held")) as again:
+        assert again.run.plan.validation_size == 2
+    with pytest.raises(ConfigError, match="its validation split was 0.5, and is 0.0 now"):
+        Replay(tmp_path / "share", validation=None)
+
+
 def test_limits_of_a_picture_and_the_killers_are_those_of_the_run(photos, tmp_path):
     killer = {"data": "training", "number": 1, "step": None, "cpu_s": 0.0, "sample": "cat/2.png", "reason": "kills"}
     record(tmp_path / "record", str(photos / "all"), {}, picture_cpu_s=0.5, picture_memory_mb=77)
@@ -234,6 +251,9 @@ def test_the_record_of_another_version(photos, tmp_path):
     record(tmp_path, str(photos / "all"), {})
     change(tmp_path, "stoker-run.json", lambda content: content.update(version=2))
     with pytest.raises(ConfigError, match="is damaged: it is of another version"):
+        Replay(tmp_path)
+    (tmp_path / "stoker-run.json").write_text('{"of": "another program"}')
+    with pytest.raises(ConfigError, match="is damaged: it has no version"):
         Replay(tmp_path)
     record(tmp_path / "2", str(photos / "all"), {})
     change(tmp_path / "2", "stoker.json", lambda content: content.update(plan=99))
