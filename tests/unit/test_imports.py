@@ -77,6 +77,7 @@ ONLY = {
     "PIL": ("workers/", "pipeline/sources/sample_data.py", "trainer/pictures.py", "inspection/"),
     "tensorflow": ("trainer/",),
     "ray": ("workers/ray_launcher.py",),
+    "rich": ("inspection/top_program.py", "inspection/top_screen.py"),
     "subprocess": ("workers/", "trainer/"),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
