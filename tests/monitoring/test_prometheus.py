@@ -243,18 +243,18 @@ def test_a_trainer_that_is_gone(pictures, tmp_path, worker_python):
         folder.mkdir()
         with watched(pictures, folder, quick_rules(), workers=1, worker_python=worker_python,
                      epochs=4) as (run, prometheus):
-            wait_for(lambda: prometheus.value("stoker_over") == 0, "the run")  # noqa: B023
+            wait_for(lambda: prometheus.value("stoker_over") == 0, "the run")
             run.take(3)
             if is_over:
                 run.take_all()
             run.stream.close()
-            wait_for(lambda: prometheus.value("up") == 0, "the end of the run")  # noqa: B023
+            wait_for(lambda: prometheus.value("up") == 0, "the end of the run")
             if is_over:
                 assert prometheus.value("last_over_time(stoker_over[1m])") == 1
                 time.sleep(5)
                 assert prometheus.alerts() == set()
             else:
-                wait_for(lambda: ("StokerTrainerGone", "firing") in prometheus.alerts(), "the alert")  # noqa: B023
+                wait_for(lambda: ("StokerTrainerGone", "firing") in prometheus.alerts(), "the alert")
 
 
 def test_a_wrong_token(pictures, tmp_path, worker_python):
