@@ -64,7 +64,7 @@ def members(address, hellos, says):
                 said_s = time.monotonic()
                 for peer in peers:
                     peer.alive()
-    wait_for(lambda: all([peer.go_on() for peer in peers]), "a welcome for each")
+    wait_for(lambda: len([peer for peer in peers if peer.go_on()]) == len(peers), "a welcome for each")
     thread = threading.Thread(target=go_on)
     thread.start()
     try:
