@@ -29,10 +29,11 @@ def asked(server, path, token=TOKEN, most=1000):
 
 def test_answers_and_refusals(server):
     assert asked(server, "/good") == b"good"
-    for path, token, why in (("/good", None, r"it answers 401 Unauthorized: give the token that it needs with --token$"),
-                             ("/good", "wrong" * 9, "401 Unauthorized"), ("/nothing", TOKEN, "404 Not Found: "),
-                             ("/long", TOKEN, "its answer is longer than 1000 bytes"),
-                             ("/refused", TOKEN, r"it answers 403 Forbidden: only for the user of the trainer\\x1b\[2J")):
+    for path, token, why in (
+            ("/good", None, r"it answers 401 Unauthorized: give the token that it needs with --token$"),
+            ("/good", "wrong" * 9, "401 Unauthorized"), ("/nothing", TOKEN, "404 Not Found: "),
+            ("/long", TOKEN, "its answer is longer than 1000 bytes"),
+            ("/refused", TOKEN, r"it answers 403 Forbidden: only for the user of the trainer\\x1b\[2J")):
         with pytest.raises(ValueError, match=why) as caught:
             asked(server, path, token)
         assert reason_of(caught.value).isprintable() and len(reason_of(caught.value)) <= 300
