@@ -8,7 +8,7 @@ set -eu
 
 say() { echo "stoker: $*" >&2; }
 
-sh .setup/environment.sh trainer tests
+sh .setup/environment.sh trainer tests metrics
 sh .setup/environment.sh workers tests
 environment() { # NAME: tests that need one that cannot be made print the sentence in .venv/NAME.missing
     sh .setup/environment.sh "$1" || say "tests that need .venv/$1 do not run"
@@ -19,6 +19,7 @@ environment kube
 environment horovod
 STOKER_TEST_SLURM=$(sh .setup/debian-programs.sh slurm) || say "tests that need Slurm do not run"
 STOKER_TEST_CHROMIUM=$(sh .setup/debian-programs.sh chromium) || say "tests that need Chromium do not run"
-export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM
+STOKER_TEST_PROMETHEUS=$(sh .setup/debian-programs.sh prometheus) || say "tests that need Prometheus do not run"
+export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM STOKER_TEST_PROMETHEUS
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
 exec .venv/trainer/bin/python -m pytest tests/engines tests/monitoring "$@"

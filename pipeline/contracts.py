@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 if TYPE_CHECKING:
     import numpy as np
     from typing import Protocol            # Python 3.6 does not have it
+    from stoker.pipeline.batch import Batch
     from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet, Window
     from stoker.pipeline.protocol.messages import Sample
 else:
@@ -71,8 +72,9 @@ class WorkerGroup(Protocol):
 class BatchObserver(Protocol):
     """Hears of each batch that the consumer takes, in the consumer's thread: ``Pace.observers``."""
 
-    def taken(self, training: bool, timings: "BatchTimings", fleet: "Fleet", now: float) -> None:
-        """``training``: of the batch; ``now``: seconds of a monotonic clock. Must be quick."""
+    def taken(self, batch: "Batch", timings: "BatchTimings", fleet: "Fleet", now: float) -> None:
+        """``now``: seconds of a monotonic clock. Must be quick. Who keeps ``batch`` keeps its memory from being used
+        again."""
 
 
 class Wire(Protocol):

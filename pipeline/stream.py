@@ -7,9 +7,6 @@ tells the coordinator its new position, so that it grants the next leases. The t
 import logging
 import math
 import os
-import re
-import shlex
-import socket
 import threading
 import time
 from contextlib import ExitStack
@@ -22,12 +19,14 @@ from stoker.pipeline.coordinator.session import ABSENCE_S
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.errors import BatchesDiffer, DatasetError, RunFailed, StokerError
 from stoker.pipeline.functions import refuse_nested
+from stoker.pipeline.insight import Insight
+from stoker.pipeline.joining import connect_address, worker_command
 from stoker.pipeline.monitoring.audit import Audit
 from stoker.pipeline.monitoring.bad_samples import BadFiles, BadSamples
 from stoker.pipeline.monitoring.closing import Totals, closing_lines
 from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.monitoring.throughput import Fleet, Verdict
-from stoker.pipeline.options import JobOptions, StreamOptions, is_loopback
+from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
@@ -65,7 +64,7 @@ class BatchStream(Iterator[Batch]):
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.status_url: Optional[str] = None     # of the figures of this run, with ``open_stream(status=...)``
         self._totals = Totals()
-        self._unit = "samples" if job.declared or job.generator == "numerical" else "images"
+        self.unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
         datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
@@ -117,16 +116,12 @@ class BatchStream(Iterator[Batch]):
     @property
     def connect_address(self) -> str:
         """The address for workers on other hosts: ``address``, with this host's name if it is one of all interfaces."""
-        return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), self.address)
+        return connect_address(self.address)
 
     @property
     def worker_command(self) -> str:
         """The command that starts workers on another host."""
-        keys = self._options.keys
-        own = "".join(" --allow-generator " + shlex.quote(name) for name in self._own_functions)
-        own += "" if is_loopback(self.address) else " --data DIR"
-        return "python -m workers --connect " + self.connect_address + own + ("" if keys is None else (
-            " --keys NAME (a copy of %s)" % os.path.join(keys, "workers", "NAME")))
+        return worker_command(self.address, self._options.keys, self._own_functions)
 
     @property
     def step(self) -> int:
@@ -184,12 +179,17 @@ class BatchStream(Iterator[Batch]):
         of a closed stream: ``print(stream.report())``."""
         # in a form that ``print`` takes: under LC_ALL=C, that of Python 3.6 knows only ASCII, and bytes of file names
         return native(closing_lines(self.step, self.plan.steps, self.left_out(),
-                                    self._totals.speed(self._unit, self._now()), self.verdict(),
+                                    self._totals.speed(self.unit, self._now()), self.verdict(),
                                     self._coordinator.verification_report() if self._options.verify else ""))
 
     def left_out(self) -> str:
         """What is not in the batches so far, in a sentence: "no bad files", "3 bad files (listed in ...)"."""
         return self._bad_files.report()
+
+    def insight(self) -> Insight:
+        """For the status address: from now on, more is noted of batches, bad files and workers."""
+        return Insight(self.plan, self._start_step, self._coordinator, self.pace, self._totals, self._bad_files,
+                       self._ready, self._now)
 
     def attach(self, group: WorkerGroup) -> None:
         """Makes ``group`` end with this stream, which also checks it while waiting and lets it adjust its size."""

@@ -14,7 +14,7 @@ MAX_CLASSES = 64             # different numbers in a mask that is called one
 MAX_UNNAMED_CLASSES = 32     # ... in one that is known by its values alone
 MAX_LINES = 4                # of one curve
 MIN_PICTURE_SIDE = 8         # of a picture without an axis for colours
-LOOKED_AT = 1 << 20          # elements by which an array is judged
+LOOKED_AT = 1 << 18          # elements by which an array is judged
 
 _PICTURE_NAME = re.compile(r"image|picture|photo|img|frame|gr[ae]y|pixels|face|crop")
 _MASK_NAME = re.compile(r"mask|segm|^seg|label|class|target|annot|trimap")

@@ -12,6 +12,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata, summary
 
+from stoker.pipeline.batch import Batch
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.storage.safe_files import open_own
 from stoker.trainer.checkpoint_files import CheckpointFolder
@@ -64,7 +65,7 @@ class StageTimes:
     def __init__(self) -> None:
         self._recent: Deque[BatchTimings] = deque(maxlen=MAX_BATCHES)
 
-    def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
+    def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         """See ``BatchObserver``."""
         self._recent.append(timings)
 

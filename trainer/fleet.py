@@ -4,9 +4,12 @@ import logging
 from typing import Optional
 
 from stoker.pipeline.stream import BatchStream
+from stoker.trainer.batch_page import BATCH, BatchPage
+from stoker.trainer.details import DETAILS, Details
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
 from stoker.trainer.kubernetes import DeploymentScaler
-from stoker.trainer.metrics import METRICS, metrics_page
+from stoker.trainer.metrics import METRICS, Metrics
+from stoker.trainer.static_pages import static_pages
 from stoker.trainer.status import STATUS, Status
 from stoker.trainer.status_server import StatusServer
 
@@ -19,15 +22,20 @@ def announce(stream: BatchStream, options: FleetOptions, window: int, local: int
     ConfigError."""
     if not options.is_used:
         return None
-    status = Status(stream, options.min_workers, options.max_workers, window, local)
+    insight = None if options.status is None else stream.insight()
+    status = Status(stream, options.min_workers, options.max_workers, window, local, insight)
     stream.pace.observers.append(status)
-    if options.status is not None:
+    if options.status is not None and insight is not None:
         host, port = host_and_port(options.status)
-        server = StatusServer(host, port, options.token(), {STATUS: status.page, METRICS: lambda: metrics_page(status)},
-                              status.asked, status.lingers)
+        details, batch = Details(stream, insight, status), BatchPage(stream, insight)
+        pages = {STATUS: status.page, METRICS: Metrics(stream, insight, status, details).page, DETAILS: details.page,
+                 BATCH: batch.page}
+        server = StatusServer(host, port, options.token(), pages, status.asked, status.lingers, static_pages(),
+                              (DETAILS, BATCH), batch.draw)
+        insight.observation.wake = server.wake
         stream.attach(server)
         stream.status_url = server.url + STATUS
-        log.info("status: %s", stream.status_url)
+        log.info("status: %s/", server.url)
     if options.scale_deployment is not None:
         stream.attach(DeploymentScaler(options.scale_deployment, lambda: (status.wanted(), status.why()),
                                        lambda: stream.is_over, options.min_workers))

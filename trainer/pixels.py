@@ -29,10 +29,11 @@ class Scale:
 
     def __init__(self, batch: "np.ndarray") -> None:
         """``batch``: the whole array of the batch."""
-        seen = figures(looked_at(batch, SCALED_BY))
         self._dtype = batch.dtype.name
-        self.low, self.high, self.name = _range_of(batch.dtype, seen)
         self._is_plain = batch.dtype == np.uint8
+        self.low, self.high, self.name = 0.0, 255.0, "0..255"
+        if not self._is_plain:
+            self.low, self.high, self.name = _range_of(batch.dtype, figures(looked_at(batch, SCALED_BY)))
 
     def grey(self, value: "np.ndarray") -> "np.ndarray":
         """uint8, of the shape of ``value``."""
@@ -118,7 +119,7 @@ def heat(value: "np.ndarray", low: float, high: float) -> "np.ndarray":
     places = unit(value, low, high) * (len(_HEAT) - 1)
     below = np.minimum(places.astype(np.int64), len(_HEAT) - 2)
     part = (places - below)[..., np.newaxis]
-    colours = (_HEAT[below] * (1 - part) + _HEAT[below + 1] * part + 0.5).astype(np.uint8)
+    colours: "np.ndarray" = (_HEAT[below] * (1 - part) + _HEAT[below + 1] * part + 0.5).astype(np.uint8)
     if value.dtype.kind == "f":
         colours[~np.isfinite(value)] = NO_NUMBER
     return colours

@@ -1,17 +1,19 @@
-"""The figures of a run that anything on the network may ask for: its step, its workers, and how many are wanted.
+"""The figures of a run that anything on the network may ask for: its step, its workers, how many are wanted, its rate.
 
 They hold no name of a file and nothing of the data.
 """
 
-import json
 import math
 import time
 from collections import OrderedDict
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional
 
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.demand import Demand
+from stoker.trainer.figures import json_bytes, run_figures
 
 VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
 STATUS = "/status.json"
@@ -32,21 +34,22 @@ class Status:
     """The figures of ``stream``. Other threads may ask for them at any moment.
 
     ``least`` and ``most``: limits of the number that is wanted; ``window``: the most steps that are leased or buffered
-    at once; ``local``: the most workers that the trainer starts itself."""
+    at once; ``local``: the most workers that the trainer starts itself; ``insight``: None without a status address."""
 
-    def __init__(self, stream: BatchStream, least: int, most: int, window: int, local: int) -> None:
-        self._stream, self._least, self._most, self._local_most = stream, least, most, local
+    def __init__(self, stream: BatchStream, least: int, most: int, window: int, local: int,
+                 insight: Optional[Insight] = None) -> None:
+        self._stream, self._least, self._most, self._local_most, self._insight = stream, least, most, local, insight
         self._demand = Demand(window, stream.plan.training)
         self._taken_s = math.inf                  # when the last batch was taken
         self._asked_s = -math.inf                 # when one last asked before the end
         self._clients: "OrderedDict[str, float]" = OrderedDict()    # those to be told of the end -> when they asked
         self.local_supervisor = ""                # 'host:pid' of the local workers, as in ``Fleet``
 
-    def taken(self, training: bool, timings: BatchTimings, fleet: Fleet, now: float) -> None:
+    def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         """See ``BatchObserver``."""
         plan = self._stream.plan
         remaining = plan.steps - self._stream.step + plan.evaluations_per_epoch      # in the last epoch, at most
-        self._demand.taken(training, timings, fleet.worth, remaining, now)
+        self._demand.taken(batch.training, timings, fleet.worth, remaining, now)
         self._taken_s = now
 
     def wanted(self) -> int:
@@ -81,7 +84,8 @@ class Status:
         return {"stoker": VERSION, "run": stream.run_id, "connect": stream.connect_address, "step": stream.step,
                 "steps": stream.plan.steps, "over": stream.is_over,
                 "workers": {"wanted": self.wanted(), "min": self._least, "max": self._most, "alive": alive,
-                            "ready": min(alive, max(0, fleet.ready - local_ready)), "why": self.why()}}
+                            "ready": min(alive, max(0, fleet.ready - local_ready)), "why": self.why()},
+                **(run_figures(stream, self._insight) if self._insight is not None else {})}
 
     def asked(self, client: str) -> None:
         """``client`` has asked for the figures, and gets them."""
@@ -93,7 +97,7 @@ class Status:
 
     def page(self) -> Page:
         """The figures as JSON."""
-        return Page(200, "application/json", json.dumps(self.figures()).encode("ascii") + b"\n")
+        return Page(200, "application/json", json_bytes(self.figures()))
 
     def lingers(self) -> bool:
         """Whether they should still be to be had, so that clients that ask again and again see the end of the run."""

@@ -6,102 +6,47 @@ bytes of a request, the time for one, and the requests per second. Where all con
 for each connection, or lets one slow client hold up all others.)
 
 On loopback, the Host header must name this host: else a web page could let its own name lead to 127.0.0.1 and have the
-figures from the user's browser (DNS rebinding). With a token, each request must have it.
+figures from the user's browser (DNS rebinding). With a token, each request must have it, except for static files, which
+hold no data: a browser has to get them before it can send a token. Without a token, *private* pages, which hold names
+of files and pictures, are only for the user of this process and root, as the kernel says of the connection.
+
+An answer may have megabytes. All clients that get the same one share its bytes, and the different ones that are under
+way together have MAX_BODIES_BYTES at most; else the connection that has waited longest ends. A slow client has time as
+long as it reads MIN_PROGRESS_BYTES every REQUEST_S, and MAX_ANSWER_S at most.
 """
 
 import errno
-import hmac
 import logging
 import os
-import re
 import selectors
 import socket
 import threading
 import time
 from contextlib import suppress
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Collection, Dict, List, Mapping, Optional
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.text import printable
+from stoker.pipeline.transport.owners import SocketOwners
 from stoker.trainer.status import Page
+from stoker.trainer.status_gate import Gate, Refused, head_of
 
 log = logging.getLogger("stoker")
 
 MAX_CONNECTIONS = 32
 MAX_REQUEST_BYTES = 8192
 MAX_BEYOND_BYTES = 1 << 16
-REQUEST_S = 5.0          # for a whole request and its answer
+REQUEST_S = 5.0          # for a whole request; for its answer, see above
+MAX_ANSWER_S = 60.0
+MIN_PROGRESS_BYTES = 1 << 14
+MAX_BODIES_BYTES = 16 << 20
+SEND_BUFFER_BYTES = 1 << 17     # the kernel's, of each connection
 MAX_PER_S = 200          # connections; more wait in the kernel's queue
 BACKLOG = 64
 STOP_S = 0.5
 LINGER_INTERVAL_S = 0.02
 FAILURE_S = 0.1          # after a failure of the system: without this, the thread would be busy for nothing
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-           405: "Method Not Allowed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
-           501: "Not Implemented"}
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([ -~\x80-\xff\t]*)")
-
-
-class Refused(Exception):
-    """The request gets the HTTP status ``code`` and a sentence."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-class Gate:
-    """Decides whether a request gets an answer. Pure. ``token``: that each must have, or None; ``is_local``: the server
-    listens on loopback."""
-
-    def __init__(self, token: Optional[bytes], is_local: bool) -> None:
-        self._token, self._is_local = token, is_local
-
-    def path(self, request: bytes) -> Tuple[str, str]:
-        """The path of the whole head of a request, without the query, and the name of the client's program. Raises
-        Refused."""
-        first, *lines = request.split(b"\r\n\r\n")[0].split(b"\r\n")
-        match = _REQUEST_LINE.fullmatch(first)
-        if match is None:
-            raise Refused(400, "this is no request of HTTP/1.1")
-        headers: Dict[bytes, List[bytes]] = {}
-        for line in lines:
-            header = _HEADER.fullmatch(line)
-            if header is None:
-                raise Refused(400, "a header of the request is malformed")
-            headers.setdefault(header.group(1).lower(), []).append(header.group(2).strip())
-        hosts = headers.get(b"host", [])
-        if len(hosts) != 1:
-            raise Refused(400, "the request must have one Host header")
-        if self._is_local and not _is_this_host(hosts[0]):
-            raise Refused(403, "the Host header must name this host, such as localhost or 127.0.0.1")
-        if self._token is not None and not self._has_token(headers.get(b"authorization", [])):
-            raise Refused(401, "the request needs the header  Authorization: Bearer TOKEN  with the token of the "
-                               "trainer's --status-token-file")
-        method, target = match.groups()
-        if method not in (b"GET", b"HEAD"):
-            raise Refused(405, "only GET and HEAD are possible")
-        return target.partition(b"?")[0].decode("ascii"), b" ".join(headers.get(b"user-agent", [])).decode("latin-1")
-
-    def _has_token(self, values: List[bytes]) -> bool:
-        scheme, _, token = values[0].partition(b" ") if len(values) == 1 else (b"", b"", b"")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token or b"\0")
-
-
-def _is_this_host(value: bytes) -> bool:
-    host = re.sub(r":\d{1,5}$", "", value.decode("latin-1"))
-    return host.lower() == "localhost" or is_loopback("tcp://%s:1" % host)
-
-
-def response(page: Page, with_body: bool) -> bytes:
-    """The bytes of an answer."""
-    more = {401: "WWW-Authenticate: Bearer\r\n", 405: "Allow: GET, HEAD\r\n"}.get(page.code, "")
-    head = ("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n"
-            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s\r\n") % (
-                page.code, REASONS[page.code], page.content_type, len(page.body), more)
-    return head.encode("ascii") + (page.body if with_body else b"")
 
 
 class _Connection:
@@ -109,7 +54,10 @@ class _Connection:
 
     def __init__(self, sock: socket.socket, client: str, deadline_s: float) -> None:
         self.socket, self.client, self.deadline_s = sock, client, deadline_s
-        self.received, self.answer = b"", b""
+        self.received = b""
+        self.answer: List[memoryview] = []        # what is to be sent
+        self.body = b""                           # of the answer; other connections may send the same
+        self.answered_s = self.progress = 0.0     # when the answer was there; bytes sent since the deadline was set
         self.is_ended = False                     # it is closed
         self.is_done, self.beyond = False, 0      # done: only waits for the client to hang up; bytes that come then
 
@@ -118,14 +66,19 @@ class StatusServer:
     """Serves ``pages``, by path, at ``host`` and ``port`` (0: a free one) from now on. A worker group without workers,
     so that it ends with a stream. Raises ConfigError.
 
-    ``token``: that each request must have. ``asked`` hears of each client that gets a page. While ``lingers`` says so,
-    ``stop`` waits."""
+    ``token``: that each request must have, but those for pages in ``static``. ``private``: paths that, without a token,
+    only the user of this process and root may see. ``asked`` hears of each client that gets a page. While ``lingers``
+    says so, ``stop`` waits. ``woken`` is called in the server's thread after ``wake``."""
 
     def __init__(self, host: str, port: int, token: Optional[bytes], pages: Mapping[str, Callable[[], Page]],
-                 asked: Callable[[str], None] = lambda client: None, lingers: Callable[[], bool] = lambda: False
-                 ) -> None:
-        self._pages, self._asked, self._lingers, self._owner = pages, asked, lingers, os.getpid()
-        self._gate = Gate(token, is_loopback("tcp://%s:1" % host))
+                 asked: Callable[[str], None] = lambda client: None, lingers: Callable[[], bool] = lambda: False,
+                 static: Optional[Mapping[str, Page]] = None, private: Collection[str] = (),
+                 woken: Callable[[], None] = lambda: None) -> None:
+        self._pages, self._static, self._woken = pages, static or {}, woken
+        self._asked, self._lingers, self._owner = asked, lingers, os.getpid()
+        self._gate = Gate(token, is_loopback("tcp://%s:1" % host), self._static)
+        self._private = private if token is None else ()
+        self._owners: Optional[SocketOwners] = None          # once it is needed
         self._listening = _listen(host, port)
         name, port = self._listening.getsockname()[:2]
         if name in ("0.0.0.0", "::"):
@@ -135,9 +88,15 @@ class StatusServer:
         self._second = (0.0, 0)                              # when it began, and the connections in it
         self._told: List[str] = []                           # what was logged
         self._wake_fd, self._stop_fd = os.pipe()
+        os.set_blocking(self._stop_fd, False)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="stoker-status", daemon=True)
         self._thread.start()
+
+    def wake(self) -> None:
+        """Makes the server's thread call ``woken``, soon. For any thread; takes microseconds."""
+        with suppress(OSError):             # it has ended
+            os.write(self._stop_fd, b"w")
 
     def trouble(self, fleet: object) -> None:
         """See ``WorkerGroup``."""
@@ -176,6 +135,8 @@ class StatusServer:
             for connection in list(self._connections.values()):
                 self._end(selector, connection)
             os.close(self._wake_fd)
+            if self._owners is not None:
+                self._owners.close()
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         deadlines = [connection.deadline_s for connection in self._connections.values()]
@@ -183,7 +144,11 @@ class StatusServer:
         for key, _ in selector.select(wait_s):
             if key.fileobj is self._listening:
                 self._accept(selector)
-            elif key.data is not None and not key.data.is_ended:     # it may have, for a new one, in this very turn
+            elif key.data is None:
+                if not self._stopping:
+                    os.read(self._wake_fd, 4096)
+                    self._woken()
+            elif not key.data.is_ended:     # it may have, for a new one, in this very turn
                 try:
                     self._serve(selector, key.data)
                 except OSError:          # the client has gone
@@ -208,8 +173,10 @@ class StatusServer:
                 time.sleep(FAILURE_S)
             return
         sock.setblocking(False)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            self._end(selector, next(iter(self._connections.values())))
+        if len(self._connections) >= MAX_CONNECTIONS:      # the oldest ends, if possible one without an answer
+            self._end(selector, next((one for one in self._connections.values() if not one.answer),
+                                     next(iter(self._connections.values()))))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         connection = _Connection(sock, str(address[0]), now + REQUEST_S)
         self._connections[sock.fileno()] = connection
         selector.register(sock, selectors.EVENT_READ, connection)
@@ -232,38 +199,81 @@ class StatusServer:
             if len(connection.received) <= MAX_REQUEST_BYTES:
                 return
             page = _sentence(431, "the request is longer than %d bytes" % MAX_REQUEST_BYTES)
-            connection.answer = response(page, True)
         else:
-            connection.answer = self._answer(connection)
+            page = self._answer(connection)
+        connection.answer = [memoryview(head_of(page))]
+        if page.body and not connection.received.startswith(b"HEAD "):
+            connection.body = page.body
+            connection.answer.append(memoryview(page.body))
+            self._make_room(selector)
         connection.received = b""
+        connection.answered_s = time.monotonic()
+        self._extend(connection)
         self._send(selector, connection)
+
+    def _make_room(self, selector: selectors.BaseSelector) -> None:
+        """Ends the oldest connections with an answer, if the answers under way are too large together."""
+        while True:
+            bodies = {id(one.body): len(one.body) for one in self._connections.values() if one.body}
+            if len(bodies) < 2 or sum(bodies.values()) <= MAX_BODIES_BYTES:
+                return
+            self._end(selector, next(one for one in self._connections.values() if one.body))
+
+    def _extend(self, connection: _Connection) -> None:
+        """It has made progress, and gets more time."""
+        connection.progress = 0.0
+        connection.deadline_s = min(connection.answered_s + MAX_ANSWER_S, time.monotonic() + REQUEST_S)
 
     def _send(self, selector: selectors.BaseSelector, connection: _Connection) -> None:
         with suppress(BlockingIOError):
-            connection.answer = connection.answer[connection.socket.send(connection.answer):]
+            while connection.answer:
+                sent = connection.socket.send(connection.answer[0])
+                connection.progress += sent
+                connection.answer[0] = connection.answer[0][sent:]
+                if not connection.answer[0]:
+                    del connection.answer[0]
+        if connection.progress >= MIN_PROGRESS_BYTES:
+            self._extend(connection)
         if connection.answer:
             selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
             return
-        connection.is_done = True
+        connection.is_done, connection.body = True, b""
         connection.socket.shutdown(socket.SHUT_WR)
         selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
-    def _answer(self, connection: _Connection) -> bytes:
-        with_body = not connection.received.startswith(b"HEAD ")
+    def _answer(self, connection: _Connection) -> Page:
         try:
             path, program = self._gate.path(connection.received)
+            if path in self._static:
+                return self._static[path]
             if path not in self._pages:
-                raise Refused(404, "there is no such page; there are " + ", ".join(sorted(self._pages)))
+                raise Refused(404, "there is no such page; there are " + ", ".join(
+                    sorted([*self._static, *self._pages])))
+            if path in self._private:
+                self._check_user(connection)
             page = self._pages[path]()
             self._asked("%s %s" % (connection.client, program))
-            return response(page, with_body)
+            return page
         except Refused as refusal:
             if refusal.code in (401, 403):
                 self._tell("status: refused a request from %s: %s" % (connection.client, refusal))
-            return response(_sentence(refusal.code, str(refusal)), with_body)
+            return _sentence(refusal.code, str(refusal))
         except Exception:
             self._tell("status: a page failed (a bug in Stoker)", is_exception=True)
-            return response(_sentence(500, "the page failed: the trainer's log says more"), with_body)
+            return _sentence(500, "the page failed: the trainer's log says more")
+
+    def _check_user(self, connection: _Connection) -> None:
+        """Raises Refused, if the client is not of the user of this process, nor of root."""
+        try:
+            self._owners = self._owners or SocketOwners()
+            user = self._owners.of_peer(connection.socket.fileno())
+        except ConfigError:
+            user = None
+        if user not in (os.geteuid(), 0):
+            yours = "the system does not tell yours" if user is None else "you are user %d" % user
+            raise Refused(403, "this page holds names of files and pictures: without a token, only the trainer's own "
+                               "user may see it (%s). Ask as that user, or start the trainer with --status-token-file "
+                               "FILE (status_token_file) and give the token with the request" % yours)
 
     def _tell(self, sentence: str, is_exception: bool = False) -> None:
         """Logs it, once for each kind."""

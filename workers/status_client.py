@@ -34,11 +34,11 @@ def split_status(address: str, name: str = "--status") -> Tuple[str, int]:
 
 
 class StatusThread(threading.Thread, Generic[Found]):
-    """Calls ``ask`` every ``interval_s`` and tells ``answered`` or, with the reason, ``unanswered``; all in this
-    thread. Started at once."""
+    """Calls ``ask`` again and again, ``interval_s()`` seconds from one call to the next, and tells ``answered`` or,
+    with the reason, ``unanswered``; all in this thread. Started at once."""
 
     def __init__(self, ask: Callable[[], Found], answered: Callable[[Found], None], unanswered: Callable[[str], None],
-                 interval_s: float = INTERVAL_S) -> None:
+                 interval_s: Callable[[], float] = lambda: INTERVAL_S) -> None:
         super().__init__(name="stoker-status", daemon=True)
         self._ask, self._answered, self._unanswered, self._interval_s = ask, answered, unanswered, interval_s
         self._ended = threading.Event()
@@ -53,7 +53,7 @@ class StatusThread(threading.Thread, Generic[Found]):
                 self._unanswered(reason_of(error))
             else:
                 self._answered(answer)
-            self._ended.wait(max(0.0, began_s + self._interval_s - time.monotonic()))
+            self._ended.wait(max(0.0, began_s + self._interval_s() - time.monotonic()))
 
     def end(self) -> None:
         """It asks no more; it may still wait for an answer."""

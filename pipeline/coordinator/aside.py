@@ -49,7 +49,8 @@ class SetAside:
             self._tracebacks.add(traceback)
         last = "" if self._lines[line] < MAX_LINES else " (the log does not say so again)"
         return [Log("%s is set aside, because it cannot do this job: %s%s%s" % (
-            name, reason, last, "\n" + printable(traceback, True).rstrip() if is_new else ""), True)]
+            name, reason, last, "\n" + printable(traceback, True).rstrip() if is_new else ""), True,
+            kind="set aside")]
 
     def remove(self, name: str) -> Effects:
         """The worker can do the job."""
@@ -61,7 +62,7 @@ class SetAside:
         if self._ends[name] >= MAX_LINES or sum(self._ends.values()) >= MAX_WORKERS:
             return []
         self._ends[name] += 1
-        return [Log("%s can do this job now" % name)]
+        return [Log("%s can do this job now" % name, kind="joined")]
 
     def add_lost(self, name: str, function: str) -> Effects:
         """The worker's connection was lost before it said whether it can do the job."""
@@ -73,6 +74,10 @@ class SetAside:
             return []
         return self.add(name, "its process was lost at least %d times before it could do the job: does importing %s "
                               "end it, or take all memory?" % (MAX_LOST, function), "")
+
+    def reason_of(self, name: str) -> str:
+        """Why this worker is set aside; '' if that is not known. Any thread may ask."""
+        return self._reasons.get(name, "")
 
     def by_supervisor(self, names: Iterable[str]) -> Dict[str, List[str]]:
         """'host:pid' -> the reason of each of the workers ``names`` that is set aside."""

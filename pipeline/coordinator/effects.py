@@ -48,10 +48,12 @@ class Unknown(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The worker is no member any more, or silent. Its open positions are reassigned."""
+    """The worker is no member any more, or silent. Its open positions are reassigned. ``died``: its connection was
+    lost, while it had not said that it leaves or still held leases."""
     worker: WorkerKey
     why: str
     positions: int
+    died: bool = False
 
 
 class Abort(NamedTuple):
@@ -108,10 +110,13 @@ class Shut(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Write a line to the log."""
+    """Write a line to the log. ``kind``: one of monitoring.events.KINDS, for the status address; '': for the log only.
+    ``reassigned``: so many steps of the worker that it is about are produced by others."""
     text: str
     is_warning: bool = False
     is_debug: bool = False
+    kind: str = ""
+    reassigned: int = 0
 
 
 class Fail(NamedTuple):

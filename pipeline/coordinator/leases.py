@@ -180,7 +180,7 @@ class LeaseScheduler(LeaseTables):
 
     def _remove(self, key: WorkerKey, why: str, effects: Effects, died: bool) -> None:
         worker = self._workers[key]
-        effects.append(Gone(key, why, len(worker.leases)))
+        effects.append(Gone(key, why, len(worker.leases), died))
         for lease in sorted(worker.leases):
             held = self._leases[lease]
             entry = self._open[held.position]

@@ -50,13 +50,13 @@ class Workers(Dict[WorkerKey, Worker]):
         self.changes = 0                   # how often one came, went, or changed whether and how it counts
         self.alive = self.ready = 0        # workers that count; that may get leases, too
         self.at_work: Dict[Party, int] = {}     # party -> workers that are, if there are any
-        self._joined = 0
+        self.joined = 0                    # so many so far
         self._by_silence: "OrderedDict[WorkerKey, None]" = OrderedDict()    # at least those that count: longest first
 
     def join(self, key: WorkerKey, worker: Worker) -> None:
         """A worker has come."""
-        self._joined += 1
-        worker.number = self._joined
+        self.joined += 1
+        worker.number = self.joined
         self[key] = worker
         self._by_silence[key] = None
         self._count(worker, 1)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Dict, FrozenSet, Optional, Sequence, Set
 
-from stoker.pipeline.coordinator.effects import Effects, Log
+from stoker.pipeline.coordinator.effects import Effects, Gone, Log
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.errors import ProtocolError, VersionMismatch
 from stoker.pipeline.formats import SUFFIXES, versions_in, warning
@@ -19,6 +19,7 @@ _REMARKS = {
               "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
 }
 MAX_DECODERS = 8           # that are kept; two are enough for the warning
+VIOLATION, CUT_OFF = "broke the protocol", "is cut off"      # why a member is gone: no Stoker worker does such things
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 
 
@@ -37,12 +38,13 @@ class Notices:
         self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
-    def warn_once(self, text: str, more: str = "", stranger: bool = False) -> Effects:
+    def warn_once(self, text: str, more: str = "", stranger: bool = False, kind: str = ""
+                  ) -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
         if not text or text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
             return []
         self._warned.add(text)
-        return [Log(text + more, True)]
+        return [Log(text + more, True, kind=kind or ("refused" if stranger else ""))]
 
     def dropped(self, peer: str, error: ProtocolError) -> Effects:
         """A message of the peer cannot be read, or is none that may come."""
@@ -65,7 +67,8 @@ class Notices:
     def failed(self, name: str, failed: Failed) -> Effects:
         """The worker of this name failed at a step: with the traceback, unless it is the last one again."""
         is_new = failed.traceback not in ("", self._last_traceback)      # the same for all samples, in most cases
-        lines = self.warn_once(problem_of(name, failed), "\n" + failed.traceback.rstrip() if is_new else "")
+        lines = self.warn_once(problem_of(name, failed), "\n" + failed.traceback.rstrip() if is_new else "",
+                               kind="reassigned")
         if lines:
             self._last_traceback = failed.traceback
         return lines
@@ -83,7 +86,7 @@ class Notices:
         lines: Effects = [Log("%s joined (pid %d, %s%s)%s" % (
             hello.worker, hello.pid, hello.versions,
             ", serves %d trainers" % hello.trainers if hello.trainers > 1 else "",
-            hello.last_exit and "; its predecessor ended with " + hello.last_exit))]
+            hello.last_exit and "; its predecessor ended with " + hello.last_exit), kind="joined")]
         if hello.sandbox and not self._said_sandbox:
             self._said_sandbox = True
             lines.append(Log("%s has %s" % (hello.worker, hello.sandbox)))
@@ -114,6 +117,17 @@ class Notices:
             self._files[name] = sum(path.lower().endswith(SUFFIXES[name]) for part in parts
                                     for path in getattr(part, "paths", ()))
         return self._files[name]
+
+
+def gone_line(name: str, gone: Gone, is_member: bool) -> Log:
+    """The worker of this name is gone or, if it is a member still, silent."""
+    is_lost = gone.died or gone.why.startswith((VIOLATION, CUT_OFF))
+    kind = "silent" if is_member else "lost" if is_lost else "left"
+    text = "%s %s" % (name, gone.why)
+    if not gone.positions:
+        return Log(text, kind=kind)
+    steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
+    return Log("%s; its %s reassigned" % (text, steps), True, kind=kind, reassigned=gone.positions)
 
 
 def problem_of(name: str, failed: Failed) -> str:

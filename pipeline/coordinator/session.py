@@ -23,7 +23,8 @@ from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
-from stoker.pipeline.coordinator.notices import Notices, problem_of, shown, summary_of
+from stoker.pipeline.coordinator.notices import CUT_OFF, VIOLATION, Notices, gone_line, problem_of, shown
+from stoker.pipeline.coordinator.notices import summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.shared import SharedMembers
@@ -151,7 +152,7 @@ class CoordinatorSession:
             effects = self.notices.dropped(self._name(peer), error)
             if peer in self._members:     # what it holds cannot be told from such messages: it starts again
                 effects += self._carry_out(self._scheduler.protocol_violation(
-                    peer, now, "broke the protocol (%s)" % error))
+                    peer, now, "%s (%s)" % (VIOLATION, error)))
             refused = Refused(str(error), False)
         else:
             if isinstance(message, Hello):
@@ -299,23 +300,21 @@ class CoordinatorSession:
 
     def _gone(self, gone: Gone) -> Log:
         """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
-        text = "%s %s" % (self._name(gone.worker), gone.why)
+        name = self._name(gone.worker)
         self.verification.forgot(gone.worker)
         if not self._scheduler.is_member(gone.worker):
             del self._members[gone.worker]
             self._shared.left(gone.worker)
             self.verification.lost(gone.worker)
-        if not gone.positions:
-            return Log(text)
-        self.last_problem = text
-        steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
-        return Log("%s; its %s reassigned" % (text, steps), True)
+        if gone.positions:
+            self.last_problem = "%s %s" % (name, gone.why)
+        return gone_line(name, gone, self._scheduler.is_member(gone.worker))
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
         effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
-            effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
+            effects += self._carry_out(self._scheduler.protocol_violation(peer, now, CUT_OFF))
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:

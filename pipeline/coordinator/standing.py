@@ -3,17 +3,19 @@ has been none. Pure: time comes in.
 """
 
 from collections import Counter
-from typing import Iterable, Mapping
+from typing import Callable, Iterable, Mapping
 
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.leases import LeaseScheduler
+from stoker.pipeline.coordinator.roster import Counts, Roster, roster_of
 from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.protocol.messages import Hello
 
 
 class Standing:
-    """``members``: those of the session. Other threads may read fleet, status_line and without_workers_s."""
+    """``members``: those of the session. Other threads may read fleet, status_line, without_workers_s, counts, roster.
+    """
 
     def __init__(self, scheduler: LeaseScheduler, members: Mapping[WorkerKey, Hello], aside: SetAside, now: float
                  ) -> None:
@@ -28,6 +30,15 @@ class Standing:
     def without_workers_s(self, now: float) -> float:
         """For how long no worker has been alive; 0 while one finds out whether it can do the job."""
         return 0.0 if self.may_come else max(0.0, now - self._none_since_s)
+
+    @property
+    def counts(self) -> Counts:
+        """What changes all the time."""
+        return Counts(self._scheduler.leased, self._scheduler.reassigned, self._scheduler.workers.joined)
+
+    def roster(self, now: float, rest: Callable[[], None]) -> Roster:
+        """The members, as people see them: see ``roster.py``."""
+        return roster_of(dict(self._members), self._scheduler, self._aside, now, rest)
 
     def ready_workers(self) -> int:
         """Those that may get leases."""

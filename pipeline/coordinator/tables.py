@@ -150,6 +150,11 @@ class LeaseTables:
         """How often a worker came, went, or changed whether and how it counts."""
         return self._workers.changes
 
+    @property
+    def leased(self) -> int:
+        """The number of positions with a live lease."""
+        return max(0, len(self._open) - len(self._unassigned))
+
     def is_open(self, position: int) -> bool:
         """A batch for ``position`` would be accepted."""
         return position in self._open

@@ -17,6 +17,7 @@ from stoker.pipeline.coordinator.buffers import BatchBuffers
 from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
 from stoker.pipeline.coordinator.killers import Killer, Killers
 from stoker.pipeline.coordinator.lease_size import check_leases
+from stoker.pipeline.coordinator.roster import Counts, Roster
 from stoker.pipeline.coordinator.session import CoordinatorSession, State
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
@@ -42,8 +43,10 @@ EXTRA_BUFFERS = 4      # batches that consumer and TensorFlow may hold without c
 
 
 def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession, wire: Wire,
-              deliver: Callable[[Deliver], None], fail: Callable[[StokerError], None]) -> None:
-    """Carries out ``effects`` in their order, and tells the session what could not be sent."""
+              deliver: Callable[[Deliver], None], fail: Callable[[StokerError], None],
+              heard: Optional[Callable[[Log], None]] = None) -> None:
+    """Carries out ``effects`` in their order, and tells the session what could not be sent. ``heard`` gets the lines of
+    the log, too."""
     for effect in effects:
         if isinstance(effect, Send):
             frames = codec.encode(effect.message)
@@ -55,13 +58,15 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
         elif isinstance(effect, Log):
             level = logging.WARNING if effect.is_warning else logging.DEBUG if effect.is_debug else logging.INFO
             log.log(level, "%s", printable(effect.text, lines=True))
+            if heard is not None:
+                heard(effect)
         elif isinstance(effect, Invite):
             if wire.send(effect.peer, codec.encode(effect.welcome)):
                 wire.admit(effect.peer)
                 following = session.joined(effect.peer, effect.hello, now)
             else:
                 following = session.lost(effect.peer, now)
-            carry_out(following, now, session, wire, deliver, fail)
+            carry_out(following, now, session, wire, deliver, fail, heard)
         elif isinstance(effect, Shut):
             wire.shut(effect.peer)
         elif isinstance(effect, Fail):
@@ -108,6 +113,7 @@ class Coordinator(threading.Thread):
         self._taken = start           # the consumer has every batch below it
         self._step_s = 0.0            # the recent time in which it uses one
         self._is_waited_for = True    # some worker waits for the window to move: worth a wake
+        self.heard: Optional[Callable[[Log], None]] = None     # gets each line of the log, in this thread
         self._stopping: Optional[Tuple[str, float]] = None     # why, and how long to wait for the workers
 
     @property
@@ -119,6 +125,15 @@ class Coordinator(threading.Thread):
     def fleet(self) -> Fleet:
         """The workers, as of the last heartbeat."""
         return self._session.standing.fleet
+
+    @property
+    def counts(self) -> Counts:
+        """What changes all the time."""
+        return self._session.standing.counts
+
+    def roster(self, now: float, rest: Callable[[], None]) -> Roster:
+        """The members, for any thread: see ``roster.py``."""
+        return self._session.standing.roster(now, rest)
 
     @property
     def is_verifying(self) -> bool:
@@ -209,7 +224,7 @@ class Coordinator(threading.Thread):
             self._health.beat(now)
 
     def _do(self, effects: Iterable[Effect], now: float) -> None:
-        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail)
+        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail, self.heard)
 
     def _say_remembered(self) -> None:
         """Only those that count: the list may have lines of samples that are gone, or twice."""

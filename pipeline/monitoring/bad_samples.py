@@ -8,7 +8,7 @@ other unprintable characters.
 import logging
 import re
 from collections import Counter
-from typing import Dict, Iterable, Optional, Set
+from typing import Callable, Dict, Iterable, Optional, Set
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
@@ -75,6 +75,7 @@ class BadFiles:
         self.reasons: Dict[str, str] = {}     # path -> why it is bad, of all bad files in this process
         self.chosen: "Counter[str]" = Counter()   # reason -> samples that a function left out with stoker.Skip
         self.missing = 0                      # samples that batch functions left out without a reason
+        self.found: Optional[Callable[[str, str, int], None]] = None    # gets printable path, reason and step of each
         self._listing, self._raises = listing, raises
         self._named = 0                       # in ``reasons``, paths that workers named
 
@@ -95,6 +96,8 @@ class BadFiles:
             if path not in self.reasons and number <= MAX_WARNINGS and not self._raises:
                 log.warning("bad file '%s': %s%s", printable_path(path), printable(skip.reason),
                             "; any more are only counted" if number == MAX_WARNINGS else "")
+            if self.found is not None and path not in self.reasons:
+                self.found(printable_path(path), skip.reason, batch.step)
             self.reasons[path] = skip.reason
             if self._listing is not None:
                 self._listing.add(path, source.classes[sample.label] if source.classes else "", skip.reason, batch.step)

@@ -16,16 +16,19 @@ class Totals:
         self.produced_s = 0.0         # workers took for the batches consumed so far, in all
         self._workers: Set[str] = set()      # that have made a batch: the first one includes their imports
         self._later_samples, self._later_s = 0, 0.0       # of the other batches
+        self.waits_since_s: Optional[float] = None     # the consumer waits for a batch; None: it does not
         self._begun_s: Optional[float] = None
         self._ended_s: Optional[float] = None
 
     def asked(self, now: float) -> None:
         """The consumer asks for a batch."""
+        self.waits_since_s = now
         if self._begun_s is None:
             self._begun_s = now
 
     def handed_out(self, worker: str, samples: int, produce_s: float) -> None:
         """The consumer got a batch, which ``worker`` made."""
+        self.waits_since_s = None
         self.samples += samples
         self.produced_s += produce_s
         if worker in self._workers:

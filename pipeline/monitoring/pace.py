@@ -2,12 +2,12 @@
 
 import logging
 import math
-from typing import List, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import BatchObserver, WorkerGroup
 from stoker.pipeline.monitoring.throughput import (WINDOW_S, BatchTimings, Fleet, ThroughputMeter, Verdict, Watch,
-                                                   verdict)
+                                                   Window, verdict)
 
 log = logging.getLogger("stoker")
 
@@ -16,17 +16,25 @@ RECENT = 0.2                  # the weight of the last step in the recent time o
 LONGEST = 4.0                 # ... in which it counts for so many times that time at most: it may be a checkpoint
 
 
+class Judged(NamedTuple):
+    """The last verdict on the run, and what it is about."""
+    verdict: Verdict
+    window: Window
+
+
 class Pace:
     """Takes the timings of each batch as the consumer takes the batch. Times are seconds of a monotonic clock."""
 
     def __init__(self, prefetch: int, groups: List[WorkerGroup], now: float) -> None:
         """``groups``: the stream's list, to which it may add later."""
-        self._groups = groups
+        self._groups, self.prefetch = groups, prefetch
         self.observers: List[BatchObserver] = []      # each is told of every batch
+        self.reported: Optional[Callable[[Verdict, float], None]] = None     # is told of each bottleneck that is logged
         self._meter = ThroughputMeter(prefetch)
         self._watch = Watch()
         self._handed_out_s = self._judged_s = now
         self.trainers = 1           # so many share the cores of the host of local workers
+        self.judged: Optional[Judged] = None      # of the last seconds; replaced as one, so that any thread may read it
         self.step_s = 0.0           # the recent time in which the consumer uses a batch; 0: not yet known
 
     def handed_out(self, batch: Batch, asked_s: float, waited_s: float, fleet: Fleet, now: float) -> None:
@@ -38,23 +46,29 @@ class Pace:
                                batch.timings.decode_s, batch.timings.augment_s, batch.wire_s)
         self._meter.add(timings)
         for observer in self.observers:
-            observer.taken(batch.training, timings, fleet, now)
+            observer.taken(batch, timings, fleet, now)
         self._handed_out_s = now
         if now < self._judged_s + VERDICT_INTERVAL_S:
             return
         self._judged_s = now
-        found, window = self.verdict(fleet, WINDOW_S), self._meter.window(WINDOW_S)
+        window = self._meter.window(WINDOW_S)
+        found = self._verdict(window, fleet)
         if found is None:
             return
+        self.judged = Judged(found, window)
         if self._watch.is_news(found.name, now):
             log.info("bottleneck: %s", found.sentence)
+            if self.reported is not None:
+                self.reported(found, now)
         for group in self._groups:
             if group.adjust(window, fleet):
                 self._meter.clear()
 
     def verdict(self, fleet: Fleet, last_s: float = math.inf) -> Optional[Verdict]:
         """See ``BatchStream.verdict``. None also if no worker is alive."""
-        window = self._meter.window(last_s)
+        return self._verdict(self._meter.window(last_s), fleet)
+
+    def _verdict(self, window: Window, fleet: Fleet) -> Optional[Verdict]:
         if not fleet.workers or not self._meter.is_known(window):
             return None
         return verdict(window, fleet.workers, max(1, fleet.cores // self.trainers))

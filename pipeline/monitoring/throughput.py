@@ -38,6 +38,9 @@ _STAGES = {
     "generator": ("in the generator's own code", "more worker hosts or a faster generator"),
 }
 
+#: Of all verdicts.
+NAMES = ("trainer", "wire", "too few workers", *_STAGES)
+
 
 class BatchTimings(NamedTuple):
     """The times of one batch, in seconds."""

@@ -62,7 +62,7 @@ class Project:
         os.makedirs(self.runs, exist_ok=True)
         os.chmod(self.runs, 0o777)
         self.environment = dict(os.environ, COMPOSE_PROJECT_NAME=self.name, TRAINER_IMAGE=images[0],
-                                WORKER_IMAGE=images[1], RUNS=self.runs, **environment)
+                                WORKER_IMAGE=images[1], RUNS=self.runs, STATUS_PORT="0", **environment)
 
     def compose(self, *arguments, check=True, **environment):
         """Standard output and error of compose."""

@@ -1,8 +1,8 @@
 """What a machine must have for a test of an engine: ``@pytest.mark.needs("namespaces", "environment ray")``.
 
-A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), "slurm" or "chromium"
-(STOKER_TEST_SLURM, which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME, which it
-makes).
+A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), one of UNPACKED
+(STOKER_TEST_SLURM and so on, which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME,
+which it makes).
 """
 
 import functools
@@ -14,7 +14,7 @@ from tests.engines.namespaces import unshared
 from tests.support.processes import ROOT
 
 #: What .setup/debian-programs.sh unpacks for tests.
-UNPACKED = ("slurm", "chromium")
+UNPACKED = ("slurm", "chromium", "prometheus")
 
 
 @functools.lru_cache(maxsize=None)

@@ -6,16 +6,19 @@ import os
 
 import pytest
 
-from tests.engines import keda_schema, manifests
+from tests.engines import keda_schema, manifests, operator_schema
 from tests.engines.needs import python_of
+from tests.support.documents import block, read
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.needs("environment kube")
 
 SUPPORTED = ["1.33", "1.37"]    # the oldest that is still maintained somewhere, and the newest
-COMBINATIONS = [(), ("pvc",), ("bucket",), ("gpu",), ("status",), ("keda",), ("hpa",), ("pvc", "gpu", "keda"),
-                ("bucket", "gpu", "hpa")]
+COMBINATIONS = [(), ("pvc",), ("bucket",), ("gpu",), ("status",), ("keda",), ("hpa",), ("status", "prometheus"),
+                ("pvc", "gpu", "keda"), ("bucket", "gpu", "hpa"), ("keda", "prometheus")]
+OPENS = {"status", "keda", "hpa"}         # the overlays that open the status address
 CLOSED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+SCHEMAS = dict(keda_schema.SCHEMAS, **operator_schema.SCHEMAS)
 BY_SCHEMA = ("import json, sys, jsonschema; schema, thing = json.load(sys.stdin); "
              "jsonschema.Draft7Validator.check_schema(schema); jsonschema.validate(thing, schema)")
 
@@ -45,8 +48,9 @@ def validate(folder, version, *texts):
     return code, "".join(said)
 
 
-def keda_accepts(thing):
-    return manifests.run([python_of("kube"), "-c", BY_SCHEMA], json.dumps([keda_schema.SCHEMAS[thing["kind"]], thing]),
+def accepted(thing):
+    """Whether KEDA or the Prometheus operator accept an object of theirs."""
+    return manifests.run([python_of("kube"), "-c", BY_SCHEMA], json.dumps([SCHEMAS[thing["kind"]], thing]),
                          check=False)[0] == 0
 
 
@@ -69,13 +73,14 @@ def containers(template):
 def test_valid(built, tmp_path):
     """Kubernetes: manifests are valid, strictly, for the oldest and newest Kubernetes of today, with each overlay"""
     objects = [each for _, objects in built.values() for each in objects]
-    of_keda = [each for each in objects if each["apiVersion"].startswith("keda.sh/")]
-    assert len(of_keda) == 2 * sum("keda" in overlays for overlays in built) and all(map(keda_accepts, of_keda))
+    of_others = [each for each in objects if each["kind"] in SCHEMAS]
+    assert len(of_others) == sum(2 * ("keda" in overlays) + ("prometheus" in overlays) for overlays in built)
+    assert all(map(accepted, of_others))
     assert all(each["kind"] == "Namespace" or each["metadata"]["namespace"] == "stoker" for each in objects)
     for version in SUPPORTED:
         code, said = validate(tmp_path, version, *[text for text, _ in built.values()])
-        assert code == 0 and said.count(" passed for resource ") == len(objects) - len(of_keda), said
-        assert said.count("WARN") == len(of_keda), said     # it knows no schemas of KEDA
+        assert code == 0 and said.count(" passed for resource ") == len(objects) - len(of_others), said
+        assert said.count("WARN") == len(of_others), said   # it knows no schemas of KEDA and of the operator
 
 
 def test_an_invalid_manifest_is_found(built, base, tmp_path):
@@ -85,8 +90,8 @@ def test_an_invalid_manifest_is_found(built, base, tmp_path):
         broken = dict(job, spec=dict(job["spec"], **change))
         assert validate(tmp_path, "1.37", json.dumps(broken))[0] != 0
     scaled = find(built["keda",][1], "ScaledObject", "worker")
-    assert keda_accepts(scaled)
-    assert not keda_accepts(dict(scaled, spec=dict(scaled["spec"], maxReplicas=3)))
+    assert accepted(scaled)
+    assert not accepted(dict(scaled, spec=dict(scaled["spec"], maxReplicas=3)))
 
 
 def test_pods_have_no_rights(built):
@@ -200,5 +205,25 @@ def test_overlays(built):
             by_the_cluster = bool({"keda", "hpa"} & set(overlays))
             if name == "trainer":
                 assert ("STOKER_SCALE_DEPLOYMENT" in names) != by_the_cluster
-                assert ("STOKER_STATUS" in names) == (by_the_cluster or "status" in overlays)
+                status = [each["value"] for each in main["env"] if each["name"] == "STOKER_STATUS"]
+                is_open = bool(OPENS & set(overlays))
+                assert status == ["0.0.0.0:8265" if is_open else "127.0.0.1:8265"]
+                assert ("STOKER_STATUS_TOKEN_FILE" in names) == is_open
         assert any(each["kind"] == "Role" for each in objects) != bool({"keda", "hpa"} & set(overlays))
+
+
+def test_the_operator_of_prometheus(built):
+    """Kubernetes: the ServiceMonitor names the Service, its port and the token; the alerts as the operator has them"""
+    objects = built["status", "prometheus"][1]
+    monitor, service = find(objects, "ServiceMonitor", "trainer")["spec"], find(objects, "Service", "trainer")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    endpoint, = monitor["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    secret = find(objects, "Secret", endpoint["authorization"]["credentials"]["name"])
+    assert endpoint["authorization"]["credentials"]["key"] in secret["data"]
+    commands = block("docs/MONITORING.md", "monitoring: rules for the operator")
+    assert commands.count("| kubectl -n stoker apply -f -\n") == 1
+    rule, = manifests.objects(manifests.run(["sh", "-ec", "cd '%s'; %s" % (
+        ROOT, commands.replace("| kubectl -n stoker apply -f -", ""))])[1])
+    assert accepted(rule) and not accepted(dict(rule, spec={}))
+    assert rule["spec"] == manifests.objects(read("deploy/monitoring/rules.yml"))[0]

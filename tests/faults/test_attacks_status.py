@@ -62,7 +62,7 @@ def test_another_host_without_the_token(reference, pictures, tmp_path, attacks):
     with opened(pictures, tmp_path / "audit", epochs=2, **options) as run:
         url = "http://127.0.0.1:" + url_of(run.stream).rpartition(":")[2]
         for token in (None, "", TOKEN[:-1], TOKEN + "0", TOKEN.upper(), "\xff" * 32):
-            for page in ("/status.json", "/metrics", "/", "/nothing"):
+            for page in ("/status.json", "/metrics", "/details.json", "/batch.json", "/nothing"):
                 code, headers, body = ask(url, page, token)
                 assert code == 401 and headers["WWW-Authenticate"] == "Bearer" and b"workers" not in body
         assert ask(url, token=TOKEN)[0] == 200

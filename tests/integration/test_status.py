@@ -37,11 +37,16 @@ class Client(threading.Thread):
 def test_a_run_from_its_beginning_to_its_end(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", workers=0, min_workers=2, max_workers=5, **OPTIONS) as run:
         url = url_of(run.stream)
-        run.log.wait_for("status: %s/status.json" % url)
-        assert figures(url) == {
+        run.log.wait_for("status: %s/" % url)
+        said = figures(url)
+        assert said.pop("memory_mb") > 1 and said.pop("elapsed_s") >= 0 and said.pop("since_last_batch_s") >= 0
+        assert said == {
             "stoker": VERSION, "run": run.stream.run_id, "connect": run.stream.address, "step": 0, "steps": 15,
             "over": False,
-            "workers": {"wanted": 2, "min": 2, "max": 5, "alive": 0, "ready": 0, "why": "no figures yet"}}
+            "workers": {"wanted": 2, "min": 2, "max": 5, "alive": 0, "ready": 0, "why": "no figures yet"},
+            "unit": "images", "samples_per_s": None, "waiting_share": None, "bottleneck": None, "workers_needed": None,
+            "window": {"size": said["window"]["size"], "ready": 0, "leased": 0}, "bad_files": 0, "epoch": 1,
+            "epochs": 1}
         client = Client(url, 0.3)
         with workers_program(run.stream.address, "--processes", "1", "--once", python=worker_python):
             run.take(5)
@@ -99,7 +104,8 @@ def test_the_answers(pictures, tmp_path, worker_python):
         assert code == 200 and body == b"" and int(headers["Content-Length"]) > 100
         assert ask(url, "/status.json?pretty=1")[0] == 200
         code, _, body = ask(url, "/nothing")
-        assert (code, body) == (404, b"there is no such page; there are /metrics, /status.json\n")
+        assert (code, body) == (404, b"there is no such page; there are /, /batch.json, /details.json, /metrics, "
+                                     b"/page.css, /page.js, /status.json\n")
         code, headers, _ = ask(url, method="DELETE")
         assert code == 405 and headers["Allow"] == "GET, HEAD"
         assert ask(url, "/metrics")[0] in (200, 501)

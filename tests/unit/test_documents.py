@@ -8,6 +8,7 @@ import re
 import pytest
 
 import stoker
+from stoker.inspection import top_program
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers, ray_launcher
 from tests.support import options_page
@@ -16,6 +17,7 @@ from tests.support.documents import ROOT, documents, read
 #: Options in the documents that belong to other programs than Stoker's.
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
+    "--filter",                 # Docker
     "--for", "--timeout",       # kubectl
     "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
@@ -96,12 +98,12 @@ def test_public_names_of_the_documents_exist(path):
 @pytest.mark.parametrize("path", documents())
 def test_options_of_the_documents_exist(path):
     known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
-    known |= options_of(ray_launcher.make_parser())
+    known |= options_of(ray_launcher.make_parser()) | options_of(top_program.make_parser())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 
-@pytest.mark.parametrize("page", ["DOCKER", "HOROVOD", "HOSTS", "KUBERNETES", "RAY", "SEVERAL_TRAINERS", "SLURM",
-                                  "WORKERS_WANTED"])
+@pytest.mark.parametrize("page", ["DOCKER", "HOROVOD", "HOSTS", "KUBERNETES", "MONITORING", "RAY", "SEVERAL_TRAINERS",
+                                  "SLURM", "WORKERS_WANTED"])
 def test_commands_of_engines_have_a_mark_by_which_tests_find_them(page):
     lines = read("docs/%s.md" % page).splitlines()
     marks = [lines[number - 1] for number, line in enumerate(lines) if line == "```sh"]

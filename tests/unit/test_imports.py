@@ -33,7 +33,9 @@ ROOMS = {
     "pipeline/orders.py": SHARED + ("pipeline.contracts",),
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
-    "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring."),
+    "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring.", "pipeline.batch"),
+    "pipeline/joining.py": ("pipeline.options",),
+    "pipeline/insight.py": ("pipeline.",),
     "pipeline/stream.py": ("pipeline.",),
     "pipeline/protocol/": SHARED,
     "pipeline/transport/": SHARED,
@@ -53,6 +55,8 @@ ROOMS = {
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
+        "pipeline/monitoring/history.py", "pipeline/monitoring/events.py", "pipeline/monitoring/worker_rates.py",
+        "pipeline/monitoring/observation.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py", "workers/places.py",
         "workers/trainers.py")
@@ -61,9 +65,11 @@ SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
                       "trainer/interpreter.py", "trainer/local_ranks.py",
                       "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py", "trainer/fleet_options.py",
-                      "trainer/status.py", "trainer/status_server.py", "trainer/metrics.py", "trainer/kubernetes.py",
-                      "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py", "trainer/pictures.py",
-                      "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py")
+                      "trainer/status.py", "trainer/status_server.py", "trainer/status_gate.py",
+                      "trainer/static_pages.py", "trainer/figures.py", "trainer/details.py",
+                      "trainer/batch_page.py", "trainer/metrics.py",
+                      "trainer/kubernetes.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py",
+                      "trainer/pictures.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),
@@ -71,6 +77,7 @@ ONLY = {
     "PIL": ("workers/", "pipeline/sources/sample_data.py", "trainer/pictures.py", "inspection/"),
     "tensorflow": ("trainer/",),
     "ray": ("workers/ray_launcher.py",),
+    "rich": ("inspection/top_program.py", "inspection/top_screen.py"),
     "subprocess": ("workers/", "trainer/"),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }

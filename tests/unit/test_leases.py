@@ -231,7 +231,7 @@ def test_a_worker_that_comes_back_delivers_what_it_had_begun(fleet):
 def test_a_lost_worker_s_positions_go_out_again_before_anything_fresh(fleet):
     fleet.hello("a", 2)
     fleet.hello("b")
-    assert fleet.lost("a") == [Gone("a", "lost the connection", 2)]
+    assert fleet.lost("a") == [Gone("a", "lost the connection", 2, True)]
     assert grants(fleet.batch("b", 3, 2)) == [("b", 4, 0)]
     assert grants(fleet.batch("b", 4, 0)) == [("b", 5, 1)]
     assert grants(fleet.batch("b", 5, 1)) == [("b", 6, 3)]

@@ -10,7 +10,7 @@ from PIL import Image
 from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo
 from stoker.pipeline.batch import Batch
 from stoker.trainer import array_kinds as kinds, boxes, pixels
-from stoker.trainer.pictures import MAX_TEXT, View, png_of, views
+from stoker.trainer.pictures import MAX_TEXT, View, png_of, views, views_of
 
 
 def batch_of(sizes=None, upto=(), **arrays):
@@ -254,6 +254,18 @@ def test_no_array_makes_an_error(data, dtype, shape, name, max_side):
 @given(st.integers(1, 40), st.integers(1, 40), st.booleans())
 def test_a_png_has_at_most_the_wanted_sides(height, width, smooth):
     assert max(Image.open(io.BytesIO(png_of(random(height, width, 3), 16, smooth))).size) <= 16
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (24, 32, 3), (300, 7, 3)])
+def test_a_png_without_compression_is_the_same_picture(shape):
+    value = random(*shape)
+    one, two = (np.asarray(Image.open(io.BytesIO(png_of(value, 64, level=level)))) for level in (0, 1))
+    assert np.array_equal(one, two)
+
+
+def test_several_rows_at_once():
+    batch = batch_of(image=random(3, 9, 8, 3) / np.float32(7), label=np.arange(3))
+    assert views_of(batch, (2, 0)) == [views(batch, 2), views(batch, 0)]
 
 
 def test_a_large_array_is_judged_by_a_part_of_it():

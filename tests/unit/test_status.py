@@ -13,7 +13,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.trainer import status as status_module, status_server
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
-from stoker.trainer.metrics import metrics_page
+from stoker.trainer.metrics import gauges_of, metrics_page
 from stoker.trainer.status import LAST_SEEN_S, OVER_SEEN_S, VERSION, Status
 from stoker.trainer.status_server import Gate, Refused, StatusServer
 from tests.support.documents import ROOT
@@ -134,6 +134,11 @@ def test_requests_that_are_none(parts, code):
     assert code_of(Gate(None, True), *parts) == code
 
 
+class TRAINING:
+    """A batch, as far as it matters here."""
+    training = True
+
+
 class FakeStream:
     """A stream in the middle of a run."""
 
@@ -179,12 +184,12 @@ def test_the_version_is_that_of_the_package():
 def test_the_end_waits_for_clients_that_ask_again_and_again(status, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(status_module.time, "monotonic", lambda: now[0])
-    status.taken(True, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
+    status.taken(TRAINING, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
     status.asked("a")
     assert not status.lingers()                    # the run is not over
     now[0] += 1
     status.asked("b")
-    status.taken(True, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
+    status.taken(TRAINING, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
     status._stream.is_over = True
     assert status.lingers()
     for client in "abc":
@@ -203,7 +208,7 @@ def test_the_end_does_not_wait_for_clients_that_have_not_asked_for_long(status, 
     monkeypatch.setattr(status_module.time, "monotonic", lambda: now[0])
     status.asked("a")
     now[0] += 60
-    status.taken(True, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
+    status.taken(TRAINING, BatchTimings(*[0.01] * 7), FakeStream.fleet, now[0])
     status._stream.is_over = True
     assert not status.lingers()
 
@@ -214,10 +219,18 @@ def test_clients_that_are_remembered_are_few(status):
     assert len(status._clients) == status_module.MAX_CLIENTS
 
 
+class Gauges:
+    def __init__(self, status):
+        self._status = status
+
+    def collect(self):
+        return gauges_of(self._status.figures())
+
+
 def test_the_metrics_are_those_of_the_figures(status):
     pytest.importorskip("prometheus_client")
     from prometheus_client.parser import text_string_to_metric_families
-    page = metrics_page(status)
+    page = metrics_page(Gauges(status))
     assert page.code == 200 and page.content_type.startswith("text/plain; version=")
     families = {family.name: family for family in text_string_to_metric_families(page.body.decode())}
     assert {name: family.samples[0].value for name, family in families.items()} == {
@@ -229,7 +242,7 @@ def test_the_metrics_are_those_of_the_figures(status):
 
 def test_metrics_without_the_package(status, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    page = metrics_page(status)
+    page = metrics_page(Gauges(status))
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
 
 

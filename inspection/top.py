@@ -1,0 +1,16 @@
+"""``python -m stoker.inspection.top``, also ``stoker-top``: see ``inspection/top_program.py``."""
+
+import sys
+
+from stoker.trainer.current_folder import leave
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    leave()
+    from stoker.inspection import top_program       # it imports more
+    return top_program.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""WorkerRates: what each worker and each host delivered, in all and lately. Pure: times come in; bounded."""
+
+from collections import OrderedDict
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+PERIOD_S = 10.0        # "lately": this period and the one before it
+MAX_WORKERS = 4096     # that are remembered; then the one that has not delivered for longest is forgotten
+MAX_HOSTS = 200        # that are counted; all further ones together are OTHERS
+OTHERS = "other hosts"
+STAGES = ("storage", "decode", "augment", "generator")
+
+
+class Rate(NamedTuple):
+    """What a worker delivered."""
+    batches: int                   # in all
+    samples_per_s: float           # lately
+    stages_s: Optional[Tuple[float, ...]]     # the mean time of a batch in each of STAGES, lately; None: none came
+
+
+class _Sums:
+    __slots__ = ("samples", "batches", "produce_s", "storage_s", "decode_s", "augment_s")
+
+    def __init__(self) -> None:
+        self.samples = self.batches = 0
+        self.produce_s = self.storage_s = self.decode_s = self.augment_s = 0.0
+
+
+class _Worker:
+    __slots__ = ("host", "batches", "begun_s", "ends_s", "now", "before")
+
+    def __init__(self, host: List[int], now: float) -> None:
+        self.host = host               # the batches of its host; shared with the others there
+        self.batches = 0
+        self.begun_s, self.ends_s = now, now + PERIOD_S      # of the present period
+        self.now: _Sums = _Sums()
+        self.before: Optional[_Sums] = None
+
+
+class WorkerRates:
+    """One thread calls ``add``; others may ask at any moment."""
+
+    def __init__(self) -> None:
+        self._workers: "OrderedDict[str, _Worker]" = OrderedDict()
+        self._hosts: Dict[str, List[int]] = {}
+
+    def add(self, name: str, samples: int, produce_s: float, storage_s: float, decode_s: float, augment_s: float,
+            now: float) -> None:
+        """A batch of the worker was taken."""
+        worker = self._workers.get(name) or self._join(name, now)
+        if now >= worker.ends_s:
+            is_next = now < worker.ends_s + PERIOD_S
+            worker.before = worker.now if is_next else None
+            worker.now = _Sums()
+            worker.begun_s = worker.ends_s if is_next else now
+            worker.ends_s = worker.begun_s + PERIOD_S
+        worker.host[0] += 1
+        worker.batches += 1
+        sums = worker.now
+        sums.samples += samples
+        sums.batches += 1
+        sums.produce_s += produce_s
+        sums.storage_s += storage_s
+        sums.decode_s += decode_s
+        sums.augment_s += augment_s
+
+    def _join(self, name: str, now: float) -> _Worker:
+        host = host_of(name)
+        if host not in self._hosts and len(self._hosts) >= MAX_HOSTS:
+            host = OTHERS
+        if len(self._workers) >= MAX_WORKERS:
+            oldest = min(list(self._workers.items()), key=lambda pair: pair[1].ends_s)[0]
+            del self._workers[oldest]
+        worker = self._workers[name] = _Worker(self._hosts.setdefault(host, [0]), now)
+        return worker
+
+    def hosts(self) -> Dict[str, int]:
+        """host -> batches, in all."""
+        return {host: count[0] for host, count in self._hosts.copy().items()}
+
+    def rate(self, name: str, now: float) -> Rate:
+        """Of this worker."""
+        worker = self._workers.get(name)
+        if worker is None:
+            return Rate(0, 0.0, None)
+        parts = [worker.now] + [worker.before] * (worker.before is not None)
+        recent = [part for part in parts if part is not None]
+        if now >= worker.ends_s + PERIOD_S:
+            return Rate(worker.batches, 0.0, None)
+        begun_s = worker.begun_s - PERIOD_S * (len(recent) - 1)
+        return Rate(worker.batches, sum(part.samples for part in recent) / max(1.0, now - begun_s), _stages(recent))
+
+
+def _stages(parts: Sequence[_Sums]) -> Optional[Tuple[float, ...]]:
+    batches = sum(part.batches for part in parts)
+    if not batches:
+        return None
+    named = [sum(getattr(part, name) for part in parts) / batches for name in ("storage_s", "decode_s", "augment_s")]
+    whole_s = sum(part.produce_s for part in parts) / batches
+    return (*named, max(0.0, whole_s - sum(named)))
+
+
+def host_of(worker: str) -> str:
+    """The host in the name of a worker, 'host:4711/0'."""
+    return worker.rpartition(":")[0] or worker

@@ -1,0 +1,65 @@
+"""/details.json: all that the status page shows but the pictures. Made only while someone asks for it."""
+
+import time
+from typing import Any, Dict
+
+from stoker.pipeline.coordinator.roster import Roster
+from stoker.pipeline.insight import Insight
+from stoker.pipeline.stream import BatchStream
+from stoker.trainer.figures import Kept, json_bytes, more_figures
+from stoker.trainer.status import Page, Status
+
+DETAILS = "/details.json"
+INTERVAL_S = 0.5               # between two makings ...
+LARGE_FLEET = 500              # ... and as many times longer for the table of workers as they are times so many
+REST_S = 0.0005                # the reader of a large table rests now and then
+MIN_NEXT_S, MAX_NEXT_S = 1.0, 30.0
+ANSWERS_PER_S = 10.0           # for all who ask together
+
+
+class Details:
+    """Makes the page. All methods are called in the server's thread."""
+
+    def __init__(self, stream: BatchStream, insight: Insight, status: Status) -> None:
+        self._stream, self._insight, self._status = stream, insight, status
+        self._page, self._rhythm = Kept(self._make, INTERVAL_S, insight.now), Rhythm(insight.now())
+        self._roster, self._roster_s = Roster({}, []), float("-inf")
+
+    def page(self) -> Page:
+        """The details as JSON."""
+        self._rhythm.asked(self._insight.now())
+        made: Page = self._page.get(self._stream.is_over)
+        return made
+
+    def roster(self) -> Roster:
+        """The table of workers, not older than some moments."""
+        now, size = self._insight.now(), sum(self._roster.states.values())
+        if now >= self._roster_s + INTERVAL_S * max(1.0, size / LARGE_FLEET):
+            self._roster = self._insight.roster(lambda: time.sleep(REST_S))
+            self._roster_s = now
+        return self._roster
+
+    def _make(self) -> Page:
+        unix_s = time.time()
+        figures: Dict[str, Any] = self._status.figures()
+        figures.update({"now_s": round(unix_s, 3), "next_s": self._rhythm.next_s})
+        figures.update(more_figures(self._stream, self._insight, self.roster(), unix_s))
+        return Page(200, "application/json", json_bytes(figures))
+
+
+class Rhythm:
+    """Says after how long to ask again, so that all who ask get ANSWERS_PER_S answers together. Pure."""
+
+    def __init__(self, now: float) -> None:
+        self._begun_s, self._count = now, 0
+        self.next_s = MIN_NEXT_S
+
+    def asked(self, now: float) -> None:
+        """One asks."""
+        self._count += 1
+        passed_s = now - self._begun_s
+        if passed_s < self.next_s:
+            return
+        askers = self._count * self.next_s / passed_s
+        self.next_s = round(min(MAX_NEXT_S, max(MIN_NEXT_S, askers / ANSWERS_PER_S)), 1)
+        self._begun_s, self._count = now, 0
