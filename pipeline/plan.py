@@ -203,6 +203,29 @@ class Plan:
         own = part_of(places, self.rank if rank is None else rank, self.ranks if ranks is None else ranks)
         return tuple(self._epoch(epoch).order[own.start:own.stop].tolist())
 
+    def first_step_of(self, index: int, epoch: int) -> Optional[int]:
+        """The first step of the epoch that has the sample ``index``; None if none has it. Raises IndexError."""
+        if not (0 <= index < self.train_size and 0 <= epoch < self.epochs):
+            raise IndexError("sample %d in epoch %d: there are %d samples and %d epochs, numbered from 0"
+                             % (index, epoch, self.train_size, self.epochs))
+        places = np.flatnonzero(self._epoch(epoch).order == index)
+        step = int(places[0]) // self.batch_size if len(places) else self.steps_per_epoch
+        return epoch * self.steps_per_epoch + step if step < self.steps_per_epoch else None
+
+    def position_at(self, step: int) -> int:
+        """The position of the training step ``step``. Raises IndexError outside 0 .. steps - 1."""
+        if not 0 <= step < self.steps:
+            raise IndexError("step %d: the run has the steps 0 to %d" % (step, self.steps - 1))
+        epoch, offset = divmod(step, self.steps_per_epoch)
+        return epoch * self._per_epoch + offset
+
+    def evaluation_positions(self, epoch: int) -> range:
+        """The positions of the evaluation batches after the epoch ``epoch``. Raises IndexError."""
+        if not 0 <= epoch < self.epochs:
+            raise IndexError("epoch %d: the run has the epochs 0 to %d" % (epoch, self.epochs - 1))
+        first = epoch * self._per_epoch + self.steps_per_epoch
+        return range(first, first + self.evaluations_per_epoch)
+
     def is_empty(self, position: int) -> bool:
         """Whether this rank gets no sample of the batch at ``position``: the last one of an epoch may be so small."""
         return self.ranks > 1 and not part_of(self._places(position), self.rank, self.ranks)

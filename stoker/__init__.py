@@ -40,6 +40,7 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
     from stoker.trainer.feed import feed_dict, open_stream
     from stoker.trainer.keras import keras
     from stoker.trainer.recovery import recover
+    from stoker.trainer.replay import replay
     from stoker.workers.generators.output import Output, batch_of
     from stoker.workers.images import load
 
@@ -51,6 +52,8 @@ __all__ = [
     "balanced", "csv", "files", "jsonl", "lines", "weighted",
     # into Keras, tf.data and tf.estimator, and from checkpoints
     "dataset", "input_fn", "keras", "recover",
+    # a batch of a recorded run, made again
+    "replay",
     # a function of your own
     "Skip", "UpTo", "batch", "generator", "sample",
     # a generator of your own: stoker/workers/generators/example.py
@@ -87,6 +90,7 @@ _HOMES = {
     "stoker.trainer.feed": ("feed_dict", "open_stream"),
     "stoker.trainer.keras": ("keras",),
     "stoker.trainer.recovery": ("recover",),
+    "stoker.trainer.replay": ("replay",),
     "stoker.workers.generators.output": ("Output", "batch_of"),
     "stoker.workers.images": ("load",),
 }

@@ -4,59 +4,39 @@ import os
 import re
 import struct
 from contextlib import suppress
-from typing import IO, Any, Iterable, List, Optional, Tuple
+from typing import IO, Iterable, Optional, Tuple
 
 import tensorflow as tf
 
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
 from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.monitoring.locks import try_lock
-from stoker.pipeline.storage.safe_files import kind_of, open_own, read_whole
+from stoker.pipeline.storage.safe_files import open_own, read_whole
 from stoker.trainer import state
-from stoker.trainer.files import reason, remedy, replace_file
+from stoker.trainer.files import replace_file
+from stoker.trainer.run_folder import LOCK, RunFolder
 
-LOCK = "stoker.lock"
 MAX_NAMES_BYTES = 1 << 20      # of TensorFlow's file, which has a line for each checkpoint
-BAD_SAMPLES, KILLERS = "bad-samples.tsv", "killers.jsonl"
-NOTHING = (LOCK, BAD_SAMPLES)           # if they are empty
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is
 
 
-class CheckpointFolder:
+class CheckpointFolder(RunFolder):
     """The folder at ``path``. ``tensorflow_path`` is a path of it that TensorFlow can take.
 
     TensorFlow 1.9 takes [ * ? and \\ in a path for a pattern, and only UTF-8. So it gets the path of the open folder
     below /proc, which has none of them.
     """
+    noun, remedy = "checkpoint directory", "choose another --checkpoint-dir"
 
     def __init__(self, path: str, make: bool = False, prefix: str = state.PREFIX, own: bool = True) -> None:
         """``make``: makes the folder if it is not there. ``prefix``: of the checkpoints' names. ``own``: Stoker saved
         them, so their number is their ``global_step``. Raises ConfigError if the folder cannot be used."""
-        self.path, self._prefix, self._own = path, prefix, own
-        try:
-            self._made = make and not os.path.isdir(path)
-            if make:
-                os.makedirs(path, exist_ok=True)
-            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise self.unusable(error) from error
-        self.tensorflow_path = "/proc/self/fd/%d" % self._fd
-        if not os.path.isdir(self.tensorflow_path):
-            if re.search(r"[\[\]*?\\]", path) or not _is_utf8(path):
-                raise ConfigError("TensorFlow cannot use the checkpoint directory %r: choose one without [ ] * ? \\ "
-                                  "in its path" % path)
-            self.tensorflow_path = path
-
-    def at(self, *names: str) -> str:
-        """The path of a file in the folder, which also holds when the folder is moved."""
-        return os.path.join(self.tensorflow_path, *names)
-
-    def unusable(self, error: BaseException, name: Optional[str] = None) -> ConfigError:
-        """An error that says what ``error`` was, and where: the folder, or its file ``name``."""
-        where = "%s in the checkpoint directory %r" % (name, self.path) if name else \
-            "checkpoint directory %r" % self.path
-        return ConfigError("%s cannot be used: %s; %s" % (
-            where, reason(error), remedy(reason(error), "choose another --checkpoint-dir")))
+        super().__init__(path, make)
+        self._prefix, self._own = prefix, own
+        self.tensorflow_path = self.open_path
+        if self.open_path == self.path and (re.search(r"[\[\]*?\\]", path) or not _is_utf8(path)):
+            raise ConfigError("TensorFlow cannot use the checkpoint directory %r: choose one without [ ] * ? \\ in its "
+                              "path" % path)
 
     def lock(self) -> IO[str]:
         """Locks the folder for other trainers while the returned file is open. Raises ConfigError if another trainer
@@ -71,26 +51,6 @@ class CheckpointFolder:
             file.close()
             raise ConfigError("another trainer uses %r: choose another --checkpoint-dir" % self.path) from error
         return file
-
-    def names(self, folder: str = "") -> List[str]:
-        """The names in the folder, or in one below it; [] if that is not there. Raises ConfigError."""
-        try:
-            return sorted(os.listdir(self.at(folder)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise self.unusable(error) from error
-
-    def check_files(self, names: Iterable[str]) -> None:
-        """Raises ConfigError if one of these names is that of a folder, a link, a pipe or the like, so that no file can
-        be written there, or read."""
-        for name in names:
-            with suppress(OSError):
-                kind = kind_of(os.lstat(self.at(name)).st_mode)
-                if kind:
-                    raise ConfigError("%s is %s, and Stoker needs that name for a file of its own: %s" % (
-                        printable_path(os.path.join(self.path, name)), kind,
-                        "put the file itself there, or remove it" if kind == "a link" else "remove it"))
 
     def newest(self) -> state.Start:
         """The newest checkpoint that is whole. Raises ConfigError if a file of a newer one may not be read."""
@@ -159,32 +119,6 @@ class CheckpointFolder:
         """The text of an error of TensorFlow, in one line."""
         text = (getattr(error, "message", None) or str(error)).strip().split("\n")[0]
         return printable(text.replace(self.tensorflow_path, self.path))[:300]
-
-    def read(self, name: str, max_bytes: int) -> bytes:
-        """The content of a file of Stoker. Raises OSError, also if it is larger, or no regular file."""
-        return read_whole(self.at(name), max_bytes)
-
-    def close(self) -> None:
-        """Frees the descriptor: TensorFlow can use the path no more."""
-        os.close(self._fd)
-
-    def __enter__(self) -> "CheckpointFolder":
-        return self
-
-    def __exit__(self, kind: Any, *exc_info: Any) -> None:
-        """A folder that was made, and holds nothing, is removed after an error."""
-        if kind is not None and self._made:
-            with suppress(OSError):
-                if all(name in NOTHING and not os.path.getsize(self.at(name)) for name in os.listdir(self.at())):
-                    for name in os.listdir(self.at()):
-                        os.remove(self.at(name))
-                    os.rmdir(self.path)
-        self.close()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the folder was removed while it is open."""
-        return os.fstat(self._fd).st_nlink == 0
 
 
 def _table_problem(file: IO[bytes]) -> Optional[str]:

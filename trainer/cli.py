@@ -22,6 +22,8 @@ from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lackin
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.run import Run, prepare
+from stoker.trainer.run_arguments import described
+from stoker.trainer.run_folder import BAD_SAMPLES, KILLERS
 
 if TYPE_CHECKING:
     from stoker.trainer.checkpoint_files import CheckpointFolder
@@ -57,15 +59,15 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 def _train(program: Program, args: argparse.Namespace, options: StreamOptions, local: LocalOptions, fleet: FleetOptions,
            prepared: Run, folder: "CheckpointFolder", tf: Any, function: Any, model_name: str) -> int:
-    from stoker.trainer import checkpoint, checkpoint_files, model, train
+    from stoker.trainer import checkpoint, model, train
     from stoker.trainer.decoders import Decoders
     from stoker.trainer.saving import Saver
     plan, directory = prepared.plan, folder.path
     lock = folder.lock()
     start = checkpoint.resume(folder, prepared)
     start_step = start.step
-    options = replace(options, bad_samples=os.path.join(directory, checkpoint_files.BAD_SAMPLES),
-                      killers=os.path.join(directory, checkpoint_files.KILLERS))
+    options = replace(options, bad_samples=os.path.join(directory, BAD_SAMPLES),
+                      killers=os.path.join(directory, KILLERS))
     if start_step > plan.steps:
         raise ConfigError("the checkpoint in %s is at step %d, beyond the %d steps of %d epochs: raise --epochs" % (
             directory, start_step, plan.steps, args.epochs))
@@ -83,7 +85,7 @@ def _train(program: Program, args: argparse.Namespace, options: StreamOptions, l
     from tqdm.contrib.logging import logging_redirect_tqdm
     unit = "samples" if prepared.job.declared else "images"
     with start_stream(plan, prepared.datasets, prepared.job, options, start_step, local, fleet) as stream:
-        checkpoint.record(folder, prepared, start, args.model, args.partners)
+        checkpoint.record(folder, prepared, start, args.model, described(prepared, options))
         loop = train.Loop(stream, built, saver, unit, lambda: decoders.note(stream.decoders))
         program.on_stop(stream.interrupt, loop.lost)
         if args.workers == 0:

@@ -4,8 +4,8 @@ import logging
 from typing import AbstractSet, FrozenSet
 
 from stoker.pipeline.text import printable
-from stoker.trainer import checkpoint
-from stoker.trainer.checkpoint_files import CheckpointFolder
+from stoker.trainer import records
+from stoker.trainer.run_folder import RunFolder
 
 log = logging.getLogger("stoker")
 
@@ -18,19 +18,20 @@ def warning(before: FrozenSet[str], now: FrozenSet[str]) -> str:
     if not before or not others:
         return ""
     return ("pictures were decoded by %s so far, and now also by %s: the same picture may differ in its last bits; for "
-            "a run that is repeatable to the byte, use the former Pillow" % (_listed(before), _listed(others)))
+            "a run that is repeatable to the byte, use the former Pillow" % (listed(before), listed(others)))
 
 
-def _listed(decoders: AbstractSet[str]) -> str:
+def listed(decoders: AbstractSet[str]) -> str:
+    """Their names in a sentence."""
     return " and ".join(printable(each) for each in sorted(decoders))
 
 
 class Decoders:
-    """Of the run whose checkpoints are in ``folder``."""
+    """Of the run whose records are in ``folder``."""
 
-    def __init__(self, folder: CheckpointFolder) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._before = self._known = checkpoint.recorded_decoders(folder)
+        self._before = self._known = records.recorded_decoders(folder)
         self._seen: FrozenSet[str] = frozenset()
         self._has_warned = False
 
@@ -45,4 +46,4 @@ class Decoders:
             log.warning("%s", text)
         if not decoders <= self._known:
             self._known |= decoders
-            checkpoint.record_decoders(self._folder, self._known)
+            records.record_decoders(self._folder, self._known)

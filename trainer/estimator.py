@@ -35,7 +35,7 @@ TRAIN = tf.estimator.ModeKeys.TRAIN
 #: Options of open_stream that say how the data is read; it is read once.
 OF_DATA = ("root", "classes", "labels", "label_word", "validation", "validation_split", "exclude", "suffixes")
 #: Options of a training. The two files have a line for each step, and an evaluation has other steps.
-OF_TRAINING = ("epochs", "order", "audit", "bad_samples", "killers")
+OF_TRAINING = ("epochs", "order", "audit", "bad_samples", "killers", "record")
 
 
 def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Union[Names, None, bool] = None,
@@ -56,7 +56,7 @@ def input_fn(data: Any, generator: Any = "image", *, features: Names, labels: Un
     ``train`` takes the plan's steps, each batch once, and begins at the ``global_step`` that the session restored from
     its checkpoint. So the model must count each batch as one step. ``evaluate`` and ``predict`` take one pass over all
     samples (``drop_last``: those of full batches), in order, without ``epochs``, ``order``, ``audit``, ``bad_samples``,
-    ``killers``.
+    ``killers``, ``record``.
     With ``validation``, they take its part of the data, and ``train`` takes the rest. ``training`` True or False: all
     do as ``train``, or as ``evaluate``. ``predict`` yields nothing for a bad file: give ``on_bad_image="raise"``, or
     let the function return ``sample.index`` as an array, which is a feature, and then a prediction, too.

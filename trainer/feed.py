@@ -26,6 +26,7 @@ from stoker.trainer.fleet import announce
 from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from stoker.trainer.local_ranks import line_of, share, trainers_here
 from stoker.trainer.local_workers import LocalWorkers
+from stoker.trainer.recording import Recording
 from stoker.trainer.run import NEEDS_FILES, prepare
 
 log = logging.getLogger("stoker")
@@ -88,7 +89,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 rank: int = 0, ranks: int = 1, local_ranks: Optional[int] = None,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, sandbox: str = SANDBOX_AUTO,
-                allow_read: Union[Path, Sequence[Path]] = (), **stream_options: Any) -> BatchStream:
+                allow_read: Union[Path, Sequence[Path]] = (), record: Optional[Path] = None,
+                **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
         with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
@@ -117,6 +119,10 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     from 0: docs/SEVERAL_TRAINERS.md. ``local_ranks``: how many of them share the cores of this host. None: as the
     launcher says (HOROVOD_LOCAL_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE), else all if ``bind`` is of this host alone, else 1.
 
+    ``record``: a folder, made if need be, that gets what the run is: ``stoker.replay`` makes the batch of any step
+    again from it, and stoker-show shows it. With ``audit`` they are compared. A folder is for one run, also when it
+    resumes.
+
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
     ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
     StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
@@ -141,7 +147,12 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                  "and for another number only if it treats each sample by itself", run.job.generator, run.plan.ranks)
     for line in advice(run.job, local):
         log.info("%s", line)
-    return start_stream(run.plan, run.datasets, run.job, options, start_step, local, fleet)
+    if record is None:
+        return start_stream(run.plan, run.datasets, run.job, options, start_step, local, fleet)
+    recording = Recording(record, run, options)
+    stream = start_stream(run.plan, run.datasets, run.job, recording.options, start_step, local, fleet)
+    recording.watch(stream)
+    return stream
 
 
 def log_left_out(data: Any, source: Source) -> None:

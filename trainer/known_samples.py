@@ -24,6 +24,7 @@ class KnownSamples(NamedTuple):
     hashes: Dict[str, Any]
     lists: Dict[str, Optional[SampleList]]
     problem: str = ""
+    otherwise: str = "choose another --checkpoint-dir"      # what to do in place of putting changed data back
 
     def keep(self, key: str, source: Source) -> Tuple[Source, List[str]]:
         """The samples that the checkpoint knows instead of ``source``, if that has changed; and a line for people about
@@ -35,8 +36,7 @@ class KnownSamples(NamedTuple):
             made, found = kept(self._list(key), saved, source)
         except ListError as error:
             raise ConfigError("the %s has changed, and the checkpoint has no list of its samples to keep to (%s): put "
-                              "the former data back, or choose another --checkpoint-dir" % (
-                                  DATA[key], error)) from error
+                              "the former data back, or %s" % (DATA[key], error, self.otherwise)) from error
         assert found is not None
         return made, ["the %s has changed (%s): going on with the %s samples that the checkpoint knows%s%s" % (
             DATA[key], found.sentence, format(found.then, ","),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import stoker
 from stoker.pipeline.errors import ConfigError
@@ -142,13 +142,18 @@ def _environment(python: str, functions: Sequence[str] = ()) -> Dict[str, str]:
     dropped = OF_THE_PROGRAM if python == sys.executable else OF_THE_PROGRAM | OF_ONE_PYTHON
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith("STOKER_") and name not in dropped}
+    return dict(environment, **{PROGRAM_PATH: json.dumps(program_of(functions))})
+
+
+def program_of(functions: Sequence[str]) -> Dict[str, Any]:
+    """Where the program's own modules are: its version of Python, its PYTHONPATH, its further folders, and the files of
+    the modules of ``functions``."""
     pythonpath = [os.path.abspath(os.path.join(stoker.started_in, folder))
                   for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
                   if folder and (stoker.started_in or os.path.isabs(folder))]
     files = {top: file for top, file in files_of(functions).items() if not _is_installed(os.path.dirname(file))}
-    program = {"version": sys.version_info[:2], "pythonpath": pythonpath,
-               "folders": _program_folders(pythonpath, bool(functions)), "files": files}
-    return dict(environment, **{PROGRAM_PATH: json.dumps(program)})
+    return {"version": sys.version_info[:2], "pythonpath": pythonpath,
+            "folders": _program_folders(pythonpath, bool(functions)), "files": files}
 
 
 def _program_folders(pythonpath: List[str], has_functions: bool) -> List[str]:

@@ -1,7 +1,7 @@
 """The options of ``stoker-train`` and ``stoker-predict``, with their help."""
 
 import argparse
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import configargparse
 
@@ -86,19 +86,19 @@ def names(text: str) -> List[str]:
 
 def train_parser() -> configargparse.ArgumentParser:
     """The parser of ``stoker-train``."""
-    parser = _parser("stoker-train", TRAIN, EXAMPLES)
+    parser = make_parser("stoker-train", TRAIN, EXAMPLES)
     add = parser.add_argument_group("data").add_argument
     add("data", nargs="?", metavar="DATA",
         help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
              ".jsonl (an object per line), or .txt (the path of a file per line)")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
-    _add_csv(add)
+    add_csv(add)
     add("--classes", type=names, metavar="A,B,C",
         help="the class folders to use, in the order of their numbers (default: all, by name)")
     add("--label-word", metavar="WORD",
         help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")
     add("--no-labels", action="store_true", help="DATA is a folder without classes; for --sample and --model")
-    _add_names(add)
+    add_names(add)
     add("--validation-split", type=float, metavar="SHARE",
         help="share of each class that is held out for the evaluation after each epoch (default: %g)"
              % VALIDATION_SPLIT)
@@ -123,7 +123,7 @@ def train_parser() -> configargparse.ArgumentParser:
         help="your function f(picture, random), which returns a picture; for the generator image, in training only")
     add("--partners", type=int, default=0, metavar="N",
         help="number of other samples that each sample gets for its function, as sample.partners")
-    _add_pictures(add)
+    add_pictures(add)
     add("--on-bad-image", choices=BAD_IMAGE, default=JobOptions.on_bad_image,
         help="a file that is no picture: skip makes its batch smaller; replace trains on another sample of the epoch "
              "instead; raise ends the run")
@@ -160,15 +160,15 @@ def train_parser() -> configargparse.ArgumentParser:
 
 def predict_parser() -> configargparse.ArgumentParser:
     """The parser of ``stoker-predict``."""
-    parser = _parser("stoker-predict", PREDICT, PREDICT_EXAMPLES, "STOKER_PREDICT_")
+    parser = make_parser("stoker-predict", PREDICT, PREDICT_EXAMPLES, "STOKER_PREDICT_")
     add = parser.add_argument_group("data").add_argument
     add("run", metavar="RUN", help="checkpoint folder of a run of stoker-train")
     add("data", nargs="+", metavar="DATA",
         help="folder of images, of any depth and without classes; or a file of rows (.csv, .jsonl) or a list of files "
              "(.txt), as for stoker-train; or the image files themselves")
     add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
-    _add_csv(add)
-    _add_names(add)
+    add_csv(add)
+    add_names(add)
     add("--columns", type=names, metavar="A,B,C",
         help="fields of the rows that come first in each line of the output (default: all of a CSV file; otherwise the "
              "number of the row)")
@@ -180,7 +180,7 @@ def predict_parser() -> configargparse.ArgumentParser:
     return parser
 
 
-def _add_names(add: Callable[..., Any]) -> None:
+def add_names(add: Callable[..., Any]) -> None:
     """The options of a folder that say which of its files count."""
     add("--exclude", action="append", metavar="PATTERN",
         help="of a folder: leave out files, and folders with all in them, whose path below DATA or name matches, "
@@ -191,7 +191,7 @@ def _add_names(add: Callable[..., Any]) -> None:
              "for several")
 
 
-def _add_csv(add: Callable[..., Any]) -> None:
+def add_csv(add: Callable[..., Any]) -> None:
     """The options of a CSV file, which are arguments of ``stoker.csv``: see ``csv_options``."""
     add("--encoding", metavar="NAME", help="of a CSV file, such as latin-1 (default: utf-8)")
     add("--delimiter", metavar="SIGN", help="of a CSV file (default: a comma, or a tab for a file .tsv)")
@@ -206,7 +206,8 @@ def csv_options(args: argparse.Namespace) -> Dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _add_pictures(add: Callable[..., Any]) -> None:
+def add_pictures(add: Callable[..., Any]) -> None:
+    """The options of pictures: their size, how they are decoded, and which files are bad."""
     add("--image-size", type=image_size, default=JobOptions.image_size, metavar="H[xW]",
         help="pixels to which images are resized (default: %d)" % JobOptions.image_size[0])
     add("--decode", choices=DECODERS, default=JobOptions.decode,
@@ -302,7 +303,9 @@ def _add_health(add: Callable[..., Any]) -> None:
              "fails if it is old, for the health check of a container")
 
 
-def _parser(program: str, description: str, examples: str, prefix: str = "STOKER_") -> configargparse.ArgumentParser:
+def make_parser(program: str, description: str, examples: str, prefix: Optional[str] = "STOKER_"
+                ) -> configargparse.ArgumentParser:
+    """A parser whose options are environment variables too, which begin with ``prefix``; None: they are none."""
     return configargparse.ArgumentParser(prog=program, auto_env_var_prefix=prefix, formatter_class=_Formatter,
                                          description=description, epilog=examples)
 

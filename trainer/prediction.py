@@ -46,7 +46,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
     import_tensorflow()
-    from stoker.trainer import checkpoint, decoders
+    from stoker.trainer import decoders, records
     from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
     folder = CheckpointFolder(args.run)
     start = folder.newest()
@@ -56,7 +56,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     if start.damaged:
         logging.getLogger("stoker").warning("%s", start.notice(printable_path(args.run)))
     path = os.path.join(args.run, start.checkpoint)
-    recorded = checkpoint.recorded_run(folder)
+    recorded = records.recorded_run(folder)
     current_folder.search_for(recorded.model, recorded.generator)
     prepared = _prepared(args, recorded)
     check_columns(prepared.source, args.columns)
@@ -84,7 +84,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
                         raise RunFailed("cannot write the predictions to %s: %s" % (
                             "standard output" if args.output == "-" else args.output, error.strerror)) from error
                     bar.update(len(batch.indices))
-        other = decoders.warning(checkpoint.recorded_decoders(folder), stream.decoders)
+        other = decoders.warning(records.recorded_decoders(folder), stream.decoders)
         if other:
             logging.getLogger("stoker").warning("%s", other)
         if not counts.predicted:

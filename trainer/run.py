@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -38,6 +38,7 @@ class Run:
     more: Dict[str, Any]         # what else the content of the batches depends on
     notes: Tuple[str, ...] = ()  # lines for the user on data that has changed
     one_by_one: bool = True      # the generator makes each sample by itself
+    given: Mapping[str, Any] = field(default_factory=dict)     # arguments of ``prepare``, for ``run_arguments.py``
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""
@@ -138,7 +139,10 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
             "rows": job.rows > 1 and job.rows, "unlabelled": not labels and not source.classes,
             "validation": datasets.validation.fingerprint() if training and sizes[1] and not share else None,
             "evaluates": not training}
-    return Run(job, source, datasets, plan, share, more, tuple(notes), one_by_one)
+    given = {"data": data, "root": root, "validation": share or None if validation is None else validation,
+             "classes": classes, "labels": labels, "label_word": label_word, "exclude": exclude, "suffixes": suffixes,
+             "order": order, "drop_last": drop_last, "partners": partners}
+    return Run(job, source, datasets, plan, share, more, tuple(notes), one_by_one, given)
 
 
 def _name(function: Any) -> Optional[str]:

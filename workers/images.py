@@ -121,7 +121,7 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
         warnings.simplefilter("ignore")
         try:
             image = _opened(data, formats.check(data))
-            transposition = _orientation(image) if exif_rotate else None
+            transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
             if mode is not None and mode not in _DEEP:
                 image = _eight_bits(image, data, path)
             image.load()
@@ -182,7 +182,7 @@ def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rot
     height, width = size
     if decode not in _SCALED:
         image = _opened(data, name)
-        transposition = _orientation(image) if exif_rotate else None
+        transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
         upright = image if transposition is None else image.transpose(transposition)
         resized = upright.resize((width, height))
         if deep.is_cut(resized):
@@ -196,7 +196,7 @@ def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rot
         (image, box), transposition = reduced, None
     else:
         image = _opened(data, name)
-        transposition = _orientation(image) if exif_rotate else None
+        transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
         if transposition in _SIDEWAYS:
             height, width, wanted = width, height, wanted[::-1]
         drafted = image.draft(None, wanted)
@@ -259,10 +259,10 @@ def _opened(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def _orientation(image: Image.Image) -> Any:
-    """The PIL transposition that makes ``image`` upright; None if it is upright or its EXIF data is invalid."""
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation of ``image``, 1 to 8: how it must be turned. 1: it is upright, or its EXIF data is invalid."""
     if image.format == "TIFF":
-        return None                     # PIL has done it
+        return 1                        # PIL has done it
     if image.format not in ("JPEG", "MPO"):
         image.load()                    # EXIF data may come behind the pixels; raises if the pixels are bad
     try:
@@ -270,8 +270,9 @@ def _orientation(image: Image.Image) -> Any:
         headers.check_tags(content[6:] if content.startswith(b"Exif\0\0") else content, "EXIF data")
         exif = Image.Exif()             # image.getexif() of newer Pillows reads XMP if there is no EXIF data
         exif.load(content)
-        return _TRANSPOSITIONS.get(exif.get(0x0112))  # type: ignore[arg-type]
+        found: Any = exif.get(0x0112)
+        return int(found) if found in _TRANSPOSITIONS else 1
     except MemoryError:
         raise
     except Exception:                   # here too, PIL raises nearly any type
-        return None
+        return 1

@@ -60,6 +60,11 @@ def _zero_bits(power: int) -> List[int]:
     return [_times(half, column) for column in half]
 
 
+def batch_crc(batch: Batch) -> int:
+    """The checksum of a batch, as its audit line has it."""
+    return crc32(*batch.arrays, *batch.sizes.values())
+
+
 class Audit(StepLog):
     """Writes the lines, after ``begin``."""
     name = "audit"
@@ -108,7 +113,7 @@ class Audit(StepLog):
         line: Dict[str, Any] = {
             "step": batch.step, "epoch": batch.epoch, "indices": list(batch.indices),
             "skipped": [skip.index for skip in batch.skipped], "crc32": (
-                crc32(*batch.arrays, *batch.sizes.values()) if own is None else crc32_of_all(own)),
+                batch_crc(batch) if own is None else crc32_of_all(own)),
             "worker": batch.worker, "attempt": batch.attempt}
         if batch.used_indices != batch.indices:
             line["used"] = list(batch.used_indices)

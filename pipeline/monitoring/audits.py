@@ -15,7 +15,7 @@ import heapq
 import sys
 from itertools import groupby
 from operator import attrgetter
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.audit import crc32_of_all, parsed, place_of
@@ -61,16 +61,21 @@ def read(path: str) -> Iterator[Part]:
                 try:
                     if entry is None:
                         raise ValueError
-                    rank, ranks = place_of(entry)
-                    samples, arrays = _numbers(entry["indices"]), entry.get("arrays")
-                    epoch, crc32 = _numbers([entry["epoch"], entry["crc32"]])
-                    yield Part(entry["step"], epoch, rank, ranks, samples, _numbers(entry.get("used", samples)),
-                               _numbers(entry["skipped"]), crc32,
-                               None if arrays is None else tuple((crc, size) for crc, size in map(_numbers, arrays)))
+                    yield part_of_line(entry)
                 except (KeyError, TypeError, ValueError):
                     raise ConfigError("line %d of %s is no line of an audit" % (number, printable_path(path))) from None
     except OSError as error:
         raise ConfigError("%s: %s" % (printable_path(path), error.strerror)) from error
+
+
+def part_of_line(entry: Dict[str, Any]) -> Part:
+    """What a line says. Raises KeyError, TypeError, ValueError if it is damaged."""
+    rank, ranks = place_of(entry)
+    samples, arrays = _numbers(entry["indices"]), entry.get("arrays")
+    epoch, crc32 = _numbers([entry["epoch"], entry["crc32"]])
+    return Part(entry["step"], epoch, rank, ranks, samples, _numbers(entry.get("used", samples)),
+                _numbers(entry["skipped"]), crc32,
+                None if arrays is None else tuple((crc, size) for crc, size in map(_numbers, arrays)))
 
 
 def _numbers(values: Iterable[object]) -> Tuple[int, ...]:

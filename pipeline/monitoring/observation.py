@@ -117,7 +117,7 @@ class Observation:
         if kind:
             self.events.add(kind, text.partition("\n")[0], now)
         if reassigned:
-            self.events.add("reassigned", "%d step%s of it: %s" % (reassigned, "s" * (reassigned > 1), text), now)
+            self.events.add("reassigned", "%d step%s: %s" % (reassigned, "s" * (reassigned > 1), text), now)
 
     def reported(self, verdict: Verdict, now: float) -> None:
         """A new bottleneck is reported."""

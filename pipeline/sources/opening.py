@@ -82,6 +82,11 @@ def _is_number(data: Any) -> bool:
     return not isinstance(data, (bool, np.bool_)) and hasattr(data, "__index__") and not hasattr(data, "__len__")
 
 
+def whole_number(data: Any) -> Optional[int]:
+    """``data`` if it is a number of samples."""
+    return operator.index(data) if _is_number(data) else None
+
+
 def _suffix(data: Path) -> str:
     """The suffix of a file that a reader reads; '' for anything else."""
     path = os.fspath(data)

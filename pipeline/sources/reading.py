@@ -54,6 +54,9 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
                                % (text.at(1), ascii(rows.columns[0]), other, usual))
     table = Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
     table.types = rows.found
+    table.path = text.path
+    table.csv_options = {"delimiter": delimiter, "columns": None if columns is None else list(columns),
+                         "encoding": encoding, "na_values": list(na_values), "decimal": decimal}
     return table
 
 

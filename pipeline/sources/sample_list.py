@@ -51,8 +51,7 @@ def packed_list(*sources: Optional[Source]) -> Optional[bytes]:
             body = [path_bytes("\0".join(source.paths)), np.array(source.labels, "<i4").tobytes()]
             head = {"kind": "files", "classes": list(source.classes), "bytes": [len(part) for part in body]}
         elif isinstance(source, Table):
-            rows = source.all_packed()
-            body = [np.array([len(row) for row in rows], "<i4").tobytes(), b"".join(rows)]
+            body = [source.lengths().astype("<i4").tobytes(), b"".join(source.pieces())]
             head = {"kind": "rows", "columns": list(source.columns), "types": list(source.types),
                     "bytes": [len(part) for part in body]}
         elif isinstance(source, Numbers):

@@ -5,7 +5,7 @@ import operator
 import os
 import zlib
 from itertools import repeat
-from typing import Any, Callable, Collection, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class Table:
     has_paths = False
     types: Tuple[str, ...] = ()        # of the columns of a CSV file: see csv_file.py
     gone: Collection[int] = frozenset()    # numbers of rows that a checkpoint knows and the data has no more
+    csv_options: Optional[Dict[str, Any]] = None     # of ``stoker.csv``, which read it, and ...
+    path = ""                                        # ... the file, as it was given
 
     def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
                  columns: Tuple[str, ...] = (), name: str = "rows") -> None:
@@ -104,11 +106,22 @@ class Table:
         """16 hex digits, a hash of columns and rows. The folder has no influence."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(("%d\0%s\0" % (len(self.columns), "\0".join(self.columns))).encode("utf-8", "surrogateescape"))
-        digest.update((np.asarray(self._ends) - np.asarray(self._starts)).astype("<i8").tobytes())
-        packed = memoryview(self._packed)
-        for start, end in zip(self._starts, self._ends):
-            digest.update(packed[start:end])
+        digest.update(self.lengths().astype("<i8").tobytes())
+        for part in self.pieces():
+            digest.update(part)
         return digest.hexdigest()
+
+    def lengths(self) -> "np.ndarray":
+        """int64 [n], the bytes of each packed row."""
+        lengths: np.ndarray = np.asarray(self._ends) - np.asarray(self._starts)
+        return lengths
+
+    def pieces(self) -> Iterable[Any]:
+        """The bytes of all packed rows, in order, in as few pieces as possible."""
+        packed, starts, ends = memoryview(self._packed), np.asarray(self._starts), np.asarray(self._ends)
+        breaks = np.flatnonzero(starts[1:] != ends[:-1])       # none, unless it is a part of a table
+        for first, last in zip([0, *(breaks + 1).tolist()], [*breaks.tolist(), len(starts) - 1]):
+            yield packed[starts[first]:ends[last]]
 
     def row_hashes(self) -> "np.ndarray":
         """uint32 [n], the CRC-32 of each packed row."""

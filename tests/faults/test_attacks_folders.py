@@ -210,7 +210,7 @@ def odd(chance, value, depth=0):
 
 
 def test_records_with_odd_values_are_never_a_traceback(folder):
-    from stoker.trainer import checkpoint, prediction
+    from stoker.trainer import checkpoint, prediction, records as kept_records
     from stoker.trainer.checkpoint_files import CheckpointFolder
     from stoker.trainer.known_samples import has_changed
     from stoker.trainer.parser import predict_parser
@@ -228,9 +228,9 @@ def test_records_with_odd_values_are_never_a_traceback(folder):
             (folder / "checkpoints" / each).write_text(json.dumps(odd(chance, content) if each == name else content))
         with CheckpointFolder(place) as opened:
             for use in (lambda: checkpoint.resume(opened, this), lambda: checkpoint.known(opened),
-                        lambda: checkpoint.recorded_decoders(opened), lambda: has_changed(place),
+                        lambda: kept_records.recorded_decoders(opened), lambda: has_changed(place),
                         lambda: prediction._prepared(predict_parser().parse_args([place, photos]),
-                                                     checkpoint.recorded_run(opened))):
+                                                     kept_records.recorded_run(opened))):
                 try:
                     use()
                 except StokerError as error:

@@ -13,6 +13,8 @@ from PIL import Image
 import stoker
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import FORMER
+from stoker.trainer import records
+from stoker.trainer.run_folder import RunFolder
 from tests.support.bad_pictures import HEIC, jpeg, photo
 from tests.support.processes import Log, interpreter
 from tests.support.training import finished, predicted
@@ -103,8 +105,6 @@ def test_the_options_belong_to_the_run(photos, tmp_path):
 def test_a_checkpoint_of_an_older_release_keeps_its_limits(photos, tmp_path):
     """Its record has no max_pixels, max_file_mb, formats: it goes on with the former ones, unless others are given."""
     pytest.importorskip("tensorflow")
-    from stoker.trainer import checkpoint
-    from stoker.trainer.checkpoint_files import CheckpointFolder
     options = [photos, "--image-size", 8, "--batch-size", 6, "--workers", 1, "--checkpoint-dir", tmp_path / "run"]
     trained = finished(tmp_path / "a", *(options + ["--epochs", 1, "--max-pixels", 178956970, "--max-file-mb", 1024,
                                                          "--formats", ",".join(FORMATS)]))
@@ -118,9 +118,9 @@ def test_a_checkpoint_of_an_older_release_keeps_its_limits(photos, tmp_path):
     recorded = json.loads((tmp_path / "run" / "stoker-run.json").read_text())
     assert {name: recorded["options"].pop(name) for name in FORMER} == dict(FORMER, formats=list(FORMATS))
     del recorded["checksum"]
-    folder = CheckpointFolder(str(tmp_path / "run"))
-    checkpoint._write_json(folder, checkpoint.RUN, recorded)       # as an older release wrote it
-    options = checkpoint.recorded_run(folder).options
+    folder = RunFolder(str(tmp_path / "run"))
+    records.write_json(folder, records.RUN, recorded)       # as an older release wrote it
+    options = records.recorded_run(folder).options
     assert {name: options[name] for name in FORMER} == FORMER
     refused = finished(tmp_path / "d", *(photos, "--image-size", 8, "--batch-size", 6, "--workers", 1, "--epochs", 3,
                                          "--checkpoint-dir", tmp_path / "run", "--formats", "jpeg"))

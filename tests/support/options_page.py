@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import sys
 
+from stoker.inspection.checking.options import check_parser
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
 from stoker.trainer.fleet_options import FleetOptions
@@ -21,8 +22,8 @@ date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
 overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
-`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray` have no variables. A variable `STOKER_...` that is
-none of these gets a warning with the nearest name.
+`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray` and `stoker-check` have no variables. A variable
+`STOKER_...` that is none of these gets a warning with the nearest name.
 """
 
 OPEN_STREAM = """
@@ -83,7 +84,9 @@ def page():
         ("Workers on Ray", "`stoker-ray --status HOST:PORT [OPTIONS] [-- OPTIONS OF WORKERS]`: [Ray](RAY.md).",
          ray_launcher.make_parser()),
         ("Prediction", "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.",
-         predict_parser())]
+         predict_parser()),
+        ("Checking a dataset", "`stoker-check [OPTIONS] DATA`, in a checkout `python -m stoker.inspection.check`: "
+         "[Checking a dataset](CHECK.md).", check_parser())]
     return HEAD + "".join("\n## %s\n\n%s\n\n%s" % (title, usage, _table(parser))
                           for title, usage, parser in sections) + OPEN_STREAM + _arguments()
 

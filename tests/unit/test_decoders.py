@@ -11,7 +11,9 @@ from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.notices import MAX_DECODERS, Notices
 from stoker.pipeline.protocol.messages import Hello
 from stoker.pipeline.options import JobOptions
-from stoker.trainer import feed, interpreter
+from stoker.trainer import feed, interpreter, records
+from stoker.trainer.decoders import Decoders
+from stoker.trainer.run_folder import RunFolder
 
 OLD, NEW, SIMD = "pillow 8.4.0, libjpeg-turbo 2.1.1", "pillow 13.0.0, libjpeg-turbo 3.1.2", "pillow-simd 12.1"
 
@@ -44,17 +46,14 @@ def test_without_pictures_there_are_none():
 @pytest.fixture
 def decoders(tmp_path, caplog):
     """A function: the Decoders of a run whose record has these; ``record()``: what ``stoker.json`` has now."""
-    modules = pytest.importorskip("tensorflow") and __import__("stoker.trainer.decoders", fromlist=["Decoders"])
-    from stoker.trainer import checkpoint
-    from stoker.trainer.checkpoint_files import CheckpointFolder
-    folder = CheckpointFolder(str(tmp_path))
+    folder = RunFolder(str(tmp_path))
     caplog.set_level(logging.WARNING, "stoker")
 
     def of(*recorded):
-        checkpoint._write_json(folder, checkpoint.RECORD, dict({"seed": 3}, **({"decoders": list(recorded)}
+        records.write_json(folder, records.RECORD, dict({"seed": 3}, **({"decoders": list(recorded)}
                                                                               if recorded else {})))
-        return modules.Decoders(folder)
-    of.record = lambda: json.loads((tmp_path / checkpoint.RECORD).read_text())
+        return Decoders(folder)
+    of.record = lambda: json.loads((tmp_path / records.RECORD).read_text())
     of.warnings = lambda: [record.getMessage() for record in caplog.records]
     return of
 

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import stoker
+from stoker.inspection.checking.options import check_parser
 from stoker.inspection import top_program
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers, ray_launcher
@@ -98,7 +99,7 @@ def test_public_names_of_the_documents_exist(path):
 @pytest.mark.parametrize("path", documents())
 def test_options_of_the_documents_exist(path):
     known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
-    known |= options_of(ray_launcher.make_parser()) | options_of(top_program.make_parser())
+    known |= options_of(check_parser()) | options_of(ray_launcher.make_parser()) | options_of(top_program.make_parser())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 

@@ -58,8 +58,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/monitoring/history.py", "pipeline/monitoring/events.py", "pipeline/monitoring/worker_rates.py",
         "pipeline/monitoring/observation.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
-        "trainer/state.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py", "workers/places.py",
-        "workers/trainers.py")
+        "trainer/state.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py",
+        "trainer/selected_plan.py", "workers/places.py", "workers/trainers.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
@@ -69,7 +69,11 @@ WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_sample
                       "trainer/static_pages.py", "trainer/figures.py", "trainer/details.py",
                       "trainer/batch_page.py", "trainer/metrics.py",
                       "trainer/kubernetes.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py",
-                      "trainer/pictures.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py")
+                      "trainer/pictures.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py",
+                      "trainer/state.py", "trainer/files.py", "trainer/decoders.py", "trainer/records.py",
+                      "trainer/recording.py", "trainer/recorded_run.py", "trainer/replay.py",
+                      "trainer/run_arguments.py", "trainer/run_folder.py", "trainer/program_modules.py",
+                      "trainer/selected_plan.py")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),

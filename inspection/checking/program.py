@@ -1,0 +1,81 @@
+"""The command line of ``stoker-check``."""
+
+import json
+import logging
+import time
+from contextlib import ExitStack
+from typing import Any, Optional, Sequence
+
+from stoker.inspection.checking import page, report, text
+from stoker.inspection.checking.data import Options, open_data
+from stoker.inspection.checking.findings import Settings, find
+from stoker.inspection.checking.options import check_parser, strict_kinds
+from stoker.inspection.checking.passes import Passes, Quiet
+from stoker.pipeline.cores import cores
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.options import AUTO, check_whole
+from stoker.trainer.cli import rows_of
+from stoker.trainer.prediction_csv import output_file
+from stoker.trainer.program import Program
+
+EXIT_STRICT = 1           # with --strict: something was found
+PICTURES = ("image_size", "decode", "exif_rotate", "follow_links", "max_text_mb", "truncated", "picture_cpu_s",
+            "picture_memory_mb", "formats", "max_pixels", "max_file_mb")
+
+
+def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
+    """Runs the command line; returns the exit code. Raises StokerError."""
+    logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Quiet())
+    args = check_parser().parse_args(argv)
+    program.raise_on_ctrl_c()
+    start_s = time.monotonic()
+    check_whole("--batch-size", args.batch_size, 1, 1 << 20)
+    options = {name: getattr(args, name) for name in PICTURES if getattr(args, name) is not None}
+    passes = Passes(options, None if args.workers == AUTO else check_whole("--workers", args.workers, 1, 1000),
+                    args.worker_python, args.sandbox)
+    with ExitStack() as files:
+        # opened first: a file that cannot be written is found out before the work
+        html, as_json = (files.enter_context(output_file(path)) if path else None for path in (args.html, args.json))
+        if args.html == "-":
+            raise ConfigError("--html needs the name of a file")
+        validation = None if args.validation is None else rows_of(args.validation, args, False)
+        data = open_data(rows_of(args.data, args), validation, Options(
+            args.root, args.classes, args.label_word, not args.no_labels, args.follow_links, args.exclude or (),
+            args.suffix or (), args.column, args.label))
+        with _bar(len(data.paths)) as bar:
+            collected = passes.look(data, bar.update)
+        settings = Settings(args.image_size, args.decode, args.exif_rotate)
+        found = find(data, collected, settings)
+        made = report.make(data, collected, found, settings, args.batch_size, args.step_ms, cores(),
+                           time.monotonic() - start_s)
+        if html is not None:
+            html.write(page.page(made, data, passes.thumbnails(data, page.pictures_of(found))))
+        if as_json is not None:
+            json.dump(made.content, as_json, indent=1)
+            as_json.write("\n")
+        if args.json != "-":
+            print(text.text(made.content), flush=True)
+    strict = strict_kinds(args)
+    return EXIT_STRICT if any(finding.kind in strict for finding in found) else 0
+
+
+def _bar(total: int) -> Any:
+    """A bar of progress on standard error; where tqdm is not installed, there is none."""
+    try:
+        from stoker.trainer.progress import open_bar
+    except ImportError:
+        return _NoBar()
+    return open_bar(total, "files", "check")
+
+
+class _NoBar:
+    def __enter__(self) -> "_NoBar":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Shows nothing."""
