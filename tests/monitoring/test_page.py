@@ -167,7 +167,7 @@ def test_a_hidden_tab_asks_for_nothing(pictures, tmp_path, worker_python, page):
 
 def test_hostile_names_stay_text(hostile_pictures, tmp_path, worker_python, page):
     """File names and labels with tags, quotes, ends of lines and directions of writing do nothing"""
-    with training(hostile_pictures, tmp_path, worker_python, epochs=100) as live:
+    with training(hostile_pictures, tmp_path, worker_python) as live:
         open_page(page, live.url)
         page.wait_for("document.querySelectorAll('#bad li').length == 3")
         page.wait_for(PICTURES)

@@ -560,10 +560,11 @@ function drawBatch(said) {
     for (const view of list(sample.views)) {
       if (view.png && /^[A-Za-z0-9+/=]+$/.test(view.png)) {
         const picture = make("img");
-        picture.alt = plain(view.name) + " of sample " + count(sample.index);
+        picture.alt = plain(view.name) + " of sample " + count(sample.index) + (view.text ? ": " + plain(view.text) : "");
+        picture.title = picture.alt;
         picture.src = "data:image/png;base64," + view.png;
         item.append(picture);
-      } else {
+      } else if (!sample.label || !plain(view.text).endsWith(plain(sample.label))) {     // else it is said below
         item.append(make("p", "mono text", plain(view.name) + " " + plain(view.text)));
       }
     }
