@@ -121,7 +121,7 @@ class Watch:
         figures = self._state.figures
         if code == 0 and figures is not None and figures.over:
             view = View(self._address, size().columns, None, has_keys=False, bars=BARS if is_utf8() else ASCII_BARS)
-            print("\n".join(rendered(page(figures._replace(workers=[], events=[], bad=[]), "", view, clock),
+            print("\n".join(rendered(page(figures._replace(workers=[], events=[]), "", view, clock),
                                      view.width, False)), flush=True)
         return code
 
