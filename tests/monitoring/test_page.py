@@ -1,4 +1,4 @@
-"""The status page in a real Chromium, over real runs: what it shows, to whom, and that nothing of the data becomes HTML."""
+"""The status page in a real Chromium, over real runs: what it shows, to whom, and that no data become HTML."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_the_page_shows_a_run_and_goes_on_by_itself(pictures, tmp_path, worker_p
         assert page.text("#epoch") in ("%d of 1,000" % epoch for epoch in range(1, 1000))
         own = [url for url in page.requests() if not url.startswith("data:image/")]
         assert all(url.startswith(live.url + "/") for url in own)
-        assert sorted(set(url[len(live.url):] for url in own)) == [
+        assert sorted({url[len(live.url):] for url in own}) == [
             "/", "/batch.json", "/details.json", "/page.css", "/page.js"]
         assert own.count(live.url + "/") == 1                 # it was not loaded again
 
@@ -320,8 +320,13 @@ PALE = """(() => {
     const parse = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
     const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 :
         Math.pow((v + 0.055) / 1.055, 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = one => { for (; one; one = one.parentElement) { const c = parse(getComputedStyle(one).backgroundColor);
-        if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
+    const behind = one => {
+        for (; one; one = one.parentElement) {
+            const colour = parse(getComputedStyle(one).backgroundColor);
+            if (colour.length === 3 || colour[3] === 1) return colour;
+        }
+        return [255, 255, 255];
+    };
     const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
         const one = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
