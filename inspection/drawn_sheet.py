@@ -6,6 +6,7 @@ from typing import Any, List, NamedTuple, Tuple
 from PIL import Image, ImageDraw, ImageFont
 
 from stoker.inspection.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet, texts_of
+from stoker.pipeline.text import printable
 from stoker.trainer.pictures import View
 
 WIDTH = 1200                 # of the sheet, in pixels
@@ -110,7 +111,7 @@ class _Pen:
 
 
 def _latin(text: str) -> str:
-    return text.encode("latin-1", "backslashreplace").decode("latin-1")
+    return printable(text).encode("latin-1", "backslashreplace").decode("latin-1")
 
 
 class _Placed(NamedTuple):
