@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional, Sequence
@@ -15,7 +16,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.program import Program
+from stoker.trainer.program import EXIT_TERMINATED, Program
 from stoker.trainer.replay import Replay
 
 EXIT_DIFFERENT = 1       # a batch is not what the audit says, or two runs differ
@@ -37,11 +38,17 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     if args.epochs is not None and args.sample is None:
         parser.error("--epochs is for --sample")
     program.raise_on_ctrl_c()
+    signal.signal(signal.SIGTERM, _end)
     if args.diff is not None:
         return _compare(args)
     with _opened(args.run, args, args.audit) as replay:
         show = {"step": _show_steps, "sample": _show_sample, "validation": _show_evaluation}[wanted[0]]
         return show(replay, args)
+
+
+def _end(signum: int, frame: object) -> None:
+    """Ends this process in good order: without its workers and temporary files."""
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _opened(folder: str, args: argparse.Namespace, audit: Optional[str]) -> Replay:
