@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence
 
 from stoker.inspection import drawn_sheet, html_sheet, show_facts, show_variations
 from stoker.inspection.sheet import GOOD, Sheet
@@ -55,8 +55,13 @@ def _opened(folder: str, args: argparse.Namespace, audit: Optional[str]) -> Repl
     if not os.path.isdir(folder):
         raise ConfigError("there is no folder %r: name the --checkpoint-dir of a stoker-train, or the folder that "
                           "open_stream(record=) had" % folder)
+    given: Dict[str, Any] = {}
+    if args.data is not None:
+        given["data"] = args.data
+    if args.validation_data is not None:
+        given["validation"] = None if args.validation_data == "none" else args.validation_data
     replay = Replay(folder, root=args.root, path=args.path or (), audit=audit, workers=args.workers,
-                    worker_python=args.worker_python)
+                    worker_python=args.worker_python, **given)
     for note in replay.notes:
         print("stoker-show: %s" % note, file=sys.stderr, flush=True)
     return replay
