@@ -475,6 +475,7 @@ function failed(sentence) {
 
 function askForToken() {
   clearTimeout(timer);
+  failures = 0;
   show("lost", "needs its token");
   if (token()) put("refused", "The trainer refused this token.");
   $("figures").hidden = $("notice").hidden = true;
