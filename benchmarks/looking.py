@@ -43,6 +43,7 @@ from benchmarks.table import Goal, Say, Table, main, spread
 from benchmarks.wire import ROOT, worker_python
 
 SIZE = 64
+PICTURES = 1000               # that are made where those of the other benchmarks are not there
 ROUNDS, FOURS = 5, 3          # so many rounds of so many fours of stretches
 STRETCH_S, SETTLE_S = 3.0, 0.4     # a stretch is measured after it has settled
 START_S, WARM_UP_S = 120.0, 5.0
@@ -267,7 +268,7 @@ def pictures(say: Say) -> Iterator[Tuple[str, str]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         say("making sample pictures, as those of the other benchmarks are not there (sh .setup/bench.sh)")
-        sample_data.write(os.path.join(folder, "pictures"), 1000)
+        sample_data.write(os.path.join(folder, "pictures"), PICTURES)
         yield os.path.join(folder, "pictures"), "sample pictures of about 140x140 pixels"
 
 

@@ -106,7 +106,7 @@ def test_bad_files_are_bounded_and_each_is_an_event_only_while_they_are_few(seen
 @pytest.mark.parametrize("text", ["\x1b[2J\x07", "a\nb", "\udcff" * 1000, "x" * 10 ** 6, "\u202egpj", "<script>"])
 def test_names_and_reasons_are_hostile(seen, text):
     seen.bad_file(text, text, 0, START_S)
-    seen.heard("lost", text, 1, START_S)
+    seen.heard("lost", text, text, START_S)
     seen.reported(Verdict("decode", text), START_S)
     shown = [seen.bad_files[0].path, seen.bad_files[0].why, seen.bottlenecks[0].sentence] + texts(seen, *KINDS)
     for one in shown:
@@ -126,11 +126,11 @@ def test_bottlenecks_are_kept(seen):
 
 
 def test_lines_of_the_log_become_events(seen):
-    seen.heard("", "of no interest", 0, START_S)
-    seen.heard("lost", "alpha:1/0 lost the connection; its 2 steps are reassigned", 2, START_S)
-    seen.heard("set aside", "alpha:1/1 is set aside\nTraceback ...", 0, START_S)
+    seen.heard("", "of no interest", "", START_S)
+    seen.heard("lost", "alpha:1/0 lost the connection; its 2 steps are reassigned", "2 steps of alpha:1/0", START_S)
+    seen.heard("set aside", "alpha:1/1 is set aside\nTraceback ...", "", START_S)
     assert texts(seen, "lost") == ["alpha:1/0 lost the connection; its 2 steps are reassigned"]
-    assert texts(seen, "reassigned") == ["2 steps: alpha:1/0 lost the connection; its 2 steps are reassigned"]
+    assert texts(seen, "reassigned") == ["2 steps of alpha:1/0"]
     assert texts(seen, "set aside") == ["alpha:1/1 is set aside"]
     assert seen.events.counts["lost"] == 1
 
