@@ -19,7 +19,7 @@ from tests.support.documents import ROOT, documents, read
 #: Options in the documents that belong to other programs than Stoker's.
 OF_OTHERS = {
     "--build", "--exit-code-from", "--scale", "--no-recreate", "--volumes", "--rm", "--logdir",    # Docker, TensorBoard
-    "--filter", "--entrypoint",         # Docker
+    "--filter",                 # Docker
     "--for", "--timeout",       # kubectl
     "--gloo-timeout-seconds", "--no-deps", "--no-binary", "--no-build-isolation", "--port",   # horovodrun, pip, example
     "--cpus", "--help", "--strict", "--seconds", "--runs", "--guided", "--own", "--stop",  # all; mypy; tests' programs
