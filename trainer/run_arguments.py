@@ -206,9 +206,11 @@ class Arguments:
         now = places.of(path)
         if not os.path.exists(now):
             if os.path.splitext(path)[1].lower() not in ROW_FILES:
+                remedy = ("its folder is now (root=, --root), or the data themselves (data=, --data)"
+                          if list_key == "dataset" else "it is now (validation=, --validation-data), or leave it out "
+                                                        "(None, none)")
                 raise NotRecorded("its %s is not at %s any more: say where %s" % (
-                    DATA[list_key], printable_path(now), "its folder is now (root=, --root DIR)"
-                    if list_key == "dataset" else "it is now (validation=), or leave it out (validation=None)"))
+                    DATA[list_key], printable_path(now), remedy))
             assert places.listed is not None
             given = native(value["root"]) if isinstance(value.get("root"), str) else os.path.dirname(path)
             root = self.root(places) or places.of(given)
