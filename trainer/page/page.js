@@ -406,7 +406,7 @@ function takeToken() {
   const match = /^#token=(.+)$/.exec(location.hash);
   if (!match) return false;
   let value = match[1];
-  try { value = decodeURIComponent(value); } catch (error) { /* it is meant as it stands */ }
+  try { value = decodeURIComponent(value); } catch (error) { /* it stands as it is */ }
   token(value);
   history.replaceState(null, "", location.pathname + location.search);
   return true;
