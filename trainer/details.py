@@ -73,7 +73,8 @@ class Rhythm:
         """One asks."""
         self._count += 1
         passed_s = now - self._begun_s
-        if passed_s < self.next_s:
+        if passed_s < self.next_s:        # in such a time, each asks once: many are seen before it is over
+            self.next_s = max(self.next_s, round(min(MAX_NEXT_S, self._count / ANSWERS_PER_S), 1))
             return
         askers = self._count * self.next_s / passed_s
         self.next_s = round(min(MAX_NEXT_S, max(self.least_s, askers / ANSWERS_PER_S)), 1)
