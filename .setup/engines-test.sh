@@ -20,6 +20,7 @@ environment horovod
 STOKER_TEST_SLURM=$(sh .setup/debian-programs.sh slurm) || say "tests that need Slurm do not run"
 STOKER_TEST_CHROMIUM=$(sh .setup/debian-programs.sh chromium) || say "tests that need Chromium do not run"
 STOKER_TEST_PROMETHEUS=$(sh .setup/debian-programs.sh prometheus) || say "tests that need Prometheus do not run"
-export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM STOKER_TEST_PROMETHEUS
+STOKER_TEST_TMUX=$(sh .setup/debian-programs.sh tmux) || say "tests that need tmux do not run"
+export STOKER_TEST_SLURM STOKER_TEST_CHROMIUM STOKER_TEST_PROMETHEUS STOKER_TEST_TMUX
 export STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python STOKER_TEST_PYTHON36=.venv/trainer/bin/python
 exec .venv/trainer/bin/python -m pytest tests/engines tests/monitoring "$@"

@@ -7,11 +7,14 @@ script does, and Prometheus is Debian's, or else a client that reads /metrics as
 looked at, looked at twice, not looked at. So what becomes slowly faster or slower counts on both sides.
 
 Rates are noisy; CPU times are not. So there are two ratios: of images per second, in which the CPU time of what looks
-counts as well, since it runs on the same cores; and of images per CPU second of the run's own processes, which holds
-for a browser and a Prometheus on other hosts, and on a busy machine.
+counts as well, since it runs on the same cores; and of images per CPU second of the run's own processes, as with a
+browser and a Prometheus on other hosts. The CPU time of the thread that answers is exact also on a busy machine.
+
+A second table has what a status address costs the consumer while no client asks: it notes a little of each batch.
 """
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,21 +27,29 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import psutil
 
 from stoker.pipeline.cores import cores
+from stoker.pipeline.options import JobOptions
+from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
+from stoker.trainer.fleet import announce
+from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from benchmarks.looked_at import BATCH, Times
+from benchmarks.made import made_stream
 from benchmarks.pictures import FOLDER
-from benchmarks.table import Goal, Say, Table, main
+from benchmarks.table import Goal, Say, Table, main, spread
 from benchmarks.wire import ROOT, worker_python
 
 SIZE = 64
+PICTURES = 1000               # that are made where those of the other benchmarks are not there
 ROUNDS, FOURS = 5, 3          # so many rounds of so many fours of stretches
 STRETCH_S, SETTLE_S = 3.0, 0.4     # a stretch is measured after it has settled
 START_S, WARM_UP_S = 120.0, 5.0
 END_S = 20.0
 LEAST = 0.995
+UNSEEN_US = 20.0              # a batch, while no client asks
 SCRAPE = """global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs: [{job_name: stoker, static_configs: [{targets: ['%s']}]}]
 """
@@ -257,7 +268,7 @@ def pictures(say: Say) -> Iterator[Tuple[str, str]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         say("making sample pictures, as those of the other benchmarks are not there (sh .setup/bench.sh)")
-        sample_data.write(os.path.join(folder, "pictures"), 1000)
+        sample_data.write(os.path.join(folder, "pictures"), PICTURES)
         yield os.path.join(folder, "pictures"), "sample pictures of about 140x140 pixels"
 
 
@@ -282,7 +293,39 @@ def run(quick: bool, say: Say) -> List[Table]:
                 found.append([stretch(looked_at, visitors, looks, seconds) for looks in (False, True, True, False)])
         answers = visitors[0].end()
     return [table(found, rounds, seconds, answers, "Prometheus" if program else "a client in Prometheus' place",
-                  sort)]
+                  sort, cores()), _unseen(quick, say)]
+
+
+def consumer_us(status: Optional[str], batches: int) -> float:
+    """CPU microseconds of the consumer's thread for a batch that is there, with a status address or without."""
+    job = JobOptions("image", (8, 8), BATCH)
+    arrays = tuple(np.zeros((BATCH,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    with made_stream(lambda planned: arrays, job, Plan(BATCH * 1000, BATCH, 1000, 0), ahead=8) as stream:
+        announce(stream, NO_FLEET if status is None else FleetOptions(status=status), 8, 1)
+        for _ in range(300):
+            next(stream)
+        begun_s = time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)
+        for _ in range(batches):
+            next(stream)
+        return (time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) - begun_s) / batches * 1e6
+
+
+def _unseen(quick: bool, say: Say) -> Table:
+    logging.getLogger("stoker").setLevel(logging.ERROR)
+    rounds, batches = (2, 500) if quick else (9, 4000)
+    found: Dict[Optional[str], List[float]] = {None: [], "127.0.0.1:0": []}
+    say("a status address that is not looked at")
+    for _ in range(rounds):
+        for status, took in found.items():
+            took.append(consumer_us(status, batches))
+    without, with_status = (spread(took) for took in found.values())
+    # the least: a thread that others interrupt takes longer, and never less long
+    added = with_status.least - without.least
+    return Table("looking-unseen", "What a status address costs while no client asks: CPU us of the consumer's thread "
+                 "for a batch that is there", ["", "least us", "median us", "most us"],
+                 [["no status address", without.least, without.median, without.most],
+                  ["--status, not looked at", with_status.least, with_status.median, with_status.most]],
+                 goals=[Goal("us more for a batch", added, UNSEEN_US, at_most=True)])
 
 
 def ratio(found: Sequence[Sequence[Stretch]], value: Callable[[Stretch], float]) -> Ratio:
@@ -291,8 +334,8 @@ def ratio(found: Sequence[Sequence[Stretch]], value: Callable[[Stretch], float])
 
 
 def table(found: Sequence[Sequence[Stretch]], rounds: int, seconds: float, answers: Dict[str, Any], scraper: str,
-          sort: str) -> Table:
-    """``found``: fours of stretches; ``answers``: what the page got."""
+          sort: str, machine_cores: int) -> Table:
+    """``found``: fours of stretches; ``answers``: what the page got; ``sort``: of the pictures."""
     sides = {"not looked at": [one for four in found for one in (four[0], four[3])],
              "page open, %s every second" % scraper: [one for four in found for one in four[1:3]]}
     rates, work = ratio(found, lambda one: one.images_s), ratio(found, lambda one: one.images_per_cpu_s)
@@ -304,7 +347,7 @@ def table(found: Sequence[Sequence[Stretch]], rounds: int, seconds: float, answe
                      max(one.images_s for one in side), statistics.median(one.images_per_cpu_s for one in side)]
                     + [1000 * cpu for cpu in threads] + [1000 * statistics.mean(one.visitors_cpu for one in side)])
     looked_at = list(sides.values())[1]
-    share = statistics.mean(one.threads_cpu.get("stoker-status", 0.0) / max(1e-9, one.run_cpu) for one in looked_at)
+    share = statistics.mean(one.threads_cpu.get("stoker-status", 0.0) for one in looked_at) / machine_cores
     others = statistics.median(one.others_cpu for side in sides.values() for one in side)
     notes = ["%s, %d fours of stretches of %g s in %d rounds. CPU ms are per second, of the trainer's threads, and of "
              "what looks. Images/CPU s: of the run's own processes." % (sort, len(found), seconds, rounds),
@@ -323,7 +366,7 @@ def table(found: Sequence[Sequence[Stretch]], rounds: int, seconds: float, answe
                   "what looks ms"], rows, notes,
                  [Goal("images/s while looked at, by those else", rates.median, LEAST),
                   Goal("images per CPU second of the run, by those else", work.median, LEAST),
-                  Goal("share of the status thread in the run's CPU time", share, 1 - LEAST, at_most=True),
+                  Goal("share of all cores that the thread takes that answers", share, 1 - LEAST, at_most=True),
                   Goal("pages with another answer than 200", len(failed), 0, at_most=True)])
 
 

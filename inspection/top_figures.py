@@ -10,6 +10,7 @@ MAX_BYTES = 4 << 20       # of an answer
 MAX_CHARS = 300           # of a text
 MAX_NUMBER = 1e15
 MAX_ENTRIES = 1000        # of any list
+MAX_STATES = 20           # of a worker
 STAGES = ("storage", "decode", "augment", "generator")
 
 
@@ -57,6 +58,7 @@ class Figures(NamedTuple):
     bad_files: Optional[float]
     rates: List[Optional[float]]               # the oldest first
     waiting: List[Optional[float]]
+    states: Dict[str, float]                   # of a worker -> how many have it, also of those without a row
     workers: List[Worker]
     events: List[Event]                        # the newest last
     bad: List[Event]
@@ -85,7 +87,7 @@ def parse(body: bytes) -> Figures:
         memory_mb=_number(said.get("memory_mb")), bad_files=_number(said.get("bad_files")),
         rates=[_number(value) for value in _list(history.get("samples_per_s"))],
         waiting=[_number(value) for value in _list(history.get("waiting_share"))],
-        workers=[_worker(one) for one in _objects(said.get("worker_table"))],
+        states=_states(said.get("states")), workers=[_worker(one) for one in _objects(said.get("worker_table"))],
         events=[Event(_number(one.get("s")), _text(one.get("kind")), _text(one.get("text")))
                 for one in _objects(said.get("events"))],
         bad=[Event(_number(one.get("s")), "bad file", "%s: %s" % (_text(one.get("path")), _text(one.get("why"))))
@@ -106,6 +108,11 @@ def _number(value: Any) -> Optional[float]:
 
 def _named(said: object, names: Sequence[str]) -> Dict[str, Optional[float]]:
     return {name: _number(_object(said).get(name)) for name in names}
+
+
+def _states(said: object) -> Dict[str, float]:
+    counted = [(_text(state), _number(number)) for state, number in list(_object(said).items())[:MAX_STATES]]
+    return {state: number for state, number in counted if number}
 
 
 def _text(value: object) -> str:

@@ -50,7 +50,7 @@ def page(figures: Optional[Figures], problem: str, view: View, clock: Callable[[
     head += [(0, [(line, "bold red")]) for line in _wrapped(problem, view.width, SENTENCE_LINES)]
     if figures is None:
         return [line for _, line in head]
-    head += _figures(figures, view)
+    head += [(0, [("the run is over", "bold green")])] * figures.over + _figures(figures, view)
     if view.height is None:
         return [*[line for _, line in head], *_table(figures, view, len(figures.workers)), [],
                 *[_line_of(event, clock) for event in figures.bad + figures.events]]
@@ -76,7 +76,7 @@ def _title(figures: Optional[Figures], view: View) -> Line:
                  figures.epoch is not None and "epoch %s of %s" % (count(figures.epoch), count(figures.epochs)),
                  figures.elapsed_s is not None and duration(figures.elapsed_s)):
         title += [("  " + text, "bold")] if text else []
-    return title + ([("  the run is over", "bold green")] if figures.over else [])
+    return title
 
 
 def _figures(figures: Figures, view: View) -> List[Tuple[int, Line]]:
@@ -96,26 +96,29 @@ def _figures(figures: Figures, view: View) -> List[Tuple[int, Line]]:
         lines.append((importance, [(name.ljust(9), "dim"), (value.ljust(22), "bold"),
                                    (graph(history, room, view.bars, most), "cyan")]))
     lines += [(2, [(line, "yellow" if not figures.bottleneck.startswith("trainer") else "green")])
-              for line in _wrapped(figures.bottleneck, view.width, SENTENCE_LINES)]
+              for line in _wrapped("bottleneck: " * bool(figures.bottleneck) + figures.bottleneck, view.width,
+                                   SENTENCE_LINES)]
     stages = ["%s %s" % (name, percent(share)) for name, share in figures.stages.items() if share is not None]
     times = ["%s %s ms%s" % (text, milliseconds(value / 1000), " (%s)" % ", ".join(stages) if stages and more else "")
              for text, value, more in (("step", figures.times_ms["step_ms"], False),
                                        ("batch on a worker", figures.times_ms["produce_ms"], True),
                                        ("wire", figures.times_ms["wire_ms"], False)) if value is not None]
-    counted: Dict[str, int] = {}
-    for worker in figures.workers:
-        counted[worker.state] = counted.get(worker.state, 0) + 1
-    counts = ["workers: " + (", ".join("%d %s" % (counted[state], NAMES.get(state, state) or "unknown")
-                                       for state in sorted(counted, key=_state_order)) or "none")]
+    states = figures.states
+    counts = ["workers: " + (", ".join("%s %s" % (count(states[state]), NAMES.get(state, state))
+                                       for state in sorted(states, key=_state_order)) or "none")]
     counts += ["%s %s" % (count(value), text) for value, text in (
         (figures.needed, "needed"), (figures.wanted, "wanted elsewhere")) if value is not None]
     if figures.window["size"] is not None:
         counts.append("window of %s: %s ready, %s leased" % tuple(
             count(figures.window[name]) for name in ("size", "ready", "leased")))
-    more = ["memory %s MB" % count(figures.memory_mb)] if figures.memory_mb is not None else []
-    more += ["%s bad file%s" % (count(figures.bad_files), "s" * (figures.bad_files != 1))] if figures.bad_files else []
-    for importance, parts in ((4, times), (2, counts), (3, more)):
+    if figures.memory_mb is not None:
+        counts.append("memory %s MB" % count(figures.memory_mb))
+    for importance, parts in ((4, times), (2, counts)):
         lines += [(importance, [(line, "")]) for line in _wrapped(", ".join(parts), view.width, 2)]
+    if figures.bad_files:
+        newest = "".join(", the newest: " + bad.text for bad in figures.bad[-1:])
+        lines.append((3, [("%s bad file%s" % (count(figures.bad_files), "s" * (figures.bad_files != 1)), "yellow"),
+                          (newest, "")]))
     return lines
 
 

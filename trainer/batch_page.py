@@ -7,7 +7,7 @@ of the batch, so that its memory is used again. At most one batch is kept so.
 import base64
 import logging
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.insight import Insight
@@ -23,8 +23,8 @@ BATCH = "/batch.json"
 MAX_SAMPLES = 16
 INTERVAL_S = 2.0            # between two batches that are shown
 STALE_S = 10.0              # an older one is not shown while a newer one may come
-MAX_PICTURE_BYTES = 2 << 20     # of all together; further samples are left out
-MAX_TEXT = 300
+MAX_SIDE = 112              # of a picture, in pixels: they are not compressed, which would cost far more time
+MAX_PICTURE_BYTES = 2 << 20     # of all together, as base64; further samples are left out
 MAX_VIEWS = 16              # of a sample
 REST_S = 0.002              # between two samples: the run needs the interpreter, too
 
@@ -55,41 +55,55 @@ class BatchPage:
         batch, seen.batch = seen.batch, None
         if batch is None:
             return
-        try:
-            from stoker.trainer import pictures
-        except ImportError as error:
-            sentence = "the trainer cannot draw pictures: %s; pip install pillow\n" % short(str(error))
-            self._page = Page(501, "text/plain; charset=utf-8", sentence.encode("ascii", "replace"))
-        else:
-            self._page = Page(200, "application/json", json_bytes(self._document(batch, pictures.views)))
+        self._page = self._made(batch)
         self._made_s = self._insight.now()
 
-    def _document(self, batch: Batch, views: Any) -> Dict[str, Any]:
-        samples: List[Dict[str, Any]] = []
-        room = MAX_PICTURE_BYTES
-        for row in range(min(MAX_SAMPLES, len(batch))):
-            sample = self._sample(batch, row, views)
-            room -= sum(len(view["png"]) + len(view["text"]) for view in sample["views"])
-            if room < 0 and samples:
-                break
-            samples.append(sample)
-            time.sleep(REST_S)
-        return {"step": batch.step, "epoch": batch.epoch + 1, "training": batch.training,
-                "made_s": moment(time.time()), "size": len(batch), "samples": samples}
-
-    def _sample(self, batch: Batch, row: int, views: Any) -> Dict[str, Any]:
-        index, name, label = None, "", ""
-        if batch.source is not None and row < len(batch.used_indices):
-            index = batch.used_indices[row]
-            sample = batch.source.samples([index])[0]
-            name, classes = short(printable_path(sample.name)), batch.source.classes
-            label = short(printable_path(classes[sample.label])) if classes and sample.label >= 0 else ""
+    def _made(self, batch: Batch) -> Page:
         try:
-            shown = [{"name": short(view.name), "kind": view.kind, "text": short(view.text, MAX_TEXT),
-                      "png": base64.b64encode(view.png).decode("ascii")} for view in views(batch, row)[:MAX_VIEWS]]
-        except Exception:
+            from stoker.trainer.pictures import views_of
+            return Page(200, "application/json", json_bytes(document(batch, views_of(
+                batch, _slowly(min(MAX_SAMPLES, len(batch))), MAX_SIDE, level=0))))
+        except ImportError as error:
+            return _sentence(501, "the trainer cannot draw pictures: %s; pip install pillow" % short(str(error)))
+        except Exception as error:
             if not self._has_failed:
-                log.warning("status: a sample of step %d cannot be shown (a bug in Stoker)", batch.step, exc_info=True)
+                log.warning("status: step %d cannot be shown (a bug in Stoker)", batch.step, exc_info=True)
             self._has_failed = True
-            shown = [{"name": "", "kind": "text", "text": "cannot be shown: the trainer's log says more", "png": ""}]
-        return {"index": index, "name": name, "label": label, "views": shown}
+            return _sentence(500, "the batch of step %d cannot be shown: %s; the trainer's log says more" % (
+                batch.step, type(error).__name__))
+
+
+def _slowly(count: int) -> Iterator[int]:
+    """0 .. count - 1, with pauses."""
+    for number in range(count):
+        yield number
+        time.sleep(REST_S)
+
+
+def _sentence(code: int, text: str) -> Page:
+    return Page(code, "text/plain; charset=utf-8", text.encode("ascii", "replace") + b"\n")
+
+
+def document(batch: Batch, views: Sequence[Sequence[Any]]) -> Dict[str, Any]:
+    """What the page says of ``batch``, of whose first samples these are the views."""
+    samples: List[Dict[str, Any]] = []
+    room = MAX_PICTURE_BYTES
+    for row, of_sample in enumerate(views):
+        shown = [{"name": short(view.name), "kind": view.kind, "text": short(view.text),
+                  "png": base64.b64encode(view.png).decode("ascii")} for view in of_sample[:MAX_VIEWS]]
+        room -= sum(len(view["png"]) for view in shown)
+        if room < 0 and samples:
+            break
+        samples.append(dict(_names(batch, row), views=shown))
+    return {"step": batch.step, "epoch": batch.epoch + 1, "training": batch.training, "made_s": moment(time.time()),
+            "size": len(batch), "samples": samples}
+
+
+def _names(batch: Batch, row: int) -> Dict[str, Any]:
+    """The sample of a row, its name, and its class. A batch function may mix its samples: then they are not known."""
+    if batch.source is None or row >= len(batch.used_indices):
+        return {"index": None, "name": "", "label": ""}
+    index, classes = batch.used_indices[row], batch.source.classes
+    sample = batch.source.samples([index])[0]
+    label = printable_path(classes[sample.label]) if 0 <= sample.label < len(classes) else ""
+    return {"index": index, "name": short(printable_path(sample.name)), "label": short(label)}

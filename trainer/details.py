@@ -15,6 +15,7 @@ LARGE_FLEET = 500              # ... and as many times longer for the table of w
 REST_S = 0.0005                # the reader of a large table rests now and then
 MIN_NEXT_S, MAX_NEXT_S = 1.0, 30.0
 ANSWERS_PER_S = 10.0           # for all who ask together
+MAX_SHARE = 0.002              # of one core's time, for makings
 
 
 class Details:
@@ -28,6 +29,7 @@ class Details:
     def page(self) -> Page:
         """The details as JSON."""
         self._rhythm.asked(self._insight.now())
+        self._page.interval_s = max(INTERVAL_S, 0.5 * self._rhythm.least_s)
         made: Page = self._page.get(self._stream.is_over)
         return made
 
@@ -35,24 +37,37 @@ class Details:
         """The table of workers, not older than some moments."""
         now, size = self._insight.now(), sum(self._roster.states.values())
         if now >= self._roster_s + INTERVAL_S * max(1.0, size / LARGE_FLEET):
-            self._roster = self._insight.roster(lambda: time.sleep(REST_S))
+            self._roster = self._insight.roster(rest)
             self._roster_s = now
         return self._roster
 
     def _make(self) -> Page:
-        unix_s = time.time()
+        unix_s, cpu_s = time.time(), time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)
         figures: Dict[str, Any] = self._status.figures()
         figures.update({"now_s": round(unix_s, 3), "next_s": self._rhythm.next_s})
-        figures.update(more_figures(self._stream, self._insight, self.roster(), unix_s))
-        return Page(200, "application/json", json_bytes(figures))
+        figures.update(more_figures(self._stream, self._insight, self.roster(), unix_s, rest))
+        made = Page(200, "application/json", json_bytes(figures))
+        self._rhythm.cost(time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) - cpu_s)
+        return made
+
+
+def rest() -> None:
+    """Lets the run have the interpreter."""
+    time.sleep(REST_S)
 
 
 class Rhythm:
-    """Says after how long to ask again, so that all who ask get ANSWERS_PER_S answers together. Pure."""
+    """Says after how long to ask again, so that all who ask get ANSWERS_PER_S answers together, and that what they get
+    costs no more than MAX_SHARE of a core. Pure."""
 
     def __init__(self, now: float) -> None:
         self._begun_s, self._count = now, 0
-        self.next_s = MIN_NEXT_S
+        self.least_s = self.next_s = MIN_NEXT_S
+
+    def cost(self, cpu_s: float) -> None:
+        """A page was made in so much time of the processor."""
+        seconds = self.least_s + 0.3 * (cpu_s / MAX_SHARE - self.least_s)       # the first making costs more
+        self.least_s = min(MAX_NEXT_S, max(MIN_NEXT_S, seconds))
 
     def asked(self, now: float) -> None:
         """One asks."""
@@ -61,5 +76,5 @@ class Rhythm:
         if passed_s < self.next_s:
             return
         askers = self._count * self.next_s / passed_s
-        self.next_s = round(min(MAX_NEXT_S, max(MIN_NEXT_S, askers / ANSWERS_PER_S)), 1)
+        self.next_s = round(min(MAX_NEXT_S, max(self.least_s, askers / ANSWERS_PER_S)), 1)
         self._begun_s, self._count = now, 0

@@ -17,6 +17,8 @@ from stoker.pipeline.monitoring.observation import Observation
 from stoker.pipeline.monitoring.worker_rates import STAGES, host_of
 from stoker.pipeline.stream import BatchStream
 
+MAX_NUMBER = 1e15      # larger ones are no true figures
+PART = 100             # rows between two rests
 MAX_SENTENCE = 600     # characters of a bottleneck
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -47,8 +49,9 @@ def waits_since_s(stream: BatchStream, insight: Insight) -> Optional[float]:
     return None if stream.is_over else insight.waits_since_s
 
 
-def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: float) -> Dict[str, Any]:
-    """What /details.json adds, ``unix_s`` being the present time."""
+def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: float,
+                 rest: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+    """What /details.json adds, ``unix_s`` being the present time. ``rest`` is called now and then."""
     seen, now, judged = insight.observation, seen_s(stream, insight), insight.judged
     unix_s -= insight.now()           # from here on: what makes unix times of those of the other clock
     lines = seen.history.lines(now, waits_since_s(stream, insight))
@@ -64,7 +67,7 @@ def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: 
                     "waiting_share": [rounded(value) for value in lines.waiting_share]},
         "bottlenecks": [{"s": moment(unix_s + each.when_s), "name": each.name, "sentence": each.sentence}
                         for each in list(seen.bottlenecks)],
-        "states": roster.states, "worker_table": worker_table(roster, seen, now),
+        "states": roster.states, "worker_table": worker_table(roster, seen, now, rest),
         "bad": {"count": stream.bad_files, "newest": [
             {"s": moment(unix_s + bad.when_s), "path": bad.path, "why": bad.why, "step": bad.step}
             for bad in list(seen.bad_files)]},
@@ -72,10 +75,12 @@ def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: 
                    for event in seen.events.newest()]}
 
 
-def worker_table(roster: Roster, seen: Observation, now: float) -> List[Dict[str, Any]]:
+def worker_table(roster: Roster, seen: Observation, now: float, rest: Callable[[], None]) -> List[Dict[str, Any]]:
     """A row for each worker."""
-    rows = []
+    rows: List[Dict[str, Any]] = []
     for row in roster.rows:
+        if len(rows) % PART == PART - 1:
+            rest()
         rate = seen.workers.rate(row.name, now)
         stages_s: Sequence[Optional[float]] = rate.stages_s or (None,) * len(STAGES)
         rows.append({"name": short(row.name), "host": short(host_of(row.name)), "pid": row.pid, "state": row.state,
@@ -89,10 +94,10 @@ def worker_table(roster: Roster, seen: Observation, now: float) -> List[Dict[str
 
 
 def rounded(value: Optional[float]) -> Optional[float]:
-    """``value`` with four significant digits, or more if it is a large number; None for what is no finite number."""
-    if value is None or not math.isfinite(value):
+    """``value`` with some digits; None for what is no finite number."""
+    if value is None or not -MAX_NUMBER < value < MAX_NUMBER:       # NaN is not, either
         return None
-    return round(value, 1) if abs(value) >= 1000 else float("%.4g" % value)
+    return round(value, 2 if value >= 100 else 5)
 
 
 def moment(unix_s: float) -> float:
@@ -119,13 +124,13 @@ class Kept:
     """What ``make`` gives, made again after ``interval_s`` at the earliest; or if ``key`` has changed."""
 
     def __init__(self, make: Callable[[], Any], interval_s: float, now: Callable[[], float]) -> None:
-        self._make, self._interval_s, self._now = make, interval_s, now
+        self._make, self.interval_s, self._now = make, interval_s, now
         self._made_s, self._key, self._value = -math.inf, None, None     # type: float, Any, Any
 
     def get(self, key: Any = None) -> Any:
         """See above."""
         now = self._now()
-        if now >= self._made_s + self._interval_s or key != self._key:
+        if now >= self._made_s + self.interval_s or key != self._key:
             self._value = self._make()
             self._made_s, self._key = now, key
         return self._value

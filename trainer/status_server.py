@@ -95,8 +95,9 @@ class StatusServer:
 
     def wake(self) -> None:
         """Makes the server's thread call ``woken``, soon. For any thread; takes microseconds."""
-        with suppress(OSError):             # it has ended
-            os.write(self._stop_fd, b"w")
+        if not self._stopping:              # else the number of the pipe may be another file's by now
+            with suppress(OSError):
+                os.write(self._stop_fd, b"w")
 
     def trouble(self, fleet: object) -> None:
         """See ``WorkerGroup``."""

@@ -111,12 +111,12 @@ class Shut(NamedTuple):
 
 class Log(NamedTuple):
     """Write a line to the log. ``kind``: one of monitoring.events.KINDS, for the status address; '': for the log only.
-    ``reassigned``: so many steps of the worker that it is about are produced by others."""
+    ``reassigned``: the steps that others produce because of it, such as "2 steps of alpha:1/0"."""
     text: str
     is_warning: bool = False
     is_debug: bool = False
     kind: str = ""
-    reassigned: int = 0
+    reassigned: str = ""
 
 
 class Fail(NamedTuple):

@@ -127,7 +127,8 @@ def gone_line(name: str, gone: Gone, is_member: bool) -> Log:
     if not gone.positions:
         return Log(text, kind=kind)
     steps = "step is" if gone.positions == 1 else "%d steps are" % gone.positions
-    return Log("%s; its %s reassigned" % (text, steps), True, kind=kind, reassigned=gone.positions)
+    return Log("%s; its %s reassigned" % (text, steps), True, kind=kind,
+               reassigned="%d step%s of %s" % (gone.positions, "s" * (gone.positions > 1), name))
 
 
 def problem_of(name: str, failed: Failed) -> str:

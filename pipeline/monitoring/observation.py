@@ -112,12 +112,12 @@ class Observation:
             self.batch = batch
             self.wake()
 
-    def heard(self, kind: str, text: str, reassigned: int, now: float) -> None:
+    def heard(self, kind: str, text: str, reassigned: str, now: float) -> None:
         """The coordinator's log has a line of this kind: see ``effects.Log``."""
         if kind:
             self.events.add(kind, text.partition("\n")[0], now)
         if reassigned:
-            self.events.add("reassigned", "%d step%s of it: %s" % (reassigned, "s" * (reassigned > 1), text), now)
+            self.events.add("reassigned", reassigned, now)
 
     def reported(self, verdict: Verdict, now: float) -> None:
         """A new bottleneck is reported."""

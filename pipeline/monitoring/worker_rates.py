@@ -1,10 +1,9 @@
 """WorkerRates: what each worker and each host delivered, in all and lately. Pure: times come in; bounded."""
 
-from collections import OrderedDict
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 PERIOD_S = 10.0        # "lately": this period and the one before it
-MAX_WORKERS = 4096     # that are remembered; then the one that has not delivered for longest is forgotten
+MAX_WORKERS = 4096     # that are remembered
 MAX_HOSTS = 200        # that are counted; all further ones together are OTHERS
 OTHERS = "other hosts"
 STAGES = ("storage", "decode", "augment", "generator")
@@ -40,7 +39,7 @@ class WorkerRates:
     """One thread calls ``add``; others may ask at any moment."""
 
     def __init__(self) -> None:
-        self._workers: "OrderedDict[str, _Worker]" = OrderedDict()
+        self._workers: Dict[str, _Worker] = {}
         self._hosts: Dict[str, List[int]] = {}
 
     def add(self, name: str, samples: int, produce_s: float, storage_s: float, decode_s: float, augment_s: float,
@@ -67,9 +66,10 @@ class WorkerRates:
         host = host_of(name)
         if host not in self._hosts and len(self._hosts) >= MAX_HOSTS:
             host = OTHERS
-        if len(self._workers) >= MAX_WORKERS:
-            oldest = min(list(self._workers.items()), key=lambda pair: pair[1].ends_s)[0]
-            del self._workers[oldest]
+        if len(self._workers) >= MAX_WORKERS:      # the half that has not delivered for longest: not one at a time
+            by_age = sorted(self._workers, key=lambda one: self._workers[one].ends_s)
+            for one in by_age[:MAX_WORKERS // 2]:
+                del self._workers[one]
         worker = self._workers[name] = _Worker(self._hosts.setdefault(host, [0]), now)
         return worker
 
@@ -82,21 +82,20 @@ class WorkerRates:
         worker = self._workers.get(name)
         if worker is None:
             return Rate(0, 0.0, None)
-        parts = [worker.now] + [worker.before] * (worker.before is not None)
-        recent = [part for part in parts if part is not None]
-        if now >= worker.ends_s + PERIOD_S:
+        now_sums, before, passed_s = worker.now, worker.before, now - worker.begun_s
+        if passed_s >= 2 * PERIOD_S:
             return Rate(worker.batches, 0.0, None)
-        begun_s = worker.begun_s - PERIOD_S * (len(recent) - 1)
-        return Rate(worker.batches, sum(part.samples for part in recent) / max(1.0, now - begun_s), _stages(recent))
-
-
-def _stages(parts: Sequence[_Sums]) -> Optional[Tuple[float, ...]]:
-    batches = sum(part.batches for part in parts)
-    if not batches:
-        return None
-    named = [sum(getattr(part, name) for part in parts) / batches for name in ("storage_s", "decode_s", "augment_s")]
-    whole_s = sum(part.produce_s for part in parts) / batches
-    return (*named, max(0.0, whole_s - sum(named)))
+        batches, samples = now_sums.batches, now_sums.samples
+        storage_s, decode_s, augment_s, whole_s = (now_sums.storage_s, now_sums.decode_s, now_sums.augment_s,
+                                                   now_sums.produce_s)
+        if before is not None:
+            passed_s += PERIOD_S
+            batches, samples = batches + before.batches, samples + before.samples
+            storage_s, decode_s, augment_s, whole_s = (storage_s + before.storage_s, decode_s + before.decode_s,
+                                                       augment_s + before.augment_s, whole_s + before.produce_s)
+        return Rate(worker.batches, samples / max(1.0, passed_s), (
+            storage_s / batches, decode_s / batches, augment_s / batches,
+            max(0.0, whole_s - storage_s - decode_s - augment_s) / batches) if batches else None)
 
 
 def host_of(worker: str) -> str:

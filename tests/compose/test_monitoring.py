@@ -29,11 +29,12 @@ ENTRYPOINT ["/bin/prometheus"]
 """
 
 
-def page_of(project, shell=None):
-    """(URL, token) of the status page, as the command of the document says them."""
-    said = project.compose("exec", "-T", "trainer", "stoker-page") if shell is None else shell
-    url, token = re.search(r"^(http://\S+)/#token=([0-9a-f]{64})\s*$", said, re.MULTILINE).groups()
-    return url, token
+def page_of(project):
+    """((URL, token) of the status page, what stoker-top shows), by the commands of the document."""
+    shell = Shell(project.clone, project.environment, os.path.join(project.runs, "..", "bin"))
+    said = shell.run(block(GUIDE, "compose: look").replace(" exec ", " exec -T "))       # there is no terminal
+    page, shown = said.split("\n", 1)
+    return re.match(r"(http://\S+)/#token=([0-9a-f]{64})$", page).groups(), shown
 
 
 def test_the_page(project):
@@ -41,7 +42,8 @@ def test_the_page(project):
     port = str(free_port())
     project.up("-d", STOKER_EPOCHS="1000", STATUS_PORT=port)
     project.wait_for_steps(1)
-    url, token = page_of(project)
+    (url, token), shown = page_of(project)
+    assert all(container[:12] in shown for container in project.containers("worker")), shown
     assert url == "http://127.0.0.1:" + port and docker("port", project.trainer, "8265") == "127.0.0.1:" + port
     code, _, body = ask(url, token=token)
     assert code == 200 and json.loads(body.decode())["steps"] == 48000
@@ -53,7 +55,8 @@ def test_the_page(project):
     assert "No such file" in docker("exec", project.containers("worker")[0], "ls", "/status", check=False)
     assert token not in project.log() + project.log("worker") and "stoker-page" in project.log()
     project.compose("restart", "-t", "10", "trainer", STATUS_PORT=port)
-    wait_for(lambda: page_of(project) == (url, token), "the same page of the trainer's next start")
+    wait_for(lambda: answers(url, token), "the page of the trainer's next start")
+    assert page_of(project)[0] == (url, token)
 
 
 def test_two_trainings_on_one_host(project, clone, images, pictures, tmp_path):

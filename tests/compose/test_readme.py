@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.compose.project import Project, compose_command, docker, images_of, state, wait_for
+from tests.support.asking import ask
 from tests.support.documents import block
 
 README, GUIDE = "README.md", "docs/DOCKER.md"
@@ -111,8 +112,18 @@ def test_tensorboard(project):
         project.compose(*(files + ["down", "--volumes", "--timeout", "1"]), check=False)
 
 
+def page_of(shell, commands):
+    """(URL, token) that the commands print, once the page answers."""
+    try:
+        said = re.search(r"^(http://\S+)/#token=([0-9a-f]{64})$", shell.run(commands), re.MULTILINE)
+        ask(said.group(1))
+        return said.groups()
+    except (AssertionError, AttributeError, OSError):        # no container, no token, no answer yet
+        return None
+
+
 def test_swarm(typed, pictures):
-    """docs/DOCKER.md: a Swarm of one node, the workers' keys as secrets"""
+    """docs/DOCKER.md: a Swarm of one node, the workers' keys as secrets, the status page for the manager alone"""
     if docker("info", "--format", "{{.Swarm.LocalNodeState}}") != "inactive":
         pytest.skip("this engine is part of a Swarm already")
     if not os.environ.get("STOKER_THROW_AWAY_ENGINE"):
@@ -125,6 +136,11 @@ def test_swarm(typed, pictures):
                           block(GUIDE, "compose: swarm"), flags=re.MULTILINE)
         shell.run(commands, DATA=pictures)
         service = stack + "_trainer"
+        look = block(GUIDE, "compose: swarm page").replace("stoker_trainer", service)
+        url, token = wait_for(lambda: page_of(shell, look), "the status page")
+        assert ask(url)[0] == 401 and ask(url, token=token)[0] == 200
+        assert not docker("service", "inspect", "--format", "{{range .Endpoint.Ports}}{{.}}{{end}}", service)
+        assert not docker("port", docker("ps", "--quiet", "--filter", "name=" + service))
         wait_for(lambda: docker("service", "ls", "--format", "{{.Replicas}}", "--filter",
                                 "name=%s_worker" % stack) == "6/6", "six healthy workers")
         wait_for(lambda: "Complete" in docker("service", "ps", "--format", "{{.CurrentState}}", service),

@@ -1,20 +1,22 @@
 """What a machine must have for a test of an engine: ``@pytest.mark.needs("namespaces", "environment ray")``.
 
 A need is "namespaces" (root, with the right to make namespaces), "debian" (root, apt-get), one of UNPACKED
-(STOKER_TEST_SLURM and so on, which ``.setup/engines-test.sh`` sets), "program NAME" or "environment NAME" (.venv/NAME,
-which it makes).
+(STOKER_TEST_SLURM and so on, which ``.setup/engines-test.sh`` sets), "program NAME", "package NAME" (of this
+Python) or "environment NAME" (.venv/NAME, which it makes).
 """
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 
 from tests.engines.namespaces import unshared
 from tests.support.processes import ROOT
 
 #: What .setup/debian-programs.sh unpacks for tests.
-UNPACKED = ("slurm", "chromium", "prometheus")
+UNPACKED = ("slurm", "chromium", "prometheus", "tmux")
 
 
 @functools.lru_cache(maxsize=None)
@@ -25,6 +27,9 @@ def lacking(need):
         return _lacking_environment(name)
     if kind == "program":
         return None if shutil.which(name) else "the program %s is not in PATH" % name
+    if kind == "package":
+        return None if importlib.util.find_spec(name) else (
+            "the package %s is missing in %s: sh .setup/environment.sh trainer tests metrics" % (name, sys.executable))
     if need == "debian":
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             return "packages of Debian are needed, which root installs with apt-get"

@@ -165,8 +165,7 @@ def test_broken_requests(attacked, reference, attacks):
         assert answer[9:12] in (b"400", b"404", b"405")
     went_well(attacked, reference)
     attacks("a client of --status", "broken requests, other methods, paths that leave the folder, addresses of other "
-            "hosts", "400, 404 or 405: there are two pages, which hold no file, no name of a file and nothing of the "
-            "data")
+            "hosts", "400, 404 or 405: its paths are a list, and none leads to a file that another one names")
 
 
 def test_the_figures_name_no_file(attacked, pictures, reference):

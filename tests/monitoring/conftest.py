@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.engines.conftest import pytest_configure, pytest_runtest_setup  # noqa: F401
-from tests.integration.conftest import nothing_left, pictures, python36, worker_python  # noqa: F401
+from tests.integration.conftest import nothing_left, own_generators, pictures, python36, worker_python  # noqa: F401
 from tests.support.browser import Browser
 from tests.support.case_table import hooks
 

@@ -45,7 +45,7 @@ class Api:
         """It is ready."""
         try:
             return bool(self.ask("targets")["activeTargets"])
-        except OSError:
+        except (AssertionError, OSError):        # it starts
             return False
 
     def query(self, expression):

@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import sys
 
+from stoker.inspection import show_parser
 from stoker.inspection.checking.options import check_parser
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
@@ -22,8 +23,8 @@ date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
 overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
-`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray` and `stoker-check` have no variables. A variable
-`STOKER_...` that is none of these gets a warning with the nearest name.
+`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray`, `stoker-show` and `stoker-check` have no variables.
+A variable `STOKER_...` that is none of these gets a warning with the nearest name.
 """
 
 OPEN_STREAM = """
@@ -53,7 +54,7 @@ def _row(action):
     name = action.option_strings[-1] if action.option_strings else action.dest.upper()
     value = action.metavar or ("|".join(action.choices) if action.choices else "")
     if action.option_strings and action.nargs != 0 and value:
-        name += " " + value
+        name += " " + (value if isinstance(value, str) else " ".join(value))
     meaning = " ".join(action.help.split()).partition(" (default: ")[0] % {"default": action.default}
     return "| `%s` | %s | %s |\n" % tuple(text.replace("|", "\\|") for text in (name, _default(action), meaning))
 
@@ -85,6 +86,8 @@ def page():
          ray_launcher.make_parser()),
         ("Prediction", "`stoker-predict [OPTIONS] RUN DATA`, in a checkout `python -m trainer.predict`.",
          predict_parser()),
+        ("Showing batches", "`stoker-show [OPTIONS] RUN`, in a checkout `python -m stoker.inspection.show`: "
+         "[See what the model saw](REPLAY.md).", show_parser.make_parser()),
         ("Checking a dataset", "`stoker-check [OPTIONS] DATA`, in a checkout `python -m stoker.inspection.check`: "
          "[Checking a dataset](CHECK.md).", check_parser())]
     return HEAD + "".join("\n## %s\n\n%s\n\n%s" % (title, usage, _table(parser))

@@ -8,6 +8,7 @@ import re
 import pytest
 
 import stoker
+from stoker.inspection import show_parser
 from stoker.inspection.checking.options import check_parser
 from stoker.inspection import top_program
 from stoker.trainer.parser import predict_parser, train_parser
@@ -100,11 +101,12 @@ def test_public_names_of_the_documents_exist(path):
 def test_options_of_the_documents_exist(path):
     known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
     known |= options_of(check_parser()) | options_of(ray_launcher.make_parser()) | options_of(top_program.make_parser())
+    known |= options_of(show_parser.make_parser())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 
-@pytest.mark.parametrize("page", ["DOCKER", "HOROVOD", "HOSTS", "KUBERNETES", "MONITORING", "RAY", "SEVERAL_TRAINERS",
-                                  "SLURM", "WORKERS_WANTED"])
+@pytest.mark.parametrize("page", ["DOCKER", "HOROVOD", "HOSTS", "KUBERNETES", "MONITORING", "RAY", "REPLAY",
+                                  "SEVERAL_TRAINERS", "SLURM", "WORKERS_WANTED"])
 def test_commands_of_engines_have_a_mark_by_which_tests_find_them(page):
     lines = read("docs/%s.md" % page).splitlines()
     marks = [lines[number - 1] for number, line in enumerate(lines) if line == "```sh"]

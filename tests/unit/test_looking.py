@@ -31,7 +31,7 @@ ANSWERS = {"/details.json": {"codes": {"200": 9}, "bytes": 9000, "slowest_s": 0.
 
 
 def goals(looked_at, answers=ANSWERS):
-    made = looking.table(fours(looked_at), 2, 1.0, answers, "Prometheus", "photos")
+    made = looking.table(fours(looked_at), 2, 1.0, answers, "Prometheus", "photos", 2)
     return [goal.holds() for goal in made.goals]
 
 
@@ -44,10 +44,17 @@ def test_each_goal_can_be_missed_alone():
 
 
 def test_a_disturbed_measurement_says_so():
-    notes = looking.table(fours(stretch(1000.0, others=0.0)), 2, 1.0, ANSWERS, "", "").notes
+    notes = looking.table(fours(stretch(1000.0, others=0.0)), 2, 1.0, ANSWERS, "", "", 2).notes
     assert not [note for note in notes if "DISTURBED" in note]
     busy = [[stretch(1000.0, others=0.5)] * 4]
-    assert [note for note in looking.table(busy, 2, 1.0, ANSWERS, "", "").notes if "DISTURBED" in note]
+    assert [note for note in looking.table(busy, 2, 1.0, ANSWERS, "", "", 2).notes if "DISTURBED" in note]
+
+
+def test_a_status_address_that_is_not_looked_at_costs_the_consumer_little():
+    """Not in microseconds of a clock: by what a batch costs it in any case."""
+    without = min(looking.consumer_us(None, 300) for _ in range(5))
+    unseen = min(looking.consumer_us("127.0.0.1:0", 300) for _ in range(5))
+    assert unseen < 2 * without
 
 
 def test_the_rate_is_that_between_the_first_and_the_last_batch(tmp_path):

@@ -29,7 +29,7 @@ ANSWER = {
     "now_s": 1.0, "next_s": 2.5, "speed": {"step_ms": 27.1, "produce_ms": 57.2, "wire_ms": 0.82},
     "stages": {"storage": 0.1, "decode": 0.7, "augment": 0.15, "generator": 0.05},
     "history": {"interval_s": 2.0, "samples_per_s": [None, 1000.0, 2000.0], "waiting_share": [0.0, 0.5, 1.0]},
-    "worker_table": TABLE, "bottlenecks": [],
+    "states": {"works": 2, "silent": 1, "set aside": 1, "idle": 1}, "worker_table": TABLE, "bottlenecks": [],
     "bad": {"count": 3, "newest": [{"s": 50.0, "path": "left/7.jpg", "why": "broken", "step": 3}]},
     "events": [{"s": 100.0 + number, "kind": kind, "text": "worker-%d" % number}
                for number, kind in enumerate(["joined", "joined", "lost", "no such kind"])]}
@@ -66,14 +66,14 @@ def test_a_terminal_of_the_usual_size():
         "█" * 7 + "▂" * 45 + "   13.7%  about 0:07:00 left",
         "rate     2,310 images/s         ▅█",
         "waiting  50% of the time       ▁▅█",
-        "decode: the trainer waits 50% of the time; workers spend 70% of their time",
-        "decoding. What helps: more worker hosts, a faster --decode, smaller files or",
-        "--cache",
+        "bottleneck: decode: the trainer waits 50% of the time; workers spend 70% of",
+        "their time decoding. What helps: more worker hosts, a faster --decode, smaller",
+        "files or --cache",
         "step 27.1 ms, batch on a worker 57.2 ms (storage 10%, decode 70%, augment 15%,",
         "generator 5.0%), wire 0.82 ms",
         "workers: 1 set aside, 1 silent, 1 idle, 2 at work, 4 needed, 2 wanted elsewhere,",
-        "window of 16: 12 ready, 4 leased",
-        "memory 812 MB, 3 bad files",
+        "window of 16: 12 ready, 4 leased, memory 812 MB",
+        "3 bad files, the newest: left/7.jpg: broken",
         "worker  state  host  rate  batches  decode  why",
         "worker-3  set aside  host-1  297  300  33  it has no such folder",
         "worker-2  silent 0:00:42  host-0  298  200  33  ",
@@ -130,10 +130,21 @@ def test_names_are_sorted_by_their_numbers():
 
 
 def test_the_end_of_a_run_and_what_is_wrong_are_said():
-    assert "the run is over" in shown(figures(over=True))[0]
+    assert shown(figures(over=True))[1] == "the run is over"
     assert shown(None, problem="no answer since 12:03:01, for 7 s: Connection refused")[1].startswith("no answer since")
     lines = shown(figures(), problem="no answer since 12:03:01, for 7 s: Connection refused")
     assert lines[1] == "no answer since 12:03:01, for 7 s: Connection refused" and "step 1,234" in lines[0]
+
+
+def test_since_when_there_is_no_answer():
+    from stoker.inspection.top_program import SLOW_S, State, sentence
+    assert sentence(State(None, "", 100.0), 101.0) == "it asks for the first time ..."
+    assert sentence(State(figures(), "", 100.0), 102.0) == ""
+    assert "for 7 s: Connection refused. It asks" in sentence(State(figures(), "Connection refused", 100.0), 107.0)
+    for known in (None, figures()):
+        assert "for 60 s: the last question is not answered yet" in sentence(State(known, "", 100.0), 160.0)
+    assert sentence(State(figures(next_s=60), "", 100.0), 100.0 + 60.0 + SLOW_S) == ""       # the trainer asked for it
+    assert "for 0 s" in sentence(State(None, "x", 100.0), 50.0)        # the clock was set back
 
 
 def test_figures_in_words():

@@ -1,0 +1,113 @@
+"""Compares two recorded runs: ``difference`` knows how, this module asks the runs."""
+
+from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Optional, Tuple
+
+from stoker.inspection import difference
+from stoker.inspection.sheet import BAD, GOOD, PLAIN, Line, Section
+from stoker.inspection.show_facts import Sight, named
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.monitoring.audit import parsed
+from stoker.pipeline.storage.safe_files import open_own
+from stoker.trainer.records import DEFAULTS
+from stoker.trainer.replay import Replay
+
+MAX_NAMED = 6
+Progress = Callable[[Iterable[Batch], int, str], ContextManager[Iterator[Batch]]]
+
+
+def compared(one: Replay, two: Replay, steps: int, sight: Sight, progress: Progress) -> Section:
+    """How two runs differ. The last line has the mood GOOD if they do not. ``steps``: that are made again at most."""
+    lines = _of_options_and_data(one, two)
+    plans = one.run.plan, two.run.plan
+    common = min(plan.steps for plan in plans)
+    hashes = one.run.datasets.training.row_hashes(), two.run.datasets.training.row_hashes()
+    step = difference.first_other_samples(plans[0], plans[1], hashes)
+    if step is not None:
+        lines += _of_samples(one, two, step)
+        return _side_by_side(one, two, step, lines, sight)
+    lines.append(Line("the same samples in all %s steps that both have, in the same order" % format(common, ",")))
+    found, how = _other_bytes(one, two, common, steps, progress)
+    if found.step is None:
+        if not found.compared:
+            return Section("", lines + [Line("no step of both could be compared", BAD)], [])
+        rest = common - found.compared
+        end = "no difference in %s steps, %s" % (format(found.compared, ","), how)
+        if rest:
+            lines.append(Line("%s further steps were not compared (--steps)" % format(rest, ",")))
+        is_all = not any(line.mood == BAD for line in lines)
+        return Section("", lines + [Line(end, GOOD if is_all else PLAIN)], [])
+    lines.append(Line("the first step with other bytes is %d, %s" % (found.step, how), BAD))
+    return _side_by_side(one, two, found.step, lines, sight)
+
+
+def _of_options_and_data(one: Replay, two: Replay) -> List[Line]:
+    lines = [Line(text, BAD) for text in difference.options_that_differ(
+        one.run.fingerprint(), two.run.fingerprint(), DEFAULTS)]
+    for what, first, second in (("data", one.run.source, two.run.source),
+                                ("validation data", one.run.datasets.validation, two.run.datasets.validation)):
+        fact = difference.data_that_differ(first, second)
+        if fact and (what == "data" or one.run.more["validation"] != two.run.more["validation"]):
+            lines.append(Line("other %s in the second run: %s" % (what, fact), BAD))
+    plans = one.run.plan, two.run.plan
+    if plans[0].steps != plans[1].steps:
+        lines.append(Line("the first run has %d steps, the second %d (%d and %d epochs)" % (
+            plans[0].steps, plans[1].steps, plans[0].epochs, plans[1].epochs)))
+    return lines or [Line("the same options and data")]
+
+
+def _of_samples(one: Replay, two: Replay, step: int) -> List[Line]:
+    lines = [Line("the first step with other samples is %d, epoch %d" % (step, step // one.run.plan.steps_per_epoch),
+                  BAD)]
+    for which, replay in (("first", one), ("second", two)):
+        indices = replay.run.plan.training_indices(step)
+        names = [named(replay.run.datasets.training, index) for index in indices[:MAX_NAMED]]
+        lines.append(Line("the %s has %s%s" % (which, ", ".join(names), " ..." if len(indices) > MAX_NAMED else "")))
+    return lines
+
+
+def _side_by_side(one: Replay, two: Replay, step: int, lines: List[Line], sight: Sight) -> Section:
+    first, second = next(one.batches([step])), next(two.batches([step]))
+    pairs = difference.pairs_of(first, second)
+    lines += difference.lines_of(first, second, pairs)
+    more = "" if len(pairs) <= sight.samples else "; %d of its %d rows are shown" % (sight.samples, len(pairs))
+    lines.append(Line("the runs differ from step %d on%s" % (step, more), BAD))
+    return Section("step %d: of the first run at the left, of the second beside it" % step, lines,
+                   difference.paired_cells(first, second, pairs, sight.samples, sight.side), group=difference.GROUP)
+
+
+def _other_bytes(one: Replay, two: Replay, common: int, most: int, progress: Progress
+                 ) -> Tuple[difference.OtherBytes, str]:
+    """The first step with other bytes, and how it was found: by both audits, or else by making steps again."""
+    if one.audit is not None and two.audit is not None:
+        found = difference.first_other_bytes(_audited(one, common), _audited(two, common))
+        if found.compared:
+            return found, "by the checksums of both audits"
+    steps = range(min(common, most))
+    with progress(one.batches(steps), len(steps), "steps") as ours, progress(
+            two.batches(steps), len(steps), "steps") as theirs:
+        how = "made again now"
+        return difference.first_other_bytes(_checksums(one, ours), _checksums(two, theirs)), how
+
+
+def _checksums(replay: Replay, batches: Iterator[Batch]) -> Iterator[Tuple[int, int]]:
+    """Of each batch: as the audit has it, if it has it, and else as it is now."""
+    for batch in batches:
+        entry: Any = replay.audited(batch.step)
+        then: Optional[int] = entry["crc32"] if entry is not None else None
+        yield batch.step, replay.crc(batch) if then is None else then
+
+
+def _audited(replay: Replay, end: int) -> Iterator[Tuple[int, int]]:
+    """(step, checksum) of the lines of its audit, of steps before ``end``."""
+    assert replay.audit is not None
+    with open(open_own(replay.audit, links=True), "rb") as file:
+        for line in file:
+            entry = parsed(line)
+            if entry is None or entry["step"] >= end:
+                return
+            if entry.get("ranks", 1) != 1:                # its checksum is that of a part: the parts are put together
+                whole = replay.audited(entry["step"])
+                if whole is None or whole["crc32"] is None:
+                    continue
+                entry = whole
+            yield entry["step"], entry["crc32"]

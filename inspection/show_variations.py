@@ -1,0 +1,132 @@
+"""One sample in several epochs, beside its file as it is stored."""
+
+import os
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
+
+import numpy as np
+
+from stoker.inspection.sheet import BAD, NOTE, Cell, Line, Section
+from stoker.inspection.show_facts import class_of, named
+from stoker.pipeline.batch import Batch
+from stoker.pipeline.contracts import Source
+from stoker.pipeline.errors import ConfigError, StokerError
+from stoker.pipeline.options import JobOptions
+from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.pipeline.text import native, own_letters, printable, printable_path
+from stoker.trainer import pixels
+from stoker.trainer.pictures import View, png_of, shortened, views
+from stoker.workers import formats, headers, images, limits
+
+ROWS_AT_ONCE = 10000
+MAX_FILES = 4            # that are shown of the files that a row names
+MAX_FIELDS = 40          # of a row, that are looked at for names of files
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def index_of(text: str, source: Source) -> int:
+    """The number of the sample that ``text`` names: by its number, or by its path. Raises ConfigError."""
+    if text.isdigit():
+        index = int(text)
+        if index >= len(source):
+            raise ConfigError("there is no sample %d: the training data has %s samples, and the first is 0" % (
+                index, format(len(source), ",")))
+        return index
+    if source.has_paths:
+        wanted = own_letters(text)
+        for start in range(0, len(source), ROWS_AT_ONCE):
+            for sample in source.samples(range(start, min(start + ROWS_AT_ONCE, len(source)))):
+                if own_letters(sample.path) == wanted:
+                    return sample.index
+        raise ConfigError("no training sample has the path %r below %s (those of the validation part are others)" % (
+            text, printable_path(source.root)))
+    raise ConfigError("--sample needs the number of a sample, which stoker-show shows as #17, not %r" % text)
+
+
+class Appearance(NamedTuple):
+    """Where a sample is in an epoch. ``step``: None if it is in no batch of that epoch."""
+    epoch: int
+    step: Optional[int]
+
+
+def steps_of(index: int, epochs: Sequence[int], step_of: Callable[[int, int], Optional[int]]) -> List[Appearance]:
+    """Its first appearance in each of ``epochs``."""
+    return [Appearance(epoch, step_of(index, epoch)) for epoch in epochs]
+
+
+def section_of(index: int, source: Source, job: JobOptions, found: Sequence[Appearance], batches: Iterable[Batch],
+               side: int) -> Section:
+    """``batches``: of the steps of ``found``, in their order."""
+    ready: Iterator[Batch] = iter(batches)
+    cells = stored_cells(source, index, job, side)
+    for epoch, step in found:
+        if step is None:
+            cells.append(Cell("epoch %d" % epoch, (), (Line("it is in no batch of this epoch", NOTE),), NOTE))
+            continue
+        cells += _cells(index, next(ready), side)
+    name = class_of(source, index)
+    return Section(named(source, index), [Line("class %s" % name)] * bool(name) + [
+        Line("as it is stored, and in %d epoch%s (the first is 0)" % (len(found), "s" * (len(found) != 1)))], cells)
+
+
+def _cells(index: int, batch: Batch, side: int) -> List[Cell]:
+    title = "epoch %d, step %d" % (batch.epoch, batch.step)
+    if batch.source is None:
+        raise ConfigError("a function declared by stoker.batch makes the batches, so it is unknown which row is of "
+                          "which sample: show whole steps, with --step")
+    rows = [row for row, used in enumerate(batch.used_indices) if used == index]
+    cells = [Cell(title + (", %d of %d" % (place + 1, len(rows)) if len(rows) > 1 else ""), views(batch, row, side))
+             for place, row in enumerate(rows)]
+    if cells:
+        return cells
+    reason = next((skip.reason for skip in batch.skipped if skip.index == index), "the function returned no row for it")
+    return [Cell(title, (), (Line("not in the batch: %s" % printable(reason), BAD),), BAD)]
+
+
+# -------------------------------------------------------------------------------------------------- as they are stored
+
+def stored_cells(source: Source, index: int, job: JobOptions, side: int) -> List[Cell]:
+    """The file of a sample, or the picture files that its row names, as they are stored."""
+    if not source.root:
+        return []
+    if source.has_paths:
+        paths = [source.samples([index])[0].path]
+    else:
+        paths = [path for path in _texts(source.rows([index])[0]) if path.lower().endswith(PICTURES)][:MAX_FILES]
+    limits.apply(cast(Any, job))        # as a worker does: it has the fields that count here
+    formats.apply(job.formats)
+    try:
+        return [_stored(source.root, path, job, side) for path in paths]
+    finally:
+        limits.apply(cast(Any, JobOptions()))
+        formats.apply()
+
+
+def _texts(row: Any) -> List[str]:
+    values = list(row.values()) if isinstance(row, dict) else list(row) if isinstance(row, (list, tuple)) else [row]
+    return [value for value in values[:MAX_FIELDS] if isinstance(value, str)]
+
+
+def _stored(root: str, path: str, job: JobOptions, side: int) -> Cell:
+    title = "stored: %s" % shortened(printable_path(path))
+    relative = os.path.relpath(path, root) if os.path.isabs(path) else path
+    try:
+        data, _ = images.read(resolve(native(root), relative, job.follow_links))
+        view, facts = picture_of(data, side)
+        return Cell(title, (view,), (Line(facts),))
+    except BadFile as error:
+        return Cell(title, (), (Line(printable(str(error)), BAD),), BAD)
+    except (StokerError, OSError, MemoryError) as error:
+        return Cell(title, (), (Line("it cannot be read: %s" % printable(str(error)), BAD),), BAD)
+
+
+def picture_of(data: bytes, side: int) -> Tuple[View, str]:
+    """The picture in the content of a file, and its facts: format, size, mode, bytes. Raises BadFile, OSError."""
+    image = images.converted(data, None, None, None)
+    facts = "%s, %d x %d pixels, mode %s, %s bytes" % (
+        headers.format_of(data), image.size[0], image.size[1], image.mode, format(len(data), ","))
+    if image.mode.startswith(("I", "F")):
+        value = np.asarray(image)
+        drawn = pixels.picture(value, pixels.Scale(value))
+    else:
+        drawn = np.asarray(image.convert("RGBA" if image.mode in ("LA", "PA", "RGBA") else "RGB"))[..., :3]
+    return View("stored", "picture", png_of(drawn, side), ""), facts
