@@ -103,6 +103,9 @@ def test_the_text_and_the_exit_codes(tmp_path):
     assert lines[-1].startswith("Wrong: bad (7), left-out (2), ") and "bad file" not in run.stderr
     assert checked(tmp_path, "train", "--strict-kinds", "imbalance").code == 0
     assert checked(tmp_path, "train", "--strict-kinds", "blank").code == 1
+    for path in ("--json", "--html"):
+        run = checked(tmp_path, "val", path, "/dev/full")
+        assert run.code == 2 and "cannot write '/dev/full': No space left on device" in run.stderr, run
     for options in (["gone"], ["train", "--decode", "best"], ["train", "--json", "no/such/folder.json"],
                     ["train", "--batch-size", "0"], ["train", "--column", "x"], []):
         run = checked(tmp_path, *options)
@@ -181,7 +184,8 @@ def typed(folder, mark):
 def test_the_commands_of_the_document(tmp_path):
     flawed(tmp_path / "photos")
     good(tmp_path / "plain" / "photos")
-    (tmp_path / "log.csv").write_text("center,side\nphotos/train/left/photo-00.jpg,1\nphotos/train/left/photo-02.jpg,2\n")
+    (tmp_path / "log.csv").write_text("center,side\n" + "".join(
+        "photos/train/left/photo-0%d.jpg,%d\n" % (number, number) for number in (0, 2)))
     assert typed(tmp_path / "plain", "a folder") == [0]
     assert typed(tmp_path, "both parts") == [0] and (tmp_path / "report.html").exists()
     assert typed(tmp_path, "a table") == [0]
@@ -192,9 +196,9 @@ def test_the_document_has_all_kinds_and_keys(tmp_path):
     with open(os.path.join(ROOT, "docs", "CHECK.md")) as file:
         text = file.read()
     table = text.partition("## What is found")[2].partition("\n\n")[2].partition("\n\n")[0]
-    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
-    assert {kind for kinds, _ in rows for kind in re.findall(r"`([a-z-]+)`", kinds)} == set(KINDS)
-    assert {kind for kinds, strict in rows if "yes" in strict for kind in re.findall(r"`([a-z-]+)`", kinds)} == set(ERRORS)
+    rows = [(re.findall(r"`([a-z-]+)`", line.split("|")[1]), line.split("|")[2]) for line in table.splitlines()[2:]]
+    assert {kind for kinds, _ in rows for kind in kinds} == set(KINDS)
+    assert {kind for kinds, strict in rows if "yes" in strict for kind in kinds} == set(ERRORS)
     good(tmp_path / "photos")
     keys = text.partition("## The JSON report")[2]
     for key, value in report(tmp_path, "photos")[0].items():
