@@ -282,7 +282,8 @@ def _unusual(data: Data, collected: Collected, settings: Settings) -> Iterator[F
     yield from some("tiny", shorter < TINY_SIDE, "pictures with a side of less than %d pixels" % TINY_SIDE,
                     "remove them: enlarged to %d x %d they show nothing" % settings.image_size, size)
     yield from some("huge", shorter.astype(np.int64) * longer >= HUGE_PIXELS,
-                    "pictures of %d million pixels or more" % (HUGE_PIXELS // 1000000), "they take long to decode in each epoch: make smaller copies", size)
+                    "pictures of %d million pixels or more" % (HUGE_PIXELS // 1000000),
+                    "they take long to decode in each epoch: make smaller copies", size)
     yield from some("aspect", longer >= EXTREME_ASPECT * np.maximum(shorter, 1),
                     "pictures with one side %g times the other or more" % EXTREME_ASPECT,
                     "a run squeezes them to %d x %d: cut them, or remove them" % settings.image_size, size)
