@@ -406,7 +406,7 @@ function takeToken() {
   const match = /^#token=(.+)$/.exec(location.hash);
   if (!match) return false;
   let value = match[1];
-  try { value = decodeURIComponent(value); } catch (error) { /* it is meant as it stands */ }
+  try { value = decodeURIComponent(value); } catch (error) { /* it stands as it is */ }
   token(value);
   history.replaceState(null, "", location.pathname + location.search);
   return true;
@@ -475,6 +475,7 @@ function failed(sentence) {
 
 function askForToken() {
   clearTimeout(timer);
+  failures = 0;
   show("lost", "needs its token");
   if (token()) put("refused", "The trainer refused this token.");
   $("figures").hidden = $("notice").hidden = true;
