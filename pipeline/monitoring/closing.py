@@ -28,7 +28,6 @@ class Totals:
 
     def handed_out(self, worker: str, samples: int, produce_s: float) -> None:
         """The consumer got a batch, which ``worker`` made."""
-        self.waits_since_s = None
         self.samples += samples
         self.produced_s += produce_s
         if worker in self._workers:
