@@ -82,6 +82,9 @@ RUNS = {
     "numerical": lambda: (10, dict(generator="numerical", validation=0.2)),
     "functions": lambda: ("log.csv", dict(generator=OWN, order=by_name, partners=some)),
     "key": lambda: ("log.csv", dict(generator=OWN, order=stoker.balanced(side))),
+    "generator": lambda: ("all", dict(generator="stoker.workers.generators.example:grayscale")),
+    "arrays": lambda: ("all", dict(generator="not_installed_here:f", labels=False, arrays={
+        "x": ("float32", (stoker.UpTo(5, pad=-1), 3)), "y": "bool"})),
     "ranks": lambda: ("all", dict(rank=1, ranks=2)),
 }
 
@@ -165,12 +168,8 @@ def test_limits_of_a_picture_and_the_killers_are_those_of_the_run(photos, tmp_pa
     record(tmp_path / "record", str(photos / "all"), {}, picture_cpu_s=0.5, picture_memory_mb=77)
     (tmp_path / "record" / "killers.jsonl").write_text(json.dumps(killer) + "\n")
     with Replay(tmp_path / "record") as again:
-        options = again._options
-        assert (options.picture_cpu_s, options.picture_memory_mb) == (0.5, 77)
-        assert not options.killers.startswith(str(tmp_path / "record"))
-        with open(options.killers) as file:
-            assert json.loads(file.read()) == killer
-    assert not os.path.exists(os.path.dirname(options.killers))
+        assert (again._options.picture_cpu_s, again._options.picture_memory_mb) == (0.5, 77)
+        assert json.loads(again._killers.decode()) == killer and again._options.killers is None
 
 
 # --------------------------------------------------------------------------------------------------- the folder is used
@@ -384,3 +383,21 @@ def test_records_with_odd_values_are_one_sentence_or_the_same_run(photos, tmp_pa
             refused += bool(str(error))
         (tmp_path / each).write_text(json.dumps(saved[each]))
     assert refused > 25
+
+
+@pytest.mark.parametrize("name", ["stoker-run.json", "stoker.json", "stoker-samples.gz", "stoker-weights.npy"])
+def test_a_record_that_is_torn_or_changed_in_a_byte_is_one_sentence_or_the_same_run(tmp_path, name):
+    data = [{"x": number} for number in range(9)]
+    run = record(tmp_path, data, dict(generator=OWN, order=stoker.weighted(range(9))))
+    content, expected, refused = (tmp_path / name).read_bytes(), planned(run), 0
+    damaged = [content[:len(content) * part // 8] for part in range(8)]
+    for place in range(0, len(content), 1 + len(content) // 40):
+        damaged.append(content[:place] + bytes([content[place] ^ 4]) + content[place + 1:])
+    for each in damaged:
+        (tmp_path / name).write_bytes(each)
+        try:
+            with Replay(tmp_path) as again:
+                assert planned(again.run) == expected
+        except StokerError as error:
+            refused += bool(str(error))
+    assert refused > 30
