@@ -17,7 +17,7 @@ from tests.integration.conftest import draw
 from tests.support import hostile_pictures as hostile
 from tests.support.documents import ROOT, block
 from tests.support.flawed_pictures import FLAWS, SKIPPED, flawed, good
-from tests.support.processes import interpreter
+from tests.support.processes import interpreter, python_with_path
 from tests.support.training import Finished, Trainer
 
 NEWEST = interpreter("STOKER_TEST_WORKER_PYTHON")
@@ -155,6 +155,33 @@ def test_a_picture_that_kills_its_process_is_reported(tmp_path):
     assert [each["path"] for each in content["bad_files"]] == ["left/slow.jpg"], run
     assert "takes more than 0.3 s of CPU time" in content["bad_files"][0]["why"]
     assert content["files"]["good"] == 60 and (tmp_path / "report.html").exists()
+
+
+def test_pictures_that_crash_the_decoder_do_not_end_it(tmp_path):
+    """Four of them in the first lease, and PIL crashes at each: by a signal, in whatever process opens it."""
+    draw(str(tmp_path / "photos"), "jpg", 60)
+    for number in range(4):
+        (tmp_path / "photos" / "left" / ("00-%d.jpg" % number)).write_bytes(b"\xff\xd8\xffCRASH" + bytes(100 + number))
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(CRASHES)
+    python = python_with_path(tmp_path, tmp_path / "path", NEWEST)
+    content, run = report(tmp_path, "photos", "--worker-python", python, "--sandbox", "off")
+    assert {each["path"] for each in content["bad_files"]} == {"left/00-%d.jpg" % number for number in range(4)}, run
+    assert all("kills the process that opens it: SIGSEGV" in each["why"] for each in content["bad_files"])
+    assert content["files"]["good"] == 60 and content["findings"][0]["advice"].startswith("remove them: each costs")
+
+
+#: For workers: PIL crashes at some files.
+CRASHES = """
+import os, signal
+from PIL import Image
+opened = Image.open
+def crash(file, *args, **kwargs):
+    if b"CRASH" in file.getvalue():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return opened(file, *args, **kwargs)
+Image.open = crash
+"""
 
 
 @pytest.mark.parametrize("after", ["0/", "%|"], ids=["at the start", "amid"])
