@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.killer_list import MAX_BYTES
-from stoker.pipeline.options import GENERATORS, StreamOptions
+from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.storage.safe_files import is_of_others, read_whole
 from stoker.pipeline.text import native, printable_path
@@ -103,8 +103,8 @@ class RecordedRun:
             plain["augment"] = found_at(native(plain["augment"]), self._path)
         if plain["on_bad_image"] == "raise":
             plain["on_bad_image"] = "skip"              # the batches up to the bad file are the same
-        if self._generator not in GENERATORS:
-            plain["arrays"] = {spec.name: (spec.dtype, spec.shape) for spec in self._arrays} or None
+        if arguments.declares:
+            plain["arrays"] = {spec.name: (spec.dtype, spec.shape) for spec in self._arrays}
         if data is NOT_GIVEN:
             data, of_root = arguments.data("data", places), arguments.root(places)
         else:
@@ -150,15 +150,13 @@ class RecordedRun:
         here = [self._here(each) for each in found if isinstance(each, str)]
         return [path for path in here if path is not None] if len(here) == len(found) and None not in here else []
 
-    def copy_killers(self, path: str) -> None:
-        """Makes a file at ``path`` of the run's list of killers, if there is one. Raises ConfigError."""
+    def killers(self) -> bytes:
+        """The content of the run's list of killers; b"" if there is none. Raises ConfigError."""
         killers = self._here(self._arguments.stream["killers"] or KILLERS)
         if killers is None:
-            return
+            return b""
         try:
-            content = read_whole(killers, MAX_BYTES)
-            with open(path, "xb") as file:
-                file.write(content)
+            return read_whole(killers, MAX_BYTES)
         except OSError as error:
             raise ConfigError("killers: %s cannot be read: %s" % (printable_path(killers), error.strerror)) from error
 

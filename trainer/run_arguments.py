@@ -54,6 +54,7 @@ def described(run: Run, options: StreamOptions) -> Dict[str, Any]:
         validation = _data(validation, run.datasets.validation)
     arguments = dict(plain, data=_data(given["data"], run.source), validation=validation, epochs=run.plan.epochs,
                      drop_last=bool(given["drop_last"]), training=run.plan.training, labels=bool(given["labels"]),
+                     declares=bool(job.declared),
                      root=None if given["root"] is None else _absolute(given["root"]),
                      classes=None if classes is None else list(map(own_letters, classes)),
                      label_word=given["label_word"] and own_letters(given["label_word"]),
@@ -174,6 +175,8 @@ class Arguments:
                 raise ValueError("its %s is a list of other things" % name)
             self.plain[name] = tuple(value) if isinstance(value, list) else value
         self.plain["formats"] = self.plain["formats"] or None
+        #: The generator declared its arrays, or they were given.
+        self.declares: bool = _require(arguments, "declares", bool)
 
     @property
     def has_data_for_validation(self) -> bool:

@@ -208,6 +208,14 @@ def test_batch_functions_and_an_order_by_classes(table, tmp_path):
     is_the_audits(replayed(PYTHON, tmp_path / "record", tmp_path, workers=3), steps)
 
 
+def test_a_generator_over_leases_that_declares_nothing(png_pictures, tmp_path):
+    steps = recorded(tmp_path, png_pictures, "stoker.workers.generators.example:grayscale", batch_size=9, epochs=4,
+                     validation=0.2, workers=2)
+    with Replay(tmp_path / "record", workers=3, worker_python=PYTHON) as run:
+        assert [run.crc(batch) for batch in run.batches([9, 30, 9, 2])] == [
+            steps[step]["crc32"] for step in (9, 30, 9, 2)]
+
+
 def test_a_program_that_replays_its_own_run(png_pictures, tmp_path):
     """Functions of the program itself, and validation data in a folder of their own."""
     os.symlink(png_pictures, str(tmp_path / "photos"))
@@ -383,9 +391,12 @@ def test_the_list_of_steps_may_be_left_and_read_in_any_order(png_pictures, tmp_p
         wanted = [chance.randrange(54) for _ in range(20)]
         assert [(batch.step, run.crc(batch)) for batch in run.batches(wanted)] == [
             (step, crcs[step]) for step in wanted]
+        left = run.batches(range(30))        # read by nothing to its end: the replay ends it
+        next(left)
         index = steps[25]["indices"][3]
         assert run.step_of(index, steps[25]["epoch"]) == 25
         assert list(run.batches([])) == list(run.evaluation(0)) == []
         with pytest.raises(stoker.ConfigError, match="step must be a whole number from 0 to 53, not 54"):
             run.batches([3, 54])
         assert stoker.replay(tmp_path / "record", 5, workers=1).indices == tuple(steps[5]["indices"])
+    assert list(left) == []
