@@ -272,6 +272,22 @@ def test_the_token(pictures, tmp_path, worker_python, page):
         assert page.evaluate("document.cookie + localStorage.length") == "0"
 
 
+def test_the_next_run_has_a_token(pictures, tmp_path, worker_python, page):
+    """The page asks for it, and no longer says that there is no answer"""
+    status = "127.0.0.1:%d" % free_port()
+    with training(pictures, tmp_path, worker_python, status=status) as live:
+        open_page(page, live.url)
+    page.wait_for("!document.getElementById('notice').hidden")
+    with training(pictures, tmp_path, worker_python, status=status, status_token_file=token_file(tmp_path)):
+        page.evaluate("document.getElementById('again').click()")
+        page.wait_for("!document.getElementById('access').hidden")
+        page.evaluate("new Promise(done => setTimeout(done, 1500))")
+        assert page.evaluate("document.getElementById('notice').hidden") and page.text("#state") == "needs its token"
+        page.type(TOKEN)
+        page.press("Enter")
+        page.wait_for("document.getElementById('state').innerText == 'running'")
+
+
 @contextmanager
 def relay_of_another_user(address):
     """The address of a relay to ``address`` whose process belongs to another user."""
