@@ -179,17 +179,18 @@ def test_ranks_that_start_at_the_same_time(photos, tmp_path):
     """Each finds no record, and writes one."""
     runs = [prepare(str(photos / "all"), "image", image_size=(8, 8), batch_size=6, rank=rank, ranks=6)
             for rank in range(6)]
+    barrier, errors = threading.Barrier(len(runs)), []
+
+    def begin(run, place):
+        barrier.wait(60)
+        try:
+            Recording(place, run, StreamOptions())
+        except ConfigError as error:
+            errors.append(str(error))
+
     for attempt in range(5):
-        place, barrier, errors = str(tmp_path / str(attempt)), threading.Barrier(len(runs)), []
-
-        def begin(run):
-            barrier.wait(60)
-            try:
-                Recording(place, run, StreamOptions())
-            except ConfigError as error:
-                errors.append(str(error))
-
-        threads = [threading.Thread(target=begin, args=(run,)) for run in runs]
+        place = str(tmp_path / str(attempt))
+        threads = [threading.Thread(target=begin, args=(run, place)) for run in runs]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -214,7 +214,7 @@ def test_split_never_changes():
 
 
 def test_a_part_without_rows_has_a_fingerprint():
-    training, validation = table(1, 2, 3).split(0.01, 0)
+    training, validation = table(1, 2, 3).split(0.0, 0)
     assert len(validation) == 0 and validation.fingerprint() != training.fingerprint() == table(1, 2, 3).fingerprint()
 
 
