@@ -7,7 +7,8 @@
 ## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1
 ## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
 ## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"
-## make engines-test  tests Ray, Slurm, Horovod and Kubernetes' manifests, with the engines themselves; ARGS="-k name"
+## make engines-test  tests Ray, Slurm, Horovod, Kubernetes' manifests, the status page and Prometheus, with the programs themselves; ARGS="-k name"
+## make screenshots   makes docs/pictures/*.png, the pictures of the status page in README, from a real run
 ## make kube-test     applies deploy/kubernetes to a real Kubernetes of one node, which it builds the first time; ARGS="-k name"
 ## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 30 minutes; QUICK=1: 3 minutes
 ## make pillow-simd   makes .venv/workers-simd, with pillow-simd, which resizes faster; STOKER_WORKER_PYTHON can name it
@@ -20,7 +21,7 @@
 ## Variables of every target: PYTHON36=/path/to/python3.6 for the trainer, WORKER_PYTHON=python3.13 for the workers
 ## (default: the newest that is found). ARGS is passed on to the trainer or to pytest.
 
-.PHONY: help train example test unit faults compose-test engines-test kube-test fuzz soak cycles bench pillow-simd lint sample-data setup setup-test clean
+.PHONY: help train example test unit faults compose-test engines-test kube-test fuzz soak cycles bench screenshots pillow-simd lint sample-data setup setup-test clean
 .NOTPARALLEL:
 
 export PYTHON36 WORKER_PYTHON DATA EPOCHS WORKERS RANKS
@@ -48,6 +49,9 @@ compose-test:
 
 engines-test:
 	@exec sh .setup/engines-test.sh $(ARGS)
+
+screenshots:
+	@exec sh .setup/screenshots.sh
 
 kube-test:
 	@exec sh .setup/kube-test.sh $(ARGS)

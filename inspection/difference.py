@@ -13,11 +13,15 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.text import printable
-from stoker.trainer.pixels import number
+from stoker.trainer.array_kinds import HEAT_MAP, figures
+from stoker.trainer.pictures import View, png_of
+from stoker.trainer.pixels import heat, number, thinned
 
 OF_DATA = ("dataset", "validation")      # of a fingerprint: hashes, which say nothing to people
 MAX_SHOWN = 100                          # letters of an option's value
 MAX_NAMED = 6
+OTHER = "other samples"
+GROUP = 3                                # cells of a row: of both batches, and their difference
 
 
 def options_that_differ(first: Mapping[str, Any], second: Mapping[str, Any], defaults: Mapping[str, Any]) -> List[str]:
@@ -83,7 +87,7 @@ def pairs_of(first: Batch, second: Batch) -> List[Pair]:
 
 def _facts(first: Batch, second: Batch, row: int) -> Iterator[str]:
     if first.used_indices[row:row + 1] != second.used_indices[row:row + 1]:
-        yield "other samples"
+        yield OTHER
     others = {spec.name for spec in second.specs}
     for spec, array in zip(first.specs, first.arrays):
         if spec.name not in others:
@@ -141,8 +145,26 @@ def row_name(batch: Batch, row: int) -> str:
     return named(batch.source, batch.used_indices[row]) if is_known else "row %d" % row
 
 
+def _difference(first: Batch, second: Batch, row: int, side: int) -> Cell:
+    """The distance of both in each place of the arrays that can be shown as planes, from none to the largest."""
+    seen = []
+    for spec, array in zip(first.specs, first.arrays):
+        one = np.asarray(array[row])
+        two = np.asarray(second[spec.name][row]) if spec.name in second.names else np.empty(0)
+        if one.shape != two.shape or one.ndim not in (2, 3) or not one.size or one.ndim == 3 and one.shape[2] > 4:
+            continue
+        with np.errstate(all="ignore"):
+            apart = np.abs(one.astype(np.float64) - two.astype(np.float64))
+        apart = apart.max(axis=2) if apart.ndim == 3 else apart
+        most = figures(apart).high
+        seen.append(View(spec.name, HEAT_MAP, png_of(heat(thinned(apart, 4 * side), 0, most), side, smooth=False),
+                         "yellow is %s apart" % number(most)))
+    return Cell("difference", seen)
+
+
 def paired_cells(first: Batch, second: Batch, pairs: Sequence[Pair], most: int, side: int) -> List[Cell]:
-    """The rows of both batches side by side, at most ``most`` of them: those that differ before the others."""
+    """The rows of both batches and their difference side by side, at most ``most`` rows: before others, those that
+    differ."""
     shown = sorted(sorted(pairs, key=lambda pair: not pair.facts)[:most])
     cells: List[Cell] = []
     ours, theirs = (cells_of(batch, [pair.row for pair in shown], side) for batch in (first, second))
@@ -151,6 +173,8 @@ def paired_cells(first: Batch, second: Batch, pairs: Sequence[Pair], most: int, 
         cells.append(one._replace(mood=mood))
         facts = tuple(Line(fact, BAD) for fact in pair.facts) or (Line("the same", GOOD),)
         cells.append(two._replace(mood=mood, lines=two.lines + facts))
+        apart = Cell(OTHER) if OTHER in pair.facts else _difference(first, second, pair.row, side)
+        cells.append(apart._replace(mood=mood))
     return cells
 
 

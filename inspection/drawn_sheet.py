@@ -148,17 +148,26 @@ class _Card:
         self.width = min(most, 2 * PAD + max(self._right, min(wanted, MAX_TEXT_CELL), MIN_CELL)) if not shown else min(
             most, 2 * PAD + max(self._right, MIN_CELL))
         self._texts: List[Line] = []
+        self._title_lines = 0
         self.height = 0
 
     def fit(self, width: int) -> None:
         """Gives it its final width, and so its lines and its height."""
         self.width, room = width, width - 2 * PAD
         title, others = self._lines[0], self._lines[1:]
-        self._texts = [Line(self._pen.fitted(title.text, room, keeps_end=True))]
+        self._texts = [Line(part) for part in self._title(title.text, room)]
+        self._title_lines = len(self._texts)
         for line in others:
             self._texts += [Line(part, line.mood) for part in self._pen.wrapped(line.text, room)]
         gap = 4 if self.pictures else 0
         self.height = 2 * PAD + self._pictures_height + gap + len(self._texts) * self._pen.height()
+
+    def _title(self, text: str, room: int) -> List[str]:
+        """The index is never left out; of a path, the end is kept, and a row has two lines."""
+        index, space, rest = text.partition(" ")
+        if " " in rest or not index.startswith("#"):
+            return self._pen.wrapped(text, room, 2)
+        return [index + space + self._pen.fitted(rest, room - self._pen.width(index + space), keeps_end=True)]
 
     def draw(self, image: Image.Image, left: int, top: int, height: int) -> None:
         edge = _EDGE if self.cell.mood == PLAIN else _MOODS[self.cell.mood]
@@ -175,7 +184,7 @@ class _Card:
             image.paste(placed.image, place)
         below = top + PAD + self._pictures_height + (4 if self.pictures else 0)
         for number, line in enumerate(self._texts):
-            colour = _MOODS[line.mood] if line.mood != PLAIN or not number else _FAINT
+            colour = _MOODS[line.mood] if line.mood != PLAIN or number < self._title_lines else _FAINT
             self._pen.write(image, (left + PAD, below), line.text, colour)
             below += self._pen.height()
 

@@ -71,8 +71,8 @@ def _side_by_side(one: Replay, two: Replay, step: int, lines: List[Line], sight:
     lines += difference.lines_of(first, second, pairs)
     more = "" if len(pairs) <= sight.samples else "; %d of its %d rows are shown" % (sight.samples, len(pairs))
     lines.append(Line("the runs differ from step %d on%s" % (step, more), BAD))
-    return Section("step %d: of the first run at the left, of the second at the right" % step, lines,
-                   difference.paired_cells(first, second, pairs, sight.samples, sight.side), group=2)
+    return Section("step %d: of the first run at the left, of the second beside it" % step, lines,
+                   difference.paired_cells(first, second, pairs, sight.samples, sight.side), group=difference.GROUP)
 
 
 def _other_bytes(one: Replay, two: Replay, common: int, most: int, progress: Progress

@@ -60,15 +60,17 @@ def class_of(source: Optional[Source], index: int) -> str:
     return printable_path(source.classes[label]) if 0 <= label < len(source.classes) else ""
 
 
-def heading(batch: Batch, number: int = 0) -> str:
-    """``step 1234, epoch 3``. ``number``: of an evaluation batch, which has no step."""
-    if batch.training:
+def heading(batch: Batch, number: Optional[int] = None) -> str:
+    """``step 1234, epoch 3``. ``number``: of a batch of an evaluation, which has no step."""
+    if number is None:
         return "step %d, epoch %d (the first is 0)" % (batch.step, batch.epoch)
     return "evaluation after epoch %d (the first is 0), batch %d" % (batch.epoch, number)
 
 
-def section_of(batch: Batch, recorded: Recorded, sight: Sight, planned_from: Source, number: int = 0) -> Section:
-    """The batch. ``planned_from``: the source of its planned samples, also where no row is known to be of one."""
+def section_of(batch: Batch, recorded: Recorded, sight: Sight, planned_from: Source,
+               number: Optional[int] = None) -> Section:
+    """The batch. ``planned_from``: the source of its planned samples, also where no row is known to be of one.
+    ``number``: see ``heading``."""
     lines = [Line("%d sample%s: %s" % (len(batch), "s" * (len(batch) != 1), listed(batch.specs)))]
     lines += audit_lines(batch, recorded)
     lines += absent_lines(batch, planned_from)
@@ -151,7 +153,7 @@ def audit_lines(batch: Batch, recorded: Recorded) -> List[Line]:
         return [Line("%s, but the audit %s has %d: these are not the bytes that the run had. Likely because %s" % (
             crc, where, recorded.entry["crc32"], reason_of_difference(batch, recorded)), BAD)]
     if not batch.training:
-        return [Line("%s (an audit has no evaluation batches)" % crc)]
+        return [Line("%s (an audit has only batches of training)" % crc)]
     if recorded.audit is None:
         return [Line("%s; the run has no audit to compare it with" % crc)]
     return [Line("%s; the audit %s has no checksum of this step" % (crc, where))]
@@ -170,7 +172,7 @@ def reason_of_difference(batch: Batch, recorded: Recorded) -> str:
         return " and ".join(parts) + ": files were repaired, removed or damaged, or another library decodes them"
     others = recorded.decoders_now - recorded.decoders_then
     if recorded.decoders_then and others:
-        return "its pictures were decoded by %s, and are now by %s" % (
+        return "its pictures were decoded by %s, and are now by %s (--worker-python: a Python with the former ones)" % (
             _texts(recorded.decoders_then), _texts(recorded.decoders_now))
     return ("a file or row of it has changed, or %s has%s" % (
         printable(recorded.function) + " or a library that it calls" if ":" in recorded.function else "Stoker itself",
@@ -195,12 +197,14 @@ def _several(names: Sequence[str], count: int) -> str:
 
 
 def summary(section: Section, most: int) -> List[str]:
-    """The section for a terminal: its lines, and a line for each of its first ``most`` samples."""
+    """The section for a terminal: its lines, and a line for each of its first ``most`` samples; of cells that are
+    compared, the second says how they differ."""
     lines: List[Tuple[str, str]] = [("", section.title)] + [("  ", line.text) for line in section.lines]
-    for cell in section.cells[:most]:
+    cells = section.cells if section.group == 1 else section.cells[1::section.group]
+    for cell in cells[:most]:
         facts = ["%s %s" % (view.name, view.text) for view in cell.views if view.text] + [
             line.text for line in cell.lines]
         lines.append(("    ", shortened("; ".join([cell.title] + facts), MAX_NAME)))
-    if len(section.cells) > most:
-        lines.append(("    ", "and %d more" % (len(section.cells) - most)))
+    if len(cells) > most:
+        lines.append(("    ", "and %d more" % (len(cells) - most)))
     return [indent + text for indent, text in lines]

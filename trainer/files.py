@@ -24,7 +24,7 @@ def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = Tr
             replace(new, fd, path)
     except UnsafeFile:          # ``new`` is another process's by now, which goes on with it
         raise
-    except OSError:
+    except BaseException:       # Ctrl-C, too
         with suppress(OSError):
             os.remove(new)
         raise

@@ -116,7 +116,7 @@ def picture(value: "np.ndarray", scale: Scale) -> "np.ndarray":
 
 def heat(value: "np.ndarray", low: float, high: float) -> "np.ndarray":
     """[height, width] in colours from dark blue (``low``) to yellow (``high``)."""
-    places = unit(value, low, high) * (len(_HEAT) - 1)
+    places = unit(value, low, high) * (len(_HEAT) - 1 if low < high else 0)
     below = np.minimum(places.astype(np.int64), len(_HEAT) - 2)
     part = (places - below)[..., np.newaxis]
     colours: "np.ndarray" = (_HEAT[below] * (1 - part) + _HEAT[below + 1] * part + 0.5).astype(np.uint8)

@@ -4,7 +4,7 @@ same names that belong to another run, or to this program."""
 import contextlib
 import sys
 from types import ModuleType
-from typing import Dict, Iterator, Sequence
+from typing import Any, Dict, Iterator, Sequence
 
 from stoker.pipeline.functions import PROGRAM
 
@@ -28,14 +28,16 @@ class ProgramModules:
             yield
         finally:
             for name in set(sys.modules) - before | set(self._modules):
-                if name in self._modules or self._is_own(sys.modules[name]):
+                if name in self._modules or self._is_own(sys.modules[name], path):
                     self._modules[name] = sys.modules.pop(name)
             sys.modules.update(others)
             if program is not None:
                 sys.modules[PROGRAM] = program
             sys.path[:] = [folder for folder in sys.path if folder in path]
 
-    def _is_own(self, module: ModuleType) -> bool:
+    def _is_own(self, module: Any, path: Sequence[str]) -> bool:
+        """Whether it lies in one of the folders, and not in one of ``path``, which may be below it."""
         file = getattr(module, "__file__", None) or ""
-        return module.__name__ == PROGRAM or file.startswith(tuple(
-            folder.rstrip("/") + "/" for folder in self._folders))
+        return getattr(module, "__name__", "") == PROGRAM or (
+            file.startswith(tuple(folder.rstrip("/") + "/" for folder in self._folders))
+            and not file.startswith(tuple(entry.rstrip("/") + "/" for entry in path if entry)))

@@ -15,7 +15,7 @@ from stoker.trainer import records
 from stoker.trainer.known_samples import DATA, RECORD, KnownSamples
 from stoker.trainer.program_modules import ProgramModules
 from stoker.trainer.run import Run, prepare
-from stoker.trainer.run_arguments import Arguments, NotRecorded, Places, found_at
+from stoker.trainer.run_arguments import OF_STREAM, Arguments, NotRecorded, Places, found_at
 from stoker.trainer.run_folder import KILLERS, RunFolder
 
 NOT_GIVEN: Any = object()       # instead of an argument
@@ -36,7 +36,9 @@ class RecordedRun:
             name, why = (records.RUN, problem) if saved is None else (RECORD, problem_of_other)
             raise ConfigError("%s has no readable %s (%s): a run is recorded by stoker-train in its --checkpoint-dir, "
                               "and by open_stream(record=FOLDER)" % (self._name, name, why))
-        if "arguments" not in saved:
+        if "version" not in saved:
+            raise self._damaged(ValueError("it has no version"))
+        if "arguments" not in saved and saved["version"] == records.RUN_VERSION:
             raise ConfigError("the %s in %s is of an older release, which did not record DATA and all arguments: start "
                               "stoker-train once more with the options of that run and --checkpoint-dir %s, which "
                               "completes it, even if no step is left" % (records.RUN, self._name, self._name))
@@ -79,7 +81,10 @@ class RecordedRun:
                 raise ConfigError("the run in %s cannot be made again: %s" % (self._name, error)) from error
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 raise self._damaged(error) from error
-        other = records.other_value(self._configuration, run.fingerprint())
+        configuration = self._configuration
+        if validation is None and self._arguments.has_data_for_validation:        # the user leaves the evaluations out
+            configuration = {name: value for name, value in configuration.items() if name != "validation"}
+        other = records.other_value(configuration, run.fingerprint())
         if other is not None:
             raise ConfigError("the run in %s cannot be made again: its %s was %s, and is %s now%s" % (
                 self._name, other.name.replace("_", " "), other.was, other.now,
@@ -130,9 +135,9 @@ class RecordedRun:
     # ------------------------------------------------------------------------------------------------- its other files
 
     def stream_options(self) -> StreamOptions:
-        """Those on which it depends which pictures are bad."""
-        names = ("picture_cpu_s", "picture_memory_mb")
-        return StreamOptions(**{name: self._arguments.stream[name] for name in names if name in self._arguments.stream})
+        """Those on which it depends which pictures are bad, and whether a batch can be made at all."""
+        stream = self._arguments.stream
+        return StreamOptions(**{name: stream[name] for name in OF_STREAM if name in stream})
 
     def audits(self, rank: Optional[int]) -> List[str]:
         """The audit of the one trainer, of ``rank``, or of all ranks. [] if they are not there."""

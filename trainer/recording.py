@@ -81,7 +81,7 @@ def _is_new(folder: RunFolder, run: Run) -> bool:
 def _write(folder: RunFolder, run: Run, options: StreamOptions, is_new: bool) -> None:
     plan, more = run.plan, described(run, options)
     if is_new:
-        records.write_configuration(folder, run, synced=False)
+        records.write_configuration(folder, run, quick=True)
     if needs_list(more) and not os.path.lexists(folder.at(SAMPLES)):
         log.warning("record: the data is too large for a list of its samples, or of a class of your own, so the run in "
                     "%s can only be replayed if its data is given again", printable_path(folder.path))

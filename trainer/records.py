@@ -84,11 +84,12 @@ def other_value(saved: Dict[str, Any], configuration: Dict[str, Any]) -> Optiona
     return None
 
 
-def write_configuration(folder: RunFolder, run: Run, synced: bool = True) -> None:
-    """Writes what ``run`` depends on, and the list of its samples. Raises ConfigError if that is impossible."""
+def write_configuration(folder: RunFolder, run: Run, quick: bool = False) -> None:
+    """Writes what ``run`` depends on, and the list of its samples; ``quick``: without compressing the list, and without
+    waiting for the disk. Raises ConfigError if that is impossible."""
     configuration = run.fingerprint()
     if not _has_samples(folder, configuration):
-        _write_samples(folder, run, synced)
+        _write_samples(folder, run, quick)
     names = {own_letters(name): number for number, name in enumerate(run.source.classes)}
     write_json(folder, RECORD, dict(configuration, classes=names))
 
@@ -148,10 +149,10 @@ def _has_samples(folder: RunFolder, saved: Dict[str, Any]) -> bool:
         return False
 
 
-def _write_samples(folder: RunFolder, run: Run, synced: bool = True) -> None:
-    packed = packed_list(run.source, run.datasets.validation if run.more["validation"] else None)
+def _write_samples(folder: RunFolder, run: Run, quick: bool = False) -> None:
+    packed = packed_list(run.source, run.datasets.validation if run.more["validation"] else None, level=1 - quick)
     if packed is not None:
-        _write(folder, SAMPLES, lambda file: file.write(packed), synced)
+        _write(folder, SAMPLES, lambda file: file.write(packed), not quick)
         return
     with suppress(OSError):            # of another run
         os.remove(folder.at(SAMPLES))

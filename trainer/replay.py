@@ -50,7 +50,8 @@ class Replay:
                  data: Any = NOT_GIVEN, path: Union[Path, Sequence[Path]] = (), rank: Optional[int] = None,
                  sandbox: str = SANDBOX_AUTO, allow_read: Union[Path, Sequence[Path]] = ()) -> None:
         """``root``: the folder in which the data lies now, if it was in another one. ``data``, ``validation``: the data
-        themselves, as ``open_stream`` takes them, if they were moved apart or changed. ``path``: folders in which the
+        themselves, as ``open_stream`` takes them, if they were moved apart or are not recorded; ``validation=None``
+        does without evaluations of data of their own. ``path``: folders in which the
         modules of the run's functions lie now. ``audit``: its file, if it is another than recorded. ``rank``: of a run
         of several ranks, the one whose part of each batch is made; None: whole batches.
 

@@ -19,6 +19,7 @@ from stoker.pipeline.orders import Balanced, Weighted, balanced, name_for_people
 from stoker.pipeline.sources.opening import is_share, whole_number
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.text import native, own_letters, printable, printable_path
+from stoker.trainer.known_samples import DATA
 from stoker.trainer.local_workers import program_of
 from stoker.trainer.run import Run
 
@@ -27,6 +28,8 @@ log = logging.getLogger("stoker")
 #: Fields of JobOptions that are arguments of ``prepare``.
 OF_JOB = ("image_size", "batch_size", "seed", "decode", "on_bad_image", "exif_rotate", "follow_links", "max_pixels",
           "max_file_mb", "max_text_mb", "truncated", "formats", "augment")
+#: Fields of StreamOptions that a replay needs.
+OF_STREAM = ("picture_cpu_s", "picture_memory_mb", "prefetch_mb", "batch_timeout_s")
 MAX_FOLDERS = 1000            # of a program, in a record
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")     # files whose rows are in the list of samples, too
 NAMELESS = "nameless"         # instead of a function's name: it has none by which it can be found
@@ -57,9 +60,9 @@ def described(run: Run, options: StreamOptions) -> Dict[str, Any]:
                      exclude=_texts(given["exclude"]), suffixes=_texts(given["suffixes"]),
                      order=_order(given["order"]), partners=_partners(given["partners"]))
     functions = [name for name in _functions(arguments) + [job.generator] if ":" in name]
-    stream = {"audit": options.audit and _absolute(options.audit),
-              "killers": options.killers and _absolute(options.killers),
-              "picture_cpu_s": options.picture_cpu_s, "picture_memory_mb": options.picture_memory_mb}
+    stream = dict({name: getattr(options, name) for name in OF_STREAM},
+                  audit=options.audit and _absolute(options.audit),
+                  killers=options.killers and _absolute(options.killers))
     return {"arguments": arguments, "stream": stream, "below": own_letters(run.datasets.training.root),
             "ranks": run.plan.ranks, "program": program_of(functions) if functions else None}
 
@@ -172,6 +175,11 @@ class Arguments:
             self.plain[name] = tuple(value) if isinstance(value, list) else value
         self.plain["formats"] = self.plain["formats"] or None
 
+    @property
+    def has_data_for_validation(self) -> bool:
+        """Whether the evaluations are of data of their own."""
+        return isinstance(self._arguments.get("validation"), dict)
+
     def data(self, key: str, places: Places) -> Any:
         """The training data (``key`` "data") or what ``validation`` was ("validation"), for ``prepare``. Raises
         NotRecorded, StokerError."""
@@ -195,8 +203,9 @@ class Arguments:
         now = places.of(path)
         if not os.path.exists(now):
             if os.path.splitext(path)[1].lower() not in ROW_FILES:
-                raise NotRecorded("its data is not at %s any more: say where its folder is now (root=, --root DIR)"
-                                  % printable_path(now))
+                raise NotRecorded("its %s is not at %s any more: say where %s" % (
+                    DATA[list_key], printable_path(now), "its folder is now (root=, --root DIR)"
+                    if list_key == "dataset" else "it is now (validation=), or leave it out (validation=None)"))
             assert places.listed is not None
             given = native(value["root"]) if isinstance(value.get("root"), str) else os.path.dirname(path)
             root = self.root(places) or places.of(given)

@@ -9,7 +9,8 @@ from typing import Deque, List, NamedTuple, Optional, Tuple
 
 INTERVAL_S = 2.0
 MAX_INTERVALS = 300
-RECENT_INTERVALS = 5      # the present one is added
+RECENT_INTERVALS = 5      # the present one is added; and older ones ...
+RECENT_BATCHES = 4        # ... until there are so many batches, if these are slow
 
 
 class Recent(NamedTuple):
@@ -25,10 +26,10 @@ class Lines(NamedTuple):
 
 
 class _Row:
-    __slots__ = ("samples", "waited_s", "used_s")
+    __slots__ = ("batches", "samples", "waited_s", "used_s")
 
     def __init__(self) -> None:
-        self.samples, self.waited_s, self.used_s = 0, 0.0, 0.0
+        self.batches, self.samples, self.waited_s, self.used_s = 0, 0, 0.0, 0.0
 
     def share(self) -> Optional[float]:
         seconds = self.waited_s + self.used_s
@@ -51,6 +52,7 @@ class History:
         """The consumer used the batch before for ``used_s``, then waited, and got ``samples`` samples ``now``."""
         row = self._row
         if now < self._ends_s and now - waited_s - used_s >= self._row_s and self._first is not None:
+            row.batches += 1
             row.samples += samples
             row.waited_s += waited_s
             row.used_s += used_s
@@ -58,6 +60,7 @@ class History:
         self._go_on(now)
         if self._first is None:
             self._first = self._index
+        self._row.batches += 1
         self._row.samples += samples
         self._spread("waited_s", now - waited_s, now)
         self._spread("used_s", now - waited_s - used_s, now - waited_s)
@@ -69,13 +72,19 @@ class History:
             return Recent(None, None)
         index = self._index_of(now)
         first = max(self._first, index - RECENT_INTERVALS)
-        begun_s = self._begun_s + first * INTERVAL_S
-        rows = [row for number, row in self._numbered() if number >= first]
-        waited_s, used_s = sum(row.waited_s for row in rows), sum(row.used_s for row in rows)
+        rows = self._numbered()
+        batches = sum(row.batches for number, row in rows if number >= first)
+        for number, row in reversed(rows):        # a run with slow steps; one that has just stopped had many in each
+            if number < first:
+                if batches >= RECENT_BATCHES or row.batches >= RECENT_BATCHES or number < self._first:
+                    break
+                first, batches = number, batches + row.batches
+        begun_s, recent = self._begun_s + first * INTERVAL_S, [row for number, row in rows if number >= first]
+        waited_s, used_s = sum(row.waited_s for row in recent), sum(row.used_s for row in recent)
         if waits_since_s is not None:
             waited_s += max(0.0, now - max(begun_s, waits_since_s))
         seconds = waited_s + used_s
-        return Recent(sum(row.samples for row in rows) / max(0.1, now - begun_s),
+        return Recent(sum(row.samples for row in recent) / max(0.1, now - begun_s),
                       min(1.0, waited_s / seconds) if seconds > 0 else None)
 
     def lines(self, now: float, waits_since_s: Optional[float] = None) -> Lines:

@@ -112,6 +112,12 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of classes, paths and labels. The dataset's folder has no influence."""
+        if "_hash" not in vars(self):
+            object.__setattr__(self, "_hash", self._fingerprint())
+        found: str = vars(self)["_hash"]
+        return found
+
+    def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=8)
         for names in (self.classes, self.paths):
             digest.update(path_bytes("%d\0%s\0" % (len(names), "\0".join(names))))     # no name contains a NUL

@@ -35,6 +35,7 @@ class Table:
     def __init__(self, packed: bytes, starts: "np.ndarray", ends: "np.ndarray", root: str,
                  columns: Tuple[str, ...] = (), name: str = "rows") -> None:
         self.root, self.columns, self.name = root, columns, name
+        self._hash = ""        # once it was computed
         # indexing a memoryview makes an int, in less time than numpy
         self._packed, self._starts, self._ends = packed, memoryview(starts), memoryview(ends)
 
@@ -104,6 +105,11 @@ class Table:
 
     def fingerprint(self) -> str:
         """16 hex digits, a hash of columns and rows. The folder has no influence."""
+        if not self._hash:
+            self._hash = self._fingerprint()
+        return self._hash
+
+    def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=8)
         digest.update(("%d\0%s\0" % (len(self.columns), "\0".join(self.columns))).encode("utf-8", "surrogateescape"))
         digest.update(self.lengths().astype("<i8").tobytes())

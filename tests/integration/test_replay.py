@@ -314,6 +314,42 @@ def test_what_has_no_name_is_one_sentence(table, tmp_path):
             Replay(folder / "record")
 
 
+def test_an_estimators_training_is_recorded_and_its_evaluation_is_not(png_pictures, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    input_fn = stoker.input_fn(png_pictures, "augmented", features="images", labels="labels", image_size=32,
+                               batch_size=16, epochs=2, validation=0.25, workers=1, record=str(tmp_path / "record"),
+                               audit=str(tmp_path / "audit"))
+
+    def model(features, labels, mode):
+        logits = tf.layers.dense(tf.layers.flatten(tf.to_float(features)), 2)
+        loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+        train = tf.train.GradientDescentOptimizer(0.01).minimize(loss, tf.train.get_global_step())
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train)
+    estimator = tf.estimator.Estimator(model, str(tmp_path / "model"))
+    estimator.train(input_fn, max_steps=5)
+    estimator.evaluate(input_fn)
+    estimator.train(input_fn)
+    steps = audit(str(tmp_path / "audit"))
+    assert len(steps) == 12
+    is_the_audits(replayed(PYTHON, tmp_path / "record", tmp_path, workers=2), steps)
+
+
+def test_other_decoders_are_named(pictures, tmp_path):
+    """Two versions of Pillow decode JPEGs differently; what is recorded tells which one the run had."""
+    if PYTHON == sys.executable:
+        pytest.skip("STOKER_TEST_WORKER_PYTHON names no other Python")
+    recorded(tmp_path, pictures, image_size=32, batch_size=60, workers=1, worker_python=PYTHON)
+    with Replay(tmp_path / "record", workers=1) as run:
+        assert run.other_decoders() == "" and len(run.recorded_decoders) == 1
+        next(run.batches([0]))
+        assert run.other_decoders() == (
+            "the run decoded its pictures by %s, and this replay by %s: their last bits may differ" % (
+                min(run.recorded_decoders), min(run.decoders)))
+    with Replay(tmp_path / "record", workers=1, worker_python=PYTHON) as run:
+        assert [run.crc(batch) == run.audited(batch.step)["crc32"] for batch in run.batches([1, 0])] == [True, True]
+        assert run.other_decoders() == ""
+
+
 def test_two_runs_with_modules_of_the_same_name(tmp_path, monkeypatch):
     """Both are open at the same time, and each has its own."""
     for number in range(2):

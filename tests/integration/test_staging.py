@@ -1,9 +1,12 @@
 """``--feed staged`` gives the same bits as ``--feed direct``, also if the run is killed or stopped and resumed."""
 
+import json
 import os
 import re
 import signal
+import time
 from collections import namedtuple
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from stoker.pipeline.coordinator.buffers import RECYCLE_FROM_BYTES
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.folder import scan_folder
+from tests.support.asking import ask
 from tests.support.processes import interpreter
 from tests.support.training import Trainer, arguments, audit, consumed, finished
 
@@ -99,6 +103,24 @@ def test_a_staged_run_gives_the_same_bits_as_a_direct_one(direct, photos, tmp_pa
     lines = audit(tmp_path / "audit.jsonl")
     assert consumed(lines) == consumed(audit(direct[0] / "audit.jsonl"))
     assert [line["step"] for line in lines[:STEPS] if len(line["skipped"]) == len(line["indices"])] == list(EMPTY)
+
+
+def test_pictures_of_the_status_page_change_no_bit_of_a_staged_run(direct, photos, tmp_path):
+    """The batch that is shown is one that TensorFlow holds, too."""
+    shown = []
+    with Trainer(tmp_path / "here", *options(photos, tmp_path, "staged", status="127.0.0.1:0")) as trainer:
+        trainer.wait_until(lambda: "status: http://" in trainer.stdout + trainer.stderr, "the status address")
+        url = re.search(r"status: (http://[0-9.:]+)/", trainer.stdout + trainer.stderr).group(1)
+        with suppress(OSError):                # until the address is gone
+            while True:
+                said = json.loads(ask(url, "/batch.json")[2].decode())
+                if said["step"] is not None and said not in shown:
+                    shown.append(said)
+                time.sleep(0.05)
+        assert trainer.wait_gone() == 0
+    assert shown and all(sample["name"] for said in shown for sample in said["samples"])
+    same_weights(tmp_path, direct[0])
+    assert consumed(audit(tmp_path / "audit.jsonl")) == consumed(audit(direct[0] / "audit.jsonl"))
 
 
 def test_a_killed_staged_run_resumes(direct, photos, tmp_path):

@@ -171,12 +171,9 @@ class Page:
         return result["result"].get("value")
 
     def wait_for(self, expression, limit_s=LIMIT_S):
-        """The first true value of a JavaScript expression."""
+        """Until a JavaScript expression is true."""
         deadline = time.monotonic() + limit_s
-        while True:
-            value = self.evaluate(expression)
-            if value:
-                return value
+        while not self.evaluate("Boolean(%s)" % expression):
             assert time.monotonic() < deadline, "waited %g s in vain for %s; the page says:\n%s" % (
                 limit_s, expression, self.text())
             self._browser.listen(0.05)

@@ -381,3 +381,24 @@ def test_steps_that_are_not_of_this_run(step):
 def test_positions_that_are_not_of_this_run(position):
     with pytest.raises(IndexError, match=r"position %d is not within 0\.\.7" % position):
         Plan(5, 2, 2, 0, 1).at(position)
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 7))
+def test_where_a_step_a_sample_and_an_evaluation_are(size, batch_size, drop_last, repeats, validation):
+    if drop_last and (size < batch_size or validation < batch_size):
+        return
+    order = FixedOrder(*(7 * number * number % size for number in range(size))) if repeats else None
+    plan = Plan(size, batch_size, 3, 3, validation, order=order, drop_last=drop_last)
+    every = batches(plan)
+    trained = [batch for batch in every if batch.training]
+    assert [plan.at(plan.position_at(step)) for step in range(plan.steps)] == trained
+    for epoch in range(3):
+        assert [plan.at(position) for position in plan.evaluation_positions(epoch)] == [
+            batch for batch in every if batch.epoch == epoch and not batch.training]
+        for index in range(size):
+            steps = [batch.step for batch in trained if batch.epoch == epoch and index in batch.indices]
+            assert plan.first_step_of(index, epoch) == (steps[0] if steps else None)
+    for wrong in (lambda: plan.position_at(-1), lambda: plan.position_at(plan.steps), lambda: plan.first_step_of(0, 3),
+                  lambda: plan.first_step_of(size, 0), lambda: plan.evaluation_positions(3)):
+        with pytest.raises(IndexError):
+            wrong()

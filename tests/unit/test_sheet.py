@@ -60,6 +60,18 @@ def test_a_text_that_does_not_fit_is_shortened():
     assert len(lines) == drawn_sheet.MAX_LINES and all(pen.width(line) <= 120 for line in lines)
 
 
+@pytest.mark.parametrize("title, first, last", [
+    ("#12345 a/very/long/path/of/a/picture.jpg", "#12345 ...", ".jpg"),
+    ("#12345 left=a/very/long/path.jpg, right=another/very/long/path.jpg, angle=0.5", "#12345", "..."),
+    ("#1 short.jpg", "#1 short.jpg", "#1 short.jpg"), ("stored: a/very/long/path/of/a/picture.jpg", "stored:", "...")])
+def test_a_title_keeps_the_index(title, first, last):
+    card = drawn_sheet._Card(drawn_sheet._Pen(), Cell(title, [view()]), 32, 1000)
+    card.fit(card.width)
+    lines = card._title(title, card.width - 2 * drawn_sheet.PAD)
+    assert lines[0].startswith(first) and lines[-1].endswith(last)
+    assert all(card._pen.width(line) <= card.width for line in lines)
+
+
 def test_letters_that_the_font_lacks_are_escaped():
     assert drawn(of(Cell("\u732b/\u30cd\u30b3.jpg stra\xdfe", [view()]))).shape[1] == drawn_sheet.WIDTH
 

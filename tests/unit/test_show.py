@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from stoker.inspection import difference, show_facts, show_variations
-from stoker.inspection.sheet import BAD, GOOD, NOTE
+from stoker.inspection.sheet import BAD, GOOD, NOTE, Section
 from stoker.inspection.show_facts import Recorded, Sight
 from stoker.inspection.show_parser import make_parser, numbers, output
 from stoker.pipeline.arrays import ArraySpec
@@ -137,6 +137,12 @@ def test_what_a_function_left_out_is_no_bad_file():
 def test_the_file_at_fault_is_named():
     shown = section(batch(skipped=[Skipped(2, "no such file", "masks/2.png")]))
     assert line_with(shown.lines, "(its file masks/2.png)").mood == BAD
+
+
+def test_headings():
+    for training in (True, False):         # without training, there are steps all the same
+        assert show_facts.heading(batch(training=training)) == "step 4, epoch 0 (the first is 0)"
+    assert show_facts.heading(batch(training=False), 2) == "evaluation after epoch 0 (the first is 0), batch 2"
 
 
 def test_an_empty_batch_and_a_large_one():
@@ -293,8 +299,12 @@ def test_batches_side_by_side():
     assert [pair.facts for pair in pairs] == [(), (), ("image differs in 48 of 48 values, by at most 1",)]
     assert "1 of 3 rows differ: #3 dog/003.jpg" == difference.lines_of(one, two, pairs)[-1].text
     cells = difference.paired_cells(one, two, pairs, 2, 32)
-    assert [cell.title[:2] for cell in cells] == ["#1", "#1", "#3", "#3"]      # the one that differs is among them
-    assert cells[3].mood == BAD and cells[1].lines[-1].text == "the same"
+    assert [cell.title[:2] for cell in cells] == ["#1", "#1", "di", "#3", "#3", "di"]     # the one that differs, too
+    assert cells[4].mood == BAD and cells[1].lines[-1].text == "the same"
+    assert [view.text for cell in (cells[2], cells[5]) for view in cell.views] == [
+        "yellow is 0 apart", "yellow is 1 apart"]
+    assert show_facts.summary(Section("", [], cells, difference.GROUP), 1)[1:] == [
+        "    #1 dog/001.jpg; class dog; the same", "    and 1 more"]
     same = difference.lines_of(one, one, difference.pairs_of(one, one))
     assert same[-1].mood == GOOD
 

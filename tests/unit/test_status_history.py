@@ -46,10 +46,22 @@ def test_a_run_that_stalls_shows_it_before_the_next_batch():
     assert history.recent(START_S + 10).waiting_share == 0.0
     stalled = history.recent(START_S + 16, START_S + 10)
     assert stalled.samples_per_s < 25 and stalled.waiting_share == pytest.approx(0.6, abs=0.05)
-    assert history.recent(START_S + 60, START_S + 10) == (0.0, 1.0)
+    stalled = history.recent(START_S + 60, START_S + 10)
+    assert stalled.samples_per_s < 0.5 and stalled.waiting_share == 1.0
     assert history.lines(START_S + 16, START_S + 10).waiting_share[-3:] == [1.0, 1.0, 1.0]
     assert history.lines(START_S + 16, START_S + 10).samples_per_s[-3:] == [pytest.approx(5.0), 0.0, 0.0]
     assert history.lines(START_S + 16).waiting_share[-2:] == [None, None]      # it uses the last batch, or hangs
+
+
+def test_the_rate_of_a_run_with_slow_steps():
+    history, now = History(START_S), START_S
+    for _ in range(20):
+        now += 30
+        history.add(60, 5.0, 25.0, now)
+    for later_s in (1, 12, 29):
+        recent = history.recent(now + later_s)
+        assert recent.samples_per_s == pytest.approx(2.0, rel=0.4)
+        assert recent.waiting_share == pytest.approx(1 / 6, rel=0.2)
 
 
 def test_the_history_is_bounded_whatever_time_passes():

@@ -5,14 +5,20 @@ import io
 import json
 import math
 import os
+import sys
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
+from stoker.pipeline.monitoring.observation import Observation
+from stoker.pipeline.monitoring.throughput import BatchTimings
+from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.trainer.batch_page import MAX_PICTURE_BYTES, MAX_SIDE, document
+from stoker.trainer.batch_page import INTERVAL_S, MAX_PICTURE_BYTES, MAX_SIDE, STALE_S, BatchPage, document
 from stoker.trainer.details import ANSWERS_PER_S, MAX_NEXT_S, MAX_SHARE, MIN_NEXT_S, Rhythm
 from stoker.trainer.figures import Kept, json_bytes, memory_bytes, rounded
 from stoker.trainer.static_pages import static_pages
@@ -134,6 +140,83 @@ def test_pictures_are_small_and_are_what_the_batch_holds():
     for number, colour in ((0, 0), (1, 200)):
         picture = Image.open(io.BytesIO(base64.b64decode(shown[number]["views"][0]["png"])))
         assert picture.getpixel((1, 1)) == (colour,) * 3 and max(picture.size) <= MAX_SIDE
+
+
+class Insight:
+    """Of a run in which batches come when the test says so."""
+
+    def __init__(self):
+        self.seconds, self.is_over = 100.0, False
+        self.observation = Observation(Plan(1000, 2, 1, 0, 0), 0, self.seconds)
+
+    def now(self):
+        return self.seconds
+
+    def comes(self, step=7):
+        batch = replace(batch_of(), step=step)
+        self.observation.taken(batch, BatchTimings(*[0.01] * 7), None, self.seconds)
+        return weakref.ref(batch.arrays[0])
+
+
+def shown(page):
+    return json.loads(page.page().body.decode())["step"]
+
+
+def test_a_batch_is_shown_only_if_asked_for_and_its_memory_is_given_back():
+    pytest.importorskip("PIL")
+    run = Insight()
+    page = BatchPage(run, run)
+    run.comes()
+    assert run.observation.batch is None                     # nobody has asked
+    assert shown(page) is None
+    memory = run.comes(8)
+    assert memory() is not None
+    run.comes(9)
+    page.draw()
+    assert memory() is None and shown(page) == 8
+    run.seconds += INTERVAL_S - 0.1
+    assert shown(page) == 8
+    run.comes(10)
+    assert run.observation.batch is None                     # too early for another one
+    run.seconds += 0.2
+    assert shown(page) == 8
+    run.comes(11)
+    page.draw()
+    assert shown(page) == 11
+    page.draw()                                              # there is nothing new
+    assert shown(page) == 11
+    run.seconds += STALE_S + 1
+    assert shown(page) is None                               # a newer one is waited for
+    run.is_over = True
+    assert shown(page) == 11
+
+
+def test_without_pillow_a_sentence_says_so(monkeypatch):
+    run = Insight()
+    page = BatchPage(run, run)
+    page.page()
+    run.comes()
+    monkeypatch.setitem(sys.modules, "stoker.trainer.pictures", None)
+    page.draw()
+    assert page.page().code == 501 and b"pip install pillow" in page.page().body
+
+
+def test_a_batch_that_cannot_be_drawn_ends_nothing(monkeypatch, caplog):
+    run = Insight()
+    page = BatchPage(run, run)
+    page.page()
+    run.observation.taken(replace(batch_of(), source=Broken()), BatchTimings(*[0.01] * 7), None, run.seconds)
+    page.draw()
+    assert page.page().code == 500 and b"step 7 cannot be shown: ZeroDivisionError" in page.page().body
+    assert "(a bug in Stoker)" in caplog.text
+
+
+class Broken:
+    """A source that fails."""
+    classes = ()
+
+    def samples(self, indices):
+        return 1 // 0
 
 
 def test_static_pages_need_no_token_and_everything_else_does():

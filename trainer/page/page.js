@@ -170,10 +170,11 @@ function drawList(node, rows, nothing, row) {
   if (!items.length) node.firstChild.style.display = "block";
 }
 
-function kind(value) {
-  const node = make("b", "", value);
-  node.dataset.kind = plain(value);
-  return node;
+// The text of an event, in which its kind stands out; before it, where the text does not name it.
+function eventParts(one) {
+  const text = plain(one.text), name = plain(one.kind), at = text.indexOf(name), mark = make("b", "", name);
+  mark.dataset.kind = name;
+  return at < 0 ? [mark, " ", text] : [text.slice(0, at), mark, text.slice(at + name.length)];
 }
 
 function drawVerdict(bottleneck, history) {
@@ -199,8 +200,7 @@ function drawBad(bad) {
 
 function drawEvents(events) {
   write($("events-note"), events.length >= 200 ? "the newest 200" : "");
-  drawList($("events"), events, "Workers that join or are lost, and other events, are named here.",
-    (one) => [kind(one.kind), " ", plain(one.text)]);
+  drawList($("events"), events, "Workers that join or are lost, and other events, are named here.", eventParts);
 }
 
 // ---- workers
@@ -218,14 +218,14 @@ const COLUMNS = [
   ["Rate", (one) => one.samples_per_s, amount, "samples per second"],
   ["Batches", (one) => one.batches, count],
 ].concat(STAGES.map((name) => [name + " ms", stage(name), amount, "time per batch"]), [
-  ["Silent", (one) => one.silent_s, duration, "not heard for"],
+  ["Silent", (one) => one.silent_s, (s) => isNumber(s) ? duration(s) : "", "not heard for"],
   ["Restarts", (one) => one.restarts, count],
   ["Host", (one) => plain(one.host)],
   ["PID", (one) => one.pid, (value) => isNumber(value) ? String(value) : "–"],
   ["Versions", versions],
 ]);
 const isText = (title) => ["Worker", "State", "Host", "Versions"].includes(title);
-const workers = {rows: [], total: 0, column: 0, descending: false, all: false, nodes: new Map()};
+const workers = {rows: [], column: 0, descending: false, all: false, nodes: new Map()};
 
 COLUMNS.forEach(([title, , , hint], index) => {
   const head = make("th", isText(title) ? "" : "n"), button = make("button", "", title);
@@ -317,9 +317,8 @@ function remaining(said) {
 }
 
 function state(said) {
-  const table = said.workers || {};
   if (said.over) return ["over", "the run is over"];
-  if (!workers.rows.length && !table.alive) return ["waiting", "waits for workers"];
+  if (!workers.rows.length) return ["waiting", "waits for workers"];
   if (isNumber(said.since_last_batch_s) && said.since_last_batch_s > LATE_S) {
     return ["waiting", "no batch taken for " + duration(said.since_last_batch_s)];
   }
@@ -338,6 +337,8 @@ function draw(said) {
   run = said.run;
   isOver = said.over === true;
   workers.rows = list(said.worker_table);
+  const states = said.states || {}, total = Math.max(workers.rows.length,
+    Object.values(states).filter(isNumber).reduce((sum, value) => sum + value, 0));
   show(...state(said));
   const done = said.steps > 0 ? 100 * said.step / said.steps : 0;
   document.title = (isOver ? "over · " : Math.floor(done) + " % · ") + amount(said.samples_per_s) + " " + unit +
@@ -368,13 +369,14 @@ function draw(said) {
   drawWindow({ready: buffers.ready, leased: buffers.leased, free: free}, buffers.size, count);
   write($("window-note"), "of " + plural(buffers.size, "batch").replace(/hs$/, "hes") + ", made ahead of the training");
   write($("memory"), amount(said.memory_mb, " MB"));
-  write($("alive"), count(workers.rows.length ? said.workers_alive || workers.rows.length : table.alive));
+  write($("alive"), count(total));
   write($("needed"), count(said.workers_needed));
 
   drawBad(said.bad || {});
   drawEvents(list(said.events));
-  const alive = isNumber(table.alive) ? table.alive : 0;
-  write($("workers-note"), (workers.rows.length >= 500 ? "the first 500 of " + count(alive) : "") + plain(table.why));
+  write($("workers-note"), [STATE_ORDER.filter((one) => states[one]).map((one) => count(states[one]) + " " +
+    (one === "works" ? "work" : one)).join(", "), total > workers.rows.length ? "the table has " +
+    count(workers.rows.length) + " of them" : "", plain(table.why)].filter((part) => part).join("; "));
   drawWorkers();
   write($("version"), said.stoker);
   write($("connect"), said.connect ? "· workers connect to " + plain(said.connect) : "");
@@ -532,7 +534,7 @@ async function look() {
       wanted = false;
     } else {
       write($("batch-note"), batch ? title(batch) + ". Waiting for the next one …" : "Waiting for a batch …");
-      lookTimer = setTimeout(look, 1000);
+      lookTimer = setTimeout(look, 500);
     }
   } catch (error) {
     lookTimer = setTimeout(look, 5000);
@@ -554,19 +556,20 @@ function drawBatch(said) {
   write($("batch-note"), title(said) + (samples.length < said.size ? ": " + samples.length + " of " : ": ") +
     count(said.size) + " samples" + (isNaN(when) ? "" : ", taken at " + when.toTimeString().slice(0, 8)));
   $("samples").replaceChildren(...samples.map((sample) => {
-    const item = make("li"), label = make("p"), name = make("p", "muted", sample.name);
+    const item = make("li"), label = make("p"), name = make("p", "muted", plain(sample.name).split("/").pop());
     for (const view of list(sample.views)) {
       if (view.png && /^[A-Za-z0-9+/=]+$/.test(view.png)) {
         const picture = make("img");
-        picture.alt = plain(view.name) + " of sample " + count(sample.index);
+        picture.alt = plain(view.name) + " of sample " + count(sample.index) + (view.text ? ": " + plain(view.text) : "");
+        picture.title = picture.alt;
         picture.src = "data:image/png;base64," + view.png;
         item.append(picture);
-      } else {
+      } else if (!sample.label || !plain(view.text).endsWith(plain(sample.label))) {     // else it is said below
         item.append(make("p", "mono text", plain(view.name) + " " + plain(view.text)));
       }
     }
     name.title = plain(sample.name);
-    fill(label, make("b", "", sample.label), " ", make("span", "muted", "#" + plain(sample.index)));
+    fill(label, make("b", "", sample.label), " ", make("span", "muted", isNumber(sample.index) ? "#" + sample.index : ""));
     return fill(item, label, name);
   }));
 }
