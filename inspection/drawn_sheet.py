@@ -39,7 +39,7 @@ def png_of(sheet: Sheet, side: int) -> bytes:
         drawing.draw(image, top, width)
         top += drawing.height
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=6)
+    image.save(file, "PNG", compress_level=3)       # 6 takes three times as long, for a tenth less
     return file.getvalue()
 
 

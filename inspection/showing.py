@@ -3,9 +3,10 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from contextlib import contextmanager
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence
 
 from stoker.inspection import drawn_sheet, html_sheet, show_facts, show_variations
 from stoker.inspection.sheet import GOOD, Sheet
@@ -15,7 +16,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.program import Program
+from stoker.trainer.program import EXIT_TERMINATED, Program
 from stoker.trainer.replay import Replay
 
 EXIT_DIFFERENT = 1       # a batch is not what the audit says, or two runs differ
@@ -37,6 +38,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     if args.epochs is not None and args.sample is None:
         parser.error("--epochs is for --sample")
     program.raise_on_ctrl_c()
+    signal.signal(signal.SIGTERM, _end)
     if args.diff is not None:
         return _compare(args)
     with _opened(args.run, args, args.audit) as replay:
@@ -44,12 +46,22 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         return show(replay, args)
 
 
+def _end(signum: int, frame: object) -> None:
+    """Ends this process in good order: without its workers and temporary files."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
 def _opened(folder: str, args: argparse.Namespace, audit: Optional[str]) -> Replay:
     if not os.path.isdir(folder):
         raise ConfigError("there is no folder %r: name the --checkpoint-dir of a stoker-train, or the folder that "
                           "open_stream(record=) had" % folder)
+    given: Dict[str, Any] = {}
+    if args.data is not None:
+        given["data"] = args.data
+    if args.validation_data is not None:
+        given["validation"] = None if args.validation_data == "none" else args.validation_data
     replay = Replay(folder, root=args.root, path=args.path or (), audit=audit, workers=args.workers,
-                    worker_python=args.worker_python)
+                    worker_python=args.worker_python, **given)
     for note in replay.notes:
         print("stoker-show: %s" % note, file=sys.stderr, flush=True)
     return replay

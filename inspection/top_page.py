@@ -96,7 +96,8 @@ def _figures(figures: Figures, view: View) -> List[Tuple[int, Line]]:
         lines.append((importance, [(name.ljust(9), "dim"), (value.ljust(22), "bold"),
                                    (graph(history, room, view.bars, most), "cyan")]))
     lines += [(2, [(line, "yellow" if not figures.bottleneck.startswith("trainer") else "green")])
-              for line in _wrapped(figures.bottleneck, view.width, SENTENCE_LINES)]
+              for line in _wrapped("bottleneck: " * bool(figures.bottleneck) + figures.bottleneck, view.width,
+                                   SENTENCE_LINES)]
     stages = ["%s %s" % (name, percent(share)) for name, share in figures.stages.items() if share is not None]
     times = ["%s %s ms%s" % (text, milliseconds(value / 1000), " (%s)" % ", ".join(stages) if stages and more else "")
              for text, value, more in (("step", figures.times_ms["step_ms"], False),

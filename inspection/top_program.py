@@ -25,6 +25,7 @@ DETAILS = "/details.json"
 ADDRESS = "127.0.0.1:8265"
 TEXT_WIDTH = 160                  # where the output is no terminal
 TICK_S = 1.0                      # the time that has passed is shown anew so often
+SLOW_S = 10.0                     # longer than an answer may take
 EXIT_FAILED, EXIT_USAGE = 1, 2
 KEYS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j": 1,
         b"\x1b[5~": -10, b"\x1b[6~": 10, b" ": 10}
@@ -66,10 +67,12 @@ class State(NamedTuple):
 
 def sentence(state: State, now: float) -> str:
     """Why there are no new figures; '' if there are."""
-    if not state.problem:
-        return "" if state.figures is not None else "it asks for the first time ..."
-    return "no answer since %s, for %.0f s: %s. It asks again ..." % (
-        clock(state.since_s), max(0.0, now - state.since_s), state.problem)
+    silent_s, problem = max(0.0, now - state.since_s), state.problem
+    if not problem and silent_s > SLOW_S + (state.figures.next_s if state.figures is not None else 0.0):
+        problem = "the last question is not answered yet"      # by a server that sends a byte now and then
+    if problem:
+        return "no answer since %s, for %.0f s: %s. It asks again ..." % (clock(state.since_s), silent_s, problem)
+    return "" if state.figures is not None else "it asks for the first time ..."
 
 
 def clock(unix_s: float) -> str:

@@ -260,9 +260,9 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="let in workers without keys, also from other hosts and of other users of this host: each of them can "
              "see the pictures, and send wrong ones. Only for a network and hosts that you trust")
     add("--status", metavar="HOST:PORT",
-        help="address of a small HTTP server that says how many workers are wanted, for what starts and stops them: "
-             "/status.json, and /metrics for Prometheus. Port 0 is a free one, which the log names. If other hosts can "
-             "reach it, use --status-token-file. See docs/WORKERS_WANTED.md")
+        help="address of a small HTTP server that shows the run: a page for browsers, /status.json for what starts "
+             "and stops workers, and /metrics for Prometheus. Port 0 is a free one, which the log names. If other "
+             "hosts can reach it, use --status-token-file. See docs/STATUS.md and docs/WORKERS_WANTED.md")
     add("--status-token-file", metavar="FILE",
         help="file with a token that each request to --status must have: Authorization: Bearer TOKEN")
     add("--min-workers", type=int, default=FleetOptions.min_workers, metavar="N",

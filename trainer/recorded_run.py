@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.killer_list import MAX_BYTES
-from stoker.pipeline.options import GENERATORS, StreamOptions
+from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.storage.safe_files import is_of_others, read_whole
 from stoker.pipeline.text import native, printable_path
@@ -103,8 +103,8 @@ class RecordedRun:
             plain["augment"] = found_at(native(plain["augment"]), self._path)
         if plain["on_bad_image"] == "raise":
             plain["on_bad_image"] = "skip"              # the batches up to the bad file are the same
-        if self._generator not in GENERATORS:
-            plain["arrays"] = {spec.name: (spec.dtype, spec.shape) for spec in self._arrays} or None
+        if arguments.declares:
+            plain["arrays"] = {spec.name: (spec.dtype, spec.shape) for spec in self._arrays}
         if data is NOT_GIVEN:
             data, of_root = arguments.data("data", places), arguments.root(places)
         else:

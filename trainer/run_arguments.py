@@ -54,6 +54,7 @@ def described(run: Run, options: StreamOptions) -> Dict[str, Any]:
         validation = _data(validation, run.datasets.validation)
     arguments = dict(plain, data=_data(given["data"], run.source), validation=validation, epochs=run.plan.epochs,
                      drop_last=bool(given["drop_last"]), training=run.plan.training, labels=bool(given["labels"]),
+                     declares=bool(job.declared),
                      root=None if given["root"] is None else _absolute(given["root"]),
                      classes=None if classes is None else list(map(own_letters, classes)),
                      label_word=given["label_word"] and own_letters(given["label_word"]),
@@ -174,6 +175,8 @@ class Arguments:
                 raise ValueError("its %s is a list of other things" % name)
             self.plain[name] = tuple(value) if isinstance(value, list) else value
         self.plain["formats"] = self.plain["formats"] or None
+        #: The generator declared its arrays, or they were given.
+        self.declares: bool = _require(arguments, "declares", bool)
 
     @property
     def has_data_for_validation(self) -> bool:
@@ -203,9 +206,11 @@ class Arguments:
         now = places.of(path)
         if not os.path.exists(now):
             if os.path.splitext(path)[1].lower() not in ROW_FILES:
+                remedy = ("its folder is now (root=, --root), or the data themselves (data=, --data)"
+                          if list_key == "dataset" else "it is now (validation=, --validation-data), or leave it out "
+                                                        "(None, none)")
                 raise NotRecorded("its %s is not at %s any more: say where %s" % (
-                    DATA[list_key], printable_path(now), "its folder is now (root=, --root DIR)"
-                    if list_key == "dataset" else "it is now (validation=), or leave it out (validation=None)"))
+                    DATA[list_key], printable_path(now), remedy))
             assert places.listed is not None
             given = native(value["root"]) if isinstance(value.get("root"), str) else os.path.dirname(path)
             root = self.root(places) or places.of(given)

@@ -59,6 +59,22 @@ def test_the_page(project):
     assert page_of(project)[0] == (url, token)
 
 
+def test_programs_that_look(project):
+    """docs/DOCKER.md: stoker-show draws a step of the running training, stoker-check looks at its pictures"""
+    project.up("-d", STOKER_EPOCHS="1000")
+    project.wait_for_steps(120)
+    shell = Shell(project.clone, project.environment, os.path.join(project.runs, "..", "bin"))
+    said = shell.run(block(GUIDE, "compose: programs").replace(" exec ", " exec -T "))
+    assert "THE PICTURES" in said and ", as in the audit /runs/audit.jsonl" in said
+    out = os.path.join(project.clone, "runs")
+    with open(os.path.join(out, "step-100.png"), "rb") as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    with open(os.path.join(out, "report.html")) as file:
+        assert "480" in file.read()
+    shutil.rmtree(out)
+    project.wait_for_steps(project.steps() + 10)         # nothing has disturbed it
+
+
 def test_two_trainings_on_one_host(project, clone, images, pictures, tmp_path):
     """the status page: a second training on this host takes a free port with STATUS_PORT=0"""
     project.up("-d", "trainer", STOKER_EPOCHS="1000")

@@ -208,6 +208,14 @@ def test_batch_functions_and_an_order_by_classes(table, tmp_path):
     is_the_audits(replayed(PYTHON, tmp_path / "record", tmp_path, workers=3), steps)
 
 
+def test_a_generator_over_leases_that_declares_nothing(png_pictures, tmp_path):
+    steps = recorded(tmp_path, png_pictures, "stoker.workers.generators.example:grayscale", batch_size=9, epochs=4,
+                     validation=0.2, workers=2)
+    with Replay(tmp_path / "record", workers=3, worker_python=PYTHON) as run:
+        assert [run.crc(batch) for batch in run.batches([9, 30, 9, 2])] == [
+            steps[step]["crc32"] for step in (9, 30, 9, 2)]
+
+
 def test_a_program_that_replays_its_own_run(png_pictures, tmp_path):
     """Functions of the program itself, and validation data in a folder of their own."""
     os.symlink(png_pictures, str(tmp_path / "photos"))

@@ -3,12 +3,15 @@ node, the audit is that of an undisturbed run. The NetworkPolicies are only acce
 
 import json
 import os
+import re
+import sys
 import time
 
 import pytest
 
 from tests.kube.cluster import API
-from tests.kube.training import STATUS_TOKEN, Training, undisturbed, wait_for, write_pictures
+from tests.kube.training import GUIDE, STATUS_TOKEN, Training, undisturbed, wait_for, write_pictures
+from tests.support.documents import block
 
 pytestmark = pytest.mark.needs("namespaces", "debian", "environment kube")
 
@@ -19,6 +22,17 @@ PACED = dict(EXACT, STOKER_MODEL="paced:model", STOKER_AUGMENT="paced:picture", 
              STOKER_IMAGE_SIZE="32", STOKER_EPOCHS=str(EPOCHS), STOKER_CHECKPOINT_SECS="5", STOKER_MAX_WORKERS="3",
              PACED_FILE="/runs/pace")
 PACED_WORKERS = {"STOKER_ALLOW_GENERATOR": "paced:picture", "PACED_PICTURE_S": "0.005"}
+#: Goes on after the command that forwards the status page's port: asks for the page, and ends the command.
+FORWARDED = """ &
+forward=$!
+trap 'kill $forward' EXIT
+for attempt in $(seq 100); do
+    ! '%s' -c 'import urllib.request as u; url = "http://127.0.0.1:8265/"
+for page in ("", "details.json"): print(u.urlopen(url + page, timeout=9).read().decode())' || exit 0
+    sleep 0.2
+done
+exit 1
+"""
 #: Seconds for each step: one worker, which takes 40 ms for a batch, is enough for the one, and three for the other.
 SLOW, FAST = "0.5", "0.015"
 
@@ -57,14 +71,21 @@ def pace(training, seconds):
 
 
 def test_the_guide(cluster, tmp_path, figures):
-    """Kubernetes: docs/KUBERNETES.md word for word: keys, apply, watch to the end, copy checkpoints, clean up"""
-    made = Training(cluster, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32"), {})
+    """Kubernetes: docs/KUBERNETES.md word for word: keys, apply, the page, watch to the end, checkpoints, clean up"""
+    made = Training(cluster, tmp_path, dict(EXACT, STOKER_IMAGE_SIZE="32", STOKER_MODEL="paced:model",
+                                            PACED_FILE="/runs/pace"), {})
+    pace(made, SLOW)
     try:
         made.type("prepare")
         started_s = time.monotonic()
         made.type("apply")
         made.wait_for_pod("worker")
         figures("from apply to a worker that is served: %.1f s" % (time.monotonic() - started_s))
+        forwarded = made.run(block(GUIDE, "kubernetes: page").rstrip("\n") + FORWARDED % sys.executable)
+        found = json.loads(re.search(r"^\{.*", forwarded, re.MULTILINE).group())
+        assert found["steps"] == 50 and found["worker_table"]      # no token, and all that the page shows
+        assert "<html" in forwarded
+        pace(made, "0")
         said = made.type("watch")
         assert "condition met" in said and "done after step" in said
         made.wait_for_end()

@@ -91,8 +91,11 @@ class Training:
 
     def type(self, mark):
         """Runs the block of docs/KUBERNETES.md with this mark, as a user types it. Returns what it writes."""
-        said = self.cluster.run(*(self._environment + ["sh", "-e", "-c", block(GUIDE, "kubernetes: " + mark)]),
-                                cwd=self.clone)
+        return self.run(block(GUIDE, "kubernetes: " + mark))
+
+    def run(self, commands):
+        """Runs these commands, as a user types them. Returns what they write."""
+        said = self.cluster.run(*(self._environment + ["sh", "-e", "-c", commands]), cwd=self.clone)
         print(said)
         return said
 

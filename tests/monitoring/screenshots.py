@@ -59,7 +59,7 @@ def main(out):
             kill(worker_pids(trainer.pid)[0])
             time.sleep(AFTER_S)
             page.evaluate("document.getElementById('next').click()")
-            page.wait_for("!document.getElementById('next').disabled")
+            page.wait_for("document.getElementById('next').getAttribute('aria-disabled') == 'false'")
             shoot(page, os.path.join(out, "status.png"))
             page.prefer(color_scheme="dark")
             shoot(page, os.path.join(out, "status-dark.png"))

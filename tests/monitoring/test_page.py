@@ -103,6 +103,8 @@ def column(page, title):
 
 
 STEP = "Number(document.getElementById('step').innerText.split(' ')[0].replace(/,/g, ''))"
+#: The batch that was asked for is there.
+SHOWN = "document.getElementById('next').getAttribute('aria-disabled') == 'false'"
 PICTURES = "Array.from(document.querySelectorAll('#samples img')).filter(one => one.naturalWidth > 0).length"
 
 
@@ -172,7 +174,7 @@ def test_hostile_names_stay_text(hostile_pictures, tmp_path, worker_python, page
         page.wait_for("document.querySelectorAll('#bad li').length == 3")
         page.wait_for(PICTURES)
         for _ in range(30):                      # until the picture of the script has been among those shown
-            page.wait_for("!document.getElementById('next').disabled")
+            page.wait_for(SHOWN)
             titles = page.evaluate("Array.from(document.querySelectorAll('#samples [title]'), one => one.title)")
             if any("</script>" in title for title in titles):
                 break
@@ -255,7 +257,7 @@ def test_the_token(pictures, tmp_path, worker_python, page):
         assert page.evaluate("document.activeElement.id") == "token"
         page.type("wrong")
         page.press("Enter")
-        page.wait_for("document.getElementById('access-why').innerText.includes('refused this token')")
+        page.wait_for("document.getElementById('refused').innerText")
         page.type(TOKEN)
         page.press("Enter")
         page.wait_for("!document.getElementById('figures').hidden && document.getElementById('access').hidden")
@@ -268,6 +270,22 @@ def test_the_token(pictures, tmp_path, worker_python, page):
         page.wait_for(PICTURES + " == 8")
         assert not [url for url in page.requests() if TOKEN in url and "#token=" not in url]
         assert page.evaluate("document.cookie + localStorage.length") == "0"
+
+
+def test_the_next_run_has_a_token(pictures, tmp_path, worker_python, page):
+    """The page asks for it, and no longer says that there is no answer"""
+    status = "127.0.0.1:%d" % free_port()
+    with training(pictures, tmp_path, worker_python, status=status) as live:
+        open_page(page, live.url)
+    page.wait_for("!document.getElementById('notice').hidden")
+    with training(pictures, tmp_path, worker_python, status=status, status_token_file=token_file(tmp_path)):
+        page.evaluate("document.getElementById('again').click()")
+        page.wait_for("!document.getElementById('access').hidden")
+        page.evaluate("new Promise(done => setTimeout(done, 1500))")
+        assert page.evaluate("document.getElementById('notice').hidden") and page.text("#state") == "needs its token"
+        page.type(TOKEN)
+        page.press("Enter")
+        page.wait_for("document.getElementById('state').innerText == 'running'")
 
 
 @contextmanager
@@ -405,7 +423,8 @@ def test_by_keyboard_alone(pictures, tmp_path, worker_python, page):
             assert pids == sorted(pids, reverse=direction == "descending")
         page.evaluate("document.getElementById('next').focus()")
         page.press("Space")
-        page.wait_for("document.getElementById('next').disabled")
+        page.wait_for("!(%s)" % SHOWN)
+        assert page.evaluate("document.activeElement.id") == "next"      # the focus stays
 
 
 def test_a_screen_reader_finds_its_way(pictures, tmp_path, worker_python, page):
@@ -433,19 +452,46 @@ def test_a_screen_reader_finds_its_way(pictures, tmp_path, worker_python, page):
 
 # ------------------------------------------------------------------------------- answers that no run here would give
 
-def answer_with(page, change):
-    """From now on, the page gets each /details.json of the trainer as ``change(said)`` leaves it, by a relay in
-    JavaScript before its own scripts."""
+def answer_with(page, change, path="details.json"):
+    """From now on, the page gets each answer at ``path`` as ``change(said)`` leaves it: a script before its own ones
+    sees what the trainer says."""
     page.command("Page.addScriptToEvaluateOnNewDocument", source="""(() => {
         const real = window.fetch;
         window.fetch = async (path, how) => {
             const answer = await real(path, how);
-            if (path !== 'details.json' || !answer.ok) return answer;
+            if (path !== %s || !answer.ok) return answer;
             const said = await answer.json();
             (%s)(said);
             return new Response(JSON.stringify(said));
         };
-    })()""" % change)
+    })()""" % (json.dumps(path), change))
+
+
+#: Replaces each text in an answer, wherever it is, by one that does something if it becomes HTML or an attribute.
+EVIL = """said => {
+    let number = 0;
+    const evil = value => typeof value === 'string' ? (number += 1, `<img src="//stoker.example/${number}" `
+        + `onerror="document.title='alert'"><script>document.title='alert'</script>" onload="alert(1)\u202e\n`)
+        : value && typeof value === 'object' ? (Object.keys(value).forEach(one => value[one] = evil(value[one])), value)
+        : value;
+    evil(said);
+}"""
+
+
+def test_no_text_of_an_answer_becomes_html(hostile_pictures, tmp_path, worker_python, page):
+    """Whatever text the trainer sends, in whichever field, it stays text"""
+    answer_with(page, EVIL)
+    answer_with(page, EVIL, "batch.json")
+    with training(hostile_pictures, tmp_path, worker_python) as live:
+        open_page(page, live.url)
+        page.wait_for("document.querySelectorAll('#bad li').length == 3")
+        page.wait_for("document.querySelectorAll('#samples li').length == 8")
+        page.wait_for("document.querySelectorAll('#workers tbody tr').length == 2")
+        shown = page.text()
+        assert shown.count("<script>document.title='alert'</script>") > 30
+        assert page.evaluate("document.images.length + document.querySelectorAll('main script, [onload]').length") == 0
+        assert page.evaluate("document.title") != "alert" and "\u202e" not in shown
+        assert not [url for url in page.requests() if not url.startswith(live.url + "/")]
 
 
 def test_a_large_fleet(pictures, tmp_path, worker_python, page):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.conftest import draw
 from tests.support.asking import TOKEN, token_file, url_of
+from tests.support.documents import block
 from tests.support.processes import ROOT, free_port, kill, opened, wait_for, with_environment, worker_pids
 from tests.support.terminal import Terminal
 
@@ -155,6 +156,24 @@ def test_a_trainer_that_is_gone_and_comes_back_and_the_end_of_the_run(data, tmp_
         lines = terminal.wait_for("the run is over")
         assert "step 101 of 101" in "\n".join(lines)
         ends(terminal, 0)
+
+
+def test_the_commands_of_the_document(data, tmp_path, worker_python):
+    """The commands of docs/STATUS.md"""
+    here, elsewhere, once = [re.sub(r" *#.*", "", line).split()[1:] for line in block(
+        "docs/STATUS.md", "terminal: stoker-top").splitlines()]
+    assert here == [] and elsewhere[0] == "trainer-host:8265" and once == ["--once", ">", "status.txt"]
+    with training(data, tmp_path, worker_python, status_token_file=token_file(tmp_path)) as run, Terminal() as terminal:
+        address = url_of(run.stream)[len("http://"):]
+        terminal.enter("cd", str(tmp_path))
+        os.rename(str(tmp_path / "status-token"), str(tmp_path / elsewhere[-1]))
+        terminal.enter(*TOP, address, *elsewhere[1:])
+        terminal.wait_for(TWO)
+        terminal.keys("q")
+        terminal.wait_for("code 0")
+        terminal.enter("sh", "-c", " ".join(TOP + [address] + elsewhere[1:] + once))
+        terminal.wait_for("code 0")
+        assert re.search("^" + TWO, (tmp_path / "status.txt").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_a_server_that_never_answers_holds_nothing_up(tmp_path):

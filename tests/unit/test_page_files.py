@@ -7,7 +7,7 @@ import re
 from tests.support.documents import ROOT, read
 
 FILES = ["trainer/page/" + os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "trainer", "page", "*"))]
-MAX_BYTES = 40 * 1024        # of all together
+MAX_BYTES = 40000        # of all together
 
 
 def test_the_page_is_three_small_files():

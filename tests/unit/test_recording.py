@@ -82,6 +82,9 @@ RUNS = {
     "numerical": lambda: (10, dict(generator="numerical", validation=0.2)),
     "functions": lambda: ("log.csv", dict(generator=OWN, order=by_name, partners=some)),
     "key": lambda: ("log.csv", dict(generator=OWN, order=stoker.balanced(side))),
+    "generator": lambda: ("all", dict(generator="stoker.workers.generators.example:grayscale")),
+    "arrays": lambda: ("all", dict(generator="not_installed_here:f", labels=False, arrays={
+        "x": ("float32", (stoker.UpTo(5, pad=-1), 3)), "y": "bool"})),
     "ranks": lambda: ("all", dict(rank=1, ranks=2)),
 }
 

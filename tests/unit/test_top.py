@@ -66,9 +66,9 @@ def test_a_terminal_of_the_usual_size():
         "█" * 7 + "▂" * 45 + "   13.7%  about 0:07:00 left",
         "rate     2,310 images/s         ▅█",
         "waiting  50% of the time       ▁▅█",
-        "decode: the trainer waits 50% of the time; workers spend 70% of their time",
-        "decoding. What helps: more worker hosts, a faster --decode, smaller files or",
-        "--cache",
+        "bottleneck: decode: the trainer waits 50% of the time; workers spend 70% of",
+        "their time decoding. What helps: more worker hosts, a faster --decode, smaller",
+        "files or --cache",
         "step 27.1 ms, batch on a worker 57.2 ms (storage 10%, decode 70%, augment 15%,",
         "generator 5.0%), wire 0.82 ms",
         "workers: 1 set aside, 1 silent, 1 idle, 2 at work, 4 needed, 2 wanted elsewhere,",
@@ -134,6 +134,17 @@ def test_the_end_of_a_run_and_what_is_wrong_are_said():
     assert shown(None, problem="no answer since 12:03:01, for 7 s: Connection refused")[1].startswith("no answer since")
     lines = shown(figures(), problem="no answer since 12:03:01, for 7 s: Connection refused")
     assert lines[1] == "no answer since 12:03:01, for 7 s: Connection refused" and "step 1,234" in lines[0]
+
+
+def test_since_when_there_is_no_answer():
+    from stoker.inspection.top_program import SLOW_S, State, sentence
+    assert sentence(State(None, "", 100.0), 101.0) == "it asks for the first time ..."
+    assert sentence(State(figures(), "", 100.0), 102.0) == ""
+    assert "for 7 s: Connection refused. It asks" in sentence(State(figures(), "Connection refused", 100.0), 107.0)
+    for known in (None, figures()):
+        assert "for 60 s: the last question is not answered yet" in sentence(State(known, "", 100.0), 160.0)
+    assert sentence(State(figures(next_s=60), "", 100.0), 100.0 + 60.0 + SLOW_S) == ""       # the trainer asked for it
+    assert "for 0 s" in sentence(State(None, "x", 100.0), 50.0)        # the clock was set back
 
 
 def test_figures_in_words():

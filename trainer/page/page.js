@@ -1,7 +1,7 @@
 // The status page: asks /details.json again and again while the tab is visible, and /batch.json while its section is.
 // Everything that comes from the trainer is hostile text: it gets into the page only as textContent.
 
-const MAX_WAIT_S = 30, ANSWER_S = 10, OVER_S = 15, NEXT_BATCH_S = 30, LATE_S = 10, ROWS = 50, MAX_TEXT = 400;
+const MAX_WAIT_S = 30, ANSWER_S = 10, OVER_S = 15, LATE_S = 10, ROWS = 50, MAX_TEXT = 400;
 const STAGES = ["storage", "decode", "augment", "generator"];
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
@@ -21,6 +21,8 @@ function write(node, value) {
   const text = plain(value);
   if (node.textContent !== text) node.textContent = text;
 }
+
+const put = (id, value) => write($(id), value);
 
 function make(tag, className, value) {
   const node = document.createElement(tag);
@@ -62,8 +64,7 @@ function duration(seconds) {
 const ago = (seconds) => isNumber(seconds) && seconds < 1 ? "just now" : duration(seconds) + " ago";
 
 function moment(unix) {
-  const node = make("time");
-  const date = new Date(unix * 1000);
+  const node = make("time"), date = new Date(unix * 1000);
   if (isNaN(date)) return node;
   node.dateTime = date.toISOString();
   node.title = date.toLocaleString();
@@ -77,10 +78,10 @@ function moment(unix) {
 function chart(box, name, top, said) {
   const part = (tag, className) => {
     const node = document.createElementNS(SVG, tag);
-    if (className) node.setAttribute("class", className);
+    node.setAttribute("class", className);
     return node;
   };
-  const svg = part("svg"), area = part("path", "area"), stroke = part("path", "stroke");
+  const svg = part("svg", ""), area = part("path", "area"), stroke = part("path", "stroke");
   const base = part("path", "base"), mark = part("path", "mark");
   svg.setAttribute("viewBox", "0 0 300 60");
   svg.setAttribute("preserveAspectRatio", "none");
@@ -114,16 +115,19 @@ function chart(box, name, top, said) {
     slots = Math.max(30, shown.length);
     const known = shown.filter(isNumber);
     const high = Math.max(top, ...known) || 1;
-    let line = "", under = "", begun = null, x = 0;
-    const end = () => { if (begun !== null) under += "V60H" + begun + "Z"; begun = null; };
-    shown.forEach((value, index) => {
-      if (!isNumber(value)) { end(); return; }
-      x = (300 * (slots - shown.length + index) / (slots - 1)).toFixed(1);
-      const y = (60 - 56 * Math.max(0, value) / high).toFixed(1);
-      if (begun === null) { begun = x; under += "M" + x + " 60L" + x + " " + y; line += "M" + x + " " + y; }
-      else { under += "L" + x + " " + y; line += "L" + x + " " + y; }
+    let line = "", under = "", begun = "";       // begun: where the present piece of the line begins
+    shown.concat(null).forEach((value, index) => {
+      if (!isNumber(value)) {
+        under += begun && "V60H" + begun + "Z";
+        begun = "";
+        return;
+      }
+      const x = (300 * (slots - shown.length + index) / (slots - 1)).toFixed(1);
+      const point = x + " " + (60 - 56 * Math.max(0, value) / high).toFixed(1);
+      line += (begun ? "L" : "M") + point;
+      under += (begun ? "L" : "M" + x + " 60L") + point;
+      begun = begun || x;
     });
-    end();
     area.setAttribute("d", under);
     stroke.setAttribute("d", line);
     svg.setAttribute("aria-label", known.length ? name + " in the last " + duration(shown.length * interval_s) +
@@ -140,8 +144,7 @@ function stackbar(box, names) {
   for (const name of names) {
     const value = make("b");
     parts[name] = {bar: bar.appendChild(make("i", "c-" + name)), value: value};
-    const sample = make("i", "c-" + name);
-    legend.append(fill(make("li"), sample, name + " ", value));
+    legend.append(fill(make("li"), make("i", "c-" + name), name + " ", value));
   }
   box.append(bar, legend);
   return function (values, whole, said) {
@@ -160,11 +163,13 @@ const drawWindow = stackbar($("window"), ["ready", "leased", "free"]);
 
 // ---- lists
 
+const drawn = new Map();
+
 // Shows the newest first; ``rows``: newest last; ``row`` makes the parts of one. Made anew only if it has changed.
 function drawList(node, rows, nothing, row) {
   const key = JSON.stringify(rows);
-  if (node.dataset.key === String(key.length) + key.slice(-2000)) return;
-  node.dataset.key = String(key.length) + key.slice(-2000);
+  if (drawn.get(node) === key) return;
+  drawn.set(node, key);
   const items = rows.slice().reverse().map((one) => fill(make("li"), moment(one.s), fill(make("div"), ...row(one))));
   node.replaceChildren(...(items.length ? items : [make("li", "muted", nothing)]));
   if (!items.length) node.firstChild.style.display = "block";
@@ -185,13 +190,13 @@ function drawVerdict(bottleneck, history) {
   }
   const earlier = list(history).slice(0, -1);
   $("earlier").hidden = !earlier.length;
-  write($("earlier-title"), plural(earlier.length, "earlier verdict"));
+  put("earlier-title", plural(earlier.length, "earlier verdict"));
   drawList($("verdicts"), earlier, "", (one) => [plain(one.sentence)]);
 }
 
 function drawBad(bad) {
   const newest = list(bad.newest);
-  write($("bad-note"), !bad.count ? "none so far" : bad.count > newest.length ?
+  put("bad-note", !bad.count ? "none so far" : bad.count > newest.length ?
     count(bad.count) + ", the newest " + newest.length + " here" : count(bad.count));
   drawList($("bad"), newest, "Files that cannot be used are named here, with the reason.", (one) =>
     [make("span", "mono", one.path), make("p", "muted small", plain(one.why) +
@@ -199,7 +204,7 @@ function drawBad(bad) {
 }
 
 function drawEvents(events) {
-  write($("events-note"), events.length >= 200 ? "the newest 200" : "");
+  put("events-note", events.length >= 200 ? "the newest 200" : "");
   drawList($("events"), events, "Workers that join or are lost, and other events, are named here.", eventParts);
 }
 
@@ -207,58 +212,54 @@ function drawEvents(events) {
 
 const STATE_ORDER = ["silent", "set aside", "starting", "leaving", "idle", "works"];
 const stage = (name) => (one) => one.stages_ms ? one.stages_ms[name] : null;
-function versions(one) {
-  if (!one.versions || typeof one.versions !== "object") return plain(one.versions);
-  return Object.keys(one.versions).map((name) => name + " " + one.versions[name]).join(", ");
-}
 // title, value by which rows are sorted, its text; a number is aligned right
 const COLUMNS = [
   ["Worker", (one) => plain(one.name)],
   ["State", (one) => STATE_ORDER.indexOf(one.state)],
-  ["Rate", (one) => one.samples_per_s, amount, "samples per second"],
+  ["Rate", (one) => one.samples_per_s, amount],
   ["Batches", (one) => one.batches, count],
-].concat(STAGES.map((name) => [name + " ms", stage(name), amount, "time per batch"]), [
-  ["Silent", (one) => one.silent_s, (s) => isNumber(s) ? duration(s) : "", "not heard for"],
+].concat(STAGES.map((name) => [name + " ms", stage(name), amount]), [
+  ["Silent", (one) => one.silent_s, (s) => isNumber(s) ? duration(s) : ""],
   ["Restarts", (one) => one.restarts, count],
   ["Host", (one) => plain(one.host)],
   ["PID", (one) => one.pid, (value) => isNumber(value) ? String(value) : "–"],
-  ["Versions", versions],
+  ["Versions", (one) => plain(one.versions)],
 ]);
 const isText = (title) => ["Worker", "State", "Host", "Versions"].includes(title);
+const HEADS = $("workers").tHead.rows[0];
 const workers = {rows: [], column: 0, descending: false, all: false, nodes: new Map()};
 
-COLUMNS.forEach(([title, , , hint], index) => {
+COLUMNS.forEach(([title], index) => {
   const head = make("th", isText(title) ? "" : "n"), button = make("button", "", title);
   head.scope = "col";
   button.type = "button";
-  if (hint) button.title = hint;
   button.addEventListener("click", () => {
     workers.descending = workers.column === index ? !workers.descending : !isText(title);
     workers.column = index;
     drawWorkers();
   });
-  $("workers").tHead.append(fill(head, button));
+  HEADS.append(fill(head, button));
 });
 
+const byText = new Intl.Collator("en", {numeric: true}).compare;
+
 function compare(a, b) {
-  const value = COLUMNS[workers.column][1], left = value(a), right = value(b), sign = workers.descending ? -1 : 1;
-  const order = typeof left === "string" || typeof right === "string" ?
-    String(left).localeCompare(String(right), "en", {numeric: true}) :
+  const [title, value] = COLUMNS[workers.column], left = value(a), right = value(b);
+  const order = isText(title) && title !== "State" ? byText(left, right) :
     (isNumber(left) ? left : -1) - (isNumber(right) ? right : -1);
-  return sign * order || plain(a.name).localeCompare(plain(b.name), "en", {numeric: true});
+  return (workers.descending ? -order : order) || byText(plain(a.name), plain(b.name));
 }
 
 function makeRow() {
-  const row = make("tr"), cells = COLUMNS.map(([title]) => make(title === "Worker" ? "th" : "td",
-    isText(title) ? "" : "n"));
+  const cells = COLUMNS.map(([title], index) => make(index ? "td" : "th", isText(title) ? "" : "n"));
   cells[0].scope = "row";
   const state = make("span"), why = make("p", "muted small");
   fill(cells[1], state, why);
-  return {row: fill(row, ...cells), cells: cells, state: state, why: why};
+  return {row: fill(make("tr"), ...cells), cells: cells, state: state, why: why};
 }
 
 function drawWorkers() {
-  const table = $("workers"), sorted = workers.rows.slice().sort(compare);
+  const sorted = workers.rows.slice().sort(compare);
   const shown = workers.all ? sorted : sorted.slice(0, ROWS), used = new Map(), rows = [];
   for (const one of shown) {
     let key = [one.name, one.host, one.pid].join("|");
@@ -279,17 +280,15 @@ function drawWorkers() {
     });
   }
   workers.nodes = used;
-  const body = table.tBodies[0];
+  const body = $("workers").tBodies[0];
   if (rows.length !== body.rows.length || rows.some((row, index) => row !== body.rows[index])) {
     body.replaceChildren(...rows);
   }
   if (!rows.length) body.replaceChildren(emptyRow());
-  Array.from(table.tHead.children).forEach((head, index) => {
-    if (index !== workers.column) head.removeAttribute("aria-sort");
-    else head.setAttribute("aria-sort", workers.descending ? "descending" : "ascending");
-  });
+  Array.from(HEADS.cells).forEach((head, index) => head.setAttribute("aria-sort", index !== workers.column ? "none" :
+    workers.descending ? "descending" : "ascending"));
   $("more").hidden = sorted.length <= ROWS;
-  write($("more"), workers.all ? "Show " + ROWS : "Show all " + count(sorted.length));
+  put("more", workers.all ? "Show " + ROWS : "Show all " + count(sorted.length));
 }
 
 function emptyRow() {
@@ -306,6 +305,7 @@ const about = (s) => "about " + duration(s < 120 ? 10 * Math.ceil(s / 10) : s < 
 
 const steps = [];              // [time, step] of the last answers: for how long is left
 let run = null, isOver = false;
+let inSight = false, batch = null, wanted = true, lookTimer = 0, lookedSince = 0, looking = false;     // of /batch.json
 
 function remaining(said) {
   const newest = steps[steps.length - 1];
@@ -327,13 +327,17 @@ function state(said) {
 
 function show(name, sentence, spoken) {
   $("state").dataset.state = name;
-  write($("state"), sentence);
+  put("state", sentence);
   // without the seconds, which a screen reader would read out again and again
-  write($("spoken"), spoken || sentence.replace(/ for [\d.]+ .*/, ""));
+  put("spoken", spoken || sentence.replace(/ for [\d.]+ .*/, ""));
 }
 
 function draw(said) {
   const left = remaining(said), table = said.workers || {}, unit = plain(said.unit || "samples") + "/s";
+  if (said.run !== run) {
+    wanted = true;
+    batch = null;
+  }
   run = said.run;
   isOver = said.over === true;
   workers.rows = list(said.worker_table);
@@ -343,43 +347,43 @@ function draw(said) {
   const done = said.steps > 0 ? 100 * said.step / said.steps : 0;
   document.title = (isOver ? "over · " : Math.floor(done) + " % · ") + amount(said.samples_per_s) + " " + unit +
     " · Stoker";
-  write($("run"), "run " + plain(said.run));
+  put("run", "run " + plain(said.run));
   $("done").style.width = Math.min(100, done).toFixed(2) + "%";
   $("bar").setAttribute("aria-valuenow", done.toFixed(1));
   $("bar").setAttribute("aria-valuetext", "step " + count(said.step) + " of " + count(said.steps));
-  write($("step"), count(said.step) + " of " + count(said.steps));
-  write($("epoch"), isNumber(said.epoch) ? count(said.epoch) + " of " + count(said.epochs) : "–");
-  write($("elapsed"), duration(said.elapsed_s));
-  write($("left"), isOver ? "nothing" : left);
-  write($("last"), isNumber(said.since_last_batch_s) ? ago(said.since_last_batch_s) : "–");
+  put("step", count(said.step) + " of " + count(said.steps));
+  put("epoch", isNumber(said.epoch) ? count(said.epoch) + " of " + count(said.epochs) : "–");
+  put("elapsed", duration(said.elapsed_s));
+  put("left", isOver ? "nothing" : left);
+  put("last", isNumber(said.since_last_batch_s) ? ago(said.since_last_batch_s) : "–");
 
   const history = said.history || {}, speed = said.speed || {}, buffers = said.window || {};
   drawVerdict(said.bottleneck, said.bottlenecks);
-  write($("rate"), amount(said.samples_per_s));
-  write($("rate-unit"), unit);
-  write($("workers").tHead.querySelectorAll("button")[2], unit);
+  put("rate", amount(said.samples_per_s));
+  put("rate-unit", unit);
+  write(HEADS.cells[2].firstChild, unit);
   drawRate(history.samples_per_s, history.interval_s);
-  write($("waiting"), percent(said.waiting_share));
+  put("waiting", percent(said.waiting_share));
   drawWaiting(history.waiting_share, history.interval_s);
-  write($("step-ms"), amount(speed.step_ms, " ms"));
-  write($("produce-ms"), amount(speed.produce_ms, " ms"));
-  write($("wire-ms"), amount(speed.wire_ms, " ms"));
+  put("step-ms", amount(speed.step_ms, " ms"));
+  put("produce-ms", amount(speed.produce_ms, " ms"));
+  put("wire-ms", amount(speed.wire_ms, " ms"));
   drawStages(said.stages || {}, 1, percent);
   const free = buffers.size - buffers.ready - buffers.leased;
   drawWindow({ready: buffers.ready, leased: buffers.leased, free: free}, buffers.size, count);
-  write($("window-note"), "of " + plural(buffers.size, "batch").replace(/hs$/, "hes") + ", made ahead of the training");
-  write($("memory"), amount(said.memory_mb, " MB"));
-  write($("alive"), count(total));
-  write($("needed"), count(said.workers_needed));
+  put("window-note", "of " + plural(buffers.size, "batch").replace(/hs$/, "hes") + ", made ahead of the training");
+  put("memory", amount(said.memory_mb, " MB"));
+  put("alive", count(total));
+  put("needed", count(said.workers_needed));
 
   drawBad(said.bad || {});
   drawEvents(list(said.events));
-  write($("workers-note"), [STATE_ORDER.filter((one) => states[one]).map((one) => count(states[one]) + " " +
+  put("workers-note", [STATE_ORDER.filter((one) => states[one]).map((one) => count(states[one]) + " " +
     (one === "works" ? "work" : one)).join(", "), total > workers.rows.length ? "the table has " +
     count(workers.rows.length) + " of them" : "", plain(table.why)].filter((part) => part).join("; "));
   drawWorkers();
-  write($("version"), said.stoker);
-  write($("connect"), said.connect ? "· workers connect to " + plain(said.connect) : "");
+  put("version", said.stoker);
+  put("connect", said.connect ? "· workers connect to " + plain(said.connect) : "");
   $("figures").hidden = false;
   $("notice").hidden = $("access").hidden = true;
 }
@@ -402,7 +406,7 @@ function takeToken() {
   const match = /^#token=(.+)$/.exec(location.hash);
   if (!match) return false;
   let value = match[1];
-  try { value = decodeURIComponent(value); } catch (error) { /* it is meant as it stands */ }
+  try { value = decodeURIComponent(value); } catch (error) { /* it stands as it is */ }
   token(value);
   history.replaceState(null, "", location.pathname + location.search);
   return true;
@@ -454,7 +458,7 @@ async function poll() {
   } catch (error) {
     if (error instanceof NoAnswer) failed("");
     else {
-      failed("The answer of the trainer is not understood: is this page of another version? Reload it.");
+      failed("The answer is not understood: reload this page.");
       console.error(error);
     }
   } finally {
@@ -471,8 +475,9 @@ function failed(sentence) {
 
 function askForToken() {
   clearTimeout(timer);
+  failures = 0;
   show("lost", "needs its token");
-  if (token()) write($("access-why"), "The trainer refused this token. It is the content of the file that the trainer got as --status-token-file.");
+  if (token()) put("refused", "The trainer refused this token.");
   $("figures").hidden = $("notice").hidden = true;
   $("access").hidden = false;
   $("token").focus();
@@ -484,7 +489,7 @@ function complain() {
   const since_s = (performance.now() - answered) / 1000, again_s = Math.max(0, Math.ceil((next - performance.now()) / 1000));
   if (refused) show("lost", "no figures", "no figures: " + refused);
   else show("lost", "no answer since " + duration(since_s), "no answer");
-  write($("sentence"), (refused || "No answer since " + duration(since_s) + ": the trainer has ended, or cannot be reached." +
+  put("sentence", (refused || "No answer since " + duration(since_s) + ": the trainer has ended, or cannot be reached." +
     (run === null ? "" : " The figures below are the last ones.")) + " Asking again in " + again_s + " s.");
   $("notice").hidden = false;
 }
@@ -506,14 +511,12 @@ document.addEventListener("visibilitychange", () => {
 
 // ---- the batch
 
-let inSight = false, batch = null, wanted = true, lookTimer = 0, lookedSince = 0, looking = false;
-
 new IntersectionObserver((entries) => {
   inSight = entries[entries.length - 1].isIntersecting;
   look();
 }).observe($("batch"));
 
-// Asks for a batch until one is there that is not the one shown; only while somebody can see it.
+// Asks for a batch until one is there that is not the one shown; only while it is in sight.
 async function look() {
   clearTimeout(lookTimer);
   if (looking || !wanted || !inSight || document.hidden || failures || run === null) return;
@@ -522,26 +525,24 @@ async function look() {
     if (!lookedSince) lookedSince = performance.now();
     const answer = await ask("batch.json"), said = answer.said;
     if (answer.code !== 200) {
-      write($("batch-note"), said);
+      put("batch-note", said);
       wanted = false;
-    } else if (said.step !== null && (batch === null || said.step !== batch.step || said.epoch !== batch.epoch ||
-               said.training !== batch.training || said.made_s !== batch.made_s)) {
+    } else if (said.step !== null && (batch === null || said.made_s !== batch.made_s)) {
       drawBatch(said);
       wanted = false;
-    } else if (performance.now() - lookedSince > 1000 * NEXT_BATCH_S || isOver) {
-      write($("batch-note"), (batch ? "Still " + title(batch) + ": " : "") + (isOver ? "the run is over." :
-        "no batch was taken within " + NEXT_BATCH_S + " s."));
+    } else if (performance.now() - lookedSince > 1000 * MAX_WAIT_S || isOver) {
+      put("batch-note", (batch ? "Still " + title(batch) + ": " : "") + (isOver ? "the run is over." :
+        "no batch was taken within " + MAX_WAIT_S + " s."));
       wanted = false;
     } else {
-      write($("batch-note"), batch ? title(batch) + ". Waiting for the next one …" : "Waiting for a batch …");
+      put("batch-note", batch ? title(batch) + ". Waiting for the next one …" : "Waiting for a batch …");
       lookTimer = setTimeout(look, 500);
     }
   } catch (error) {
     lookTimer = setTimeout(look, 5000);
   } finally {
     looking = false;
-    $("next").disabled = wanted;
-    if (!wanted) lookedSince = 0;
+    waits();
   }
 }
 
@@ -553,7 +554,7 @@ function drawBatch(said) {
   const samples = list(said.samples);
   batch = said;
   const when = new Date(1000 * said.made_s);
-  write($("batch-note"), title(said) + (samples.length < said.size ? ": " + samples.length + " of " : ": ") +
+  put("batch-note", title(said) + (samples.length < said.size ? ": " + samples.length + " of " : ": ") +
     count(said.size) + " samples" + (isNaN(when) ? "" : ", taken at " + when.toTimeString().slice(0, 8)));
   $("samples").replaceChildren(...samples.map((sample) => {
     const item = make("li"), label = make("p"), name = make("p", "muted", plain(sample.name).split("/").pop());
@@ -574,9 +575,15 @@ function drawBatch(said) {
   }));
 }
 
+// The button keeps the focus, which it would lose if it were disabled.
+function waits() {
+  $("next").setAttribute("aria-disabled", String(wanted));
+  if (!wanted) lookedSince = 0;
+}
+
 $("next").addEventListener("click", () => {
   wanted = true;
-  $("next").disabled = true;
+  waits();
   look();
 });
 
