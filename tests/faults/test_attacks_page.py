@@ -4,6 +4,7 @@ the host, hostile names, batches that are strange or huge. The run goes on, with
 import base64
 import io
 import os
+import re
 import socket
 import sys
 import threading
@@ -23,8 +24,9 @@ from tests.support.processes import opened, wait_for
 from tests.support.visiting import codes, status_cpu_s, strict, texts_of, visiting
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "workers": 1}      # 120 pictures: 15 steps an epoch
-EPOCHS = 30
+EPOCHS = 16
 LOOKS = ("/details.json", "/batch.json")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+=*$")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def next_batch(run, url, token=None):
     raise AssertionError("no batch was shown")
 
 
-def paced(run, seconds, batches_s=25):
+def paced(run, seconds, batches_s=15):
     """Takes batches for so long, evenly. Returns how many."""
     begun, count = time.monotonic(), 0
     while time.monotonic() < begun + seconds:
@@ -295,8 +297,7 @@ def test_hostile_names_stay_text(tmp_path, worker_python, attacks):
         details = strict(ask(url, "/details.json")[2])
         names = {text for page in (shown, details) for text in texts_of(page)}
         for text in names:
-            assert printable(text) == text and len(text) <= 310 or len(text) > 310 and text.isascii(), repr(text)
-            text.encode("utf-8")
+            assert printable(text) == text and (len(text) <= 310 or BASE64.match(text)), repr(text)
         assert any("<script>alert(1)<" in name for name in names)          # as it is: not escaped for HTML
         assert len(details["bad"]["newest"]) == len(HOSTILE)
         for path in LOOKS:
@@ -397,7 +398,7 @@ def test_huge_pictures(strange, tmp_path, worker_python, figures, attacks):
         def take():
             batch = next(run.stream)
             alive.append(weakref.ref(batch.arrays[0].base))
-        for _ in range(8):
+        for _ in range(5):
             take()
         memory = process.memory_info().rss
 
@@ -418,7 +419,7 @@ def test_huge_pictures(strange, tmp_path, worker_python, figures, attacks):
             assert time.monotonic() < asked + 60
         cpu_s, took = status_cpu_s() - cpu_s, time.monotonic() - asked
         assert len(shown["samples"]) == 2
-        for _ in range(12):
+        for _ in range(6):
             take()
             ask(url, "/batch.json")
         stop.set()
