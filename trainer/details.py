@@ -62,7 +62,7 @@ class Rhythm:
 
     def __init__(self, now: float) -> None:
         self._begun_s, self._count = now, 0
-        self.least_s = self.next_s = MIN_NEXT_S
+        self.least_s = self.next_s = self._period_s = MIN_NEXT_S
 
     def cost(self, cpu_s: float) -> None:
         """A page was made in so much time of the processor."""
@@ -73,8 +73,11 @@ class Rhythm:
         """One asks."""
         self._count += 1
         passed_s = now - self._begun_s
-        if passed_s < self.next_s:
+        if passed_s < self._period_s:        # in it, each asks once: if they are many, that is seen before it is over
+            self.next_s = max(self.next_s, self._for(self._count))
             return
-        askers = self._count * self.next_s / passed_s
-        self.next_s = round(min(MAX_NEXT_S, max(self.least_s, askers / ANSWERS_PER_S)), 1)
+        self._period_s = self.next_s = self._for(self._count * self._period_s / passed_s)
         self._begun_s, self._count = now, 0
+
+    def _for(self, askers: float) -> float:
+        return round(min(MAX_NEXT_S, max(self.least_s, askers / ANSWERS_PER_S)), 1)

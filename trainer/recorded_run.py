@@ -150,15 +150,13 @@ class RecordedRun:
         here = [self._here(each) for each in found if isinstance(each, str)]
         return [path for path in here if path is not None] if len(here) == len(found) and None not in here else []
 
-    def copy_killers(self, path: str) -> None:
-        """Makes a file at ``path`` of the run's list of killers, if there is one. Raises ConfigError."""
+    def killers(self) -> bytes:
+        """The content of the run's list of killers; b"" if there is none. Raises ConfigError."""
         killers = self._here(self._arguments.stream["killers"] or KILLERS)
         if killers is None:
-            return
+            return b""
         try:
-            content = read_whole(killers, MAX_BYTES)
-            with open(path, "xb") as file:
-                file.write(content)
+            return read_whole(killers, MAX_BYTES)
         except OSError as error:
             raise ConfigError("killers: %s cannot be read: %s" % (printable_path(killers), error.strerror)) from error
 

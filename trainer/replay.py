@@ -8,10 +8,11 @@ and takes no lock of it.
 from __future__ import generator_stop
 
 import os
-import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, FrozenSet, Generator, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from weakref import WeakSet
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.cores import cores
@@ -19,7 +20,6 @@ from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.monitoring.audit_lines import audited, line_of
 from stoker.pipeline.options import SANDBOX_AUTO, check_whole
-from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native
 from stoker.trainer import records
 from stoker.trainer.decoders import listed
@@ -65,7 +65,7 @@ class Replay:
         self._local = LocalOptions(1, worker_python, sandbox=sandbox, allow_read=allow_read)
         self._workers = None if workers is None else check_whole("workers", workers, 1, MAX_WORKERS)
         self._rank = rank
-        self._streams: List[BatchStream] = []
+        self._started: "WeakSet[Generator[Batch, None, None]]" = WeakSet()      # what ``batches`` returned
         self._decoders: FrozenSet[str] = frozenset()
         with RunFolder(self.folder) as opened:
             record = RecordedRun(opened, _folders(path))
@@ -73,43 +73,43 @@ class Replay:
             self.run, self.notes, self._modules = record.opened(places, data, validation, rank)
             self.recorded_decoders = records.recorded_decoders(opened)
             self._audits = [os.fspath(audit)] if audit is not None else record.audits(rank)
-            self._options = record.stream_options()
-            self._temporary = tempfile.mkdtemp(prefix="stoker-replay-")
-            try:
-                killers = os.path.join(self._temporary, KILLERS)
-                record.copy_killers(killers)          # a replay may find others, and changes nothing of the run
-                self._options = replace(self._options, killers=killers)
-            except BaseException:
-                self.close()
-                raise
+            self._options, self._killers = record.stream_options(), record.killers()
         self.audit = self._audits[0] if self._audits else None
 
     def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
         """The batches of these training steps, in the order in which they are given. Raises ConfigError if the run has
         no such step, and what a stream raises."""
         plan = self.run.plan
-        return self._made([plan.position_at(_step(step, plan.steps)) for step in steps])
+        return self._start([plan.position_at(_step(step, plan.steps)) for step in steps])
 
     def evaluation(self, epoch: int) -> Iterator[Batch]:
         """The evaluation batches after the epoch ``epoch``, counted from 0; none if the run has no evaluation."""
         plan = self.run.plan
-        return self._made(plan.evaluation_positions(check_whole("epoch", epoch, 0, plan.epochs - 1)))
+        return self._start(plan.evaluation_positions(check_whole("epoch", epoch, 0, plan.epochs - 1)))
 
-    def _made(self, positions: Sequence[int]) -> Iterator[Batch]:
+    def _start(self, positions: Sequence[int]) -> Iterator[Batch]:
+        made = self._made(positions)
+        self._started.add(made)
+        return made
+
+    def _made(self, positions: Sequence[int]) -> Generator[Batch, None, None]:
         if not positions:
             return
         run, workers = self.run, self._workers or min(len(positions), cores())
-        with self._modules.importable():
-            stream = start_stream(SelectedPlan(run.plan, positions), run.datasets, run.job, self._options, 0,
-                                  replace(self._local, workers=workers))
-        self._streams.append(stream)
-        try:
+        with ExitStack() as undo:
+            options = self._options
+            if self._killers:          # in a file of its own: a replay may find others, and changes nothing of the run
+                folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="stoker-replay-"))
+                options = replace(options, killers=os.path.join(folder, KILLERS))
+                with open(os.path.join(folder, KILLERS), "wb") as file:
+                    file.write(self._killers)
+            with self._modules.importable():
+                stream = start_stream(SelectedPlan(run.plan, positions), run.datasets, run.job, options, 0,
+                                      replace(self._local, workers=workers))
+            undo.callback(stream.close)
             for batch in stream:
                 self._decoders |= stream.decoders
                 yield batch
-        finally:
-            stream.close()
-            self._streams.remove(stream)
 
     def audited(self, step: int) -> Optional[Dict[str, Any]]:
         """The line of ``step`` in the run's audit, with its checksum "crc32" (None: that of the whole batch of several
@@ -145,9 +145,8 @@ class Replay:
 
     def close(self) -> None:
         """Ends the workers. A second call does no harm."""
-        for stream in list(self._streams):
-            stream.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        for made in list(self._started):
+            made.close()
 
     def __enter__(self) -> "Replay":
         return self

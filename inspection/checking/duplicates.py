@@ -46,6 +46,7 @@ class Groups:
 def equal(keys: "np.ndarray", members: "np.ndarray") -> Groups:
     """The groups of the files ``members`` that have equal rows in ``keys``, int64 [n, k]. The group of the lowest
     number is the first. members: int64 [m], ascending."""
+    members = _candidates(keys, members)
     own = keys[members]
     order = np.lexsort((members,) + tuple(own.T))
     own = own[order]
@@ -59,6 +60,16 @@ def equal(keys: "np.ndarray", members: "np.ndarray") -> Groups:
     rank[np.argsort(firsts)] = np.arange(len(firsts))
     by_rank = np.lexsort((groups.order, np.repeat(rank, sizes)))
     return Groups(groups.order[by_rank], np.concatenate([[0], np.cumsum(sizes[np.argsort(firsts)])]).astype(np.int64))
+
+
+def _candidates(keys: "np.ndarray", members: "np.ndarray") -> "np.ndarray":
+    """Those of ``members`` whose first key another one has too: nearly none, and to sort all keys takes memory."""
+    first = keys[members, 0]
+    order = np.argsort(first, kind="mergesort")
+    first = first[order]
+    is_equal = np.zeros(len(first) + 1, bool)
+    is_equal[1:-1] = first[1:] == first[:-1]
+    return np.sort(members[order[is_equal[1:] | is_equal[:-1]]])
 
 
 def shown(group: List[int], values: "np.ndarray", most: int = 3) -> List[int]:

@@ -224,8 +224,11 @@ def _duplicates(data: Data, collected: Collected) -> Iterator[Finding]:
         yield _of_groups("leaks", count, "pictures of the validation data that are in the training data too",
                          "remove them from one of the two: the evaluation shows what the model remembers", leaks, data,
                          collected, is_validation)
+    members = np.sort(groups.order)
     within = duplicates.equal(np.column_stack([
-        collected.table["pixels"], data.labels.astype(np.int64) * 2 + is_validation]), good)
+        collected.table["pixels"][members], data.labels[members].astype(np.int64) * 2 + is_validation[members]]),
+        np.arange(len(members)))
+    within = duplicates.Groups(members[within.order], within.starts)
     if len(within):
         yield _of_groups("duplicates", within.surplus, "copies of other pictures%s" % (
             " in a class" * bool(data.classes)), "remove the copies, or keep them if they are meant to count "
@@ -254,8 +257,8 @@ def _of_groups(kind: str, count: int, what: str, advice: str, groups: duplicates
 def _unusual(data: Data, collected: Collected, settings: Settings) -> Iterator[Finding]:
     """Of single good pictures."""
     table, good = collected.table, collected.good
-    width, height = (table[name].astype(np.float64) for name in ("width", "height"))
-    shorter, longer = np.minimum(width, height), np.maximum(width, height)
+    shorter = np.minimum(table["width"], table["height"])
+    longer = np.maximum(table["width"], table["height"])
 
     def some(kind: str, chosen: "np.ndarray", what: str, advice: str, text: Optional[Callable[[int], str]] = None
              ) -> Iterator[Finding]:
@@ -278,8 +281,9 @@ def _unusual(data: Data, collected: Collected, settings: Settings) -> Iterator[F
                     "copy them again from their source")
     yield from some("tiny", shorter < TINY_SIDE, "pictures with a side of less than %d pixels" % TINY_SIDE,
                     "remove them: enlarged to %d x %d they show nothing" % settings.image_size, size)
-    yield from some("huge", width * height >= HUGE_PIXELS, "pictures of %d million pixels or more" % (
-        HUGE_PIXELS // 1000000), "they take long to decode in each epoch: make smaller copies", size)
+    yield from some("huge", shorter.astype(np.int64) * longer >= HUGE_PIXELS,
+                    "pictures of %d million pixels or more" % (HUGE_PIXELS // 1000000),
+                    "they take long to decode in each epoch: make smaller copies", size)
     yield from some("aspect", longer >= EXTREME_ASPECT * np.maximum(shorter, 1),
                     "pictures with one side %g times the other or more" % EXTREME_ASPECT,
                     "a run squeezes them to %d x %d: cut them, or remove them" % settings.image_size, size)

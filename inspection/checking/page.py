@@ -12,6 +12,7 @@ from stoker.trainer.pictures import png_of
 
 _PICTURES_EACH = 12         # files of a finding that are shown
 _MAX_PICTURES = 240         # of all
+_STYLE = "figure img{display:inline-block;margin-right:.2rem}h3{font-size:1rem;margin-bottom:0}p{margin-top:.2rem}"
 
 
 def pictures_of(findings: Sequence[Finding]) -> List[int]:
@@ -33,7 +34,7 @@ def page(report: Report, data: Data, thumbnails: Dict[int, Any]) -> str:
         if rows:
             parts.append("<h2>%s</h2><table>%s</table>" % (html.text(title.capitalize()), "".join(
                 "<tr><th>%s</th><td>%s</td></tr>" % (html.text(name), html.text(value)) for name, value in rows)))
-    return html.page("stoker-check: " + printable_path(data.root), "\n".join(parts))
+    return html.page("stoker-check: " + printable_path(data.root), "\n".join(parts), html.STYLE + _STYLE)
 
 
 def _finding(finding: Finding, data: Data, thumbnails: Dict[int, Any]) -> str:

@@ -2,9 +2,10 @@
 
 import json
 import logging
+import signal
 import time
 from contextlib import ExitStack
-from typing import Any, Optional, Sequence
+from typing import IO, Any, Optional, Sequence
 
 from stoker.inspection.checking import page, report, text
 from stoker.inspection.checking.data import Options, open_data
@@ -19,12 +20,20 @@ from stoker.trainer.prediction_csv import output_file
 from stoker.trainer.program import Program
 
 EXIT_STRICT = 1           # with --strict: something was found
+EXIT_PIPE = 128 + signal.SIGPIPE
 PICTURES = ("image_size", "decode", "exif_rotate", "follow_links", "max_text_mb", "truncated", "picture_cpu_s",
             "picture_memory_mb", "formats", "max_pixels", "max_file_mb")
 
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
+    try:
+        return _run(program, argv)
+    except BrokenPipeError:        # of standard output: its reader, such as head, has enough
+        return EXIT_PIPE
+
+
+def _run(program: Program, argv: Optional[Sequence[str]]) -> int:
     logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(Quiet())
@@ -51,14 +60,24 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         made = report.make(data, collected, found, settings, args.batch_size, args.step_ms, cores(),
                            time.monotonic() - start_s)
         if html is not None:
-            html.write(page.page(made, data, passes.thumbnails(data, page.pictures_of(found))))
+            _write(html, args.html, page.page(made, data, passes.thumbnails(data, page.pictures_of(found))))
         if as_json is not None:
-            json.dump(made.content, as_json, indent=1)
-            as_json.write("\n")
+            _write(as_json, args.json, json.dumps(made.content, indent=1) + "\n")
         if args.json != "-":
             print(text.text(made.content), flush=True)
     strict = strict_kinds(args)
     return EXIT_STRICT if any(finding.kind in strict for finding in found) else 0
+
+
+def _write(file: IO[str], path: str, content: str) -> None:
+    try:
+        file.write(content)
+        file.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError("cannot write %s: %s" % (
+            "to standard output" if path == "-" else repr(path), error.strerror)) from error
 
 
 def _bar(total: int) -> Any:

@@ -61,21 +61,23 @@ def _finding(finding: Finding, data: Data) -> Dict[str, Any]:
 
 
 def _files(collected: Collected) -> Dict[str, Any]:
-    table = collected.table[collected.good]
+    def good(name: str) -> Any:         # one column after the other: a copy of all would take as much memory as they do
+        return collected.table[name][collected.good]
+    count = int(collected.good.sum())
     found: Dict[str, Any] = {
-        "good": len(table), "bad": int((collected.reason_of >= 0).sum()),
-        "formats": _counts(table["format"], fields.FORMATS), "modes": _counts(table["mode"], fields.MODES),
+        "good": count, "bad": int((collected.reason_of >= 0).sum()),
+        "formats": _counts(good("format"), fields.FORMATS), "modes": _counts(good("mode"), fields.MODES),
         "orientations": {str(number): count for number, count in sorted(Counter(
-            table["orientation"].tolist()).items())}}
-    if len(table):
-        width, height = table["width"].astype(np.int64), table["height"].astype(np.int64)
-        sizes, counts = np.unique(width << 32 | height, return_counts=True)
+            good("orientation").tolist()).items())}}
+    if count:
+        width, height = good("width"), good("height")
+        sizes, counts = np.unique(width.astype(np.int64) << 32 | height, return_counts=True)
         frequent = np.argsort(-counts, kind="mergesort")[:MAX_SIZES]
         found.update({
             "width": _range(width), "height": _range(height),
-            "megapixels": _range(np.round(width * height / 1e6, 3)),
+            "megapixels": _range(np.round(width.astype(np.int64) * height / 1e6, 3)),
             "aspect": _range(np.round(width / np.maximum(height, 1), 3)),
-            "file_kb": _range(np.round(table["bytes"] / 1000, 1)), "total_bytes": int(table["bytes"].sum()),
+            "file_kb": _range(np.round(good("bytes") / 1000, 1)), "total_bytes": int(good("bytes").sum()),
             "different_sizes": len(sizes),
             "frequent_sizes": [{"width": int(sizes[place] >> 32), "height": int(sizes[place] & 0xffffffff),
                                 "count": int(counts[place])} for place in frequent]})

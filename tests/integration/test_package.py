@@ -156,6 +156,8 @@ def test_the_commands_of_an_installed_stoker(installed, pictures, tmp_path):
     assert "usage: stoker-worker" in run(os.path.join(installed.bin, "stoker-worker"), "--help", folder=tmp_path)
     run(os.path.join(installed.bin, "stoker-keys"), "keys", "alpha", folder=tmp_path)
     assert (tmp_path / "keys" / "workers" / "alpha" / "worker.key_secret").exists()
+    report = run(os.path.join(installed.bin, "stoker-check"), pictures, "--strict-kinds", "all", folder=tmp_path)
+    assert "120 files, 120 good, 0 bad" in report and report.endswith("Nothing wrong was found\n")
     trainer = os.path.join(installed.bin, "stoker-train")
     if "python3.6" not in installed.site:
         assert os.path.exists(trainer)               # TensorFlow 1.9 exists for Python 3.6 alone

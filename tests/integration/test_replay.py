@@ -391,9 +391,12 @@ def test_the_list_of_steps_may_be_left_and_read_in_any_order(png_pictures, tmp_p
         wanted = [chance.randrange(54) for _ in range(20)]
         assert [(batch.step, run.crc(batch)) for batch in run.batches(wanted)] == [
             (step, crcs[step]) for step in wanted]
+        left = run.batches(range(30))        # read by nothing to its end: the replay ends it
+        next(left)
         index = steps[25]["indices"][3]
         assert run.step_of(index, steps[25]["epoch"]) == 25
         assert list(run.batches([])) == list(run.evaluation(0)) == []
         with pytest.raises(stoker.ConfigError, match="step must be a whole number from 0 to 53, not 54"):
             run.batches([3, 54])
         assert stoker.replay(tmp_path / "record", 5, workers=1).indices == tuple(steps[5]["indices"])
+    assert list(left) == []

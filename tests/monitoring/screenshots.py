@@ -19,7 +19,9 @@ from stoker.pipeline.sources import sample_data
 
 COUNT, WORKERS = 2000, 3
 BEFORE_S, AFTER_S = 35.0, 45.0        # of training, before and after the worker is killed
-COLOURS = 128                         # of a PNG with a palette, a third of the size
+COLOURS = 256                         # of a PNG with a palette, a third of the size
+EPOCHS = 20
+LIMIT_S = 300.0
 
 
 def make_data(folder):
@@ -47,7 +49,7 @@ def main(out):
     try:
         data, status = os.path.join(folder, "sample-data"), "127.0.0.1:%d" % free_port()
         make_data(data)
-        with Program(["-m", "trainer", data, "--epochs", "1000", "--workers", str(WORKERS), "--status", status,
+        with Program(["-m", "trainer", data, "--epochs", str(EPOCHS), "--workers", str(WORKERS), "--status", status,
                       "--image-size", "64x64", "--checkpoint-dir", os.path.join(folder, "run"), "--generator",
                       "augmented"]) as trainer, \
                 Browser(os.environ["STOKER_TEST_CHROMIUM"]) as browser:
@@ -58,6 +60,7 @@ def main(out):
             time.sleep(BEFORE_S)
             kill(worker_pids(trainer.pid)[0])
             time.sleep(AFTER_S)
+            page.wait_for("document.getElementById('verdict').innerText.includes(':')", LIMIT_S)
             page.evaluate("document.getElementById('next').click()")
             page.wait_for("document.getElementById('next').getAttribute('aria-disabled') == 'false'")
             shoot(page, os.path.join(out, "status.png"))
@@ -66,6 +69,7 @@ def main(out):
             page.prefer(color_scheme="light")
             page.resize(360, 720, scale=1, mobile=True)
             page.screenshot(os.path.join(out, "status-phone.png"))
+            kill(trainer.pid)
     finally:
         shutil.rmtree(folder)
 

@@ -557,21 +557,21 @@ function drawBatch(said) {
   put("batch-note", title(said) + (samples.length < said.size ? ": " + samples.length + " of " : ": ") +
     count(said.size) + " samples" + (isNaN(when) ? "" : ", taken at " + when.toTimeString().slice(0, 8)));
   $("samples").replaceChildren(...samples.map((sample) => {
-    const item = make("li"), label = make("p"), name = make("p", "muted", plain(sample.name).split("/").pop());
-    for (const view of list(sample.views)) {
+    const item = make("li"), views = list(sample.views), index = isNumber(sample.index) ? "#" + sample.index + " " : "";
+    const name = make("p", "muted", index + plain(sample.name).split("/").pop());
+    for (const view of views) {
       if (view.png && /^[A-Za-z0-9+/=]+$/.test(view.png)) {
         const picture = make("img");
-        picture.alt = plain(view.name) + " of sample " + count(sample.index) + (view.text ? ": " + plain(view.text) : "");
-        picture.title = picture.alt;
+        picture.title = picture.alt = [view.name, index + view.text].map(plain).join(" ");
         picture.src = "data:image/png;base64," + view.png;
         item.append(picture);
-      } else if (!sample.label || !plain(view.text).endsWith(plain(sample.label))) {     // else it is said below
-        item.append(make("p", "mono text", plain(view.name) + " " + plain(view.text)));
+        if (views.some((other) => other !== view && other.png)) item.append(make("p", "muted of", view.name));
+      } else if (!sample.label || !plain(view.text).endsWith(plain(sample.label))) {     // said below
+        item.append(make("p", "mono text", view.name + " " + view.text));
       }
     }
     name.title = plain(sample.name);
-    fill(label, make("b", "", sample.label), " ", make("span", "muted", isNumber(sample.index) ? "#" + sample.index : ""));
-    return fill(item, label, name);
+    return fill(item, make("b", "", sample.label), name);
   }));
 }
 
