@@ -29,8 +29,8 @@ def options_that_differ(first: Mapping[str, Any], second: Mapping[str, Any], def
     lines = []
     for name in sorted(set(first) | set(second)):
         if name not in OF_DATA and first.get(name) != second.get(name):
-            one, two = (printable(json.dumps(record.get(name, defaults.get(name))))[:MAX_SHOWN]
-                        for record in (first, second))
+            values = [record.get(name, defaults.get(name)) for record in (first, second)]
+            one, two = ("none" if value is None else printable(json.dumps(value))[:MAX_SHOWN] for value in values)
             lines.append("%s: %s and %s" % (name.replace("_", " "), one, two))
     return lines
 

@@ -23,10 +23,10 @@ _TOKEN = re.compile(rb"[!-~]{16,512}")
 class FleetOptions:
     """How many workers are wanted beyond the trainer's own, and who is told. Raises ConfigError.
 
-    ``status``: HOST:PORT at which a small HTTP server tells it (port 0: a free one); ``status_token_file``: a file with
-    the token that requests need, without which the address must be one of loopback. ``min_workers`` and
-    ``max_workers``: the limits of the number. ``scale_deployment``: [NAMESPACE/]NAME of the Deployment of workers that
-    a trainer in a Pod of Kubernetes keeps at this number."""
+    ``status``: HOST:PORT at which a small HTTP server tells it, and shows the run (port 0: a free one);
+    ``status_token_file``: a file with the token that requests need, without which the address must be one of loopback.
+    ``min_workers`` and ``max_workers``: the limits of the number. ``scale_deployment``: [NAMESPACE/]NAME of the
+    Deployment of workers that a trainer in a Pod of Kubernetes keeps at this number."""
     status: Optional[str] = None
     status_token_file: Optional[Path] = None
     min_workers: int = 1

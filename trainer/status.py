@@ -13,10 +13,11 @@ from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.demand import Demand
-from stoker.trainer.figures import json_bytes, run_figures
+from stoker.trainer.figures import Kept, json_bytes, run_figures
 
 VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
 STATUS = "/status.json"
+INTERVAL_S = 0.2       # between two makings of the page, in one step
 OVER_SEEN_S = 1.2      # so long, the end of a run is to be had if one client at least has asked within ...
 ASKED_WITHIN_S = 5.0   # ... so long before it, ...
 LAST_SEEN_S = 2.5      # ... and at most so long if such a client has not asked again
@@ -43,6 +44,7 @@ class Status:
         self._taken_s = math.inf                  # when the last batch was taken
         self._asked_s = -math.inf                 # when one last asked before the end
         self._clients: "OrderedDict[str, float]" = OrderedDict()    # those to be told of the end -> when they asked
+        self._page = Kept(self._make, INTERVAL_S, time.monotonic)
         self.local_supervisor = ""                # 'host:pid' of the local workers, as in ``Fleet``
 
     def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
@@ -96,7 +98,11 @@ class Status:
                 self._clients.popitem(last=False)
 
     def page(self) -> Page:
-        """The figures as JSON."""
+        """The figures as JSON. They are not older than the last step."""
+        made: Page = self._page.get((self._stream.step, self._stream.is_over))
+        return made
+
+    def _make(self) -> Page:
         return Page(200, "application/json", json_bytes(self.figures()))
 
     def lingers(self) -> bool:

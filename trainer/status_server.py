@@ -42,7 +42,7 @@ MAX_ANSWER_S = 60.0
 MIN_PROGRESS_BYTES = 1 << 14
 MAX_BODIES_BYTES = 16 << 20
 SEND_BUFFER_BYTES = 1 << 17     # the kernel's, of each connection
-MAX_PER_S = 200          # connections; more wait in the kernel's queue
+MAX_PER_S = 100          # connections; more wait in the kernel's queue
 BACKLOG = 64
 STOP_S = 0.5
 LINGER_INTERVAL_S = 0.02
@@ -228,11 +228,12 @@ class StatusServer:
     def _send(self, selector: selectors.BaseSelector, connection: _Connection) -> None:
         with suppress(BlockingIOError):
             while connection.answer:
-                sent = connection.socket.send(connection.answer[0])
+                sent = connection.socket.sendmsg(connection.answer)
                 connection.progress += sent
-                connection.answer[0] = connection.answer[0][sent:]
-                if not connection.answer[0]:
-                    del connection.answer[0]
+                while connection.answer and sent >= len(connection.answer[0]):
+                    sent -= len(connection.answer.pop(0))
+                if sent:
+                    connection.answer[0] = connection.answer[0][sent:]
         if connection.progress >= MIN_PROGRESS_BYTES:
             self._extend(connection)
         if connection.answer:
@@ -259,17 +260,22 @@ class StatusServer:
             if refusal.code in (401, 403):
                 self._tell("status: refused a request from %s: %s" % (connection.client, refusal))
             return _sentence(refusal.code, str(refusal))
+        except ConnectionError:
+            raise                        # the client has gone
         except Exception:
             self._tell("status: a page failed (a bug in Stoker)", is_exception=True)
             return _sentence(500, "the page failed: the trainer's log says more")
 
     def _check_user(self, connection: _Connection) -> None:
-        """Raises Refused, if the client is not of the user of this process, nor of root."""
+        """Raises Refused, if the client is not of the user of this process, nor of root; ConnectionError, if it has
+        gone meanwhile."""
         try:
             self._owners = self._owners or SocketOwners()
             user = self._owners.of_peer(connection.socket.fileno())
         except ConfigError:
             user = None
+        if user is None and not _is_there(connection.socket):
+            raise ConnectionResetError("the client has gone")
         if user not in (os.geteuid(), 0):
             yours = "the system does not tell yours" if user is None else "you are user %d" % user
             raise Refused(403, "this page holds names of files and pictures: without a token, only the trainer's own "
@@ -289,6 +295,14 @@ class StatusServer:
             del self._connections[connection.socket.fileno()]
             selector.unregister(connection.socket)
             connection.socket.close()
+
+
+def _is_there(sock: socket.socket) -> bool:
+    """Whether the other end may still send."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
 
 
 def _sentence(code: int, sentence: str) -> Page:

@@ -13,13 +13,14 @@ import numpy as np
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset, LeftOut
 from stoker.pipeline.sources.opening import open_source
-from stoker.pipeline.sources.table import Table
+from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.text import name_list, normal_form, path_bytes, printable_path
 
 TRAINING, VALIDATION = "training", "validation"
 _GUESS_ROWS = 20         # rows by which the column with the paths is found, if --column does not name it
 _ROWS_AT_ONCE = 1000
+MAX_CLASSES = 100000     # of a table
 MAX_EXAMPLES = 50        # of each kind of row that is no good
 
 
@@ -53,6 +54,7 @@ class Part(NamedTuple):
     classes: Tuple[str, ...]
     left_out: Tuple[LeftOut, ...]
     problems: Tuple[Problem, ...]
+    has_rows: bool = False          # it is a table
 
 
 class Data(NamedTuple):
@@ -86,6 +88,9 @@ def open_data(data: Any, validation: Any, options: Options) -> Data:
     parts = [_part(data, options, False)]
     if validation is not None:
         parts.append(_part(validation, options, True))
+    if (options.column or options.label) and not any(part.has_rows for part in parts):
+        raise ConfigError("--%s is for a file of rows (.csv, .tsv, .jsonl), and %s is none" % (
+            "column" if options.column else "label", printable_path(str(data))))
     return joined(parts, options.root)
 
 
@@ -136,9 +141,6 @@ def _part(data: Any, options: Options, is_validation: bool) -> Part:
         problems.append(Problem("refused", 1, "reasons for which stoker-train refuses the data: %s" % error))
     if isinstance(source, Table):
         return _of_table(source, options)
-    if options.column or options.label:
-        raise ConfigError("--%s is for a file of rows (.csv, .tsv, .jsonl), and %s is none" % (
-            "column" if options.column else "label", printable_path(str(data))))
     if not isinstance(source, Dataset):
         raise ConfigError("stoker-check looks at files, and %r names none" % (data,))
     return Part(source.root, source.paths, np.array(source.labels, np.int32), source.classes, source.left_out,
@@ -160,6 +162,9 @@ def _of_table(table: Table, options: Options) -> Part:
         if options.label is not None:
             _check_column(row, options.label, table)
             label = classes.setdefault(str(row[options.label]), len(classes))
+            if label == MAX_CLASSES:
+                raise ConfigError("the column %s of %s has more than %s different values, so it is no class: omit "
+                                  "--label" % (ascii(options.label), table.name, format(MAX_CLASSES, ",")))
         for value in row[column] if isinstance(row[column], list) else [row[column]]:
             path = _relative(value, table.root)
             if path is None:
@@ -190,7 +195,8 @@ def _of_table(table: Table, options: Options) -> Part:
     order[-1] = -1
     for number, name in enumerate(by_name):
         order[classes[name]] = number
-    return Part(table.root, tuple(numbers), order[np.array(labels, np.int32)], tuple(by_name), (), tuple(problems))
+    return Part(table.root, tuple(numbers), order[np.array(labels, np.int32)], tuple(by_name), (), tuple(problems),
+                has_rows=True)
 
 
 def _rows(table: Table) -> Iterator[Tuple[int, Any]]:
@@ -229,7 +235,7 @@ def _is_there(value: Any, root: str) -> bool:
 
 def _relative(value: Any, root: str) -> Optional[str]:
     """The path below ``root`` that ``value`` names, as workers take it; None if it names none."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_PATH:
         return None
     if value.startswith("/"):
         plain = os.path.normpath(value)

@@ -23,7 +23,7 @@ from stoker.inspection.checking.fields import (ANIMATED, BLANK, DEEP, FIELDS, FO
 from stoker.pipeline.options import DECODERS, EXACT, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root, resolve
-from stoker.workers import deep, headers, images
+from stoker.workers import deep, headers, images, jpeg
 from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.picture_limits import limit_memory, limited
 
@@ -82,7 +82,7 @@ class _Worker:
         path = resolve(job.data_root, sample.path, job.follow_links)
         data, _ = images.read(path)
         name = headers.format_of(data)
-        image, flags = self._decoded(data, sample.path)
+        image, flags, size = self._decoded(data, sample.path)
         orientation = _orientation(image)
         flags |= _is_animated(image, data, name) * ANIMATED | _has_sixteen_bits(image, data, name) * DEEP
         colours = None
@@ -98,27 +98,31 @@ class _Worker:
         own = colours or image
         key = hashlib.blake2b(repr((own.mode, own.size, _crc(own))).encode("ascii"), digest_size=16)
         key.update(resized.tobytes())
-        return (list(image.size) + [len(data), number_of(name, FORMATS), number_of(image.mode, MODES), orientation]
+        return (list(size) + [len(data), number_of(name, FORMATS), number_of(image.mode, MODES), orientation]
                 + [flags] + _halves(hashlib.blake2b(data, digest_size=16)) + _halves(key)
                 + counts.dot(_VALUES).tolist() + counts.dot(_VALUES * _VALUES).tolist()
                 + self._times(sample.path, path, bool(flags & DEEP)))
 
-    def _decoded(self, data: bytes, path: str) -> Tuple[Image.Image, int]:
-        """The picture in its own size and mode, and TRUNCATED if it is, and the job uses such pictures."""
+    def _decoded(self, data: bytes, path: str) -> Tuple[Image.Image, int, Tuple[int, int]]:
+        """The picture in its own mode, TRUNCATED if it is, and the job uses such pictures, and its (width, height)."""
         uses_truncated = ImageFile.LOAD_TRUNCATED_IMAGES
         if uses_truncated:
             try:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
-                return images.converted(data, None, None, None, path=path), 0
+                image = images.converted(data, None, None, None, path=path)
+                return image, 0, image.size
             except BadFile:
                 pass
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = True
         try:
-            return images.converted(data, None, None, None, path=path), uses_truncated * TRUNCATED
+            image = images.converted(data, None, None, None, path=path)
+            return image, uses_truncated * TRUNCATED, image.size
         except BadFile:
-            job = self._job         # raises the same, but for a file that only a decoding at reduced scale can use
-            return images.decoded(data, job.height_width, job.decode, job.exif_rotate, path), 0
+            # It raises the same, unless only a decoding at reduced scale is possible, as by its memory.
+            job = self._job
+            image = images.decoded(data, job.height_width, job.decode, job.exif_rotate, path)
+            return image, 0, jpeg.size_of(data) or image.size
 
     def _times(self, name: str, path: Any, is_deep: bool) -> List[int]:
         """What each way to decode takes for this file, in nanoseconds of CPU time; 0 if it is not measured."""
@@ -128,10 +132,13 @@ class _Worker:
             return [0] * len(DECODERS)
         self._measured += 1
         times = []
-        for decode in DECODERS:
-            before_s = time.process_time()
-            images.decoded(images.read(path)[0], job.height_width, decode, job.exif_rotate, name).tobytes()
-            times.append(max(1, int((time.process_time() - before_s) * 1e9)))
+        try:
+            for decode in DECODERS:
+                before_s = time.process_time()
+                images.decoded(images.read(path)[0], job.height_width, decode, job.exif_rotate, name).tobytes()
+                times.append(max(1, int((time.process_time() - before_s) * 1e9)))
+        except BadFile:             # one that the run's own way can decode, and another one cannot
+            return [0] * len(DECODERS)
         self._measured_s += sum(times) / 1e9
         return times
 

@@ -5,7 +5,7 @@ minute is seen as a minute without waiting and not as one point.
 """
 
 from collections import deque
-from typing import Deque, List, NamedTuple, Optional, Tuple
+from typing import Deque, List, NamedTuple, Optional
 
 INTERVAL_S = 2.0
 MAX_INTERVALS = 300
@@ -26,9 +26,10 @@ class Lines(NamedTuple):
 
 
 class _Row:
-    __slots__ = ("batches", "samples", "waited_s", "used_s")
+    __slots__ = ("number", "batches", "samples", "waited_s", "used_s")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number          # of the interval
         self.batches, self.samples, self.waited_s, self.used_s = 0, 0, 0.0, 0.0
 
     def share(self) -> Optional[float]:
@@ -41,7 +42,7 @@ class History:
 
     def __init__(self, now: float) -> None:
         self._begun_s = now
-        self._rows: Deque[_Row] = deque([_Row()], MAX_INTERVALS + 1)     # the last one is of the present interval
+        self._rows: Deque[_Row] = deque([_Row(0)], MAX_INTERVALS + 1)     # the last one is of the present interval
         self._row = self._rows[-1]
         self._index = 0                    # of the present interval
         self._row_s = now                  # when it began ...
@@ -72,14 +73,14 @@ class History:
             return Recent(None, None)
         index = self._index_of(now)
         first = max(self._first, index - RECENT_INTERVALS)
-        rows = self._numbered()
-        batches = sum(row.batches for number, row in rows if number >= first)
-        for number, row in reversed(rows):        # a run with slow steps; one that has just stopped had many in each
-            if number < first:
-                if batches >= RECENT_BATCHES or row.batches >= RECENT_BATCHES or number < self._first:
+        rows = list(self._rows)
+        batches = sum(row.batches for row in rows if row.number >= first)
+        for row in reversed(rows):                # a run with slow steps; one that has just stopped had many in each
+            if row.number < first:
+                if batches >= RECENT_BATCHES or row.batches >= RECENT_BATCHES or row.number < self._first:
                     break
-                first, batches = number, batches + row.batches
-        begun_s, recent = self._begun_s + first * INTERVAL_S, [row for number, row in rows if number >= first]
+                first, batches = row.number, batches + row.batches
+        begun_s, recent = self._begun_s + first * INTERVAL_S, [row for row in rows if row.number >= first]
         waited_s, used_s = sum(row.waited_s for row in recent), sum(row.used_s for row in recent)
         if waits_since_s is not None:
             waited_s += max(0.0, now - max(begun_s, waits_since_s))
@@ -90,7 +91,7 @@ class History:
     def lines(self, now: float, waits_since_s: Optional[float] = None) -> Lines:
         """All whole intervals that are kept."""
         index, rates, shares = self._index_of(now), [], []
-        rows = dict(self._numbered())
+        rows = {row.number: row for row in list(self._rows)}
         for number in range(max(0, index - MAX_INTERVALS), index):
             row = rows.get(number)
             is_known = self._first is not None and number >= self._first
@@ -104,23 +105,19 @@ class History:
     def _index_of(self, now: float) -> int:
         return max(self._index, int((now - self._begun_s) / INTERVAL_S))
 
-    def _numbered(self) -> List[Tuple[int, _Row]]:
-        rows, index = list(self._rows), self._index
-        return list(zip(range(index - len(rows) + 1, index + 1), rows))
-
     def _go_on(self, now: float) -> None:
         """The present interval becomes that of ``now``."""
         index = self._index_of(now)
-        for _ in range(min(index - self._index, MAX_INTERVALS + 1)):
-            self._rows.append(_Row())
+        for number in range(max(self._index, index - MAX_INTERVALS - 1) + 1, index + 1):
+            self._rows.append(_Row(number))
         self._row, self._index = self._rows[-1], index
         self._row_s = self._begun_s + index * INTERVAL_S
         self._ends_s = self._row_s + INTERVAL_S
 
     def _spread(self, name: str, begun_s: float, ended_s: float) -> None:
         """Adds the time from ``begun_s`` to ``ended_s`` to the intervals that it covers."""
-        for number, row in self._numbered():
-            row_s = self._begun_s + number * INTERVAL_S
+        for row in self._rows:
+            row_s = self._begun_s + row.number * INTERVAL_S
             seconds = min(ended_s, row_s + INTERVAL_S) - max(begun_s, row_s)
             if seconds > 0:
                 setattr(row, name, getattr(row, name) + seconds)

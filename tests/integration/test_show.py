@@ -14,7 +14,7 @@ from PIL import Image
 import stoker
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
-from tests.support.training import Finished, Trainer
+from tests.support.training import Finished, Trainer, finished
 
 HOSTILE = b"left/<script>alert(1)<!-- \n\x1b[31m \xff.png"
 
@@ -75,6 +75,20 @@ def test_all_steps_by_another_python(run, tmp_path, worker_python):
     assert page.count("replaced by #") == 3 and page.count("in place of #") == 3
     assert "&lt;script&gt;alert(1)&lt;!-- \\n\\x1b[31m \\xff.png" in page and "<script" not in page
     assert "\x1b" not in result.stdout and "\\x1b[31m" in result.stdout + page
+
+
+def test_a_run_of_stoker_train(photos, tmp_path):
+    """Its checkpoint folder is enough; the data has moved since."""
+    data = tmp_path / "data"
+    shutil.copytree(photos, str(data))
+    trained = finished(tmp_path, data, "--image-size", 32, "--batch-size", 8, "--checkpoint-dir", "run",
+                       "--audit", "audit.jsonl", "--generator", "augmented", "--workers", 1)
+    assert trained.code == 0, trained
+    data.rename(tmp_path / "moved")
+    result = shown(tmp_path, "run", "--step", "0:2")
+    assert result.code == 2 and "--root" in result.stderr, result
+    result = shown(tmp_path, "run", "--step", "0:2", "--root", "moved", "-o", "train.png")
+    assert result.code == 0 and result.stdout.count("as in the audit") == 2, result
 
 
 def test_a_changed_file(run, photos, tmp_path):
@@ -188,6 +202,7 @@ def test_batches_without_samples_and_of_batch_functions(own, function, text):
     (["--step", 99], "the run has no step 99: its last one is 5"),
     (["--sample", 99], "there is no sample 99"), (["--sample", 1, "--epochs", "2:4"], "the run has no epoch 3"),
     (["--step", 1, "-o", "missing/step.png"], "cannot write 'missing/step.png': No such file or directory"),
+    (["--step", 1, "-o", "/proc/step.png"], "cannot write '/proc/step.png': "),
     (["--step", 1, "--worker-python", "/no/such/python"], "/no/such/python"),
     (["--step", 1, "--audit", "no-audit.jsonl"], "no-audit.jsonl"),
     (["--step", 1, "--sample", 1], "say what to show"), ([], "say what to show"),

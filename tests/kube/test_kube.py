@@ -85,6 +85,8 @@ def test_the_guide(cluster, tmp_path, figures):
         found = json.loads(re.search(r"^\{.*", forwarded, re.MULTILINE).group())
         assert found["steps"] == 50 and found["worker_table"]      # no token, and all that the page shows
         assert "<html" in forwarded
+        shown = made.exec(made.wait_for_pod("trainer"), "stoker-top")
+        assert all(row["host"] in shown for row in found["worker_table"]), shown
         pace(made, "0")
         said = made.type("watch")
         assert "condition met" in said and "done after step" in said

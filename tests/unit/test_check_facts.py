@@ -118,6 +118,22 @@ def test_truncated_pictures_that_a_run_uses(tmp_path):
     assert not bad and good["cut.jpg"]["flags"] == fields.TRUNCATED and not good["whole.jpg"]["flags"]
 
 
+def test_a_picture_that_only_the_runs_own_way_can_decode(tmp_path, monkeypatch):
+    """Decoding in full takes more memory than is permitted, decoding at reduced scale does not."""
+    photo(1, (480, 640)).save(str(tmp_path / "large.jpg"), quality=90)
+
+    def refused(*args, **kwargs):
+        raise images.BadFile("takes more than 5 MB of memory to decode")
+    monkeypatch.setattr(images, "converted", refused)
+    good, bad = look(tmp_path)
+    assert not bad and (good["large.jpg"]["width"], good["large.jpg"]["height"]) == (640, 480)
+    decoded = images.decoded
+    monkeypatch.setattr(images, "decoded", lambda data, size, decode, *rest: (
+        refused() if decode == "exact" else decoded(data, size, decode, *rest)))
+    good, bad = look(tmp_path)
+    assert not bad and good["large.jpg"]["ns_exact"] == 0
+
+
 def test_copies_without_their_metadata_have_equal_pixels(tmp_path):
     whole = bad_pictures.jpeg(str(tmp_path / "a.jpg"), photo(9))
     (tmp_path / "b.jpg").write_bytes(whole[:2] + b"\xff\xfe\x00\x06text" + whole[2:])
@@ -170,6 +186,15 @@ def test_a_table_whose_column_is_not_clear(tmp_path):
     with pytest.raises(ConfigError, match="no column .*--root DIR"):
         open_data(none, None, Options())
     assert open_data(none, None, Options(column="left")).paths == ("b.jpg",)     # the workers find that it is missing
+
+
+def test_a_label_with_too_many_values_is_no_class(tmp_path, monkeypatch):
+    monkeypatch.setattr("stoker.inspection.checking.data.MAX_CLASSES", 2)
+    table = write_table(tmp_path, ["path,angle", "a.jpg,0.1", "b.jpg,0.2", "%s,0.2" % ("x" * 5000), "c.jpg,0.3"])
+    with pytest.raises(ConfigError, match="'angle' of .* has more than 2 different values"):
+        open_data(table, None, Options(column="path", label="angle"))
+    data = open_data(table, None, Options(column="path"))
+    assert data.paths == ("a.jpg", "b.jpg", "c.jpg") and data.problems[0].count == 1
 
 
 def test_rows_of_several_files_and_a_list_of_paths(tmp_path):

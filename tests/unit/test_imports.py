@@ -56,7 +56,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
         "pipeline/monitoring/history.py", "pipeline/monitoring/events.py", "pipeline/monitoring/worker_rates.py",
-        "pipeline/monitoring/observation.py",
+        "pipeline/monitoring/observation.py", "pipeline/coordinator/roster.py", "trainer/status_gate.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py",
         "trainer/selected_plan.py", "workers/places.py", "workers/trainers.py")

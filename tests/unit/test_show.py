@@ -244,9 +244,9 @@ def test_no_file_outside_of_the_data_is_read(tmp_path, path):
 # ----------------------------------------------------------------------------------------------------------- two runs
 
 def test_options_that_differ():
-    one, two = {"seed": 1, "dataset": "a"}, {"seed": 2, "dataset": "b", "exif_rotate": True}
+    one, two = {"seed": 1, "dataset": "a"}, {"seed": 2, "dataset": "b", "exif_rotate": True, "order": "x\x1b"}
     lines = difference.options_that_differ(one, two, {"exif_rotate": False})
-    assert lines == ["exif rotate: false and true", "seed: 1 and 2"]
+    assert lines == ["exif rotate: false and true", 'order: none and "x\\u001b"', "seed: 1 and 2"]
 
 
 def test_data_that_differ():

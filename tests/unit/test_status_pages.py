@@ -5,8 +5,11 @@ import io
 import json
 import math
 import os
+import socket
 import sys
+import threading
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +28,7 @@ from stoker.trainer.static_pages import static_pages
 from stoker.trainer.status_gate import HEADERS, Gate, Refused, head_of
 from stoker.trainer.status import Page
 from stoker.trainer.status_server import StatusServer
-from tests.support.asking import ask
+from tests.support.asking import ask, connected
 
 TOKEN = b"0123456789abcdef"
 
@@ -295,3 +298,26 @@ def test_a_server_that_is_woken(served):
     finally:
         for descriptor in {reading, writing, served._stop_fd}:
             os.close(descriptor)
+
+
+def test_a_client_that_has_gone_is_no_refusal(served, caplog):
+    """Its socket has no user any more: as if it were another user's."""
+    asked, gone = threading.Event(), threading.Event()
+
+    class Owners:
+        def of_peer(self, fd):
+            asked.set()
+            assert gone.wait(60)
+            return None
+
+        def close(self):
+            pass
+    served._owners = Owners()
+    with connected(served.url) as sock:
+        sock.sendall(b"GET /own HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asked.wait(60)
+        sock.shutdown(socket.SHUT_WR)
+        gone.set()
+        with suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+    assert ask(served.url, "/all")[2] == b"all" and not caplog.records
