@@ -286,6 +286,7 @@ def run(quick: bool, say: Say) -> List[Table]:
         if program:
             visitors.append(Prometheus(program, looked_at.url, temporary))
             ends.callback(visitors[1].end)
+        stretch(looked_at, visitors, True, WARM_UP_S)       # the first page imports what it needs
         found: List[List[Stretch]] = []
         for number in range(rounds):
             say("round %d of %d" % (number + 1, rounds))

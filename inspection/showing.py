@@ -1,6 +1,7 @@
 """The command line of ``stoker-show``: opens the run, makes batches again, prints what they are, writes the sheet."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from stoker.inspection.show_facts import Recorded, Sight
 from stoker.inspection.show_parser import make_parser
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.storage.safe_files import new_file
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer.files import reason, replace_file
 from stoker.trainer.program import EXIT_TERMINATED, Program
@@ -37,6 +39,8 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         parser.error("name the folder of the run" if args.run is None else "--diff names both runs: A and B")
     if args.epochs is not None and args.sample is None:
         parser.error("--epochs is for --sample")
+    if args.output is not None or args.diff is None:
+        _check_output(args.output or "a.png")
     program.raise_on_ctrl_c()
     signal.signal(signal.SIGTERM, _end)
     if args.diff is not None:
@@ -44,6 +48,22 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     with _opened(args.run, args, args.audit) as replay:
         show = {"step": _show_steps, "sample": _show_sample, "validation": _show_evaluation}[wanted[0]]
         return show(replay, args)
+
+
+def _check_output(path: str) -> None:
+    """Raises ConfigError if no file can be written there: before all the work is done."""
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        fd, name = new_file(path)
+        os.close(fd)
+        os.remove(name)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> ConfigError:
+    return ConfigError("cannot write %r: %s; name another file with -o" % (path, reason(error)))
 
 
 def _end(signum: int, frame: object) -> None:
@@ -181,7 +201,7 @@ def _finish(sheet: Sheet, args: argparse.Namespace, name: Optional[str]) -> None
     try:
         replace_file(path, lambda file: file.write(content), synced=False)
     except OSError as error:
-        raise ConfigError("cannot write %r: %s; name another file with -o" % (path, reason(error))) from error
+        raise _unwritable(path, error) from error
     print("in %s" % printable_path(path), flush=True)
 
 

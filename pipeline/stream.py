@@ -318,7 +318,7 @@ class BatchStream(Iterator[Batch]):
                     log.warning("%s", self._coordinator.stall_report(now - start, limit_s))
             raise StopIteration
         finally:
-            self._totals.waited_s += self._now() - start
+            self._totals.waited(self._now() - start)      # also if a Ctrl-C ended the wait
 
     def _wait_until_verified(self) -> None:
         """All batches were handed out, and some may yet be compared with second ones. Raises BatchesDiffer."""

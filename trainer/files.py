@@ -11,10 +11,11 @@ from stoker.pipeline.storage.safe_files import NOT_REGULAR, UnsafeFile, new_file
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = True) -> None:
+def replace_file(path: str, write: Callable[[IO[bytes]], Any], synced: bool = True, is_shared: bool = False) -> None:
     """Makes a file at ``path`` of what ``write`` writes to the file that it gets. Raises OSError; the file that was
-    there stays then. A link there is replaced, not followed. ``synced`` False: a power loss may damage it."""
-    fd, new = new_file(path)
+    there stays then. A link there is replaced, not followed. ``synced`` False: a power loss may damage it.
+    ``is_shared``: other processes may replace it at the same time, each by a whole file."""
+    fd, new = new_file(path, is_shared=is_shared)
     try:
         with open(fd, "wb") as file:
             write(file)

@@ -35,6 +35,7 @@ class Recording:
             raise ConfigError("record must be the path of a folder, not %.80r" % (path,))
         with RunFolder(os.path.abspath(os.fspath(path)), make=True) as folder:
             self._path = folder.path
+            folder.is_shared = run.plan.ranks > 1
             self.options = options
             if options.killers is None and run.plan.ranks == 1:
                 self.options = replace(options, killers=os.path.join(folder.path, KILLERS))
@@ -57,6 +58,7 @@ class _DecodersObserver:
         if decoders != self._seen:
             self._seen = decoders
             with suppress(ConfigError), RunFolder(self._path) as folder:
+                folder.is_shared = self._stream.plan.ranks > 1
                 Decoders(folder).note(decoders)
 
 

@@ -274,6 +274,6 @@ def _checksum(content: Dict[str, Any]) -> int:
 def _write(folder: RunFolder, name: str, write: Callable[[IO[bytes]], Any], synced: bool = True) -> None:
     """Replaces the file as a whole."""
     try:
-        replace_file(folder.at(name), write, synced)
+        replace_file(folder.at(name), write, synced, folder.is_shared)
     except OSError as error:
         raise folder.unusable(error, name) from error

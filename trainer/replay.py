@@ -51,9 +51,9 @@ class Replay:
                  sandbox: str = SANDBOX_AUTO, allow_read: Union[Path, Sequence[Path]] = ()) -> None:
         """``root``: the folder in which the data lies now, if it was in another one. ``data``, ``validation``: the data
         themselves, as ``open_stream`` takes them, if they were moved apart or are not recorded; ``validation=None``
-        does without evaluations of data of their own. ``path``: folders in which the
-        modules of the run's functions lie now. ``audit``: its file, if it is another than recorded. ``rank``: of a run
-        of several ranks, the one whose part of each batch is made; None: whole batches.
+        does without evaluations of data of their own. ``path``: folders in which the modules of the run's functions lie
+        now. ``audit``: its file, if it is another than recorded. ``rank``: of a run of several ranks, the one whose
+        part of each batch is made; None: whole batches.
 
         ``workers``: processes that make the batches (None: one per core, and no more than batches),
         ``worker_python``, ``sandbox``, ``allow_read``: see ``open_stream``.

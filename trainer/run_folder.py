@@ -18,9 +18,11 @@ NOTHING = (LOCK, BAD_SAMPLES)           # if they are empty
 class RunFolder:
     """The folder at ``path``. Attributes:
 
-    path: as it was given, for people. open_path: one that holds when the folder is renamed.
+    path: as it was given, for people. open_path: one that holds when the folder is renamed. is_shared: other processes,
+    the ranks of one run, may write the same files at the same time.
     """
     noun, remedy = "folder of the run", "choose another folder"       # in errors
+    is_shared = False
 
     def __init__(self, path: str, make: bool = False) -> None:
         """``make``: makes the folder if it is not there. Raises ConfigError if the folder cannot be used."""

@@ -47,7 +47,7 @@ class Loop:
         self._steps = self._samples = 0
         self._epoch_samples = 0            # trained on in the current epoch, by this process
         self._epoch_begun = (0.0, 0.0)     # time and waiting time when the bar was opened
-        self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary ...
+        self._marked = (0.0, 0.0, 0)       # time, waiting time and samples at the last summary, or evaluation, ...
         self._evaluation_marked = self._marked      # ... and at the end of the training before an evaluation
         self._stage_times, self._has_histograms = StageTimes(), False
         self._smoothed: Dict[str, float] = {}    # loss and metrics, for the bar
@@ -142,13 +142,14 @@ class Loop:
         if self._evaluations < self._stream.plan.evaluations_per_epoch:
             return
         evaluated, self._evaluated, self._evaluations = self._evaluated, [], 0
+        rates_of_evaluation, self._marked = self._rates_since(self._evaluation_marked, 1), self._mark()
         if evaluated:
             count = sum(samples for samples, _ in evaluated)
             self._evaluation = {name: sum(samples * means[name] for samples, means in evaluated) / count
                                 for name in evaluated[0][1]}
             _add_scalars(writer, batch.step, {
                 **{"validation/" + name: value for name, value in self._evaluation.items()},
-                **self._rates_since(self._evaluation_marked, 1)})
+                **rates_of_evaluation})
             print("epoch %d: validation %s (%d samples)" % (batch.epoch + 1, listed(self._evaluation), count),
                   flush=True)
 

@@ -26,9 +26,13 @@ class Totals:
         if self._begun_s is None:
             self._begun_s = now
 
+    def waited(self, seconds: float) -> None:
+        """The consumer waited for so long, and waits no more."""
+        self.waited_s += seconds
+        self.waits_since_s = None
+
     def handed_out(self, worker: str, samples: int, produce_s: float) -> None:
         """The consumer got a batch, which ``worker`` made."""
-        self.waits_since_s = None
         self.samples += samples
         self.produced_s += produce_s
         if worker in self._workers:

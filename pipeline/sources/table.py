@@ -125,6 +125,8 @@ class Table:
     def pieces(self) -> Iterable[Any]:
         """The bytes of all packed rows, in order, in as few pieces as possible."""
         packed, starts, ends = memoryview(self._packed), np.asarray(self._starts), np.asarray(self._ends)
+        if not len(starts):
+            return                                             # a part of a table may have no row
         breaks = np.flatnonzero(starts[1:] != ends[:-1])       # none, unless it is a part of a table
         for first, last in zip([0, *(breaks + 1).tolist()], [*breaks.tolist(), len(starts) - 1]):
             yield packed[starts[first]:ends[last]]

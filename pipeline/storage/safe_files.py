@@ -75,18 +75,19 @@ def read_whole(path: str, max_bytes: int, links: bool = False) -> bytes:
         os.close(fd)
 
 
-def new_file(path: str, mode: int = 0o666) -> Tuple[int, str]:
+def new_file(path: str, mode: int = 0o666, is_shared: bool = False) -> Tuple[int, str]:
     """A descriptor of a new, empty file beside ``path``, to be renamed to it, and its name. What had that name, such as
-    a link, or a file that a killed process left, is removed and not opened. Raises OSError."""
+    a link, or a file that a killed process left, is removed and not opened. ``is_shared``: other processes may do the
+    same at this moment. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     name = path + ".new"
-    with suppress(OSError):
-        os.unlink(name)
-    try:
-        return os.open(name, flags, mode), name
-    except FileExistsError:        # it is a folder, or of another user in a folder such as /tmp
-        name += "-" + os.urandom(8).hex()
-        return os.open(name, flags, mode), name
+    if not is_shared:
+        with suppress(OSError):
+            os.unlink(name)
+        with suppress(FileExistsError):        # it is a folder, or of another user in a folder such as /tmp
+            return os.open(name, flags, mode), name
+    name += "-" + os.urandom(8).hex()
+    return os.open(name, flags, mode), name
 
 
 def replace(new: str, fd: int, path: str) -> None:

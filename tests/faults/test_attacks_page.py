@@ -4,6 +4,7 @@ the host, hostile names, batches that are strange or huge. The run goes on, with
 import base64
 import io
 import os
+import re
 import socket
 import sys
 import threading
@@ -23,8 +24,9 @@ from tests.support.processes import opened, wait_for
 from tests.support.visiting import codes, status_cpu_s, strict, texts_of, visiting
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "workers": 1}      # 120 pictures: 15 steps an epoch
-EPOCHS = 30
+EPOCHS = 16
 LOOKS = ("/details.json", "/batch.json")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+=*$")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def next_batch(run, url, token=None):
     raise AssertionError("no batch was shown")
 
 
-def paced(run, seconds, batches_s=25):
+def paced(run, seconds, batches_s=15):
     """Takes batches for so long, evenly. Returns how many."""
     begun, count = time.monotonic(), 0
     while time.monotonic() < begun + seconds:
@@ -82,19 +84,21 @@ def test_a_hundred_open_pages(looked_at, reference, attacks):
     url = url_of(looked_at.stream)
 
     def cost(pages, seconds):
-        """CPU seconds a second of the server's thread."""
+        """CPU seconds of the server's thread, and the number of its answers."""
+        cpu_s = status_cpu_s()
         with visiting(url, pages, 1) as visitor:
-            paced(looked_at, 1)
-            cpu_s, begun = status_cpu_s(), time.monotonic()
             paced(looked_at, seconds)
-            spent = (status_cpu_s() - cpu_s) / (time.monotonic() - begun)
         for path in LOOKS + ("/metrics",):
             assert set(codes(visitor.got, path)) == {"200"}, (path, visitor.got)
-        return spent, visitor.got
-    one, _ = cost(1, 4)
-    hundred, got = cost(100, 4)
+        return status_cpu_s() - cpu_s, sum(sum(codes(visitor.got, path).values()) for path in visitor.got), visitor.got
+    small_s = status_cpu_s()
+    for _ in range(50):
+        ask(url, "/page.css")
+    small_s = (status_cpu_s() - small_s) / 50           # for an answer that is there
+    one_s, _, _ = cost(1, 5)
+    hundred_s, answers, got = cost(100, 5)
     # a page is made once for all, and many are asked to come less often: they cost what it takes to send it
-    assert hundred < 30 * one, (one, hundred, got)
+    assert hundred_s < 4 * one_s + 3 * answers * small_s, (one_s, hundred_s, small_s, got)
     assert sum(codes(got, "/details.json").values()) < 100 * 5
     went_well(looked_at, reference)
     attacks("a client of --status", "a hundred open pages", "each gets its answers; they are made once for all, twice "
@@ -297,8 +301,7 @@ def test_hostile_names_stay_text(tmp_path, worker_python, attacks):
         details = strict(ask(url, "/details.json")[2])
         names = {text for page in (shown, details) for text in texts_of(page)}
         for text in names:
-            assert printable(text) == text and len(text) <= 310 or len(text) > 310 and text.isascii(), repr(text)
-            text.encode("utf-8")
+            assert printable(text) == text and (len(text) <= 310 or BASE64.match(text)), repr(text)
         assert any("<script>alert(1)<" in name for name in names)          # as it is: not escaped for HTML
         assert len(details["bad"]["newest"]) == len(HOSTILE)
         for path in LOOKS:
@@ -399,7 +402,7 @@ def test_huge_pictures(strange, tmp_path, worker_python, figures, attacks):
         def take():
             batch = next(run.stream)
             alive.append(weakref.ref(batch.arrays[0].base))
-        for _ in range(8):
+        for _ in range(5):
             take()
         memory = process.memory_info().rss
 
@@ -420,7 +423,7 @@ def test_huge_pictures(strange, tmp_path, worker_python, figures, attacks):
             assert time.monotonic() < asked + 60
         cpu_s, took = status_cpu_s() - cpu_s, time.monotonic() - asked
         assert len(shown["samples"]) == 2
-        for _ in range(12):
+        for _ in range(6):
             take()
             ask(url, "/batch.json")
         stop.set()
@@ -446,10 +449,12 @@ def test_a_page_that_was_open_leaves_nothing_in_memory(looked_at, reference):
             batch = next(looked_at.stream)
             kept.append(weakref.ref(batch))
             looked_at.batches.append(None)
-    for _ in range(40):
-        take(2)
-        ask(url, "/batch.json")
-    take(1)
+    made = set()
+    while len(made) < 4:                      # another one is shown every 2 s
+        take(1)
+        made.add(strict(ask(url, "/batch.json")[2])["made_s"])
+        time.sleep(0.1)
+    take(2)
     time.sleep(0.5)
     alive = [reference for reference in kept[:-1] if reference() is not None]
     assert len(alive) <= 1, len(alive)

@@ -12,7 +12,7 @@ from tests.support.asking import ask, url_of
 from tests.support.processes import opened, worker_pids
 from tests.support.visiting import codes, status_cpu_s, strict, visiting
 
-PICTURES_A_SECOND = 20     # the goal, 0.5 % of two cores, is what about 15 pictures of 500x375 cost on an idle machine
+PICTURES_A_SECOND = 12     # the goal, 0.5 % of two cores, is what about 8 pictures of 500x375 cost on an idle machine
 
 
 def test_a_page_and_a_scraper_cost_little(tmp_path, worker_python):

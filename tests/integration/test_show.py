@@ -202,6 +202,7 @@ def test_batches_without_samples_and_of_batch_functions(own, function, text):
     (["--step", 99], "the run has no step 99: its last one is 5"),
     (["--sample", 99], "there is no sample 99"), (["--sample", 1, "--epochs", "2:4"], "the run has no epoch 3"),
     (["--step", 1, "-o", "missing/step.png"], "cannot write 'missing/step.png': No such file or directory"),
+    (["--step", 1, "-o", "/proc/step.png"], "cannot write '/proc/step.png': "),
     (["--step", 1, "--worker-python", "/no/such/python"], "/no/such/python"),
     (["--step", 1, "--audit", "no-audit.jsonl"], "no-audit.jsonl"),
     (["--step", 1, "--sample", 1], "say what to show"), ([], "say what to show"),

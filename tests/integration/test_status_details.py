@@ -213,3 +213,23 @@ def test_without_a_status_address_nothing_is_kept(pictures, tmp_path, worker_pyt
         assert run.stream.pace.observers == [] and run.stream.pace.reported is None
         assert run.stream._coordinator.heard is None and run.stream._bad_files.found is None
         run.stream.interrupt()
+
+
+@pytest.mark.parametrize("options, begins", [
+    (dict(rank=1, ranks=2, start_step=30, epochs=3), "the run goes on from step 30"),
+    (dict(verify=0.5, epochs=2, validation=0.2), "the run begins"), (dict(training=False), "the run begins")],
+    ids=["resumed rank", "verified", "one pass"])
+def test_the_figures_of_runs_of_other_kinds(options, begins, tmp_path, worker_python):
+    with opened(400, tmp_path / "audit", generator="numerical", batch_size=16, workers=2, worker_python=worker_python,
+                status="127.0.0.1:0", **options) as run:
+        url, plan = url_of(run.stream), run.stream.plan
+        said = figures(url)
+        start = options.get("start_step", 0)
+        assert (said["step"], said["steps"], said["epochs"]) == (start, plan.steps, plan.epochs)
+        assert said["epoch"] == start // plan.steps_per_epoch + 1
+        run.take_all()
+        said, now = details(url), metrics(url)
+        assert now["stoker_batches_total"] == len(run.batches) == sum(row["batches"] for row in said["worker_table"])
+        assert now["stoker_samples_total"] == sum(map(len, run.batches))
+        assert (said["step"], said["epoch"], said["over"]) == (plan.steps, plan.epochs, True)
+        assert texts(said, "run")[0] == begins and texts(said, "run")[-1] == "all %d steps are done" % plan.steps

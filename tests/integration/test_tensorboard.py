@@ -6,6 +6,7 @@ import signal
 import sys
 import urllib.parse
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,3 +145,22 @@ def test_histograms_hold_all_recent_batches_whatever_times_a_worker_reports():
     assert found["stages/decode_ms"].max == 1e12 and found["stages/storage_ms"].min == 1.0
     times.taken(True, BatchTimings(0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), None, 0.0)
     assert [value.histo.num for value in times.histograms().value] == [1]
+
+
+def test_the_rate_of_training_after_an_evaluation_is_that_of_training(monkeypatch):
+    """Its samples and its time are not in it."""
+    from stoker.trainer import train
+    clock, said = [100.0], {}
+    stream = SimpleNamespace(waited_s=0.0, plan=SimpleNamespace(evaluations_per_epoch=1))
+    monkeypatch.setattr(train.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(train, "_run_without_hooks", lambda *arguments: (1.0, {}))
+    monkeypatch.setattr(train, "_add_scalars", lambda writer, step, scalars: said.update(scalars))
+    loop = train.Loop(stream, SimpleNamespace(loss=None, metrics={}), SimpleNamespace(saved_step=0))
+    batch = type("Batch", (SimpleNamespace,), {"__len__": lambda self: 1000})(step=8, epoch=0, training=False)
+    loop._marked = loop._evaluation_marked = loop._mark()
+    clock[0], stream.waited_s = 150.0, 25.0
+    loop._evaluate(None, batch, train.StepInput(batch, {}), None)
+    clock[0], loop._samples = 160.0, loop._samples + 30
+    loop._summarise(None, batch, {})
+    assert said["feed/validation_images_per_s"] == 20.0 and said["feed/validation_waiting_share"] == 0.5
+    assert said["feed/images_per_s"] == 3.0 and said["feed/waiting_share"] == 0.0

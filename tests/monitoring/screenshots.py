@@ -6,6 +6,7 @@ The training is the usual one; its data also has two damaged files, and one of i
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -13,13 +14,14 @@ import time
 
 from PIL import Image
 
-from tests.support.browser import Browser
-from tests.support.processes import Program, free_port, kill, wait_for, worker_pids
 from stoker.pipeline.sources import sample_data
+from tests.support.browser import Browser
+from tests.support.documents import read
+from tests.support.processes import Program, free_port, kill, wait_for, worker_pids
 
 COUNT, WORKERS = 2000, 3
 BEFORE_S, AFTER_S = 35.0, 45.0        # of training, before and after the worker is killed
-COLOURS = 256                         # of a PNG with a palette, a third of the size
+MAX_BYTES = 200 << 10
 EPOCHS = 20
 LIMIT_S = 300.0
 
@@ -35,12 +37,26 @@ def make_data(folder):
             file.write(content)
 
 
-def shoot(page, path):
-    """A picture of the whole page, with a palette."""
-    page.screenshot(path, whole=True)
+def shoot(page, path, whole=True):
+    """A picture of the page; with a palette, if it is too large without one."""
+    page.screenshot(path, whole=whole)
     picture = Image.open(path).convert("RGB")
-    picture.quantize(COLOURS, method=Image.MEDIANCUT, dither=Image.NONE).save(path, optimize=True)
+    picture.save(path, optimize=True)
+    if os.path.getsize(path) > MAX_BYTES:
+        picture.quantize(palette=palette_of(picture), dither=Image.NONE).save(path, optimize=True)
     print("%s: %d x %d, %d KB" % (path, *picture.size, os.path.getsize(path) // 1024))
+
+
+def palette_of(picture):
+    """The colours of the page's styles, and its most frequent ones, stay as they are; the rest is for the pictures."""
+    own = [tuple(int(colour[at:at + 2], 16) for at in (0, 2, 4))
+           for colour in re.findall(r"#([0-9a-f]{6})\b", read("trainer/page/page.css"))]
+    own.append((255, 255, 255))
+    most = [colour for _, colour in sorted(picture.getcolors(1 << 24), reverse=True)[:128 - len(own)]]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for colour in own + most for value in colour]
+                       + picture.quantize(128, method=Image.MEDIANCUT).getpalette()[:3 * 128])
+    return palette
 
 
 def main(out):
@@ -60,7 +76,7 @@ def main(out):
             time.sleep(BEFORE_S)
             kill(worker_pids(trainer.pid)[0])
             time.sleep(AFTER_S)
-            page.wait_for("document.getElementById('verdict').innerText.includes(':')", LIMIT_S)
+            page.wait_for("(document.querySelector('#verdict b') || {}).textContent", LIMIT_S)
             page.evaluate("document.getElementById('next').click()")
             page.wait_for("document.getElementById('next').getAttribute('aria-disabled') == 'false'")
             shoot(page, os.path.join(out, "status.png"))
@@ -68,7 +84,7 @@ def main(out):
             shoot(page, os.path.join(out, "status-dark.png"))
             page.prefer(color_scheme="light")
             page.resize(360, 720, scale=1, mobile=True)
-            page.screenshot(os.path.join(out, "status-phone.png"))
+            shoot(page, os.path.join(out, "status-phone.png"), whole=False)
             kill(trainer.pid)
     finally:
         shutil.rmtree(folder)

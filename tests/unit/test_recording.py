@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -173,6 +174,33 @@ def test_limits_of_a_picture_and_the_killers_are_those_of_the_run(photos, tmp_pa
 
 
 # --------------------------------------------------------------------------------------------------- the folder is used
+
+def test_ranks_that_start_at_the_same_time(photos, tmp_path):
+    """Each finds no record, and writes one."""
+    runs = [prepare(str(photos / "all"), "image", image_size=(8, 8), batch_size=6, rank=rank, ranks=6)
+            for rank in range(6)]
+    barrier, errors = threading.Barrier(len(runs)), []
+
+    def begin(run, place):
+        barrier.wait(60)
+        try:
+            Recording(place, run, StreamOptions())
+        except ConfigError as error:
+            errors.append(str(error))
+
+    for attempt in range(5):
+        place = str(tmp_path / str(attempt))
+        threads = [threading.Thread(target=begin, args=(run, place)) for run in runs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not errors
+        assert sorted(os.listdir(place)) == sorted(
+            [records.RUN, "stoker-samples.gz", "stoker.json"] + [records.RANK % rank for rank in range(6)])
+        with Replay(place) as again:
+            assert again.run.fingerprint() == runs[0].fingerprint()
+
 
 def test_another_run_is_refused_and_the_record_stays(photos, tmp_path):
     record(tmp_path, str(photos / "all"), {})

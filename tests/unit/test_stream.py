@@ -278,6 +278,18 @@ def test_an_interrupt_ends_the_waiting(opened):
     assert opened.stream.waited_s == pytest.approx(CHECK_INTERVAL_S)
 
 
+def test_a_ctrl_c_ends_the_waiting_for_those_who_look(opened):
+    insight = opened.stream.insight()
+
+    def interrupt():
+        assert insight.waits_since_s is not None
+        raise KeyboardInterrupt
+    opened.clock.events = [interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        next(opened.stream)
+    assert insight.waits_since_s is None
+
+
 def test_after_an_exception_the_same_batch_comes_again(opened, monkeypatch):
     """Ctrl-C may come at any moment before a batch is handed out."""
     opened.produce_all()

@@ -213,6 +213,11 @@ def test_split_never_changes():
     assert table(*range(20)).split(0.3, 42)[1].rows(range(6)) == GOLDEN_SPLIT
 
 
+def test_a_part_without_rows_has_a_fingerprint():
+    training, validation = table(1, 2, 3).split(0.0, 0)
+    assert len(validation) == 0 and validation.fingerprint() != training.fingerprint() == table(1, 2, 3).fingerprint()
+
+
 def test_fingerprint_sees_rows_columns_and_order_but_not_the_folder():
     def columned(names, root="/data"):
         packed = msgpack.packb([1, 2])
