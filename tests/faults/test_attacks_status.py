@@ -140,7 +140,7 @@ def test_a_flood_of_requests(attacked, reference, attacks):
         thread.join()
     assert count[0] <= MAX_PER_S * (time.monotonic() - begun + 2)
     went_well(attacked, reference)
-    attacks("a client of --status", "asks as often as it can, on 8 connections at a time", "200 requests a second are "
+    attacks("a client of --status", "asks as often as it can, on 8 connections at a time", "100 requests a second are "
             "answered, the others wait; the run goes on, with the same bytes")
 
 
