@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from typing import IO, Any, Optional, Sequence
@@ -19,6 +20,7 @@ from stoker.trainer.cli import rows_of
 from stoker.trainer.prediction_csv import output_file
 from stoker.trainer.program import Program
 
+LINE_INTERVAL_S = 5.0     # between two lines of progress
 EXIT_STRICT = 1           # with --strict: something was found
 EXIT_PIPE = 128 + signal.SIGPIPE
 PICTURES = ("image_size", "decode", "exif_rotate", "follow_links", "max_text_mb", "truncated", "picture_cpu_s",
@@ -81,20 +83,30 @@ def _write(file: IO[str], path: str, content: str) -> None:
 
 
 def _bar(total: int) -> Any:
-    """A bar of progress on standard error; where tqdm is not installed, there is none."""
+    """A bar of progress on standard error; where tqdm is not installed, a line now and then."""
     try:
         from stoker.trainer.progress import open_bar
     except ImportError:
-        return _NoBar()
+        return _Lines(total)
     return open_bar(total, "files", "check")
 
 
-class _NoBar:
-    def __enter__(self) -> "_NoBar":
+class _Lines:
+    """What the program uses of tqdm's bar."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._next_s = total, 0, time.monotonic()
+
+    def __enter__(self) -> "_Lines":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         pass
 
     def update(self, count: int) -> None:
-        """Shows nothing."""
+        """So many more files are done."""
+        self._done += count
+        if time.monotonic() >= self._next_s or self._done == self._total:
+            self._next_s = time.monotonic() + LINE_INTERVAL_S
+            print("check: %s of %s files" % (format(self._done, ","), format(self._total, ",")), file=sys.stderr,
+                  flush=True)

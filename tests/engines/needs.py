@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 from tests.engines.namespaces import unshared
+from tests.support import browser
 from tests.support.processes import ROOT
 
 #: What .setup/debian-programs.sh unpacks for tests.
@@ -36,9 +37,10 @@ def lacking(need):
         return None
     if need in UNPACKED:
         variable = "STOKER_TEST_" + need.upper()
-        return None if os.environ.get(variable) else (
-            "%s names no folder: sh .setup/debian-programs.sh %s unpacks %s and prints it" % (
-                variable, need, need.capitalize()))
+        if not os.environ.get(variable):
+            return "%s names no folder: sh .setup/debian-programs.sh %s unpacks %s and prints it" % (
+                variable, need, need.capitalize())
+        return browser.problem(os.environ[variable]) if need == "chromium" else None
     assert need == "namespaces", "unknown need %r" % need
     return _lacking_namespaces()
 

@@ -44,18 +44,35 @@ class BrowserError(AssertionError):
     """The browser has ended, refused a command, or did not answer in time."""
 
 
+def program_of(programs):
+    """The path of Chromium below the folder ``programs``, and the environment in which it finds its libraries."""
+    libraries = glob.glob(os.path.join(programs, "usr", "lib", "*-linux-gnu"))
+    libraries += [os.path.join(folder, "pulseaudio") for folder in libraries]
+    return (os.path.join(programs, "usr", "lib", "chromium", "chromium"),
+            dict(os.environ, LD_LIBRARY_PATH=":".join(libraries)))
+
+
+def problem(programs):
+    """Why the Chromium of ``programs`` cannot run here, in a sentence; None if it can."""
+    program, environment = program_of(programs)
+    try:
+        subprocess.run([program, "--version"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       check=True, timeout=LIMIT_S)
+        return None
+    except (OSError, subprocess.SubprocessError) as error:
+        return "%s cannot run here: %s" % (program, (getattr(error, "output", None) or b"").decode().strip() or error)
+
+
 class Browser:
     """A Chromium of ``programs`` with an empty profile of its own. In a ``with``, at whose end no process is left."""
 
     def __init__(self, programs):
         self._folder = tempfile.mkdtemp(prefix="chromium-", dir="/tmp")     # a short path, for its socket
-        libraries = glob.glob(os.path.join(programs, "usr", "lib", "*-linux-gnu"))
-        libraries += [os.path.join(folder, "pulseaudio") for folder in libraries]
         fonts = os.path.join(self._folder, "fonts.conf")
         with open(fonts, "w") as file:
             file.write(FONTS.format(programs=programs, folder=self._folder))
-        environment = dict(os.environ, LD_LIBRARY_PATH=":".join(libraries), FONTCONFIG_FILE=fonts,
-                           HOME=self._folder, TMPDIR=self._folder, TZ="UTC")
+        program, environment = program_of(programs)
+        environment.update(FONTCONFIG_FILE=fonts, HOME=self._folder, TMPDIR=self._folder, TZ="UTC")
         read_fd, self._write_fd = os.pipe()
         self._read_fd, write_fd = os.pipe()
 
@@ -64,7 +81,6 @@ class Browser:
             for fd, number in zip(ours, (3, 4)):
                 os.dup2(fd, number)
         self._log = open(os.path.join(self._folder, "log"), "w+b")
-        program = os.path.join(programs, "usr", "lib", "chromium", "chromium")
         self._process = subprocess.Popen(
             [program, *FLAGS, "--user-data-dir=" + os.path.join(self._folder, "profile"), "about:blank"],
             env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, close_fds=False,
