@@ -39,7 +39,7 @@ _STRIP_PIXELS = 1 << 22         # of a picture that are hashed at a time, to tak
 _BLANK_RANGE = 4                # of the values of each channel at the wanted size, in a picture of one colour
 _BLANK_NOISE = 24               # of those at its own size: JPEG's artefacts
 #: Each way to decode is measured for the first pictures of a worker, and then while it takes this share of its time.
-_MEASURED_FIRST, _MEASURED_MOST, _MEASURED_SHARE = 3, 500, 0.04
+_MEASURED_FIRST, _MEASURED_MOST, _MEASURED_SHARE = 3, 500, 0.02
 
 
 @stoker.generator({"facts": ("int64", (len(FIELDS),))})

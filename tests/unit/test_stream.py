@@ -11,7 +11,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import BatchesDiffer, ConfigError, DatasetError, RunFailed
 from stoker.pipeline.monitoring.closing import TOO_SHORT
 from stoker.pipeline.monitoring.pace import VERDICT_INTERVAL_S
-from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, Fleet
+from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, WINDOW_S, Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import Skipped, Timings
@@ -288,6 +288,17 @@ def test_a_ctrl_c_ends_the_waiting_for_those_who_look(opened):
     with pytest.raises(KeyboardInterrupt):
         next(opened.stream)
     assert insight.waits_since_s is None
+
+
+def test_a_run_that_has_waited_for_long_has_no_bottleneck_of_the_last_seconds(opened):
+    insight, seen = opened.stream.insight(), []
+    opened.stream.pace.judged = "as of before"
+
+    def notice():
+        seen.append((opened.clock.seconds - insight.waits_since_s >= WINDOW_S, insight.judged))
+    opened.clock.events = [notice] * (int(WINDOW_S / CHECK_INTERVAL_S) + 5) + [opened.stream.interrupt]
+    assert insight.judged == "as of before" and list(opened.stream) == []
+    assert set(seen) == {(False, "as of before"), (True, None)}
 
 
 def test_after_an_exception_the_same_batch_comes_again(opened, monkeypatch):
