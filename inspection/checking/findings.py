@@ -21,7 +21,7 @@ ERROR, WARNING = LEVELS = ("error", "warning")
 KINDS: Dict[str, Tuple[str, str]] = {
     "refused": (ERROR, "reasons for which stoker-train refuses the data"),
     "bad": (ERROR, "files that a run would skip"),
-    "rows": (ERROR, "rows that name no file"),
+    "rows": (ERROR, "rows without the path of a file"),
     "left-out": (ERROR, "files and folders that the scan left out"),
     "classes": (ERROR, "classes that have no good picture, or that only one part has"),
     "contradictions": (ERROR, "pictures that are equal and have different labels"),
