@@ -85,6 +85,14 @@ def test_equal_pictures_with_different_labels_and_in_both_parts():
     assert found["leaks"].examples[0].text.endswith("; equal pixels, the files differ")
 
 
+def test_a_leak_is_no_contradiction_nor_the_other_way_round():
+    equal = {"pixels_1": 0, "pixels_2": 0}
+    leaked = joined([part(["cat/0.jpg", "dog/1.jpg"], [0, 1], root="/d/train"),
+                     part(["cat/2.jpg", "dog/3.jpg"], [0, 1], root="/d/val")])
+    assert list(kinds(find(leaked, collected(4, f2=equal), Settings()))) == ["leaks"]
+    assert list(kinds(find(leaked, collected(4, f1=equal), Settings()))) == ["contradictions"]
+
+
 def test_classes():
     data = joined([part(["cat/0.jpg", "cat/1.jpg", "dog/2.jpg"], [0, 0, 1], root="/d/train",
                         left_out=[("empty", NO_IMAGES), ("cat/deeper", NO_IMAGES)]),
