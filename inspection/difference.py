@@ -160,7 +160,7 @@ def _difference(first: Batch, second: Batch, row: int, side: int) -> Cell:
         apart = apart.max(axis=2) if apart.ndim == 3 else apart
         most = figures(apart).high
         seen.append(View(spec.name, HEAT_MAP, png_of(heat(thinned(apart, 4 * side), 0, most), side, smooth=False),
-                         "yellow is %s apart" % number(most)))
+                         "yellow is %s apart" % number(most) if most else "no difference"))
     return Cell("difference", seen)
 
 

@@ -13,6 +13,7 @@ from stoker.trainer import array_kinds
 from stoker.trainer.pictures import View, shortened, views_of
 
 MAX_NAME = 200           # letters of the name of a sample
+MAX_PART = 24            # of a list in its row, such as boxes
 MAX_LISTED = 12          # samples that the lines above the cells name
 
 
@@ -45,7 +46,8 @@ def named(source: Optional[Source], index: int) -> str:
 def row_text(row: Any) -> str:
     """A row in a line."""
     if isinstance(row, dict):
-        text = ", ".join("%s=%s" % (key, value) for key, value in row.items())
+        text = ", ".join("%s=%s" % (key, shortened(str(value), MAX_PART) if isinstance(value, (list, dict)) else value)
+                         for key, value in row.items())
     elif isinstance(row, (list, tuple)):
         text = ", ".join(map(str, row[:50]))
     else:

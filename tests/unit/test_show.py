@@ -103,6 +103,8 @@ def test_rows_are_shown_in_short():
     titles = [cell.title for cell in section(batch((0, 1, 2, 3), source=source)).cells]
     assert titles[:2] == ["#0 file=a.jpg, angle=0.5", "#1 x, 2"] and titles[3] == "#3"
     assert titles[2].startswith("#2 text\\ntext") and len(titles[2]) < 300
+    assert show_facts.row_text({"boxes": [[1.5, 2.5, 10.5, 20.5]] * 9, "file": "a.jpg"}) == (
+        "boxes=[[1.5, 2.5, 10.5, 20...., file=a.jpg")
 
 
 def test_hostile_names_are_printable():
@@ -314,7 +316,7 @@ def test_batches_side_by_side():
     assert [cell.title[:2] for cell in cells] == ["#1", "#1", "di", "#3", "#3", "di"]     # the one that differs, too
     assert cells[4].mood == BAD and cells[1].lines[-1].text == "the same"
     assert [view.text for cell in (cells[2], cells[5]) for view in cell.views] == [
-        "yellow is 0 apart", "yellow is 1 apart"]
+        "no difference", "yellow is 1 apart"]
     assert show_facts.summary(Section("", [], cells, difference.GROUP), 1)[1:] == [
         "    #1 dog/001.jpg; class dog; the same", "    and 1 more"]
     same = difference.lines_of(one, one, difference.pairs_of(one, one))

@@ -527,6 +527,24 @@ def test_each_training_step_is_in_the_audit_before_it_is_handed_out(tmp_path):
     assert steps == list(range(6))
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_ctrl_c_at_a_line_of_the_audit_does_not_write_it_twice(tmp_path, monkeypatch, is_written):
+    opened = Opened(audit=str(tmp_path / "audit.jsonl"))
+    opened.produce_all()
+    next(opened.stream)
+    append = opened.stream._audit._append
+
+    def interrupted(data):
+        append(data if is_written else data[:5])
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+    monkeypatch.setattr(opened.stream._audit, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(opened.stream)
+    assert [position_in(batch) for batch in opened.stream] == list(range(1, 8))
+    assert audited_steps(tmp_path / "audit.jsonl") == list(range(6))
+
+
 def test_a_step_whose_audit_line_cannot_be_written_is_not_handed_out(tmp_path, monkeypatch):
     opened = Opened(audit=str(tmp_path / "audit.jsonl"))
     opened.produce_all()
