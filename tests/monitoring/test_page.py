@@ -229,9 +229,11 @@ def test_a_trainer_that_is_gone_and_comes_back(pictures, tmp_path, worker_python
     assert page.text("#spoken") in ("", "no answer")     # read out once, without the seconds
     page.wait_for("/Asking again in [3-9] s/.test(document.getElementById('notice').innerText)")
     with training(pictures, tmp_path, worker_python, status=status):
+        page.evaluate("document.getElementById('again').focus()")
         page.evaluate("document.getElementById('again').click()")
         page.wait_for("document.getElementById('state').innerText == 'running'")
         assert page.evaluate("document.getElementById('notice').hidden") and page.text("#run") != run
+        assert page.evaluate("document.activeElement.id") == "main"          # nor with the notice
 
 
 def test_a_trainer_that_hangs(pictures, tmp_path, worker_python, page):
@@ -261,6 +263,7 @@ def test_the_token(pictures, tmp_path, worker_python, page):
         page.type(TOKEN)
         page.press("Enter")
         page.wait_for("!document.getElementById('figures').hidden && document.getElementById('access').hidden")
+        assert page.evaluate("document.activeElement.id") == "main"          # the focus is not lost with the form
         page.goto(live.url + "/?again")          # the tab keeps it
         page.wait_for("!document.getElementById('figures').hidden")
         page.evaluate("sessionStorage.clear()")
