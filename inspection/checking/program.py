@@ -49,8 +49,8 @@ def _run(program: Program, argv: Optional[Sequence[str]]) -> int:
     with ExitStack() as files:
         # opened first: a file that cannot be written is found out before the work
         html, as_json = (files.enter_context(output_file(path)) if path else None for path in (args.html, args.json))
-        if args.html == "-":
-            raise ConfigError("--html needs the name of a file")
+        if args.html == "-" or args.html is not None and args.html == args.json:
+            raise ConfigError("--html needs the name of a file of its own")
         validation = None if args.validation is None else rows_of(args.validation, args, False)
         data = open_data(rows_of(args.data, args), validation, Options(
             args.root, args.classes, args.label_word, not args.no_labels, args.follow_links, args.exclude or (),

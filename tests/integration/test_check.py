@@ -107,7 +107,8 @@ def test_the_text_and_the_exit_codes(tmp_path):
         run = checked(tmp_path, "val", path, "/dev/full")
         assert run.code == 2 and "cannot write '/dev/full': No space left on device" in run.stderr, run
     for options in (["gone"], ["train", "--decode", "best"], ["train", "--json", "no/such/folder.json"],
-                    ["train", "--batch-size", "0"], ["train", "--column", "x"], []):
+                    ["train", "--batch-size", "0"], ["train", "--column", "x"],
+                    ["train", "--html", "x", "--json", "x"], ["train", "--html", "-"], []):
         run = checked(tmp_path, *options)
         assert run.code == 2 and "error: " in run.stderr and "Traceback" not in run.stderr, run
 
