@@ -14,7 +14,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.text import printable
 from stoker.trainer.array_kinds import HEAT_MAP, figures
-from stoker.trainer.pictures import View, png_of
+from stoker.trainer.pictures import View, own_part, png_of
 from stoker.trainer.pixels import heat, number, thinned
 
 OF_DATA = ("dataset", "validation")      # of a fingerprint: hashes, which say nothing to people
@@ -88,15 +88,16 @@ def pairs_of(first: Batch, second: Batch) -> List[Pair]:
 def _facts(first: Batch, second: Batch, row: int) -> Iterator[str]:
     if first.used_indices[row:row + 1] != second.used_indices[row:row + 1]:
         yield OTHER
-    others = {spec.name for spec in second.specs}
-    for spec, array in zip(first.specs, first.arrays):
+    others = {spec.name: spec for spec in second.specs}
+    for spec in first.specs:
         if spec.name not in others:
             yield "only the first has %s" % spec.name
             continue
-        fact = array_fact(array[row], second[spec.name][row])
+        # without what pads it, which depends on the other rows of its batch
+        fact = array_fact(own_part(first, spec, row), own_part(second, others[spec.name], row))
         if fact:
             yield "%s %s" % (spec.name, fact)
-    for name in sorted(others - {spec.name for spec in first.specs}):
+    for name in sorted(set(others) - {spec.name for spec in first.specs}):
         yield "only the second has %s" % name
 
 
@@ -147,10 +148,11 @@ def row_name(batch: Batch, row: int) -> str:
 
 def _difference(first: Batch, second: Batch, row: int, side: int) -> Cell:
     """The distance of both in each place of the arrays that can be shown as planes, from none to the largest."""
-    seen = []
-    for spec, array in zip(first.specs, first.arrays):
-        one = np.asarray(array[row])
-        two = np.asarray(second[spec.name][row]) if spec.name in second.names else np.empty(0)
+    seen, others = [], {spec.name: spec for spec in second.specs}
+    for spec in first.specs:
+        if spec.name not in others:
+            continue
+        one, two = own_part(first, spec, row), own_part(second, others[spec.name], row)
         if one.shape != two.shape or one.ndim not in (2, 3) or not one.size or one.ndim == 3 and one.shape[2] > 4:
             continue
         with np.errstate(all="ignore"):
@@ -158,7 +160,7 @@ def _difference(first: Batch, second: Batch, row: int, side: int) -> Cell:
         apart = apart.max(axis=2) if apart.ndim == 3 else apart
         most = figures(apart).high
         seen.append(View(spec.name, HEAT_MAP, png_of(heat(thinned(apart, 4 * side), 0, most), side, smooth=False),
-                         "yellow is %s apart" % number(most)))
+                         "yellow is %s apart" % number(most) if most else "no difference"))
     return Cell("difference", seen)
 
 

@@ -22,22 +22,27 @@ def compared(one: Replay, two: Replay, steps: int, sight: Sight, progress: Progr
     common = min(plan.steps for plan in plans)
     hashes = one.run.datasets.training.row_hashes(), two.run.datasets.training.row_hashes()
     step = difference.first_other_samples(plans[0], plans[1], hashes)
+    alike = common if step is None else step            # so many steps have the same samples
     if step is not None:
         lines += _of_samples(one, two, step)
+    else:
+        lines.append(Line("the same samples in all %s steps that both have, in the same order" % format(common, ",")))
+    found, how = difference.OtherBytes(None, 0), ""
+    if alike:
+        found, how = _other_bytes(one, two, alike, steps, progress)
+    if found.step is not None:
+        lines.append(Line("the first step with other bytes is %d, %s" % (found.step, how), BAD))
+        return _side_by_side(one, two, found.step, lines, sight)
+    if found.compared < alike and (found.compared or step is not None):
+        lines.append(Line("%s %s steps were not compared (--steps)" % (
+            format(alike - found.compared, ","), "further" if step is None else "earlier")))
+    if step is not None:
         return _side_by_side(one, two, step, lines, sight)
-    lines.append(Line("the same samples in all %s steps that both have, in the same order" % format(common, ",")))
-    found, how = _other_bytes(one, two, common, steps, progress)
-    if found.step is None:
-        if not found.compared:
-            return Section("", lines + [Line("no step of both could be compared", BAD)], [])
-        rest = common - found.compared
-        end = "no difference in %s steps, %s" % (format(found.compared, ","), how)
-        if rest:
-            lines.append(Line("%s further steps were not compared (--steps)" % format(rest, ",")))
-        is_all = not any(line.mood == BAD for line in lines)
-        return Section("", lines + [Line(end, GOOD if is_all else PLAIN)], [])
-    lines.append(Line("the first step with other bytes is %d, %s" % (found.step, how), BAD))
-    return _side_by_side(one, two, found.step, lines, sight)
+    if not found.compared:
+        return Section("", lines + [Line("no step of both could be compared", BAD)], [])
+    is_all = not any(line.mood == BAD for line in lines)
+    return Section("", lines + [Line("no difference in %s steps, %s" % (format(found.compared, ","), how),
+                                     GOOD if is_all else PLAIN)], [])
 
 
 def _of_options_and_data(one: Replay, two: Replay) -> List[Line]:

@@ -1,6 +1,7 @@
 """What is to be said of a batch: its samples, what was skipped or replaced and why, and whether its bytes are those of
 the audit. Pure: batches and lines of an audit in, parts of a sheet out."""
 
+from itertools import islice
 from typing import AbstractSet, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from stoker.inspection.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section
@@ -12,6 +13,7 @@ from stoker.trainer import array_kinds
 from stoker.trainer.pictures import View, shortened, views_of
 
 MAX_NAME = 200           # letters of the name of a sample
+MAX_PART = 24            # of a list in its row, such as boxes
 MAX_LISTED = 12          # samples that the lines above the cells name
 
 
@@ -44,7 +46,8 @@ def named(source: Optional[Source], index: int) -> str:
 def row_text(row: Any) -> str:
     """A row in a line."""
     if isinstance(row, dict):
-        text = ", ".join("%s=%s" % (key, value) for key, value in row.items())
+        text = ", ".join("%s=%s" % (key, shortened(str(value), MAX_PART) if isinstance(value, (list, dict)) else value)
+                         for key, value in row.items())
     elif isinstance(row, (list, tuple)):
         text = ", ".join(map(str, row[:50]))
     else:
@@ -86,7 +89,7 @@ def section_of(batch: Batch, recorded: Recorded, sight: Sight, planned_from: Sou
 
 def cells_of(batch: Batch, rows: Sequence[int], side: int) -> List[Cell]:
     """Those rows of the batch."""
-    instead = {new: old for old, new in replacements(batch).items() if new is not None}
+    instead = {new: old for old, several in replacements(batch).items() for new in several}
     return [_cell(batch, row, seen, instead) for row, seen in zip(rows, views_of(batch, rows, side))]
 
 
@@ -107,12 +110,16 @@ def _cell(batch: Batch, row: int, seen: Sequence[View], instead: Mapping[int, in
     return Cell(title, seen, tuple(lines), mood)
 
 
-def replacements(batch: Batch) -> Dict[int, Optional[int]]:
-    """Of each planned sample that is not in the batch: the sample that took its place, or None."""
+def replacements(batch: Batch) -> Dict[int, Tuple[int, ...]]:
+    """Of each planned sample that is not in the batch: the samples that took its places; none if it was left out. As
+    ``plan.produced_indices``."""
     planned, bad = set(batch.indices), {skip.index for skip in batch.skipped}
-    used = list(dict.fromkeys(index for index in batch.used_indices if index not in planned))
-    absent = list(dict.fromkeys(index for index in batch.indices if index in bad))
-    return {index: used[place] if place < len(used) else None for place, index in enumerate(absent)}
+    used = (index for index in batch.used_indices if index not in planned)
+    found: Dict[int, Tuple[int, ...]] = {}
+    for index in batch.indices:
+        if index in bad:            # an order may repeat it: each of its places gets another one
+            found[index] = found.get(index, ()) + tuple(islice(used, 1))
+    return found
 
 
 def absent_lines(batch: Batch, source: Source) -> List[Line]:
@@ -124,10 +131,10 @@ def absent_lines(batch: Batch, source: Source) -> List[Line]:
             name += " (its file %s)" % shortened(printable_path(skip.path), MAX_NAME)
         if skip.index not in replaced:
             fate = "would have been a replacement"
-        elif replaced[skip.index] is None:
+        elif not replaced[skip.index]:
             fate = "left out by the function" if skip.chosen else "skipped"
         else:
-            fate = "replaced by #%s" % replaced[skip.index]
+            fate = "replaced by %s" % _numbers(replaced[skip.index])
         lines.append(Line("%s: %s: %s" % (fate, name, printable(skip.reason)), NOTE if skip.chosen else BAD))
     if len(batch.skipped) > MAX_LISTED:
         lines.append(Line("and %d more that are not in the batch" % (len(batch.skipped) - MAX_LISTED), BAD))

@@ -25,7 +25,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 def index_of(text: str, source: Source) -> int:
     """The number of the sample that ``text`` names: by its number, or by its path. Raises ConfigError."""
-    if text.isdigit():
+    if text.isdecimal():
         index = int(text)
         if index >= len(source):
             raise ConfigError("there is no sample %d: the training data has %s samples, and the first is 0" % (

@@ -73,7 +73,7 @@ class BatchObserver(Protocol):
     """Hears of each batch that the consumer takes, in the consumer's thread: ``Pace.observers``."""
 
     def taken(self, batch: "Batch", timings: "BatchTimings", fleet: "Fleet", now: float) -> None:
-        """``now``: seconds of a monotonic clock. Must be quick. Who keeps ``batch`` keeps its memory from being used
+        """``now``: seconds of a monotonic clock. Must be quick. While ``batch`` is kept, its memory is not used
         again."""
 
 

@@ -9,6 +9,7 @@ from stoker.pipeline.monitoring.bad_samples import BadFiles
 from stoker.pipeline.monitoring.closing import Totals
 from stoker.pipeline.monitoring.observation import InFlight, Observation
 from stoker.pipeline.monitoring.pace import Judged, Pace
+from stoker.pipeline.monitoring.throughput import WINDOW_S
 from stoker.pipeline.plan import Plan
 
 
@@ -31,8 +32,9 @@ class Insight:
 
     @property
     def judged(self) -> Optional[Judged]:
-        """The bottleneck of the last seconds; None: too early to tell."""
-        return self._pace.judged
+        """The bottleneck of the last WINDOW_S; None: too early to tell, or the consumer got no batch since then."""
+        waits_since_s = self.waits_since_s
+        return None if waits_since_s is not None and self.now() >= waits_since_s + WINDOW_S else self._pace.judged
 
     @property
     def waits_since_s(self) -> Optional[float]:

@@ -149,7 +149,7 @@ class _Throughput:
                 return []
             rows.append(row)
             batches, seconds = batches + row.batches, seconds + row.seconds
-            if batches >= MIN_BATCHES and seconds >= least_s:
+            if len(rows) > 1 and batches >= MIN_BATCHES and seconds >= least_s:
                 middle = len(rows) // 2
                 return [_Row(*map(sum, zip(*part))) for part in (rows[:middle], rows[middle:])]
         return []

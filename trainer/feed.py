@@ -205,7 +205,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
-                                   sandbox=local.sandbox, allow_read=_folders(local.allow_read))
+                                   sandbox=local.sandbox, allow_read=absolute(local.allow_read))
             group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
             stream.attach(group)
             if status is not None:
@@ -221,7 +221,8 @@ def roots_of(datasets: Splits) -> Tuple[str, ...]:
     return tuple(filter(None, [native(datasets.training.root or "")]))
 
 
-def _folders(given: Union[Path, Sequence[Path]]) -> Tuple[str, ...]:
+def absolute(given: Union[Path, Sequence[Path]]) -> Tuple[str, ...]:
+    """The absolute paths of one folder or several."""
     several = [given] if isinstance(given, (str, os.PathLike)) else given
     return tuple(os.path.abspath(native(os.fspath(one))) for one in several)
 

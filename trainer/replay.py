@@ -11,7 +11,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, Generator, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, FrozenSet, Generator, Iterable, Iterator, Optional, Sequence, Union
 from weakref import WeakSet
 
 from stoker.pipeline.batch import Batch
@@ -23,7 +23,7 @@ from stoker.pipeline.options import SANDBOX_AUTO, check_whole
 from stoker.pipeline.text import native
 from stoker.trainer import records
 from stoker.trainer.decoders import listed
-from stoker.trainer.feed import LocalOptions, Path, start_stream
+from stoker.trainer.feed import LocalOptions, Path, absolute, start_stream
 from stoker.trainer.recorded_run import NOT_GIVEN, RecordedRun
 from stoker.trainer.run_folder import KILLERS, RunFolder
 from stoker.trainer.selected_plan import SelectedPlan
@@ -68,7 +68,7 @@ class Replay:
         self._started: "WeakSet[Generator[Batch, None, None]]" = WeakSet()      # what ``batches`` returned
         self._decoders: FrozenSet[str] = frozenset()
         with RunFolder(self.folder) as opened:
-            record = RecordedRun(opened, _folders(path))
+            record = RecordedRun(opened, absolute(path))
             places = None if root is None else os.path.abspath(native(os.fspath(root)))
             self.run, self.notes, self._modules = record.opened(places, data, validation, rank)
             self.recorded_decoders = records.recorded_decoders(opened)
@@ -170,8 +170,3 @@ def replay(folder: Path, step: int, **options: Any) -> Batch:
 
 def _step(step: int, steps: int) -> int:
     return check_whole("step", step, 0, steps - 1)
-
-
-def _folders(given: Union[Path, Sequence[Path]]) -> Tuple[str, ...]:
-    several = [given] if isinstance(given, (str, os.PathLike)) else given
-    return tuple(os.path.abspath(native(os.fspath(one))) for one in several)

@@ -44,6 +44,7 @@ MAX_BODIES_BYTES = 16 << 20
 SEND_BUFFER_BYTES = 1 << 17     # the kernel's, of each connection
 MAX_PER_S = 100          # connections; more wait in the kernel's queue
 BACKLOG = 64
+MAX_TOLD = 100           # lines in the log: a client may be many users
 STOP_S = 0.5
 LINGER_INTERVAL_S = 0.02
 FAILURE_S = 0.1          # after a failure of the system: without this, the thread would be busy for nothing
@@ -285,7 +286,7 @@ class StatusServer:
     def _tell(self, sentence: str, is_exception: bool = False) -> None:
         """Logs it, once for each kind."""
         kind = sentence.rpartition(": ")[2]
-        if kind not in self._told:
+        if kind not in self._told and len(self._told) < MAX_TOLD:
             self._told.append(kind)
             log.warning("%s", printable(sentence), exc_info=is_exception)
 

@@ -11,6 +11,7 @@ _KEPT = np.dtype([("width", "u4"), ("height", "u4"), ("bytes", "i8"), ("format",
                   ("orientation", "u1"), ("flags", "u1"), ("file", "i8", 2), ("pixels", "i8", 2)])
 MAX_REASONS = 200           # different ones, of bad files; further ones are counted together
 OTHER_REASONS = "other reasons"
+_LEAST_S = 1e-5             # that a picture takes: a system whose CPU clock has coarse ticks says 0 for a few pictures
 
 
 class Statistics(NamedTuple):
@@ -75,8 +76,8 @@ class Collected:
         return Statistics(tuple(means), tuple(max(0.0, each) ** 0.5 for each in variances))
 
     def seconds(self) -> Dict[str, Tuple[float, int]]:
-        """decode -> (CPU seconds per picture, number of pictures measured), if any was."""
+        """decode -> (CPU seconds per picture, number of pictures measured), of those ways that were measured."""
         if not self._ns:
             return {}
         totals = np.array(self._ns, np.float64).sum(axis=0) / 1e9 / len(self._ns)
-        return {name: (float(total), len(self._ns)) for name, total in zip(DECODERS, totals)}
+        return {name: (float(total), len(self._ns)) for name, total in zip(DECODERS, totals) if total >= _LEAST_S}

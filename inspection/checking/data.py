@@ -181,8 +181,8 @@ def _of_table(table: Table, options: Options) -> Part:
                     contradictions.append("row %d: %s" % (number + 1, printable_path(path)))
     problems = []
     if unusable_count:
-        problems.append(Problem("rows", unusable_count, "rows that name no file below %s" % printable_path(table.root),
-                                tuple(unusable)))
+        what = "rows without the path of a file below %s" % printable_path(table.root)
+        problems.append(Problem("rows", unusable_count, what, tuple(unusable)))
     if contradicting:
         problems.append(Problem("contradictions", contradicting,
                                 "rows that give a file another label than an earlier one", tuple(contradictions)))

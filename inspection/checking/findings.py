@@ -21,7 +21,7 @@ ERROR, WARNING = LEVELS = ("error", "warning")
 KINDS: Dict[str, Tuple[str, str]] = {
     "refused": (ERROR, "reasons for which stoker-train refuses the data"),
     "bad": (ERROR, "files that a run would skip"),
-    "rows": (ERROR, "rows that name no file"),
+    "rows": (ERROR, "rows without the path of a file"),
     "left-out": (ERROR, "files and folders that the scan left out"),
     "classes": (ERROR, "classes that have no good picture, or that only one part has"),
     "contradictions": (ERROR, "pictures that are equal and have different labels"),
@@ -176,7 +176,7 @@ def _classes(data: Data, collected: Collected) -> Iterator[Finding]:
         if len(bad):
             yield finding("classes", len(bad), "classes%s without one good picture" % name,
                           "see the bad files above", _names(data, bad))
-    if not data.has_validation:
+    if not planned.any(axis=1).all():           # only one part, or one that has no classes
         return
     only = np.flatnonzero((planned[0] == 0) & (planned[1] > 0))
     if len(only):
@@ -214,7 +214,9 @@ def _duplicates(data: Data, collected: Collected) -> Iterator[Finding]:
     if not len(groups):
         return
     is_validation = np.arange(len(data.paths)) >= data.training
-    labelled = groups.mixed(data.labels)
+    # a file without a label contradicts none
+    labelled = duplicates.equal(collected.table["pixels"], np.sort(groups.order[data.labels[groups.order] >= 0])).mixed(
+        data.labels)
     if len(labelled):
         yield _of_groups("contradictions", labelled.members, "pictures that are equal and have different labels",
                          "decide which label is right and remove the others", labelled, data, collected, data.labels)

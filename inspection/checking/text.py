@@ -73,7 +73,9 @@ def _section(title: str, rows: Sequence[Tuple[str, str]]) -> Iterator[str]:
 
 def sections(content: Dict[str, Any]) -> List[Tuple[str, List[Tuple[str, str]]]]:
     """What the dataset holds: titles, and rows of names and values, printable."""
-    return [("THE PICTURES", _pictures(content["files"])), ("CLASSES", _class_rows(content)),
+    parts = ": training + validation" * content["data"]["has_validation"]
+    return [("THE PICTURES", _pictures(content["files"])),
+            ("CLASSES, good pictures" + parts, _class_rows(content)),
             ("LEFT OUT BY THE SCAN", [(format(each["count"], ","), "%s, such as %s" % (
                 each["why"], printable_path(each["example"]))) for each in content["left_out"]]),
             ("VALUES 0..1 at %d x %d" % tuple(content["options"]["image_size"]), _statistics(content)),

@@ -70,11 +70,15 @@ def roster_of(members: Mapping[WorkerKey, Hello], scheduler: LeaseScheduler, asi
               rest: Callable[[], None] = lambda: None) -> Roster:
     """The table. ``members``: a copy of the session's; ``rest`` is called every PART members."""
     workers = scheduler.workers.copy()
+    states = dict.fromkeys(STATES, 0)
     found: Dict[str, List[Tuple[Hello, Worker]]] = {state: [] for state in STATES}
     for number, (peer, worker) in enumerate(workers.items(), 1):
         hello = members.get(peer)
         if hello is not None:
-            found[state_of(worker)].append((hello, worker))
+            state = state_of(worker)
+            states[state] += 1
+            if states[state] <= MAX_ROWS:      # one more object for each member would wake the garbage collector
+                found[state].append((hello, worker))
         if not number % PART:
             rest()
     chosen = [(state, *entry) for state in STATES for entry in found[state]][:MAX_ROWS]
@@ -85,7 +89,7 @@ def roster_of(members: Mapping[WorkerKey, Hello], scheduler: LeaseScheduler, asi
                         aside.reason_of(hello.worker) if state == SET_ASIDE else ""))
         if not number % PART:
             rest()
-    return Roster({state: len(entries) for state, entries in found.items()}, rows)
+    return Roster(states, rows)
 
 
 def hosts_of(by_supervisor: Mapping[str, int]) -> Dict[str, int]:

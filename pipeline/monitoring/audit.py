@@ -75,6 +75,7 @@ class Audit(StepLog):
         ranks)``: the indices that an earlier line of that rank must hold, when there were ``ranks`` ones. Raises
         ConfigError if the file is no audit, or of another run, or in use by another trainer."""
         self._start_step, self._planned, self._rank, self._ranks = start_step, planned, rank, ranks
+        self._begun = (-1, 0)            # the step whose line was written last, and where that line begins
         super().__init__(path)
 
     def _bytes_to_keep(self, lines: Iterable[bytes]) -> int:
@@ -123,6 +124,10 @@ class Audit(StepLog):
             line.update(rank=self._rank, ranks=self._ranks)
             if own is not None:
                 line["arrays"] = own
+        if self._begun[0] == batch.step:      # a Ctrl-C came before the step was handed out, and its line may be there
+            self._file.seek(self._begun[1])
+            self._file.truncate()
+        self._begun = batch.step, self._file.tell()
         self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 

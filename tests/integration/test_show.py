@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import stoker
+from stoker.trainer.replay import Replay
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
 from tests.support.training import Finished, Trainer, finished
@@ -128,6 +129,24 @@ def test_two_runs(run, photos, tmp_path):
     result = shown(tmp_path, "--diff", run, seeded, "-o", "seeds.png")
     assert result.code == 1 and "seed: 0 and 5" in result.stdout, result
     assert "the first step with other samples is 0" in result.stdout and (tmp_path / "seeds.png").exists()
+
+
+def test_bytes_may_differ_before_samples_do(photos, tmp_path):
+    """A file has another name in the second run, and is used in a late step; all bytes are others."""
+    first = recorded(tmp_path, photos, "image", epochs=1, batch_size=4, drop_last=True)
+    with Replay(first) as run:
+        last = run.run.plan.steps - 1
+        late = run.run.plan.training_indices(last)[0]
+        path = os.fsencode(run.run.datasets.training.samples([late])[0].path)
+    shutil.copytree(photos, str(tmp_path / "renamed"))
+    os.rename(os.path.join(os.fsencode(str(tmp_path / "renamed")), path),
+              os.path.join(os.fsencode(str(tmp_path / "renamed")), path[:-4] + b"-.png"))
+    second = recorded(tmp_path, str(tmp_path / "renamed"), "image", name="second", epochs=1, batch_size=4,
+                      drop_last=True, image_size=16)
+    result = shown(tmp_path, "--diff", first, second)
+    assert result.code == 1 and last > 0 and "the first step with other samples is %d," % last in result.stdout, result
+    assert "the first step with other bytes is 0, by the checksums of both audits" in result.stdout, result
+    assert "the runs differ from step 0 on" in result.stdout
 
 
 def test_two_runs_without_audits(photos, tmp_path):

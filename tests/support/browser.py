@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 
-from tests.support.processes import with_environment
+from tests.support.processes import wait_for, with_environment
 
 LIMIT_S = 60.0
 STOP_S = 10.0
@@ -148,15 +148,21 @@ class Browser:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            for pid in with_environment("TMPDIR=" + self._folder):      # and its helpers, which may live on
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            self._process.kill()
             self._process.wait()
             os.close(self._read_fd)
             self._log.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            wait_for(self._is_cleared, "the end of Chromium's helpers", every_s=0.05)
+
+    def _is_cleared(self):
+        """Kills its helpers, which may live on and write, and removes its folder."""
+        for pid in with_environment("TMPDIR=" + self._folder):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return not os.path.exists(self._folder)
 
 
 class Page:

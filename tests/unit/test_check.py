@@ -85,6 +85,25 @@ def test_equal_pictures_with_different_labels_and_in_both_parts():
     assert found["leaks"].examples[0].text.endswith("; equal pixels, the files differ")
 
 
+def test_a_leak_is_no_contradiction_nor_the_other_way_round():
+    equal = {"pixels_1": 0, "pixels_2": 0}
+    leaked = joined([part(["cat/0.jpg", "dog/1.jpg"], [0, 1], root="/d/train"),
+                     part(["cat/2.jpg", "dog/3.jpg"], [0, 1], root="/d/val")])
+    assert list(kinds(find(leaked, collected(4, f2=equal), Settings()))) == ["leaks"]
+    assert list(kinds(find(leaked, collected(4, f1=equal), Settings()))) == ["contradictions"]
+
+
+def test_files_without_a_label_contradict_none_and_lack_no_class():
+    """A table of which --label is not given, and validation data in class folders."""
+    equal = {"pixels_1": 0, "pixels_2": 0}
+    data = joined([part(["0.jpg", "1.jpg"], [-1, -1], (), "/d/train"),
+                   part(["cat/2.jpg", "dog/3.jpg"], [0, 1], root="/d/val")])
+    assert list(kinds(find(data, collected(4, f2=equal), Settings()))) == ["leaks"]
+    found = kinds(find(data, collected(4, f2=equal, f3=equal), Settings()))
+    assert set(found) == {"contradictions", "leaks"} and found["contradictions"].count == 2
+    assert "train/" not in found["contradictions"].examples[0].text
+
+
 def test_classes():
     data = joined([part(["cat/0.jpg", "cat/1.jpg", "dog/2.jpg"], [0, 0, 1], root="/d/train",
                         left_out=[("empty", NO_IMAGES), ("cat/deeper", NO_IMAGES)]),
@@ -182,6 +201,13 @@ def test_mean_and_deviation_do_not_depend_on_who_looked_first(pictures, random):
 def test_the_table_takes_few_bytes_for_each_file():
     found = Collected(1000)
     assert sum(each.nbytes for each in (found.good, found.table, found.reason_of)) <= 64 * 1000
+
+
+def test_a_way_to_decode_whose_time_was_not_seen_has_no_rate():
+    """Where the CPU clock has coarse ticks, a few pictures take no time."""
+    times = {"ns_" + name: 1 for name in DECODERS}
+    found = collected(2, f0=dict(times, **{"ns_" + DECODERS[1]: 4000000}), f1=times)
+    assert found.seconds() == {DECODERS[1]: (pytest.approx(0.002, rel=1e-3), 2)}
 
 
 def test_rates_and_workers():

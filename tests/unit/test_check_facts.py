@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -227,3 +228,13 @@ def test_a_flat_folder_needs_a_word(tmp_path):
         open_data(str(tmp_path), None, Options(labels=False, column="x"))
     with pytest.raises(DatasetError, match="cannot be read"):
         open_data(str(tmp_path / "gone"), None, Options())
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no limit of CPU time for a picture")
+def test_the_clock_of_the_decoding_runs_while_its_cpu_time_is_limited():
+    signal.setitimer(signal.ITIMER_PROF, 60)        # as workers/picture_limits.py does for each picture
+    try:
+        times = [facts._cpu_s() for _ in range(1000)]
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    assert len(set(times)) > 100        # a clock that counts in ticks gives one or two

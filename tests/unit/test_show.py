@@ -1,6 +1,7 @@
 """What stoker-show says of batches, of samples and of two runs: pure parts, on batches that are made here."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from stoker.inspection import difference, show_facts, show_variations
 from stoker.inspection.sheet import BAD, GOOD, NOTE, Section
 from stoker.inspection.show_facts import Recorded, Sight
 from stoker.inspection.show_parser import make_parser, numbers, output
-from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import JobOptions
@@ -102,6 +103,8 @@ def test_rows_are_shown_in_short():
     titles = [cell.title for cell in section(batch((0, 1, 2, 3), source=source)).cells]
     assert titles[:2] == ["#0 file=a.jpg, angle=0.5", "#1 x, 2"] and titles[3] == "#3"
     assert titles[2].startswith("#2 text\\ntext") and len(titles[2]) < 300
+    assert show_facts.row_text({"boxes": [[1.5, 2.5, 10.5, 20.5]] * 9, "file": "a.jpg"}) == (
+        "boxes=[[1.5, 2.5, 10.5, 20...., file=a.jpg")
 
 
 def test_hostile_names_are_printable():
@@ -112,20 +115,30 @@ def test_hostile_names_are_printable():
 
 
 @pytest.mark.parametrize("skipped, used, pairs", [
-    ([Skipped(2, "bad")], (1, 3), {2: None}),
-    ([Skipped(2, "bad")], (1, 8, 3), {2: 8}),
-    ([Skipped(2, "bad"), Skipped(8, "bad too")], (1, 9, 3), {2: 9}),
-    ([Skipped(2, "bad"), Skipped(3, "bad")], (1, 8), {2: 8, 3: None}),
-    ([Skipped(1, "bad"), Skipped(2, "bad"), Skipped(3, "bad")], (), {1: None, 2: None, 3: None}),
+    ([Skipped(2, "bad")], (1, 3), {2: ()}),
+    ([Skipped(2, "bad")], (1, 8, 3), {2: (8,)}),
+    ([Skipped(2, "bad"), Skipped(8, "bad too")], (1, 9, 3), {2: (9,)}),
+    ([Skipped(2, "bad"), Skipped(3, "bad")], (1, 8), {2: (8,), 3: ()}),
+    ([Skipped(1, "bad"), Skipped(2, "bad"), Skipped(3, "bad")], (), {1: (), 2: (), 3: ()}),
     ([], (1, 2, 3), {})])
 def test_which_sample_took_the_place_of_which(skipped, used, pairs):
     made = batch(skipped=skipped, used=used)
     assert show_facts.replacements(made) == pairs
     shown = section(made)
-    assert {int(cell.title[1:2]) for cell in shown.cells if cell.mood == NOTE} == set(pairs.values()) - {None}
+    replaced = {one for several in pairs.values() for one in several}
+    assert {int(cell.title[1:2]) for cell in shown.cells if cell.mood == NOTE} == replaced
     for index, new in pairs.items():
         line = line_with(shown.lines, ": #%d " % index)
         assert line.text.startswith("replaced by #%d" % new if new else "skipped") and "bad" in line.text
+
+
+def test_a_bad_sample_that_an_order_repeats_is_replaced_in_each_of_its_places():
+    made = batch((2, 2, 3, 1), [Skipped(2, "bad"), Skipped(3, "bad")], used=(7, 8, 9, 1))
+    assert show_facts.replacements(made) == {2: (7, 8), 3: (9,)}
+    shown = section(made)
+    assert line_with(shown.lines, ": #2 ").text.startswith("replaced by #7, #8: ")
+    assert [line.text for cell in shown.cells for line in cell.lines if line.mood == NOTE] == [
+        "in place of #2", "in place of #2", "in place of #3"]
 
 
 def test_what_a_function_left_out_is_no_bad_file():
@@ -202,7 +215,8 @@ def test_a_sample_is_named_by_its_number_or_path(text, index):
     assert show_variations.index_of(text, Files()) == index
 
 
-@pytest.mark.parametrize("text, source", [("10", Files()), ("cat/003.jpg", Files()), ("-1", Files()), ("a", Rows("a"))])
+@pytest.mark.parametrize("text, source", [("10", Files()), ("cat/003.jpg", Files()), ("-1", Files()), ("a", Rows("a")),
+                                          ("²", Files())])
 def test_no_such_sample(text, source):
     with pytest.raises(ConfigError):
         show_variations.index_of(text, source)
@@ -302,11 +316,21 @@ def test_batches_side_by_side():
     assert [cell.title[:2] for cell in cells] == ["#1", "#1", "di", "#3", "#3", "di"]     # the one that differs, too
     assert cells[4].mood == BAD and cells[1].lines[-1].text == "the same"
     assert [view.text for cell in (cells[2], cells[5]) for view in cell.views] == [
-        "yellow is 0 apart", "yellow is 1 apart"]
+        "no difference", "yellow is 1 apart"]
     assert show_facts.summary(Section("", [], cells, difference.GROUP), 1)[1:] == [
         "    #1 dog/001.jpg; class dog; the same", "    and 1 more"]
     same = difference.lines_of(one, one, difference.pairs_of(one, one))
     assert same[-1].mood == GOOD
+
+
+def test_padding_is_no_difference():
+    """A longer row pads the others of its batch: these are the same."""
+    def padded(*sizes):
+        values = np.zeros((len(sizes), max(sizes), 4), np.float32)
+        return replace(batch((1, 2), x=values), specs=(ArraySpec("x", "float32", (UpTo(9), 4)),),
+                       sizes={"x": np.array(sizes, np.int32)})
+    facts = [pair.facts for pair in difference.pairs_of(padded(3, 2), padded(5, 2))]
+    assert facts == [("x is float32 (3, 4) and float32 (5, 4)",), ()]
 
 
 def test_batches_of_other_arrays():

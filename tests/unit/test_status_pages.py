@@ -27,7 +27,7 @@ from stoker.trainer.figures import Kept, json_bytes, memory_bytes, rounded
 from stoker.trainer.static_pages import static_pages
 from stoker.trainer.status_gate import HEADERS, Gate, Refused, head_of
 from stoker.trainer.status import Page
-from stoker.trainer.status_server import StatusServer
+from stoker.trainer.status_server import MAX_TOLD, StatusServer
 from tests.support.asking import ask, connected
 
 TOKEN = b"0123456789abcdef"
@@ -282,6 +282,20 @@ def test_other_users_may_not(served, user):
     code, _, body = ask(served.url, "/own")
     assert code == 403 and b"--status-token-file FILE" in body and b"own\n" not in body
     assert ask(served.url, "/all")[2] == b"all" and ask(served.url, "/")[2] == b"static"
+
+
+def test_one_client_that_is_many_users_does_not_fill_the_log(served, caplog):
+    class Owners:
+        def of_peer(self, fd):
+            served.users.append(served.users[-1] + 100000)
+            return served.users[-1]
+
+        def close(self):
+            pass
+    served._owners = Owners()
+    for _ in range(110):
+        assert ask(served.url, "/own")[0] == 403
+    assert len(served.users) == 111 and len(caplog.records) == MAX_TOLD
 
 
 def test_a_server_that_is_woken(served):

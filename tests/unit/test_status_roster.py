@@ -1,12 +1,16 @@
 """The table of workers, and the events of their coming and going, as the trainer's session has them."""
 
+import gc
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.effects import Gone
+from stoker.pipeline.coordinator.members import Worker, Workers
 from stoker.pipeline.coordinator.notices import gone_line
-from stoker.pipeline.coordinator.roster import MAX_ROWS, PART, STATES, hosts_of, restarts_of
+from stoker.pipeline.coordinator.roster import MAX_ROWS, PART, STATES, hosts_of, restarts_of, roster_of
 from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.monitoring.events import KINDS
@@ -111,6 +115,23 @@ def test_a_large_fleet_has_a_bounded_table_in_which_troubled_workers_come_first(
     assert len(roster.rows) == MAX_ROWS and sum(roster.states.values()) == 2000
     assert roster.states["starting"] == 20 == sum(row.state == "starting" for row in roster.rows)
     assert len(rests) == 2000 // PART + MAX_ROWS // PART
+
+
+def test_a_large_fleet_does_not_wake_the_garbage_collector():
+    """It would look at all objects of the trainer, and keep its threads waiting for that long."""
+    workers, member = Workers(), hello("host:1/0")
+    for number in range(20000):
+        workers.join(b"%d" % number, Worker(1, 0.0))
+    members, scheduler = dict.fromkeys(workers, member), SimpleNamespace(workers=workers)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(700)
+    try:
+        before = gc.get_stats()[0]["collections"]
+        roster = roster_of(members, scheduler, SetAside(), 1.0)
+        assert gc.get_stats()[0]["collections"] - before <= 10 * MAX_ROWS // 700
+    finally:
+        gc.set_threshold(*thresholds)
+    assert roster.states["starting"] == 20000 and len(roster.rows) == MAX_ROWS
 
 
 def test_what_workers_do_is_heard(trainer):

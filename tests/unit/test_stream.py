@@ -11,7 +11,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import BatchesDiffer, ConfigError, DatasetError, RunFailed
 from stoker.pipeline.monitoring.closing import TOO_SHORT
 from stoker.pipeline.monitoring.pace import VERDICT_INTERVAL_S
-from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, Fleet
+from stoker.pipeline.monitoring.throughput import CONFIRMATIONS, WARMUP_BATCHES, WINDOW_S, Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.messages import Skipped, Timings
@@ -290,6 +290,17 @@ def test_a_ctrl_c_ends_the_waiting_for_those_who_look(opened):
     assert insight.waits_since_s is None
 
 
+def test_a_run_that_has_waited_for_long_has_no_bottleneck_of_the_last_seconds(opened):
+    insight, seen = opened.stream.insight(), []
+    opened.stream.pace.judged = "as of before"
+
+    def notice():
+        seen.append((opened.clock.seconds - insight.waits_since_s >= WINDOW_S, insight.judged))
+    opened.clock.events = [notice] * (int(WINDOW_S / CHECK_INTERVAL_S) + 5) + [opened.stream.interrupt]
+    assert insight.judged == "as of before" and list(opened.stream) == []
+    assert set(seen) == {(False, "as of before"), (True, None)}
+
+
 def test_after_an_exception_the_same_batch_comes_again(opened, monkeypatch):
     """Ctrl-C may come at any moment before a batch is handed out."""
     opened.produce_all()
@@ -514,6 +525,24 @@ def test_each_training_step_is_in_the_audit_before_it_is_handed_out(tmp_path):
             steps.append(batch.step)
         assert audited_steps(tmp_path / "audit.jsonl") == steps
     assert steps == list(range(6))
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_ctrl_c_at_a_line_of_the_audit_does_not_write_it_twice(tmp_path, monkeypatch, is_written):
+    opened = Opened(audit=str(tmp_path / "audit.jsonl"))
+    opened.produce_all()
+    next(opened.stream)
+    append = opened.stream._audit._append
+
+    def interrupted(data):
+        append(data if is_written else data[:5])
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+    monkeypatch.setattr(opened.stream._audit, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(opened.stream)
+    assert [position_in(batch) for batch in opened.stream] == list(range(1, 8))
+    assert audited_steps(tmp_path / "audit.jsonl") == list(range(6))
 
 
 def test_a_step_whose_audit_line_cannot_be_written_is_not_handed_out(tmp_path, monkeypatch):
