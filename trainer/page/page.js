@@ -151,6 +151,7 @@ function stackbar(box, names) {
     for (const name of names) {
       const value = isNumber(values[name]) ? Math.max(0, values[name]) : 0;
       parts[name].bar.style.width = (whole > 0 ? Math.min(100, 100 * value / whole) : 0).toFixed(2) + "%";
+      parts[name].bar.hidden = !value;         // else with the gap beside it
       write(parts[name].value, isNumber(values[name]) ? said(value) : "–");
     }
   };
