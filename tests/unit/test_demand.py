@@ -237,3 +237,13 @@ def test_a_prediction_counts_its_batches_too():
         demand.taken(False, BatchTimings(0.0, 0.01, 0.031, 0.0, 0.0, 0.0, 0.0), 1, 10 ** 6, step * 0.01)
     assert demand.workers == 3
     assert demand.why == "a step takes 10 ms, a worker produces a batch in 31 ms: 3 workers are needed"
+
+
+def test_quick_batches_and_one_that_the_trainer_waits_for_are_no_two_halves():
+    """Sixteen batches, fifteen of which were there, and then none for two seconds: they are taken together."""
+    demand, now = Demand(64, True), 0.0
+    for _ in range(20):
+        for waited_s in [0.0] * 15 + [2.0]:
+            now += waited_s + 0.001
+            demand.taken(True, BatchTimings(waited_s, 0.001, 0.02, 0.0, 0.0, 0.0, 0.0), 1, 10 ** 6, now)
+    assert demand.workers >= 1

@@ -386,7 +386,14 @@ function draw(said) {
   put("version", said.stoker);
   put("connect", said.connect ? "· workers connect to " + plain(said.connect) : "");
   $("figures").hidden = false;
-  $("notice").hidden = $("access").hidden = true;
+  hide("notice");
+  hide("access");
+}
+
+// If it has the focus, that goes to the figures: a keyboard would begin at the top again.
+function hide(id) {
+  if ($(id).contains(document.activeElement)) $("main").focus({preventScroll: true});
+  $(id).hidden = true;
 }
 
 // ---- asking, and token
@@ -501,7 +508,7 @@ $("access").addEventListener("submit", (event) => {
   event.preventDefault();
   token($("token").value.trim());
   $("token").value = "";
-  $("access").hidden = true;
+  hide("access");
   poll();
 });
 addEventListener("hashchange", () => { if (takeToken()) { $("access").hidden = true; poll(); } });
