@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from stoker.inspection import difference, show_facts, show_variations
-from stoker.inspection.sheet import BAD, GOOD, NOTE, Section
-from stoker.inspection.show_facts import Recorded, Sight
-from stoker.inspection.show_parser import make_parser, numbers, output
+from stoker.inspection.showing import difference
+from stoker.inspection.showing import facts as show_facts
+from stoker.inspection.showing import variations as show_variations
+from stoker.inspection.showing.facts import Recorded, Sight
+from stoker.inspection.showing.options import make_parser, numbers, output
+from stoker.inspection.showing.sheet import BAD, GOOD, NOTE, Section
 from stoker.pipeline.arrays import ArraySpec, UpTo
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError

@@ -4,7 +4,7 @@ import re
 import textwrap
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from stoker.inspection.top_figures import Event, Figures, Worker
+from stoker.inspection.terminal.figures import Event, Figures, Worker
 from stoker.pipeline.monitoring.throughput import milliseconds, percent
 
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"       # the lowest first

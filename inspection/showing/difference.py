@@ -6,16 +6,16 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
 
 import numpy as np
 
-from stoker.inspection.sheet import BAD, GOOD, PLAIN, Cell, Line
-from stoker.inspection.show_facts import cells_of, named
+from stoker.inspection.showing.facts import cells_of, named
+from stoker.inspection.showing.sheet import BAD, GOOD, PLAIN, Cell, Line
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.text import printable
-from stoker.trainer.array_kinds import HEAT_MAP, figures
-from stoker.trainer.pictures import View, own_part, png_of
-from stoker.trainer.pixels import heat, number, thinned
+from stoker.trainer.drawing.kinds import HEAT_MAP, figures
+from stoker.trainer.drawing.pictures import View, own_part, png_of
+from stoker.trainer.drawing.pixels import heat, number, thinned
 
 OF_DATA = ("dataset", "validation")      # of a fingerprint: hashes, which say nothing to people
 MAX_SHOWN = 100                          # letters of an option's value
