@@ -1,4 +1,4 @@
-"""``python -m stoker.inspection.top``, also ``stoker-top``: see ``inspection/top_program.py``."""
+"""``python -m stoker.inspection.top``, also ``stoker-top``: see ``inspection/terminal/program.py``."""
 
 import sys
 
@@ -8,7 +8,7 @@ from stoker.trainer.current_folder import leave
 def main() -> int:
     """Runs the command line; returns the exit code."""
     leave()
-    from stoker.inspection import top_program       # it imports more
+    from stoker.inspection.terminal import program as top_program
     return top_program.main()
 
 

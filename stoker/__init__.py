@@ -39,8 +39,8 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
     from stoker.trainer.estimator import input_fn
     from stoker.trainer.feed import feed_dict, open_stream
     from stoker.trainer.keras import keras
+    from stoker.trainer.record.replay import replay
     from stoker.trainer.recovery import recover
-    from stoker.trainer.replay import replay
     from stoker.workers.generators.output import Output, batch_of
     from stoker.workers.images import load
 
@@ -90,7 +90,7 @@ _HOMES = {
     "stoker.trainer.feed": ("feed_dict", "open_stream"),
     "stoker.trainer.keras": ("keras",),
     "stoker.trainer.recovery": ("recover",),
-    "stoker.trainer.replay": ("replay",),
+    "stoker.trainer.record.replay": ("replay",),
     "stoker.workers.generators.output": ("Output", "batch_of"),
     "stoker.workers.images": ("load",),
 }

@@ -7,9 +7,10 @@ from stoker.pipeline.errors import CheckpointMismatch
 from stoker.pipeline.sources.identity import difference
 from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.text import printable_path
-from stoker.trainer import records, state
+from stoker.trainer import state
 from stoker.trainer.checkpoint_files import CheckpointFolder, listed, require_whole
-from stoker.trainer.known_samples import DATA, RECORD, KnownSamples
+from stoker.trainer.record import files as records
+from stoker.trainer.record.known_samples import DATA, RECORD, KnownSamples
 from stoker.trainer.run import Run
 
 

@@ -9,12 +9,12 @@ from typing import IO, Iterable, Optional, Tuple
 import tensorflow as tf
 
 from stoker.pipeline.errors import CheckpointMismatch, ConfigError
-from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.pipeline.storage.safe_files import open_own, read_whole
+from stoker.pipeline.text import printable, printable_path
 from stoker.trainer import state
 from stoker.trainer.files import replace_file
-from stoker.trainer.run_folder import LOCK, RunFolder
+from stoker.trainer.record.folder import LOCK, RunFolder
 
 MAX_NAMES_BYTES = 1 << 20      # of TensorFlow's file, which has a line for each checkpoint
 _FOOTER_BYTES, _TABLE_MAGIC = 48, 0xdb4775248b80fb57      # of a table of LevelDB, which an index is

@@ -18,12 +18,12 @@ from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.fleet_options import FleetOptions
-from stoker.trainer.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
+from stoker.trainer.record.arguments import described
+from stoker.trainer.record.folder import BAD_SAMPLES, KILLERS
+from stoker.trainer.record.known_samples import KEEP, KnownSamples, has_changed, lacking, recorded_hashes
 from stoker.trainer.run import Run, prepare
-from stoker.trainer.run_arguments import described
-from stoker.trainer.run_folder import BAD_SAMPLES, KILLERS
 
 if TYPE_CHECKING:
     from stoker.trainer.checkpoint_files import CheckpointFolder

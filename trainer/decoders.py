@@ -4,8 +4,8 @@ import logging
 from typing import AbstractSet, FrozenSet
 
 from stoker.pipeline.text import printable
-from stoker.trainer import records
-from stoker.trainer.run_folder import RunFolder
+from stoker.trainer.record import files as records
+from stoker.trainer.record.folder import RunFolder
 
 log = logging.getLogger("stoker")
 

@@ -26,7 +26,7 @@ from stoker.trainer.fleet import announce
 from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from stoker.trainer.local_ranks import line_of, share, trainers_here
 from stoker.trainer.local_workers import LocalWorkers
-from stoker.trainer.recording import Recording
+from stoker.trainer.record.recording import Recording
 from stoker.trainer.run import NEEDS_FILES, prepare
 
 log = logging.getLogger("stoker")

@@ -4,14 +4,14 @@ import logging
 from typing import Optional
 
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.batch_page import BATCH, BatchPage
-from stoker.trainer.details import DETAILS, Details
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
 from stoker.trainer.kubernetes import DeploymentScaler
-from stoker.trainer.metrics import METRICS, Metrics
-from stoker.trainer.static_pages import static_pages
-from stoker.trainer.status import STATUS, Status
-from stoker.trainer.status_server import StatusServer
+from stoker.trainer.status.batch_page import BATCH, BatchPage
+from stoker.trainer.status.details import DETAILS, Details
+from stoker.trainer.status.metrics import METRICS, Metrics
+from stoker.trainer.status.server import StatusServer
+from stoker.trainer.status.static_pages import static_pages
+from stoker.trainer.status.status import STATUS, Status
 
 log = logging.getLogger("stoker")
 

@@ -9,7 +9,7 @@ from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
                                      PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.fleet_options import FleetOptions
-from stoker.trainer.known_samples import DATASET_CHANGED, REFUSE
+from stoker.trainer.record.known_samples import DATASET_CHANGED, REFUSE
 
 VALIDATION_SPLIT = 0.2
 BALANCED = "balanced"

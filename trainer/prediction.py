@@ -46,8 +46,9 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
     if not os.path.isdir(args.run):
         raise ConfigError("there is no folder %r: RUN must be the checkpoint folder of a stoker-train" % args.run)
     import_tensorflow()
-    from stoker.trainer import decoders, records
+    from stoker.trainer import decoders
     from stoker.trainer.checkpoint_files import CheckpointFolder, require_whole
+    from stoker.trainer.record import files as records
     folder = CheckpointFolder(args.run)
     start = folder.newest()
     require_whole(folder, start, "train again")

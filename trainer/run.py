@@ -20,7 +20,7 @@ from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.opening import is_share, open_source, open_splits
-from stoker.trainer.known_samples import KnownSamples, by_former_rules
+from stoker.trainer.record.known_samples import KnownSamples, by_former_rules
 
 log = logging.getLogger("stoker")
 
@@ -38,7 +38,7 @@ class Run:
     more: Dict[str, Any]         # what else the content of the batches depends on
     notes: Tuple[str, ...] = ()  # lines for the user on data that has changed
     one_by_one: bool = True      # the generator makes each sample by itself
-    given: Mapping[str, Any] = field(default_factory=dict)     # arguments of ``prepare``, for ``run_arguments.py``
+    given: Mapping[str, Any] = field(default_factory=dict)     # arguments of ``prepare``, for ``record/arguments.py``
 
     def summary(self) -> str:
         """A few lines for the user, to be shown before training starts."""

@@ -8,7 +8,7 @@ from stoker.inspection.checking.data import Data
 from stoker.inspection.checking.findings import ERROR, WARNING, Finding, counted
 from stoker.inspection.checking.report import Report
 from stoker.pipeline.text import printable_path
-from stoker.trainer.pictures import png_of
+from stoker.trainer.drawing.pictures import png_of
 
 _PICTURES_EACH = 12         # files of a finding that are shown
 _MAX_PICTURES = 240         # of all

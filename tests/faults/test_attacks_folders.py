@@ -210,10 +210,11 @@ def odd(chance, value, depth=0):
 
 
 def test_records_with_odd_values_are_never_a_traceback(folder):
-    from stoker.trainer import checkpoint, prediction, records as kept_records
+    from stoker.trainer import checkpoint, prediction
     from stoker.trainer.checkpoint_files import CheckpointFolder
-    from stoker.trainer.known_samples import has_changed
     from stoker.trainer.parser import predict_parser
+    from stoker.trainer.record import files as kept_records
+    from stoker.trainer.record.known_samples import has_changed
     from stoker.trainer.run import prepare
     photos, place = str(folder / "photos"), str(folder / "checkpoints")
     this = prepare(photos, image_size=8, batch_size=5, validation=0.2)

@@ -13,7 +13,7 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.trainer.feed import open_stream
-from stoker.trainer.status_server import MAX_CONNECTIONS, MAX_PER_S, MAX_REQUEST_BYTES
+from stoker.trainer.status.server import MAX_CONNECTIONS, MAX_PER_S, MAX_REQUEST_BYTES
 from tests.support.asking import TOKEN, answer_to, ask, connected, figures, token_file, url_of
 from tests.support.processes import opened
 

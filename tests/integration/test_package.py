@@ -111,7 +111,7 @@ def names_of(wheel):
 def test_the_wheel_holds_the_product_and_nothing_else(built):
     product = {"stoker/" + path for path in checkout.tracked_files()
                if path.endswith(".py") and path.startswith(("pipeline/", "workers/", "trainer/", "inspection/"))
-               or path.startswith("trainer/page/")}
+               or path.startswith("trainer/status/page/")}
     assert set(names_of(built.wheel)) == product | {"stoker/__init__.py", "stoker/py.typed"}
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 import stoker
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import FORMER
-from stoker.trainer import records
-from stoker.trainer.run_folder import RunFolder
+from stoker.trainer.record import files as records
+from stoker.trainer.record.folder import RunFolder
 from tests.support.bad_pictures import HEIC, jpeg, photo
 from tests.support.processes import Log, interpreter
 from tests.support.training import finished, predicted

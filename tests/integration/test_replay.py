@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import stoker
-from stoker.trainer.replay import Replay
+from stoker.trainer.record.replay import Replay
 from tests.integration.conftest import draw
 from tests.support import bad_pictures, own_functions, own_model, rank_functions
 from tests.support.own_functions import SIZE, write_table

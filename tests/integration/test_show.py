@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import stoker
-from stoker.trainer.replay import Replay
+from stoker.trainer.record.replay import Replay
 from tests.integration.conftest import draw
 from tests.support.documents import ROOT, block
 from tests.support.training import Finished, Trainer, finished

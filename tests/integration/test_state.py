@@ -130,7 +130,7 @@ def test_a_record_without_what_every_record_has(photos, folder, change):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_file_in_each_way_is_never_a_silent_restart(photos, folder, kind):
-    from stoker.trainer import records
+    from stoker.trainer.record import files as records
     checkpoints = folder / "checkpoints"
     for name in sorted(os.listdir(str(checkpoints))):
         path, saved = str(checkpoints / name), str(folder / "saved")
@@ -187,8 +187,8 @@ def test_a_record_with_another_value_is_damaged(photos, folder):
 
 
 def test_a_record_of_the_model_with_another_value_is_damaged(folder):
-    from stoker.trainer import records
     from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.record import files as records
     path = folder / "checkpoints" / "stoker-run.json"
     path.write_text(path.read_text().replace('"cat"', '"cow"'))
     with CheckpointFolder(str(folder / "checkpoints")) as opened:
@@ -441,8 +441,8 @@ def test_a_full_disk_is_one_sentence_and_the_run_resumes(photos, trained, tmp_pa
 
 
 def test_a_record_that_cannot_be_written_is_one_sentence(photos, folder, monkeypatch):
-    from stoker.trainer import records
     from stoker.trainer.checkpoint_files import CheckpointFolder
+    from stoker.trainer.record import files as records
     run = prepare(photos, image_size=8, batch_size=5, epochs=EPOCHS, validation=0.2)
     before = content(str(folder / "checkpoints"))
 

@@ -9,8 +9,8 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.trainer.feed import open_stream
-from stoker.trainer.status import VERSION, Page
-from stoker.trainer.status_server import MAX_CONNECTIONS, StatusServer
+from stoker.trainer.status.server import MAX_CONNECTIONS, StatusServer
+from stoker.trainer.status.status import VERSION, Page
 from tests.support.asking import TOKEN, ask, connected, figures, token_file, url_of
 from tests.support.processes import Program, free_port, opened, wait_for, workers_program
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from stoker.trainer.status import Page
-from stoker.trainer.status_server import StatusServer
+from stoker.trainer.status.server import StatusServer
+from stoker.trainer.status.status import Page
 from stoker.workers.status_client import StatusThread, fetch, headers_of, reason_of
 from tests.support.asking import TOKEN
 from tests.support.processes import wait_for

@@ -43,7 +43,7 @@ def test_a_training_with_its_page(shell):
     url = "http://127.0.0.1:%d" % shell.port
     with shell("trainer") as trainer:
         trainer.wait_for_line("status: %s/" % url)
-        assert ask(url, "/")[2].decode() == read("trainer/page/index.html")
+        assert ask(url, "/")[2].decode() == read("trainer/status/page/index.html")
         with shell("ask") as asked:
             assert asked.wait() == 0
         said = json.loads(next(line for line in asked.lines if line.startswith("{")))

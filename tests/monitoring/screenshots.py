@@ -50,7 +50,7 @@ def shoot(page, path, whole=True):
 def palette_of(picture):
     """The colours of the page's styles, and its most frequent ones, stay as they are; the rest is for the pictures."""
     own = [tuple(int(colour[at:at + 2], 16) for at in (0, 2, 4))
-           for colour in re.findall(r"#([0-9a-f]{6})\b", read("trainer/page/page.css"))]
+           for colour in re.findall(r"#([0-9a-f]{6})\b", read("trainer/status/page/page.css"))]
     own.append((255, 255, 255))
     most = [colour for _, colour in sorted(picture.getcolors(1 << 24), reverse=True)[:128 - len(own)]]
     palette = Image.new("P", (1, 1))

@@ -8,8 +8,8 @@ import dataclasses
 import inspect
 import sys
 
-from stoker.inspection import show_parser
 from stoker.inspection.checking.options import check_parser
+from stoker.inspection.showing import options as show_parser
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
 from stoker.trainer.fleet_options import FleetOptions

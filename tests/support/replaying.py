@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 
-from stoker.trainer.replay import Replay
+from stoker.trainer.record.replay import Replay
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))       # processes.py needs psutil
 

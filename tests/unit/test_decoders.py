@@ -9,11 +9,12 @@ import pytest
 
 from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.notices import MAX_DECODERS, Notices
-from stoker.pipeline.protocol.messages import Hello
 from stoker.pipeline.options import JobOptions
-from stoker.trainer import feed, interpreter, records
+from stoker.pipeline.protocol.messages import Hello
+from stoker.trainer import feed, interpreter
 from stoker.trainer.decoders import Decoders
-from stoker.trainer.run_folder import RunFolder
+from stoker.trainer.record import files as records
+from stoker.trainer.record.folder import RunFolder
 
 OLD, NEW, SIMD = "pillow 8.4.0, libjpeg-turbo 2.1.1", "pillow 13.0.0, libjpeg-turbo 3.1.2", "pillow-simd 12.1"
 

@@ -56,32 +56,26 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
         "pipeline/plan.py", "pipeline/protocol/", "pipeline/monitoring/throughput.py", "pipeline/monitoring/closing.py",
         "pipeline/monitoring/history.py", "pipeline/monitoring/events.py", "pipeline/monitoring/worker_rates.py",
-        "pipeline/monitoring/observation.py", "pipeline/coordinator/roster.py", "trainer/status_gate.py",
+        "pipeline/monitoring/observation.py", "pipeline/coordinator/roster.py", "trainer/status/gate.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
-        "trainer/state.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py",
-        "trainer/selected_plan.py", "workers/places.py", "workers/trainers.py")
+        "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
+        "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
-WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/known_samples.py", "trainer/local_workers.py",
-                      "trainer/interpreter.py", "trainer/local_ranks.py",
-                      "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py", "trainer/fleet_options.py",
-                      "trainer/status.py", "trainer/status_server.py", "trainer/status_gate.py",
-                      "trainer/static_pages.py", "trainer/figures.py", "trainer/details.py",
-                      "trainer/batch_page.py", "trainer/metrics.py",
-                      "trainer/kubernetes.py", "trainer/worker_output.py", "trainer/sides.py", "trainer/keras.py",
-                      "trainer/pictures.py", "trainer/array_kinds.py", "trainer/pixels.py", "trainer/boxes.py",
-                      "trainer/state.py", "trainer/files.py", "trainer/decoders.py", "trainer/records.py",
-                      "trainer/recording.py", "trainer/recorded_run.py", "trainer/replay.py",
-                      "trainer/run_arguments.py", "trainer/run_folder.py", "trainer/program_modules.py",
-                      "trainer/selected_plan.py")
+WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",
+                      "trainer/local_ranks.py", "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py",
+                      "trainer/fleet_options.py", "trainer/kubernetes.py", "trainer/worker_output.py",
+                      "trainer/sides.py", "trainer/keras.py", "trainer/state.py", "trainer/files.py",
+                      "trainer/decoders.py")
+ROOMS_WITHOUT_TENSORFLOW = ("trainer/status/", "trainer/record/", "trainer/drawing/")
 # where alone it may be imported
 ONLY = {
     "zmq": ("pipeline/transport/",),
     "lmdb": ("workers/cache",),
-    "PIL": ("workers/", "pipeline/sources/sample_data.py", "trainer/pictures.py", "inspection/"),
+    "PIL": ("workers/", "pipeline/sources/sample_data.py", "trainer/drawing/pictures.py", "inspection/"),
     "tensorflow": ("trainer/",),
     "ray": ("workers/ray_launcher.py",),
-    "rich": ("inspection/top_program.py", "inspection/top_screen.py"),
+    "rich": ("inspection/terminal/program.py", "inspection/terminal/screen.py"),
     "subprocess": ("workers/", "trainer/"),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
@@ -149,11 +143,13 @@ def test_imports_stay_within_the_borders(path):
             assert module not in tops(path), "%s must not import %s" % (path, module)
 
 
-@pytest.mark.parametrize("path", WITHOUT_TENSORFLOW)
+@pytest.mark.parametrize("path", WITHOUT_TENSORFLOW + tuple(source_files(*ROOMS_WITHOUT_TENSORFLOW)))
 def test_the_feed_is_usable_without_tensorflow(path):
     assert "tensorflow" not in tops(path)
-    assert {module.replace(".", "/") + ".py" for module in modules_of_stoker(path)
-            if module.startswith("trainer.")} <= set(WITHOUT_TENSORFLOW)
+    for module in modules_of_stoker(path):
+        needed = module.replace(".", "/") + ".py"
+        assert not needed.startswith("trainer/") or needed in WITHOUT_TENSORFLOW or needed.startswith(
+            ROOMS_WITHOUT_TENSORFLOW), needed
 
 
 @pytest.mark.parametrize("path", source_files(*PURE))
@@ -195,5 +191,6 @@ def test_generator_modules_do_not_end_by_a_stray_stop_iteration(path):
 
 
 def test_the_rules_speak_of_files_that_exist():
-    for path in PURE + GENERATORS + WITHOUT_TENSORFLOW + tuple(ROOMS) + sum(ONLY.values(), ()):
+    for path in (PURE + GENERATORS + WITHOUT_TENSORFLOW + ROOMS_WITHOUT_TENSORFLOW + tuple(ROOMS)
+                 + sum(ONLY.values(), ())):
         assert source_files(path), path

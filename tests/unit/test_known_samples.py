@@ -11,7 +11,7 @@ from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.sources.table import Numbers
-from stoker.trainer.known_samples import (DATASET_CHANGED, KnownSamples, are_listed, has_changed, known_samples,
+from stoker.trainer.record.known_samples import (DATASET_CHANGED, KnownSamples, are_listed, has_changed, known_samples,
                                           recorded_hashes)
 from stoker.trainer.run import prepare
 

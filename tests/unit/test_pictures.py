@@ -9,8 +9,10 @@ from PIL import Image
 
 from stoker.pipeline.arrays import ITEM_BYTES, ArraySpec, UpTo
 from stoker.pipeline.batch import Batch
-from stoker.trainer import array_kinds as kinds, boxes, pixels
-from stoker.trainer.pictures import MAX_TEXT, View, png_of, views, views_of
+from stoker.trainer.drawing import kinds
+from stoker.trainer.drawing import boxes
+from stoker.trainer.drawing import pixels
+from stoker.trainer.drawing.pictures import MAX_TEXT, View, png_of, views, views_of
 
 
 def batch_of(sizes=None, upto=(), **arrays):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from stoker.pipeline.functions import PROGRAM, load_function
-from stoker.trainer.program_modules import ProgramModules
+from stoker.trainer.record.program_modules import ProgramModules
 
 
 @pytest.fixture

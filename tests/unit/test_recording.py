@@ -13,11 +13,11 @@ import pytest
 import stoker
 from stoker.pipeline.errors import ConfigError, StokerError
 from stoker.pipeline.options import StreamOptions
-from stoker.trainer import records
-from stoker.trainer.recording import Recording
-from stoker.trainer.replay import Replay
+from stoker.trainer.record import files as records
+from stoker.trainer.record.folder import RunFolder
+from stoker.trainer.record.recording import Recording
+from stoker.trainer.record.replay import Replay
 from stoker.trainer.run import prepare
-from stoker.trainer.run_folder import RunFolder
 
 #: Values of JSON that no record has where they are put.
 ODD = [None, True, False, 0, -1, 7, 1 << 70, 0.5, -1e300, "", "x", "a:b", "/", "\0", "\udcff", [], [[]], [1, "x"], {},

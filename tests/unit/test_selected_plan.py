@@ -8,8 +8,8 @@ from stoker.pipeline.orders import balanced, open_order
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.trainer import selected_plan
-from stoker.trainer.selected_plan import SelectedPlan
+from stoker.trainer.record import selected_plan
+from stoker.trainer.record.selected_plan import SelectedPlan
 
 DATA = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(11)), (0, 1) * 5 + (0,), ())
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from stoker.inspection import drawn_sheet, html_sheet
-from stoker.inspection.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet
-from stoker.trainer.pictures import View, png_of
+from stoker.inspection.showing import drawn as drawn_sheet
+from stoker.inspection.showing import html_sheet
+from stoker.inspection.showing.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet
+from stoker.trainer.drawing.pictures import View, png_of
 
 HOSTILE = "cats/<script>alert(1)</script>\"'&.jpg"
 

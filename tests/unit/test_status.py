@@ -11,11 +11,12 @@ import pytest
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
-from stoker.trainer import status as status_module, status_server
 from stoker.trainer.fleet_options import FleetOptions, host_and_port
-from stoker.trainer.metrics import gauges_of, metrics_page
-from stoker.trainer.status import LAST_SEEN_S, OVER_SEEN_S, VERSION, Status
-from stoker.trainer.status_server import Gate, Refused, StatusServer
+from stoker.trainer.status import status as status_module
+from stoker.trainer.status import server as status_server
+from stoker.trainer.status.metrics import gauges_of, metrics_page
+from stoker.trainer.status.server import Gate, Refused, StatusServer
+from stoker.trainer.status.status import LAST_SEEN_S, OVER_SEEN_S, VERSION, Status
 from tests.support.documents import ROOT
 
 TOKEN = b"0123456789abcdef"

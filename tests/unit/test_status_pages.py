@@ -21,13 +21,13 @@ from stoker.pipeline.monitoring.observation import Observation
 from stoker.pipeline.monitoring.throughput import BatchTimings
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset
-from stoker.trainer.batch_page import INTERVAL_S, MAX_PICTURE_BYTES, MAX_SIDE, STALE_S, BatchPage, document
-from stoker.trainer.details import ANSWERS_PER_S, MAX_NEXT_S, MAX_SHARE, MIN_NEXT_S, Rhythm
-from stoker.trainer.figures import Kept, json_bytes, memory_bytes, rounded
-from stoker.trainer.static_pages import static_pages
-from stoker.trainer.status_gate import HEADERS, Gate, Refused, head_of
-from stoker.trainer.status import Page
-from stoker.trainer.status_server import MAX_TOLD, StatusServer
+from stoker.trainer.status.batch_page import INTERVAL_S, MAX_PICTURE_BYTES, MAX_SIDE, STALE_S, BatchPage, document
+from stoker.trainer.status.details import ANSWERS_PER_S, MAX_NEXT_S, MAX_SHARE, MIN_NEXT_S, Rhythm
+from stoker.trainer.status.figures import Kept, json_bytes, memory_bytes, rounded
+from stoker.trainer.status.gate import HEADERS, Gate, Refused, head_of
+from stoker.trainer.status.server import MAX_TOLD, StatusServer
+from stoker.trainer.status.static_pages import static_pages
+from stoker.trainer.status.status import Page
 from tests.support.asking import ask, connected
 
 TOKEN = b"0123456789abcdef"
@@ -136,7 +136,7 @@ def test_large_pictures_are_fewer():
 
 def test_pictures_are_small_and_are_what_the_batch_holds():
     Image = pytest.importorskip("PIL.Image")
-    from stoker.trainer.pictures import views_of
+    from stoker.trainer.drawing.pictures import views_of
     batch = batch_of()
     batch.arrays[0][1] = 200
     shown = document(batch, views_of(batch, range(2), MAX_SIDE, level=0))["samples"]
@@ -199,7 +199,7 @@ def test_without_pillow_a_sentence_says_so(monkeypatch):
     page = BatchPage(run, run)
     page.page()
     run.comes()
-    monkeypatch.setitem(sys.modules, "stoker.trainer.pictures", None)
+    monkeypatch.setitem(sys.modules, "stoker.trainer.drawing.pictures", None)
     page.draw()
     assert page.page().code == 501 and b"pip install pillow" in page.page().body
 

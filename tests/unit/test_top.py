@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from stoker.inspection import top_figures
-from stoker.inspection.top_figures import MAX_CHARS, parse
-from stoker.inspection.top_page import (ASCII_BARS, BARS, SORTS, Table, View, count, duration, graph, page, rate,
+from stoker.inspection.terminal import figures as top_figures
+from stoker.inspection.terminal.figures import MAX_CHARS, parse
+from stoker.inspection.terminal.page import (ASCII_BARS, BARS, SORTS, Table, View, count, duration, graph, page, rate,
                                         sorted_workers)
 
 TABLE = [{"name": "worker-%d" % number, "host": "host-%d" % (number % 2), "pid": 4000 + number, "state": state,
@@ -137,7 +137,7 @@ def test_the_end_of_a_run_and_what_is_wrong_are_said():
 
 
 def test_since_when_there_is_no_answer():
-    from stoker.inspection.top_program import SLOW_S, State, sentence
+    from stoker.inspection.terminal.program import SLOW_S, State, sentence
     assert sentence(State(None, "", 100.0), 101.0) == "it asks for the first time ..."
     assert sentence(State(figures(), "", 100.0), 102.0) == ""
     assert "for 7 s: Connection refused. It asks" in sentence(State(figures(), "Connection refused", 100.0), 107.0)
@@ -145,6 +145,11 @@ def test_since_when_there_is_no_answer():
         assert "for 60 s: the last question is not answered yet" in sentence(State(known, "", 100.0), 160.0)
     assert sentence(State(figures(next_s=60), "", 100.0), 100.0 + 60.0 + SLOW_S) == ""       # the trainer asked for it
     assert "for 0 s" in sentence(State(None, "x", 100.0), 50.0)        # the clock was set back
+
+
+def test_workers_elsewhere_are_wanted_only_if_those_that_are_there_are_too_few():
+    assert any("4 needed, 2 wanted elsewhere" in line for line in shown(figures()))
+    assert not any("wanted elsewhere" in line for line in shown(figures(workers_needed=3)))
 
 
 def test_figures_in_words():
@@ -232,7 +237,7 @@ def test_hostile_texts_stay_text(nasty):
         lines = shown(said, width, height)
         assert all(line.isprintable() for line in lines)
     pytest.importorskip("rich")
-    from stoker.inspection.top_screen import rendered
+    from stoker.inspection.terminal.screen import rendered
     drawn = rendered(page(said, "", View("a:1", 80, None), clock), 80, True)
     assert all(line.isprintable() for line in drawn)
     from rich.cells import cell_len
@@ -256,7 +261,7 @@ def test_the_trainer_asks_for_patience_within_limits(next_s, kept):
 
 def test_colours_are_drawn_unless_it_is_text_or_no_colour_is_asked_for(monkeypatch):
     pytest.importorskip("rich")
-    from stoker.inspection.top_screen import rendered
+    from stoker.inspection.terminal.screen import rendered
     parts = page(figures(), "", View("a:1", 80, 24), clock)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("COLORTERM", raising=False)
@@ -269,14 +274,14 @@ def test_colours_are_drawn_unless_it_is_text_or_no_colour_is_asked_for(monkeypat
 
 
 def test_a_missing_rich_is_a_sentence(monkeypatch, capsys):
-    from stoker.inspection import top_program
+    from stoker.inspection.terminal import program as top_program
     monkeypatch.setitem(sys.modules, "rich", None)
     assert top_program.main([]) == 2
     assert "the package rich is missing in %s" % sys.executable in capsys.readouterr().err
 
 
 def test_the_token_file_of_a_container_is_found(monkeypatch):
-    from stoker.inspection import top_program
+    from stoker.inspection.terminal import program as top_program
     monkeypatch.setitem(os.environ, "STOKER_STATUS_TOKEN_FILE", "/status/token")
     assert top_program.make_parser().parse_args([]).token_file == "/status/token"
     monkeypatch.setitem(os.environ, "STOKER_STATUS_TOKEN_FILE", "")

@@ -19,8 +19,8 @@ from stoker.pipeline.orders import Balanced, Weighted, balanced, name_for_people
 from stoker.pipeline.sources.opening import is_share, whole_number
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.text import native, own_letters, printable, printable_path
-from stoker.trainer.known_samples import DATA
 from stoker.trainer.local_workers import program_of
+from stoker.trainer.record.known_samples import DATA
 from stoker.trainer.run import Run
 
 log = logging.getLogger("stoker")

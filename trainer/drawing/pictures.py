@@ -1,6 +1,6 @@
 """What the arrays of a batch look like: for the status page, and for ``stoker-show``. Only draws; decodes nothing.
 
-``array_kinds`` decides what each array is, ``pixels`` makes it one of bytes, and this module makes PNG files of them.
+``kinds`` decides what each array is, ``pixels`` makes it one of bytes, and this module makes PNG files of them.
 """
 
 import io
@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.text import printable, printable_path
-from stoker.trainer import array_kinds as kinds, pixels
-from stoker.trainer.boxes import corners
+from stoker.trainer.drawing import kinds
+from stoker.trainer.drawing import pixels
+from stoker.trainer.drawing.boxes import corners
 
 MAX_SIDE = 160       # of a picture, in pixels
 MAX_TEXT = 160       # letters of a text
@@ -30,7 +31,7 @@ _BOX_COLOURS = ((255, 64, 64), (64, 220, 64), (80, 160, 255), (255, 200, 0), (25
 class View(NamedTuple):
     """One array of one sample, as people see it."""
     name: str        # of the array
-    kind: str        # one of ``array_kinds``: "picture", "mask", "boxes", "curve", "class", "values" ...
+    kind: str        # one of ``kinds``: "picture", "mask", "boxes", "curve", "class", "values" ...
     png: bytes       # a PNG file; b"" if there is no picture of it
     text: str        # its values or figures, in a line
 
@@ -39,7 +40,7 @@ class _Array(NamedTuple):
     """An array of one sample, and what it is drawn with."""
     value: "np.ndarray"
     scale: Callable[[], pixels.Scale]    # of all samples of the batch
-    layout: str                      # see ``array_kinds.Kind``
+    layout: str                      # see ``kinds.Kind``
     max_side: int
     classes: Sequence[str]
     behind: "Optional[Tuple[np.ndarray, Callable[[], pixels.Scale]]]"   # the picture on which boxes are drawn

@@ -13,7 +13,7 @@ from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.demand import Demand
-from stoker.trainer.figures import Kept, json_bytes, run_figures
+from stoker.trainer.status.figures import Kept, json_bytes, run_figures
 
 VERSION = "0.1.0"      # of Stoker; a test compares it with setup.cfg
 STATUS = "/status.json"

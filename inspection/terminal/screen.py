@@ -7,7 +7,7 @@ import tty
 from contextlib import suppress
 from typing import Any, List, Sequence, Union
 
-from stoker.inspection.top_page import GAP, MAX_CELL, Line, Table
+from stoker.inspection.terminal.page import GAP, MAX_CELL, Line, Table
 
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"      # the other screen, without a cursor
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"

@@ -5,7 +5,7 @@ from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from stoker.trainer.array_kinds import Figures, figures, looked_at
+from stoker.trainer.drawing.kinds import Figures, figures, looked_at
 
 NO_NUMBER = (255, 0, 255)        # the colour of NaN and of infinite values
 PAPER, INK, GRID = (250, 250, 250), ((31, 119, 180), (214, 89, 14), (44, 140, 44), (190, 40, 60)), (215, 215, 215)

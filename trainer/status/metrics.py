@@ -7,9 +7,9 @@ from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import NAMES
 from stoker.pipeline.monitoring.worker_rates import MAX_HOSTS, OTHERS
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.details import Details
-from stoker.trainer.figures import Kept, memory_bytes
-from stoker.trainer.status import Page, Status
+from stoker.trainer.status.details import Details
+from stoker.trainer.status.figures import Kept, memory_bytes
+from stoker.trainer.status.status import Page, Status
 
 METRICS = "/metrics"
 INTERVAL_S = 0.5       # between two makings

@@ -5,16 +5,16 @@ from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from stoker.inspection.sheet import BAD, NOTE, Cell, Line, Section
-from stoker.inspection.show_facts import class_of, named
+from stoker.inspection.showing.facts import class_of, named
+from stoker.inspection.showing.sheet import BAD, NOTE, Cell, Line, Section
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, StokerError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.storage.folder import BadFile, resolve
 from stoker.pipeline.text import native, own_letters, printable, printable_path
-from stoker.trainer import pixels
-from stoker.trainer.pictures import View, png_of, shortened, views
+from stoker.trainer.drawing import pixels
+from stoker.trainer.drawing.pictures import View, png_of, shortened, views
 from stoker.workers import formats, headers, images, limits
 
 ROWS_AT_ONCE = 10000

@@ -5,9 +5,9 @@ from typing import Any, List, NamedTuple, Tuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-from stoker.inspection.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet, texts_of
+from stoker.inspection.showing.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet, texts_of
 from stoker.pipeline.text import printable
-from stoker.trainer.pictures import View
+from stoker.trainer.drawing.pictures import View
 
 WIDTH = 1200                 # of the sheet, in pixels
 MARGIN, GAP, PAD = 16, 10, 8

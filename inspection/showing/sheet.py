@@ -3,7 +3,7 @@ make files of it. All its texts are printable: names of files may hold anything,
 
 from typing import List, NamedTuple, Sequence, Tuple
 
-from stoker.trainer.pictures import View
+from stoker.trainer.drawing.pictures import View
 
 #: How a line or a cell is meant.
 PLAIN, GOOD, BAD, NOTE = "plain", "good", "bad", "note"

@@ -29,8 +29,8 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import is_loopback
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.owners import SocketOwners
-from stoker.trainer.status import Page
-from stoker.trainer.status_gate import Gate, Refused, head_of
+from stoker.trainer.status.gate import Gate, Refused, head_of
+from stoker.trainer.status.status import Page
 
 log = logging.getLogger("stoker")
 

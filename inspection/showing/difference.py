@@ -6,16 +6,16 @@ from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence,
 
 import numpy as np
 
-from stoker.inspection.sheet import BAD, GOOD, PLAIN, Cell, Line
-from stoker.inspection.show_facts import cells_of, named
+from stoker.inspection.showing.facts import cells_of, named
+from stoker.inspection.showing.sheet import BAD, GOOD, PLAIN, Cell, Line
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.text import printable
-from stoker.trainer.array_kinds import HEAT_MAP, figures
-from stoker.trainer.pictures import View, own_part, png_of
-from stoker.trainer.pixels import heat, number, thinned
+from stoker.trainer.drawing.kinds import HEAT_MAP, figures
+from stoker.trainer.drawing.pictures import View, own_part, png_of
+from stoker.trainer.drawing.pixels import heat, number, thinned
 
 OF_DATA = ("dataset", "validation")      # of a fingerprint: hashes, which say nothing to people
 MAX_SHOWN = 100                          # letters of an option's value
@@ -126,10 +126,11 @@ def array_fact(one: "np.ndarray", two: "np.ndarray") -> str:
 def lines_of(first: Batch, second: Batch, pairs: Sequence[Pair]) -> List[Line]:
     """What is to be said of two batches of one step."""
     lines = []
-    for which, batch in (("first", first), ("second", second)):
-        bad = ", ".join("#%d (%s)" % (skip.index, printable(skip.reason)) for skip in batch.skipped[:MAX_NAMED])
-        if bad:
-            lines.append(Line("not in the %s: %s" % (which, bad)))
+    bad = [", ".join("#%d (%s)" % (skip.index, printable(skip.reason)) for skip in batch.skipped[:MAX_NAMED])
+           for batch in (first, second)]
+    for which, text in (("either", bad[0]),) if bad[0] == bad[1] else (("the first", bad[0]), ("the second", bad[1])):
+        if text:
+            lines.append(Line("not in %s: %s" % (which, text)))
     if len(first) != len(second):
         lines.append(Line("the first has %d rows, the second %d" % (len(first), len(second)), BAD))
     other = [pair for pair in pairs if pair.facts]

@@ -4,13 +4,13 @@ the audit. Pure: batches and lines of an audit in, parts of a sheet out."""
 from itertools import islice
 from typing import AbstractSet, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from stoker.inspection.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section
+from stoker.inspection.showing.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section
 from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.text import printable, printable_path
-from stoker.trainer import array_kinds
-from stoker.trainer.pictures import View, shortened, views_of
+from stoker.trainer.drawing import kinds
+from stoker.trainer.drawing.pictures import View, shortened, views_of
 
 MAX_NAME = 200           # letters of the name of a sample
 MAX_PART = 24            # of a list in its row, such as boxes
@@ -102,7 +102,7 @@ def _cell(batch: Batch, row: int, seen: Sequence[View], instead: Mapping[int, in
     if count > 1:
         title += ", %d of %d" % (batch.used_indices[:row].count(index) + 1, count)
     name = class_of(batch.source, index)
-    if name and not any(view.kind == array_kinds.CLASS for view in seen):
+    if name and not any(view.kind == kinds.CLASS for view in seen):
         lines.append(Line("class %s" % name))
     if index in instead:
         mood = NOTE
@@ -206,7 +206,8 @@ def _several(names: Sequence[str], count: int) -> str:
 def summary(section: Section, most: int) -> List[str]:
     """The section for a terminal: its lines, and a line for each of its first ``most`` samples; of cells that are
     compared, the second says how they differ."""
-    lines: List[Tuple[str, str]] = [("", section.title)] + [("  ", line.text) for line in section.lines]
+    lines: List[Tuple[str, str]] = [("", section.title)] * bool(section.title)
+    lines += [("  ", line.text) for line in section.lines]
     cells = section.cells if section.group == 1 else section.cells[1::section.group]
     for cell in cells[:most]:
         facts = ["%s %s" % (view.name, view.text) for view in cell.views if view.text] + [

@@ -2,14 +2,14 @@
 
 from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Optional, Tuple
 
-from stoker.inspection import difference
-from stoker.inspection.sheet import BAD, GOOD, PLAIN, Line, Section
-from stoker.inspection.show_facts import Sight, named
+from stoker.inspection.showing import difference
+from stoker.inspection.showing.facts import Sight, named
+from stoker.inspection.showing.sheet import BAD, GOOD, PLAIN, Line, Section
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.monitoring.audit import parsed
 from stoker.pipeline.storage.safe_files import open_own
-from stoker.trainer.records import DEFAULTS
-from stoker.trainer.replay import Replay
+from stoker.trainer.record.files import DEFAULTS
+from stoker.trainer.record.replay import Replay
 
 MAX_NAMED = 6
 Progress = Callable[[Iterable[Batch], int, str], ContextManager[Iterator[Batch]]]

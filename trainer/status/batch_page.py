@@ -14,8 +14,8 @@ from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.events import short
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
-from stoker.trainer.figures import json_bytes, moment
-from stoker.trainer.status import Page
+from stoker.trainer.status.figures import json_bytes, moment
+from stoker.trainer.status.status import Page
 
 log = logging.getLogger("stoker")
 
@@ -60,7 +60,7 @@ class BatchPage:
 
     def _made(self, batch: Batch) -> Page:
         try:
-            from stoker.trainer.pictures import views_of
+            from stoker.trainer.drawing.pictures import views_of
             return Page(200, "application/json", json_bytes(document(batch, views_of(
                 batch, _slowly(min(MAX_SAMPLES, len(batch))), MAX_SIDE, level=0))))
         except ImportError as error:

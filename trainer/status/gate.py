@@ -5,7 +5,7 @@ import re
 from typing import Collection, Dict, List, Optional, Tuple
 
 from stoker.pipeline.options import is_loopback
-from stoker.trainer.status import Page
+from stoker.trainer.status.status import Page
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
            405: "Method Not Allowed", 431: "Request Header Fields Too Large", 500: "Internal Server Error",

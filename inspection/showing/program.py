@@ -9,17 +9,20 @@ import sys
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence
 
-from stoker.inspection import drawn_sheet, html_sheet, show_facts, show_variations
-from stoker.inspection.sheet import GOOD, Sheet
-from stoker.inspection.show_facts import Recorded, Sight
-from stoker.inspection.show_parser import make_parser
+from stoker.inspection.showing import drawn as drawn_sheet
+from stoker.inspection.showing import html_sheet
+from stoker.inspection.showing import facts as show_facts
+from stoker.inspection.showing import variations as show_variations
+from stoker.inspection.showing.facts import Recorded, Sight
+from stoker.inspection.showing.options import make_parser
+from stoker.inspection.showing.sheet import GOOD, Sheet
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.safe_files import new_file
 from stoker.pipeline.text import own_letters, printable_path
 from stoker.trainer.files import reason, replace_file
 from stoker.trainer.program import EXIT_TERMINATED, Program
-from stoker.trainer.replay import Replay
+from stoker.trainer.record.replay import Replay
 
 EXIT_DIFFERENT = 1       # a batch is not what the audit says, or two runs differ
 MAX_CELLS = 20000        # of one sheet
@@ -143,7 +146,7 @@ def _show_sample(replay: Replay, args: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------------------------------ two runs
 
 def _compare(args: argparse.Namespace) -> int:
-    from stoker.inspection.show_difference import compared
+    from stoker.inspection.showing.differing import compared
     first, second = args.diff
     with _opened(first, args, args.audit) as one, _opened(second, args, None) as two:
         section = compared(one, two, args.steps, _sight(args), _progress)

@@ -23,9 +23,9 @@ from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.storage.safe_files import open_own
 from stoker.pipeline.text import own_letters
 from stoker.trainer.files import reason, replace_file
-from stoker.trainer.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
+from stoker.trainer.record.folder import BAD_SAMPLES, KILLERS, RunFolder
+from stoker.trainer.record.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
 from stoker.trainer.run import Run
-from stoker.trainer.run_folder import BAD_SAMPLES, KILLERS, RunFolder
 
 ROWS, RUN, WEIGHTS = "stoker-rows.npy", "stoker-run.json", "stoker-weights.npy"
 RANK = "stoker-rank-%d.json"                                       # of each of several ranks

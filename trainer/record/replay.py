@@ -21,12 +21,12 @@ from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.monitoring.audit_lines import audited, line_of
 from stoker.pipeline.options import SANDBOX_AUTO, check_whole
 from stoker.pipeline.text import native
-from stoker.trainer import records
 from stoker.trainer.decoders import listed
 from stoker.trainer.feed import LocalOptions, Path, absolute, start_stream
-from stoker.trainer.recorded_run import NOT_GIVEN, RecordedRun
-from stoker.trainer.run_folder import KILLERS, RunFolder
-from stoker.trainer.selected_plan import SelectedPlan
+from stoker.trainer.record import files as records
+from stoker.trainer.record.folder import KILLERS, RunFolder
+from stoker.trainer.record.run import NOT_GIVEN, RecordedRun
+from stoker.trainer.record.selected_plan import SelectedPlan
 
 MAX_WORKERS = 1000
 

@@ -3,8 +3,8 @@
 import struct
 
 from stoker.inspection import html
-from stoker.inspection.sheet import PLAIN, Cell, Section, Sheet, texts_of
-from stoker.trainer.pictures import View
+from stoker.inspection.showing.sheet import PLAIN, Cell, Section, Sheet, texts_of
+from stoker.trainer.drawing.pictures import View
 
 STYLE = html.STYLE + """
 main{max-width:90rem}ul{list-style:none;padding:0;margin:.3rem 0}li{overflow-wrap:anywhere}

@@ -6,8 +6,8 @@ from typing import Any, Dict
 from stoker.pipeline.coordinator.roster import Roster
 from stoker.pipeline.insight import Insight
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.figures import Kept, json_bytes, more_figures
-from stoker.trainer.status import Page, Status
+from stoker.trainer.status.figures import Kept, json_bytes, more_figures
+from stoker.trainer.status.status import Page, Status
 
 DETAILS = "/details.json"
 INTERVAL_S = 0.5               # between two makings ...

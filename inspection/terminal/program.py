@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
-from stoker.inspection.top_figures import MAX_BYTES, Figures, parse
-from stoker.inspection.top_page import ASCII_BARS, BARS, SORTS, Table, View, page
-from stoker.inspection.top_screen import Terminal, is_utf8, rendered, size
+from stoker.inspection.terminal.figures import MAX_BYTES, Figures, parse
+from stoker.inspection.terminal.page import ASCII_BARS, BARS, SORTS, Table, View, page
+from stoker.inspection.terminal.screen import Terminal, is_utf8, rendered, size
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.output import protect
 from stoker.trainer.fleet_options import read_token

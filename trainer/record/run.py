@@ -11,12 +11,12 @@ from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.storage.safe_files import is_of_others, read_whole
 from stoker.pipeline.text import native, printable_path
-from stoker.trainer import records
-from stoker.trainer.known_samples import DATA, RECORD, KnownSamples
-from stoker.trainer.program_modules import ProgramModules
+from stoker.trainer.record import files as records
+from stoker.trainer.record.arguments import OF_STREAM, Arguments, NotRecorded, Places, found_at
+from stoker.trainer.record.folder import KILLERS, RunFolder
+from stoker.trainer.record.known_samples import DATA, RECORD, KnownSamples
+from stoker.trainer.record.program_modules import ProgramModules
 from stoker.trainer.run import Run, prepare
-from stoker.trainer.run_arguments import OF_STREAM, Arguments, NotRecorded, Places, found_at
-from stoker.trainer.run_folder import KILLERS, RunFolder
 
 NOT_GIVEN: Any = object()       # instead of an argument
 MAX_AUDITS = 4096               # of the ranks of a run

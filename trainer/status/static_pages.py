@@ -3,7 +3,7 @@
 import os
 from typing import Dict
 
-from stoker.trainer.status import Page
+from stoker.trainer.status.status import Page
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 #: path -> name of the file, and its type

@@ -13,12 +13,13 @@ from stoker.pipeline.monitoring.throughput import BatchTimings, Fleet
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
-from stoker.trainer import records, state
+from stoker.trainer import state
 from stoker.trainer.decoders import Decoders
-from stoker.trainer.known_samples import DATA, RECORD, SAMPLES
+from stoker.trainer.record import files as records
+from stoker.trainer.record.arguments import described, needs_list, weights_of
+from stoker.trainer.record.folder import KILLERS, RunFolder
+from stoker.trainer.record.known_samples import DATA, RECORD, SAMPLES
 from stoker.trainer.run import Run
-from stoker.trainer.run_arguments import described, needs_list, weights_of
-from stoker.trainer.run_folder import KILLERS, RunFolder
 
 log = logging.getLogger("stoker")
 

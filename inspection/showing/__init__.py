@@ -1,0 +1,1 @@
+"""stoker-show: the batch of a step as the model saw it."""

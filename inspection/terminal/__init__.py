@@ -1,0 +1,1 @@
+"""stoker-top: the status page in a terminal."""
