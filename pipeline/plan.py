@@ -184,6 +184,10 @@ class Plan:
         samples = self._length if training is self.training else self.validation_size
         return not self._drop_last and 0 < samples % self.batch_size < self.ranks
 
+    def name_of(self, planned: PlannedBatch) -> str:
+        """The step of a batch for people, who count epochs from 1 while they train."""
+        return "step %d of epoch %d" % (planned.step, planned.epoch + 1)
+
     def position_of(self, step: int) -> int:
         """The position at which a stream continues after ``step`` training steps (``global_step``). Between two epochs,
         the evaluation is repeated: it may be unfinished. Raises ConfigError if the run has fewer steps."""

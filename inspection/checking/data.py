@@ -178,7 +178,9 @@ def _of_table(table: Table, options: Options) -> Part:
             elif labels[place] != label:
                 contradicting += 1
                 if len(contradictions) < MAX_EXAMPLES:
-                    contradictions.append("row %d: %s" % (number + 1, printable_path(path)))
+                    names = list(classes)
+                    contradictions.append("row %d: %s is %.60s, and %.60s in an earlier row" % (
+                        number + 1, printable_path(path), ascii(names[label]), ascii(names[labels[place]])))
     problems = []
     if unusable_count:
         what = "rows without the path of a file below %s" % printable_path(table.root)

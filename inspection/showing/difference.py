@@ -14,11 +14,12 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.text import printable
 from stoker.trainer.drawing.kinds import HEAT_MAP, figures
-from stoker.trainer.drawing.pictures import View, own_part, png_of
+from stoker.trainer.drawing.pictures import View, own_part, png_of, shortened
 from stoker.trainer.drawing.pixels import heat, number, thinned
 
 OF_DATA = ("dataset", "validation")      # of a fingerprint: hashes, which say nothing to people
 MAX_SHOWN = 100                          # letters of an option's value
+MAX_ARRAYS = 300                         # of the arrays that are declared
 MAX_NAMED = 6
 OTHER = "other samples"
 GROUP = 3                                # cells of a row: of both batches, and their difference
@@ -30,9 +31,19 @@ def options_that_differ(first: Mapping[str, Any], second: Mapping[str, Any], def
     for name in sorted(set(first) | set(second)):
         if name not in OF_DATA and first.get(name) != second.get(name):
             values = [record.get(name, defaults.get(name)) for record in (first, second)]
-            one, two = ("none" if value is None else printable(json.dumps(value))[:MAX_SHOWN] for value in values)
+            one, two = (_shown(name, value) for value in values)
             lines.append("%s: %s and %s" % (name.replace("_", " "), one, two))
     return lines
+
+
+def _shown(name: str, value: Any) -> str:
+    """An option's value for people; declared arrays as sheets name them: ``image uint8 (64, 64, 3)``."""
+    if value is None:
+        return "none"
+    if name == "arrays" and isinstance(value, list) and all(
+            isinstance(each, list) and all(isinstance(part, str) for part in each) for each in value):
+        return shortened(printable(", ".join(map(" ".join, value))), MAX_ARRAYS)
+    return shortened(printable(json.dumps(value)), MAX_SHOWN)
 
 
 def data_that_differ(first: Source, second: Source) -> Optional[str]:

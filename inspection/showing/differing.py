@@ -61,8 +61,8 @@ def _of_options_and_data(one: Replay, two: Replay) -> List[Line]:
 
 
 def _of_samples(one: Replay, two: Replay, step: int) -> List[Line]:
-    lines = [Line("the first step with other samples is %d, epoch %d" % (step, step // one.run.plan.steps_per_epoch),
-                  BAD)]
+    lines = [Line("the first step with other samples is %d, epoch %d (the first is 0)" % (
+        step, step // one.run.plan.steps_per_epoch), BAD)]
     for which, replay in (("first", one), ("second", two)):
         indices = replay.run.plan.training_indices(step)
         names = [named(replay.run.datasets.training, index) for index in indices[:MAX_NAMED]]

@@ -10,6 +10,7 @@ from stoker.pipeline.text import printable
 from stoker.trainer.drawing.pictures import View
 
 WIDTH = 1200                 # of the sheet, in pixels
+MAX_WIDTH = 1600             # if that keeps the pictures of samples that are compared in one row
 MARGIN, GAP, PAD = 16, 10, 8
 MIN_CELL, MAX_TEXT_CELL = 136, 380     # the widths of a cell: at least, and at most for its texts alone
 MAX_LINES = 3                # of one text in a cell
@@ -194,7 +195,7 @@ class _Drawing:
 
     def __init__(self, pen: _Pen, section: Section, side: int, is_first: bool, title: str) -> None:
         self._pen, self._section, self._title, self._is_first = pen, section, title, is_first
-        most = (WIDTH - 2 * MARGIN + GAP) // section.group - GAP
+        most = ((WIDTH if section.group == 1 else MAX_WIDTH) - 2 * MARGIN + GAP) // section.group - GAP
         self._cards = [_Card(pen, cell, side, most) for cell in section.cells]
         wide = max([card.width for card in self._cards] or [MIN_CELL])
         fitting = (WIDTH - 2 * MARGIN + GAP) // (wide + GAP)

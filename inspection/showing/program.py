@@ -131,7 +131,8 @@ def _show_evaluation(replay: Replay, args: argparse.Namespace) -> int:
 
 def _show_sample(replay: Replay, args: argparse.Namespace) -> int:
     source, plan = replay.run.datasets.training, replay.run.plan
-    index = show_variations.index_of(args.sample, source)
+    index = show_variations.index_of(args.sample, source,
+                                     replay.run.datasets.validation if plan.evaluations_per_epoch else None)
     epochs = list(range(min(EPOCHS, plan.epochs))) if args.epochs is None else args.epochs
     for epoch in epochs:
         _check_epoch(replay, epoch)

@@ -23,23 +23,35 @@ MAX_FIELDS = 40          # of a row, that are looked at for names of files
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def index_of(text: str, source: Source) -> int:
-    """The number of the sample that ``text`` names: by its number, or by its path. Raises ConfigError."""
+def index_of(text: str, source: Source, validation: Optional[Source] = None) -> int:
+    """The number of the sample that ``text`` names: by its number, or by its path. ``validation``: None if the run has
+    no evaluations. Raises ConfigError."""
     if text.isdecimal():
         index = int(text)
         if index >= len(source):
-            raise ConfigError("there is no sample %d: the training data has %s samples, and the first is 0" % (
-                index, format(len(source), ",")))
+            raise ConfigError("there is no sample %d: the training data has %s samples, and the first is 0%s" % (
+                index, format(len(source), ","), "" if validation is None else
+                "; those of the validation data are in --validation EPOCH, such as --validation 0"))
         return index
     if source.has_paths:
-        wanted = own_letters(text)
-        for start in range(0, len(source), ROWS_AT_ONCE):
-            for sample in source.samples(range(start, min(start + ROWS_AT_ONCE, len(source)))):
-                if own_letters(sample.path) == wanted:
-                    return sample.index
-        raise ConfigError("no training sample has the path %r below %s (those of the validation part are others)" % (
-            text, printable_path(source.root)))
+        found = _at_path(text, source)
+        if found is not None:
+            return found
+        if validation is not None and validation.has_paths and _at_path(text, validation) is not None:
+            raise ConfigError("%r is in the validation data, and --sample shows samples of the training data: "
+                              "--validation EPOCH, such as --validation 0, shows the evaluation after an epoch" % text)
+        raise ConfigError("no training sample has the path %r below %s" % (text, printable_path(source.root)))
     raise ConfigError("--sample needs the number of a sample, which stoker-show shows as #17, not %r" % text)
+
+
+def _at_path(path: str, source: Source) -> Optional[int]:
+    """The number of the sample that has this path; None if none has it."""
+    wanted = own_letters(path)
+    for start in range(0, len(source), ROWS_AT_ONCE):
+        for sample in source.samples(range(start, min(start + ROWS_AT_ONCE, len(source)))):
+            if own_letters(sample.path) == wanted:
+                return sample.index
+    return None
 
 
 class Appearance(NamedTuple):

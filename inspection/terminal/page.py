@@ -53,7 +53,7 @@ def page(figures: Optional[Figures], problem: str, view: View, clock: Callable[[
     head += [(0, [("the run is over", "bold green")])] * figures.over + _figures(figures, view)
     if view.height is None:
         return [*[line for _, line in head], *_table(figures, view, len(figures.workers)), [],
-                *[_line_of(event, clock) for event in figures.bad + figures.events]]
+                *[_line_of(event, clock) for event in figures.bad + _others(figures.events, figures.bad)]]
     keys = int(view.has_keys)
     left = view.height - keys - 1 - MIN_ROWS            # for other lines than the table's
     for importance in range(5, 0, -1):
@@ -62,7 +62,8 @@ def page(figures: Optional[Figures], problem: str, view: View, clock: Callable[[
     lines = [line for _, line in head][:max(1, view.height - keys)]
     left = view.height - len(lines) - keys
     newest = min(left // 3, left - 1 - MIN_ROWS) if figures.workers else left - 1
-    news = [_line_of(event, clock) for event in figures.events[-newest:]] if newest > 0 else []
+    events = _others(figures.events, figures.bad[-1:] if _bad_line(figures) in lines else [])
+    news = [_line_of(event, clock) for event in events[-newest:]] if newest > 0 else []
     between: List[Line] = [[]] * (bool(news) and left >= 8)
     table = _table(figures, view, left - len(news) - len(between) - 1)
     return [*lines, *table, *between, *news, *[_keys(figures, view, table)] * keys]
@@ -118,10 +119,19 @@ def _figures(figures: Figures, view: View) -> List[Tuple[int, Line]]:
     for importance, parts in ((4, times), (2, counts)):
         lines += [(importance, [(line, "")]) for line in _wrapped(", ".join(parts), view.width, 2)]
     if figures.bad_files:
-        newest = "".join(", the newest: " + bad.text for bad in figures.bad[-1:])
-        lines.append((3, [("%s bad file%s" % (count(figures.bad_files), "s" * (figures.bad_files != 1)), "yellow"),
-                          (newest, "")]))
+        lines.append((3, _bad_line(figures)))
     return lines
+
+
+def _bad_line(figures: Figures) -> Line:
+    newest = "".join(", the newest: " + bad.text for bad in figures.bad[-1:])
+    return [("%s bad file%s" % (count(figures.bad_files), "s" * (figures.bad_files != 1)), "yellow"), (newest, "")]
+
+
+def _others(events: Sequence[Event], said: Sequence[Event]) -> List[Event]:
+    """``events`` without those that are in ``said``. The text of an event may go on with the number of bad files."""
+    return [event for event in events
+            if not any(event.kind == other.kind and event.text.startswith(other.text) for other in said)]
 
 
 def _left_s(figures: Figures) -> Optional[float]:

@@ -108,8 +108,7 @@ class OpenPositions:
 
     def step_of(self, position: int) -> str:
         """The name of an open position for people."""
-        planned = self._open[position].planned
-        return "step %d of epoch %d" % (planned.step, planned.epoch + 1)
+        return self._plan.name_of(self._open[position].planned)
 
     def failure(self, abort: Abort) -> RunFailed:
         """The error of a run that cannot be completed."""
@@ -120,8 +119,8 @@ class OpenPositions:
         is_about_them = is_about_samples(abort.error)
         if not is_about_them or any(printable(name) in abort.error for name in names):
             samples = ""
-        return RunFailed("step %d of epoch %d %s: %s%s%s" % (
-            planned.step, planned.epoch + 1,
+        return RunFailed("%s %s: %s%s%s" % (
+            self._plan.name_of(planned),
             "failed every time it was tried" if is_about_them else "could not be produced", abort.error, samples,
             abort.traceback and "\n" + abort.traceback.rstrip()))
 

@@ -172,7 +172,8 @@ def test_a_table_names_files_and_labels(tmp_path):
     data = open_data(table, None, Options(label="kind"))         # the column is found by its files
     assert data.paths == ("a.jpg", "b.jpg") and data.classes == ("1", "2") and data.labels.tolist() == [1, 0]
     assert [(problem.kind, problem.count, problem.examples) for problem in data.problems] == [
-        ("rows", 1, ("row 3: 'file' is '../c.jpg'",)), ("contradictions", 1, ("row 5: a.jpg",))]
+        ("rows", 1, ("row 3: 'file' is '../c.jpg'",)), ("contradictions", 1, (
+            "row 5: a.jpg is '1', and '2' in an earlier row",))]
     assert open_data(table, None, Options(column="file")).labels.tolist() == [-1, -1]
 
 

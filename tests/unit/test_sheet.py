@@ -90,6 +90,12 @@ def test_cells_that_are_compared_stay_side_by_side():
     assert html_sheet.html_of(of(*cells, group=2), 32).count(b'<div class="group">') == 4
 
 
+def test_three_pictures_of_samples_that_are_compared_are_in_one_row():
+    """A second row of pictures would make the sheet more than their side higher."""
+    one, three = (drawn(of(*[Cell("#1", [view()] * count)] * 3, group=3), 128) for count in (1, 3))
+    assert one.shape[0] < three.shape[0] < one.shape[0] + 128 and three.shape[1] <= drawn_sheet.MAX_WIDTH
+
+
 @given(st.lists(st.tuples(st.text(max_size=300), st.integers(0, 3), st.integers(1, 200), st.integers(1, 200)),
                 max_size=6), st.integers(1, 3), st.sampled_from([16, 100, 500]))
 def test_no_cells_make_an_error(cells, group, side):

@@ -224,6 +224,16 @@ def test_no_such_sample(text, source):
         show_variations.index_of(text, source)
 
 
+@pytest.mark.parametrize("text", ["owl/003.jpg", "99"])
+def test_a_sample_of_the_validation_data_is_in_an_evaluation(text):
+    held = Files(name="owl/%.0s%03d.jpg")
+    held.classes = Files.classes
+    with pytest.raises(ConfigError, match="--validation EPOCH"):
+        show_variations.index_of(text, Files(), held)
+    with pytest.raises(ConfigError, match="^(?!.*--validation)"):
+        show_variations.index_of(text, Files())
+
+
 def test_variations_of_a_sample(tmp_path):
     (tmp_path / "dog").mkdir()
     photo().save(str(tmp_path / "dog" / "003.jpg"))
@@ -263,6 +273,14 @@ def test_options_that_differ():
     one, two = {"seed": 1, "dataset": "a"}, {"seed": 2, "dataset": "b", "exif_rotate": True, "order": "x\x1b"}
     lines = difference.options_that_differ(one, two, {"exif_rotate": False})
     assert lines == ["exif rotate: false and true", 'order: none and "x\\u001b"', "seed: 1 and 2"]
+
+
+def test_declared_arrays_are_named_as_sheets_name_them():
+    one = {"arrays": [["image", "uint8", "(64, 64, 3)"], ["boxes", "float32", "(UpTo(20), 4)"]]}
+    assert difference.options_that_differ(one, {}, {}) == [
+        "arrays: image uint8 (64, 64, 3), boxes float32 (UpTo(20), 4) and none"]
+    long, = difference.options_that_differ({"arrays": one["arrays"] * 40}, {"arrays": 7}, {})
+    assert long.endswith("... and 7") and len(long) < 330
 
 
 def test_data_that_differ():

@@ -96,6 +96,16 @@ def test_as_text_it_is_all_there():
     assert "worker  state  host  pid  rate  batches  storage  decode  augment  generator  versions  why" in lines
 
 
+def test_a_bad_file_is_said_once():
+    """Also if its event goes on with how many there are; others, and those that have no room above, stay."""
+    events = [{"s": 1.0, "kind": "bad file", "text": "left/%d.jpg: broken" % number} for number in (6, 7)]
+    events[1]["text"] += " (16 bad files so far)"
+    said = figures(events=events, worker_table=[])
+    for height in (24, None):
+        text = "\n".join(shown(said, 80, height))
+        assert text.count("left/7.jpg") == (2 if height is None else 1) and text.count("left/6.jpg") == 1
+
+
 @pytest.mark.parametrize("height", [1, 2, 3, 5, 8, 12, 23, 60])
 def test_any_size_has_the_title_and_the_rows_that_fit(height):
     for width in (1, 8, 20, 40, 79, 200):

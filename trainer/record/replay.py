@@ -24,6 +24,7 @@ from stoker.pipeline.text import native
 from stoker.trainer.decoders import listed
 from stoker.trainer.feed import LocalOptions, Path, absolute, start_stream
 from stoker.trainer.record import files as records
+from stoker.trainer.record.advice import in_own_words
 from stoker.trainer.record.folder import KILLERS, RunFolder
 from stoker.trainer.record.run import NOT_GIVEN, RecordedRun
 from stoker.trainer.record.selected_plan import SelectedPlan
@@ -74,6 +75,7 @@ class Replay:
             self.recorded_decoders = records.recorded_decoders(opened)
             self._audits = [os.fspath(audit)] if audit is not None else record.audits(rank)
             self._options, self._killers = record.stream_options(), record.killers()
+            self._below = record.below
         self.audit = self._audits[0] if self._audits else None
 
     def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
@@ -96,7 +98,7 @@ class Replay:
         if not positions:
             return
         run, workers = self.run, self._workers or min(len(positions), cores())
-        with ExitStack() as undo:
+        with in_own_words(self._below), ExitStack() as undo:
             options = self._options
             if self._killers:          # in a file of its own: a replay may find others, and changes nothing of the run
                 folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="stoker-replay-"))

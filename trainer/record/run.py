@@ -12,6 +12,7 @@ from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.storage.safe_files import is_of_others, read_whole
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer.record import files as records
+from stoker.trainer.record.advice import in_own_words
 from stoker.trainer.record.arguments import OF_STREAM, Arguments, NotRecorded, Places, found_at
 from stoker.trainer.record.folder import KILLERS, RunFolder
 from stoker.trainer.record.known_samples import DATA, RECORD, KnownSamples
@@ -69,12 +70,17 @@ class RecordedRun:
 
     # ------------------------------------------------------------------------------------------------------- the run
 
+    @property
+    def below(self) -> str:
+        """The folder in which its data was; '' if it had none."""
+        return self._arguments.below
+
     def opened(self, root: Optional[str], data: Any, validation: Any, rank: Optional[int]
                ) -> Tuple[Run, Tuple[str, ...], ProgramModules]:
         """The run, sentences on what is another way now, and the modules of its functions. For the arguments see
         ``Replay``. Raises ConfigError, DatasetError."""
         modules = ProgramModules(self._path)
-        with modules.importable():
+        with in_own_words(self.below), modules.importable():
             try:
                 run = self._prepared(root, data, validation, rank)
             except NotRecorded as error:

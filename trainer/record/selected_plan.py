@@ -28,6 +28,10 @@ class SelectedPlan(Plan):
         self._planned: Dict[int, PlannedBatch] = {
             position: plan.at(position) for position in distinct} if len(distinct) <= PLANNED_BEFORE else {}
 
+    def name_of(self, planned: PlannedBatch) -> str:
+        """As a replay's arguments, batches, and sheets count."""
+        return "step %d of epoch %d (the first is 0)" % (planned.step, planned.epoch)
+
     def position_of(self, step: int) -> int:
         """Where a stream over it begins, and then it has to be at step 0."""
         return self.FIRST
