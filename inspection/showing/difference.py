@@ -126,10 +126,11 @@ def array_fact(one: "np.ndarray", two: "np.ndarray") -> str:
 def lines_of(first: Batch, second: Batch, pairs: Sequence[Pair]) -> List[Line]:
     """What is to be said of two batches of one step."""
     lines = []
-    for which, batch in (("first", first), ("second", second)):
-        bad = ", ".join("#%d (%s)" % (skip.index, printable(skip.reason)) for skip in batch.skipped[:MAX_NAMED])
-        if bad:
-            lines.append(Line("not in the %s: %s" % (which, bad)))
+    bad = [", ".join("#%d (%s)" % (skip.index, printable(skip.reason)) for skip in batch.skipped[:MAX_NAMED])
+           for batch in (first, second)]
+    for which, text in (("either", bad[0]),) if bad[0] == bad[1] else (("the first", bad[0]), ("the second", bad[1])):
+        if text:
+            lines.append(Line("not in %s: %s" % (which, text)))
     if len(first) != len(second):
         lines.append(Line("the first has %d rows, the second %d" % (len(first), len(second)), BAD))
     other = [pair for pair in pairs if pair.facts]

@@ -206,7 +206,8 @@ def _several(names: Sequence[str], count: int) -> str:
 def summary(section: Section, most: int) -> List[str]:
     """The section for a terminal: its lines, and a line for each of its first ``most`` samples; of cells that are
     compared, the second says how they differ."""
-    lines: List[Tuple[str, str]] = [("", section.title)] + [("  ", line.text) for line in section.lines]
+    lines: List[Tuple[str, str]] = [("", section.title)] * bool(section.title)
+    lines += [("  ", line.text) for line in section.lines]
     cells = section.cells if section.group == 1 else section.cells[1::section.group]
     for cell in cells[:most]:
         facts = ["%s %s" % (view.name, view.text) for view in cell.views if view.text] + [

@@ -106,8 +106,10 @@ def _figures(figures: Figures, view: View) -> List[Tuple[int, Line]]:
     states = figures.states
     counts = ["workers: " + (", ".join("%s %s" % (count(states[state]), NAMES.get(state, state))
                                        for state in sorted(states, key=_state_order)) or "none")]
+    able = sum(states.get(state, 0) for state in ("idle", "works"))
+    is_short = figures.needed is not None and figures.needed > able      # else it wants its least number all the same
     counts += ["%s %s" % (count(value), text) for value, text in (
-        (figures.needed, "needed"), (figures.wanted, "wanted elsewhere")) if value is not None]
+        (figures.needed, "needed"), (figures.wanted if is_short else None, "wanted elsewhere")) if value is not None]
     if figures.window["size"] is not None:
         counts.append("window of %s: %s ready, %s leased" % tuple(
             count(figures.window[name]) for name in ("size", "ready", "leased")))

@@ -319,7 +319,7 @@ def test_batches_side_by_side():
     assert cells[4].mood == BAD and cells[1].lines[-1].text == "the same"
     assert [view.text for cell in (cells[2], cells[5]) for view in cell.views] == [
         "no difference", "yellow is 1 apart"]
-    assert show_facts.summary(Section("", [], cells, difference.GROUP), 1)[1:] == [
+    assert show_facts.summary(Section("", [], cells, difference.GROUP), 1) == [
         "    #1 dog/001.jpg; class dog; the same", "    and 1 more"]
     same = difference.lines_of(one, one, difference.pairs_of(one, one))
     assert same[-1].mood == GOOD
@@ -362,3 +362,11 @@ def test_no_output(text):
 def test_the_help_teaches():
     text = make_parser().format_help()
     assert text.count("stoker-show runs/") >= 4 and max(map(len, text.splitlines())) < 121
+
+
+def test_what_both_batches_lack_is_said_once():
+    def lines(*skipped):
+        batches = [batch((0, 1), [Skipped(index, "empty file")]) for index in skipped]
+        return [line.text for line in difference.lines_of(*batches, [])]
+    assert lines(0, 0)[0] == "not in either: #0 (empty file)" and len(lines(0, 0)) == 2
+    assert lines(0, 1)[:2] == ["not in the first: #0 (empty file)", "not in the second: #1 (empty file)"]

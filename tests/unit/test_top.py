@@ -147,6 +147,11 @@ def test_since_when_there_is_no_answer():
     assert "for 0 s" in sentence(State(None, "x", 100.0), 50.0)        # the clock was set back
 
 
+def test_workers_elsewhere_are_wanted_only_if_those_that_are_there_are_too_few():
+    assert any("4 needed, 2 wanted elsewhere" in line for line in shown(figures()))
+    assert not any("wanted elsewhere" in line for line in shown(figures(workers_needed=3)))
+
+
 def test_figures_in_words():
     assert [count(None), count(0), count(12345.7)] == ["?", "0", "12,345"]
     assert [rate(None), rate(0), rate(0.5), rate(12.7)] == ["?", "0", "0.50", "12"]
