@@ -18,9 +18,10 @@ from stoker.pipeline.text import name_list, printable_path
 from stoker.trainer import current_folder
 from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of, rows_of
 from stoker.trainer.feed import log_left_out, start_stream
+from stoker.trainer.files import output_file
 from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.parser import predict_parser
-from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns, output_file
+from stoker.trainer.prediction_csv import Counts, PredictionLines, check_columns
 from stoker.trainer.program import Program
 from stoker.trainer.run import Run, prepare
 

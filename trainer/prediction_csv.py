@@ -1,29 +1,17 @@
-"""The CSV file of predictions: its columns, its lines, and how it is written as a whole or not at all."""
+"""The CSV file of predictions: its columns and its lines."""
 
 import csv
-import errno
-import io
 import json
-import os
-import shutil
-import stat
-import tempfile
-import time
-from contextlib import contextmanager, suppress
-from typing import Any, Dict, IO, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, IO, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.output import CLOSED
-from stoker.pipeline.storage.safe_files import UnsafeFile, followed, is_of_others
 from stoker.pipeline.text import normal_form, printable
-from stoker.trainer.files import reason, replace_file
 
 ROWS_AT_ONCE = 1000
-PIPE_S = 10.0             # how long to wait for the reader of a named pipe
 MAX_VALUES = 10000        # of the prediction of a sample
 
 
@@ -147,72 +135,3 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
 def _cell(value: Any) -> Any:
     """``value`` as the csv module writes it; a list or dict as JSON."""
     return json.dumps(value) if isinstance(value, (list, dict)) else value
-
-
-class _Terminal:
-    """What a terminal would obey is escaped on the way to ``file``."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file, self.flush = file, file.flush
-
-    def write(self, text: str) -> int:
-        return self._file.write(printable(text, lines=True))
-
-
-@contextmanager
-def output_file(path: str) -> Iterator[IO[str]]:
-    """A text file that becomes ``path`` at the end, if there is no exception; "-" is standard output. Until then it has
-    no name, so nothing is left behind if this process is killed. A terminal gets names in a form that it does not obey.
-    Raises ConfigError if it cannot be written."""
-    how: Dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    if path == "-":
-        if 1 in CLOSED:
-            raise ConfigError("standard output is closed: name a file for the predictions with -o FILE")
-        with _closing(open(1, "w", closefd=False, **how)) as file:
-            yield _Terminal(file) if os.isatty(1) else file     # type: ignore[misc]  # all that PredictionLines uses
-        return
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with _closing(open(_opened_special(path), "w", **how)) as file:
-                yield file
-            return
-        path = followed(path)
-        temporary = io.TextIOWrapper(tempfile.TemporaryFile(dir=os.path.dirname(path)), write_through=True, **how)
-    except OSError as error:
-        raise ConfigError("cannot write %r: %s" % (path, error.strerror)) from error
-    with _closing(temporary) as file:
-        yield file
-        file.seek(0)
-        try:
-            replace_file(path, lambda new: shutil.copyfileobj(temporary.buffer, new))
-        except OSError as error:
-            raise ConfigError("cannot write %r: %s" % (path, reason(error))) from error
-
-
-def _opened_special(path: str) -> int:
-    """A descriptor of a pipe or device that the user names. Raises OSError; a folder is none."""
-    folder = os.path.dirname(os.path.realpath(path))       # of /dev/stdout: /dev/pts, or /proc/NUMBER/fd
-    if os.stat(folder).st_mode & stat.S_IWOTH and is_of_others(os.stat(path)):
-        raise UnsafeFile("it is of another user, in a folder in which every user can make files")
-    give_up_s = time.monotonic() + PIPE_S
-    while True:
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            os.set_blocking(fd, True)
-            return fd
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            if time.monotonic() >= give_up_s:       # of a pipe
-                raise OSError(errno.ENXIO, "it is a pipe or socket that no program reads") from error
-            time.sleep(0.05)
-
-
-@contextmanager
-def _closing(file: IO[str]) -> Iterator[IO[str]]:
-    """Closes the file. What could not be written is no second error: ``PredictionLines`` has raised the first."""
-    try:
-        yield file
-    finally:
-        with suppress(OSError):
-            file.close()

@@ -15,9 +15,10 @@ _LEAST_S = 1e-5             # that a picture takes: a system whose CPU clock has
 
 
 class Statistics(NamedTuple):
-    """Of the values 0..1 of each channel, over all pixels of all good pictures at the wanted size."""
+    """Of the values 0..1 of each channel, over all pixels of all good training pictures at the wanted size."""
     mean: Tuple[float, ...]
     deviation: Tuple[float, ...]
+    pictures: int
 
 
 class Collected:
@@ -27,12 +28,14 @@ class Collected:
     reasons: why files are bad; reason_of: int16 [n], into it; -1: good, or not looked at.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, training: int) -> None:
+        """``training``: the first so many files are trained on."""
         self.good = np.zeros(count, bool)
         self.table = np.zeros(count, _KEPT)
         self.reasons: List[str] = []
         self.reason_of = np.full(count, -1, np.int16)
         self.seen = 0                       # files, good or bad
+        self._training = training
         self._numbers: Dict[str, int] = {}
         self._sums, self._squares = [0] * len(CHANNELS), [0] * len(CHANNELS)      # exact: Python's whole numbers
         self._ns: List[List[int]] = []      # of each measured file: for each way to decode
@@ -48,9 +51,10 @@ class Collected:
             self.table[name][places] = facts[:, PLACE[name]]
         for name in ("file", "pixels"):
             self.table[name][places] = facts[:, PLACE[name + "_1"]:PLACE[name + "_2"] + 1]
+        trained = facts[places < self._training]
         for channel, name in enumerate(CHANNELS):
-            self._sums[channel] += int(facts[:, PLACE["sum_" + name]].sum())
-            self._squares[channel] += int(facts[:, PLACE["square_" + name]].sum())
+            self._sums[channel] += int(trained[:, PLACE["sum_" + name]].sum())
+            self._squares[channel] += int(trained[:, PLACE["square_" + name]].sum())
         ns = facts[:, PLACE["ns_" + DECODERS[0]]:len(FIELDS)]
         self._ns += ns[ns[:, 0] > 0].tolist()
 
@@ -65,15 +69,16 @@ class Collected:
         self.seen += 1
 
     def statistics(self, pixels: int) -> Optional[Statistics]:
-        """``pixels``: of a picture at the wanted size. None without a good picture."""
-        count = int(self.good.sum()) * pixels
+        """``pixels``: of a picture at the wanted size. None without a good one for training."""
+        pictures = int(self.good[:self._training].sum())
+        count = pictures * pixels
         if not count:
             return None
         means = [total / count / 255 for total in self._sums]
         # exact up to the division: count * squares - sum ** 2 loses nothing
         variances = [(count * square - total * total) / (count * count) / 255 ** 2
                      for total, square in zip(self._sums, self._squares)]
-        return Statistics(tuple(means), tuple(max(0.0, each) ** 0.5 for each in variances))
+        return Statistics(tuple(means), tuple(max(0.0, each) ** 0.5 for each in variances), pictures)
 
     def seconds(self) -> Dict[str, Tuple[float, int]]:
         """decode -> (CPU seconds per picture, number of pictures measured), of those ways that were measured."""

@@ -26,7 +26,7 @@ MAX_EXAMPLES = 50        # of each kind of row that is no good
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with the data as a whole, before a file is opened. ``kind``: one of ``findings.KINDS``."""
+    """What is wrong with the data as a whole, before a file is opened. ``kind``: one of ``kinds.KINDS``."""
     kind: str
     count: int
     what: str                       # of what there are so many, in the plural

@@ -95,9 +95,7 @@ class _Worker:
         counts = np.array(resized.histogram(), np.int64).reshape(3, 256)     # a tenth of the time of sums by numpy
         if all(int(np.ptp(np.flatnonzero(each))) <= _BLANK_RANGE for each in counts) and _is_blank(colours or image):
             flags |= BLANK
-        own = colours or image
-        key = hashlib.blake2b(repr((own.mode, own.size, _crc(own))).encode("ascii"), digest_size=16)
-        key.update(resized.tobytes())
+        key = _key_of_pixels(colours or image, bool(flags & TRANSPARENT), resized, job.decode)
         return (list(size) + [len(data), number_of(name, FORMATS), number_of(image.mode, MODES), orientation]
                 + [flags] + _halves(hashlib.blake2b(data, digest_size=16)) + _halves(key)
                 + counts.dot(_VALUES).tolist() + counts.dot(_VALUES * _VALUES).tolist()
@@ -153,13 +151,25 @@ def _halves(digest: Any) -> List[int]:
     return np.frombuffer(digest.digest(), "<i8").tolist()
 
 
-def _crc(image: Image.Image) -> int:
-    """The CRC-32 of the picture's pixels."""
+def _key_of_pixels(image: Image.Image, is_transparent: bool, resized: Image.Image, decode: str) -> Any:
+    """A hash that is equal for equal pixels, also if one picture is grey or opaque, and the other has colours or alpha.
+    ``resized``: the picture at the wanted size, in RGB if its mode is an ordinary one: more than a CRC's 32 bits."""
+    if image.mode in ("RGBA", "LA") and not is_transparent:
+        image = image.convert("RGB")
+        resized = _resized(image, resized.size[::-1], decode)       # with alpha, pictures are resized in another way
+    mode = {"L": "RGB", "LA": "RGBA"}.get(image.mode, image.mode)
+    key = hashlib.blake2b(repr((mode, image.size, _crc(image, mode))).encode("ascii"), digest_size=16)
+    key.update(resized.tobytes())
+    return key
+
+
+def _crc(image: Image.Image, mode: str) -> int:
+    """The CRC-32 of the picture's pixels in ``mode``."""
     width, height = image.size
     rows, crc = max(1, _STRIP_PIXELS // width), 0
     for top in range(0, height, rows):
         strip = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
-        crc = zlib.crc32(strip.tobytes(), crc)
+        crc = zlib.crc32((strip if strip.mode == mode else strip.convert(mode)).tobytes(), crc)
     return crc
 
 

@@ -1,46 +1,18 @@
-"""What is wrong or unusual in a dataset, from the facts of its files. Pure.
-
-Each kind of finding has a level: an ``ERROR`` is what a run would skip or learn wrongly, a ``WARNING`` is worth a look.
-"""
+"""What is wrong or unusual in a dataset, decided from the facts of its files. Pure."""
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from stoker.inspection.checking import duplicates, fields
 from stoker.inspection.checking.collected import Collected
 from stoker.inspection.checking.data import Data, Problem
+from stoker.inspection.checking.kinds import KINDS, LEVELS, Example, Finding, finding
 from stoker.pipeline.sources.folder import NO_IMAGES, is_usual
 from stoker.pipeline.text import printable_path
 
-ERROR, WARNING = LEVELS = ("error", "warning")
-#: kind -> (level, what it is, in the plural)
-KINDS: Dict[str, Tuple[str, str]] = {
-    "refused": (ERROR, "reasons for which stoker-train refuses the data"),
-    "bad": (ERROR, "files that a run would skip"),
-    "rows": (ERROR, "rows without the path of a file"),
-    "left-out": (ERROR, "files and folders that the scan left out"),
-    "classes": (ERROR, "classes that have no good picture, or that only one part has"),
-    "contradictions": (ERROR, "pictures that are equal and have different labels"),
-    "leaks": (ERROR, "pictures of the validation data that are trained on"),
-    "orientation": (WARNING, "pictures that are stored turned, without --exif-rotate"),
-    "duplicates": (WARNING, "equal pictures of one class"),
-    "blank": (WARNING, "pictures of one colour"),
-    "truncated": (WARNING, "pictures whose files end too early, which --truncated use takes"),
-    "imbalance": (WARNING, "classes of very different size"),
-    "tiny": (WARNING, "tiny pictures"),
-    "huge": (WARNING, "huge pictures"),
-    "aspect": (WARNING, "pictures of extreme shape"),
-    "suffix": (WARNING, "files of another format than the name says"),
-    "animated": (WARNING, "files with several pictures"),
-    "deep": (WARNING, "pictures with more than 8 bits per channel"),
-    "cmyk": (WARNING, "pictures in CMYK"),
-    "transparent": (WARNING, "pictures with transparent pixels"),
-}
-ERRORS = tuple(kind for kind, (level, _) in KINDS.items() if level == ERROR)
 MAX_EXAMPLES = 50           # of one finding; its ``count`` has all
 TINY_SIDE = 16              # pixels of the shorter side
 HUGE_PIXELS = 30000000
@@ -50,25 +22,6 @@ IMBALANCE = 10.0            # largest class / smallest class
 _SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".jif": "JPEG", ".png": "PNG",
              ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM",
              ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM"}
-
-
-@dataclass(frozen=True)
-class Example:
-    """One file of a finding. ``index``: its number in the data; -1 if it is none of the data's."""
-    index: int
-    text: str                   # printable
-    more: Tuple[int, ...] = ()  # of a group of equal files: the others that are shown
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong or unusual."""
-    kind: str
-    level: str
-    count: int
-    what: str                   # of what there are so many, in the plural
-    advice: str                 # what to do
-    examples: Tuple[Example, ...] = ()
 
 
 class Settings(NamedTuple):
@@ -86,11 +39,6 @@ def find(data: Data, collected: Collected, settings: Settings) -> List[Finding]:
     found += _unusual(data, collected, settings)
     order = list(KINDS)
     return sorted(found, key=lambda finding: (LEVELS.index(finding.level), order.index(finding.kind)))
-
-
-def finding(kind: str, count: int, what: str, advice: str, examples: Sequence[Example] = ()) -> Finding:
-    """A finding with the level of its kind."""
-    return Finding(kind, KINDS[kind][0], count, what, advice, tuple(examples))
 
 
 def _of_problem(problem: Problem) -> Finding:
@@ -314,21 +262,3 @@ def _misnamed(data: Data, collected: Collected) -> "np.ndarray":
         expected: Any = _SUFFIXES.get(os.path.splitext(data.paths[index])[1].lower())
         found[index] = expected is not None and fields.FORMATS[formats[index]] != expected
     return found
-
-
-#: The first words of these, of which there are so many, become the others for one: "1 picture that is ...".
-_ONE = {"files or folders": "file or folder", "files": "file", "pictures": "picture", "classes": "class",
-        "rows": "row", "copies of other pictures": "copy of another picture", "class folders": "class folder",
-        "reasons": "reason"}
-_VERBS = {" that are ": " that is ", " that give ": " that gives ", " that name ": " that names ",
-          " that end ": " that ends ", " and have ": " and has "}
-
-
-def counted(count: int, what: str) -> str:
-    """'12 pictures that are ...', or '1 picture that is ...', of a finding."""
-    if count == 1:
-        plural = next((words for words in sorted(_ONE, key=len, reverse=True) if what.startswith(words)), "")
-        what = _ONE.get(plural, "") + what[len(plural):]
-        for several, one in _VERBS.items():
-            what = what.replace(several, one, 1)
-    return "%s %s" % (format(count, ","), what)

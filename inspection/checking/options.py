@@ -5,7 +5,7 @@ from typing import Any, Tuple
 
 import configargparse
 
-from stoker.inspection.checking.findings import ERRORS, KINDS
+from stoker.inspection.checking.kinds import ERRORS, KINDS
 from stoker.pipeline.options import AUTO, SANDBOX, SANDBOX_AUTO, JobOptions, StreamOptions
 from stoker.trainer.parser import add_csv, add_names, add_pictures, make_parser, names, number_of_workers
 

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, List, Sequence
 from stoker.inspection import html
 from stoker.inspection.checking import text
 from stoker.inspection.checking.data import Data
-from stoker.inspection.checking.findings import ERROR, WARNING, Finding, counted
+from stoker.inspection.checking.kinds import ERROR, WARNING, Finding, counted
 from stoker.inspection.checking.report import Report
 from stoker.pipeline.text import printable_path
 from stoker.trainer.drawing.pictures import png_of

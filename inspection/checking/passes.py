@@ -31,7 +31,7 @@ class Passes(NamedTuple):
 
     def look(self, data: Data, done: Callable[[int], Any]) -> Collected:
         """The facts of all files. ``done``: is told how many more were looked at. Raises StokerError."""
-        collected = Collected(len(data.paths))
+        collected = Collected(len(data.paths), data.training)
         with self._stream(data.source(), "facts", {"facts": ("int64", (len(FIELDS),))}, self.options) as stream:
             for batch in stream:
                 collected.add(batch.used_indices, batch["facts"])

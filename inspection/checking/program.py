@@ -3,24 +3,23 @@
 import json
 import logging
 import signal
-import sys
 import time
 from contextlib import ExitStack
-from typing import IO, Any, Optional, Sequence
+from typing import IO, Optional, Sequence
 
 from stoker.inspection.checking import page, report, text
 from stoker.inspection.checking.data import Options, open_data
 from stoker.inspection.checking.findings import Settings, find
 from stoker.inspection.checking.options import check_parser, strict_kinds
 from stoker.inspection.checking.passes import Passes, Quiet
+from stoker.inspection.progress import open_bar
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import AUTO, check_whole
 from stoker.trainer.cli import rows_of
-from stoker.trainer.prediction_csv import output_file
+from stoker.trainer.files import output_file
 from stoker.trainer.program import Program
 
-LINE_INTERVAL_S = 5.0     # between two lines of progress
 EXIT_STRICT = 1           # with --strict: something was found
 EXIT_PIPE = 128 + signal.SIGPIPE
 PICTURES = ("image_size", "decode", "exif_rotate", "follow_links", "max_text_mb", "truncated", "picture_cpu_s",
@@ -55,7 +54,7 @@ def _run(program: Program, argv: Optional[Sequence[str]]) -> int:
         data = open_data(rows_of(args.data, args), validation, Options(
             args.root, args.classes, args.label_word, not args.no_labels, args.follow_links, args.exclude or (),
             args.suffix or (), args.column, args.label))
-        with _bar(len(data.paths)) as bar:
+        with open_bar(len(data.paths), "files", "check") as bar:
             collected = passes.look(data, bar.update)
         settings = Settings(args.image_size, args.decode, args.exif_rotate)
         found = find(data, collected, settings)
@@ -80,33 +79,3 @@ def _write(file: IO[str], path: str, content: str) -> None:
     except OSError as error:
         raise ConfigError("cannot write %s: %s" % (
             "to standard output" if path == "-" else repr(path), error.strerror)) from error
-
-
-def _bar(total: int) -> Any:
-    """A bar of progress on standard error; where tqdm is not installed, a line now and then."""
-    try:
-        from stoker.trainer.progress import open_bar
-    except ImportError:
-        return _Lines(total)
-    return open_bar(total, "files", "check")
-
-
-class _Lines:
-    """What the program uses of tqdm's bar."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._next_s = total, 0, time.monotonic()
-
-    def __enter__(self) -> "_Lines":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        pass
-
-    def update(self, count: int) -> None:
-        """So many more files are done."""
-        self._done += count
-        if time.monotonic() >= self._next_s or self._done == self._total:
-            self._next_s = time.monotonic() + LINE_INTERVAL_S
-            print("check: %s of %s files" % (format(self._done, ","), format(self._total, ",")), file=sys.stderr,
-                  flush=True)

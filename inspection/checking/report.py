@@ -12,7 +12,8 @@ import numpy as np
 from stoker.inspection.checking import fields
 from stoker.inspection.checking.collected import Collected
 from stoker.inspection.checking.data import Data
-from stoker.inspection.checking.findings import ERROR, Finding, Settings, counts_of
+from stoker.inspection.checking.findings import Settings, counts_of
+from stoker.inspection.checking.kinds import ERROR, Finding
 from stoker.pipeline.sources.folder import is_usual
 
 VERSION = 1                 # of the dict's form
@@ -47,7 +48,7 @@ def make(data: Data, collected: Collected, findings: List[Finding], settings: Se
         "classes": _classes(data, collected),
         "statistics": None if statistics is None else {
             "mean": [round(each, 6) for each in statistics.mean],
-            "deviation": [round(each, 6) for each in statistics.deviation], "pictures": int(collected.good.sum())},
+            "deviation": [round(each, 6) for each in statistics.deviation], "pictures": statistics.pictures},
         "rates": rates(collected.seconds(), batch_size, step_ms, cores),
         "seconds": round(seconds, 3)}
     return Report(content, findings)

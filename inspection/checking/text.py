@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from stoker.inspection.checking.findings import ERROR, WARNING, counted
+from stoker.inspection.checking.kinds import ERROR, WARNING, counted
 from stoker.pipeline.text import printable_path
 
 WIDTH = 110
@@ -78,7 +78,8 @@ def sections(content: Dict[str, Any]) -> List[Tuple[str, List[Tuple[str, str]]]]
             ("CLASSES, good pictures" + parts, _class_rows(content)),
             ("LEFT OUT BY THE SCAN", [(format(each["count"], ","), "%s, such as %s" % (
                 each["why"], printable_path(each["example"]))) for each in content["left_out"]]),
-            ("VALUES 0..1 at %d x %d" % tuple(content["options"]["image_size"]), _statistics(content)),
+            ("VALUES 0..1 at %d x %d%s" % (tuple(content["options"]["image_size"]) + (
+                ", training pictures only" * content["data"]["has_validation"],)), _statistics(content)),
             ("DECODING by one core, and workers for batches of %d" % content["rates"]["batch_size"],
              _rates(content["rates"], content["options"]["decode"]))]
 

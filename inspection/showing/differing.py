@@ -12,6 +12,7 @@ from stoker.trainer.record.files import DEFAULTS
 from stoker.trainer.record.replay import Replay
 
 MAX_NAMED = 6
+BY_AUDITS = "by the checksums of both audits"
 Progress = Callable[[Iterable[Batch], int, str], ContextManager[Iterator[Batch]]]
 
 
@@ -33,16 +34,22 @@ def compared(one: Replay, two: Replay, steps: int, sight: Sight, progress: Progr
     if found.step is not None:
         lines.append(Line("the first step with other bytes is %d, %s" % (found.step, how), BAD))
         return _side_by_side(one, two, found.step, lines, sight)
-    if found.compared < alike and (found.compared or step is not None):
-        lines.append(Line("%s %s steps were not compared (--steps)" % (
-            format(alike - found.compared, ","), "further" if step is None else "earlier")))
+    if found.compared < alike and step is not None:
+        lines.append(Line("%s earlier steps were not compared%s" % (
+            format(alike - found.compared, ","), "" if how == BY_AUDITS else " (--steps)")))
     if step is not None:
         return _side_by_side(one, two, step, lines, sight)
     if not found.compared:
         return Section("", lines + [Line("no step of both could be compared", BAD)], [])
     is_all = not any(line.mood == BAD for line in lines)
-    return Section("", lines + [Line("no difference in %s steps, %s" % (format(found.compared, ","), how),
-                                     GOOD if is_all else PLAIN)], [])
+    compared_steps = "%s steps" % format(found.compared, ",")
+    if found.compared < alike and how == BY_AUDITS:
+        compared_steps = "the %s of %s steps that both audits have" % (
+            format(found.compared, ","), format(alike, ","))
+    elif found.compared < alike:
+        compared_steps = "the first %s of %s steps" % (format(found.compared, ","), format(alike, ","))
+        how += "; --steps N compares more"
+    return Section("", lines + [Line("no difference in %s, %s" % (compared_steps, how), GOOD if is_all else PLAIN)], [])
 
 
 def _of_options_and_data(one: Replay, two: Replay) -> List[Line]:
@@ -86,7 +93,7 @@ def _other_bytes(one: Replay, two: Replay, common: int, most: int, progress: Pro
     if one.audit is not None and two.audit is not None:
         found = difference.first_other_bytes(_audited(one, common), _audited(two, common))
         if found.compared:
-            return found, "by the checksums of both audits"
+            return found, BY_AUDITS
     steps = range(min(common, most))
     with progress(one.batches(steps), len(steps), "steps") as ours, progress(
             two.batches(steps), len(steps), "steps") as theirs:

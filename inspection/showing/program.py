@@ -1,7 +1,6 @@
 """The command line of ``stoker-show``: opens the run, makes batches again, prints what they are, writes the sheet."""
 
 import argparse
-import errno
 import logging
 import os
 import signal
@@ -16,11 +15,11 @@ from stoker.inspection.showing import variations as show_variations
 from stoker.inspection.showing.facts import Recorded, Sight
 from stoker.inspection.showing.options import make_parser
 from stoker.inspection.showing.sheet import GOOD, Sheet
+from stoker.inspection.progress import open_bar
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage.safe_files import new_file
 from stoker.pipeline.text import own_letters, printable_path
-from stoker.trainer.files import reason, replace_file
+from stoker.trainer.files import check_writable, reason, replace_file
 from stoker.trainer.program import EXIT_TERMINATED, Program
 from stoker.trainer.record.replay import Replay
 
@@ -56,11 +55,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 def _check_output(path: str) -> None:
     """Raises ConfigError if no file can be written there: before all the work is done."""
     try:
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        fd, name = new_file(path)
-        os.close(fd)
-        os.remove(name)
+        check_writable(path)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -213,11 +208,6 @@ def _finish(sheet: Sheet, args: argparse.Namespace, name: Optional[str]) -> None
 def _progress(batches: Iterable[Batch], count: int, unit: str) -> Iterator[Iterator[Batch]]:
     """``batches``, with a bar on standard error if there are many."""
     if count < 2:
-        yield iter(batches)
-        return
-    try:
-        from stoker.trainer.progress import open_bar
-    except ImportError:        # tqdm is there where a trainer is installed
         yield iter(batches)
         return
     with open_bar(count, unit, "made again") as bar:

@@ -7,6 +7,7 @@ microseconds, and of workers in the coordinator's; other threads may read at any
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, NamedTuple, Optional
+from weakref import ref
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.monitoring.events import Events, short
@@ -68,6 +69,7 @@ class Observation:
         self.is_batch_wanted = False                # the next batch is to be kept, for one who looks at it
         self.batch: Optional[Batch] = None          # that was kept
         self.wake: Callable[[], None] = lambda: None      # is called when one was
+        self._counted: Callable[[], Optional[Batch]] = lambda: None       # the last batch, while the consumer has it
         self._bad_files = 0
         self._next_told = 1                         # bad file that has an event
         self._epoch_told_s = -math.inf              # when an epoch last had an event
@@ -83,6 +85,9 @@ class Observation:
         """See ``BatchObserver``."""
         waited_s, step_s, produce_s, storage_s, decode_s, augment_s, wire_s = timings
         samples, counters = len(batch), self.counters
+        if self._counted() is batch:
+            return                   # a Ctrl-C interrupted the consumer before it had this batch
+        self._counted = ref(batch)
         counters.batches += 1
         counters.samples += samples
         counters.waiting_s += waited_s

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from stoker.inspection.checking.findings import ERRORS, KINDS
+from stoker.inspection.checking.kinds import ERRORS, KINDS
 from tests.integration.conftest import draw
 from tests.support import hostile_pictures as hostile
 from tests.support.documents import ROOT, block

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -280,6 +281,22 @@ def test_a_resumed_run_has_one_record(png_pictures, tmp_path):
         shutil.copy(os.path.join(png_pictures, "left", "000.png"), str(tmp_path / "more" / name))
     with pytest.raises(stoker.ConfigError, match="another run: the data is another"):
         stoker.open_stream(str(tmp_path / "more"), "augmented", **options)
+
+
+def test_a_folder_whose_run_could_not_start_takes_another_one(png_pictures, tmp_path):
+    options = dict(batch_size=16, image_size=48, workers=1, record=str(tmp_path / "record"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(stoker.ConfigError, match="status .* cannot listen there"):
+            stoker.open_stream(png_pictures, "augmented", status="127.0.0.1:%d" % taken.getsockname()[1], **options)
+    with stoker.open_stream(png_pictures, "augmented", seed=1, **options):
+        assert stoker.replay(tmp_path / "record", 0, workers=1).step == 0
+    with stoker.open_stream(png_pictures, "augmented", seed=2, **options) as stream:
+        first = next(stream)
+    np.testing.assert_array_equal(stoker.replay(tmp_path / "record", 0).images, first.images)
+    with pytest.raises(stoker.ConfigError, match="another run: its seed was 2, and this run has 1"):
+        stoker.open_stream(png_pictures, "augmented", seed=1, **options)
 
 
 def test_killers_are_remembered_and_the_list_stays(table, tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from stoker.inspection.checking import duplicates, fields, findings, page, report, text
 from stoker.inspection.checking.collected import MAX_REASONS, OTHER_REASONS, Collected
 from stoker.inspection.checking.data import Part, Problem, joined
-from stoker.inspection.checking.findings import ERROR, ERRORS, KINDS, Settings, counted, find
+from stoker.inspection.checking.findings import Settings, find
+from stoker.inspection.checking.kinds import ERROR, ERRORS, KINDS, counted
 from stoker.inspection.checking.options import check_parser, strict_kinds
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS
@@ -31,9 +32,9 @@ def row(number, **changes):
     return [values[name] for name in fields.FIELDS]
 
 
-def collected(count, bad=(), **rows):
+def collected(count, bad=(), training=None, **rows):
     """``count`` files; ``bad``: number -> reason; ``rows``: 'f3' -> changed facts of file 3."""
-    found = Collected(count)
+    found = Collected(count, count if training is None else training)
     good = [number for number in range(count) if number not in dict(bad)]
     found.add(good, np.array([row(number, **rows.get("f%d" % number, {})) for number in good], np.int64))
     for number, reason in dict(bad).items():
@@ -144,7 +145,7 @@ def test_bad_files_are_told_by_their_reasons_which_may_differ_in_numbers():
 
 
 def test_reasons_are_bounded():
-    found = Collected(MAX_REASONS + 50)
+    found = Collected(MAX_REASONS + 50, MAX_REASONS)
     for number in range(MAX_REASONS + 50):
         found.add_bad(number, "reason %d" % number)
     assert len(found.reasons) == MAX_REASONS + 1 and found.reasons[-1] == OTHER_REASONS
@@ -188,7 +189,7 @@ def test_mean_and_deviation_do_not_depend_on_who_looked_first(pictures, random):
     order = list(range(len(rows)))
     random.shuffle(order)
     cut = random.randint(0, len(order))
-    several, one = Collected(len(rows)), Collected(len(rows))
+    several, one = Collected(len(rows), len(rows)), Collected(len(rows), len(rows))
     for some in (order[:cut], order[cut:]):
         several.add(some, np.array([rows[number] for number in some], np.int64).reshape(-1, len(fields.FIELDS)))
     one.add(sorted(order), np.array(rows, np.int64))
@@ -198,8 +199,21 @@ def test_mean_and_deviation_do_not_depend_on_who_looked_first(pictures, random):
     assert np.allclose(several.statistics(1).deviation, values.std(axis=0), atol=1e-7)
 
 
+def test_validation_pictures_do_not_count_for_mean_and_deviation():
+    """With them, a user who normalises by the numbers would use the validation data."""
+    data = joined([part(paths(3), root="/data/train"), part(paths(2), root="/data/val")])
+    white = {name: 255 * (1 if name.startswith("sum") else 255) for name in fields.FIELDS if name[:3] in ("sum", "squ")}
+    files = collected(5, [(2, "empty file")], 3, f0=white, f3=white, f4=white)
+    content = report.make(data, files, [], Settings((1, 1)), 32, None, 2, 1.5).content
+    assert content["statistics"] == {"mean": [0.5] * 3, "deviation": [0.5] * 3, "pictures": 2}
+    assert "VALUES 0..1 at 1 x 1, training pictures only" in text.text(content)
+    only = collected(5, [(0, "empty file"), (1, "empty file"), (2, "empty file")], 3, f3=white)
+    assert only.statistics(1) is None
+    assert "training pictures only" not in text.text(made()[0].content)
+
+
 def test_the_table_takes_few_bytes_for_each_file():
-    found = Collected(1000)
+    found = Collected(1000, 1000)
     assert sum(each.nbytes for each in (found.good, found.table, found.reason_of)) <= 64 * 1000
 
 
@@ -216,7 +230,7 @@ def test_rates_and_workers():
         {"step_ms": 100.0, "workers": 2}], "least_step_ms": 32.0}
     workers = report.rates({"exact": (0.0015625, 7)}, 64, None, 1)["decode"]["exact"]["workers"]
     assert [each["workers"] for each in workers] == [2, 1, 1]
-    several = Collected(4)
+    several = Collected(4, 4)
     several.add(range(4), np.array([row(number, **{"ns_" + name: 0 if number < 2 else number * 1000000
                                                    for name in DECODERS}) for number in range(4)], np.int64))
     assert several.seconds() == dict.fromkeys(DECODERS, (0.0025, 2))

@@ -147,6 +147,33 @@ def test_copies_without_their_metadata_have_equal_pixels(tmp_path):
     assert pixels["a.jpg"] == pixels["b.jpg"] == pixels["c.png"] != pixels["d.png"]
 
 
+@pytest.mark.parametrize("decode", DECODERS)
+def test_equal_pixels_are_found_in_whatever_mode_they_are_stored(tmp_path, decode):
+    coloured = photo(5, (300, 400))
+    grey = coloured.convert("L")
+    few = coloured.quantize(16)
+    hidden = np.asarray(coloured.convert("RGBA")).copy()
+    hidden[100, 100, 3] = 254
+    half = grey.convert("LA")
+    half.putpixel((100, 100), half.getpixel((100, 100))[:1] + (254,))
+    for name, picture in (
+            ("colours-1", coloured), ("colours-2", coloured.convert("RGBA")), ("grey-1", grey),
+            ("grey-2", grey.convert("RGB")), ("grey-3", grey.convert("LA")), ("grey-4", grey.convert("RGBA")),
+            ("few-1", few), ("few-2", few.convert("RGB")), ("few-3", few.convert("RGBA")),
+            ("bits-1", grey.convert("1")), ("bits-2", grey.convert("1").convert("RGB")),
+            ("hidden-1", Image.fromarray(hidden)), ("half-1", half),
+            ("half-2", half.convert("RGBA"))):
+        picture.save(str(tmp_path / (name + ".png")))
+    few.save(str(tmp_path / "few-4.gif"))
+    good, bad = look(tmp_path, decode=decode)
+    groups = {}
+    for name, own in good.items():
+        groups.setdefault((own["pixels_1"], own["pixels_2"]), []).append(os.path.splitext(name)[0])
+    kinds = ("bits", 2), ("colours", 2), ("few", 4), ("grey", 4), ("half", 2), ("hidden", 1)
+    assert not bad and sorted(groups.values()) == [
+        ["%s-%d" % (kind, number + 1) for number in range(count)] for kind, count in kinds]
+
+
 def test_thumbnails_keep_the_shape(tmp_path):
     photo(0, (64, 256)).save(str(tmp_path / "wide.png"))
     photo(0, (10, 5)).save(str(tmp_path / "small.png"))

@@ -12,6 +12,7 @@ import pytest
 
 import stoker
 from stoker.pipeline.errors import ConfigError, StokerError
+from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.options import StreamOptions
 from stoker.trainer.record import files as records
 from stoker.trainer.record.folder import RunFolder
@@ -90,11 +91,25 @@ RUNS = {
 }
 
 
-def record(place, data, options, audit=None, **stream):
-    """The run of these arguments, recorded in ``place``."""
+class FirstBatch:
+    """A stream that hands out its first batch, as far as it matters here."""
+    decoders = frozenset()
+
+    def __init__(self, recording, plan):
+        self.plan, self.pace = plan, Pace(1, [], 0.0)
+        recording.watch(self)
+
+    def take(self):
+        self.pace.observers[0].taken(None, None, None, 0.0)
+
+
+def record(place, data, options, audit=None, is_used=True, **stream):
+    """The run of these arguments, recorded in ``place``. ``is_used``: it hands out a batch."""
     options = dict({"batch_size": 2, "epochs": 2}, **options)
     run = prepare(data, **options)
-    Recording(str(place), run, StreamOptions(audit=audit, **stream))
+    first = FirstBatch(Recording(str(place), run, StreamOptions(audit=audit, **stream)), run.plan)
+    if is_used:
+        first.take()
     return run
 
 
@@ -213,6 +228,55 @@ def test_another_run_is_refused_and_the_record_stays(photos, tmp_path):
         record(tmp_path, str(photos / "held"), {})
     record(tmp_path, str(photos / "all"), {})
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_run_that_handed_out_no_batch_makes_room_for_another(photos, tmp_path):
+    """As one whose port was in use: its options are changed, and it is opened again."""
+    record(tmp_path, str(photos / "all"), {"decode": "exact"}, is_used=False)
+    record(tmp_path, str(photos / "held"), {"seed": 3, "rank": 0, "ranks": 2}, is_used=False)
+    record(tmp_path, str(photos / "held"), {"seed": 3, "rank": 1, "ranks": 2}, is_used=False)
+    run = record(tmp_path, str(photos / "all"), {}, is_used=False)
+    with Replay(tmp_path) as again:
+        assert planned(again.run) == planned(run)
+        assert again.notes == ("the run has handed out no batch yet, and until then another one may take its place in "
+                               "%s" % tmp_path,)
+    record(tmp_path, str(photos / "all"), {})
+    with Replay(tmp_path) as again:
+        assert planned(again.run) == planned(run) and again.notes == ()
+    for is_used in (False, True):
+        record(tmp_path, str(photos / "all"), {}, is_used=is_used)
+        with pytest.raises(ConfigError, match="holds the record of another run: its decode was \"fastest\""):
+            record(tmp_path, str(photos / "all"), {"decode": "exact"})
+
+
+def test_a_run_with_checkpoints_makes_no_room(photos, tmp_path):
+    record(tmp_path, str(photos / "all"), {}, is_used=False)
+    (tmp_path / "model.ckpt-3.index").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="holds the record of another run: its seed"):
+        record(tmp_path, str(photos / "all"), {"seed": 1})
+
+
+def test_of_two_runs_that_are_open_in_one_folder_only_the_recorded_one_goes_on(photos, tmp_path):
+    runs = [prepare(str(photos / "all"), batch_size=2, seed=seed) for seed in (0, 1)]
+    former, later = [FirstBatch(Recording(str(tmp_path), run, StreamOptions()), run.plan) for run in runs]
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="holds the record of another run: its seed was 1, and this run has 0"):
+            former.take()
+    later.take()
+    later.take()
+    shutil.rmtree(str(tmp_path))
+    FirstBatch(Recording(str(tmp_path), runs[0], StreamOptions()), runs[0].plan)
+    former.take()
+    shutil.rmtree(str(tmp_path))
+    former.take()                         # what the user removed is not needed
+
+
+def test_a_rank_that_opens_later_does_not_make_room(photos, tmp_path):
+    options = dict(batch_size=2, ranks=2)
+    record(tmp_path, str(photos / "all"), dict(options, rank=0))
+    record(tmp_path, str(photos / "all"), dict(options, rank=1), is_used=False)
+    with pytest.raises(ConfigError, match="holds the record of another run: its seed"):
+        record(tmp_path, str(photos / "all"), dict(options, rank=1, seed=1))
 
 
 def test_a_record_that_was_not_finished_is_no_record(photos, tmp_path):

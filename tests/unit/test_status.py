@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -176,6 +177,18 @@ def test_the_number_that_is_wanted_stays_within_the_limits(least, local, total, 
     assert status.wanted() == wanted
 
 
+@pytest.mark.parametrize("least, local, total, sentence", [
+    (1, 0, 5, "5 are needed"), (0, 5, 5, "5 are needed, and the local ones are enough"),
+    (1, 5, 5, "5 are needed, and the local ones are enough; min_workers asks for 1 elsewhere in any case"),
+    (2, 2, 3, "3 are needed, 2 of them local; min_workers asks for 2 elsewhere in any case"),
+    (2, 0, 1, "1 are needed; min_workers asks for 2 elsewhere in any case"), (1, 2, 5, "5 are needed, 2 of them local"),
+    (1, 2, 11, "11 are needed, 2 of them local; max_workers allows 8 elsewhere")])
+def test_the_sentence_on_the_number_is_right_with_and_without_workers_elsewhere(least, local, total, sentence):
+    status = Status(FakeStream(), least, 8, 32, local)
+    status._demand.workers, status._demand.why = total, "%d are needed" % total
+    assert status.why() == sentence
+
+
 def test_the_version_is_that_of_the_package():
     config = configparser.ConfigParser()
     config.read(os.path.join(ROOT, "setup.cfg"))
@@ -245,6 +258,46 @@ def test_metrics_without_the_package(status, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     page = metrics_page(Gauges(status))
     assert page.code == 501 and b"pip install 'stoker[metrics]'" in page.body
+
+
+def test_a_server_that_is_stopped_while_it_is_woken(monkeypatch):
+    """What ``wake`` writes must not go into a file that gets the number of the pipe."""
+    server, write, found = StatusServer("127.0.0.1", 0, None, {}), os.write, []
+    stopping = threading.Thread(target=server.stop)
+
+    def slow(descriptor, text):
+        if text == b"w":
+            stopping.start()
+            stopping.join(0.2)
+            found.append(os.fstat(descriptor).st_ino)
+        return write(descriptor, text)
+    pipe = os.fstat(server._stop_fd).st_ino
+    monkeypatch.setattr(status_server, "STOP_S", 60)
+    monkeypatch.setattr(status_server.os, "write", slow)
+    server.wake()
+    stopping.join(60)
+    assert found == [pipe]
+    with pytest.raises(OSError):
+        os.fstat(server._stop_fd)
+    server.wake()
+    assert found == [pipe]
+
+
+def test_a_server_that_is_stopped_by_a_signals_handler_in_the_middle_of_wake(monkeypatch):
+    """``wake`` neither waits nor is waited for without end."""
+    server, write = StatusServer("127.0.0.1", 0, None, {}), os.write
+
+    def interrupted(descriptor, text):
+        if text == b"w":
+            server.wake()
+            server.stop()
+        return write(descriptor, text)
+    monkeypatch.setattr(status_server, "STOP_S", 0.01)
+    monkeypatch.setattr(status_server.os, "write", interrupted)
+    server.wake()
+    server._thread.join(60)
+    assert not server._thread.is_alive()
+    os.close(server._stop_fd)
 
 
 def test_a_server_that_sees_its_end_by_a_client_before_it_is_woken(monkeypatch):

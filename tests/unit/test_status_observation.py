@@ -61,6 +61,14 @@ def test_no_counter_goes_back_where_stages_take_longer_than_the_whole(seen):
     assert seen.counters.generator_s == before > 0
 
 
+def test_a_batch_that_is_handed_out_again_after_a_ctrl_c_counts_once(seen):
+    first, second = batch_of(0), batch_of(1)
+    for batch in (first, first, second, second):
+        seen.taken(batch, TIMINGS, FLEET, START_S + 1)
+    assert seen.counters.batches == 2 and seen.counters.samples == len(first) + len(second)
+    assert seen.workers.hosts() == {"alpha": 2}
+
+
 def test_a_batch_without_a_worker_counts(seen):
     take(seen, [0], worker="")
     assert seen.counters.batches == 1 and seen.workers.hosts() == {}

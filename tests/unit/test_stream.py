@@ -315,6 +315,20 @@ def test_after_an_exception_the_same_batch_comes_again(opened, monkeypatch):
     assert [position_in(batch) for batch in opened.stream] == list(range(8))
 
 
+def test_a_batch_that_comes_again_is_counted_once(opened):
+    opened.produce_all()
+    insight = opened.stream.insight()
+
+    class Interrupted:
+        def taken(self, *arguments):
+            opened.stream.pace.observers.remove(self)
+            raise KeyboardInterrupt
+    opened.stream.pace.observers.append(Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        next(opened.stream)
+    assert len(list(opened.stream)) == insight.observation.counters.batches == 8
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 
 def test_an_error_before_and_while_waiting_reaches_the_consumer(opened):

@@ -36,6 +36,8 @@ REQUIRED: Dict[str, Any] = {
     "plan": int, "generator": str, "image_size": list, "batch_size": int, "seed": int, "decode": str, "dataset": str,
     "validation_split": (int, float)}
 RUN_VERSION = 1
+#: Key of stoker-run.json while a run of ``open_stream(record=)`` has handed out no batch: another may take its place
+UNUSED = "unused"
 #: What stoker-run.json has for ``stoker-predict``: arguments of ``open_stream``.
 OPTIONS = ("image_size", "batch_size", "seed", "decode", "exif_rotate", "partners", "truncated", "max_text_mb") + tuple(
     FORMER)

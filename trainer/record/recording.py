@@ -5,7 +5,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, FrozenSet
+from typing import Any, Dict, FrozenSet, Optional
 
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
@@ -31,11 +31,12 @@ class Recording:
     """
 
     def __init__(self, path: Any, run: Run, options: StreamOptions) -> None:
-        """Raises ConfigError if the folder holds the record of another run, or cannot be written."""
+        """Raises ConfigError if the folder holds the record of another run that handed out a batch, or cannot be
+        written."""
         if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
             raise ConfigError("record must be the path of a folder, not %.80r" % (path,))
         with RunFolder(os.path.abspath(os.fspath(path)), make=True) as folder:
-            self._path = folder.path
+            self._path, self._configuration = folder.path, run.fingerprint()
             folder.is_shared = run.plan.ranks > 1
             self.options = options
             if options.killers is None and run.plan.ranks == 1:
@@ -45,16 +46,26 @@ class Recording:
             _write(folder, run, self.options, is_new)
 
     def watch(self, stream: BatchStream) -> None:
-        """From now on, the record gets the decoders of the workers of ``stream``."""
-        stream.pace.observers.append(_DecodersObserver(self._path, stream))
+        """From now on, the record is told of the first batch of ``stream``, and of the decoders of its workers."""
+        stream.pace.observers.append(_Observer(self._path, self._configuration, stream))
 
 
-class _DecodersObserver:
-    def __init__(self, path: str, stream: BatchStream) -> None:
-        self._path, self._stream = path, stream
+class _Observer:
+    def __init__(self, path: str, configuration: Dict[str, Any], stream: BatchStream) -> None:
+        self._path, self._configuration, self._stream = path, configuration, stream
+        self._is_used = False
         self._seen: FrozenSet[str] = frozenset()
 
     def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
+        """Raises ConfigError before the first batch if the record is one of another run by now."""
+        if not self._is_used:
+            other = None
+            with suppress(ConfigError), RunFolder(self._path) as folder:
+                folder.is_shared = self._stream.plan.ranks > 1
+                other = _keep(folder, self._configuration)
+            if other is not None:
+                raise other
+            self._is_used = True
         decoders = self._stream.decoders
         if decoders != self._seen:
             self._seen = decoders
@@ -74,9 +85,33 @@ def _is_new(folder: RunFolder, run: Run) -> bool:
     other = records.other_value(saved, run.fingerprint())
     if other is None:
         return False
+    if _is_unused(folder) and not state.traces(folder.names()):
+        return True
     if not os.path.lexists(folder.at(records.RUN)) and not state.traces(folder.names()):
         return True                       # a program was killed while it wrote the record
-    raise ConfigError("record: %s holds the record of another run: %s; record this run in another folder" % (
+    raise _of_another_run(folder, other)
+
+
+def _keep(folder: RunFolder, configuration: Dict[str, Any]) -> Optional[ConfigError]:
+    """From now on, no other run may take the place of the one with this ``configuration``. Returns an error if one has
+    done so since the stream was opened. Raises ConfigError if the record cannot be written."""
+    saved, _ = records.read_record(folder)
+    other = None if saved is None else records.other_value(saved, configuration)
+    if other is not None:
+        return _of_another_run(folder, other)
+    found, _ = records.read_json(folder, records.RUN)
+    if found is not None and found.pop(records.UNUSED, None) is not None:
+        records.write_json(folder, records.RUN, found)
+    return None
+
+
+def _is_unused(folder: RunFolder) -> bool:
+    found, _ = records.read_json(folder, records.RUN)
+    return found is not None and found.get(records.UNUSED) is True
+
+
+def _of_another_run(folder: RunFolder, other: records.OtherValue) -> ConfigError:
+    return ConfigError("record: %s holds the record of another run: %s; record this run in another folder" % (
         printable_path(folder.path), "the %s is another" % DATA[other.name] if other.of_data else
         "its %s was %s, and this run has %s" % (other.name.replace("_", " "), other.was, other.now)))
 
@@ -95,5 +130,7 @@ def _write(folder: RunFolder, run: Run, options: StreamOptions, is_new: bool) ->
         records.write_json(folder, records.RANK % plan.rank, {
             "rank": plan.rank, "ranks": plan.ranks, "audit": more["stream"]["audit"]})
         more = dict(more, stream=dict(more["stream"], audit=None))
+    if is_new or _is_unused(folder):
+        more = dict(more, **{records.UNUSED: True})
     found, _ = records.read_json(folder, records.RUN)
     records.write_run(folder, run, None if found is None else found.get("model"), more)

@@ -54,6 +54,7 @@ class RecordedRun:
             self._arrays = records.arrays_of(saved)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise self._damaged(error) from error
+        self._is_unused = saved.get(records.UNUSED) is True
         self._path = tuple(path) + (() if self._is_of_others() else self._arguments.folders)
         known = records.known(folder)
         assert known is not None           # the configuration was readable
@@ -96,6 +97,9 @@ class RecordedRun:
                 self._name, other.name.replace("_", " "), other.was, other.now,
                 ": have your functions changed since?" if other.name in OF_FUNCTIONS else ""))
         notes = list(run.notes)
+        if self._is_unused:
+            notes.append("the run has handed out no batch yet, and until then another one may take its place in %s"
+                         % self._name)
         if self._arguments.ranks > 1 and rank is None and not run.one_by_one:
             notes.append("the run had %d ranks, and %s made each rank's part by itself: whole batches may differ from "
                          "those parts (rank= makes one of them)" % (self._arguments.ranks, run.job.generator))

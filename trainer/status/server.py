@@ -90,15 +90,20 @@ class StatusServer:
         self._told: List[str] = []                           # what was logged
         self._wake_fd, self._stop_fd = os.pipe()
         os.set_blocking(self._stop_fd, False)
+        self._waking = threading.Lock()                      # held while ``_stop_fd`` is used
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="stoker-status", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes the server's thread call ``woken``, soon. For any thread; takes microseconds."""
-        if not self._stopping:              # else the number of the pipe may be another file's by now
-            with suppress(OSError):
-                os.write(self._stop_fd, b"w")
+        """Makes the server's thread call ``woken``, soon. For the thread that takes batches; takes microseconds."""
+        if self._waking.acquire(blocking=False):      # ``stop`` closes the pipe with it; it may have interrupted this
+            try:
+                if not self._stopping:      # else the number of the pipe may be another file's by now
+                    with suppress(OSError):
+                        os.write(self._stop_fd, b"w")
+            finally:
+                self._waking.release()
 
     def trouble(self, fleet: object) -> None:
         """See ``WorkerGroup``."""
@@ -118,7 +123,9 @@ class StatusServer:
             self._stopping = True
             with suppress(OSError):             # the thread may have seen it already
                 os.write(self._stop_fd, b"x")   # to close it would not do, where a fork of this process has it, too
-            os.close(self._stop_fd)
+            if self._waking.acquire(timeout=STOP_S):     # else a signal's handler interrupted ``wake``: it stays open
+                os.close(self._stop_fd)
+                self._waking.release()
             self._thread.join(STOP_S)
             with suppress(OSError):
                 self._listening.shutdown(socket.SHUT_RDWR)      # also if a fork of this process still has it

@@ -72,10 +72,10 @@ class Status:
             return self._demand.why
         reason, beyond = self._demand.why, total - self._local_most
         if self._local_most:
-            reason += ", %d of them local" % min(total, self._local_most)
+            reason += ", %d of them local" % self._local_most if beyond > 0 else ", and the local ones are enough"
         if beyond > self._most:
-            return reason + "; the most elsewhere are %d" % self._most
-        return reason + "; the fewest elsewhere are %d" % self._least * (beyond < self._least)
+            return reason + "; max_workers allows %d elsewhere" % self._most
+        return reason + "; min_workers asks for %d elsewhere in any case" % self._least * (max(0, beyond) < self._least)
 
     def figures(self) -> Dict[str, Any]:
         """What /status.json says."""
