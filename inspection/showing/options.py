@@ -69,7 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="training step, or steps A to B - 1. Repeat it for several")
     add("--sample", metavar="N|PATH",
         help="a sample of the training data, by its number or by the path of its file: its variations in --epochs")
-    add("--epochs", type=numbers, metavar="A:B", help="for --sample: epochs A to B - 1, of which the first is 0 (default: the first 8)")
+    add("--epochs", type=numbers, metavar="A:B",
+        help="for --sample: epochs A to B - 1, of which the first is 0 (default: the first 8)")
     add("--validation", type=numbers, metavar="EPOCH", help="the evaluation batches after this epoch; the first is 0")
     add("--diff", nargs=2, metavar=("A", "B"),
         help="two runs: the first step at which they differ, and how. Without audits, their first --steps steps are "
