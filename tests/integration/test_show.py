@@ -204,7 +204,7 @@ def test_arrays_of_ones_own(own):
     assert result.code == 0 and result.stdout.count("as in the audit") == 6, result
     assert "left out by the function: #5 n=5: a multiple of five" in result.stdout
     page = (elsewhere / "own.html").read_text(encoding="utf-8")
-    for text in ("picture: float32, -1..1", "mask: 0: ", "read as left, top", "sound: float64 300", "left: True"):
+    for text in ("picture: float32, -1..1", "mask: 0 black: ", "read as left, top", "sound: float64 300", "left: True"):
         assert text in page
 
 

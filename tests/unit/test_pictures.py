@@ -124,7 +124,8 @@ def test_a_mask_that_is_made_smaller_has_no_mixed_colours():
 def test_the_shares_of_classes_in_a_mask():
     value = np.zeros((10, 10), np.uint8)
     value[:2], value[2, 0] = 7, 255
-    assert view_of(value, "mask").text == "0: 79 %, 7: 20 %, 255: 1 %"
+    assert view_of(value, "mask").text == "0 black: 79 %, 7 grey: 20 %, 255 light grey: 1 %"
+    assert len(set(pixels.NAMES)) == len(pixels.NAMES) < len(pixels.PALETTE) and pixels.mask_colour(21) == ""
 
 
 @pytest.mark.parametrize("name, value", [

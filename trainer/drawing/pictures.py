@@ -171,7 +171,8 @@ def _mask(array: _Array) -> _Drawn:
     seen = kinds.looked_at(value).astype(np.int64)
     numbers, counts = np.unique(seen, return_counts=True)
     by_size = np.argsort(-counts, kind="mergesort")
-    parts = ["%d: %s" % (numbers[place], _percent(counts[place] / seen.size)) for place in by_size[:6]]
+    parts = ["%s: %s" % (("%d %s" % (number, pixels.mask_colour(number))).rstrip(), _percent(count / seen.size))
+             for number, count in zip(numbers[by_size[:6]].tolist(), counts[by_size[:6]].tolist())]
     more = len(numbers) - len(parts)
     return (pixels.mask(pixels.thinned(value, _OVERSAMPLED * array.max_side)),
             ", ".join(parts) + (" and %d more" % more if more else ""))

@@ -19,6 +19,9 @@ PALETTE = np.array([(0, 0, 0), (255, 179, 0), (128, 62, 117), (0, 125, 52), (166
                     (206, 162, 98), (129, 112, 102), (255, 104, 0), (246, 118, 142), (0, 83, 138), (255, 122, 92),
                     (83, 55, 122), (255, 142, 0), (179, 40, 81), (244, 200, 0), (127, 24, 13), (147, 170, 0),
                     (89, 51, 21), (241, 58, 19), (35, 44, 22)], np.uint8)
+#: The first of them in words, of which no two are alike.
+NAMES = ("black", "amber", "purple", "green", "light blue", "red", "sand", "grey", "orange", "pink", "blue", "salmon",
+         "violet")
 IGNORED = (224, 224, 224)        # the colour of -1 and 255, which mean "no class" in masks
 
 
@@ -133,6 +136,11 @@ def mask(value: "np.ndarray") -> "np.ndarray":
     colours = PALETTE[np.where(numbers > 0, (numbers - 1) % (len(PALETTE) - 1) + 1, 0)]
     colours[(numbers < 0) | (numbers == 255)] = IGNORED
     return colours
+
+
+def mask_colour(number: int) -> str:
+    """The colour of a class in ``mask`` in a word; '' if it has no name of its own."""
+    return "light grey" if number < 0 or number == 255 else NAMES[number] if number < len(NAMES) else ""
 
 
 def curve(lines: "Sequence[np.ndarray]", width: int, height: int) -> "np.ndarray":
