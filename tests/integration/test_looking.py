@@ -1,6 +1,7 @@
 """What it costs to look at a run, in CPU time, which holds on a busy machine; `python -m benchmarks looking` measures
 rates. And the benchmark's programs, for fractions of a second."""
 
+import logging
 import os
 import time
 
@@ -57,7 +58,9 @@ def test_the_benchmark_runs(monkeypatch):
     monkeypatch.setattr(looking, "FOLDER", "/nonexistent")
     monkeypatch.setattr(looking, "PICTURES", 40)
     monkeypatch.setattr(looking, "prometheus_program", lambda: None)
+    level = logging.getLogger("stoker").level
     seen, unseen = looking.run(True, lambda text: None)
+    assert logging.getLogger("stoker").level == level
     assert [row[0] for row in seen.rows] == ["not looked at", "page open, a client in Prometheus' place every second"]
     assert all(row[1] > 0 for row in seen.rows) and seen.rows[1][5] > seen.rows[0][5]
     assert seen.goals[-1].holds(), seen.notes
