@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline.text import printable
-from tests.support.asking import TOKEN, answer_to, ask, connected, figures, token_file, url_of
+from tests.support.asking import TOKEN, answer_to, ask, connected, figures, token_file, url_of, went_well
 from tests.support.other_user import as_other_user
 from tests.support.processes import opened, wait_for
 from tests.support.visiting import codes, status_cpu_s, strict, texts_of, visiting
@@ -70,14 +70,6 @@ def paced(run, seconds, batches_s=15):
         count += 1
         time.sleep(max(0.0, begun + count / batches_s - time.monotonic()))
     return count
-
-
-def went_well(run, reference):
-    """The rest of the run is as it should be, and the address still answers."""
-    assert figures(url_of(run.stream))["over"] is False
-    run.take_all()
-    assert run.content() == reference
-    assert not run.log.having("(a bug in Stoker)")
 
 
 def test_a_hundred_open_pages(looked_at, reference, attacks):

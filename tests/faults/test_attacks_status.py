@@ -14,7 +14,7 @@ import pytest
 from stoker.pipeline.errors import ConfigError
 from stoker.trainer.feed import open_stream
 from stoker.trainer.status.server import MAX_CONNECTIONS, MAX_PER_S, MAX_REQUEST_BYTES
-from tests.support.asking import TOKEN, answer_to, ask, connected, figures, token_file, url_of
+from tests.support.asking import TOKEN, answer_to, ask, connected, figures, token_file, url_of, went_well
 from tests.support.processes import opened
 
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "workers": 1}      # 120 pictures: 15 steps an epoch
@@ -34,14 +34,6 @@ def attacked(pictures, tmp_path, worker_python):
     with opened(pictures, tmp_path / "audit", epochs=2, status="127.0.0.1:0", **OPTIONS) as run:
         run.take(1)
         yield run
-
-
-def went_well(run, reference):
-    """The rest of the run is as it should be, and the address still answers."""
-    assert figures(url_of(run.stream))["over"] is False
-    run.take_all()
-    assert run.content() == reference
-    assert not run.log.having("(a bug in Stoker)")
 
 
 def test_a_web_page_by_dns_rebinding(attacked, reference, attacks):

@@ -101,3 +101,16 @@ def same_pillow_python():
     """A newer Python with the Pillow of the trainer's."""
     return interpreter("STOKER_TEST_SAME_PILLOW_PYTHON") or pytest.skip(
         "STOKER_TEST_SAME_PILLOW_PYTHON names no Python with the trainer's Pillow")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Fifteen one-coloured pictures in three classes. Not to be changed."""
+    root = tmp_path_factory.mktemp("tiny") / "colours"
+    for number in range(15):
+        folder = root / ("red", "green", "blue")[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((20, 30, 3), np.uint8)
+        pixels[:, :, number % 3] = 100 + 10 * number
+        Image.fromarray(pixels).save(str(folder / ("%d.png" % number)))
+    return str(root)

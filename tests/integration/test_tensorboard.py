@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.support.processes import Program, interpreter, wait_for
 from tests.support.training import Trainer, arguments, finished
@@ -22,17 +21,6 @@ STAGES = ["storage", "decode", "augment", "generator", "wire", "waiting"]
 CHARTS = {"loss": ["train/loss", "validation/loss"], "accuracy": ["train/accuracy", "validation/accuracy"],
           "images per second": ["feed/images_per_s", "feed/validation_images_per_s"],
           "share of time waiting": ["feed/waiting_share", "feed/validation_waiting_share"]}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Fifteen pictures in three classes."""
-    root = tmp_path_factory.mktemp("tiny") / "colours"
-    for number in range(15):
-        folder = root / ("red", "green", "blue")[number % 3]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((20, 30, 3), 10 * number, np.uint8)).save(str(folder / ("%d.png" % number)))
-    return str(root)
 
 
 def options(tiny, folder, epochs=EPOCHS, workers=1):

@@ -62,3 +62,11 @@ def answer_to(url, request):
             if not more:
                 return got
             got += more
+
+
+def went_well(run, reference):
+    """The rest of the run is as it should be, and the address still answers."""
+    assert figures(url_of(run.stream))["over"] is False
+    run.take_all()
+    assert run.content() == reference
+    assert not run.log.having("(a bug in Stoker)")
