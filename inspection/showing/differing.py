@@ -1,17 +1,18 @@
 """Compares two recorded runs: ``difference`` knows how, this module asks the runs."""
 
+from __future__ import generator_stop
+
 from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Optional, Tuple
 
 from stoker.inspection.showing import difference
+from stoker.inspection.showing.difference import MAX_NAMED
 from stoker.inspection.showing.facts import Sight, named
 from stoker.inspection.showing.sheet import BAD, GOOD, PLAIN, Line, Section
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.monitoring.audit import parsed
-from stoker.pipeline.storage.safe_files import open_own
+from stoker.pipeline.monitoring.audit_lines import lines_of
 from stoker.trainer.record.files import DEFAULTS
 from stoker.trainer.record.replay import Replay
 
-MAX_NAMED = 6
 BY_AUDITS = "by the checksums of both audits"
 Progress = Callable[[Iterable[Batch], int, str], ContextManager[Iterator[Batch]]]
 
@@ -110,16 +111,14 @@ def _checksums(replay: Replay, batches: Iterator[Batch]) -> Iterator[Tuple[int, 
 
 
 def _audited(replay: Replay, end: int) -> Iterator[Tuple[int, int]]:
-    """(step, checksum) of the lines of its audit, of steps before ``end``."""
+    """(step, checksum) of the lines of its audit, of steps before ``end``. Raises ConfigError."""
     assert replay.audit is not None
-    with open(open_own(replay.audit, links=True), "rb") as file:
-        for line in file:
-            entry = parsed(line)
-            if entry is None or entry["step"] >= end:
-                return
-            if entry.get("ranks", 1) != 1:                # its checksum is that of a part: the parts are put together
-                whole = replay.audited(entry["step"])
-                if whole is None or whole["crc32"] is None:
-                    continue
-                entry = whole
-            yield entry["step"], entry["crc32"]
+    for entry in lines_of(replay.audit):
+        if entry["step"] >= end:
+            return
+        if entry.get("ranks", 1) != 1:                # its checksum is that of a part: the parts are put together
+            whole = replay.audited(entry["step"])
+            if whole is None or whole["crc32"] is None:
+                continue
+            entry = whole
+        yield entry["step"], entry["crc32"]

@@ -1,10 +1,13 @@
-"""The line of one step in an audit, found without reading the whole file: its steps ascend.
+"""The lines of an audit, and that of one step, found without reading the whole file: its steps ascend.
 
 While a trainer writes the file, its last line may be incomplete; it counts for nothing.
 """
 
+from __future__ import generator_stop
+
 import os
-from typing import IO, Any, Dict, List, Optional, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, Dict, Iterator, List, Optional, Sequence
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.audit import parsed, place_of
@@ -18,9 +21,21 @@ NEAR_BYTES = 1 << 14          # so near to a line, the lines before it are read 
 
 def line_of(path: str, step: int) -> Optional[Dict[str, Any]]:
     """The line of ``step``; None if the audit has none. Raises ConfigError if it cannot be read, or is none."""
+    with _opened(path) as file:
+        return _found(file, step, path)
+
+
+def lines_of(path: str) -> Iterator[Dict[str, Any]]:
+    """All lines of the audit. Raises ConfigError if it cannot be read, or is none."""
+    with _opened(path) as file:
+        yield from _lines(file, path)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[bytes]]:
     try:
         with open(open_own(path, links=True), "rb") as file:
-            return _found(file, step, path)
+            yield file
     except OSError as error:
         raise ConfigError("the audit %s cannot be read: %s" % (
             printable_path(path), error.strerror or error)) from error
@@ -41,15 +56,19 @@ def _found(file: IO[bytes], step: int, path: str) -> Optional[Dict[str, Any]]:
         else:
             low = start
     file.seek(low)
+    entry = next((entry for entry in _lines(file, path) if entry["step"] >= step), None)
+    return entry if entry is not None and entry["step"] == step else None
+
+
+def _lines(file: IO[bytes], path: str) -> Iterator[Dict[str, Any]]:
+    """The lines from where ``file`` is."""
     for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
         entry = parsed(line)
         if entry is None:
             if line.endswith(b"\n"):
                 raise ConfigError("%s is no audit, or damaged: %.80s" % (printable_path(path), ascii(line)))
-            return None
-        if entry["step"] >= step:
-            return entry if entry["step"] == step else None
-    return None
+            return
+        yield entry
 
 
 def audited(paths: Sequence[str], step: int) -> Optional[Dict[str, Any]]:

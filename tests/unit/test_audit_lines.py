@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring import audit_lines
 from stoker.pipeline.monitoring.audit import crc32_of_all
-from stoker.pipeline.monitoring.audit_lines import audited, line_of
+from stoker.pipeline.monitoring.audit_lines import audited, line_of, lines_of
 
 
 def line(step, size=0, **more):
@@ -58,11 +58,20 @@ def test_a_file_that_is_no_audit_is_one_sentence(tmp_path, near, content):
     (tmp_path / "audit").write_bytes(content)
     with pytest.raises(ConfigError, match="audit is no audit, or damaged: "):
         line_of(str(tmp_path / "audit"), 3)
+    with pytest.raises(ConfigError, match="audit is no audit, or damaged: "):
+        list(lines_of(str(tmp_path / "audit")))
+
+
+def test_all_lines_but_one_that_is_being_written(tmp_path):
+    (tmp_path / "audit").write_bytes(b"".join(map(line, range(3))) + line(3)[:-1])
+    assert [each["step"] for each in lines_of(str(tmp_path / "audit"))] == [0, 1, 2]
 
 
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="the audit .*gone cannot be read: No such file"):
         line_of(str(tmp_path / "gone"), 3)
+    with pytest.raises(ConfigError, match="the audit .*gone cannot be read: No such file"):
+        next(lines_of(str(tmp_path / "gone")))
 
 
 def test_the_audits_of_all_ranks_say_what_one_trainers_says(tmp_path):
