@@ -1,5 +1,5 @@
 """The step to resume from, and whether the checkpoints in a folder are of the run: one with another configuration is
-refused. ``records.py`` has the records by which it is known."""
+refused. ``record/files.py`` has the records by which it is known."""
 
 from typing import Any, Dict, Mapping, Optional
 

@@ -120,12 +120,10 @@ def array_fact(one: "np.ndarray", two: "np.ndarray") -> str:
     if one.tobytes() == two.tobytes():
         return ""
     with np.errstate(all="ignore"):
+        other = one != two
         if one.dtype.kind == "f":
-            apart = np.abs(one.astype(np.float64) - two.astype(np.float64))
-            other = (one != two) & ~(np.isnan(one) & np.isnan(two))
-        else:
-            other = one != two
-            apart = np.abs(one.astype(np.float64) - two.astype(np.float64))
+            other &= ~(np.isnan(one) & np.isnan(two))
+        apart = np.abs(one.astype(np.float64) - two.astype(np.float64))
         count = int(np.count_nonzero(other))
         largest = float(np.nanmax(np.where(np.isfinite(apart), apart, 0))) if apart.size else 0.0
     if not count:
@@ -190,5 +188,3 @@ def paired_cells(first: Batch, second: Batch, pairs: Sequence[Pair], most: int, 
         apart = Cell(OTHER) if OTHER in pair.facts else _difference(first, second, pair.row, side)
         cells.append(apart._replace(mood=mood))
     return cells
-
-

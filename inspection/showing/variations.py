@@ -14,6 +14,7 @@ from stoker.pipeline.options import JobOptions
 from stoker.pipeline.storage.folder import BadFile, resolve
 from stoker.pipeline.text import native, own_letters, printable, printable_path
 from stoker.trainer.drawing import pixels
+from stoker.trainer.drawing.kinds import PICTURE
 from stoker.trainer.drawing.pictures import View, png_of, shortened, views
 from stoker.workers import formats, headers, images, limits
 
@@ -141,4 +142,4 @@ def picture_of(data: bytes, side: int) -> Tuple[View, str]:
         drawn = pixels.picture(value, pixels.Scale(value))
     else:
         drawn = np.asarray(image.convert("RGBA" if image.mode in ("LA", "PA", "RGBA") else "RGB"))[..., :3]
-    return View("stored", "picture", png_of(drawn, side), ""), facts
+    return View("stored", PICTURE, png_of(drawn, side), ""), facts

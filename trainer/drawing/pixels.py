@@ -108,13 +108,13 @@ def picture(value: "np.ndarray", scale: Scale) -> "np.ndarray":
     right, in grey."""
     planes = value if value.ndim == 3 else value[..., np.newaxis]
     grey = scale.grey(planes)
-    colours = np.repeat(grey, 3, axis=2) if planes.shape[2] in (1, 2) else grey[..., :3]
+    colours = np.repeat(grey, 3, axis=2) if planes.shape[2] == 1 else grey[..., :3]
     if planes.dtype.kind == "f":
         colours = np.where(np.isfinite(planes).all(axis=2)[..., np.newaxis], colours, np.array(NO_NUMBER, np.uint8))
     if planes.shape[2] == 4:
         alpha = np.repeat(grey[..., 3:], 3, axis=2)
         return np.concatenate([colours, np.full((len(colours), GAP, 3), 255, np.uint8), alpha], axis=1)
-    return colours[..., :3]
+    return colours
 
 
 def heat(value: "np.ndarray", low: float, high: float) -> "np.ndarray":

@@ -14,7 +14,7 @@ from stoker.pipeline.storage.safe_files import read_whole
 from stoker.pipeline.text import name_list, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
-RECORD, SAMPLES = "stoker.json", "stoker-samples.gz"     # in the checkpoint's folder: see checkpoint.py
+RECORD, SAMPLES = "stoker.json", "stoker-samples.gz"     # in the checkpoint's folder: see files.py
 DATA = {"dataset": "data", "validation": "validation data"}      # keys of stoker.json -> what they are hashes of
 
 
