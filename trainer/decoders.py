@@ -10,15 +10,21 @@ from stoker.trainer.record.folder import RunFolder
 log = logging.getLogger("stoker")
 
 
+def others(before: AbstractSet[str], now: AbstractSet[str]) -> AbstractSet[str]:
+    """Which of the decoders ``now`` are none of those ``before``; none if it is not known which those were."""
+    # those of older releases are described without libwebp and libtiff
+    return {each for each in now - before if not any(each.startswith(known + ", ") for known in before)
+            } if before else set()
+
+
 def warning(before: FrozenSet[str], now: FrozenSet[str]) -> str:
     """The sentence if a run, or a model, that knows the decoders ``before`` goes on with those of ``now``; '' if there
     is nothing to say."""
-    # those of older releases are described without libwebp and libtiff
-    others = {each for each in now - before if not any(each.startswith(known + ", ") for known in before)}
-    if not before or not others:
+    new = others(before, now)
+    if not new:
         return ""
     return ("pictures were decoded by %s so far, and now also by %s: the same picture may differ in its last bits; for "
-            "a run that is repeatable to the byte, use the former Pillow" % (listed(before), listed(others)))
+            "a run that is repeatable to the byte, use the former Pillow" % (listed(before), listed(new)))
 
 
 def listed(decoders: AbstractSet[str]) -> str:

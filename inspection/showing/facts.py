@@ -9,6 +9,7 @@ from stoker.pipeline.arrays import listed
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.text import printable, printable_path
+from stoker.trainer import decoders
 from stoker.trainer.drawing import kinds
 from stoker.trainer.drawing.pictures import View, shortened, views_of
 
@@ -177,10 +178,9 @@ def reason_of_difference(batch: Batch, recorded: Recorded) -> str:
         parts = ["%s bad then and good now" % _were(then - now)] * bool(then - now)
         parts += ["%s good then and bad now" % _were(now - then)] * bool(now - then)
         return " and ".join(parts) + ": files were repaired, removed or damaged, or another library decodes them"
-    others = recorded.decoders_now - recorded.decoders_then
-    if recorded.decoders_then and others:
+    if decoders.others(recorded.decoders_then, recorded.decoders_now):
         return "its pictures were decoded by %s, and are now by %s (--worker-python: a Python with the former ones)" % (
-            _texts(recorded.decoders_then), _texts(recorded.decoders_now))
+            decoders.listed(recorded.decoders_then), decoders.listed(recorded.decoders_now))
     return ("a file or row of it has changed, or %s has%s" % (
         printable(recorded.function) + " or a library that it calls" if ":" in recorded.function else "Stoker itself",
         "" if recorded.decoders_then else ", or other versions of Pillow's libraries decoded its pictures"))
@@ -193,10 +193,6 @@ def _were(indices: AbstractSet[int]) -> str:
 
 def _numbers(indices: Sequence[int]) -> str:
     return ", ".join("#%s" % index for index in indices)
-
-
-def _texts(names: AbstractSet[str]) -> str:
-    return " and ".join(printable(name) for name in sorted(names))
 
 
 def _several(names: Sequence[str], count: int) -> str:

@@ -113,9 +113,10 @@ def _show_evaluation(replay: Replay, args: argparse.Namespace) -> int:
     if not plan.evaluations_per_epoch:
         raise ConfigError("the run has no validation data: it has only training steps, 0 to %d (--step)" % (
             plan.steps - 1))
-    _check_size(len(args.validation) * plan.evaluations_per_epoch, args)
     for epoch in args.validation:
         _check_epoch(replay, epoch)
+    _check_size(len(args.validation) * plan.evaluations_per_epoch, args)
+    for epoch in args.validation:
         with _progress(replay.evaluation(epoch), plan.evaluations_per_epoch, "batches") as batches:
             for number, batch in enumerate(batches):
                 sections.append(show_facts.section_of(batch, _recorded(replay, batch, None), _sight(args),

@@ -37,8 +37,7 @@ def main(arguments):
         evaluated = [[run.crc(batch) for batch in run.evaluation(epoch)] for epoch in evaluations]
         assert "tensorflow" not in sys.modules
         print(json.dumps({"steps": steps, "found": found, "notes": run.notes, "python": sys.version_info[:2],
-                          "evaluated": evaluated, "decoders": [sorted(run.recorded_decoders), sorted(run.decoders)],
-                          "other": run.other_decoders()}))
+                          "evaluated": evaluated, "decoders": [sorted(run.recorded_decoders), sorted(run.decoders)]}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from stoker.inspection.showing import difference
+from stoker.inspection.showing import difference, program
 from stoker.inspection.showing import facts as show_facts
 from stoker.inspection.showing import variations as show_variations
 from stoker.inspection.showing.facts import Recorded, Sight
@@ -200,6 +200,8 @@ def test_whether_a_batch_is_the_audited_one(entry, audit, same, mood, text):
     ({"skipped": [1, 2]}, {}, "#1, #2 were bad then and good now"),
     ({}, {"then": ["Pillow 8"], "now": ["Pillow 13"]}, "decoded by Pillow 8, and are now by Pillow 13"),
     ({}, {"then": ["Pillow 8"], "now": ["Pillow 8"]}, "has changed, or module:function or a library that it calls has"),
+    ({}, {"then": ["Pillow 8, libjpeg 9"], "now": ["Pillow 8, libjpeg 9, libwebp 1"]},      # then: of an older release
+     "a file or row of it has changed, or module:function"),
     ({}, {"function": "image"}, "or Stoker itself has, or other versions of Pillow's libraries")])
 def test_likely_reasons_of_other_bytes(entry, known, reason):
     assert reason in show_facts.reason_of_difference(batch(), recorded(dict(ENTRY, crc32=8, **entry), **known))
@@ -388,3 +390,17 @@ def test_what_both_batches_lack_is_said_once():
         return [line.text for line in difference.lines_of(*batches, [])]
     assert lines(0, 0)[0] == "not in either: #0 (empty file)" and len(lines(0, 0)) == 2
     assert lines(0, 1)[:2] == ["not in the first: #0 (empty file)", "not in the second: #1 (empty file)"]
+
+
+def test_no_evaluation_is_made_if_the_run_lacks_one_of_the_epochs():
+    """It is known before the work."""
+    class Run:
+        plan = Plan(train_size=8, validation_size=4, batch_size=4, epochs=2, seed=0)
+
+    class Made:
+        run = Run
+
+        def evaluation(self, epoch):
+            raise AssertionError(epoch)
+    with pytest.raises(ConfigError, match="the run has no epoch 2: it has 2, and the first is 0"):
+        program._show_evaluation(Made(), make_parser().parse_args(["run", "--validation", "0:3"]))

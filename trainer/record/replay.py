@@ -21,7 +21,6 @@ from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.monitoring.audit_lines import audited, line_of
 from stoker.pipeline.options import SANDBOX_AUTO, check_whole
 from stoker.pipeline.text import native
-from stoker.trainer.decoders import listed
 from stoker.trainer.feed import LocalOptions, Path, absolute, start_stream
 from stoker.trainer.record import files as records
 from stoker.trainer.record.advice import in_own_words
@@ -135,15 +134,6 @@ class Replay:
     def decoders(self) -> FrozenSet[str]:
         """The libraries by which the workers of this replay decoded pictures so far."""
         return self._decoders
-
-    def other_decoders(self) -> str:
-        """A sentence if pictures were decoded by other libraries here than in the run, so that their last bits may
-        differ; '' if not, or if it is not known."""
-        others = self._decoders - self.recorded_decoders
-        if not others or not self.recorded_decoders:
-            return ""
-        return "the run decoded its pictures by %s, and this replay by %s: their last bits may differ" % (
-            listed(self.recorded_decoders), listed(self._decoders))
 
     def close(self) -> None:
         """Ends the workers. A second call does no harm."""
