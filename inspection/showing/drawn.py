@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stoker.inspection.showing.sheet import BAD, GOOD, NOTE, PLAIN, Cell, Line, Section, Sheet, texts_of
 from stoker.pipeline.text import printable
 from stoker.trainer.drawing.pictures import View
+from stoker.workers.images import RESAMPLE
 
 WIDTH = 1200                 # of the sheet, in pixels
 MAX_WIDTH = 1600             # if that keeps the pictures of samples that are compared in one row
@@ -16,7 +17,6 @@ MIN_CELL, MAX_TEXT_CELL = 136, 380     # the widths of a cell: at least, and at 
 MAX_LINES = 3                # of one text in a cell
 TITLE, BODY = 20, 12         # sizes of the letters
 MAX_PIXELS = 1 << 28         # of the sheet
-_FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
 _PAPER, _CARD, _EDGE, _INK, _FAINT = (255, 255, 255), (247, 248, 250), (214, 218, 224), (24, 28, 34), (96, 104, 116)
 _MOODS = {PLAIN: _INK, GOOD: (20, 120, 50), BAD: (190, 30, 30), NOTE: (165, 95, 0)}
 
@@ -78,7 +78,7 @@ class _Pen:
             return
         letters = Image.new("L", (self.width(text, size) // factor + 2, 16))
         ImageDraw.Draw(letters).text((0, 0), _latin(text), font=font, fill=255)
-        letters = letters.resize((letters.size[0] * factor, letters.size[1] * factor), _FILTERS.NEAREST)
+        letters = letters.resize((letters.size[0] * factor, letters.size[1] * factor), RESAMPLE["nearest"])
         image.paste(Image.new("RGB", letters.size, colour), place, letters)
 
     def fitted(self, text: str, width: int, size: int = BODY, keeps_end: bool = False) -> str:
@@ -237,4 +237,4 @@ def _enlarged(view: View, side: int) -> Image.Image:
     """The picture, larger by a whole factor if it is small: its pixels can be seen."""
     image = Image.open(io.BytesIO(view.png)).convert("RGB")
     factor = max(1, side // max(image.size))
-    return image if factor == 1 else image.resize((image.size[0] * factor, image.size[1] * factor), _FILTERS.NEAREST)
+    return image if factor == 1 else image.resize((image.size[0] * factor, image.size[1] * factor), RESAMPLE["nearest"])

@@ -1,7 +1,7 @@
 """The options of ``stoker-show``, with their help."""
 
 import argparse
-from typing import List
+from typing import Callable, List
 
 DESCRIPTION = """Shows batches of a recorded run as the model saw them: makes them again, compares them with the run's
 audit, and draws them. The run may be over, or go on meanwhile; it is not disturbed, and its folder only read."""
@@ -47,7 +47,7 @@ def output(text: str) -> str:
     raise argparse.ArgumentTypeError("must be a file .png or .html, not %r" % text)
 
 
-def within(low: int, high: int) -> "type":
+def within(low: int, high: int) -> Callable[[str], int]:
     """A type of argparse: a whole number from ``low`` to ``high``."""
     def checked(text: str) -> int:
         try:
@@ -56,7 +56,7 @@ def within(low: int, high: int) -> "type":
         except ValueError:
             pass
         raise argparse.ArgumentTypeError("must be a whole number from %d to %d, not %r" % (low, high, text))
-    return checked  # type: ignore[return-value]
+    return checked
 
 
 def make_parser() -> argparse.ArgumentParser:
