@@ -1,5 +1,5 @@
-"""A contact sheet: samples with their pictures and a few lines on each. As a value; ``drawn_sheet`` and ``html_sheet``
-make files of it. All its texts are printable: names of files may hold anything, and are escaped where they come in."""
+"""A contact sheet: samples with their pictures and a few lines on each. As a value; ``drawn`` and ``html_sheet`` make
+files of it. All its texts are printable: names of files may hold anything, and are escaped where they come in."""
 
 from typing import List, NamedTuple, Sequence, Tuple
 

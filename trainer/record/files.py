@@ -201,7 +201,7 @@ class Recorded(NamedTuple):
 
 
 def write_run(folder: RunFolder, run: Run, model: Optional[str], more: Mapping[str, Any]) -> None:
-    """Records what the run is, for ``recorded_run``, with what ``run_arguments.described`` made of it, ``more``. Raises
+    """Records what the run is, for ``recorded_run``, with what ``arguments.described`` made of it, ``more``. Raises
     ConfigError if it cannot be written."""
     job, partners = run.job, run.given.get("partners", 0)
     options = dict({name: getattr(job, name) for name in OPTIONS if name != "partners"},
