@@ -16,6 +16,7 @@ A second table has what a status address costs the consumer while no client asks
 import json
 import math
 import os
+import select
 import shutil
 import signal
 import statistics
@@ -114,7 +115,17 @@ class Run:
             [sys.executable, "-m", "benchmarks.looked_at", folder, str(SIZE), str(workers), worker_python(), path],
             cwd=ROOT, env=dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="2"), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
+        try:
+            self._begin(workers)
+        except BaseException:       # Ctrl-C, too
+            self.end()
+            raise
+
+    def _begin(self, workers: int) -> None:
+        """Waits until it makes batches."""
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], START_S)[0]:
+            raise RuntimeError("the run did not begin within %g s: see above" % START_S)
         told = json.loads(self._process.stdout.readline().decode() or "{}")
         if not told:
             raise RuntimeError("the run did not begin: see above")
@@ -135,10 +146,6 @@ class Run:
 
     def images_s(self, begin_s: float, end_s: float) -> float:
         return BATCH * self._times.rate(begin_s, end_s)
-
-    def memory_mb(self) -> float:
-        """Resident, of the trainer's process."""
-        return float(psutil.Process(self.pids[0]).memory_info().rss) / 1e6
 
     def end(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None

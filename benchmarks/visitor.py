@@ -1,7 +1,7 @@
 """Clients of the status address, in a process of their own: open pages, which ask as the page's script does, and
 scrapers, which read /metrics every second.
 
-    python -m benchmarks.visitor URL [--pages 1] [--scrapers 0] [--token TOKEN]
+    python -m benchmarks.visitor URL [--pages 1] [--scrapers 0]
 
 Reads lines from standard input: ``look`` (ask from now on), ``rest`` (do not). At the end of its input it writes a line
 of JSON: for each path, how many answers there were by HTTP's status code (0: none), their bytes, and the slowest one.
@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 BATCH_S = 2.0         # a page asks for the batch so often, ...
 WAITING_S = 0.5       # ... or so often while the server waits for one,
@@ -46,15 +46,13 @@ class Visits:
             return json.dumps(self._paths, sort_keys=True)
 
 
-def answer(address: Tuple[str, int], path: str, token: Optional[str]) -> bytes:
+def answer(address: Tuple[str, int], path: str) -> bytes:
     """All bytes of the answer; b"" if there is none."""
-    request = "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: visitor\r\n" % ((path,) + address)
-    if token:
-        request += "Authorization: Bearer %s\r\n" % token
+    request = "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUser-Agent: visitor\r\n\r\n" % ((path,) + address)
     parts: List[bytes] = []
     try:
         with socket.create_connection(address, ANSWER_S) as sock:
-            sock.sendall(request.encode("ascii") + b"\r\n")
+            sock.sendall(request.encode("ascii"))
             while True:
                 part = sock.recv(1 << 18)
                 if not part:
@@ -73,8 +71,8 @@ def following_s(path: str, got: bytes, every_s: float) -> float:
     return float(says.group(1)) if says else every_s
 
 
-def visit(address: Tuple[str, int], token: Optional[str], paths: Sequence[Tuple[str, float]], begin_s: float,
-          looks: threading.Event, visits: Visits) -> None:
+def visit(address: Tuple[str, int], paths: Sequence[Tuple[str, float]], begin_s: float, looks: threading.Event,
+          visits: Visits) -> None:
     """Asks for each of ``paths`` (path, seconds from one answer to the next question), one after the other, while
     ``looks`` is set."""
     due = {path: begin_s for path, _ in paths}
@@ -87,7 +85,7 @@ def visit(address: Tuple[str, int], token: Optional[str], paths: Sequence[Tuple[
         if not looks.is_set():
             continue
         asked_s = time.monotonic()
-        got = answer(address, path, token)
+        got = answer(address, path)
         now = time.monotonic()
         code = _CODE.match(got)
         visits.add(path, int(code.group(1)) if code else 0, len(got), now - asked_s)
@@ -99,7 +97,6 @@ def main() -> None:
     parser.add_argument("url", help="http://HOST:PORT")
     parser.add_argument("--pages", type=int, default=1)
     parser.add_argument("--scrapers", type=int, default=0)
-    parser.add_argument("--token")
     args = parser.parse_args()
     host, _, port = args.url.rpartition("/")[2].rpartition(":")
     looks, visits = threading.Event(), Visits()
@@ -108,7 +105,7 @@ def main() -> None:
     for paths, count in clients:
         for number in range(count):
             threading.Thread(target=visit, daemon=True, args=(
-                (host, int(port)), args.token, paths, time.monotonic() + number / max(1, count), looks, visits)).start()
+                (host, int(port)), paths, time.monotonic() + number / count, looks, visits)).start()
     for line in sys.stdin:
         if line.strip() == "look":
             looks.set()

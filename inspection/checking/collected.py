@@ -34,7 +34,6 @@ class Collected:
         self.table = np.zeros(count, _KEPT)
         self.reasons: List[str] = []
         self.reason_of = np.full(count, -1, np.int16)
-        self.seen = 0                       # files, good or bad
         self._training = training
         self._numbers: Dict[str, int] = {}
         self._sums, self._squares = [0] * len(CHANNELS), [0] * len(CHANNELS)      # exact: Python's whole numbers
@@ -46,7 +45,6 @@ class Collected:
             return
         places = np.array(indices, np.int64)
         self.good[places] = True
-        self.seen += len(places)
         for name in ("width", "height", "bytes", "format", "mode", "orientation", "flags"):
             self.table[name][places] = facts[:, PLACE[name]]
         for name in ("file", "pixels"):
@@ -66,7 +64,6 @@ class Collected:
         if number == len(self.reasons):
             self.reasons.append(reason)
         self.reason_of[index] = number
-        self.seen += 1
 
     def statistics(self, pixels: int) -> Optional[Statistics]:
         """``pixels``: of a picture at the wanted size. None without a good one for training."""

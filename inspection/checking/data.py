@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from stoker.inspection.checking.kinds import MAX_EXAMPLES
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset, LeftOut
 from stoker.pipeline.sources.opening import open_source
@@ -21,7 +22,6 @@ TRAINING, VALIDATION = "training", "validation"
 _GUESS_ROWS = 20         # rows by which the column with the paths is found, if --column does not name it
 _ROWS_AT_ONCE = 1000
 MAX_CLASSES = 100000     # of a table
-MAX_EXAMPLES = 50        # of each kind of row that is no good
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ import numpy as np
 from stoker.inspection.checking import duplicates, fields
 from stoker.inspection.checking.collected import Collected
 from stoker.inspection.checking.data import Data, Problem
-from stoker.inspection.checking.kinds import KINDS, LEVELS, Example, Finding, finding
+from stoker.inspection.checking.kinds import KINDS, LEVELS, MAX_EXAMPLES, Example, Finding, finding
 from stoker.pipeline.sources.folder import NO_IMAGES, is_usual
 from stoker.pipeline.text import printable_path
 
-MAX_EXAMPLES = 50           # of one finding; its ``count`` has all
 TINY_SIDE = 16              # pixels of the shorter side
 HUGE_PIXELS = 30000000
 EXTREME_ASPECT = 5.0        # longer side / shorter side
@@ -99,12 +98,13 @@ def _left_out(data: Data, collected: Collected) -> Iterator[Finding]:
                       "--exclude", [Example(-1, printable_path(path)) for path in paths[:MAX_EXAMPLES]])
 
 
-def counts_of(data: Data, collected: Collected) -> "np.ndarray":
-    """int64 [2, number of classes]: good pictures of each class for training, and for validation."""
+def counts_of(data: Data, chosen: "np.ndarray") -> "np.ndarray":
+    """int64 [2, number of classes]: files of each class for training, and for validation. ``chosen``: bool [n], those
+    that count."""
     found = np.zeros((2, len(data.classes)), np.int64)
     parts = slice(0, data.training), slice(data.training, None)
     for row, part in enumerate(parts):
-        labels = data.labels[part][collected.good[part] & (data.labels[part] >= 0)]
+        labels = data.labels[part][chosen[part] & (data.labels[part] >= 0)]
         found[row] = np.bincount(labels, minlength=len(data.classes))
     return found
 
@@ -115,10 +115,7 @@ def _classes(data: Data, collected: Collected) -> Iterator[Finding]:
     if empty and data.classes:
         yield finding("classes", len(empty), "class folders without a picture", "fill or remove them",
                       [Example(-1, printable_path(path)) for path in empty[:MAX_EXAMPLES]])
-    counts = counts_of(data, collected)
-    planned = np.zeros_like(counts)
-    for row, labels in enumerate((data.labels[:data.training], data.labels[data.training:])):
-        planned[row] = np.bincount(labels[labels >= 0], minlength=len(data.classes))
+    counts, planned = counts_of(data, collected.good), counts_of(data, np.ones(len(data.paths), bool))
     for row, name in ((0, ""), (1, " of the validation data")):
         bad = np.flatnonzero((planned[row] > 0) & (counts[row] == 0))
         if len(bad):
@@ -143,7 +140,7 @@ def _names(data: Data, numbers: "np.ndarray") -> List[Example]:
 
 
 def _imbalance(data: Data, collected: Collected) -> Iterator[Finding]:
-    counts = counts_of(data, collected)[0]
+    counts = counts_of(data, collected.good)[0]
     there = counts[counts > 0]
     if len(there) and there.max() >= IMBALANCE * there.min():
         small = np.flatnonzero((counts > 0) & (counts * IMBALANCE <= there.max()))

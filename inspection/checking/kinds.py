@@ -6,6 +6,7 @@ Each kind has a level: an ``ERROR`` is what a run would skip or learn wrongly, a
 from dataclasses import dataclass
 from typing import Dict, Sequence, Tuple
 
+MAX_EXAMPLES = 50           # of one finding; its ``count`` has all
 ERROR, WARNING = LEVELS = ("error", "warning")
 #: kind -> (level, what it is, in the plural)
 KINDS: Dict[str, Tuple[str, str]] = {
@@ -55,7 +56,6 @@ class Finding:
 def finding(kind: str, count: int, what: str, advice: str, examples: Sequence[Example] = ()) -> Finding:
     """A finding with the level of its kind."""
     return Finding(kind, KINDS[kind][0], count, what, advice, tuple(examples))
-
 
 
 #: The first words of these, of which there are so many, become the others for one: "1 picture that is ...".

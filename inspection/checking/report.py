@@ -109,7 +109,7 @@ def _left_out(data: Data) -> List[Dict[str, Any]]:
 
 
 def _classes(data: Data, collected: Collected) -> List[Dict[str, Any]]:
-    counts = counts_of(data, collected)
+    counts = counts_of(data, collected.good)
     return [{"name": name, "training": int(counts[0][number]), "validation": int(counts[1][number])}
             for number, name in enumerate(data.classes)]
 

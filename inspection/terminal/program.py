@@ -1,6 +1,6 @@
 """``stoker-top``: what a run does, in a terminal. It asks the trainer's status address again and again.
 
-``top_page`` decides what is shown; here are the command line, the keys and the network.
+``page`` decides what is shown; here are the command line, the keys and the network.
 """
 
 import argparse
@@ -92,9 +92,14 @@ def once(ask: Callable[[], Figures], address: str) -> int:
         return EXIT_FAILED
     is_tty = sys.stdout.isatty()
     width = size().columns if is_tty else TEXT_WIDTH
-    view = View(address, width, None, has_keys=False, bars=BARS if is_utf8() else ASCII_BARS)
-    print("\n".join(rendered(page(figures, "", view, clock), width, True)), flush=True)
+    print_page(figures, address, width, True)
     return 0
+
+
+def print_page(figures: Figures, address: str, width: int, is_text: bool) -> None:
+    """All lines, in the terminal's ordinary screen or a file. ``is_text``: without colours."""
+    view = View(address, width, None, has_keys=False, bars=BARS if is_utf8() else ASCII_BARS)
+    print("\n".join(rendered(page(figures, "", view, clock), width, is_text)), flush=True)
 
 
 class Watch:
@@ -123,9 +128,7 @@ class Watch:
             thread.end()
         figures = self._state.figures
         if code == 0 and figures is not None and figures.over:
-            view = View(self._address, size().columns, None, has_keys=False, bars=BARS if is_utf8() else ASCII_BARS)
-            print("\n".join(rendered(page(figures._replace(workers=[], events=[]), "", view, clock),
-                                     view.width, False)), flush=True)
+            print_page(figures._replace(workers=[], events=[]), self._address, size().columns, False)
         return code
 
     def _answered(self, figures: Figures) -> None:

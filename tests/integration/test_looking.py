@@ -5,6 +5,9 @@ import logging
 import os
 import time
 
+import psutil
+import pytest
+
 from benchmarks import looking
 from benchmarks.looked_at import thread_ids
 from benchmarks.looking import process_cpu_s, thread_cpu_s
@@ -65,3 +68,19 @@ def test_the_benchmark_runs(monkeypatch):
     assert all(row[1] > 0 for row in seen.rows) and seen.rows[1][5] > seen.rows[0][5]
     assert seen.goals[-1].holds(), seen.notes
     assert len(unseen.rows) == 2
+
+
+def test_a_run_that_does_not_begin_is_ended(tmp_path, monkeypatch):
+    """It has written nothing, and hears nothing."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(looking.sys, "executable", str(program))
+    monkeypatch.setattr(looking, "worker_python", lambda: "python")
+    monkeypatch.setattr(looking, "START_S", 0.2)
+    monkeypatch.setattr(looking, "END_S", 0.2)
+    before, begun = set(psutil.Process().children()), time.monotonic()
+    with pytest.raises(RuntimeError, match="the run did not begin within 0.2 s"):
+        looking.Run("photos", str(tmp_path), 1)
+    assert time.monotonic() - begun < 30
+    assert set(psutil.Process().children()) <= before

@@ -1,4 +1,4 @@
-"""Each rule in the docstring of pipeline/leases.py, as a short history."""
+"""Each rule in the docstring of pipeline/coordinator/leases.py, as a short history."""
 
 import copy
 

@@ -10,7 +10,7 @@ import pytest
 from stoker.inspection.terminal import figures as top_figures
 from stoker.inspection.terminal.figures import MAX_CHARS, parse
 from stoker.inspection.terminal.page import (ASCII_BARS, BARS, SORTS, Table, View, count, duration, graph, page, rate,
-                                        sorted_workers)
+                                             sorted_workers)
 
 TABLE = [{"name": "worker-%d" % number, "host": "host-%d" % (number % 2), "pid": 4000 + number, "state": state,
           "versions": "python 3.13.0, pillow 13.0.0", "joined_s": 700.0, "silent_s": silent_s, "batches": 100 * number,
