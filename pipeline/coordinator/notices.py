@@ -38,8 +38,7 @@ class Notices:
         self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
-    def warn_once(self, text: str, more: str = "", stranger: bool = False, kind: str = ""
-                  ) -> Effects:
+    def warn_once(self, text: str, more: str = "", stranger: bool = False, kind: str = "") -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
         if not text or text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
             return []
