@@ -177,7 +177,7 @@ def test_each_kind_is_one_that_the_status_address_knows(trainer):
     for gone, is_member, kind in ((Gone(b"a", "lost the connection", 2, True), False, "lost"),
                                   (Gone(b"a", "drained", 0), False, "left"),
                                   (Gone(b"a", "said Hello again", 1), False, "left"),
-                                  (Gone(b"a", "is cut off", 1), False, "lost"),
+                                  (Gone(b"a", "is cut off", 1, True), False, "lost"),
                                   (Gone(b"a", "was silent for 5.0 s", 1), True, "silent")):
         line = gone_line("host:1/0", gone, is_member)
         assert line.kind == kind and kind in KINDS and bool(line.reassigned) == bool(gone.positions)
