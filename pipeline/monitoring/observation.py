@@ -39,13 +39,6 @@ class Bottleneck(NamedTuple):
     sentence: str
 
 
-class InFlight(NamedTuple):
-    """The batches between workers and consumer."""
-    size: int          # the most that are leased or ready at once
-    ready: int         # they wait for the consumer
-    leased: int        # workers make them
-
-
 class Counters:
     """What only grows. Times in seconds."""
     __slots__ = ("batches", "samples", "skipped", "waiting_s", "using_s", "storage_s", "decode_s", "augment_s",

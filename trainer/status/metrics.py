@@ -2,10 +2,9 @@
 
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
-from stoker.pipeline.coordinator.roster import hosts_of
 from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import NAMES
-from stoker.pipeline.monitoring.worker_rates import MAX_HOSTS, OTHERS, STAGES
+from stoker.pipeline.monitoring.worker_rates import MAX_HOSTS, OTHERS, STAGES, hosts_of
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.status.details import Details
 from stoker.trainer.status.figures import Kept, memory_bytes
