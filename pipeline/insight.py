@@ -1,16 +1,23 @@
 """Insight: what a stream tells those who look at its status address. Without such an address, there is none."""
 
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, NamedTuple, Optional
 
 from stoker.pipeline.coordinator.effects import Log
 from stoker.pipeline.coordinator.roster import Counts, Roster
 from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.monitoring.bad_samples import BadFiles
 from stoker.pipeline.monitoring.closing import Totals
-from stoker.pipeline.monitoring.observation import InFlight, Observation
+from stoker.pipeline.monitoring.observation import Observation
 from stoker.pipeline.monitoring.pace import Judged, Pace
 from stoker.pipeline.monitoring.throughput import WINDOW_S
 from stoker.pipeline.plan import Plan
+
+
+class InFlight(NamedTuple):
+    """The batches between workers and consumer."""
+    size: int          # the most that are leased or ready at once
+    ready: int         # they wait for the consumer
+    leased: int        # workers make them
 
 
 class Insight:

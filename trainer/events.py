@@ -85,11 +85,10 @@ class StageTimes:
 
 def _histogram(values: "np.ndarray") -> Any:
     least, most = float(values.min()), float(values.max())
-    width = (most - least or 1.0) / BUCKETS
-    counts = np.bincount(np.minimum(BUCKETS - 1, ((values - least) / width).astype(int)), minlength=BUCKETS)
+    counts, edges = np.histogram(values, BUCKETS, (least, most if most > least else least + 1.0))
     return tf.HistogramProto(min=least, max=most, num=len(values), sum=float(values.sum()),
                              sum_squares=float(values.dot(values)), bucket=counts.tolist(),
-                             bucket_limit=[least + width * number for number in range(1, BUCKETS + 1)])
+                             bucket_limit=edges[1:].tolist())
 
 
 def _first_events(path: str) -> Iterator[Any]:

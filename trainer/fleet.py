@@ -25,7 +25,7 @@ def announce(stream: BatchStream, options: FleetOptions, window: int, local: int
     insight = None if options.status is None else stream.insight()
     status = Status(stream, options.min_workers, options.max_workers, window, local, insight)
     stream.pace.observers.append(status)
-    if options.status is not None and insight is not None:
+    if insight is not None:
         host, port = host_and_port(options.status)
         details, batch = Details(stream, insight, status), BatchPage(stream, insight)
         pages = {STATUS: status.page, METRICS: Metrics(stream, insight, status, details).page, DETAILS: details.page,

@@ -264,7 +264,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
              "and stops workers, and /metrics for Prometheus. Port 0 is a free one, which the log names. If other "
              "hosts can reach it, use --status-token-file. See docs/STATUS.md and docs/WORKERS_WANTED.md")
     add("--status-token-file", metavar="FILE",
-        help="file with a token that each request to --status must have: Authorization: Bearer TOKEN")
+        help="file with a token without which --status tells nothing of the run: Authorization: Bearer TOKEN. The page "
+             "asks for it")
     add("--min-workers", type=int, default=FleetOptions.min_workers, metavar="N",
         help="least number of workers elsewhere that are wanted, as --status or --scale-deployment say")
     add("--max-workers", type=int, default=FleetOptions.max_workers, metavar="N",

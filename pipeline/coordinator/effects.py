@@ -48,12 +48,12 @@ class Unknown(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The worker is no member any more, or silent. Its open positions are reassigned. ``died``: its connection was
-    lost, while it had not said that it leaves or still held leases."""
+    """The worker is no member any more, or silent. Its open positions are reassigned. ``is_lost``: its connection
+    was lost, while it had not said that it leaves or still held leases; or it broke the protocol."""
     worker: WorkerKey
     why: str
     positions: int
-    died: bool = False
+    is_lost: bool = False
 
 
 class Abort(NamedTuple):

@@ -127,7 +127,7 @@ class LeaseScheduler(LeaseTables):
                 entry.failed.add(key)
                 if entry.violations >= self._max_deaths and not others_may_try(key, entry, self._workers):
                     effects.append(Abort(position, why, ""))
-            self._remove(key, why, effects, died=False)
+            self._remove(key, why, effects, died=False, broke_protocol=True)
         return self._grant_all(now, effects)
 
     def outstanding(self) -> Tuple[int, int]:
@@ -178,9 +178,9 @@ class LeaseScheduler(LeaseTables):
                 worker.waits = True
                 self._waiting[key] = None
 
-    def _remove(self, key: WorkerKey, why: str, effects: Effects, died: bool) -> None:
+    def _remove(self, key: WorkerKey, why: str, effects: Effects, died: bool, broke_protocol: bool = False) -> None:
         worker = self._workers[key]
-        effects.append(Gone(key, why, len(worker.leases), died))
+        effects.append(Gone(key, why, len(worker.leases), died or broke_protocol))
         for lease in sorted(worker.leases):
             held = self._leases[lease]
             entry = self._open[held.position]

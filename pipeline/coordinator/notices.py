@@ -19,7 +19,6 @@ _REMARKS = {
               "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
 }
 MAX_DECODERS = 8           # that are kept; two are enough for the warning
-VIOLATION, CUT_OFF = "broke the protocol", "is cut off"      # why a member is gone: no Stoker worker does such things
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 
 
@@ -38,8 +37,7 @@ class Notices:
         self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
-    def warn_once(self, text: str, more: str = "", stranger: bool = False, kind: str = ""
-                  ) -> Effects:
+    def warn_once(self, text: str, more: str = "", stranger: bool = False, kind: str = "") -> Effects:
         """A broken peer repeats itself. Warnings about strangers leave room for those about workers."""
         if not text or text in self._warned or len(self._warned) >= (MAX_WARNINGS // 2 if stranger else MAX_WARNINGS):
             return []
@@ -121,8 +119,7 @@ class Notices:
 
 def gone_line(name: str, gone: Gone, is_member: bool) -> Log:
     """The worker of this name is gone or, if it is a member still, silent."""
-    is_lost = gone.died or gone.why.startswith((VIOLATION, CUT_OFF))
-    kind = "silent" if is_member else "lost" if is_lost else "left"
+    kind = "silent" if is_member else "lost" if gone.is_lost else "left"
     text = "%s %s" % (name, gone.why)
     if not gone.positions:
         return Log(text, kind=kind)

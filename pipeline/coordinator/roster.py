@@ -6,7 +6,6 @@ looks at a part of the members at a time, and rests between the parts, so that i
 """
 
 import re
-from collections import Counter
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from stoker.pipeline.coordinator.aside import SetAside
@@ -90,11 +89,3 @@ def roster_of(members: Mapping[WorkerKey, Hello], scheduler: LeaseScheduler, asi
         if not number % PART:
             rest()
     return Roster(states, rows)
-
-
-def hosts_of(by_supervisor: Mapping[str, int]) -> Dict[str, int]:
-    """host -> its workers, of 'host:pid' -> number of its workers."""
-    hosts: "Counter[str]" = Counter()
-    for supervisor, count in by_supervisor.items():
-        hosts[supervisor.rpartition(":")[0]] += count
-    return dict(hosts)

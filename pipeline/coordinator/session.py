@@ -23,8 +23,7 @@ from stoker.pipeline.coordinator.farewell import Farewell
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
-from stoker.pipeline.coordinator.notices import CUT_OFF, VIOLATION, Notices, gone_line, problem_of, shown
-from stoker.pipeline.coordinator.notices import summary_of
+from stoker.pipeline.coordinator.notices import Notices, gone_line, problem_of, shown, summary_of
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.shared import SharedMembers
@@ -152,7 +151,7 @@ class CoordinatorSession:
             effects = self.notices.dropped(self._name(peer), error)
             if peer in self._members:     # what it holds cannot be told from such messages: it starts again
                 effects += self._carry_out(self._scheduler.protocol_violation(
-                    peer, now, "%s (%s)" % (VIOLATION, error)))
+                    peer, now, "broke the protocol (%s)" % error))
             refused = Refused(str(error), False)
         else:
             if isinstance(message, Hello):
@@ -314,7 +313,7 @@ class CoordinatorSession:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
         effects = self.notices.warn_once(KINDS[kind][1] % self._name(peer), stranger=True)
         if peer in self._members:
-            effects += self._carry_out(self._scheduler.protocol_violation(peer, now, CUT_OFF))
+            effects += self._carry_out(self._scheduler.protocol_violation(peer, now, "is cut off"))
         return effects + [Shut(peer)]
 
     def _failed(self, peer: WorkerKey, failed: Failed, now: float) -> Effects:

@@ -4,6 +4,7 @@ Each of several ranks writes a file of its own, about its part of each step; ``a
 """
 
 import json
+import os
 import zlib
 from functools import lru_cache
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
@@ -125,9 +126,8 @@ class Audit(StepLog):
             if own is not None:
                 line["arrays"] = own
         if self._begun[0] == batch.step:      # a Ctrl-C came before the step was handed out, and its line may be there
-            self._file.seek(self._begun[1])
-            self._file.truncate()
-        self._begun = batch.step, self._file.tell()
+            self._file.truncate(self._begun[1])
+        self._begun = batch.step, self._file.seek(0, os.SEEK_END)     # after ``begin``, it may be elsewhere
         self._append(json.dumps(line).encode("utf-8") + b"\n")
 
 

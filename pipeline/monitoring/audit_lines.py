@@ -7,7 +7,7 @@ from __future__ import generator_stop
 
 import os
 from contextlib import contextmanager
-from typing import IO, Any, Dict, Iterator, List, Optional, Sequence
+from typing import IO, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.audit import parsed, place_of
@@ -91,7 +91,7 @@ def audited(paths: Sequence[str], step: int) -> Optional[Dict[str, Any]]:
                 skipped=list(whole.skipped), crc32=whole.crc32, ranks=len(lines))
 
 
-def place_of_line(line: Dict[str, Any], path: str) -> Any:
+def place_of_line(line: Dict[str, Any], path: str) -> Tuple[int, int]:
     """The rank that wrote the line, and how many there were. Raises ConfigError."""
     try:
         return place_of(line)

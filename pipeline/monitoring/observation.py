@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_BAD_FILES = 50        # of the newest
 MAX_BOTTLENECKS = 20
+MAX_SENTENCE = 600        # characters of a bottleneck
 EPOCH_INTERVAL_S = 10.0   # between two events that say that an epoch begins, if they are short
 FIRST_BAD_FILES = 10      # so many have an event each; from then on, each time that their number has doubled
 
@@ -36,13 +37,6 @@ class Bottleneck(NamedTuple):
     when_s: float
     name: str
     sentence: str
-
-
-class InFlight(NamedTuple):
-    """The batches between workers and consumer."""
-    size: int          # the most that are leased or ready at once
-    ready: int         # they wait for the consumer
-    leased: int        # workers make them
 
 
 class Counters:
@@ -126,7 +120,7 @@ class Observation:
 
     def reported(self, verdict: Verdict, now: float) -> None:
         """A new bottleneck is reported."""
-        self.bottlenecks.append(Bottleneck(now, verdict.name, short(verdict.sentence, 600)))
+        self.bottlenecks.append(Bottleneck(now, verdict.name, short(verdict.sentence, MAX_SENTENCE)))
         self.events.add("bottleneck", verdict.sentence, now)
 
     def bad_file(self, path: str, why: str, step: int, now: float) -> None:

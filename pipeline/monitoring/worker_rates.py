@@ -1,6 +1,7 @@
 """WorkerRates: what each worker and each host delivered, in all and lately. Pure: times come in; bounded."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 PERIOD_S = 10.0        # "lately": this period and the one before it
 MAX_WORKERS = 4096     # that are remembered
@@ -99,5 +100,13 @@ class WorkerRates:
 
 
 def host_of(worker: str) -> str:
-    """The host in the name of a worker, 'host:4711/0'."""
+    """The host in the name of a worker, 'host:4711/0', or of its supervisor, 'host:4711'."""
     return worker.rpartition(":")[0] or worker
+
+
+def hosts_of(by_supervisor: Mapping[str, int]) -> Dict[str, int]:
+    """host -> its workers, of 'host:pid' -> number of its workers."""
+    hosts: "Counter[str]" = Counter()
+    for supervisor, count in by_supervisor.items():
+        hosts[host_of(supervisor)] += count
+    return dict(hosts)

@@ -91,6 +91,17 @@ def test_steps_after_the_checkpoint_are_removed_and_come_again(path):
     assert steps(path) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("former, start_step", [(5, 2), (2, 2), (0, 0)])
+def test_a_step_that_comes_again_after_a_ctrl_c_has_one_line(path, former, start_step):
+    """Also the first step of a resumed run, whatever was removed behind it."""
+    write(path, 0, range(former))
+    audit = begun(path, start_step, planned)
+    for step in (start_step, start_step, start_step + 1, start_step + 1, start_step + 2):
+        audit.write(Handed(step))
+    audit.close()
+    assert steps(path) == list(range(start_step + 3))
+
+
 def test_a_run_from_the_start_replaces_the_audit(path):
     write(path, 0, range(10))
     write(path, 0, range(2))

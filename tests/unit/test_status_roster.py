@@ -10,10 +10,11 @@ from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.effects import Gone
 from stoker.pipeline.coordinator.members import Worker, Workers
 from stoker.pipeline.coordinator.notices import gone_line
-from stoker.pipeline.coordinator.roster import MAX_ROWS, PART, STATES, hosts_of, restarts_of, roster_of
+from stoker.pipeline.coordinator.roster import MAX_ROWS, PART, STATES, restarts_of, roster_of
 from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.monitoring.events import KINDS
+from stoker.pipeline.monitoring.worker_rates import hosts_of
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Lease, Leaving, Ready, Unfit
@@ -177,7 +178,7 @@ def test_each_kind_is_one_that_the_status_address_knows(trainer):
     for gone, is_member, kind in ((Gone(b"a", "lost the connection", 2, True), False, "lost"),
                                   (Gone(b"a", "drained", 0), False, "left"),
                                   (Gone(b"a", "said Hello again", 1), False, "left"),
-                                  (Gone(b"a", "is cut off", 1), False, "lost"),
+                                  (Gone(b"a", "is cut off", 1, True), False, "lost"),
                                   (Gone(b"a", "was silent for 5.0 s", 1), True, "silent")):
         line = gone_line("host:1/0", gone, is_member)
         assert line.kind == kind and kind in KINDS and bool(line.reassigned) == bool(gone.positions)
@@ -197,4 +198,5 @@ def test_steps_that_are_leased_and_reassigned_are_counted(trainer):
 
 def test_hosts():
     assert hosts_of({"alpha:1": 2, "alpha:2": 1, "beta:1": 4}) == {"alpha": 3, "beta": 4}
+    assert hosts_of({"a-name-of-its-own": 1}) == {"a-name-of-its-own": 1}
     json.dumps(hosts_of({"\udcff:1": 1}))

@@ -15,7 +15,7 @@ from stoker.pipeline.monitoring.events import short
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer.status.figures import json_bytes, moment
-from stoker.trainer.status.status import Page
+from stoker.trainer.status.status import Page, text_page
 
 log = logging.getLogger("stoker")
 
@@ -64,12 +64,12 @@ class BatchPage:
             return Page(200, "application/json", json_bytes(document(batch, views_of(
                 batch, _slowly(min(MAX_SAMPLES, len(batch))), MAX_SIDE, level=0))))
         except ImportError as error:
-            return _sentence(501, "the trainer cannot draw pictures: %s; pip install pillow" % short(str(error)))
+            return text_page(501, "the trainer cannot draw pictures: %s; pip install pillow" % short(str(error)))
         except Exception as error:
             if not self._has_failed:
                 log.warning("status: step %d cannot be shown (a bug in Stoker)", batch.step, exc_info=True)
             self._has_failed = True
-            return _sentence(500, "the batch of step %d cannot be shown: %s; the trainer's log says more" % (
+            return text_page(500, "the batch of step %d cannot be shown: %s; the trainer's log says more" % (
                 batch.step, type(error).__name__))
 
 
@@ -78,10 +78,6 @@ def _slowly(count: int) -> Iterator[int]:
     for number in range(count):
         yield number
         time.sleep(REST_S)
-
-
-def _sentence(code: int, text: str) -> Page:
-    return Page(code, "text/plain; charset=utf-8", text.encode("ascii", "replace") + b"\n")
 
 
 def document(batch: Batch, views: Sequence[Sequence[Any]]) -> Dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Dict
 from stoker.pipeline.coordinator.roster import Roster
 from stoker.pipeline.insight import Insight
 from stoker.pipeline.stream import BatchStream
-from stoker.trainer.status.figures import Kept, json_bytes, more_figures
+from stoker.trainer.status.figures import Kept, json_bytes, moment, more_figures
 from stoker.trainer.status.status import Page, Status
 
 DETAILS = "/details.json"
@@ -44,7 +44,7 @@ class Details:
     def _make(self) -> Page:
         unix_s, cpu_s = time.time(), time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID)
         figures: Dict[str, Any] = self._status.figures()
-        figures.update({"now_s": round(unix_s, 3), "next_s": self._rhythm.next_s})
+        figures.update({"now_s": moment(unix_s), "next_s": self._rhythm.next_s})
         figures.update(more_figures(self._stream, self._insight, self.roster(), unix_s, rest))
         made = Page(200, "application/json", json_bytes(figures))
         self._rhythm.cost(time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) - cpu_s)

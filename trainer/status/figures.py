@@ -13,13 +13,12 @@ from stoker.pipeline.coordinator.roster import Roster
 from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.events import short
 from stoker.pipeline.monitoring.history import INTERVAL_S
-from stoker.pipeline.monitoring.observation import Observation
+from stoker.pipeline.monitoring.observation import MAX_SENTENCE, Observation
 from stoker.pipeline.monitoring.worker_rates import STAGES, host_of
 from stoker.pipeline.stream import BatchStream
 
 MAX_NUMBER = 1e15      # larger ones are no true figures
 PART = 100             # rows between two rests
-MAX_SENTENCE = 600     # characters of a bottleneck
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -2,14 +2,13 @@
 
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
-from stoker.pipeline.coordinator.roster import hosts_of
 from stoker.pipeline.insight import Insight
 from stoker.pipeline.monitoring.throughput import NAMES
-from stoker.pipeline.monitoring.worker_rates import MAX_HOSTS, OTHERS
+from stoker.pipeline.monitoring.worker_rates import MAX_HOSTS, OTHERS, STAGES, hosts_of
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.status.details import Details
 from stoker.trainer.status.figures import Kept, memory_bytes
-from stoker.trainer.status.status import Page, Status
+from stoker.trainer.status.status import Page, Status, text_page
 
 METRICS = "/metrics"
 INTERVAL_S = 0.5       # between two makings
@@ -40,7 +39,6 @@ COUNTERS = {
     "stoker_using_seconds": ("Time that the trainer used batches, from one to its next question", "using_s"),
     "stoker_skipped_samples": ("Samples that were left out or replaced", "skipped"),
 }
-STAGES = ("storage", "decode", "augment", "generator", "wire")
 
 
 class Metrics:
@@ -83,7 +81,7 @@ class Metrics:
         for name, (text, key) in COUNTERS.items():
             yield _counter(name, text, [((), getattr(counts, key))])
         yield _counter("stoker_stage_seconds", "Time of workers, and on the wire, for these batches",
-                       [((stage,), getattr(counts, stage + "_s")) for stage in STAGES], "stage")
+                       [((stage,), getattr(counts, stage + "_s")) for stage in (*STAGES, "wire")], "stage")
         workers = self._insight.counts
         yield _counter("stoker_workers_joined", "Workers that were welcomed", [((), workers.joined)])
         yield _counter("stoker_workers_lost", "Workers whose connection was lost, or that broke the protocol",
@@ -100,8 +98,7 @@ def metrics_page(collector: Any) -> Page:
     try:
         import prometheus_client
     except ImportError:
-        return Page(501, "text/plain; charset=utf-8", b"the trainer lacks the package prometheus_client: "
-                                                      b"pip install 'stoker[metrics]'\n")
+        return text_page(501, "the trainer lacks the package prometheus_client: pip install 'stoker[metrics]'")
     return Page(200, prometheus_client.CONTENT_TYPE_LATEST, prometheus_client.generate_latest(collector))
 
 

@@ -30,7 +30,7 @@ from stoker.pipeline.options import is_loopback
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.trainer.status.gate import Gate, Refused, head_of
-from stoker.trainer.status.status import Page
+from stoker.trainer.status.status import Page, text_page
 
 log = logging.getLogger("stoker")
 
@@ -207,7 +207,7 @@ class StatusServer:
         if b"\r\n\r\n" not in connection.received[:MAX_REQUEST_BYTES]:
             if len(connection.received) <= MAX_REQUEST_BYTES:
                 return
-            page = _sentence(431, "the request is longer than %d bytes" % MAX_REQUEST_BYTES)
+            page = text_page(431, "the request is longer than %d bytes" % MAX_REQUEST_BYTES)
         else:
             page = self._answer(connection)
         connection.answer = [memoryview(head_of(page))]
@@ -267,12 +267,12 @@ class StatusServer:
         except Refused as refusal:
             if refusal.code in (401, 403):
                 self._tell("status: refused a request from %s: %s" % (connection.client, refusal))
-            return _sentence(refusal.code, str(refusal))
+            return text_page(refusal.code, str(refusal))
         except ConnectionError:
             raise                        # the client has gone
         except Exception:
             self._tell("status: a page failed (a bug in Stoker)", is_exception=True)
-            return _sentence(500, "the page failed: the trainer's log says more")
+            return text_page(500, "the page failed: the trainer's log says more")
 
     def _check_user(self, connection: _Connection) -> None:
         """Raises Refused, if the client is not of the user of this process, nor of root; ConnectionError, if it has
@@ -311,10 +311,6 @@ def _is_there(sock: socket.socket) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
         return True
-
-
-def _sentence(code: int, sentence: str) -> Page:
-    return Page(code, "text/plain; charset=utf-8", sentence.encode("ascii", "replace") + b"\n")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -31,6 +31,11 @@ class Page(NamedTuple):
     body: bytes
 
 
+def text_page(code: int, text: str) -> Page:
+    """A sentence, in ASCII."""
+    return Page(code, "text/plain; charset=utf-8", text.encode("ascii", "replace") + b"\n")
+
+
 class Status:
     """The figures of ``stream``. Other threads may ask for them at any moment.
 
