@@ -92,4 +92,4 @@ setup-test:
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find pipeline workers trainer inspection tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find pipeline workers trainer inspection packing tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

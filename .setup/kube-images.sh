@@ -18,7 +18,7 @@ hash_of() { # PATH...: of names and contents of the files, without what Python m
 }
 
 environments=$cache/image-environments-$(hash_of $packages).tar
-images=$cache/images-$(hash_of $packages .dockerignore pipeline trainer inspection workers stoker)
+images=$cache/images-$(hash_of $packages .dockerignore pipeline trainer inspection packing workers stoker)
 if [ -d "$images" ]; then
     echo "$images"
     exit

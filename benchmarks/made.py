@@ -10,7 +10,7 @@ from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan, PlannedBatch
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.stream import BatchStream
 
 #: Makes the arrays of a batch, and those of the sizes after them; None: the batch does not come.

@@ -19,7 +19,7 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources import sample_data
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.feed import open_stream
 from benchmarks.table import Goal, Say, Table, main, spread

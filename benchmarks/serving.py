@@ -18,7 +18,7 @@ from stoker.pipeline.coordinator.thread import Coordinator
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.transport import keys
 from benchmarks.scale import A_PROCESS, SAMPLES, SIDE

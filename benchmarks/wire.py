@@ -20,7 +20,7 @@ from stoker.pipeline.cores import cores
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.transport import keys
 from stoker.pipeline.transport.keys import TrainerKeys, WorkerKeys

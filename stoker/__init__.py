@@ -6,11 +6,11 @@
         for batch in batches:
             session.run(train_op, {images: batch.images, labels: batch.labels})
 
-The code lies in ``stoker.pipeline`` (for both sides), ``stoker.workers``, ``stoker.trainer`` and
-``stoker.inspection``. In the repository these four are links to the folders beside this one. Names that are not in
+The code lies in ``stoker.pipeline`` (for both sides), ``stoker.workers``, ``stoker.trainer``, ``stoker.inspection`` and
+``stoker.packing``. In the repository these five are links to the folders beside this one. Names that are not in
 ``__all__`` may change in any release.
 
-``import stoker`` loads none of the four: each public name is loaded when it is first used. So a worker that imports
+``import stoker`` loads none of the five: each public name is loaded when it is first used. So a worker that imports
 stoker does not load the trainer's code, and a trainer does not load PIL.
 """
 

@@ -69,7 +69,7 @@ def _predict(program: Program, args: argparse.Namespace) -> int:
                          [spec.name for spec in prepared.job.arrays])
         program.raise_on_ctrl_c()
         from tqdm.contrib.logging import logging_redirect_tqdm
-        from stoker.trainer.progress import open_bar
+        from stoker.pipeline.progress import open_bar
         unit = "images" if recorded.generator in GENERATORS else "samples"
         with start_stream(prepared.plan, prepared.datasets, prepared.job, options, 0, local, fleet) as stream:
             if args.workers == 0:

@@ -13,7 +13,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.stream import BatchStream
 from stoker.trainer.events import StageTimes, open_events, rates
 from stoker.trainer.model import Model, failure
-from stoker.trainer.progress import open_bar
+from stoker.pipeline.progress import open_bar
 from stoker.trainer.saving import Saver
 from stoker.trainer.staging import StepInput, feed_direct, feed_staged
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
 import numpy as np
 
-from stoker.pipeline.storage.folder import SamplePath, is_within_root
+from stoker.pipeline.storage.folder import SamplePath, is_within_root, version_of
+from stoker.pipeline.storage.store import Version
 from stoker.workers import formats, limits
 from stoker.workers.cache_entry import decoder_digest, file_name, head_of
 from stoker.workers.cache_folder import CacheFolder, reason
@@ -156,16 +157,16 @@ class CachedKind:
         except OSError:
             return False                                        # reading it gives the reason
         try:
-            found = is_within_root(path, fd) and self._file.copy(head_of(path, os.fstat(fd)), out)
+            found = is_within_root(path, fd) and self._file.copy(head_of(path, version_of(os.fstat(fd))), out)
         finally:
             os.close(fd)
         self.hits += found
         return found
 
-    def put(self, path: SamplePath, status: Optional[os.stat_result], pixels: bytes) -> None:
-        """Keeps ``pixels``, which were decoded from the file; ``status`` is that of ``storage.folder.read_file``."""
-        if self._file is not None and status is not None and self._cache.has_room():
-            self._file.add(head_of(path, status), pixels)
+    def put(self, path: SamplePath, version: Optional[Version], pixels: bytes) -> None:
+        """Keeps ``pixels``, which were decoded from the file; ``version`` is that of ``fetching.read``."""
+        if self._file is not None and version is not None and self._cache.has_room():
+            self._file.add(head_of(path, version), pixels)
 
     @property
     def pending_bytes(self) -> int:

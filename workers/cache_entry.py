@@ -7,13 +7,13 @@ change of a file also changes its ctime, which no program can set.)
 
 import functools
 import hashlib
-import os
 import struct
 import zlib
 from typing import Any, Tuple
 
 import numpy as np
 
+from stoker.pipeline.storage.store import Version
 from stoker.workers import deep, images, jpeg
 
 FORMAT = 1           # increase it with every change of an entry's format
@@ -23,10 +23,9 @@ _CHECKSUM = struct.Struct("<Q")                  # crc32 of head and pixels
 _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 
 
-def head_of(path: bytes, status: os.stat_result) -> bytes:
+def head_of(path: bytes, version: Version) -> bytes:
     key = hashlib.blake2b(path, digest_size=KEY_BYTES).digest()
-    mtime, ctime = (ns & (1 << 64) - 1 for ns in (status.st_mtime_ns, status.st_ctime_ns))   # they may be negative
-    return _HEAD.pack(key, status.st_size, mtime, ctime, status.st_ino, status.st_dev)
+    return _HEAD.pack(key, version.size, *(mark & (1 << 64) - 1 for mark in version.marks))    # times may be negative
 
 
 def encode(head: bytes, pixels: bytes) -> bytes:

@@ -17,8 +17,9 @@ from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
-from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content, read_file
-from stoker.workers import deep, foreign, formats, headers, jpeg, limits, remarks
+from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content
+from stoker.pipeline.storage.store import Version
+from stoker.workers import deep, fetching, foreign, formats, headers, jpeg, limits, remarks
 from stoker.workers.picture_limits import limit_memory, limited
 from stoker.workers.stopwatch import timed
 
@@ -44,10 +45,9 @@ MAX_SIDE = 1 << 16      # of a resized picture, in pixels
 _NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
-@timed("storage")
-def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[os.stat_result]]:
-    """The content of a picture's file, and its status: see ``read_file``."""
-    return read_file(path, limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more")
+def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[Version]]:
+    """The content of a picture's file, and its version: see ``fetching.read``."""
+    return fetching.read(path, limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more")
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,

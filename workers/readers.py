@@ -15,14 +15,13 @@ from PIL import Image
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Job
-from stoker.pipeline.storage.folder import (BadFile, SamplePath, check_access, check_file, is_relative,
-                                           read_file)
+from stoker.pipeline.storage.folder import (BadFile, SamplePath, check_access, check_file, is_relative)
 from stoker.pipeline.text import printable_path
-from stoker.workers import images, npy, remarks
+from stoker.workers import fetching, images, npy, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
 
-_check_file, _read_file = timed("storage")(check_file), timed("storage")(read_file)
+_check_file = timed("storage")(check_file)
 _LOADED = ("RGB", "L")      # modes that are made of what the generator 'image' makes
 
 
@@ -87,7 +86,7 @@ class Readers:
         such key."""
         file = self._find(path)
         try:
-            return npy.array_of(_read_file(file)[0], key)
+            return npy.array_of(fetching.read(file)[0], key)
         except BadFile as error:
             self._blame(error, file)
             raise
@@ -98,7 +97,7 @@ class Readers:
         """The file's content, at most 1 GiB. Raises BadFile."""
         file = self._find(path)
         try:
-            return _read_file(file)[0]
+            return fetching.read(file)[0]
         except BadFile as error:
             self._blame(error, file)
             raise

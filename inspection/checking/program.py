@@ -12,7 +12,7 @@ from stoker.inspection.checking.data import Options, open_data
 from stoker.inspection.checking.findings import Settings, find
 from stoker.inspection.checking.options import check_parser, strict_kinds
 from stoker.inspection.checking.passes import Passes, Quiet
-from stoker.inspection.progress import open_bar
+from stoker.pipeline.progress import open_bar
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import AUTO, check_whole

@@ -15,7 +15,7 @@ from stoker.inspection.showing import variations as show_variations
 from stoker.inspection.showing.facts import Recorded, Sight
 from stoker.inspection.showing.options import make_parser
 from stoker.inspection.showing.sheet import GOOD, Sheet
-from stoker.inspection.progress import open_bar
+from stoker.pipeline.progress import open_bar
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.text import own_letters, printable_path

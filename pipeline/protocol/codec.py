@@ -133,7 +133,7 @@ _samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool, _bool)
 _skipped = _list_of(_skip, MAX_BATCH)
 _remarks = _list_of(_record(Remark, _one_of(REMARKS), _text(MAX_SKIPPED_PATH)), len(REMARKS))
-_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds)
+_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds, _seconds)
 
 
 def _samples(value: object) -> Tuple[Sample, ...]:

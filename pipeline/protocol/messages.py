@@ -12,7 +12,7 @@ from stoker.pipeline.options import MAX_FILE_MB, MAX_PIXELS, MAX_TEXT_MB, TRUNCA
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
@@ -127,10 +127,11 @@ class Hello:
 
 class Timings(NamedTuple):
     """How long the parts of a batch took on its worker. The rest of ``produce_s`` is the generator's own time."""
-    storage_s: float = 0.0   # reading files
+    storage_s: float = 0.0   # the generator waited for bytes of files, or read them itself
     decode_s: float = 0.0    # decoding and resizing
     augment_s: float = 0.0
     held_s: float = 0.0      # from the arrival of the lease until the batch is sent: without the time on the wire
+    read_s: float = 0.0      # what the reads of its files took, also those that were made ahead of time, added up
 
 
 @dataclass(frozen=True)

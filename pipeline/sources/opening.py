@@ -17,7 +17,7 @@ from stoker.pipeline.sources.dataset import Dataset, Splits, renumbered
 from stoker.pipeline.sources.file_names import FileNames, Texts
 from stoker.pipeline.sources.folder import NOT_NAMED, scan_folder
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, csv, jsonl, path_list
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.text import name_list, native, printable_path

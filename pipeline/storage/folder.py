@@ -15,6 +15,7 @@ from typing import Callable, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ProtocolError, UnfitWorker
 from stoker.pipeline.storage.spelling import other_spelling
+from stoker.pipeline.storage.store import Version
 from stoker.pipeline.text import printable_path
 
 DENIED = "permission denied"
@@ -101,9 +102,9 @@ def check_root(root: str, probes: Sequence[str]) -> None:
 
 
 def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = ""
-              ) -> Tuple[bytes, Optional[os.stat_result]]:
-    """The content of the file and its status. The status is None if the file may have other content soon with the same
-    status: if it changed in the last seconds, or while it was read.
+              ) -> Tuple[bytes, Optional[Version]]:
+    """The content of the file and its version. That is None if the file may have other content soon with the same
+    version: if it changed in the last seconds, or while it was read.
 
     Raises BadFile if the file is missing, unreadable, not a regular file, outside of the path's root, or has more than
     ``max_bytes`` (``advice``: what its user can do then);
@@ -121,7 +122,8 @@ def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: 
                 more, data = bool(piece), data + piece
             if max(status.st_size, len(data)) > max_bytes:
                 raise BadFile("a file of more than %d bytes%s" % (max_bytes, advice))
-            return data, status if settled and _version(os.fstat(fd)) == _version(status) else None
+            version = version_of(status)
+            return data, version if settled and version_of(os.fstat(fd)) == version else None
         finally:
             os.close(fd)
     except OSError as error:
@@ -183,8 +185,9 @@ def _check_regular(status: os.stat_result) -> None:
         raise BadFile("not a regular file")
 
 
-def _version(status: os.stat_result) -> Tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def version_of(status: os.stat_result) -> Version:
+    """The version of a local file with this status."""
+    return Version(status.st_size, (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev))
 
 
 def is_within_root(path: SamplePath, fd: int) -> bool:

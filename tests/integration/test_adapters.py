@@ -17,7 +17,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 
 tf = pytest.importorskip("tensorflow")
 

@@ -109,8 +109,9 @@ def names_of(wheel):
 
 
 def test_the_wheel_holds_the_product_and_nothing_else(built):
+    folders = ("pipeline/", "workers/", "trainer/", "inspection/", "packing/")
     product = {"stoker/" + path for path in checkout.tracked_files()
-               if path.endswith(".py") and path.startswith(("pipeline/", "workers/", "trainer/", "inspection/"))
+               if path.endswith(".py") and path.startswith(folders)
                or path.startswith("trainer/status/page/")}
     assert set(names_of(built.wheel)) == product | {"stoker/__init__.py", "stoker/py.typed"}
 
@@ -123,7 +124,7 @@ def test_the_wheel_of_the_sdist_is_the_same(built):
 
 def test_an_installed_stoker_adds_one_name(installed, tmp_path):
     assert installed.added() == {"stoker"}
-    for name in ("pipeline", "workers", "trainer", "inspection"):
+    for name in ("pipeline", "workers", "trainer", "inspection", "packing"):
         found = run(installed.python, "-c", "from importlib import util; print(util.find_spec(%r))" % name,
                     folder=tmp_path)
         assert found.strip() == "None"

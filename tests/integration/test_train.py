@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline.sources import sample_data
-from stoker.trainer import progress
+from stoker.pipeline import progress
 from tests.support.processes import interpreter, workers_program
 from tests.support.training import Trainer, arguments, audit, consumed, finished, predicted
 
@@ -514,7 +514,7 @@ def test_only_bad_files_are_an_error(tmp_path):
 
 
 def test_a_progress_bar_that_ctrl_c_left_half_made_ends_without_a_traceback(capsys):
-    progress._Bar.__new__(progress._Bar)
+    progress.bar_class().__new__(progress.bar_class())
     gc.collect()
     assert capsys.readouterr() == ("", "")
 

@@ -17,7 +17,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Timings
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.workers.conversations import Conversations
 from stoker.workers.effects import Check, Say, Work
 from stoker.workers.session import CAPACITY

@@ -16,7 +16,7 @@ from stoker.pipeline.sources.file_names import ANOTHER_NAME, EVERY_NAME, SAME_CL
 from stoker.pipeline.sources.folder import DANGLING, HIDDEN, NO_CLASS, NO_FILE, NO_IMAGE, NO_IMAGES
 from stoker.pipeline.sources.folder_walk import LOOP
 from stoker.pipeline.sources.folder import scan_folder
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.text import printable_path
 
 

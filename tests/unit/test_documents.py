@@ -81,9 +81,10 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", documents())
 def test_files_and_modules_of_the_documents_exist(path):
     text = read(path)
-    for name in re.findall(r"`((?:pipeline|workers|trainer|inspection|tests|benchmarks|stoker)/[\w/.*-]*)`", text):
+    folders = "pipeline|workers|trainer|inspection|packing"
+    for name in re.findall(r"`((?:%s|tests|benchmarks|stoker)/[\w/.*-]*)`" % folders, text):
         assert glob.glob(os.path.join(ROOT, name)) or glob.glob(os.path.join(ROOT, name + ".*")), name
-    for name in re.findall(r"(?<![\w-])(?:stoker\.(?:pipeline|workers|trainer|inspection)|tests)\.[\w.]*\w", text):
+    for name in re.findall(r"(?<![\w-])(?:stoker\.(?:%s)|tests)\.[\w.]*\w" % folders, text):
         parts = name.replace("stoker.", "").split(".")
         module = os.path.join(ROOT, *parts)
         assert (os.path.exists(module + ".py") or os.path.exists(module + "/__init__.py")
@@ -94,7 +95,7 @@ def test_files_and_modules_of_the_documents_exist(path):
 def test_public_names_of_the_documents_exist(path):
     names = set(re.findall(r"(?<![\w/])stoker\.(\w+)", read(path)))
     files = {"json", "lock"}        # stoker.json and stoker.lock, of a run
-    assert names <= set(stoker.__all__) | {"pipeline", "workers", "trainer", "inspection"} | files
+    assert names <= set(stoker.__all__) | {"pipeline", "workers", "trainer", "inspection", "packing"} | files
 
 
 @pytest.mark.parametrize("path", documents())

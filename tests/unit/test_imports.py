@@ -7,13 +7,13 @@ import os
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = ("pipeline", "workers", "trainer", "inspection")
+PACKAGES = ("pipeline", "workers", "trainer", "inspection", "packing")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
 SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
           "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
-          "pipeline.environment", "pipeline.core_dumps", "pipeline.formats")
+          "pipeline.environment", "pipeline.core_dumps", "pipeline.formats", "pipeline.progress")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
@@ -22,6 +22,7 @@ ROOMS = {
     "pipeline/errors.py": ("pipeline.text",),
     "pipeline/output.py": (),
     "pipeline/core_dumps.py": (),
+    "pipeline/progress.py": (),
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/formats.py": ("pipeline.errors",),
@@ -59,7 +60,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/monitoring/observation.py", "pipeline/coordinator/roster.py", "trainer/status/gate.py",
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
-        "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py")
+        "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
+        "pipeline/sources/records/file_index.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",
@@ -76,7 +78,9 @@ ONLY = {
     "tensorflow": ("trainer/",),
     "ray": ("workers/ray_launcher.py",),
     "rich": ("inspection/terminal/program.py", "inspection/terminal/screen.py"),
-    "subprocess": ("workers/", "trainer/"),
+    "subprocess": ("workers/", "trainer/", "pipeline/sources/records/"),
+    "boto3": ("pipeline/storage/",), "botocore": ("pipeline/storage/",), "obstore": ("pipeline/storage/",),
+    "h5py": ("pipeline/sources/records/", "workers/"), "tarfile": ("pipeline/sources/records/",),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
 NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "socket", "select", "selectors", "os",

@@ -14,7 +14,7 @@ from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources import opening
 from stoker.pipeline.sources.opening import open_source, open_splits
 from stoker.pipeline.sources.reading import csv, files
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.sources.table import Numbers, Table
 
 

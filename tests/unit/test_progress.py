@@ -1,14 +1,12 @@
-"""The progress of programs that people look with, where tqdm is not installed."""
+"""Progress where tqdm is not installed."""
 
 import sys
 
-from stoker.inspection import progress
+from stoker.pipeline import progress
 
 
 def test_without_tqdm_progress_is_a_line_now_and_then(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "tqdm", None)                    # an import of it fails
-    monkeypatch.delitem(sys.modules, "stoker.trainer.progress", raising=False)
-    monkeypatch.delattr("stoker.trainer.progress", raising=False)
     with progress.open_bar(1200, "files", "check") as bar:
         for _ in range(1200):
             bar.update(1)

@@ -14,7 +14,7 @@ from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources import sample_list
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.reading import csv
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.sources.sample_list import ListError, changes, kept, listed_hashes, packed_list, unpacked_list
 from stoker.pipeline.sources.table import Numbers, Table
 

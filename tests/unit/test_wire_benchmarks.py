@@ -11,7 +11,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
-from stoker.pipeline.sources.records import generated
+from stoker.pipeline.sources.generated import generated
 from benchmarks import feed, latency, ready, scale, table, wire
 
 
