@@ -1,9 +1,8 @@
 """Places: where in a file a sample's bytes are, as a text that travels wherever a path does.
 
-A trainer that has indexed ``train.tar`` gives a worker the path ``train.tar//512+40213``: 40,213 bytes from byte 512
-on.
-No normal path has a doubled '/', so this is no name of a file. Raw numbers have their type and shape behind it, as in
-``x.npy//128+12288:|u1:64x64x3``. What has no fixed place in a HDF5 file is named: ``x.h5//hdf5:17:images``.
+A trainer that has indexed ``train.tar`` gives a worker the path ``train.tar//512+40213``: 40,213 bytes, from byte 512
+on. No normal path has a doubled '/', so this is no name of a file. Raw numbers have their type and shape behind it, as
+in ``x.npy//128+12288:|u1:64x64x3``. What has no fixed place in a HDF5 file is named: ``x.h5//hdf5:17:images``.
 """
 
 import re
