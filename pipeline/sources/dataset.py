@@ -5,7 +5,6 @@ Only the trainer has the dataset: workers get the samples of a step with its lea
 
 import hashlib
 import itertools
-import os
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
 from stoker.pipeline.sources.fields import checked_classes, checked_labels, checked_paths, checked_root, names_of
+from stoker.pipeline.sources.roots import relative
 from stoker.pipeline.text import path_bytes, printable_path
 
 LeftOut = Tuple[str, str]  # (path below the root, reason)
@@ -28,7 +28,7 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
-    root: str                              # absolute folder; '' for generated records
+    root: str                              # absolute folder, or URL; '' for generated records
     classes: Tuple[str, ...]               # (): the samples have no labels
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
     labels: Tuple[int, ...]                # -1 without classes
@@ -107,7 +107,7 @@ class Dataset:
         """The same files with their paths from ``root``, a folder that contains this one's."""
         if root == self.root:
             return self
-        start = os.path.relpath(self.root, root) + "/"
+        start = relative(self.root, root)
         return replace(self, root=root, paths=tuple(start + path for path in self.paths))
 
     def fingerprint(self) -> str:
@@ -164,8 +164,11 @@ class Splits(NamedTuple):
         return self.training if training else self.validation
 
 
-def renumbered(dataset: Dataset, classes: Tuple[str, ...]) -> Dataset:
-    """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names."""
+def renumbered(dataset: Any, classes: Tuple[str, ...]) -> Any:
+    """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names. A source
+    of a user's own that cannot do this stays as it is."""
+    if not isinstance(dataset, Dataset):
+        return dataset.renumbered(classes) if hasattr(dataset, "renumbered") else dataset
     numbers = [classes.index(name) for name in dataset.classes]
     return replace(dataset, classes=classes, labels=tuple(numbers[label] for label in dataset.labels))
 
