@@ -22,8 +22,8 @@ def part(content, offset, end, status="206 Partial Content", **fields):
 
 
 class ScriptedServer:
-    """Gives ``answers`` in turn, over any number of connections, one at a time. An answer is bytes; a tuple (bytes, CUT)
-    closes the connection behind them. ``requests`` has what came: (first line, {name: value})."""
+    """Gives ``answers`` in turn, over any number of connections, one at a time. An answer is bytes; a tuple (bytes,
+    CUT) closes the connection behind them. ``requests`` has what came: (first line, {name: value})."""
 
     def __init__(self, *answers):
         self.answers, self.requests, self.connections = list(answers), [], 0
