@@ -165,7 +165,7 @@ ANY_FROM_WORKER = st.one_of(
     st.builds(Hello, NAME, BIG, TEXT, st.integers(0, 1024), TEXT, st.integers(1, 1 << 16), TEXT, st.integers(1, 64)),
     st.builds(Room, RUN, st.integers(0, 1024)),
     st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT, TEXT, st.booleans())),
-              SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL,
+              SECONDS, st.just(()), st.builds(Timings, *[SECONDS] * 5), tuples(SMALL), SMALL,
               st.booleans()),
     st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
     st.builds(Leaving, RUN, st.integers(-1, 99), TEXT), st.builds(Ready, RUN),
