@@ -149,8 +149,8 @@ def _data(args: argparse.Namespace) -> Any:
             ", or a file of rows such as log.csv" * (args.sample is not None)))
     data = opened(args.data, args, True, args.classes, not args.no_labels)
     if args.columns and not hasattr(data, "opened_by"):
-        raise ConfigError("--columns is for record files, and DATA is %s: say which kind it is with --records, if it is "
-                          "one" % args.data)
+        raise ConfigError("--columns is for record files, and DATA is %s: say which kind it is with --records, if it "
+                          "is one" % args.data)
     return data
 
 

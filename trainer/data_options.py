@@ -12,9 +12,9 @@ from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.sources.roots import is_url
 
 DATA = ("folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
-        ".jsonl (an object per line), or .txt (the path of a file per line); or record files: %s, one or a pattern such "
-        "as 'train-*.tfrecord' or 'train-{000..099}.tar'. All of them may be in a store: s3://, gs://, az://, and files "
-        "on a web server (http://, https://)" % ", ".join(RECORDS))
+        ".jsonl (an object per line), or .txt (the path of a file per line); or record files: %s, one or a pattern "
+        "such as 'train-*.tfrecord' or 'train-{000..099}.tar'. All of them may be in a store: s3://, gs://, az://, and "
+        "files on a web server (http://, https://)" % ", ".join(RECORDS))
 ROOT = "folder or URL below which the files lie that rows name (default: the folder of DATA)"
 NO_LABELS = "none"
 _OPTIONS = {"image": "--image-field", "label": "--label-field"}      # of record files

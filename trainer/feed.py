@@ -101,12 +101,13 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     ``data``: a folder with one sub-folder per class; a list of paths or of rows; ``stoker.csv``, ``jsonl``, ``lines``,
     ``files``; record files (``stoker.tfrecord``, ``tar``, ``zip``, ``npy``, ``hdf5``, or "train-*.tfrecord"); a number
     of samples; or a file .csv, .jsonl. All files may be in a store: "s3://bucket/photos". ``generator``: what makes the
-    samples: "image", "augmented", "numerical", or a function of your own, or its name as "module:function": see ``stoker.sample``.
+    samples: "image", "augmented", "numerical", or a function of your own, or its name as "module:function": see
+    ``stoker.sample``.
 
     ``root``: the folder or URL below which the files lie that rows name. ``classes``: the class folders, in the order
     of their numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1
-    if that word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are left
-    out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
+    if that word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are
+    left out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
     (0.2), or data of any of these kinds, with the classes of training; its batches follow each epoch, with
     ``batch.training`` False. ``training=False``: one pass in order.
 

@@ -1,5 +1,6 @@
 """What a path or URL that a user gives as data is: a file by its suffix, with what reads it, or else a folder."""
 
+import importlib
 import os
 import re
 from typing import Any, Callable, Dict, Optional, Sequence, Union
@@ -81,8 +82,7 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
                  options: Dict[str, Any]) -> Source:
     """The source of record files. ``kind``: one of KINDS_OF_RECORDS; ``options``: further arguments of the function of
     that name. Raises ConfigError, DatasetError."""
-    from stoker.pipeline.sources.records import public
-    function = getattr(public, kind)
+    function = getattr(_public(), kind)
     options = dict(options)
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
@@ -104,10 +104,14 @@ def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
         raise LookupError(kind)
     if root is None:
         pattern = of(pattern) if isinstance(pattern, str) else [of(each) for each in pattern]
-    from stoker.pipeline.sources.records import public
-    source: Source = public.open_records(kind, pattern, dict(opened_by["options"]), None if root is None else of(root),
-                                         opened_by["classes"])
+    source: Source = _public().open_records(kind, pattern, dict(opened_by["options"]),
+                                            None if root is None else of(root), opened_by["classes"])
     return source
+
+
+def _public() -> Any:
+    """The functions of ``stoker`` for record files, imported when there are some."""
+    return importlib.import_module("stoker.pipeline.sources.records.public")
 
 
 #: Kinds whose argument for the labels is called so.

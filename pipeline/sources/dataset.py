@@ -20,6 +20,7 @@ from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
 from stoker.pipeline.sources.fields import checked_classes, checked_labels, checked_paths, checked_root, names_of
 from stoker.pipeline.sources.roots import relative
+from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import path_bytes, printable_path
 
 LeftOut = Tuple[str, str]  # (path below the root, reason)
@@ -78,12 +79,12 @@ class Dataset:
         return [self.paths[index] for index in indices]
 
     def probes(self, count: int) -> Tuple[str, ...]:
-        """At most ``count`` of the paths, spread over all."""
+        """At most ``count`` of the paths, spread over all; of records, the files that hold them."""
         if not self.root or not self.paths:
             return ()
         there = self.paths if not self.gone else [path for number, path in enumerate(self.paths)
                                                   if number not in self.gone]
-        return tuple(there[::-(-len(there) // count)])
+        return tuple(path.partition(MARK)[0] for path in there[::-(-len(there) // count)])
 
     def split(self, fraction: float, seed: int) -> "Splits":
         """Two datasets, each in the same order of paths and numbered from 0: ``scan_folder("photos/").split(0.2, 0)``.

@@ -20,7 +20,6 @@ from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.sources.roots import Path
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.sources.text_file import absolute_root
-from stoker.pipeline.text import printable_path
 from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
@@ -142,7 +141,8 @@ def _below(source: Any, folder: Optional[Path]) -> Source:
         same: Source = source
         return same
     if source.has_paths and source.root and hasattr(source, "below"):
-        return moved(source, root)
+        within: Source = moved(source, root)
+        return within
     if not isinstance(source, (Table, Numbers)):
         raise ConfigError("root is for rows, which name files below it, and the data is %s: omit root" % a_type(source))
     return source.below(root)

@@ -168,8 +168,8 @@ NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and worker
                      "link them into one folder, or give root=\"/\" if workers may read all files of their hosts")
 
 
-def moved(dataset: Dataset, root: str) -> Dataset:
-    """``dataset`` with the absolute root ``root``. Raises ConfigError if that does not contain its files."""
+def moved(dataset: Any, root: str) -> Any:
+    """``dataset``, or records, with the absolute root ``root``. Raises ConfigError if it does not contain the files."""
     if not contains(root, dataset.root):
         raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
                           % (printable_path(root), printable_path(dataset.root)))

@@ -34,13 +34,14 @@ def files_below(root: str) -> Iterator[str]:
         raise DatasetError("%s is on a web server, which does not list its folders: give record files, such as %s; or "
                            "a list of files or a CSV file whose paths start there, with root=%r (--root)"
                            % (printable_path(root), printable_path(root + "/train-{000..099}.tar"), root))
-    count = 0
+    is_empty = True
     try:
-        for count, entry in enumerate(store_of(root).listed(), 1):
+        for entry in store_of(root).listed():
+            is_empty = False
             yield entry.path
     except StoreError as error:
         raise DatasetError(str(error)) from error
-    if not count:
+    if is_empty:
         raise DatasetError("there is nothing below %s: check its name; it must be a folder of images, or a file whose "
                            "suffix says what it is" % printable_path(root))
 

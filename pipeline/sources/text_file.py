@@ -64,7 +64,7 @@ class TextFile:
     def opened(self, newline: Optional[str] = None, errors: str = "strict") -> Iterator[TextIO]:
         """The file's text while it is read. Raises DatasetError for text of another encoding."""
         file, self._size_bytes = self._opened()
-        with io.TextIOWrapper(file, encoding=self._encoding, errors=errors, newline=newline) as text:    # type: ignore
+        with io.TextIOWrapper(file, encoding=self._encoding, errors=errors, newline=newline) as text:
             try:
                 start: Any = text.buffer
                 if self._encoding == "utf-8-sig" and start.peek(2)[:2] in _UTF16:

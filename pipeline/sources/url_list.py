@@ -32,8 +32,8 @@ def url_list(paths: Iterable[Any], root: Optional[str], name: str) -> Dataset:
         if not is_url(text):
             if root is None or text.startswith("/"):
                 raise DatasetError("row %d is the path %s, and other rows are URLs: all files of a run lie below one "
-                                   "root, so give URLs%s" % (row, printable_path(text), " only, or root=" if root is None
-                                                             else " and paths that start from it"))
+                                   "root, so give URLs%s" % (row, printable_path(text), " only, or root=" if root is
+                                                             None else " and paths that start from it"))
             path = before + (posixpath.normpath(text) if _ODD.search(text) else text)
         else:
             this, path = _split(text, top)

@@ -41,7 +41,7 @@ def in_order(paths):
 
 
 @hypothesis.settings(max_examples=150, deadline=None)
-@hypothesis.given(TREES, st.sampled_from([(), ("old_*",), ("cat/a", "b.jpg"), ("a",)]), st.sampled_from([(), (".txt",)]))
+@hypothesis.given(TREES, st.sampled_from([(), ("old_*",), ("cat/a", "b.jpg"), ("a",)]), st.sampled_from([(), ".txt"]))
 def test_a_listing_finds_what_a_walk_finds(paths, exclude, suffixes):
     root = tempfile.mkdtemp()
     try:
@@ -108,7 +108,8 @@ def test_what_is_below_what():
     assert contains("s3://bu/a", "s3://bu/a/c") and contains("s3://bu", "s3://bu") and contains("/", "/a")
     assert not contains("s3://bu/a", "s3://bu/ab") and not contains("s3://bu", "s3://cu/b") and not contains("/", "s3://bu")
     assert not contains("/a", "/ab") and not contains("s3://bu", "/b")
-    assert relative("s3://bu/a/c", "s3://bu") == "a/c/" and relative("/a", "/a") == "" and relative("/a/b", "/") == "a/b/"
+    assert relative("s3://bu/a/c", "s3://bu") == "a/c/" and relative("/a", "/a") == ""
+    assert relative("/a/b", "/") == "a/b/"
     assert relative("http://h/a%20b", "http://h") == "a b/"
     assert common(["s3://bu/a/c", "s3://bu/a/d"]) == "s3://bu/a" and common(["/a/b", "/a/c"]) == "/a"
     assert common(["/a", "/b"]) == "/" and common(["s3://bu/a", "s3://bu/c"]) == "s3://bu"
@@ -154,8 +155,8 @@ def test_a_url_among_local_paths_is_refused():
 
 
 @hypothesis.settings(max_examples=150, deadline=None)
-@hypothesis.given(TREES, st.sampled_from(["**/*.jpg", "*.jpg", "*/*", "**", "cat/**/*.*", "**/a/**", "?at/*.jpg", ".g*/*",
-                                         "**/**/1.jpg", "[cd]*/**"]))
+@hypothesis.given(TREES, st.sampled_from(["**/*.jpg", "*.jpg", "*/*", "**", "cat/**/*.*", "**/a/**", "?at/*.jpg",
+                                         ".g*/*", "**/**/1.jpg", "[cd]*/**"]))
 def test_patterns_match_in_a_store_what_they_match_in_a_folder(paths, pattern):
     root = tempfile.mkdtemp()
     try:
