@@ -13,6 +13,7 @@ from typing import Any, Tuple
 
 import numpy as np
 
+from stoker.pipeline.storage.folder import SamplePath
 from stoker.pipeline.storage.store import Version
 from stoker.workers import deep, images, jpeg
 
@@ -24,7 +25,9 @@ _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 
 
 def head_of(path: bytes, version: Version) -> bytes:
-    key = hashlib.blake2b(path, digest_size=KEY_BYTES).digest()
+    """The head of the sample at ``path``, a SamplePath, whose file has this version."""
+    whole = path.key if isinstance(path, SamplePath) and path.place is not None else path
+    key = hashlib.blake2b(whole, digest_size=KEY_BYTES).digest()
     return _HEAD.pack(key, version.size, *(mark & (1 << 64) - 1 for mark in version.marks))    # times may be negative
 
 

@@ -73,9 +73,9 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
-    name = os.fsdecode(path)
+    name = os.fsdecode(path.key if isinstance(path, SamplePath) else path)
     if isinstance(path, SamplePath) and path.root is not None:
-        name = os.path.relpath(name, os.fsdecode(path.root))
+        name = os.fsdecode(path.key[len(os.path.join(path.root, b"")):])
     return decoded(read(path)[0], size, decode, exif_rotate, name)
 
 
