@@ -15,7 +15,7 @@ import numpy as np
 
 from stoker.pipeline.storage.folder import SamplePath
 from stoker.pipeline.storage.store import Version
-from stoker.workers import deep, images, jpeg
+from stoker.workers import deep, images, jpeg, raw
 
 FORMAT = 1           # increase it with every change of an entry's format
 KEY_BYTES = 16
@@ -64,7 +64,7 @@ def decoder_digest() -> bytes:
     import lmdb
     from PIL import _imaging, features
     digest = hashlib.blake2b()
-    for path in (images.__file__, deep.__file__, jpeg.__file__, _imaging.__file__):
+    for path in (images.__file__, deep.__file__, jpeg.__file__, raw.__file__, _imaging.__file__):
         with open(path, "rb") as code:
             digest.update(code.read())
     libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")

@@ -21,7 +21,7 @@ from stoker.pipeline.storage.folder import (
     BadFile, SamplePath, check_access, check_file, is_relative, is_store, local_path, resolve)
 from stoker.pipeline.storage.place import MARK, place_of
 from stoker.pipeline.text import printable_path
-from stoker.workers import fetching, images, npy, remarks
+from stoker.workers import fetching, images, npy, raw, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
 
@@ -88,10 +88,17 @@ class Readers:
 
     def numpy(self, path: str, key: Optional[str] = None) -> np.ndarray:
         """The array in an npy file, or the one called ``key`` in an npz file; ``key`` may be left out if it has only
-        one. Arrays of Python objects, which would need pickle, are bad files. Raises BadFile; ValueError if there is no
-        such key."""
+        one. Arrays of Python objects, which would need pickle, are bad files. Where ``path`` is a place with raw
+        numbers, they are the array, in this host's byte order. Raises BadFile; ValueError if there is no such key."""
         file = self.locate(path)
         try:
+            if raw.is_raw(file):
+                array = raw.read(file)[0]
+                if isinstance(array, builtins.bytes):
+                    return npy.array_of(array, key)
+                if key is not None:
+                    raise ValueError("raw numbers have no keys, not %r" % key)
+                return array
             return npy.array_of(fetching.read(file)[0], key)
         except BadFile as error:
             self._blame(error, file)
@@ -100,9 +107,12 @@ class Readers:
             raise ValueError("%s: %s" % (path, error)) from error
 
     def bytes(self, path: str) -> builtins.bytes:
-        """The file's content, at most 1 GiB. Raises BadFile."""
+        """The content of the file, or of the place in it, at most 1 GiB. Raises BadFile."""
         file = self.locate(path)
         try:
+            if file.place is not None and file.place.dataset:
+                item = raw.read(file)[0]
+                return item if isinstance(item, builtins.bytes) else item.tobytes()
             return fetching.read(file)[0]
         except BadFile as error:
             self._blame(error, file)
