@@ -21,7 +21,7 @@ from stoker.pipeline.storage.folder import (
     BadFile, SamplePath, check_access, check_file, is_relative, is_store, local_path, resolve)
 from stoker.pipeline.storage.place import MARK, place_of
 from stoker.pipeline.text import printable_path
-from stoker.workers import fetching, images, npy, raw, remarks
+from stoker.workers import copies, fetching, images, npy, raw, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
 
@@ -122,10 +122,17 @@ class Readers:
         """The file's content as a binary file that is open for reading. Raises BadFile."""
         return io.BytesIO(self.bytes(path))
 
-    def file(self, path: str) -> str:
-        """The file's absolute path on this host, for code that opens it itself. Raises BadFile if it cannot be read."""
+    def file(self, path: str, name: str = "") -> str:
+        """The file's absolute path on this host, for code that opens it itself. What is no file of this host, but lies
+        in a record file or in a store, is copied to a temporary one, which is there until the batch is done. ``name``:
+        its part in the record, for the suffix. Raises BadFile if it cannot be read."""
         file = self.locate(path)
         try:
+            if file.place is not None or file.store:
+                if file.place is None:
+                    name = os.path.splitext(file.name)[1]
+                content = raw.read(file)[0] if raw.is_raw(file) else fetching.read(file)[0]
+                return copies.copy_of(file.key, content, name)
             _check_file(file)
         except BadFile as error:
             self._blame(error, file)
