@@ -1,9 +1,10 @@
 """Ends what a worker's code has started and left behind: the processes of a multiprocessing.Pool, programs, daemons.
 
 A worker leads a session of its own, so the first process group in it has the worker's number, and its environment has a
-mark, which its children inherit; a folder with copies of samples may have it in its name. When it has ended, its group gets SIGKILL, before its number is free for another
-process; then those with its mark that have made a group of their own; then its folder is removed. If the supervisor itself is killed, its
-``Guardian`` does the same for all its workers. It is this file, run with the standard library only.
+mark, which its children inherit. When it has ended, its group gets SIGKILL, before its number is free for another
+process; then those with its mark that have made a group of their own. Its folder for copies of samples, which has the
+mark in its name, is removed. If the supervisor itself is killed, its ``Guardian`` does the same for all its workers. It
+is this file, run with the standard library only.
 
 Out of reach is a process with a group *and* an environment of its own that does not have the mark.
 """

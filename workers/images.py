@@ -88,8 +88,8 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
 @limited
 def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = ""
             ) -> Image.Image:
-    """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file's name in remarks. Raises ConfigError
-    if ``decode`` is unknown."""
+    """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file's name in remarks. Raises
+    ConfigError if ``decode`` is unknown."""
     if decode not in DECODERS:
         raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
     # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.

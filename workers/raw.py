@@ -1,5 +1,5 @@
-"""Raw numbers in record files: an array as it lies in a npy, npz or HDF5 file, with the type and shape that the sample's
-place has. Numbers that are pixels make a picture, as if a file without loss had been stored in their place.
+"""Raw numbers in record files: an array as it lies in a npy, npz or HDF5 file, with the type and shape that the
+sample's place has. Numbers that are pixels make a picture, as if a file without loss had been stored in their place.
 """
 
 from typing import NamedTuple, Optional, Tuple, Union
@@ -35,8 +35,9 @@ def is_raw(path: object) -> bool:
 
 def read(path: SamplePath, max_bytes: int = MAX_FILE_BYTES, advice: str = ""
          ) -> Tuple[Union[bytes, np.ndarray], Optional[Version]]:
-    """The array at ``path``, for which ``is_raw`` is true, and the file's version; bytes where h5py reads the content of
-    a file. The array is in native byte order, writable and shares no memory. Raises what ``fetching.read`` raises."""
+    """The array at ``path``, for which ``is_raw`` is true, and the file's version; bytes where h5py reads the content
+    of a file. The array is in native byte order, writable and shares no memory. Raises what ``fetching.read`` raises.
+    """
     place = path.place
     assert place is not None
     if place.dataset:
@@ -72,7 +73,7 @@ def pixels_of(array: np.ndarray, path: bytes) -> Pixels:
         array = np.ascontiguousarray(array.transpose(1, 2, 0))
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in _MODES or 0 in array.shape:
-        raise ConfigError("the numbers in %s are no picture: they are %s of shape %s, and a picture is uint8 of [height, "
-                          "width], or with 1, 3 or 4 channels; use sample.numpy() in a function of your own"
+        raise ConfigError("the numbers in %s are no picture: they are %s of shape %s, and a picture is uint8 of "
+                          "[height, width], or with 1, 3 or 4 channels; use sample.numpy() in a function of your own"
                           % (printable_path(path.decode("utf-8", "surrogateescape")), array.dtype, list(array.shape)))
     return Pixels(_MODES[channels], (array.shape[1], array.shape[0]), array.tobytes())

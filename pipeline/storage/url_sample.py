@@ -9,7 +9,7 @@ from typing import Optional, Sequence, Tuple
 from urllib.parse import unquote_to_bytes
 
 from stoker.pipeline.errors import ProtocolError, UnfitWorker
-from stoker.pipeline.storage import urls
+from stoker.pipeline.storage import folder, urls
 from stoker.pipeline.storage.folder import ENDS_BEFORE, BadFile, SamplePath, check_length, resolve
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.place import Place
@@ -49,7 +49,7 @@ def stays_below(name: bytes) -> bool:
 
 def read(path: SamplePath, max_bytes: int, advice: str) -> Tuple[bytes, Optional[Version]]:
     """``folder.read_file`` of a store."""
-    place, store = path.place, open_store(path.store)
+    place, store = path.place, _store(path.store)
     if place is not None:
         check_length(place, max_bytes, advice)
     try:
@@ -68,12 +68,12 @@ def read(path: SamplePath, max_bytes: int, advice: str) -> Tuple[bytes, Optional
 
 def check_file(path: SamplePath) -> None:
     """``folder.check_file`` of a store."""
-    _entry(open_store(path.store), path)
+    _entry(_store(path.store), path)
 
 
 def check_root(root: str, probes: Sequence[str]) -> None:
     """Raises UnfitWorker if the store refuses this host, or has none of ``probes``."""
-    store = open_store(root)
+    store = _store(root)
     for probe in probes:
         try:
             store.size(resolve(root, probe).name)
@@ -86,6 +86,10 @@ def check_root(root: str, probes: Sequence[str]) -> None:
         raise UnfitWorker("%s is not the dataset's place: of %d files that it should have, such as %r, none exists, as "
                           "%s sees it; name the right one with root=, or for a worker on another host with its --data"
                           % (printable_path(root), len(probes), probes[0], socket.gethostname()))
+
+
+def _store(root: str) -> Store:
+    return open_store(root, folder.note_of_store)
 
 
 def _entry(store: Store, path: SamplePath) -> Entry:

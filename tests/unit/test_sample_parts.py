@@ -122,7 +122,8 @@ def test_an_array_becomes_a_npy_file(records, tmp_path):
 
 
 @pytest.mark.parametrize("content, name, suffix", [
-    (b"\xff\xd8\xff\xe0", "", ".jpg"), (b"\xff\xd8\xff\xe0", "txt", ".jpg"), (b"\x93NUMPY", "x", ".npy"), (b"{}", "json", ".json"),
+    (b"\xff\xd8\xff\xe0", "", ".jpg"), (b"\xff\xd8\xff\xe0", "txt", ".jpg"), (b"\x93NUMPY", "x", ".npy"),
+    (b"{}", "json", ".json"),
     (b"BMW is a car", "txt", ".txt"), (b"BM", "", ".bmp"), (b"", "image/encoded", ""), (b"", "seg.png", ".seg.png"),
     (b"", "../../x", ""), (b"", "a b", ""), (b"", ".JPG", ".JPG"), (b"", "x" * 20, ""), (np.zeros(3), "x", ".npy")])
 def test_suffixes(content, name, suffix):

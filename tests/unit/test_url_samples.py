@@ -40,7 +40,7 @@ class Bucket:
 @pytest.fixture
 def bucket(monkeypatch):
     bucket = Bucket({"a b.jpg": CONTENT, "sub/t.tar": CONTENT, "100%.jpg": b"1", "caf\u00e9.jpg": b"2"})
-    monkeypatch.setattr(url_sample, "open_store", lambda root: {ROOT: bucket}[root])
+    monkeypatch.setattr(url_sample, "open_store", lambda root, note: {ROOT: bucket}[root])
     return bucket
 
 

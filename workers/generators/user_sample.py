@@ -68,10 +68,10 @@ class UserSample:
 
     @property
     def file(self) -> str:
-        """The absolute path of the sample's file on this host, for code that opens files itself. Of a sample in a record
-        file or in a store, it is that of a temporary copy, with the suffix of its kind (an array becomes a npy file),
-        which is removed when the batch is done: so code for a folder of files works unchanged. Raises BadFile if it
-        cannot be read."""
+        """The absolute path of the sample's file on this host, for code that opens files itself. Of a sample in a
+        record file or in a store, it is that of a temporary copy, with the suffix of its kind (an array becomes a npy
+        file), which is removed when the batch is done: so code for a folder of files works unchanged. Raises BadFile if
+        it cannot be read."""
         row = self.row if self._sample.packed and MARK in self._sample.path else None
         name = next((str(key) for key, value in row.items() if value == self._sample.path), "") if isinstance(
             row, dict) else ""
@@ -81,8 +81,8 @@ class UserSample:
               mode: Optional[str] = "RGB", resample: Any = None) -> Image.Image:
         """The picture in ``path``, below the data's root (None: the sample's own file), or in the part of its record
         that has this name: ``sample.image("jpg")``. Numbers of uint8, [height, width] or with 1, 3 or 4 channels, are
-        a picture, too. ``size``: (height, width), to which it is resized, or None. ``mode``: PIL's, or None for the one
-        that the file has. Raises BadFile."""
+        a picture, too. ``size``: (height, width), to which it is resized, or None. ``mode``: PIL's, or None for the
+        one that the file has. Raises BadFile."""
         return self._read(self._readers.image, path, size, mode, resample)
 
     def numpy(self, path: Optional[str] = None, key: Optional[str] = None) -> np.ndarray:
