@@ -61,6 +61,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
+        "pipeline/storage/urls.py", "pipeline/storage/http_answers.py",
         "pipeline/sources/records/file_index.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
