@@ -60,8 +60,7 @@ class BatchStream(Iterator[Batch]):
         refuse_nested()
         keep_descriptors()
         steady(log)
-        self.plan = plan
-        self._process = os.getpid()
+        self.plan, self._process = plan, os.getpid()
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.status_url: Optional[str] = None     # of the figures of this run, with ``open_stream(status=...)``
         self._totals = Totals()

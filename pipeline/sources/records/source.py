@@ -17,11 +17,10 @@ from stoker.pipeline.sources.dataset import (
     Splits, check_indices, class_lines, held_out, left_out_lines, renumbered_gone)
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.combined import Combined, combined, left_out, with_classes
-from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
-from stoker.pipeline.storage.place import MARK, Place
+from stoker.pipeline.sources.records.file_index import MISSING, FileIndex
+from stoker.pipeline.sources.records.texts import head_bytes, mixed, template
+from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import name_list, path_bytes, printable_path
-
-_MULTIPLIER = np.uint64(0x9e3779b97f4a7c15)
 
 
 class RecordSource:
@@ -44,7 +43,7 @@ class RecordSource:
         self._packs = bool(records.columns) or len(records.names) > 1
         self._hash = ""                # once it was computed
         self._starts = records.starts.tolist()
-        self._templates = tuple(tuple(map(_template, repeat(path), parts))
+        self._templates = tuple(tuple(map(template, repeat(path), parts))
                                 for path, parts in zip(records.files, records.parts))
         self._heads = () if any(parts and (parts[0].dtype or parts[0].dataset) for parts in records.parts) else tuple(
             path + MARK for path in records.files)
@@ -177,11 +176,11 @@ class RecordSource:
         for part, (offsets, lengths) in enumerate(zip(records.offsets, records.lengths)):
             of_files = [zlib.crc32(path_bytes(templates[part])) for templates in self._templates]
             for values in (np.array(of_files, np.uint64)[files], offsets[numbers], lengths[numbers]):
-                hashes = _mixed(hashes, values)
+                hashes = mixed(hashes, values)
         if records.labels is not None:
-            hashes = _mixed(hashes, records.labels[numbers].astype(np.int64))
+            hashes = mixed(hashes, records.labels[numbers].astype(np.int64))
         if records.columns:
-            hashes = _mixed(hashes, np.fromiter(map(zlib.crc32, self._own_rows(numbers, files.tolist())), np.uint64,
+            hashes = mixed(hashes, np.fromiter(map(zlib.crc32, self._own_rows(numbers, files.tolist())), np.uint64,
                                                 len(numbers)))
         return (hashes >> np.uint64(32)).astype(np.uint32)
 
@@ -303,7 +302,7 @@ class RecordSource:
         own = self._own_rows(numbers, files) if records.columns else repeat(b"\x90")
         begin = pack([None] * (len(records.columns) + len(records.names)))
         head = begin[:len(begin) - len(records.columns) - len(records.names)]
-        skip = _head_bytes(len(records.columns))
+        skip = head_bytes(len(records.columns))
         return [b"".join((head, row[skip:], *map(pack, places)))
                 for row, places in zip(own, zip(*parts) if parts else repeat(()))]
 
@@ -331,27 +330,3 @@ class RecordSource:
                 yield from self._records.rows
             else:
                 yield from self._own_rows(numbers, files.tolist())
-
-
-def _template(path: str, part: Part) -> str:
-    """What makes the text of a place, of a pair: offset and length."""
-    if part.dataset:
-        text = str(Place("", 0, 0, "", (), part.dataset))
-        return "%s//hdf5:%%d:%s%%.0s" % (_escaped(path), _escaped(text[len("//hdf5:0:"):]))
-    tail = str(Place("", 0, 0, part.dtype, part.shape))[len("//0+0"):]
-    return "%s//%%d+%%d%s" % (_escaped(path), _escaped(tail))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
-
-
-def _head_bytes(count: int) -> int:
-    """The bytes before the items of a packed list."""
-    return 1 if count < 16 else 3 if count < 1 << 16 else 5
-
-
-def _mixed(hashes: "np.ndarray", values: "np.ndarray") -> "np.ndarray":
-    mixed = (hashes ^ values.astype(np.uint64)) * _MULTIPLIER
-    folded: np.ndarray = mixed ^ (mixed >> np.uint64(29))
-    return folded
