@@ -33,6 +33,7 @@ class FileIndex(NamedTuple):
     #                                 others of the source's files have lists, these become lists, too. (): all stay
     absent: Tuple[str, ...] = ()    # parts and columns that no record of this file has: if no file has them, a mistake
     there: Tuple[str, ...] = ()     # what a record has instead, for people
+    remarks: Tuple[str, ...] = ()   # what was left out, each a clause without the file's name: "3 links are left out"
 
     @property
     def size(self) -> int:

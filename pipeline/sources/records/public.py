@@ -1,13 +1,18 @@
 """What users call: ``stoker.tfrecord`` and the other functions that open record files."""
 
-from typing import Any, Dict, List, Optional, Sequence, Union
+import logging
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
-from stoker.pipeline.sources.records.patterns import Pattern, find_files
+from stoker.pipeline.sources.records.patterns import Found, Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, printable_path
 
+log = logging.getLogger("stoker")
+
+MAX_REMARKS = 20        # lines in the log
 
 def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: Optional[Any] = None,
                  classes: Optional[Sequence[str]] = None) -> RecordSource:
@@ -15,9 +20,20 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
     values. Raises ConfigError, DatasetError."""
     found = find_files(pattern, root)
     indexes = index_files(found.root, found.files, format_name, options)
+    for remarks, file in _remarks(found, indexes)[:MAX_REMARKS]:
+        log.warning("%s: %s", file, remarks)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
     return RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes, opened_by)
+
+
+def _remarks(found: Found, indexes: Sequence[FileIndex]) -> List[Tuple[str, str]]:
+    """What was left out, and an example of a file, for the log."""
+    first: Dict[str, str] = {}
+    for entry, index in zip(found.files, indexes):
+        for remark in index.remarks:
+            first.setdefault(remark, printable_path(entry.path))
+    return list(first.items())
 
 
 def _plain(pattern: Any) -> Union[str, List[str]]:
