@@ -24,7 +24,6 @@ from stoker.pipeline.text import name_list, printable_path
 
 log = logging.getLogger("stoker")
 
-VERSION = 1
 MAX_RECORD_BYTES = 1 << 30
 BLOCK_BYTES = 1 << 20           # that are read at once
 TRIED = 1000                    # if so many first records have no picture, none will have one
@@ -275,7 +274,8 @@ class _Index:
             tuple(map(Part, self._images)), _array(self._offsets, np.int64).reshape(count, parts),
             _array(self._lengths, np.uint32).reshape(count, parts), labels,
             tuple(name.decode("utf-8", "surrogateescape") for name in names), tuple(self._columns),
-            b"".join(self._rows), ends, tuple(self._scalars), tuple(sorted(self._unseen)) if count else (), self._there)
+            b"".join(self._rows), ends, scalars=tuple(self._scalars),
+            absent=tuple(sorted(self._unseen)) if count else (), there=self._there)
 
 
 def _array(values: "array[int]", dtype: Any) -> "np.ndarray":
