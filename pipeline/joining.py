@@ -15,11 +15,11 @@ def connect_address(address: str) -> str:
     return re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//%s:" % socket.gethostname(), address)
 
 
-def worker_command(address: str, keys: Any, own_functions: Sequence[str], root: str = "") -> str:
+def worker_command(address: str, keys: Any, own_functions: Sequence[str], root: Any = "") -> str:
     """The command that starts workers on another host. ``keys``: the trainer's folder of keys, or None. ``root``: of
     the data; a URL is the same on each host."""
     own = "".join(" --allow-generator " + shlex.quote(name) for name in own_functions)
-    if is_url(root):
+    if root and is_url(root):
         own += " --data " + shlex.quote(root)
     else:
         own += "" if is_loopback(address) else " --data DIR"
