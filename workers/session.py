@@ -102,6 +102,14 @@ class WorkerSession:
         return now - self._sought_s if self.state is SessionState.SEEKING else 0.0
 
     @property
+    def leases(self) -> List[Tuple[float, Job, Lease]]:
+        """What it holds of the run that it serves: when each came (-inf: it is in work), in the order of the work."""
+        if self._job is None:
+            return []
+        in_work = [(-math.inf, self._job, self._work[1])] if self._work and self._work[0] == self._run else []
+        return in_work + [(came_s, self._job, lease) for lease, came_s in self._waiting]
+
+    @property
     def waits_since_s(self) -> float:
         """When the first lease came that is not in work; inf if there is none."""
         return self._waiting[0][1] if self._waiting else math.inf
