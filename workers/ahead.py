@@ -1,145 +1,33 @@
-"""Reading ahead, the part that decides: which samples' bytes are fetched next, and with how many threads. Pure.
+"""Reading ahead, the part that decides which samples' bytes are fetched next. Pure.
 
     queued ──next_fetch──> under way ──arrived──> there ──take──> taken
-       └──────────────────────┴───────────────────┴──> dropped: its lease has ended, or the generator was faster
+       └──────────────────────┴───────────────────┴──> gone: its lease has ended, or the generator was faster
 
 ``Ahead`` knows the leases that this worker holds. What a generator reads of a sample is learned from what it has read
-so far: the sample's own path, or a field of its row (``Role``), of partners too. A role is forgotten when most of what
-was fetched for it was not used, as when a cache has the decoded pictures. Places of one file that lie close to each
-other are one fetch.
+so far (``Role``). A role is forgotten when most of what was fetched for it was not used, as when a cache has the
+decoded pictures. Places of one file that lie close to each other are one fetch.
 
 Bounds: at most MAX_READS fetches are under way, and what is there and what may come has at most MAX_WAITING_BYTES
 together; for that, each fetch has a limit of bytes. A larger file is read when it is needed.
-
-``Pace`` decides whether and how much: with "auto" it begins without, and reads ahead once half of the recent reads took
-long. Now and then it lets the generator read some samples itself; if these are fast, it stops.
 """
 
 from collections import deque
-from enum import Enum
-from itertools import islice
-from statistics import median
-from typing import Any, Callable, Deque, Dict, Hashable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from stoker.pipeline.checks import AUTO, MAX_READ_AHEAD as MAX_READS, MAX_WAITING_MB
-from stoker.pipeline.errors import StokerError
-from stoker.pipeline.protocol.messages import Job, Lease, Sample
+from stoker.pipeline.checks import MAX_READ_AHEAD as MAX_READS, MAX_WAITING_MB
+from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import SamplePath
-from stoker.pipeline.storage.place import Place
+from stoker.workers.held_lease import HeldLease, Item, Key, Locate, Role, State, key_of
+from stoker.workers.read_pace import PROBES
 
 MAX_WAITING_BYTES = MAX_WAITING_MB << 20    # that are there or may come
 MAX_FETCH_BYTES = 16 << 20      # of one fetch
 MIN_LIMIT_BYTES = 1 << 20       # that a file may have, whatever the others had; more if they had half as much
 MAX_GAP_BYTES = 128 << 10       # between two places that are one fetch: to read it takes less than another answer
 MAX_SPAN_BYTES = 2 << 20        # of a fetch of several places
+SIZES = 64                      # of the last files, that are remembered
 LOOKAHEAD = 256                 # items that are queued
-MAX_FIELDS = 64                 # of a row, that may be roles
 MAX_ROLES = 8
-
-SLOW_S, LEAST_SLOW_S = 1e-3, 2e-4       # a read that takes longer is slow: or a tenth of a sample's time, if that lies
-SLOW_SHARE = 0.1                        # between the two
-FEW_SLOW, FEW_SLOW_S = 4, 0.1           # so many slow ones that took so long together are enough
-REMEMBERED = 32                         # reads
-RESERVE = 1.25                          # more threads than the times say
-PROBE_INTERVAL_S = 5.0
-PROBES = 16                             # in a row, as fast as from a local disk, end reading ahead
-
-Locate = Callable[[str], SamplePath]
-Role = Tuple[bool, Any]         # whether of a partner; the field of the row: None: the sample's own path
-Key = Tuple[bytes, Optional[bytes]]
-State = Enum("State", "QUEUED UNDER_WAY THERE GONE")
-
-
-class Pace:
-    """Whether to read ahead, and with how many threads. ``setting``: so many; 0: never; "auto". Times in seconds."""
-
-    def __init__(self, setting: Union[int, str]) -> None:
-        self.is_auto = setting == AUTO
-        self.is_on = not self.is_auto and bool(setting)
-        self._fixed = 0 if self.is_auto else int(setting)
-        self._direct: Deque[float] = deque(maxlen=REMEMBERED // 2)
-        self._fetched: Deque[float] = deque(maxlen=REMEMBERED)
-        self._between: Deque[float] = deque(maxlen=REMEMBERED)     # the generator's time from one read to the next
-        self._probe_s = 0.0             # when the next probe is due
-        self._fast: List[float] = []    # what the last probes took, which were fast
-
-    @property
-    def threads(self) -> int:
-        """So many fetches may be under way."""
-        if not self.is_on or self._fixed:
-            return self._fixed if self.is_on else 0
-        between_s = max(1e-4, median(self._between) if self._between else 0.0)
-        times = self._fetched or self._direct
-        return min(MAX_READS, 2 + int(RESERVE * sum(times) / max(1, len(times)) / between_s))
-
-    def read(self, took_s: float, between_s: float, now: float, is_probe: bool = False) -> None:
-        """The generator has read a file itself, ``between_s`` after the read before."""
-        self._direct.append(took_s)
-        self._between.append(between_s)
-        if not self.is_auto:
-            return
-        if self.is_on:
-            if is_probe:
-                self._probed(took_s, now)
-        elif took_s > LEAST_SLOW_S and took_s > self._slow_s():
-            slow_s = self._slow_s()
-            slow = [each for each in self._direct if each > slow_s]
-            if 2 * len(slow) >= REMEMBERED // 2 or len(slow) >= FEW_SLOW and sum(slow) >= FEW_SLOW_S:
-                self.is_on, self._probe_s, self._fast = True, now + PROBE_INTERVAL_S, []
-
-    def took(self, between_s: float) -> None:
-        """The generator got what was fetched."""
-        self._between.append(between_s)
-
-    def fetched(self, took_s: float) -> None:
-        """A fetch was made."""
-        self._fetched.append(took_s)
-
-    def wants_probe(self, now: float) -> bool:
-        """The generator is to read the next sample itself. To be asked before each fetch: it says so once for each."""
-        is_due = self.is_auto and self.is_on and now >= self._probe_s
-        if is_due:
-            self._probe_s = now + PROBE_INTERVAL_S
-        return is_due
-
-    def _probed(self, took_s: float, now: float) -> None:
-        self._probe_s = now
-        self._fast.append(took_s)
-        if took_s <= SLOW_S and len(self._fast) < PROBES:
-            return
-        self._probe_s = now + PROBE_INTERVAL_S
-        if took_s <= SLOW_S and median(self._fast) <= self._slow_s():
-            self.is_on = False
-            self._direct.clear()
-            self._fetched.clear()
-        self._fast = []
-
-    def _slow_s(self) -> float:
-        sample_s = median(self._between) if self._between else 0.0
-        return min(SLOW_S, max(LEAST_SLOW_S, SLOW_SHARE * sample_s))
-
-
-def key_of(path: SamplePath) -> Key:
-    """What makes two paths the same: the file, the place in it, and what links may do."""
-    key: bytes = getattr(path, "key", path)
-    return key, path.root
-
-
-class Item:
-    """The bytes of one sample, or of one field of its row."""
-    __slots__ = ("path", "key", "role", "number", "lease", "state", "result", "read_s", "size_bytes", "is_awaited")
-
-    def __init__(self, path: SamplePath, role: Role, number: int, lease: "HeldLease") -> None:
-        self.path, self.key, self.role, self.number, self.lease = path, key_of(path), role, number, lease
-        self.state = State.QUEUED
-        self.result: Any = None         # of the shell's
-        self.read_s = 0.0               # its part of the time of the fetch
-        self.size_bytes = 0
-        self.is_awaited = False         # the generator waits for it
-
-    @property
-    def place(self) -> Optional[Place]:
-        return getattr(self.path, "place", None)
 
 
 class Fetch(NamedTuple):
@@ -148,71 +36,6 @@ class Fetch(NamedTuple):
     limit_bytes: int
     offset: int = 0
     length: int = 0
-
-
-class HeldLease:
-    """A lease that this worker holds, and how far its samples are queued."""
-
-    def __init__(self, job: Job, lease: Lease, locate: Locate) -> None:
-        self.job, self.lease, self.locate = job, lease, locate
-        self.is_begun = False
-        self.at: Dict[Role, int] = {}           # the last sample of which the generator has read this
-        self.queued: Dict[Role, int] = {}       # so many samples are queued
-        self.fetched: Dict[Role, int] = {}
-        self.used: Dict[Role, int] = {}
-        self.items: List[Item] = []
-        self._rows: Dict[int, Any] = {}
-        self._known: Optional[Dict[Key, Tuple[Role, int]]] = None
-
-    def path_of(self, role: Role, number: int) -> Iterator[SamplePath]:
-        """What the sample of this number, or its partners, has in this role."""
-        is_partner, field = role
-        sample = self.lease.samples[number]
-        for one in sample.partners if is_partner else (sample,):
-            text = one.path if field is None else self._fields(one).get(field)
-            if isinstance(text, str) and text:
-                path = self._located(text)
-                if path is not None:
-                    yield path
-
-    def role_of(self, path: SamplePath) -> Optional[Tuple[Role, int]]:
-        """The role of a path that the generator has read, and the number of the sample."""
-        if self._known is None:
-            self._known = {}
-            for number, sample in enumerate(self.lease.samples):
-                for is_partner, ones in ((True, sample.partners), (False, (sample,))):
-                    for one in ones:
-                        self._add_known(is_partner, number, one)
-        return self._known.get(key_of(path))
-
-    def _add_known(self, is_partner: bool, number: int, sample: Sample) -> None:
-        assert self._known is not None
-        for field, text in islice(self._fields(sample).items(), MAX_FIELDS):
-            path = self._located(text) if isinstance(text, str) and text else None
-            if path is not None:
-                self._known[key_of(path)] = (is_partner, field), number
-        path = self._located(sample.path) if sample.path else None
-        if path is not None:
-            self._known[key_of(path)] = (is_partner, None), number
-
-    def _fields(self, sample: Sample) -> Dict[Hashable, Any]:
-        if not sample.packed:
-            return {}
-        if id(sample) not in self._rows:
-            try:
-                row = self.job.row(sample)
-            except StokerError:             # damaged: the generator finds out
-                row = None
-            self._rows[id(sample)] = row if isinstance(row, dict) else dict(enumerate(row)) if isinstance(
-                row, list) else {}
-        fields: Dict[Hashable, Any] = self._rows[id(sample)]
-        return fields
-
-    def _located(self, text: str) -> Optional[SamplePath]:
-        try:
-            return self.locate(text)
-        except (StokerError, TypeError, ValueError):        # no path below the root
-            return None
 
 
 class Ahead:
@@ -225,7 +48,7 @@ class Ahead:
         self._queue: Deque[Item] = deque()
         self._by_path: Dict[Key, List[Item]] = {}
         self._left_out: Deque[Key] = deque(maxlen=PROBES)
-        self._sizes: Deque[int] = deque([0], maxlen=2 * REMEMBERED)
+        self._sizes: Deque[int] = deque([0], maxlen=SIZES)
         self.under_way = 0                      # fetches
         self.waiting_bytes = 0                  # that are there, or may come
 

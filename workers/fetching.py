@@ -21,7 +21,9 @@ from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, read_file
 from stoker.pipeline.storage.store import Version
 from stoker.workers import stopwatch
-from stoker.workers.ahead import Ahead, Fetch, Item, Locate, Pace, State
+from stoker.workers.ahead import Ahead, Fetch
+from stoker.workers.held_lease import Item, Locate, State
+from stoker.workers.read_pace import Pace
 
 WAIT_S = 90.0               # for a fetch that is under way: longer than the tries of a store. Then it is read anew
 STACK_BYTES = 1 << 20       # of a thread

@@ -34,11 +34,11 @@ from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import fetching, formats
-from stoker.workers.ahead import Locate
 from stoker.workers.cache import Cache
 from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
 from stoker.workers.generators.registry import Producer, apply_limits, open_producer
+from stoker.workers.held_lease import Locate
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine

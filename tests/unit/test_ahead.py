@@ -10,8 +10,10 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import SamplePath
 from stoker.pipeline.storage.place import place_of
-from stoker.workers import ahead
-from stoker.workers.ahead import Ahead, Pace, State
+from stoker.workers import ahead, read_pace
+from stoker.workers.ahead import Ahead
+from stoker.workers.held_lease import State
+from stoker.workers.read_pace import Pace
 
 JOB = Job("image", (ArraySpec("images", "uint8", (2, 2, 3)),), 32, 0, "fast", "/data")
 
@@ -263,19 +265,19 @@ def test_there_are_threads_for_what_reads_take_and_some_more():
     assert 5 < pace.threads < 15
     for _ in range(100):
         pace.fetched(5.0)
-    assert pace.threads == ahead.MAX_READS
+    assert pace.threads == read_pace.MAX_READS
 
 
 def test_auto_ends_only_after_probes_that_are_all_fast():
     pace = Pace("auto")
     now = played(pace, [0.03] * 16)
-    assert not pace.wants_probe(now) and pace.wants_probe(now + ahead.PROBE_INTERVAL_S)
-    assert not pace.wants_probe(now + ahead.PROBE_INTERVAL_S)           # one at a time
+    assert not pace.wants_probe(now) and pace.wants_probe(now + read_pace.PROBE_INTERVAL_S)
+    assert not pace.wants_probe(now + read_pace.PROBE_INTERVAL_S)           # one at a time
     now = played(pace, [0.00005] * 5 + [0.03], now=now + 5, is_probe=True)
     assert pace.is_on and not pace.wants_probe(now)
     played(pace, [0.00005] * 100, now=now)                               # no probes: a file that is read twice
     assert pace.is_on
-    played(pace, [0.00005] * ahead.PROBES, now=now, is_probe=True)
+    played(pace, [0.00005] * read_pace.PROBES, now=now, is_probe=True)
     assert not pace.is_on
 
 

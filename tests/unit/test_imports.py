@@ -66,6 +66,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
         "pipeline/storage/urls.py", "pipeline/storage/http_answers.py", "workers/ahead.py",
+        "workers/read_pace.py", "workers/held_lease.py",
         "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
