@@ -204,7 +204,7 @@ class Ahead:
                     break
                 held.queued[role] = number + 1
                 for path in held.path_of(role, number):
-                    place = getattr(path, "place", None)
+                    place = path.place
                     if place is None or not place.dataset and 0 < place.length <= MAX_FETCH_BYTES:
                         item = Item(path, role, number, held)
                         held.items.append(item)

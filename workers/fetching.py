@@ -17,8 +17,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple, Union, cast
 
 from stoker.pipeline.errors import UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease
-from stoker.pipeline.storage import folder
-from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, read_file
+from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, read_file, spanning
 from stoker.pipeline.storage.store import Version
 from stoker.workers import stopwatch
 from stoker.workers.ahead import Ahead, Fetch
@@ -219,8 +218,7 @@ def _results(fetch: Fetch) -> List[Bytes]:
     path = fetch.items[0].path
     if not fetch.length:
         return [read_file(path, fetch.limit_bytes)]
-    span: Any = folder
-    data, version = read_file(span.spanning(path, fetch.offset, fetch.length), fetch.limit_bytes)
+    data, version = read_file(spanning(path, fetch.offset, fetch.length), fetch.limit_bytes)
     found = []
     for item in fetch.items:
         assert item.place is not None

@@ -22,8 +22,7 @@ State = Enum("State", "QUEUED UNDER_WAY THERE GONE")
 
 def key_of(path: SamplePath) -> Key:
     """What makes two paths the same: the file, the place in it, and what links may do."""
-    key: bytes = getattr(path, "key", path)
-    return key, path.root
+    return path.key, path.root
 
 
 class Item:
@@ -40,7 +39,7 @@ class Item:
 
     @property
     def place(self) -> Optional[Place]:
-        return getattr(self.path, "place", None)
+        return self.path.place
 
 
 class HeldLease:

@@ -17,7 +17,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Iterable, List, Optional, Sequence, Set, Tuple, Union, cast
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.cores import cores
@@ -27,6 +27,7 @@ from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
+from stoker.pipeline.storage import folder
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import checks_user
 from stoker.pipeline.transport.connections import Connections
@@ -38,7 +39,6 @@ from stoker.workers.cache import Cache
 from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
 from stoker.workers.generators.registry import Producer, apply_limits, open_producer
-from stoker.workers.held_lease import Locate
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
@@ -226,17 +226,12 @@ class _SocketThread(threading.Thread):
         return "" if self._sandbox is None else self._sandbox.outdated(data_root)
 
     def _here(self, job: Job) -> Job:
-        """``job`` with the folder that the data has on this host."""
+        """``job`` with the folder or URL that the data has for this host."""
         if self._data_root is None:
             return job
         if self._jobs is None or self._jobs[0] is not job:
             self._jobs = job, replace(job, data_root=self._data_root, trainer_root=job.data_root)
         return self._jobs[1]
-
-
-def _locate(job: Job) -> Locate:
-    readers: Any = Readers(job)
-    return cast(Locate, getattr(readers, "locate", None) or readers._find)
 
 
 def versions() -> str:
@@ -273,6 +268,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
+    folder.note_of_store = note
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
@@ -302,7 +298,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     if name.endswith("/0") and not last_exit and note_of(formats.versions()):
         note(note_of(formats.versions()))
-    fetching.start(options.read_ahead, _locate)
+    fetching.start(options.read_ahead, lambda job: Readers(job).locate)
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()

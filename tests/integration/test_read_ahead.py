@@ -21,8 +21,7 @@ COUNT = 40
 
 
 def locate(job):
-    readers = Readers(job)
-    return getattr(readers, "locate", None) or readers._find
+    return Readers(job).locate
 
 
 class Files:

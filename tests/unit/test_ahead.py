@@ -18,18 +18,10 @@ from stoker.workers.read_pace import Pace
 JOB = Job("image", (ArraySpec("images", "uint8", (2, 2, 3)),), 32, 0, "fast", "/data")
 
 
-class Located(SamplePath):
-    place = None
-
-    @property
-    def key(self):
-        return bytes(self) if self.place is None else bytes(self) + str(self.place).encode()
-
-
 def locate_in(job):
     def locate(text):
         place = place_of(text)
-        found = Located(("%s/%s" % (job.data_root, text if place is None else place.path)).encode())
+        found = SamplePath(("%s/%s" % (job.data_root, text if place is None else place.path)).encode())
         found.place = place
         return found
     return locate
