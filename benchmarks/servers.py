@@ -17,7 +17,6 @@ from typing import Any, Dict, List, Optional
 
 START_S = 60.0
 NGINX_CONF = """
-load_module {modules}/ndk_http_module.so;
 load_module {modules}/ngx_http_echo_module.so;
 daemon off; worker_processes 1; error_log stderr error; pid {run}/pid; {user}
 events {{ worker_connections 512; }}

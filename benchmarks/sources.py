@@ -88,12 +88,12 @@ def rows_of(group: Group, results: Dict[str, Result], first: str) -> List[List[A
     for each in group.contenders:
         result = results[each.name]
         if result.rate is None:
-            rows.append([each.name, None, None, None, None, None, None, result.error[:100] or each.remark])
+            rows.append([each.name] + [None] * 7 + [result.error[:100] or each.remark])
             continue
         served = each.name.startswith(("http", "S3"))
         rows.append([each.name, result.rate.median, result.rate.least, result.rate.most,
                      result.rate.median / reference.median if reference else None,
-                     sum(result.cpu) / len(result.cpu),
+                     sum(result.cpu) / len(result.cpu), per_cpu_s(result),
                      statistics.median(result.others) if served else None, each.remark])
     return rows
 
@@ -107,7 +107,13 @@ def notes_of(group: Group, results: Dict[str, Result]) -> List[str]:
                     % others] * (others > 0.1)
 
 
-COLUMNS = ["source", "images/s", "least", "most", "x folder", "cores busy", "server's cores", "quality"]
+COLUMNS = ["source", "images/s", "least", "most", "x folder", "cores busy", "per CPU second", "server's cores",
+           "quality"]
+
+
+def per_cpu_s(result: Result) -> float:
+    """Images per CPU second of the contender's processes: other work on the machine counts less in it."""
+    return statistics.median(rate / max(1e-9, cpu) for rate, cpu in zip(result.rates, result.cpu))
 
 
 def ratio(results: Dict[str, Result], one: str, other: str) -> float:
@@ -161,8 +167,7 @@ def table_of_near(group: Group, results: Dict[str, Result]) -> Table:
         auto, off = (results["local %s, %s" % (form, name)] for name in ("auto", "0"))
         if auto.rate and off.rate:
             shares = [one / other for one, other in zip(auto.rates, off.rates)]
-            work = statistics.median(a / b for a, b in zip(*(
-                [rate / cpu for rate, cpu in zip(each.rates, each.cpu)] for each in (auto, off))))
+            work = per_cpu_s(auto) / per_cpu_s(off)
             rows.append([form, auto.rate.median, off.rate.median, statistics.median(shares), min(shares), max(shares),
                          work])
             goals.append(Goal("--read-ahead auto on a local %s, times 0, per CPU second" % form, work, LEAST_NEAR))

@@ -18,9 +18,10 @@ FUNCTIONS = "tests.support.stored_functions:"
 ENCODED = {
     "tfrecord": (lambda root: stoker.tfrecord(root + "/train-{00000..00002}-of-00003.tfrecord"),
                  lambda root: stoker.tfrecord(root + "/train-{00000..00002}-of-00003.tfrecord",
-                                              image=["image/encoded", "npy"], columns=["height", "caption"])),
+                                              image=["image/encoded", "npy"], label=None,
+                                              columns=["height", "caption"])),
     "tar": (lambda root: stoker.tar(root + "/train-{000..002}.tar"),
-            lambda root: stoker.tar(root + "/train-{000..002}.tar", columns=["json"])),
+            lambda root: stoker.tar(root + "/train-{000..002}.tar", label=None, columns=["json"])),
     "zip": (lambda root: stoker.zip(root + "/train.zip"), None)}
 
 
