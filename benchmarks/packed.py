@@ -6,6 +6,7 @@ Below FOLDER: ``tfrecord/photos-0000N-of-00004.tfrecord``, ``tar/photos-N.tar`` 
 ``npy/64.npy``, ``hdf5/64.h5`` (and 224) with their pixels at that size and ``labels``.
 """
 
+import importlib
 import io
 import os
 import shutil
@@ -71,7 +72,7 @@ def _tar(path: str, samples: List[Tuple[str, int]]) -> None:
 
 
 def _arrays(folder: str, size: int, samples: List[Tuple[str, int]]) -> None:
-    import h5py                       # type: ignore[import-not-found]
+    h5py: Any = importlib.import_module("h5py")
     from PIL import Image
     pixels: Any = np.empty((len(samples), size, size, 3), np.uint8)
     for number, (path, _) in enumerate(samples):

@@ -7,7 +7,7 @@ further arguments of ``open_stream``}.
 from __future__ import generator_stop
 
 import json
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator
 
 import stoker
 from stoker.pipeline.options import StreamOptions
@@ -26,11 +26,11 @@ def source_of(form: str, root: str, folder: str, size: int) -> Any:
         classes = sorted({path.split("/")[-2] for path in paths})
         return stoker.Dataset(root, tuple(classes), tuple("/".join(path.split("/")[-2:]) for path in paths),
                               tuple(labels), ())
-    return {"tfrecord": lambda: stoker.tfrecord(root + "/tfrecord/photos-{00000..00003}-of-00004.tfrecord"),
-            "tar": lambda: stoker.tar(root + "/tar/photos-{0..3}.tar"),
-            "zip": lambda: stoker.zip(root + "/photos.zip"),
-            "npy": lambda: stoker.npy("%s/npy/%d.npy" % (root, size), labels=root + "/npy/labels.npy"),
-            "hdf5": lambda: stoker.hdf5("%s/hdf5/%d.h5" % (root, size), "images", labels="labels")}[form]()
+    arguments: Dict[str, Any] = {"npy": {"labels": root + "/npy/labels.npy"},
+                                 "hdf5": {"dataset": "images", "labels": "labels"}}.get(form, {})
+    pattern = {"tfrecord": "tfrecord/photos-{00000..00003}-of-00004.tfrecord", "tar": "tar/photos-{0..3}.tar",
+               "zip": "photos.zip", "npy": "npy/%d.npy" % size, "hdf5": "hdf5/%d.h5" % size}[form]
+    return getattr(stoker, form)("%s/%s" % (root, pattern), **arguments)
 
 
 def batches(way: str, folder: str, size: int) -> Iterator[int]:
