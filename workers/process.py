@@ -26,6 +26,7 @@ from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
+from stoker.pipeline.storage import folder
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import checks_user
 from stoker.pipeline.transport.connections import Connections
@@ -209,7 +210,7 @@ class _SocketThread(threading.Thread):
         return "" if self._sandbox is None else self._sandbox.outdated(data_root)
 
     def _here(self, job: Job) -> Job:
-        """``job`` with the folder that the data has on this host."""
+        """``job`` with the folder or URL that the data has for this host."""
         if self._data_root is None:
             return job
         return replace(job, data_root=self._data_root, trainer_root=job.data_root)
@@ -249,6 +250,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
+    folder.note_of_store = note
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
