@@ -134,7 +134,8 @@ def shape(text, descr="'|u1'"):
     (shape("(1, 2000000000)"), {}, "promises"), (shape("(-1,)"), {}, "an npy header"),
     (shape("()"), {}, "is a single number"), (shape("(1,)", "'|V2000000000'"), {}, "an npy header with the dtype"),
     (shape("(1,)", "'|O'"), {}, "Python objects"), (shape("(1,)", "'%s'" % ("x" * 90)), {}, "an npy header"),
-    (shape("(" * 400), {}, "an npy header that cannot be parsed"), (shape("__import__('os').abort()"), {}, "npy header"),
+    (shape("(" * 400), {}, "an npy header that cannot be parsed"),
+    (shape("__import__('os').abort()"), {}, "an npy header"),
     (header(b" " * 20000, version=2), {}, "an npy header of 20000 bytes"),
     (header(b"", version=2)[:8] + b"\xff\xff\xff\xff" * 2, {}, "an npy header of 4294967295 bytes"),
     (header(b"{}", b"12345"), {}, "an npy header that cannot be parsed"),
@@ -175,7 +176,7 @@ def test_a_file_that_is_cut_anywhere_or_has_a_changed_byte(data):
         with pytest.raises(DatasetError):
             index_of(data[:length])
     random, refused = np.random.RandomState(1), 0
-    for _ in range(2000):
+    for _ in range(700):
         torn = bytearray(data)
         for place in random.randint(0, min(len(data), 400), 1 + random.randint(3)):
             torn[place] = random.randint(256)
@@ -185,4 +186,4 @@ def test_a_file_that_is_cut_anywhere_or_has_a_changed_byte(data):
             refused += 1
             continue
         assert index.offsets.min() >= 0 and (index.offsets + index.lengths).max() <= len(data)
-    assert 300 < refused
+    assert 100 < refused
