@@ -115,7 +115,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     _upstream = None
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         fault = self.server.proxy.drawn(self.command, self.path)
         if fault in ANSWERS:
             return self._answer(*ANSWERS[fault])
