@@ -1,7 +1,6 @@
 """Which record files a user means: a path, a pattern, braces, a list of these, or URLs. Sorted by the paths' bytes."""
 
 import glob
-import importlib
 import itertools
 import os
 import re
@@ -13,6 +12,7 @@ from stoker.pipeline.sources.fields import checked_root, fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS
 from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.folder import version_of
+from stoker.pipeline.storage.opening import is_url, open_store
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.storage.store import Entry, StoreError
 from stoker.pipeline.text import name_list, path_bytes, printable_path
@@ -25,7 +25,6 @@ ASKED_AT_ONCE = 16          # files of a store whose sizes are asked for at once
 SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "_success", "_common_metadata", "_metadata"))
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})\Z")
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HELP = "a path, a pattern such as 'data/train-*.tfrecord' or 'data/train-{000..099}.tar', or a list of these"
 
 
@@ -88,11 +87,6 @@ def _choices(inner: str) -> Optional[List[str]]:
         width = len(first) if first.startswith("0") or len(first) == len(last) else 0
         return ["%0*d" % (width, number) for number in range(int(first), int(last) + 1)]
     return inner.split(",") if "," in inner else None
-
-
-def is_url(text: str) -> bool:
-    """Whether it is a URL, and no path."""
-    return _URL.match(text) is not None
 
 
 def _start(root: Any) -> str:
@@ -184,8 +178,7 @@ def _is_of_system(path: bytes, named: Iterable[str]) -> bool:
 def _in_store(absolute: Sequence[str], start: Optional[str]) -> Found:
     folders = [_fixed(url)[0] for url in absolute]
     root = start if start is not None else _common(folders)
-    # only here: most users have no store
-    store: Any = importlib.import_module("stoker.pipeline.storage.opening").open_store(root)
+    store = open_store(root)
     found: Dict[str, Entry] = {}
     plain = []
     try:
