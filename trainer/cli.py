@@ -121,7 +121,7 @@ def options_of(cls: Type[Options], args: argparse.Namespace) -> Options:
 def local_options(args: argparse.Namespace) -> LocalOptions:
     """The options of local workers."""
     return LocalOptions(args.workers, args.worker_python, args.cache or None, args.cache_gb, args.sandbox,
-                        args.allow_read or ())
+                        args.allow_read or (), read_ahead=args.read_ahead)
 
 
 def import_tensorflow() -> Any:

@@ -12,6 +12,7 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.checks import check_read_ahead
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX,
                                      SANDBOX_AUTO, JobOptions, StreamOptions, WorkerOptions, check, check_number,
                                      check_whole, is_number)
@@ -44,7 +45,9 @@ class LocalOptions:
     them (None: this one). ``cache``: a folder on a disk of this host in which they keep decoded samples, up to
     ``cache_gb`` times 2**30 bytes. ``sandbox``: "auto", "on" or "off": whether they give up all rights that they do not
     need, as ``stoker-worker --help`` explains; ``allow_read``: further folders that they may read then. ``ranks``: so
-    many trainers of one run share the cores of this host; None: see ``local_ranks.trainers_here``.
+    many trainers of one run share the cores of this host; None: see ``local_ranks.trainers_here``. ``read_ahead``: so
+    many threads of each worker fetch the files of its next samples while it decodes, at most 64; 0: none; 'auto': as
+    many as the reads take, and none where files are read fast.
     """
     workers: Union[int, str] = AUTO
     python: Optional[str] = None
@@ -53,8 +56,10 @@ class LocalOptions:
     sandbox: str = SANDBOX_AUTO
     allow_read: Union[Path, Sequence[Path]] = ()
     ranks: Optional[int] = None
+    read_ahead: Union[int, str] = AUTO
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "read_ahead", check_read_ahead("read_ahead", self.read_ahead))
         check(self.sandbox in SANDBOX, "sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
         if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
@@ -89,8 +94,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 rank: int = 0, ranks: int = 1, local_ranks: Optional[int] = None,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, sandbox: str = SANDBOX_AUTO,
-                allow_read: Union[Path, Sequence[Path]] = (), record: Optional[Path] = None,
-                **stream_options: Any) -> BatchStream:
+                allow_read: Union[Path, Sequence[Path]] = (), read_ahead: Union[int, str] = AUTO,
+                record: Optional[Path] = None, **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
         with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
@@ -124,11 +129,11 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     resumes.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
-    StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``, ``read_ahead``), FleetOptions (``status``, ``min_workers``
+    ...) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read,
-                         local_ranks)
+                         local_ranks, read_ahead)
     _check_names(stream_options)
     fleet = FleetOptions(**{field.name: stream_options.pop(field.name) for field in fields(FleetOptions)
                             if field.name in stream_options})
@@ -205,7 +210,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
                                    local.cache_gb, once=True, quiet=True, allow_data=("/",),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
-                                   sandbox=local.sandbox, allow_read=absolute(local.allow_read))
+                                   sandbox=local.sandbox, allow_read=absolute(local.allow_read),
+                                   read_ahead=local.read_ahead)
             group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
             stream.attach(group)
             if status is not None:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import configargparse
 
 from stoker.pipeline.formats import FORMATS
+from stoker.pipeline.checks import MAX_READ_AHEAD
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
                                      PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
 from stoker.trainer.fleet_options import FleetOptions
@@ -252,6 +253,10 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
              "generators image and augmented, sample.image, and your own that call them; needs the package lmdb where "
              "they run")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N", help="its size limit, in 2**30 bytes")
+    add("--read-ahead", default=AUTO, metavar="N|auto",
+        help="while a local worker decodes, so many threads of it fetch the files of its next samples. auto: none "
+             "where files are read fast, else as many as the reads take (at most %d). 0: never. No batch depends on it"
+             % MAX_READ_AHEAD)
     add("--bind", default=StreamOptions.bind, metavar="tcp://HOST:PORT",
         help="address to which workers connect; port * is a free one. If other hosts can reach it, use --keys")
     add("--keys", metavar="DIR",

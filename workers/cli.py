@@ -6,6 +6,7 @@ from typing import Optional, Sequence
 
 import configargparse
 
+from stoker.pipeline.checks import AUTO, MAX_READ_AHEAD, MAX_WAITING_MB, check_read_ahead
 from stoker.pipeline.cores import cores
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
@@ -69,6 +70,10 @@ def make_parser() -> configargparse.ArgumentParser:
              "image and augmented, and by your own that call them")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
         help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
+    add("--read-ahead", default=AUTO, metavar="N|auto",
+        help="while a process decodes, so many threads of it fetch the files that its next samples need, at most %d, "
+             "with at most %d MB of their bytes waiting. auto: none where files are read fast, as from a local disk, "
+             "else as many as the reads take. 0: never. No batch depends on it" % (MAX_READ_AHEAD, MAX_WAITING_MB))
     add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
         help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and both of its leases "
              "together (default: %(default)g). A job of larger batches is refused")
@@ -107,7 +112,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         options = WorkerOptions(tuple(args.connect), keys, data, tuple(args.allow_generator), args.follow_links, cache,
                                 args.cache_gb, health_file, args.once, args.quiet,
                                 allow_data, args.max_batch_mb, sandbox=args.sandbox,
-                                allow_read=tuple(map(os.path.abspath, args.allow_read)))
+                                allow_read=tuple(map(os.path.abspath, args.allow_read)),
+                                read_ahead=check_read_ahead("--read-ahead", args.read_ahead))
     except ConfigError as error:
         parser.error(str(error))
     for option, folder in [("--data", args.data)] + [("--allow-data", one) for one in args.allow_data]:
