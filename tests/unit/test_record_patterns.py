@@ -64,7 +64,9 @@ def test_lists_are_sorted_and_have_a_common_root(folder, monkeypatch):
     ("a\0b", None, ConfigError, "must be given as"),
     (["train-000.tar", "s3://b/x"], None, ConfigError, "files of one place"),
     ("../data/train-000.tar", "val", DatasetError, "is not below the root"),
-    ("/x.tar", "s3://bucket", ConfigError, "no path below the root")])
+    ("../x.tar", "s3://bucket", ConfigError, "no path below the root"),
+    ("s3://b/x.tar", "val", ConfigError, "the record files are URLs, and the root"),
+    ("s3://u:p@b/x.tar", None, ConfigError, "password"), ("https://h/x.tar?sig=1", None, ConfigError, "query")])
 def test_what_names_no_files_is_an_error(folder, monkeypatch, pattern, root, error, words):
     monkeypatch.chdir(folder)
     with pytest.raises(error, match=words):
@@ -126,5 +128,15 @@ def test_files_of_a_bucket(monkeypatch):
         find_files("s3://bucket/data/train-{000..002}.tar")
     with pytest.raises(DatasetError, match="no file in s3://bucket/data matches test-"):
         find_files("s3://bucket/data/test-*.tar")
-    with pytest.raises(DatasetError, match="files of one bucket or host"):
+    with pytest.raises(ConfigError, match="files of one bucket or host"):
         find_files(["s3://bucket/a", "s3://other/b"])
+
+
+def test_files_of_a_web_server_have_plain_paths(monkeypatch):
+    class Server(Bucket):
+        def size(self, path):
+            return Entry(path, remote_version(1, path))
+    server = Server(monkeypatch)
+    found = find_files("https://Data.example.org/a%20b/x[1]-{0..1}%23.tar")
+    assert (server.root, names(found)) == ("https://data.example.org/a%20b", ["x[1]-0#.tar", "x[1]-1#.tar"])
+    assert found.root == server.root

@@ -65,7 +65,7 @@ def test_rows_have_the_columns_and_the_place_of_each_part():
         {"x": 2, "y": None, "jpg": "a.tar//100+10", "png": "a.tar//120+10"},
         {"x": 3, "y": "b", "png": "b.tar//5+10", "jpg": "b.tar//25+10"},
         {"x": 5, "y": [6], "jpg": "b.tar//225+10", "png": "b.tar//205+10"}]
-    assert [sample.path for sample in source.samples([0, 2])] == ["a.tar//0+10", "b.tar//5+10"]     # of each file's first
+    assert [sample.path for sample in source.samples([0, 2])] == ["a.tar//0+10", "b.tar//5+10"]
     assert source.samples([2])[0].label == -1
     names = tuple("c%d" % number for number in range(20))        # a longer head of the packed list
     wide = source_of(index_of(1, columns=names, rows=[list(range(20))]))
