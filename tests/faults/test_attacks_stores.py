@@ -1,5 +1,5 @@
-"""URLs and places that want more than a worker may read, against a real web server; the sandbox of a worker with data at
-a URL."""
+"""URLs and places that want more than a worker may read, against a real web server; the sandbox of a worker with data
+at a URL."""
 
 import io
 import json
@@ -108,7 +108,8 @@ def server():
 TRICKS = ["../secret", "/secret", "//secret", "a/../../secret", "%2e%2e/secret", "%2E%2E%2Fsecret", "..%2fsecret",
           "%252e%252e%252fsecret", "%25252e%25252e/secret", "..\\secret", "%5c..%5csecret", "..%5c..%5csecret",
           "%2fsecret", "\\secret", "a/..%00/../secret", "..;/../secret\0", "..\r\nX: y\r\n/secret", "a%0d%0aX: y",
-          "../data2/x", "..", ".", "", "?/../../secret", "#/../../secret", "a?x=/../../secret", "http://127.0.0.1/secret",
+          "../data2/x", "..", ".", "", "?/../../secret", "#/../../secret", "a?x=/../../secret",
+          "http://127.0.0.1/secret",
           "@127.0.0.1/secret", ":80/secret", "away", "../secret//0+6", "%2e%2e/secret//0+6", "a//../../secret//0+6",
           "..//0+6"]
 
@@ -127,8 +128,8 @@ def test_no_path_leads_out_of_a_url(server, attacks):
                 content = read()
                 assert not content, path
     assert [path for path in served if not path.startswith("/data/")] == [] and served_there == []
-    attacks("a lying trainer, or a table", "names files of a web server outside of its root: `..`, absolute, encoded once "
-            "and more often, with backslashes, ends of lines, another host; or the server itself redirects there",
+    attacks("a lying trainer, or a table", "names files of a web server outside of its root: `..`, absolute, encoded "
+            "once and more often, with backslashes, ends of lines, another host; or the server itself redirects there",
             "refused before a request is sent; a redirect is followed below the root only")
 
 
@@ -156,8 +157,8 @@ def test_places_take_no_more_than_a_file_may(tmp_path, server, attacks):
         peak_kb = int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
     assert peak_kb < 2 << 20
     attacks("a lying trainer, or a damaged index", "places of 256 GB, behind the end of the file, with a negative or a "
-            "huge offset, numbers of Python objects, shapes that are larger than their bytes, through a link out of the data",
-            "bad files, or no places at all; what one would take is counted before it is read")
+            "huge offset, numbers of Python objects, shapes that are larger than their bytes, through a link out of "
+            "the data", "bad files, or no places at all; what one would take is counted before it is read")
 
 
 #: What a process does that decodes, with the rules of a worker that was started with these options.
@@ -237,6 +238,6 @@ def test_a_worker_with_data_at_a_url_reaches_the_store_and_nothing_else(server, 
             assert "ERROR UnfitWorker" in text and "start it with --data %s" % root in text
             text = lines(python, sandbox="off")
             assert "ERROR ConfigError the run reads files in %s, which this worker" % root in text
-    attacks("a picture that takes over its worker", "whose data lie at a URL: reads an ssh key, connects to other ports",
-            "each is refused (Landlock): beside its trainer it connects to the ports of the store, and reads the "
-            "credentials of its client")
+    attacks("a picture that takes over its worker", "whose data lie at a URL: reads an ssh key, connects to other "
+            "ports", "each is refused (Landlock): beside its trainer it connects to the ports of the store, and reads "
+            "the credentials of its client")
