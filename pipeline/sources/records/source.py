@@ -22,6 +22,8 @@ from stoker.pipeline.sources.records.texts import head_bytes, mixed, template
 from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 
+_NOWHERE = 1 << 39              # an offset behind the end of any file
+
 
 class RecordSource:
     """Records in a fixed order: those of file after file. Sample ``index`` is the place of a record's first part.
@@ -95,8 +97,9 @@ class RecordSource:
         numbers = self._numbers(indices)
         files = self._files_of(numbers)
         labels = repeat(-1) if self._records.labels is None else self._records.labels[numbers].tolist()
-        paths = self._places(0, numbers, files) if self._records.names else repeat("")
-        packed = self._packed(numbers, files) if self._packs else repeat(b"")
+        gone = [index in self.gone for index in indices] if self.gone else None
+        paths = self._places(0, numbers, files, gone) if self._records.names else repeat("")
+        packed = self._packed(numbers, files, gone) if self._packs else repeat(b"")
         return samples_of(zip(indices, paths, labels, packed, repeat(0), repeat(())))
 
     def rows(self, indices: Sequence[int]) -> List[Any]:
@@ -280,9 +283,13 @@ class RecordSource:
         bounds = self._starts if self._chosen is None else np.searchsorted(self._chosen, self._records.starts).tolist()
         return bounds[:-1], bounds[1:]
 
-    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int]) -> List[str]:
-        """The texts of the places of a part."""
+    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int], gone: Optional[Sequence[bool]] = None
+                ) -> List[str]:
+        """The texts of the places of a part. Those of records that are ``gone`` lie behind the end of any file: at
+        their own places, there may be something else by now."""
         offsets = self._records.offsets[part][numbers].tolist()
+        if gone is not None:
+            offsets = [_NOWHERE if is_gone else offset for is_gone, offset in zip(gone, offsets)]
         lengths = self._records.lengths[part][numbers].tolist()
         if self._heads and not part:         # the usual case, and the fastest way
             heads = self._heads
@@ -290,15 +297,16 @@ class RecordSource:
         templates = self._templates
         return [templates[file][part] % pair for file, pair in zip(files, zip(offsets, lengths))]
 
-    def _packed(self, numbers: "np.ndarray", files: Sequence[int]) -> List[bytes]:
-        """The packed rows, as workers get them."""
+    def _packed(self, numbers: "np.ndarray", files: Sequence[int], gone: Optional[Sequence[bool]] = None
+                ) -> List[bytes]:
+        """The packed rows, as workers get them. ``gone``: see ``_places``."""
         pack, records = packer(), self._records
         parts = []
         for part in range(len(records.names)):
             absent = (0, MISSING) if not part else (MISSING,)
             parts.append([None if length in absent else place for place, length in zip(
-                self._places(part, numbers, files), records.lengths[part][numbers].tolist())]
-                if not any(own[part].dataset for own in records.parts) else self._places(part, numbers, files))
+                self._places(part, numbers, files, gone), records.lengths[part][numbers].tolist())]
+                if not any(own[part].dataset for own in records.parts) else self._places(part, numbers, files, gone))
         own = self._own_rows(numbers, files) if records.columns else repeat(b"\x90")
         begin = pack([None] * (len(records.columns) + len(records.names)))
         head = begin[:len(begin) - len(records.columns) - len(records.names)]
