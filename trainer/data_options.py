@@ -121,7 +121,8 @@ def name_of_data(data: str) -> str:
         path = os.path.abspath(data)
         is_folder = os.path.isdir(data)
     if is_pattern(path) and (is_url(data) or not os.path.lexists(path)):
-        parts = [_DOUBLED.sub(r"\1", _WILDCARDS.sub("", part)).strip("-_.") for part in os.path.splitext(path)[0].split("/")]
+        parts = [_DOUBLED.sub(r"\1", _WILDCARDS.sub("", part)).strip("-_.")
+                 for part in os.path.splitext(path)[0].split("/")]
         return next((part for part in reversed(parts) if part), "")
     name = os.path.basename(path)
     return name if is_folder else os.path.splitext(name)[0]

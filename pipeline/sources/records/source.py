@@ -18,12 +18,10 @@ from stoker.pipeline.sources.dataset import (
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.combined import Combined, combined, left_out, renumbered
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex
-from stoker.pipeline.sources.records.texts import head_bytes, mixed, template
+from stoker.pipeline.sources.records.texts import NOWHERE, Gone, head_bytes, mixed, template
 from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import name_list, path_bytes, printable_path
-
-_NOWHERE = 1 << 39              # an offset behind the end of any file
 
 
 class RecordSource:
@@ -148,8 +146,7 @@ class RecordSource:
         return self._like(self.root, self._records._replace(labels=labels), classes)
 
     def changed(self) -> Optional[str]:
-        """A sentence if one of the files is not what it was when it was indexed; else None. Takes as long as the files'
-        disk or store takes to say it."""
+        """A sentence if one of the files is not what it was when it was indexed, by their disk or store; else None."""
         return self.watched.changed() if self.watched is not None else None
 
     def with_gone(self, gone: Collection[int]) -> "RecordSource":
@@ -299,13 +296,11 @@ class RecordSource:
         bounds = self._starts if self._chosen is None else np.searchsorted(self._chosen, self._records.starts).tolist()
         return bounds[:-1], bounds[1:]
 
-    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int], gone: Optional[Sequence[bool]] = None
-                ) -> List[str]:
-        """The texts of the places of a part. Those of records that are ``gone`` lie behind the end of any file: at
-        their own places, there may be something else by now."""
+    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int], gone: Gone = None) -> List[str]:
+        """The texts of the places of a part. ``gone``: see ``texts.NOWHERE``."""
         offsets = self._records.offsets[part][numbers].tolist()
         if gone is not None:
-            offsets = [_NOWHERE if is_gone else offset for is_gone, offset in zip(gone, offsets)]
+            offsets = [NOWHERE if is_gone else offset for is_gone, offset in zip(gone, offsets)]
         lengths = self._records.lengths[part][numbers].tolist()
         if self._heads and not part:         # the usual case, and the fastest way
             heads = self._heads
@@ -313,9 +308,8 @@ class RecordSource:
         templates = self._templates
         return [templates[file][part] % pair for file, pair in zip(files, zip(offsets, lengths))]
 
-    def _packed(self, numbers: "np.ndarray", files: Sequence[int], gone: Optional[Sequence[bool]] = None
-                ) -> List[bytes]:
-        """The packed rows, as workers get them. ``gone``: see ``_places``."""
+    def _packed(self, numbers: "np.ndarray", files: Sequence[int], gone: Gone = None) -> List[bytes]:
+        """The packed rows, as workers get them."""
         pack, records = packer(), self._records
         parts = []
         for part in self._row_parts:
