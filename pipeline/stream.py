@@ -31,6 +31,7 @@ from stoker.pipeline.output import keep_descriptors, steady
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.fields import checked
+from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.text import name_list, native
 
@@ -59,14 +60,13 @@ class BatchStream(Iterator[Batch]):
         refuse_nested()
         keep_descriptors()
         steady(log)
-        self.plan = plan
-        self._process = os.getpid()
+        self.plan, self._process = plan, os.getpid()
         self.interrupted = False      # ``interrupt`` was called: the iteration ends
         self.status_url: Optional[str] = None     # of the figures of this run, with ``open_stream(status=...)``
         self._totals = Totals()
         self.unit = "samples" if job.declared or job.generator == "numerical" else "images"
         self._last_verdict: Optional[Verdict] = None     # when the stream was closed
-        datasets = Splits(*(checked(source, (Dataset, Table, Numbers)) for source in datasets))
+        datasets = Splits(*(checked(source, (Dataset, RecordSource, Table, Numbers)) for source in datasets))
         self._datasets, self._options, self._now, self._wait = datasets, options, now, wait
         self._position, start_step = plan.position_of(start_step), int(start_step)      # it may be one of numpy's
         self._start_step, self._used = start_step, 0   # the other: samples of the current epoch's batches so far

@@ -4,13 +4,12 @@ A tar is read from begin to end, so it may be compressed. A member's size is com
 the header of a tar is read here: Python's tarfile takes a damaged one for the end, and a long name of any length.
 """
 
-import io
 import tarfile
 import zipfile
 import zlib
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.packing.inputs.files import BROKEN, SourceFile, decompressed, read_exactly, skipped
+from stoker.packing.inputs.files import BROKEN, SourceFile, decompressed, is_of_disk, read_exactly, skipped
 from stoker.packing.plan import BLOCK, padded
 from stoker.packing.samples import IMAGE_EXTENSIONS, MAX_PART_BYTES, Found, LeftOut, escaped
 from stoker.pipeline.errors import DatasetError
@@ -207,7 +206,7 @@ def _next(stream: "IO[bytes]", size: int) -> bytes:
     try:
         data = read_exactly(stream, size)
     except BROKEN as error:
-        raise _broken(stream, error) from None
+        raise _broken(error) from None
     if 0 < len(data) < min(size, BLOCK):
         raise _Bad("the file ends in it: it was cut", True)
     return data
@@ -218,12 +217,12 @@ def _pass(stream: "IO[bytes]", size: int) -> None:
         if skipped(stream, size) < size:
             raise _Bad("it is cut: the file ends in it", True)
     except BROKEN as error:
-        raise _broken(stream, error) from None
+        raise _broken(error) from None
 
 
-def _broken(stream: "IO[bytes]", error: Exception) -> _Bad:
-    if isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO):
-        raise error                        # of the disk
+def _broken(error: Exception) -> _Bad:
+    if is_of_disk(error):
+        raise error
     return _Bad("the compressed data of the file is damaged or cut (%s)" % printable(str(error)[:100]), True)
 
 
@@ -263,5 +262,7 @@ def _zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
             if len(data) == info.file_size and not file.read(1):       # reading to its end compares its CRC
                 return data
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if is_of_disk(error):
+            raise
         raise _Bad("it is damaged (%s)" % printable(str(error)[:100])) from None
     raise _Bad("it has another size than the directory of the zip says")

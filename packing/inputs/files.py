@@ -6,17 +6,19 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import zlib
 from typing import IO, Any, BinaryIO, Dict, List, NamedTuple, Sequence
 
 from stoker.packing.samples import MAX_PART_BYTES
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.patterns import find_files
-from stoker.pipeline.storage.store import Version
+from stoker.pipeline.storage.opening import is_url, open_store
+from stoker.pipeline.storage.remote_file import open_file
+from stoker.pipeline.storage.store import StoreError, Version
 from stoker.pipeline.text import native, printable_path
 
 GZIP, ZLIB, BZIP2, XZ = "gzip", "zlib", "bzip2", "xz"
-_BUFFER_BYTES = 1 << 20
 _MAX_AT_ONCE = 1 << 20        # bytes that a decompressor makes at once
 #: What decompressors raise for damaged data.
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, ValueError, OSError)
@@ -24,11 +26,16 @@ BROKEN = (EOFError, zlib.error, lzma.LZMAError, ValueError, OSError)
 
 class SourceFile(NamedTuple):
     """A file with samples."""
-    path: str
-    size: int
-    mtime_ns: int
+    root: str                 # a folder or a URL
+    path: str                 # below it
+    version: Version
     kind: str = ""            # tfrecord, tar, zip, parquet
     compression: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.version.size
 
     @property
     def shown(self) -> str:
@@ -38,23 +45,43 @@ class SourceFile(NamedTuple):
     @property
     def facts(self) -> Dict[str, Any]:
         """What the manifest keeps."""
-        return {"name": printable_path(self.path), "kind": self.kind, "bytes": self.size, "mtime_ns": self.mtime_ns}
+        marks = self.version.marks if is_url(self.root) else self.version.marks[:1]    # of a local file the mtime: the
+        return {"name": self.place, "kind": self.kind, "bytes": self.size,             # others change with the disk
+                "version": "-".join("%x" % mark for mark in marks)}
+
+    @property
+    def place(self) -> str:
+        """Its path or URL, for messages."""
+        return printable_path("%s/%s" % (self.root.rstrip("/"), self.path))
 
     def open(self) -> BinaryIO:
-        """The file itself. Raises OSError."""
-        return open(self.path, "rb", _BUFFER_BYTES)
+        """The file itself, if it still is of this version. Raises StoreError, OSError, DatasetError."""
+        store = open_store(self.root, _note)
+        if store.size(self.path).version != self.version:
+            raise DatasetError("%s changed while it was packed: let no program write it, and run the command again, "
+                               "which says what to do" % self.place)
+        return open_file(store, self.path)
+
+
+def _note(line: str) -> None:
+    print("stoker-pack: " + line, file=sys.stderr, flush=True)
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Whether ``error``, one of BROKEN, says nothing of the data, but that it cannot be read."""
+    return isinstance(error, StoreError) or isinstance(error, OSError) and error.errno is not None
 
 
 def found(patterns: Sequence[str]) -> List[SourceFile]:
     """The files that ``patterns`` name, sorted, each with its kind. Raises ConfigError, DatasetError."""
     root, entries = find_files([native(pattern) for pattern in patterns])
-    return [_looked_at(os.path.join(root, native(entry.path)), entry.version) for entry in entries]
+    return [_looked_at(SourceFile(root, entry.path, entry.version)) for entry in entries]
 
 
-def _looked_at(path: str, version: Version) -> SourceFile:
-    shown = printable_path(path)
+def _looked_at(source: SourceFile) -> SourceFile:
+    shown = source.place
     try:
-        with open(path, "rb") as file:
+        with source.open() as file:
             start = file.read(1024)
             compression = compression_of(start)
             if compression:
@@ -62,8 +89,12 @@ def _looked_at(path: str, version: Version) -> SourceFile:
                 try:
                     start = decompressed(file, compression).read(1024)
                 except BROKEN as error:
+                    if is_of_disk(error):
+                        raise
                     raise DatasetError("%s is damaged: it is no %s that can be read (%s)" % (
                         shown, compression, error)) from error
+    except StoreError as error:
+        raise DatasetError(str(error)) from error
     except OSError as error:
         raise DatasetError("%s cannot be read: %s" % (shown, error.strerror)) from error
     kind = kind_of(start)
@@ -71,7 +102,7 @@ def _looked_at(path: str, version: Version) -> SourceFile:
             "", GZIP, ZLIB):
         raise DatasetError("%s is no TFRecord, tar, zip or Parquet file%s, by its first bytes: name the files that "
                            "hold your samples" % (shown, " (inside of its %s)" % compression if compression else ""))
-    return SourceFile(path, version.size, version.marks[0], kind, compression)
+    return source._replace(kind=kind, compression=compression)
 
 
 def compression_of(start: bytes) -> str:

@@ -7,6 +7,7 @@ from stoker.packing.inputs.files import SourceFile, found
 from stoker.packing.options import Options
 from stoker.packing.samples import Found, Input, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
+from stoker.pipeline.storage.store import StoreError
 from stoker.pipeline.text import native, printable_path
 
 MEGA = 10 ** 6
@@ -83,8 +84,10 @@ class FilesInput:
     def _open(self, file: SourceFile) -> Any:
         try:
             return file.open()
+        except StoreError as error:
+            raise RunFailed("%s; the same command goes on after the last complete shard" % error) from error
         except OSError as error:
-            raise DatasetError("%s cannot be read: %s" % (printable_path(file.path), error.strerror)) from error
+            raise DatasetError("%s cannot be read: %s" % (file.place, error.strerror)) from error
 
     def records(self, unit: int, start: int, labels_only: bool = False) -> Iterator[Any]:
         """The samples of a file."""
@@ -95,10 +98,11 @@ class FilesInput:
                     if not labels_only:
                         self._read_bytes = self._ends[unit] + raw.tell()
                     yield sample._replace(key=None) if self._numbers and isinstance(sample, Found) else sample
+            except StoreError as error:
+                raise RunFailed("%s; the same command goes on after the last complete shard" % error) from error
             except OSError as error:
                 raise RunFailed("%s cannot be read: %s; check its disk, then run the same command again, which goes on "
-                                "after the last complete shard" % (printable_path(file.path), error.strerror or error)
-                                ) from error
+                                "after the last complete shard" % (file.place, error.strerror or error)) from error
 
     def load(self, item: Any) -> Union[Found, LeftOut]:
         """The item itself."""

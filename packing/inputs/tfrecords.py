@@ -8,7 +8,7 @@ damaged, the begin of the next one is not known.
 import struct
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.packing.inputs.files import BROKEN, SourceFile, decompressed, read_exactly
+from stoker.packing.inputs.files import BROKEN, SourceFile, decompressed, is_of_disk, read_exactly
 from stoker.packing.samples import MAX_PART_BYTES, Found, LeftOut
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.protobuf import (
@@ -134,7 +134,7 @@ def frames(file: SourceFile, raw: Any, start: int) -> Iterator[Union[bytes, str]
                     yield data
             number += 1
     except BROKEN as error:
-        if not file.compression and isinstance(error, OSError):
+        if not file.compression or is_of_disk(error):
             raise
         if number >= start:
             yield "the %s data of the file is damaged or cut (%s)%s" % (file.compression, printable(str(error)[:100]),

@@ -9,6 +9,7 @@ from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, MAX_NAME, MAX_ROW_BYTES, too_long
 from stoker.pipeline.protocol.messages import MAX_TEXT
 from stoker.pipeline.sources.dataset import Splits
+from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.table import Numbers
 from stoker.pipeline.text import path_bytes, printable
 
@@ -39,6 +40,8 @@ def check_leases(plan: Plan, datasets: Splits, job: JobOptions) -> None:
 
 def _sizes(source: Source) -> "np.ndarray":
     """int64 [n], the bytes of each sample in a lease."""
+    if isinstance(source, RecordSource):           # without a text for each of its records
+        return source.lease_bytes() + FIELDS_BYTES
     sizes = np.empty(len(source), np.int64)
     for start in range(0, len(source), AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, len(source)))

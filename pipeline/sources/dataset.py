@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from itertools import repeat
-from typing import Any, FrozenSet, List, NamedTuple, Sequence, Tuple
+from typing import Any, FrozenSet, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -134,14 +134,7 @@ class Dataset:
         lines = [self._head()]
         if not self.root:
             return lines[0]
-        counts = Counter(self.labels if self.classes else ())
-        rows = [("%*d  %s" % (len(str(len(self.classes) - 1)), number, printable_path(self.classes[number])),
-                 format(count, ","))
-                for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-        if len(rows) > 10:
-            rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
-        width = max((len(name) for name, _ in rows), default=0)
-        lines += ["  %-*s  %s" % (width, name, count) for name, count in rows]
+        lines += class_lines(self.labels if self.classes else (), self.classes)
         if self.left_out:
             lines += left_out_lines(self.left_out)
         return "\n".join(lines)
@@ -199,6 +192,17 @@ def check_indices(indices: Sequence[int], size: int) -> None:
     for index in (min(indices), max(indices)) if len(indices) else ():
         if not 0 <= index < size:
             raise IndexError("sample %d of %d: they have the numbers 0 to %d" % (index, size, size - 1))
+
+
+def class_lines(labels: "Union[Sequence[int], np.ndarray]", classes: Sequence[str]) -> List[str]:
+    """The lines of a summary on how many samples each class has; of many classes, the largest and the smallest ones."""
+    counts = Counter(labels.tolist() if isinstance(labels, np.ndarray) else labels)
+    rows = [("%*d  %s" % (len(str(len(classes) - 1)), number, printable_path(classes[number])), format(count, ","))
+            for number, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    if len(rows) > 10:
+        rows[5:-4] = [("...", "%s to %s in each of %d more" % (rows[-5][1], rows[5][1], len(rows) - 9))]
+    width = max((len(name) for name, _ in rows), default=0)
+    return ["  %-*s  %s" % (width, name, count) for name, count in rows]
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> List[str]:

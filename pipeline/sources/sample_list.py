@@ -6,6 +6,7 @@ The list has all that the data's hash depends on. It is gzip, whose checksum cov
     "stoker samples 1\\n", a line of JSON: [{kind, count ...} or null, ...], and of each source in it
     files     the paths, with NUL between them, and the labels (int32)
     rows      the lengths of the packed rows (int32), and the rows
+    records   what ``records/listed.py`` makes of record files
     numbers   nothing
 """
 
@@ -24,13 +25,16 @@ import numpy as np
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
+from stoker.pipeline.sources.records.listed import PARTS as RECORD_PARTS
+from stoker.pipeline.sources.records.listed import from_list, listed
+from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.text import path_bytes, printable_path
 
 MAGIC = b"stoker samples 1\n"
 MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
-_PARTS = {"files": 2, "rows": 2, "numbers": 0}       # of each kind
+_PARTS = {"files": 2, "rows": 2, "records": RECORD_PARTS, "numbers": 0}       # of each kind
 _READ_BYTES = 1 << 20
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError)
 
@@ -55,6 +59,9 @@ def packed_list(*sources: Optional[Source], level: int = 1) -> Optional[bytes]:
             body = [source.lengths().astype("<i4").tobytes(), b"".join(source.pieces())]
             head = {"kind": "rows", "columns": list(source.columns), "types": list(source.types),
                     "bytes": [len(part) for part in body]}
+        elif isinstance(source, RecordSource):
+            body = listed(source)
+            head = {"kind": "records", "classes": list(source.classes), "bytes": [len(part) for part in body]}
         elif isinstance(source, Numbers):
             head, body = {"kind": "numbers", "bytes": []}, []
         elif source is not None:
@@ -106,6 +113,8 @@ class SampleList(NamedTuple):
             table = Table(self.parts[1], ends - lengths, ends, root, columns, name)
             table.types = types
             return table
+        if self.kind == "records":
+            return from_list(self.parts, self.head["classes"], root)
         return Numbers(count, root)
 
 
@@ -215,6 +224,11 @@ def changes(known: Source, source: Source) -> Changes:
         # their bytes: under LC_ALL=C, Python 3.6 has another str for the same name
         gone, new, pairs = _compared(list(map(path_bytes, known.paths)), list(map(path_bytes, source.paths)))
         relabelled = [mine for mine, other in pairs if _class_of(known, mine) != _class_of(source, other)]
+    elif isinstance(known, RecordSource) and isinstance(source, RecordSource):
+        gone, new, pairs = _compared(known.keys(), source.keys())
+        ours, theirs = known.labels.tolist(), source.labels.tolist()
+        relabelled = [mine for mine, other in pairs if known.classes and (
+            known.classes[ours[mine]] != source.classes[theirs[other]] if source.classes else True)]
     elif isinstance(known, Table) and isinstance(source, Table):
         if known.columns == source.columns and known.types != source.types:      # 1 was an int and is 1.0 now
             gone, new, _ = _compared(_plain_rows(known), _plain_rows(source))
@@ -299,6 +313,10 @@ def kept(known: SampleList, fingerprint: Optional[str], source: Source) -> Tuple
                            "that it was trained on" % (format(len(made), ","), found.sentence))
     if isinstance(made, Dataset):
         return replace(made, left_out=getattr(source, "left_out", ()), gone=frozenset(found.gone)), found
+    if isinstance(made, RecordSource):
+        made = made.with_gone(found.gone)
+        made.opened_by = getattr(source, "opened_by", None)
+        return made, found
     assert isinstance(made, (Table, Numbers))
     made.gone = found.gone
     return made, found

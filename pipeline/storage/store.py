@@ -1,17 +1,21 @@
 """Stores: where bytes come from. A folder is one, and so are a bucket and a web server.
 
 A store has three operations, ``listed``, ``size`` and ``read``, on paths below its root with '/' between their parts.
-All stores fail alike, in four ways, and what they are worth is decided by those who ask:
+All stores fail alike, in five ways, and what they are worth is decided by those who ask:
 
 - ``Gone``: there is no such file. A sample without its file is bad.
 - ``Refused``: this host may not read it. No file is bad; the worker cannot do the job, and a trainer cannot start.
-- ``Damaged``: the answer cannot be right, such as too few bytes, on every try.
+- ``Damaged``: the answer cannot be right, such as too few bytes, on every try. ``TooShort``: the file ends before the
+  bytes that were asked for, and so a record that should be there is bad.
+- ``TooLarge``: it has more than the caller takes.
 - ``Unavailable``: no answer, or one that asks to try later, until the time for tries was over. The step fails, and is
   tried elsewhere.
 """
 
 import hashlib
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Optional, Tuple
+
+MAX_READ_BYTES = 1 << 30    # at a time, unless the caller says something else
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -33,6 +37,14 @@ class Refused(StoreError):
 
 class Damaged(StoreError):
     """The answer is wrong on each try."""
+
+
+class TooShort(Damaged):
+    """The file ends before the bytes that were asked for."""
+
+
+class TooLarge(StoreError):
+    """The file has more bytes than the caller takes."""
 
 
 class Unavailable(StoreError, OSError):
@@ -72,6 +84,8 @@ class Store(Protocol):
     def size(self, path: str) -> Entry:
         """What there is at ``path``. Raises StoreError."""
 
-    def read(self, path: str, offset: int = 0, length: Optional[int] = None) -> Tuple[bytes, Version]:
+    def read(self, path: str, offset: int = 0, length: Optional[int] = None, max_bytes: int = MAX_READ_BYTES
+             ) -> Tuple[bytes, Version]:
         """``length`` bytes from ``offset`` on (None: to the end), and the version that they are of. Exactly as many, or
-        it raises: Damaged if the file ends before. Raises StoreError."""
+        it raises: TooShort if the file ends before, TooLarge, before it takes memory, if they are more than
+        ``max_bytes``. Raises StoreError."""

@@ -27,9 +27,9 @@ OWN_JOB = Job("own:f", OWN_SPECS, 4, 0, "fast", "", columns=("path", "x"), rows=
 ARRAYS = (np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([[1], [-2]], np.int32))
 INDICES = (5, 6, 9)
 V = PROTOCOL_VERSION
-TIMES = [0.0] * 4
+TIMES = [0.0] * 5
 PRODUCED = Produced("r1", 7, 12, 2, (Skipped(6, "broken " + ODD_NAME, "a/b.png", True),), 0.25, ARRAYS,
-                    Timings(0.03125, 0.125, 0.0625, 0.5), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
+                    Timings(0.03125, 0.125, 0.0625, 0.5, 0.25), (2, 1), 3, True, (Remark("cut", ODD_NAME),))
 
 FROM_WORKER = [Hello("host/2", 4711, "python 3.13.0", 2, "SIGKILL", 16, "", 3), PRODUCED,
                Failed("r1", 7, 12, "ValueError: x", "tb\n", ODD_NAME, (Skipped(5, "no", "b", deadly=True),), True,
@@ -44,39 +44,39 @@ FROM_TRAINER = [Welcome("r1", JOB, 0.5), Welcome("r1", OWN_JOB, 0.5), Refused("n
                       known=(Skipped(5, "kills " + ODD_NAME, deadly=True),), wanted=4, slack_s=0.5)]
 
 GOLDEN = [     # of FROM_WORKER + FROM_TRAINER
-    ("Hello", "9307a568656c6c6f98a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a003"),
+    ("Hello", "9308a568656c6c6f98a6686f73742f32cd1267ad707974686f6e20332e31332e3002a75349474b494c4c10a003"),
     ("Produced", (
-        "9307a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
-        "706e67c3c2cb3fd000000000000094cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000"
-        "00000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
+        "9308a870726f64756365649ba27231070c02919506b562726f6b656e20636166c3a92fffe6bca22e6a7067a7612f622e"
+        "706e67c3c2cb3fd000000000000095cb3fa0000000000000cb3fc0000000000000cb3fb0000000000000cb3fe0000000"
+        "000000cb3fd000000000000092020103c39192a3637574ae636166c3a92fffe6bca22e6a7067")),
     ("Failed", (
-        "9307a66661696c656499a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
+        "9308a66661696c656499a27231070cad56616c75654572726f723a2078a374620aae636166c3a92fffe6bca22e6a7067"
         "919505a26e6fa162c2c3c3c3")),
-    ("Returned", "9307a872657475726e656492a2723107"),
-    ("Room", "9307a4726f6f6d92a2723101"),
-    ("Leaving", "9307a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
-    ("Alive", "9307a5616c69766591a27231"),
-    ("Ready", "9307a5726561647991a27231"),
-    ("Unfit", "9307a5756e66697493a27231a96e6f20666f6c646572a374620a"),
+    ("Returned", "9308a872657475726e656492a2723107"),
+    ("Room", "9308a4726f6f6d92a2723101"),
+    ("Leaving", "9308a76c656176696e6793a27231ffad61736b656420746f2073746f70"),
+    ("Alive", "9308a5616c69766591a27231"),
+    ("Ready", "9308a5726561647991a27231"),
+    ("Unfit", "9308a5756e66697493a27231a96e6f20666f6c646572a374620a"),
     ("Welcome", (
-        "9307a777656c636f6d6593a27231dc0016a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
+        "9308a777656c636f6d6593a27231dc0016a5696d6167659293a6696d61676573a575696e74389302020393a66c616265"
         "6c73a5696e743332910104f9a466617374b42f646174612f636166c3a92fffe6bca22e6a7067c3c2909240409001c2a0"
         "a0ce03d09000cc8001a3626164cb00000000000000000090cb3fe0000000000000")),
     ("Welcome", (
-        "9307a777656c636f6d6593a27231dc0016a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
+        "9308a777656c636f6d6593a27231dc0016a56f776e3a669393a5626f786573a7666c6f61743332929214ff0493a76973"
         "2066616365a4626f6f6c9093a56465707468a675696e743136929203009202000400a466617374a0c2c29092020392a4"
         "70617468a17803c3a56f776e3a67a0cd13880902a3757365cb4004000000000000cd012c92a46a706567a3706e67cb3f"
         "e0000000000000")),
-    ("Refused", "9307a77265667573656492a26e6fc2"),
-    ("Alive", "9307a5616c69766591a27231"),
-    ("Revoked", "9307a77265766f6b65649107"),
-    ("Stop", "9307a473746f7091a4646f6e65"),
-    ("Need", "9307a46e6565649205cb3fd0000000000000"),
+    ("Refused", "9308a77265667573656492a26e6fc2"),
+    ("Alive", "9308a5616c69766591a27231"),
+    ("Revoked", "9308a77265766f6b65649107"),
+    ("Stop", "9308a473746f7091a4646f6e65"),
+    ("Need", "9308a46e6565649205cb3fd0000000000000"),
     ("Lease", (
-        "9307a56c656173659b070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
+        "9308a56c656173659b070c01c3929605ae636166c3a92fffe6bca22e6a706703c40000909606a5622e6a706700c40000"
         "90919601a16300c4000090c3c39000cb0000000000000000")),
     ("Lease", (
-        "9307a56c656173659b080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2919505b46b696c6c7320"
+        "9308a56c656173659b080d01c3919605a0ffc40492a1610702919606a0ffc401c0009090c2c2919505b46b696c6c7320"
         "636166c3a92fffe6bca22e6a7067a0c2c304cb3fe0000000000000")),
 ]
 
@@ -165,7 +165,7 @@ ANY_FROM_WORKER = st.one_of(
     st.builds(Hello, NAME, BIG, TEXT, st.integers(0, 1024), TEXT, st.integers(1, 1 << 16), TEXT, st.integers(1, 64)),
     st.builds(Room, RUN, st.integers(0, 1024)),
     st.builds(Produced, RUN, BIG, BIG, SMALL, tuples(st.builds(Skipped, BIG, TEXT, TEXT, st.booleans())),
-              SECONDS, st.just(()), st.builds(Timings, SECONDS, SECONDS, SECONDS, SECONDS), tuples(SMALL), SMALL,
+              SECONDS, st.just(()), st.builds(Timings, *[SECONDS] * 5), tuples(SMALL), SMALL,
               st.booleans()),
     st.builds(Failed, RUN, BIG, BIG, TEXT, TEXT, TEXT), st.builds(Returned, RUN, BIG),
     st.builds(Leaving, RUN, st.integers(-1, 99), TEXT), st.builds(Ready, RUN),
@@ -272,8 +272,8 @@ def test_a_batch_without_samples_survives_the_trip():
     (produced(produce_s=float("nan")), "seconds, not nan"),
     (produced(produce_s=float("inf")), "seconds, not inf"),
     (produced(produce_s=1), "produced.produce_s must be seconds, not 1"),
-    (produced(timings=[0.0, 0.0, -1.0, 0.0]), "produced.timings must be seconds, not -1.0"),
-    (produced(timings=[0.0]), "timings must be a list of 4 fields"),
+    (produced(timings=[0.0, 0.0, -1.0, 0.0, 0.0]), "produced.timings must be seconds, not -1.0"),
+    (produced(timings=[0.0]), "timings must be a list of 5 fields"),
     (produced(skipped="no"), "skipped must be a list of at most"),
     (produced(skipped=[[1]]), "skipped must be a list of 5 fields"),
     (produced(skipped=[[1, 2, "", False, False]]), "skipped must be a text"),

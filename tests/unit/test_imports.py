@@ -64,7 +64,9 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
-        "pipeline/sources/records/file_index.py", "packing/plan.py", "packing/samples.py", "packing/manifest.py")
+        "pipeline/storage/urls.py", "pipeline/storage/http_answers.py",
+        "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py",
+        "packing/plan.py", "packing/samples.py", "packing/manifest.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",

@@ -1,0 +1,262 @@
+"""Which record files a user means: a path, a pattern, braces, a list of these, or URLs. Sorted by the paths' bytes."""
+
+import glob
+import importlib
+import itertools
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.fields import checked_root, fault_of
+from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS
+from stoker.pipeline.sources.folder_walk import matching
+from stoker.pipeline.storage.folder import version_of
+from stoker.pipeline.storage.spelling import other_spelling
+from stoker.pipeline.storage.store import Entry, StoreError
+from stoker.pipeline.text import name_list, path_bytes, printable_path
+
+Pattern = Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]
+
+MAX_FILES = 1000000
+ASKED_AT_ONCE = 16          # files of a store whose sizes are asked for at once
+#: Files, in any case, that systems and programs leave beside the user's; hidden ones begin with a dot anyway.
+SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "_success", "_common_metadata", "_metadata"))
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})\Z")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HELP = "a path, a pattern such as 'data/train-*.tfrecord' or 'data/train-{000..099}.tar', or a list of these"
+
+
+class Found(NamedTuple):
+    """The record files that a pattern means."""
+    root: str                    # absolute folder or URL
+    files: Tuple[Entry, ...]     # their paths below it, in the order of their bytes, and their versions now
+
+
+def find_files(pattern: Any, root: Optional[Any] = None) -> Found:
+    """The files of ``pattern``. ``root``: the folder or URL from which relative patterns start, and below which all
+    files are; by default, relative patterns start from the current folder, and the root is the folder before the first
+    wildcard, or the one that all have in common. Raises ConfigError, DatasetError."""
+    texts = list(_texts(pattern))
+    start = None if root is None else _start(root)
+    absolute = [_absolute(text, start) for text in texts]
+    if len({is_url(text) for text in absolute}) > 1:
+        raise ConfigError("some of the record files are URLs and others are not: give files of one place")
+    if is_url(absolute[0]):
+        return _in_store(absolute, start)
+    return _in_folder(absolute, start)
+
+
+def _texts(pattern: Any) -> Iterator[str]:
+    listed = [pattern] if isinstance(pattern, (str, os.PathLike)) else pattern
+    if not isinstance(listed, (list, tuple)) or not listed:
+        raise ConfigError("record files must be given as %s, not %.80r" % (_HELP, pattern))
+    for each in listed:
+        text = os.fspath(each) if isinstance(each, os.PathLike) else each
+        if not isinstance(text, str) or not text or fault_of(text):
+            raise ConfigError("record files must be given as %s, not %.80r" % (_HELP, each))
+        yield from expanded(text)
+
+
+def expanded(text: str) -> Iterator[str]:
+    """``text`` with its braces replaced by each of what is in them: {000..099} are numbers, {a,b} are texts. Braces
+    with neither stay. Raises ConfigError if these are too many."""
+    pieces: List[List[str]] = [[]]
+    count, place = 1, 0
+    for match in _BRACES.finditer(text):
+        choices = _choices(match.group(1))
+        if choices is not None:
+            count *= len(choices)
+            if count > MAX_FILES:
+                raise ConfigError("%.200r stands for more than %s files: give fewer"
+                                  % (text, format(MAX_FILES, ",")))
+            pieces += [[text[place:match.start()]], choices]
+            place = match.end()
+    for parts in itertools.product(*pieces[1:], [text[place:]]):
+        yield "".join(parts)
+
+
+def _choices(inner: str) -> Optional[List[str]]:
+    numbers = _RANGE.match(inner)
+    if numbers is not None:
+        first, last = numbers.groups()
+        if int(last) < int(first) or int(last) - int(first) >= MAX_FILES:
+            raise ConfigError("{%s} must be a range of at most %s numbers, the smaller one first"
+                              % (inner, format(MAX_FILES, ",")))
+        width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+        return ["%0*d" % (width, number) for number in range(int(first), int(last) + 1)]
+    return inner.split(",") if "," in inner else None
+
+
+def is_url(text: str) -> bool:
+    """Whether it is a URL, and no path."""
+    return _URL.match(text) is not None
+
+
+def _start(root: Any) -> str:
+    text = os.fspath(root) if isinstance(root, os.PathLike) else root
+    if isinstance(text, str) and is_url(text):
+        return text.rstrip("/")
+    return os.path.abspath(checked_root(os.path.abspath(text) if isinstance(text, str) and text else text))
+
+
+def _absolute(text: str, start: Optional[str]) -> str:
+    if is_url(text):
+        return text
+    if start is not None and is_url(start):
+        if text.startswith("/"):
+            raise ConfigError("%s is no path below the root %s: give a path that begins there" % (
+                printable_path(text), printable_path(start)))
+        return "%s/%s" % (start, text)
+    return os.path.abspath(text if start is None else os.path.join(start, text))
+
+
+def _fixed(text: str) -> Tuple[str, List[str]]:
+    """The folder before the first wildcard of a path, and the parts from there on."""
+    parts = text.split("/")
+    number = next((number for number, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
+    return "/".join(parts[:number]) or "/", parts[number:]
+
+
+# ------------------------------------------------------------------------------------------------------- local files
+
+def _in_folder(absolute: Sequence[str], start: Optional[str]) -> Found:
+    found = set()
+    folders = []
+    for path in absolute:
+        exists = os.path.lexists(path_bytes(path))             # it may have a '[' in its name
+        folder, parts = _fixed(path) if not exists else (os.path.dirname(path), [os.path.basename(path)])
+        folders.append(folder)
+        if exists or not any(map(glob.has_magic, parts)):
+            found.add(path_bytes(path))
+            continue
+        named = {part.lower() for part in parts}
+        matches = [each for each in matching(path_bytes(folder), [path_bytes(part) for part in parts if part])
+                   if os.path.isfile(each) and not _is_of_system(each[len(path_bytes(folder)):], named)]
+        if not matches:
+            raise DatasetError("no file matches %s in %s: check the pattern, and where the program was started"
+                               % (printable_path("/".join(parts)), printable_path(folder)))
+        found.update(matches)
+    root = start
+    if root is None:
+        root = os.path.commonpath(folders)
+        if root == "/" and set(folders) != {"/"}:
+            raise DatasetError("the record files have no folder in common but /, and workers may read any file below "
+                               "the root: link them into one folder, or give root=\"/\" if workers may read all files "
+                               "of their hosts")
+    before = path_bytes(os.path.join(root, ""))
+    entries = []
+    for path_in_bytes in sorted(found):
+        if not path_in_bytes.startswith(before):
+            raise DatasetError("%s is not below the root %s: give a root= that contains all files" % (
+                printable_path(os.fsdecode(path_in_bytes)), printable_path(root)))
+        entries.append(_entry(path_in_bytes, path_in_bytes[len(before):]))
+    return Found(root, tuple(entries))
+
+
+def _entry(path: bytes, below: bytes) -> Entry:
+    name = printable_path(path.decode("utf-8", "surrogateescape"))
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        alike = other_spelling(path) if isinstance(error, FileNotFoundError) else ""
+        raise DatasetError("the record file %s cannot be read (%s%s): check its name, and where the program was started"
+                           % (name, error.strerror, "; " + alike if alike else "")) from error
+    if os.path.isdir(path):
+        raise DatasetError("%s is a folder, where a record file was expected: give its files, as in %r" % (
+            name, os.path.join(name, "*")))
+    if not os.path.isfile(path):
+        raise DatasetError("%s is no regular file: give record files" % name)
+    return Entry(below.decode("utf-8", "surrogateescape"), version_of(status))
+
+
+def _is_of_system(path: bytes, named: Iterable[str]) -> bool:
+    """Whether a file of a pattern is none of the user's, or lies in such a folder, that the pattern does not name."""
+    parts = [part.lower() for part in path.decode("utf-8", "surrogateescape").split("/")]
+    return any(part in SYSTEM_FOLDERS and part not in named for part in parts[:-1]) or (
+        parts[-1] in SYSTEM_FILES and parts[-1] not in named)
+
+
+# ------------------------------------------------------------------------------------------------------------- stores
+
+def _in_store(absolute: Sequence[str], start: Optional[str]) -> Found:
+    folders = [_fixed(url)[0] for url in absolute]
+    root = start if start is not None else _common(folders)
+    # only here: most users have no store
+    store: Any = importlib.import_module("stoker.pipeline.storage.opening").open_store(root)
+    found: Dict[str, Entry] = {}
+    plain = []
+    try:
+        for url in absolute:
+            if not url.startswith(root + "/"):
+                raise DatasetError("%s is not below the root %s: give a root= that contains all files" % (
+                    printable_path(url), printable_path(root)))
+            below = url[len(root) + 1:]
+            if not glob.has_magic(below):
+                plain.append(below)
+                continue
+            matches = list(_listed(store, below))
+            if not matches:
+                raise DatasetError("no file in %s matches %s: check the pattern" % (
+                    printable_path(root), printable_path(below)))
+            found.update((entry.path, entry) for entry in matches)
+        missing = [path for path in plain if path not in found]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            found.update((entry.path, entry) for entry in pool.map(store.size, missing))
+    except StoreError as error:
+        raise DatasetError("%s" % error) from error
+    entries = tuple(found[path] for path in sorted(found, key=path_bytes))
+    return Found(root, entries)
+
+
+def _listed(store: Any, below: str) -> Iterator[Entry]:
+    """The files of a store that match a pattern."""
+    parts = below.split("/")
+    fixed = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    first = parts[fixed.count("/") + 1 if fixed else 0]
+    prefix = (fixed + "/" if fixed else "") + re.split(r"[*?[]", first, maxsplit=1)[0]
+    matches = re.compile(pattern_of(parts)).match
+    named = {part.lower() for part in parts}
+    for entry in store.listed(prefix):
+        if matches(entry.path) and not _is_of_system(path_bytes(entry.path), named):
+            yield entry
+
+
+def pattern_of(parts: Sequence[str]) -> str:
+    """A regular expression for the paths that match a pattern, as ``glob`` has them: hidden ones only by name."""
+    text = ""
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        if part == "**":
+            text += r"(?:[^/.][^/]*/)*" + (r"[^/.][^/]*" if is_last else "")
+        else:
+            text += ("" if part.startswith(".") or not glob.has_magic(part) else r"(?!\.)") + _part(part)
+            text += "" if is_last else "/"
+    return text + r"\Z"
+
+
+def _part(part: str) -> str:
+    found, place = "", 0
+    while place < len(part):
+        sign = part[place]
+        end = part.find("]", place + 2) if sign == "[" else -1
+        if end > 0:
+            inner = part[place + 1:end].replace("\\", "\\\\")
+            found += "(?!/)[%s]" % ("^" + inner[1:] if inner[0] == "!" else "\\" + inner if inner[0] == "^" else inner)
+            place = end
+        else:
+            found += "[^/]*" if sign == "*" else "[^/]" if sign == "?" else re.escape(sign)
+        place += 1
+    return found
+
+
+def _common(folders: Sequence[str]) -> str:
+    """The URL that all of ``folders`` begin with. Raises DatasetError if they have no bucket or host in common."""
+    parts = [folder.split("/") for folder in folders]
+    same = [each[0] for each in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts))]
+    if len(same) < 3:
+        raise DatasetError("the record files %s are in different places: give files of one bucket or host"
+                           % name_list(sorted(set(folders))))
+    return "/".join(same)

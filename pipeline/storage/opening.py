@@ -1,0 +1,44 @@
+"""The store of a root: a folder, or by the first word of a URL, with the client that this Python has for it."""
+
+import os
+import threading
+from typing import Callable, Dict, Optional, Tuple
+
+from stoker.pipeline.storage.folder_store import FolderStore
+from stoker.pipeline.storage.retrying import Client, RetryingStore
+from stoker.pipeline.storage.store import Store
+from stoker.pipeline.storage.urls import is_url, normal, split
+
+__all__ = ["is_url", "open_store"]
+MAX_CLIENTS = 64
+_clients: Dict[Tuple[int, str], Client] = {}        # of this process
+_lock = threading.Lock()
+
+
+def open_store(root: str, note: Optional[Callable[[str], None]] = None) -> Store:
+    """The store of ``root``, a folder or a URL; for a file, the folder or URL above it. Its client is kept for this
+    process, and may be used by several threads. ``note`` gets one line when a call has been tried for a second.
+    Example: ``open_store("s3://photos/train").read("cats/1.jpg")``.
+
+    Raises ConfigError if the URL cannot be used, or the client for it is not installed.
+    """
+    if not is_url(root):
+        return FolderStore(root)
+    root = normal(root)
+    with _lock:
+        key = os.getpid(), root
+        client = _clients.get(key)
+        if client is None:
+            if len(_clients) >= MAX_CLIENTS:
+                _clients.clear()
+            client = _clients[key] = _client(root)
+    return RetryingStore(client, note)
+
+
+def _client(root: str) -> Client:
+    scheme = split(root).scheme
+    if scheme in ("http", "https"):
+        from stoker.pipeline.storage.http_store import HttpClient
+        return HttpClient(root)
+    from stoker.pipeline.storage.buckets import bucket_client
+    return bucket_client(root)

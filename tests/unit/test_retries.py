@@ -1,0 +1,99 @@
+"""When a store is asked again: on a clock of the test, with its own randomness."""
+
+import random
+
+import pytest
+
+from stoker.pipeline.storage.retries import (
+    FIRST_PAUSE_S,
+    MAX_PAUSE_S,
+    MAX_WRONG,
+    RETRY_S,
+    TryAgain,
+    carried_out,
+    pause_s,
+)
+from stoker.pipeline.storage.store import Damaged, Gone, Unavailable
+
+
+class Clock:
+    """The time, which passes in sleep, and by ``try_s`` in each try; the store is away until ``until_s``."""
+
+    def __init__(self, until_s, try_s=0.01, error=None):
+        self.now, self.tries, self.slept, self.notes = 100.0, 0, [], []
+        self._until, self._try_s, self._error = 100.0 + until_s, try_s, error or TryAgain("503 Slow Down")
+
+    def ask(self):
+        self.now += self._try_s
+        self.tries += 1
+        if self.now < self._until:
+            raise self._error
+        return b"bytes"
+
+    def sleep(self, duration_s):
+        self.slept.append(duration_s)
+        self.now += duration_s
+
+    def run(self, **settings):
+        return carried_out(self.ask, "reading s3://b/a", self.notes.append, draw=random.Random(1).random,
+                           clock=lambda: self.now, sleep=self.sleep, **settings)
+
+
+def test_a_store_that_answers_is_asked_once():
+    clock = Clock(0)
+    assert clock.run() == b"bytes"
+    assert clock.tries == 1 and not clock.slept and not clock.notes
+
+
+def test_a_store_that_is_away_for_30_s_costs_30_s():
+    clock = Clock(30)
+    assert clock.run() == b"bytes"
+    assert 130 <= clock.now <= 130 + MAX_PAUSE_S + 0.02
+    assert clock.notes == ["reading s3://b/a gives nothing yet (503 Slow Down): it is tried again for 60 s"]
+    assert all(0 <= pause <= MAX_PAUSE_S for pause in clock.slept)
+    assert len(set(clock.slept)) == len(clock.slept), "jitter"
+
+
+def test_a_short_absence_is_no_news():
+    clock = Clock(0.3)
+    assert clock.run() == b"bytes" and clock.notes == []
+
+
+def test_after_the_limit_it_is_given_up_with_a_sentence():
+    clock = Clock(10000)
+    with pytest.raises(Unavailable) as caught:
+        clock.run()
+    assert RETRY_S <= clock.now - 100 <= RETRY_S + 1
+    assert "reading s3://b/a gave nothing in" in str(caught.value) and "503 Slow Down" in str(caught.value)
+    assert isinstance(caught.value, OSError), "so the step fails and is tried elsewhere"
+
+
+def test_the_servers_own_wish_is_obeyed_up_to_the_limit():
+    clock = Clock(20, error=TryAgain("429 Too Many Requests", asked_s=7))
+    assert clock.run() == b"bytes" and clock.slept == [7, 7, 7]
+    clock = Clock(1000, error=TryAgain("429 Too Many Requests", asked_s=3600))
+    with pytest.raises(Unavailable):
+        clock.run()
+    assert clock.tries == 2 and clock.now - 100 < RETRY_S + 1
+
+
+def test_wrong_answers_are_given_up_sooner():
+    clock = Clock(1000, error=TryAgain("206 with Content-Range: nothing", is_wrong=True))
+    with pytest.raises(Damaged):
+        clock.run()
+    assert clock.tries == MAX_WRONG
+
+
+def test_what_no_other_try_helps_is_raised_at_once():
+    clock = Clock(1000, error=Gone("it is not there"))
+    with pytest.raises(Gone):
+        clock.run()
+    assert clock.tries == 1
+
+
+def test_the_pauses_grow_and_are_random():
+    assert [pause_s(n, 0, None, lambda: 1.0) for n in (1, 2, 3, 6, 1000)] == [
+        FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S]
+    assert pause_s(5, 0, None, lambda: 0.0) == 0
+    assert pause_s(9, 59.5, None, lambda: 1.0) == 0.5, "one try at the end of the time"
+    assert pause_s(9, 60, None, lambda: 1.0) is None
