@@ -5,7 +5,7 @@ same command goes on after the last one, and not with other sources or options. 
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from stoker.packing.plan import Cursor
+from stoker.packing.plan import BEGIN, Cursor
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import checked_json
 from stoker.pipeline.text import printable
@@ -41,7 +41,7 @@ class Manifest:
     @property
     def cursor(self) -> Cursor:
         """Where the next shard begins."""
-        return self.shards[-1].next if self.shards else Cursor()
+        return self.shards[-1].next if self.shards else BEGIN
 
     @property
     def samples(self) -> int:

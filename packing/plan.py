@@ -25,6 +25,9 @@ class Cursor(NamedTuple):
     used: int = 0
 
 
+BEGIN = Cursor()
+
+
 def member_name(key: str, extension: str) -> bytes:
     """The name of a part in the tar."""
     return path_bytes("%s.%s" % (key, extension))

@@ -3,7 +3,7 @@ them, a column with labels, and others. Rows come some at a time, so that memory
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.packing.inputs.files import SourceFile
+from stoker.packing.inputs.files import SourceFile, is_of_disk
 from stoker.packing.samples import Found, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.storage import checked_json
@@ -57,6 +57,8 @@ class ParquetReader:
         try:
             return self._library.ParquetFile(raw)
         except (pyarrow.ArrowException, ValueError, OSError) as error:
+            if is_of_disk(error):
+                raise
             raise DatasetError("%s is no Parquet file that can be read: %s" % (file.shown, _line(error))) from error
 
     def records(self, file: SourceFile, raw: Any, start: int, labels_only: bool) -> Iterator[Union[Found, LeftOut]]:
@@ -86,7 +88,9 @@ class ParquetReader:
                             yield self._sample({name: column[place].as_py() for name, column in values.items()},
                                                "%s, row %d" % (file.shown, row), labels_only)
                         row += 1
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pyarrow.ArrowException, ValueError, OSError) as error:
+                if is_of_disk(error):
+                    raise
                 yield LeftOut("%s, row %d" % (file.shown, row), "the file is damaged: %s; the rows behind it in this "
                               "file are lost" % _line(error))
                 return

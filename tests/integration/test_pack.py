@@ -1,4 +1,4 @@
-"""stoker-pack: each kind of source on both Pythons, the same bytes however often it is interrupted, and its sentences."""
+"""stoker-pack: each kind of source on both Pythons, the same bytes when it is interrupted, and its sentences."""
 
 import gzip
 import io
@@ -115,7 +115,8 @@ def tfrecords(folder, kind=""):
             for number in range(15 * part, 15 * part + 15):
                 example = tf.train.Example(features=tf.train.Features(feature={
                     "image/encoded": feature(picture(number)), "image/class/label": feature(LABELS[number]),
-                    "image/class/text": feature(b"n%d" % LABELS[number]), "image/filename": feature(b"%d.JPEG" % number),
+                    "image/class/text": feature(b"n%d" % LABELS[number]),
+                    "image/filename": feature(b"%d.JPEG" % number),
                     "image/scale": feature(number / 4.0)}))
                 writer.write(example.SerializeToString())
     return paths
@@ -199,14 +200,14 @@ def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
 
 @PYTHONS
 def test_parquet(tmp_path, python):
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
     names = json.dumps({"info": {"features": {"label": {"names": list("abcd"), "_type": "ClassLabel"}}}})
     table = pyarrow.Table.from_pydict({
         "image": [{"bytes": picture(number), "path": "%d.jpg" % number} for number in range(30)],
         "label": LABELS, "text": [b"n%d" % label for label in LABELS], "raw": [picture(number) for number in range(30)],
         "side": [number / 4 for number in range(30)]})
-    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": names}), str(tmp_path / "a.parquet"),
+    parquet.write_table(table.replace_schema_metadata({"huggingface": names}), str(tmp_path / "a.parquet"),
                                 row_group_size=7)
     text = pack(tmp_path / "a.parquet", tmp_path / "out", "--columns", "side", python=python)
     assert "4 classes, in classes.txt" in text
