@@ -80,12 +80,12 @@ sample-data: setup
 	@exec .venv/workers/bin/python -m stoker.pipeline.sources.sample_data sample-data
 
 setup:
-	@sh .setup/environment.sh trainer metrics
-	@sh .setup/environment.sh workers
+	@sh .setup/environment.sh trainer storage metrics
+	@sh .setup/environment.sh workers storage
 
 setup-test:
-	@sh .setup/environment.sh trainer tests metrics
-	@sh .setup/environment.sh workers tests
+	@sh .setup/environment.sh trainer storage tests metrics
+	@sh .setup/environment.sh workers storage tests
 	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow
 	@sh .setup/pillow-pictures.sh

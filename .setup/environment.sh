@@ -1,5 +1,5 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
-# usage: sh .setup/environment.sh NAME [tests] [lint] [metrics]      from the repository's root
+# usage: sh .setup/environment.sh NAME [storage] [tests] [lint] [metrics]      from the repository's root
 # NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, kube, or a bench-*; its pins are in NAME.txt
 # beside this file
 #

@@ -6,16 +6,14 @@ batches are transported; they do not change a byte of a batch.
 
 import ipaddress
 import json
-import numbers
-import operator
 import os
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-import numpy as np
-
 from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.checks import AUTO as AUTO, check as check, check_flag as check_flag, check_number as check_number
+from stoker.pipeline.checks import check_read_ahead, check_whole as check_whole, is_number as is_number
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.formats import FORMATS, checked
 from stoker.pipeline.text import native
@@ -38,51 +36,11 @@ MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
 PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
 LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
-AUTO = "auto"            # as the number of local workers: Stoker chooses it
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
 MAX_PREFETCH = 1 << 16   # steps that are leased or buffered at once
 MAX_TRAINERS = 64        # that one worker serves
 MAX_BATCH_MB = 1024.0    # most memory for a batch that a worker lets a trainer ask for, by default, in 2**20 bytes
-
-
-def check(is_valid: bool, name: str, rule: str, value: object) -> None:
-    """Raises ConfigError, "NAME RULE, not VALUE", unless ``is_valid``."""
-    if not is_valid:
-        # repr raises ValueError for an int with thousands of digits
-        shown = "a number so large" if isinstance(value, int) and value.bit_length() > 256 else repr(value)
-        raise ConfigError("%s %s, not %s" % (name, rule, shown))
-
-
-def check_whole(name: str, value: object, least: int, most: int) -> int:
-    """``value`` as an int; it may be one of numpy's. Raises ConfigError unless it is in ``least``..``most``."""
-    try:
-        number = operator.index(value)     # type: ignore[arg-type]  # anything else is a TypeError
-    except TypeError:
-        number = least - 1
-    check(not isinstance(value, bool) and least <= number <= most, name,
-          "must be a whole number from %d to %d" % (least, most), value)
-    return number
-
-
-def is_number(value: object) -> bool:
-    """Whether ``value`` is an int or a float, or one of numpy's. True and False are not."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def check_number(name: str, value: Any, is_valid: bool, rule: str) -> float:
-    """``value`` as a float; it may be one of numpy's. Raises ConfigError unless it is a number and ``is_valid``."""
-    check(is_valid, name, rule, value)
-    try:
-        return float(value)
-    except OverflowError:
-        raise ConfigError("%s %s, and less than 1e308" % (name, rule)) from None
-
-
-def check_flag(name: str, value: object) -> bool:
-    """``value`` as a bool; it may be numpy's. Raises ConfigError if it is anything else."""
-    check(isinstance(value, (bool, np.bool_)), name, "must be True or False", value)
-    return bool(value)
 
 
 def check_address(name: str, value: object, free_port: bool = False) -> None:
@@ -304,8 +262,10 @@ class WorkerOptions:
     roots: Optional[Tuple[str, ...]] = None     # of the data, where the trainer that starts the workers knows them
     sandbox: str = SANDBOX_AUTO
     allow_read: Tuple[str, ...] = ()
+    read_ahead: Union[int, str] = AUTO
 
     def __post_init__(self) -> None:
+        check_read_ahead("--read-ahead", self.read_ahead)
         addresses_of("--connect", self.connect)
         check_number("--max-batch-mb", self.max_batch_mb, self.max_batch_mb > 0, "must be a number above 0")
         check(self.sandbox in SANDBOX, "--sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)

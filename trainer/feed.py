@@ -12,12 +12,14 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.checks import check_read_ahead
 from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_CACHE_GB, MAX_PREFETCH, SANDBOX,
                                      SANDBOX_AUTO, JobOptions, StreamOptions, WorkerOptions, check, check_number,
                                      check_whole, is_number)
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
+from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
@@ -44,7 +46,9 @@ class LocalOptions:
     them (None: this one). ``cache``: a folder on a disk of this host in which they keep decoded samples, up to
     ``cache_gb`` times 2**30 bytes. ``sandbox``: "auto", "on" or "off": whether they give up all rights that they do not
     need, as ``stoker-worker --help`` explains; ``allow_read``: further folders that they may read then. ``ranks``: so
-    many trainers of one run share the cores of this host; None: see ``local_ranks.trainers_here``.
+    many trainers of one run share the cores of this host; None: see ``local_ranks.trainers_here``. ``read_ahead``: so
+    many threads of each worker fetch the files of its next samples while it decodes, at most 64; 0: none; 'auto': as
+    many as the reads take, and none where files are read fast.
     """
     workers: Union[int, str] = AUTO
     python: Optional[str] = None
@@ -53,8 +57,10 @@ class LocalOptions:
     sandbox: str = SANDBOX_AUTO
     allow_read: Union[Path, Sequence[Path]] = ()
     ranks: Optional[int] = None
+    read_ahead: Union[int, str] = AUTO
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "read_ahead", check_read_ahead("read_ahead", self.read_ahead))
         check(self.sandbox in SANDBOX, "sandbox", "must be one of " + ", ".join(SANDBOX), self.sandbox)
         if not isinstance(self.workers, str) or self.workers != AUTO:
             try:
@@ -89,8 +95,8 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 rank: int = 0, ranks: int = 1, local_ranks: Optional[int] = None,
                 workers: Union[int, str, None] = AUTO, worker_python: Optional[str] = None,
                 cache: Optional[Path] = None, cache_gb: float = DEFAULT_CACHE_GB, sandbox: str = SANDBOX_AUTO,
-                allow_read: Union[Path, Sequence[Path]] = (), record: Optional[Path] = None,
-                **stream_options: Any) -> BatchStream:
+                allow_read: Union[Path, Sequence[Path]] = (), read_ahead: Union[int, str] = AUTO,
+                record: Optional[Path] = None, **stream_options: Any) -> BatchStream:
     """Opens a stream of batches, in order, produced by ``workers`` local processes (0: only by workers elsewhere).
 
         with stoker.open_stream("photos/", image_size=64, batch_size=32, epochs=3) as stream:
@@ -98,13 +104,15 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 session.run(train, batch.feed(images=images, labels=labels))
 
     ``data``: a folder with one sub-folder per class; a list of paths or of rows; ``stoker.csv``, ``jsonl``, ``lines``,
-    ``files``; a number of samples; or a file .csv, .jsonl. ``generator``: what makes the samples: "image", "augmented",
-    "numerical", or a function of your own, or its name as "module:function": see ``stoker.sample``.
+    ``files``; record files (``stoker.tfrecord``, ``tar``, ``zip``, ``npy``, ``hdf5``, or "train-*.tfrecord"); a number
+    of samples; or a file .csv, .jsonl. All files may be in a store: "s3://bucket/photos". ``generator``: what makes the
+    samples: "image", "augmented", "numerical", or a function of your own, or its name as "module:function": see
+    ``stoker.sample``.
 
-    ``root``: the folder below which the files lie that rows name. ``classes``: the class folders, in the order of their
-    numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1 if that
-    word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are left
-    out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
+    ``root``: the folder or URL below which the files lie that rows name. ``classes``: the class folders, in the order
+    of their numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1
+    if that word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are
+    left out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
     (0.2), or data of any of these kinds, with the classes of training; its batches follow each epoch, with
     ``batch.training`` False. ``training=False``: one pass in order.
 
@@ -124,11 +132,11 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
     resumes.
 
     ``start_step``: the ``global_step`` to resume from. For the other arguments see LocalOptions (``worker_python``,
-    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``), FleetOptions (``status``, ``min_workers`` ...) and
-    StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
+    ``cache``, ``cache_gb``, ``sandbox``, ``allow_read``, ``read_ahead``), FleetOptions (``status``, ``min_workers``
+    ...) and StreamOptions (``bind``, ``prefetch``, ``verify`` ...). Raises ConfigError, DatasetError.
     """
     local = LocalOptions(AUTO if workers is None else workers, worker_python, cache, cache_gb, sandbox, allow_read,
-                         local_ranks)
+                         local_ranks, read_ahead)
     _check_names(stream_options)
     fleet = FleetOptions(**{field.name: stream_options.pop(field.name) for field in fields(FleetOptions)
                             if field.name in stream_options})
@@ -161,7 +169,7 @@ def log_left_out(data: Any, source: Source) -> None:
     left_out = getattr(source, "left_out", ())
     if left_out:
         level = logging.INFO if all(is_usual(why) for _, why in left_out) else logging.WARNING
-        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else source.root
+        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) and not is_url(data) else source.root
         log.log(level, "%s: %s", printable_path(name), "\n".join(left_out_lines(left_out)))
 
 
@@ -202,10 +210,13 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             stream.pace.trainers = trainers     # of workers elsewhere, ``Fleet`` knows this trainer's part of the cores
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
+            roots = roots_of(datasets)
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
-                                   local.cache_gb, once=True, quiet=True, allow_data=("/",),
-                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
-                                   sandbox=local.sandbox, allow_read=absolute(local.allow_read))
+                                   local.cache_gb, once=True, quiet=True,
+                                   allow_data=("/",) + tuple(filter(is_url, roots)),
+                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots,
+                                   sandbox=local.sandbox, allow_read=absolute(local.allow_read),
+                                   read_ahead=local.read_ahead)
             group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
             stream.attach(group)
             if status is not None:
@@ -217,7 +228,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 
 
 def roots_of(datasets: Splits) -> Tuple[str, ...]:
-    """The folder that workers read, if they read any."""
+    """The folder or URL that workers read, if they read any."""
     return tuple(filter(None, [native(datasets.training.root or "")]))
 
 

@@ -1,23 +1,30 @@
 """What a job may read and cost on this host. The trainer sends the job, and a worker need not trust it: the worker's
-own options say which folder the trainer may read, and how much memory a batch may take."""
+own options say which folder or store the trainer may read, and how much memory a batch may take."""
 
 import os
 import socket
+from contextlib import suppress
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.messages import Job
+from stoker.pipeline.storage import urls
+from stoker.pipeline.storage.folder import is_store
 from stoker.pipeline.text import path_bytes, printable_path
 
 OF_PICTURES = ("image", "augmented")
 
 
 def check(job: Job, options: WorkerOptions) -> None:
-    """Raises ConfigError if the job reads files in a folder that ``options`` do not permit, follows links out of it
-    without their permission, or has batches that take more memory than they permit."""
+    """Raises ConfigError if the job reads files in a folder or store that ``options`` do not permit, follows links out
+    of it without their permission, or has batches that take more memory than they permit."""
     host = socket.gethostname()
-    if job.data_root and options.data is None and not any(_is_below(job.data_root, one)
-                                                          for one in options.data_folders):
+    if is_store(job.data_root) and not may_read(job.data_root, options):
+        raise ConfigError("the run reads files in %s, which this worker on %s may not: start it with --data URL, which "
+                          "the trainer may then read with this user's credentials, or with --allow-data and a URL "
+                          "above it" % (printable_path(job.data_root), host))
+    if job.data_root and not is_store(job.data_root) and options.data is None and not any(
+            _is_below(job.data_root, one) for one in options.data_folders if not is_store(one)):
         raise ConfigError("the run reads files in %s, which this worker on %s may not: start it with --data DIR, the "
                           "folder that the trainer may read there" % (printable_path(job.data_root), host))
     if job.follow_links and not options.follow_links and job.data_root:
@@ -27,6 +34,16 @@ def check(job: Job, options: WorkerOptions) -> None:
     if takes_bytes > most_bytes:
         raise ConfigError("a batch of the run may take %d MB, and this worker on %s permits %g: start it with "
                           "--max-batch-mb" % (-(-takes_bytes // 2**20), host, options.max_batch_mb))
+
+
+def may_read(url: str, options: WorkerOptions) -> bool:
+    """Whether the trainer may read the store ``url``. Also a trainer of this host may only if the worker's options name
+    it, for it is read with this user's credentials."""
+    named = (options.data,) if options.data is not None else options.allow_data + (options.roots or ())
+    with suppress(ConfigError):
+        return urls.normal(url) == url and any(
+            url == one or urls.is_below(url, one) for one in named if one is not None and is_store(one))
+    return False
 
 
 def batch_bytes(job: Job) -> int:

@@ -13,8 +13,9 @@ from typing import Any, Tuple
 
 import numpy as np
 
+from stoker.pipeline.storage.folder import SamplePath
 from stoker.pipeline.storage.store import Version
-from stoker.workers import deep, images, jpeg
+from stoker.workers import deep, images, jpeg, raw
 
 FORMAT = 1           # increase it with every change of an entry's format
 KEY_BYTES = 16
@@ -24,7 +25,9 @@ _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 
 
 def head_of(path: bytes, version: Version) -> bytes:
-    key = hashlib.blake2b(path, digest_size=KEY_BYTES).digest()
+    """The head of the sample at ``path``, a SamplePath, whose file has this version."""
+    whole = path.key if isinstance(path, SamplePath) and path.place is not None else path
+    key = hashlib.blake2b(whole, digest_size=KEY_BYTES).digest()
     return _HEAD.pack(key, version.size, *(mark & (1 << 64) - 1 for mark in version.marks))    # times may be negative
 
 
@@ -61,7 +64,7 @@ def decoder_digest() -> bytes:
     import lmdb
     from PIL import _imaging, features
     digest = hashlib.blake2b()
-    for path in (images.__file__, deep.__file__, jpeg.__file__, _imaging.__file__):
+    for path in (images.__file__, deep.__file__, jpeg.__file__, raw.__file__, _imaging.__file__):
         with open(path, "rb") as code:
             digest.update(code.read())
     libraries = ("pil", "jpg", "libjpeg_turbo", "webp", "libtiff", "zlib")

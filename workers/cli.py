@@ -6,10 +6,12 @@ from typing import Optional, Sequence
 
 import configargparse
 
+from stoker.pipeline.checks import AUTO, MAX_READ_AHEAD, MAX_WAITING_MB, check_read_ahead
 from stoker.pipeline.cores import cores
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import DEFAULT_CACHE_GB, MAX_BATCH_MB, SANDBOX, SANDBOX_AUTO, WorkerOptions
+from stoker.pipeline.storage.urls import is_url, normal
 from stoker.pipeline.transport.keys import advice, load_worker
 from stoker.workers.host import note, run
 
@@ -43,11 +45,14 @@ def make_parser() -> configargparse.ArgumentParser:
     add("--keys", metavar="DIR", help="folder with this worker's keys: a copy of the folder workers/NAME that "
         "stoker-keys made on the trainer's host. Needed if the trainer has --keys")
     add("--data", metavar="DIR",
-        help="folder of the images on this host, the only one that the trainer may read. Needed for a trainer on "
-             "another host, unless there is --allow-data (default for a trainer on this host: the same path as there)")
+        help="folder of the images on this host, or a URL such as s3://bucket/photos, the only one that the trainer "
+             "may read. Needed for a trainer on another host, unless there is --allow-data, and for every URL: it is "
+             "read with the credentials that this host has (default for a trainer on this host: the same folder as "
+             "there)")
     add("--allow-data", action="append", default=[], metavar="DIR",
         help="instead of --data: the folder of the images has the same path as on the trainer's host, and is DIR or "
-             "below it. Repeat the option for several")
+             "below it; or they are at the same URL, and DIR is that URL or one above it. Repeat the option for "
+             "several")
     add("--allow-generator", action="append", default=[], metavar="MODULE:FUNCTION",
         help="a generator of your own that the trainer may use here. Its module is searched among the installed "
              "packages, then in the current folder. Repeat the option for several")
@@ -65,6 +70,10 @@ def make_parser() -> configargparse.ArgumentParser:
              "image and augmented, and by your own that call them")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
         help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
+    add("--read-ahead", default=AUTO, metavar="N|auto",
+        help="while a process decodes, so many threads of it fetch the files that its next samples need, at most %d, "
+             "with at most %d MB of their bytes waiting. auto: none where files are read fast, as from a local disk, "
+             "else as many as the reads take. 0: never. No batch depends on it" % (MAX_READ_AHEAD, MAX_WAITING_MB))
     add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
         help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and both of its leases "
              "together (default: %(default)g). A job of larger batches is refused")
@@ -81,6 +90,11 @@ def make_parser() -> configargparse.ArgumentParser:
     return parser
 
 
+def _root(text: str) -> str:
+    """The absolute folder, or the URL in its normal form. Raises ConfigError."""
+    return normal(text) if is_url(text) else os.path.abspath(text)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Exits with code 2 if an option is wrong."""
     parser = make_parser()
@@ -89,19 +103,21 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
-    keys, data, cache, health_file = (os.path.abspath(path) if path else None
-                                      for path in (args.keys, args.data, args.cache, args.health_file))
+    keys, cache, health_file = (os.path.abspath(path) if path else None
+                                for path in (args.keys, args.cache, args.health_file))
     try:
+        data, allow_data = _root(args.data) if args.data else None, tuple(map(_root, args.allow_data))
         if args.keys is not None:
             load_worker(args.keys)
         options = WorkerOptions(tuple(args.connect), keys, data, tuple(args.allow_generator), args.follow_links, cache,
                                 args.cache_gb, health_file, args.once, args.quiet,
-                                tuple(map(os.path.abspath, args.allow_data)), args.max_batch_mb, sandbox=args.sandbox,
-                                allow_read=tuple(map(os.path.abspath, args.allow_read)))
+                                allow_data, args.max_batch_mb, sandbox=args.sandbox,
+                                allow_read=tuple(map(os.path.abspath, args.allow_read)),
+                                read_ahead=check_read_ahead("--read-ahead", args.read_ahead))
     except ConfigError as error:
         parser.error(str(error))
     for option, folder in [("--data", args.data)] + [("--allow-data", one) for one in args.allow_data]:
-        if folder is not None and not os.path.isdir(folder):
+        if folder is not None and not is_url(folder) and not os.path.isdir(folder):
             parser.error("%s: there is no folder %r on this host" % (option, folder))
     if args.data is None and not options.data_folders:
         parser.error("--data DIR says which folder the trainer at %s may read: on another host, it must not choose "

@@ -19,7 +19,7 @@ The conversations end one by one, and the worker when all have ended.
 from dataclasses import replace
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
-from stoker.pipeline.protocol.messages import FromTrainer, Hello, Lease, Need, Remark, Skipped, Timings
+from stoker.pipeline.protocol.messages import FromTrainer, Hello, Job, Lease, Need, Remark, Skipped, Timings
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, Effect, End, Note
 from stoker.workers.session import CAPACITY, SessionState, WorkerSession
 
@@ -107,6 +107,13 @@ class Conversations:
             return self._trainers[0].session.next_deadline()
         ends = [one.ends_s for one in self._trainers if one.wanted and one.offered]
         return min(ends + [one.session.next_deadline() for one in self._trainers if one.code is None], default=0.0)
+
+    @property
+    def leases(self) -> List[Tuple[float, Job, Lease]]:
+        """Those of the runs that are served, in the order of the work: see WorkerSession."""
+        if not self._are_several:
+            return self._trainers[0].session.leases
+        return sorted((one for each in self._trainers for one in each.session.leases), key=lambda one: one[0])
 
     @property
     def is_seeking(self) -> bool:

@@ -2,16 +2,20 @@
 
 A worker leads a session of its own, so the first process group in it has the worker's number, and its environment has a
 mark, which its children inherit. When it has ended, its group gets SIGKILL, before its number is free for another
-process; then those with its mark that have made a group of their own. If the supervisor itself is killed, its
-``Guardian`` does the same for all its workers. It is this file, run with the standard library only.
+process; then those with its mark that have made a group of their own. Its folder for copies of samples, which has the
+mark in its name, is removed. If the supervisor itself is killed, its ``Guardian`` does the same for all its workers. It
+is this file, run with the standard library only.
 
 Out of reach is a process with a group *and* an environment of its own that does not have the mark.
 """
 
+import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from typing import Iterator
@@ -62,7 +66,7 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 def kill_marked(variable: str, mark: str) -> None:
     """SIGKILL to all processes in whose environment the value of ``variable`` begins with ``mark``, until there is none
-    any more."""
+    any more. Then their copies of samples are removed."""
     assert mark, "this would be all workers of this host"
     give_up_s = time.monotonic() + KILL_WITHIN_S
     while True:
@@ -71,8 +75,16 @@ def kill_marked(variable: str, mark: str) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if not found or time.monotonic() > give_up_s:
-            return
+            break
         time.sleep(POLL_S)
+    with suppress(OSError):             # no folder for such files on this host
+        for folder in glob.glob(glob.escape(copies_folder(tempfile.gettempdir(), mark)) + "*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def copies_folder(where: str, mark: str) -> str:
+    """The path of the folder in ``where`` for copies of samples, of the process with this mark."""
+    return os.path.join(where, "stoker-copies-" + mark.replace("/", "-"))
 
 
 def _marked(beginning: bytes) -> Iterator[int]:

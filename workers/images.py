@@ -19,8 +19,9 @@ from stoker.pipeline.options import DECODERS, FAST, FASTEST, SAMPLED
 from stoker.pipeline.protocol.messages import CUT, UNSCALED
 from stoker.pipeline.storage.folder import BadFile, SamplePath, bad_content
 from stoker.pipeline.storage.store import Version
-from stoker.workers import deep, fetching, foreign, formats, headers, jpeg, limits, remarks
+from stoker.workers import deep, fetching, foreign, formats, headers, jpeg, limits, raw, remarks
 from stoker.workers.picture_limits import limit_memory, limited
+from stoker.workers.raw import Content, Pixels
 from stoker.workers.stopwatch import timed
 
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where the filters are since Pillow 9.1, and before
@@ -45,9 +46,13 @@ MAX_SIDE = 1 << 16      # of a resized picture, in pixels
 _NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
-def read(path: Union[str, bytes]) -> Tuple[bytes, Optional[Version]]:
-    """The content of a picture's file, and its version: see ``fetching.read``."""
-    return fetching.read(path, limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more")
+def read(path: Union[str, bytes]) -> Tuple[Content, Optional[Version]]:
+    """The content of a picture's file, or the picture itself where the path leads to raw numbers, and the file's
+    version: see ``fetching.read``."""
+    most_bytes, advice = limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more"
+    if isinstance(path, SamplePath) and raw.is_raw(path):
+        return raw.picture(path, most_bytes, advice)
+    return fetching.read(path, most_bytes, advice)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
@@ -73,31 +78,32 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
 
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
     """
-    name = os.fsdecode(path)
+    name = os.fsdecode(path.key if isinstance(path, SamplePath) else path)
     if isinstance(path, SamplePath) and path.root is not None:
-        name = os.path.relpath(name, os.fsdecode(path.root))
+        name = os.fsdecode(path.key[len(os.path.join(path.root, b"")):])
     return decoded(read(path)[0], size, decode, exif_rotate, name)
 
 
 @timed("decode")
 @limited
-def decoded(data: bytes, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = "") -> Image.Image:
-    """The picture in ``data``, a file's content: see ``load``. ``path``: the file's name in remarks. Raises ConfigError
-    if ``decode`` is unknown."""
+def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = ""
+            ) -> Image.Image:
+    """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file's name in remarks. Raises
+    ConfigError if ``decode`` is unknown."""
     if decode not in DECODERS:
         raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
     # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _decode(data, formats.check(data), size, decode, exif_rotate, path)
+            return _decode(data, _format_of(data), size, decode, exif_rotate, path)
         except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
             raise _bad(error, data) from error
 
 
 @timed("decode")
 @limited
-def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
+def converted(data: Content, size: Optional[Tuple[int, int]], mode: Optional[str], resample: Union[None, str, int],
               exif_rotate: bool = False, path: str = "") -> Image.Image:
     """The picture in ``data``, decoded in full, converted to ``mode`` and then resized.
 
@@ -120,7 +126,7 @@ def converted(data: bytes, size: Optional[Tuple[int, int]], mode: Optional[str],
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _opened(data, formats.check(data))
+            image = _opened(data, _format_of(data))
             transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
             if mode is not None and mode not in _DEEP:
                 image = _eight_bits(image, data, path)
@@ -177,7 +183,12 @@ def augment(image: Image.Image, random: random.Random) -> Image.Image:
     return ImageOps.mirror(image) if flipped else image
 
 
-def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
+def _format_of(data: Content) -> str:
+    """PIL's name of the picture's format; '' if it has none. Raises BadFile if the job does not open it here."""
+    return "" if isinstance(data, Pixels) else formats.check(data)
+
+
+def _decode(data: Content, name: str, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
     """``name``: of the picture's format."""
     height, width = size
     if decode not in _SCALED:
@@ -190,7 +201,9 @@ def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rot
         return resized.convert("RGB")
     gap, resample = _SCALED[decode]
     wanted = max(1, int(gap * width)), max(1, int(gap * height))
-    reduced = None if exif_rotate and b"Exif\0" in data else jpeg.reduced(data, wanted)
+    reduced = None
+    if not (isinstance(data, Pixels) or exif_rotate and b"Exif\0" in data):
+        reduced = jpeg.reduced(data, wanted)
     box: Optional[jpeg.Box]     # the part of the reduced image that is picture, in fractions of a pixel
     if reduced is not None:
         (image, box), transposition = reduced, None
@@ -212,10 +225,10 @@ def _decode(data: bytes, name: str, size: Tuple[int, int], decode: str, exif_rot
     return image if transposition is None else image.transpose(transposition)
 
 
-def _eight_bits(image: Image.Image, data: bytes, path: str) -> Image.Image:
+def _eight_bits(image: Image.Image, data: Content, path: str) -> Image.Image:
     """``image`` as it is, or the upper 8 bits if it has more. Numbers whose range the file does not tell remain as they
     are, and PIL cuts them later."""
-    if not deep.is_deep(image):
+    if not deep.is_deep(image) or isinstance(data, Pixels):
         return image
     upper = deep.eight_bits(image, data)
     if upper is None:
@@ -223,9 +236,11 @@ def _eight_bits(image: Image.Image, data: bytes, path: str) -> Image.Image:
     return upper or image
 
 
-def _bad(error: Exception, data: bytes) -> BadFile:
+def _bad(error: Exception, data: Content) -> BadFile:
     """What ``error`` says about the content ``data``. Raises it if this host is at fault."""
-    kind = foreign.kind_of(data) if isinstance(error, UnidentifiedImageError) else ""
+    kind = ""
+    if isinstance(error, UnidentifiedImageError) and isinstance(data, bytes):
+        kind = foreign.kind_of(data)
     reason = _reason(error)
     if isinstance(error, OSError) and reason == _NO_MEMORY:
         raise MemoryError(reason) from error
@@ -241,8 +256,11 @@ def _reason(error: Exception) -> str:
     return text.replace("Data Too Large", "data too large") + limits.advice(error)
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
+def _opened(data: Content, name: str) -> Image.Image:
     limit_memory()
+    if isinstance(data, Pixels):
+        headers.check_size(data.size)
+        return Image.frombytes(data.mode, data.size, data.data)
     if not name:
         raise UnidentifiedImageError("cannot identify image file")
     headers.check(data, name)

@@ -6,6 +6,7 @@ decides on messages, signals and the clock, and says Alive meanwhile.
 """
 
 import glob
+import math
 import os
 import platform
 import queue
@@ -16,7 +17,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Optional, Sequence, Set, Union
+from typing import Any, Callable, Iterable, List, Optional, Sequence, Set, Tuple, Union
 
 from stoker.pipeline.arrays import keep_freed_memory
 from stoker.pipeline.cores import cores
@@ -26,13 +27,14 @@ from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
+from stoker.pipeline.storage import folder
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import checks_user
 from stoker.pipeline.transport.connections import Connections
 from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
-from stoker.workers import formats
+from stoker.workers import fetching, formats
 from stoker.workers.cache import Cache
 from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
@@ -40,6 +42,7 @@ from stoker.workers.generators.registry import Producer, apply_limits, open_prod
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.launch import add_current_folder
 from stoker.workers.quarantine import Streak, test_in_quarantine
+from stoker.workers.readers import Readers
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.sandbox import Sandbox
 from stoker.workers.session import CAPACITY, REPORT_INTERVAL_S
@@ -67,6 +70,9 @@ class _SocketThread(threading.Thread):
         self._names = options.addresses
         self._closed: Set[int] = set()      # conversations that have ended
         self._sent: Set[int] = set()        # those where something was sent since they were last read
+        self._has_begun = False             # the first of them is in work
+        self._held: List[int] = []          # the leases of which ``fetching`` knows, by their ids
+        self._jobs: Optional[Tuple[Job, Job]] = None    # the last job, and as it is here
         self.drain = False                  # set by a signal handler
         self.code: Optional[int] = None
 
@@ -112,6 +118,7 @@ class _SocketThread(threading.Thread):
                         done.lease, done.error, done.traceback, done.sample, now, done.unreadable,
                         done.is_hopeless, done.is_starved), now)
                 self._receive(now, self._sent)
+                self._tell_held()
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
@@ -163,6 +170,16 @@ class _SocketThread(threading.Thread):
             self._note("the supervisor is gone", False)
             self.code = EXIT_FAILED
         self._receive(now, self._sent)
+        self._tell_held()
+
+    def _tell_held(self) -> None:
+        """Tells ``fetching`` which leases this worker holds, if that has changed."""
+        held = self._session.leases if fetching.is_started() else []
+        ids = [id(lease) for _, _, lease in held]
+        begun = bool(held) and held[0][0] == -math.inf
+        if ids != self._held or begun != self._has_begun:
+            self._held, self._has_begun = ids, begun
+            fetching.hold([(self._here(job), lease) for _, job, lease in held], begun)
 
     def _note_refusals(self, now: float) -> None:
         for number, connection in enumerate(self._connections):
@@ -209,10 +226,12 @@ class _SocketThread(threading.Thread):
         return "" if self._sandbox is None else self._sandbox.outdated(data_root)
 
     def _here(self, job: Job) -> Job:
-        """``job`` with the folder that the data has on this host."""
+        """``job`` with the folder or URL that the data has for this host."""
         if self._data_root is None:
             return job
-        return replace(job, data_root=self._data_root, trainer_root=job.data_root)
+        if self._jobs is None or self._jobs[0] is not job:
+            self._jobs = job, replace(job, data_root=self._data_root, trainer_root=job.data_root)
+        return self._jobs[1]
 
 
 def versions() -> str:
@@ -249,6 +268,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
+    folder.note_of_store = note
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
@@ -278,13 +298,16 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     if name.endswith("/0") and not last_exit and note_of(formats.versions()):
         note(note_of(formats.versions()))
+    fetching.start(options.read_ahead, lambda job: Readers(job).locate)
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()
 
     def make(job: Job) -> Producer:
         sandbox.enter_job(job.data_root)
-        return open_producer(job, options, cache)
+        producer = open_producer(job, options, cache)
+        fetching.permit(job)        # from now on its leases may be read ahead: it reads what this worker may read
+        return producer
 
     answer_leases(items, thread.finish, make, lambda job, lease: test_in_quarantine(job, lease, options, streak),
                   apply_limits, len(options.addresses))

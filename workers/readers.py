@@ -8,6 +8,7 @@ error fails the step: a problem of this host, or an argument that cannot be righ
 import builtins
 import io
 import os
+from contextlib import suppress
 from typing import Any, BinaryIO, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -15,12 +16,16 @@ from PIL import Image
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Job
-from stoker.pipeline.storage.folder import (BadFile, SamplePath, check_access, check_file, is_relative)
+from stoker.pipeline.storage import urls
+from stoker.pipeline.storage.folder import (
+    BadFile, SamplePath, check_access, check_file, is_relative, is_store, local_path, resolve)
+from stoker.pipeline.storage.place import MARK, place_of
 from stoker.pipeline.text import printable_path
-from stoker.workers import fetching, images, npy, remarks
+from stoker.workers import copies, fetching, images, npy, raw, remarks
 from stoker.workers.cache import Cache
 from stoker.workers.stopwatch import timed
 
+_MARK = MARK.encode("ascii")
 _check_file = timed("storage")(check_file)
 _LOADED = ("RGB", "L")      # modes that are made of what the generator 'image' makes
 
@@ -30,7 +35,8 @@ class Readers:
 
     def __init__(self, job: Job, cache: Optional[Cache] = None) -> None:
         self._job, self._cache = job, cache
-        self._folder = job.data_root.encode("utf-8", "surrogateescape")
+        self._folder, self._is_store = job.data_root.encode("utf-8", "surrogateescape"), is_store(job.data_root)
+        self._has_urls = self._is_store or is_store(job.trainer_root)
         self._prefix = os.path.join(self._folder, b"")
         self._root = None if job.follow_links else self._folder
         self._roots: List[builtins.bytes] = []      # what absolute paths may begin with; filled for the first one
@@ -53,7 +59,7 @@ class Readers:
 
         With the job's ``exif_rotate``, the picture is made upright. Raises BadFile, or ValueError for an argument.
         """
-        file = self._find(path)
+        file = self.locate(path)
         try:
             if size is None or resample is not None or mode not in _LOADED:
                 wanted = None if size is None else images.height_width(size)
@@ -82,10 +88,17 @@ class Readers:
 
     def numpy(self, path: str, key: Optional[str] = None) -> np.ndarray:
         """The array in an npy file, or the one called ``key`` in an npz file; ``key`` may be left out if it has only
-        one. Arrays of Python objects, which would need pickle, are bad files. Raises BadFile; ValueError if there is no
-        such key."""
-        file = self._find(path)
+        one. Arrays of Python objects, which would need pickle, are bad files. Where ``path`` is a place with raw
+        numbers, they are the array, in this host's byte order. Raises BadFile; ValueError if there is no such key."""
+        file = self.locate(path)
         try:
+            if raw.is_raw(file):
+                array = raw.read(file)[0]
+                if isinstance(array, builtins.bytes):
+                    return npy.array_of(array, key)
+                if key is not None:
+                    raise ValueError("raw numbers have no keys, not %r" % key)
+                return array
             return npy.array_of(fetching.read(file)[0], key)
         except BadFile as error:
             self._blame(error, file)
@@ -94,9 +107,12 @@ class Readers:
             raise ValueError("%s: %s" % (path, error)) from error
 
     def bytes(self, path: str) -> builtins.bytes:
-        """The file's content, at most 1 GiB. Raises BadFile."""
-        file = self._find(path)
+        """The content of the file, or of the place in it, at most 1 GiB. Raises BadFile."""
+        file = self.locate(path)
         try:
+            if file.place is not None and file.place.dataset:
+                item = raw.read(file)[0]
+                return item if isinstance(item, builtins.bytes) else item.tobytes()
             return fetching.read(file)[0]
         except BadFile as error:
             self._blame(error, file)
@@ -106,10 +122,17 @@ class Readers:
         """The file's content as a binary file that is open for reading. Raises BadFile."""
         return io.BytesIO(self.bytes(path))
 
-    def file(self, path: str) -> str:
-        """The file's absolute path on this host, for code that opens it itself. Raises BadFile if it cannot be read."""
-        file = self._find(path)
+    def file(self, path: str, name: str = "") -> str:
+        """The file's absolute path on this host, for code that opens it itself. What is no file of this host, but lies
+        in a record file or in a store, is copied to a temporary one, which is there until the batch is done. ``name``:
+        its part in the record, for the suffix. Raises BadFile if it cannot be read."""
+        file = self.locate(path)
         try:
+            if file.place is not None or file.store:
+                if file.place is None:
+                    name = os.path.splitext(file.name)[1]
+                content = raw.read(file)[0] if raw.is_raw(file) else fetching.read(file)[0]
+                return copies.copy_of(file.key, content, name)
             _check_file(file)
         except BadFile as error:
             self._blame(error, file)
@@ -118,26 +141,34 @@ class Readers:
 
     def relative(self, path: str) -> str:
         """The path of a file from the data folder on. Raises ConfigError if it is not below it."""
-        return self._find(path)[len(self._prefix):].decode("utf-8", "surrogateescape")
+        return self._below(self.locate(path))
 
-    def _find(self, path: Any) -> SamplePath:
+    def locate(self, path: Any) -> SamplePath:
+        """Where the bytes are that a reader gets for ``path``: as ``resolve`` gives it, without a look at the disk.
+        Raises ConfigError if it is not below the data's root, TypeError if it is no path."""
         try:
             name = path.encode("utf-8", "surrogateescape")
         except (AttributeError, UnicodeEncodeError):
             name = _name(path)
+        place = place_of(name.decode("utf-8", "surrogateescape")) if _MARK in name else None
+        if place is not None:
+            name = place.path.encode("utf-8", "surrogateescape")
         if name[:1] == b"/":
             name = self._relative(name)
+        elif self._has_urls and b"://" in name:
+            name = self._relative_url(name)
         if not is_relative(name) or not self._folder:
             raise self._not_below(path)
-        file = SamplePath(self._prefix + name)
-        file.root = self._root
-        return file
+        if self._is_store:
+            relative = name.decode("utf-8", "surrogateescape")
+            return resolve(self._job.data_root, relative if place is None else str(place._replace(path=relative)))
+        return local_path(self._folder, name, self._root, place)
 
     def _relative(self, name: builtins.bytes) -> builtins.bytes:
         """An absolute path below the data folder as a relative one; other paths as they are."""
         if not self._roots:
             own, trainers = self._folder, self._job.trainer_root.encode("utf-8", "surrogateescape")
-            named = (own, os.path.realpath(own), trainers)
+            named = (trainers,) if self._is_store else (own, os.path.realpath(own), trainers)
             self._roots = [os.path.join(os.path.normpath(each), b"") for each in named if each[:1] == b"/"]
         if b".." not in name.split(b"/"):
             plain = os.path.normpath(b"/" + name.lstrip(b"/"))
@@ -145,6 +176,16 @@ class Readers:
                 if plain.startswith(root):
                     return plain[len(root):]
         return name
+
+    def _relative_url(self, name: builtins.bytes) -> builtins.bytes:
+        """A URL below the data's root as a relative path; others as b''."""
+        with suppress(ConfigError):
+            url = urls.normal(name.decode("utf-8", "surrogateescape"))
+            for root in filter(is_store, (self._job.data_root, self._job.trainer_root)):
+                if urls.is_below(url, root):
+                    below = urls.split(url).path[len(urls.split(root).path):]
+                    return below.lstrip("/").encode("utf-8", "surrogateescape")
+        return b""
 
     def _not_below(self, path: Any) -> ConfigError:
         if not self._folder:
@@ -158,13 +199,15 @@ class Readers:
         """Completes ``error``. Raises ConfigError if not the file but the whole folder is missing."""
         check_access(self._job.data_root)
         name = self._below(file)
-        if "\\" in name and not os.path.lexists(file):
+        if "\\" in name and not self._is_store and not os.path.lexists(file):
             error.args = ("%s; the path has backslashes, and this host takes only '/'" % error,)
         error.path = name
 
     def _below(self, file: SamplePath) -> str:
-        """The path of ``file`` below the data folder."""
-        return file[len(self._prefix):].decode("utf-8", "surrogateescape")
+        """The path of ``file`` below the data folder, with its place."""
+        if file.store:
+            return file.name if file.place is None else str(file.place._replace(path=file.name))
+        return file.key[len(self._prefix):].decode("utf-8", "surrogateescape")
 
 
 def _name(path: Any) -> builtins.bytes:

@@ -1,7 +1,8 @@
 """The sandbox of a worker: what a decoder that was taken over by a picture can still do.
 
 The process gives up (``workers/landlock.py``) all but: reading its data, Python and libraries; writing its cache and
-its health file; TCP to the trainer's port; starting Python, for the quarantine. It does so before it has threads. If
+its health file; TCP to the trainer's port; starting Python, for the quarantine. For data at a URL it keeps the store's
+ports and the clients' credential files, too (``workers/store_rights.py``). It does so before it has threads. If
 only the job will tell where the data are, the main thread gives up reading elsewhere then, before it opens a picture.
 
 The options of this host alone decide, never the trainer of another one. AUTO: on for Stoker's own generators. A user's
@@ -21,9 +22,10 @@ from typing import Dict, List, Optional, Sequence
 
 from stoker.pipeline.errors import ConfigError, UnfitWorker
 from stoker.pipeline.options import SANDBOX_OFF, SANDBOX_ON, WorkerOptions
-from stoker.pipeline.storage import folder
+from stoker.pipeline.storage import folder, urls
+from stoker.pipeline.storage.folder import is_store
 from stoker.pipeline.text import native, printable_path
-from stoker.workers import landlock
+from stoker.workers import copies, landlock, store_rights
 from stoker.workers.launch import LAUNCH, PACKAGES
 
 #: What Python and the C library read while they run: settings of names and time, of the loader, of OpenSSL.
@@ -66,10 +68,13 @@ class Sandbox:
         options, may_read_all = self._options, self._options.follow_links
         handled = landlock.ALL & ~(landlock.READ if may_read_all or self._roots is None else 0)
         ports = sorted({int(address.rpartition(":")[2]) for address in options.addresses})
+        of_stores = store_rights.ports(self._roots or (), os.environ)
+        if options.allow_generators:
+            copies.prepare()                    # it can make no folder later
         rights = _rights(options)
-        rights.update((root, landlock.READ) for root in self._roots or ())
+        rights.update((root, landlock.READ) for root in self._roots or () if not is_store(root))
         try:
-            done = landlock.restrict(handled, rights, ports, scoped=True)
+            done = landlock.restrict(handled, rights, sorted({*ports, *of_stores}), scoped=True)
         except landlock.Unavailable as error:
             self._is_on = False
             if options.sandbox == SANDBOX_ON:
@@ -83,11 +88,14 @@ class Sandbox:
         reads = ("everything (links may lead out of the data: --follow-links)" if may_read_all else
                  python + ", the data of its job" if self._roots is None else
                  ", ".join(list(map(printable_path, self._roots)) + [python]))
-        writes = ", ".join(map(printable_path, filter(None, (options.cache, options.health_file)))) or "nothing"
+        written = options.cache, options.health_file, copies.folder()
+        writes = ", ".join(map(printable_path, filter(None, written))) or "nothing"
         more = "".join(", " + printable_path(path) for path in options.allow_read)
-        to = "port%s %s" % ("s" * (len(ports) > 1), ", ".join(map(str, ports)))
+        if of_stores:
+            more += ", the credentials of its store's client"
+        to = _listed(ports) + " alone" + (", and to %s for its store" % _listed(of_stores) if of_stores else "")
         self.summary = "a sandbox: reads %s%s; writes %s; starts no program but Python; %s (Landlock %d)" % (
-            reads, more, writes, "connects by TCP to %s alone" % to if done.port
+            reads, more, writes, "connects by TCP to %s" % to if done.port
             else "connects anywhere, since this kernel is too old", done.version)
 
     def enter_job(self, data_root: str) -> None:
@@ -96,6 +104,12 @@ class Sandbox:
         why = self.outdated(data_root)
         if why:
             raise UnfitWorker(why)
+        if self._is_on and is_store(data_root):
+            if not any(root == data_root or urls.is_below(data_root, root) for root in self._roots or ()):
+                shown = printable_path(data_root)
+                raise UnfitWorker("the run reads files in %s, and the sandbox of this worker on %s does not connect to "
+                                  "it: start it with --data %s" % (shown, socket.gethostname(), shown))
+            return
         if not self._is_on or self._options.follow_links or self._roots is not None or not data_root:
             return
         data_root = native(data_root)
@@ -107,7 +121,7 @@ class Sandbox:
     def outdated(self, data_root: str = "") -> str:
         """Why this process cannot do its work any more, and another one with new rules could; '' if it can.
         ``data_root``: of the job."""
-        if not self._is_on or self._options.follow_links:
+        if not self._is_on or self._options.follow_links or is_store(data_root):
             return ""
         if data_root and self._options.known_roots is None and self._roots is not None and not any(
                 _is_below(native(data_root), root) for root in self._roots):       # else ``bounds`` says what may be
@@ -170,6 +184,10 @@ def _is_within(inner: bytes, folders: Sequence[landlock.Identity]) -> bool:
     return False
 
 
+def _listed(ports: Sequence[int]) -> str:
+    return "port%s %s" % ("s" * (len(ports) > 1), ", ".join(map(str, ports)))
+
+
 def _is_below(path: str, root: str) -> bool:
     return os.path.join(os.path.normpath(path), "").startswith(os.path.join(os.path.normpath(root), ""))
 
@@ -185,6 +203,10 @@ def _rights(options: WorkerOptions) -> Dict[str, int]:
     rights.update(DEVICES)
     for program in _programs():
         rights[program] = rights.get(program, 0) | landlock.READ | landlock.EXECUTE
+    for path in store_rights.files(options.known_roots or (), os.environ, os.path.expanduser("~")):
+        rights[path] = rights.get(path, 0) | landlock.READ
+    for folder_of_its_own in filter(None, (copies.folder(),)):
+        rights[folder_of_its_own] = landlock.READ | landlock.WRITE
     if options.cache is not None:
         rights[options.cache] = landlock.READ | landlock.WRITE
     if options.health_file is not None:

@@ -40,7 +40,6 @@ MIN_HEARTBEAT_S = 0.02      # shorter than a Stoker trainer's: a lying one must 
 MAX_CHECKS = 8              # that wait for their answers: so often no trainer starts anew while one lease is in work
 MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled each time, until it works for so long
 
-
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
 
@@ -100,6 +99,13 @@ class WorkerSession:
     def sought_for_s(self, now: float) -> float:
         """For how long it has looked for a trainer; 0 while it has one."""
         return now - self._sought_s if self.state is SessionState.SEEKING else 0.0
+
+    @property
+    def leases(self) -> List[Tuple[float, Job, Lease]]:
+        """What it holds of the run that it serves: when each came (-inf: it is in work), in the order of the work."""
+        held = [(-math.inf, self._work[1])] if self._work and self._work[0] == self._run else []
+        held += [(came_s, lease) for lease, came_s in self._waiting]
+        return [(came_s, self._job, lease) for came_s, lease in held if self._job is not None]
 
     @property
     def waits_since_s(self) -> float:

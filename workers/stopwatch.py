@@ -10,7 +10,7 @@ from typing import Any, Callable, TypeVar, cast
 from stoker.pipeline.protocol.messages import Timings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0}
+_spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0, "read": 0.0}
 
 
 def timed(stage: str) -> Callable[[Function], Function]:
@@ -27,8 +27,13 @@ def timed(stage: str) -> Callable[[Function], Function]:
     return decorate
 
 
+def add(stage: str, seconds: float) -> None:
+    """So much more time was spent in this stage. "read": what the reads took whose bytes the generator got."""
+    _spent[stage] += seconds
+
+
 def take() -> Timings:
     """Seconds by stage since the last call, without ``held_s``."""
-    taken = Timings(_spent["storage"], _spent["decode"], _spent["augment"])
+    taken = Timings(_spent["storage"], _spent["decode"], _spent["augment"], 0.0, _spent["read"])
     _spent.update(dict.fromkeys(_spent, 0.0))
     return taken

@@ -3,7 +3,7 @@
 No memory, no handles left, a file system that is away: these are troubles of a host or of a moment, and so fail the
 step, which is tried elsewhere. A bad sector stays. So the worker says which file it was, and the trainer decides: after
 a few tries, by other workers where there are some, the sample is bad. If none of a few other files can be read either,
-no file is to blame.
+no file is to blame. A store elsewhere has no bad sectors: its errors fail the step.
 """
 
 import errno
@@ -11,7 +11,7 @@ import os
 from typing import List, Optional, Tuple
 
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, Job, Lease, Skipped, sendable
-from stoker.pipeline.storage.folder import BadFile, read_file, resolve
+from stoker.pipeline.storage.folder import BadFile, is_store, open_file, read_file, resolve
 
 #: What file systems say of damaged places. ESTALE, ENOTCONN, ETIMEDOUT and their like are of the way to the file.
 OF_A_FILE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EREMOTEIO)
@@ -21,7 +21,7 @@ OTHERS = 3              # files that are read beside it
 def unreadable(error: BaseException, lease: Lease, job: Job) -> Tuple[Skipped, ...]:
     """The sample of ``lease`` whose file is the cause of ``error``, and why; () if no file is."""
     cause = _cause_of(error)
-    if cause is None or not job.data_root:
+    if cause is None or not job.data_root or is_store(job.data_root):
         return ()
     samples = [(sample.index, sample.path) for sample in lease.samples + lease.replacements if sample.path]
     owner, path = getattr(cause, "owner", None), getattr(cause, "path", "")
@@ -52,7 +52,11 @@ def _cause_of(error: Optional[BaseException]) -> Optional[OSError]:
 def _problem(path: str, job: Job) -> str:
     """Why the file cannot be read; '' if it can, or if it is bad for another reason, which the generator finds."""
     try:
-        read_file(resolve(job.data_root, path, job.follow_links))
+        file = resolve(job.data_root, path, job.follow_links)
+        if file.place is not None and file.place.dataset:
+            os.close(open_file(file)[0])            # h5py reads it, from anywhere in the file
+        else:
+            read_file(file)
     except OSError as error:
         return os.strerror(error.errno) if error.errno in OF_A_FILE else ""
     except (BadFile, MemoryError):

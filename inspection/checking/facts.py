@@ -26,6 +26,7 @@ from stoker.pipeline.storage.folder import BadFile, check_root, resolve
 from stoker.workers import deep, headers, images, jpeg
 from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.picture_limits import limit_memory, limited
+from stoker.workers.raw import Content, Pixels
 
 #: Modes whose resizing and conversion to RGB cannot fail once the picture is decoded.
 _ORDINARY = ("RGB", "L", "RGBA", "LA", "P", "1", "CMYK")
@@ -80,9 +81,9 @@ class _Worker:
         """The numbers of ``FIELDS``. Raises BadFile as a run's generator would."""
         job = self._job
         path = resolve(job.data_root, sample.path, job.follow_links)
-        data, _ = images.read(path)
-        name = headers.format_of(data)
-        image, flags, size = self._decoded(data, sample.path)
+        content, _ = images.read(path)
+        data, name = (content.data, "") if isinstance(content, Pixels) else (content, headers.format_of(content))
+        image, flags, size = self._decoded(content, sample.path)
         orientation = _orientation(image)
         flags |= _is_animated(image, data, name) * ANIMATED | _has_sixteen_bits(image, data, name) * DEEP
         colours = None
@@ -91,7 +92,7 @@ class _Worker:
             flags |= is_transparent * TRANSPARENT
             resized = _resized(colours, job.height_width, job.decode)
         else:       # a run's own decoding decides, and makes the pixels
-            resized = images.decoded(data, job.height_width, job.decode, job.exif_rotate, sample.path)
+            resized = images.decoded(content, job.height_width, job.decode, job.exif_rotate, sample.path)
         counts = np.array(resized.histogram(), np.int64).reshape(3, 256)     # a tenth of the time of sums by numpy
         if all(int(np.ptp(np.flatnonzero(each))) <= _BLANK_RANGE for each in counts) and _is_blank(colours or image):
             flags |= BLANK
@@ -101,7 +102,7 @@ class _Worker:
                 + counts.dot(_VALUES).tolist() + counts.dot(_VALUES * _VALUES).tolist()
                 + self._times(sample.path, path, bool(flags & DEEP)))
 
-    def _decoded(self, data: bytes, path: str) -> Tuple[Image.Image, int, Tuple[int, int]]:
+    def _decoded(self, data: Content, path: str) -> Tuple[Image.Image, int, Tuple[int, int]]:
         """The picture in its own mode, TRUNCATED if it is, and the job uses such pictures, and its (width, height)."""
         uses_truncated = ImageFile.LOAD_TRUNCATED_IMAGES
         if uses_truncated:
@@ -120,7 +121,7 @@ class _Worker:
             # It raises the same, unless only a decoding at reduced scale is possible, as by its memory.
             job = self._job
             image = images.decoded(data, job.height_width, job.decode, job.exif_rotate, path)
-            return image, 0, jpeg.size_of(data) or image.size
+            return image, 0, isinstance(data, bytes) and jpeg.size_of(data) or image.size
 
     def _times(self, name: str, path: Any, is_deep: bool) -> List[int]:
         """What each way to decode takes for this file, in nanoseconds of CPU time; 0 if it is not measured."""

@@ -17,6 +17,7 @@ from stoker.trainer.drawing import pixels
 from stoker.trainer.drawing.kinds import PICTURE
 from stoker.trainer.drawing.pictures import View, png_of, shortened, views
 from stoker.workers import formats, headers, images, limits
+from stoker.workers.raw import Content, Pixels
 
 ROWS_AT_ONCE = 10000
 MAX_FILES = 4            # that are shown of the files that a row names
@@ -132,11 +133,13 @@ def _stored(root: str, path: str, job: JobOptions, side: int) -> Cell:
         return Cell(title, (), (Line("it cannot be read: %s" % printable(str(error)), BAD),), BAD)
 
 
-def picture_of(data: bytes, side: int) -> Tuple[View, str]:
-    """The picture in the content of a file, and its facts: format, size, mode, bytes. Raises BadFile, OSError."""
+def picture_of(data: Content, side: int) -> Tuple[View, str]:
+    """The picture that ``images.read`` gave, and its facts: format, size, mode, bytes. Raises BadFile, OSError."""
     image = images.converted(data, None, None, None)
+    kind, size_bytes = ("raw numbers", len(data.data)) if isinstance(data, Pixels) else (
+        headers.format_of(data), len(data))
     facts = "%s, %d x %d pixels, mode %s, %s bytes" % (
-        headers.format_of(data), image.size[0], image.size[1], image.mode, format(len(data), ","))
+        kind, image.size[0], image.size[1], image.mode, format(size_bytes, ","))
     if image.mode.startswith(("I", "F")):
         value = np.asarray(image)
         drawn = pixels.picture(value, pixels.Scale(value))

@@ -55,6 +55,39 @@ def test_a_trainer_of_this_host_is_of_this_user_and_may_read_any(address, tmp_pa
         check_folder(WorkerOptions("tcp://%s:5555" % address, allow_data=(str(tmp_path),)), "/")
 
 
+@pytest.mark.parametrize("options", [
+    dict(data="s3://bucket/photos"), dict(allow_data=("/mnt", "s3://bucket/photos")), dict(allow_data=("s3://bucket",)),
+    dict(allow_data=("/",), roots=("/mnt", "s3://bucket/photos"))])
+def test_a_url_that_the_workers_options_name(options):
+    check_folder(replace(REMOTE, **options), "s3://bucket/photos")
+
+
+@pytest.mark.parametrize("options", [
+    {}, dict(allow_data=("/",)), dict(allow_data=("s3://bucket/pho",)), dict(allow_data=("s3://bucket/photos/train",)),
+    dict(allow_data=("gs://bucket",)), dict(roots=("/mnt",)), dict(connect="tcp://127.0.0.1:5555"),
+    dict(connect="tcp://127.0.0.1:5555", allow_data=("/",)), dict(allow_data=("s3://other",))])
+def test_a_url_that_they_do_not_name_is_not_read_even_for_a_trainer_of_this_host(options):
+    """It would be read with this user's credentials."""
+    with pytest.raises(ConfigError, match="reads files in s3://bucket/photos, which this worker on .* --data URL"):
+        check_folder(replace(REMOTE, **options), "s3://bucket/photos")
+
+
+@pytest.mark.parametrize("url", [
+    "https://h/a/../b", "https://h/a/%2e%2e/b", "https://h/a//x", "https://u:p@h/a", "https://h/a?x=1", "https://h/a/./b",
+    "https://H/a", "https://h/a/", "https://h/a/%2f..%2f..", "https://h.other/a", "https://h@other/a", "http://h/a",
+    "https://h/ab", "https://h/a\\..\\b/../..", "https://h:444/a"])
+def test_tricks_with_urls(url):
+    """Only the normal form is read, and only below what is named."""
+    with pytest.raises(ConfigError, match="reads files in "):
+        check_folder(replace(REMOTE, allow_data=("https://h/a",)), url)
+
+
+def test_folders_and_urls_do_not_stand_for_each_other(folders):
+    with pytest.raises(ConfigError, match="--data DIR"):
+        check_folder(replace(REMOTE, allow_data=("s3://bucket",)), folders)
+    check_folder(replace(REMOTE, allow_data=("s3://bucket", str(folders))), folders)
+
+
 @pytest.mark.parametrize("job", [
     replace(JOB, image_size=(16384, 16384), batch_size=12),                 # of its pictures, whatever its arrays are
     replace(JOB, batch_size=MAX_BATCH),

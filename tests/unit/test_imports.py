@@ -11,9 +11,10 @@ PACKAGES = ("pipeline", "workers", "trainer", "inspection", "packing")
 
 #: Of a room, given by the beginning of its files' paths (the longest one counts): what of Stoker it may import,
 #: besides itself. A name that ends with a dot stands for all below it.
-SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.options", "pipeline.arrays", "pipeline.plan",
-          "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output", "pipeline.requirements",
-          "pipeline.environment", "pipeline.core_dumps", "pipeline.formats", "pipeline.progress")
+SHARED = ("pipeline.cores", "pipeline.errors", "pipeline.checks", "pipeline.options", "pipeline.arrays",
+          "pipeline.plan", "pipeline.functions", "pipeline.user_errors", "pipeline.text", "pipeline.output",
+          "pipeline.requirements", "pipeline.environment", "pipeline.core_dumps", "pipeline.formats",
+          "pipeline.progress")
 BOTH_SIDES = SHARED + ("pipeline.protocol.", "pipeline.transport.", "pipeline.storage.")
 ROOMS = {
     "pipeline/cores.py": (),
@@ -26,8 +27,11 @@ ROOMS = {
     "pipeline/environment.py": (),
     "pipeline/arrays.py": ("pipeline.errors",),
     "pipeline/formats.py": ("pipeline.errors",),
-    "pipeline/options.py": ("pipeline.formats", "pipeline.errors", "pipeline.arrays", "pipeline.text"),
-    "pipeline/plan.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.formats"),
+    "pipeline/checks.py": ("pipeline.errors",),
+    "pipeline/options.py": ("pipeline.checks", "pipeline.formats", "pipeline.errors", "pipeline.arrays",
+                            "pipeline.text"),
+    "pipeline/plan.py": ("pipeline.checks", "pipeline.errors", "pipeline.arrays", "pipeline.options",
+                         "pipeline.formats"),
     "pipeline/user_errors.py": ("pipeline.errors", "pipeline.text"),
     "pipeline/functions.py": ("pipeline.errors", "pipeline.arrays", "pipeline.options", "pipeline.user_errors",
                               "pipeline.text"),
@@ -35,7 +39,7 @@ ROOMS = {
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
     "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring.", "pipeline.batch"),
-    "pipeline/joining.py": ("pipeline.options",),
+    "pipeline/joining.py": ("pipeline.options", "pipeline.storage.urls"),
     "pipeline/insight.py": ("pipeline.",),
     "pipeline/stream.py": ("pipeline.",),
     "pipeline/protocol/": SHARED,
@@ -64,8 +68,10 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/environment.py", "pipeline/formats.py", "trainer/autoscaler.py", "trainer/demand.py",
         "trainer/state.py", "trainer/drawing/kinds.py", "trainer/drawing/pixels.py", "trainer/drawing/boxes.py",
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
-        "pipeline/storage/urls.py", "pipeline/storage/http_answers.py",
+        "pipeline/storage/urls.py", "pipeline/storage/http_answers.py", "workers/ahead.py",
+        "workers/read_pace.py", "workers/held_lease.py",
         "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py",
+        "pipeline/sources/folder_listing.py",
         "packing/plan.py", "packing/samples.py", "packing/manifest.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}

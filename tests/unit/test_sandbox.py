@@ -11,14 +11,14 @@ from stoker.pipeline.errors import ConfigError, UnfitWorker
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.folder import BadFile, resolve
-from stoker.workers import landlock, sandbox
+from stoker.workers import copies, landlock, sandbox, store_rights
 from stoker.workers.sandbox import Sandbox
 
 OPTIONS = WorkerOptions("tcp://127.0.0.1:5555")
 
 
 @pytest.fixture
-def kernel(monkeypatch):
+def kernel(monkeypatch, tmp_path):
     """Records what the kernel is asked for, and refuses with ``kernel.error``."""
     class Kernel(list):
         error = None
@@ -32,6 +32,13 @@ def kernel(monkeypatch):
     monkeypatch.setattr(landlock, "restrict", restrict)
     monkeypatch.setattr(landlock, "drop_privileges", lambda: True)
     monkeypatch.setattr(folder, "explain_refusal", None)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(copies, "_folder", None)
+    monkeypatch.setattr(copies.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "SSL_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/home/me")
     return calls
 
 
@@ -72,6 +79,69 @@ def test_what_a_worker_may_do(kernel, root, tmp_path):
     assert not {"/", "/etc", "/root", "/home", "/tmp", "/dev", "/run", "/var"} & set(rights)
     assert made.summary == ("a sandbox: reads %s, Python, %s; writes %s, /run/alive; starts no program but Python; "
                             "connects by TCP to port 5555 alone (Landlock 7)" % (root, more, tmp_path))
+
+
+def test_a_worker_with_data_at_a_url_may_connect_to_the_store_and_read_credentials(kernel, root, monkeypatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/keys/google.json")
+    made = entered(data="https://data.example:8443/photos")
+    (handled, rights, ports, _), = kernel
+    assert handled == landlock.ALL and ports == [80, 443, 5555, 8443]
+    for path in ("/home/me/.aws", "/home/me/.config/gcloud", "/home/me/.azure", "/home/me/.netrc", "/keys/google.json",
+                 "/etc/ssl"):
+        assert rights[path] == landlock.READ
+    assert not {"/home/me", "/keys", "https://data.example:8443/photos"} & set(rights)
+    assert made.summary == ("a sandbox: reads https://data.example:8443/photos, Python, the credentials of its store's "
+                            "client; writes nothing; starts no program but Python; connects by TCP to port 5555 "
+                            "alone, and to ports 80, 443, 8443 for its store (Landlock 7)")
+    made.enter_job("https://data.example:8443/photos")
+    assert len(kernel) == 1 and made.outdated("https://data.example:8443/photos") == ""
+
+
+def test_without_a_url_nothing_of_this_is_permitted(kernel, root, monkeypatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/keys/google.json")
+    for options in (dict(data=root), dict(roots=(root,)), {}):
+        made = entered(**options)
+        assert kernel[-1][2] == [5555]
+        assert not [path for path in kernel[-1][1] if path.startswith(("/home/me", "/keys"))]
+        with pytest.raises(UnfitWorker, match="reads files in s3://bucket/x, and the sandbox of this worker on .* does "
+                                              "not connect to it: start it with --data s3://bucket/x"):
+            made.enter_job("s3://bucket/x")
+    made = entered(roots=("s3://bucket/x", root))
+    made.enter_job("s3://bucket/x")
+    made.enter_job("s3://bucket/x/train")
+    with pytest.raises(UnfitWorker, match="--data s3://bucket/y"):
+        made.enter_job("s3://bucket/y")
+    assert kernel[-1][1][root] == landlock.READ
+
+
+def test_a_function_of_the_users_may_write_copies_of_records(kernel, tmp_path):
+    made = entered(roots=(), sandbox="on", allow_generators=("m:f",))
+    assert kernel[-1][1][copies.folder()] == landlock.READ | landlock.WRITE
+    assert "writes %s;" % copies.folder() in made.summary and copies.folder().startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("environment, wanted", [
+    ({}, [80, 443]), ({"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"}, [80, 443, 8333]),
+    ({"AWS_ENDPOINT_URL_S3": "https://minio"}, [80, 443]),
+    ({"STORAGE_EMULATOR_HOST": "localhost:4443"}, [80, 443, 4443]),
+    ({"https_proxy": "http://proxy:3128"}, [80, 443, 3128]),
+    ({"HTTP_PROXY": "http://me:x@proxy:3129/"}, [80, 443, 3129]),
+    ({"AZURE_STORAGE_CONNECTION_STRING": "A=b;BlobEndpoint=http://127.0.0.1:10005/dev;C=d"}, [80, 443, 10005]),
+    ({"AZURE_STORAGE_USE_EMULATOR": "1"}, [80, 443, 10000]), ({"AWS_ENDPOINT_URL": "http://[nonsense"}, [80, 443]),
+    ({"AWS_ENDPOINT_URL": "http://x:99999"}, [80, 443])])
+def test_ports_of_stores(environment, wanted):
+    assert store_rights.ports(["/mnt", "s3://bucket"], environment) == wanted
+    assert store_rights.ports(["/mnt"], environment) == []
+
+
+def test_credentials_that_are_replaced_while_a_worker_runs():
+    token = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"
+    environment = {"AWS_WEB_IDENTITY_TOKEN_FILE": token, "SSL_CERT_FILE": "relative.pem"}
+    found = store_rights.files(["s3://b"], environment, "/h")
+    assert {token, os.path.dirname(token), "/h/.aws"} <= set(found) and "relative.pem" not in found
+    assert os.path.dirname("/h/token") not in store_rights.files(["s3://b"], {
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/h/token"}, "/h")
+    assert store_rights.files(["/mnt"], {"AWS_WEB_IDENTITY_TOKEN_FILE": token}, "/h") == []
 
 
 def test_a_folder_that_is_not_there_is_an_error(kernel, tmp_path):

@@ -49,20 +49,31 @@ def assert_kept(promises: List[Requirement], versions: Dict[str, str]) -> None:
 
 
 def test_the_trainers_pins_keep_what_setup_cfg_promises() -> None:
-    versions = {**pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON), **pins("metrics", TRAINER_PYTHON)}
-    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "metrics", "top", "dev"), versions)
+    versions = {**pins("trainer", TRAINER_PYTHON), **pins("tests", TRAINER_PYTHON), **pins("metrics", TRAINER_PYTHON),
+                **pins("storage", TRAINER_PYTHON)}
+    assert_kept(promised(TRAINER_PYTHON, "trainer", "cache", "metrics", "top", "dev", "s3", "gs", "az", "crc", "hdf5",
+                         "parquet"), versions)
 
 
 @pytest.mark.parametrize("python", WORKER_PYTHONS)
 def test_the_workers_pins_keep_what_setup_cfg_promises(python: str) -> None:
-    assert_kept(promised(python, "cache", "dev"), dict(pins("workers", python), **pins("tests", python)))
+    versions = {**pins("workers", python), **pins("tests", python), **pins("storage", python)}
+    assert_kept(promised(python, "cache", "dev", "s3", "gs", "az", "crc"), versions)
+    if int(python.split(".")[1]) >= 11:         # the tests of these formats run where they have wheels
+        assert_kept(promised(python, "hdf5", "parquet"), versions)
+
+
+@pytest.mark.parametrize("python", WORKER_PYTHONS)
+def test_the_clients_of_stores_change_no_version_of_the_workers(python: str) -> None:
+    others = {**pins("workers", python), **pins("tests", python)}
+    assert all(others.get(name, version) == version for name, version in pins("storage", python).items())
 
 
 def test_the_pins_of_ray_keep_what_setup_cfg_promises() -> None:
     assert_kept(promised("3.13", "ray"), dict(pins("workers", "3.13"), **pins("ray", "3.13")))
 
 
-@pytest.mark.parametrize("added", ["tests", "metrics"])
+@pytest.mark.parametrize("added", ["storage", "tests", "metrics"])
 def test_what_is_added_to_the_trainers_environment_changes_no_version_of_it(added: str) -> None:
     before, more = pins("trainer", TRAINER_PYTHON), pins(added, TRAINER_PYTHON)
     before.update(pins("tests", TRAINER_PYTHON) if added == "metrics" else {})
@@ -94,7 +105,8 @@ def requirements(path: str) -> Dict[str, List[str]]:
     return {line.split(" --hash=")[0].strip(): re.findall(r"--hash=(\S+)", line) for line in text.splitlines()}
 
 
-HASHED = ("build", "fuzz", "horovod", "lint", "metrics", "same-pillow", "tests", "trainer", "workers", "workers-simd")
+HASHED = ("build", "fuzz", "horovod", "lint", "metrics", "same-pillow", "storage", "tests", "trainer",
+          "workers", "workers-simd")
 
 
 @pytest.mark.parametrize("name", HASHED)

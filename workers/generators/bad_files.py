@@ -10,11 +10,12 @@ import os
 from functools import lru_cache
 from typing import FrozenSet, Optional
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.storage.folder import BadFile, check_file, resolve
-from stoker.workers import headers, images
+from stoker.pipeline.storage.store import StoreError
+from stoker.workers import fetching, headers, images, raw
 
 _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -22,7 +23,7 @@ _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, Permissio
 def may_be_of_a_file(error: BaseException) -> bool:
     """Whether a bad file can be the cause of ``error``. A lack of memory or a failing disk has another: if files were
     left out then, two runs would differ."""
-    return not isinstance(error, MemoryError) and (
+    return not isinstance(error, (MemoryError, StoreError)) and (
         not isinstance(error, OSError) or error.errno is None or isinstance(error, _OF_PATHS))
 
 
@@ -30,13 +31,22 @@ def cause_of(error: BaseException, sample: Sample, job: Job) -> Optional[BadFile
     """The BadFile that is behind ``error``, if a file of ``sample`` or of its partners is bad."""
     if not may_be_of_a_file(error):
         return None
-    return next(filter(None, (_fault_of(each.path, job) for each in (sample,) + sample.partners if each.path)), None)
+    no_picture = isinstance(error, UnidentifiedImageError)
+    return next(filter(None, (_fault_of(each.path, job, no_picture) for each in (sample,) + sample.partners
+                              if each.path)), None)
 
 
-def _fault_of(path: str, job: Job) -> Optional[BadFile]:
+def _fault_of(path: str, job: Job, no_picture: bool) -> Optional[BadFile]:
+    """``no_picture``: PIL did not know what it should open, so a part of a record may be meant to be a picture, which
+    its name does not tell."""
     file = resolve(job.data_root, path, job.follow_links)
     try:
-        if os.path.splitext(path)[1].lower() in _suffixes():
+        if raw.is_raw(file):
+            raw.read(file)                           # only the function can judge the numbers
+        elif file.place is not None:
+            if headers.format_of(fetching.read(file)[0]) or no_picture:
+                images.load(file, (1, 1), "exact")
+        elif os.path.splitext(path)[1].lower() in _suffixes():
             images.load(file, (1, 1), "exact")       # decodes all of it
         else:
             check_file(file)                         # an array, a text: only the function can judge its content

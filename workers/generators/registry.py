@@ -17,7 +17,7 @@ from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import check_root
 from stoker.pipeline.user_errors import CANNOT_LOAD
-from stoker.workers import bounds, formats, limits, picture_limits
+from stoker.workers import bounds, copies, formats, limits, picture_limits
 from stoker.workers.cache import Cache
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -111,11 +111,14 @@ class Producer:
         """The generator's output for ``lease``. Raises what the generator raises; FunctionError if it ends or yields
         where it must not. It cannot be used after that."""
         self._inbox.append(lease)
-        for output in self._outputs:
-            if self._inbox:                     # it goes on with the lease before
-                raise FunctionError("generator %r yielded more than one batch for a lease, and a generator over leases "
-                                    "yields one for each; %s" % (self._name, OLD_GENERATOR))
-            return output
+        try:
+            for output in self._outputs:
+                if self._inbox:                 # it goes on with the lease before
+                    raise FunctionError("generator %r yielded more than one batch for a lease, and a generator over "
+                                        "leases yields one for each; %s" % (self._name, OLD_GENERATOR))
+                return output
+        finally:
+            copies.remove_all()
         raise FunctionError("generator %r ended without a batch for its lease" % self._name)
 
     def finish(self) -> None:

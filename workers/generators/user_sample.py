@@ -10,6 +10,7 @@ from PIL import Image
 
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.storage.folder import BadFile
+from stoker.pipeline.storage.place import MARK, place_of
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.readers import Readers
 
@@ -67,38 +68,60 @@ class UserSample:
 
     @property
     def file(self) -> str:
-        """The absolute path of the sample's file on this host, for code that opens files itself. Raises BadFile if it
-        cannot be read."""
-        return self._read(self._readers.file, None)
+        """The absolute path of the sample's file on this host, for code that opens files itself. Of a sample in a
+        record file or in a store, it is that of a temporary copy, with the suffix of its kind (an array becomes a npy
+        file), which is removed when the batch is done: so code for a folder of files works unchanged. Raises BadFile if
+        it cannot be read."""
+        row = self.row if self._sample.packed and MARK in self._sample.path else None
+        name = next((str(key) for key, value in row.items() if value == self._sample.path), "") if isinstance(
+            row, dict) else ""
+        return self._read(self._readers.file, None, name)
 
     def image(self, path: Optional[str] = None, size: Union[int, Tuple[int, int], None] = None,
               mode: Optional[str] = "RGB", resample: Any = None) -> Image.Image:
-        """The picture in ``path``, below the data's root (None: the sample's own file). ``size``: (height, width), to
-        which it is resized, or None. ``mode``: PIL's, or None for the one that the file has. Raises BadFile."""
+        """The picture in ``path``, below the data's root (None: the sample's own file), or in the part of its record
+        that has this name: ``sample.image("jpg")``. Numbers of uint8, [height, width] or with 1, 3 or 4 channels, are
+        a picture, too. ``size``: (height, width), to which it is resized, or None. ``mode``: PIL's, or None for the
+        one that the file has. Raises BadFile."""
         return self._read(self._readers.image, path, size, mode, resample)
 
     def numpy(self, path: Optional[str] = None, key: Optional[str] = None) -> np.ndarray:
-        """The array in a npy file, or the array ``key`` in a npz file. Never unpickles. Raises BadFile."""
+        """The array in a npy file, or the array ``key`` in a npz file, or the numbers that a record has in this part:
+        ``sample.numpy("x")``. Never unpickles. Raises BadFile."""
         return self._read(self._readers.numpy, path, key)
 
     def bytes(self, path: Optional[str] = None) -> builtins.bytes:
-        """The content of a file. Raises BadFile."""
+        """The content of a file, or of a part of the record: ``sample.bytes("json")``. Raises BadFile."""
         return self._read(self._readers.bytes, path)
 
     def open(self, path: Optional[str] = None) -> BinaryIO:
-        """The file, open for reading bytes. Raises BadFile."""
+        """The file, or a part of the record, open for reading bytes. Raises BadFile."""
         return self._read(self._readers.open, path)
 
     def _read(self, reader: Callable[..., Read], path: Optional[str], *arguments: Any) -> Read:
         try:
-            return reader(self.path if path is None else path, *arguments)
+            return reader(self._found(path), *arguments)
         except BadFile as error:
             error.owner = self._owner   # type: ignore[attr-defined]    # a batch function does not say whose file it is
             raise
         except OSError as error:        # perhaps a bad sector: see workers/unreadable.py
             error.owner, error.path = self._owner, self._readers.relative(  # type: ignore[attr-defined]
-                self.path if path is None else path)
+                self._found(path))
             raise
+
+    def _found(self, path: Optional[str]) -> str:
+        """The path that a reader's argument means: a part of the record by its name, or a path."""
+        if path is None:
+            return self.path
+        if self._sample.packed and isinstance(path, str):
+            row = self.row
+            if isinstance(row, dict) and path in row:
+                value = row[path]
+                if isinstance(value, str) and place_of(value) is not None:
+                    return value
+                if value is None and MARK in self._sample.path:
+                    raise BadFile("the record has no %r" % path)
+        return path
 
     def _fail(self, sentence: str) -> Any:
         raise FunctionError("function %r: %s %s" % (self._job.generator, name_of(self._sample), sentence))

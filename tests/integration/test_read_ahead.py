@@ -1,0 +1,175 @@
+"""Reading ahead: what the threads fetch is what the generator would have read, also when files change, are bad, or
+workers die."""
+
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.checks import AUTO
+from stoker.pipeline.protocol.messages import Job, Lease, Sample
+from stoker.pipeline.storage import folder
+from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.workers import fetching, stopwatch
+from stoker.workers.readers import Readers
+from tests.support.processes import kill, opened, wait_for, worker_pids
+
+COUNT = 40
+
+
+def locate(job):
+    return Readers(job).locate
+
+
+class Files:
+    """Files whose reads take long, as from a store that is far; ``reads``: those that were made."""
+
+    def __init__(self, root, monkeypatch, took_s):
+        self.root, self.took_s, self.reads, self.most, self.now = root, took_s, [], 0, 0
+        self._lock, self._read_file = threading.Lock(), folder.read_file
+        self.fails = {}
+        monkeypatch.setattr(fetching, "read_file", self.read_file)
+        self.job = Job("image", (ArraySpec("images", "uint8", (2, 2, 3)),), 64, 0, "fast", str(root))
+        for number in range(COUNT):
+            (root / ("%d" % number)).write_bytes(b"%d" % number * (1 + number))
+
+    def read_file(self, path, max_bytes=1 << 30, advice=""):
+        name = os.path.basename(os.fsdecode(bytes(path)))
+        with self._lock:
+            self.reads.append(name)
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            time.sleep(self.took_s)
+            error = self.fails.get(name)
+            if error is not None:
+                raise error
+            return self._read_file(path, max_bytes, advice)
+        finally:
+            with self._lock:
+                self.now -= 1
+
+    def path(self, number):
+        return resolve(str(self.root), "%d" % number)
+
+    def lease(self, number, samples, **fields):
+        return self.job, Lease(number, number, 0, True, tuple(Sample(i, "%d" % i, 0) for i in samples), **fields)
+
+    def wanted(self, number):
+        return b"%d" % number * (1 + number)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    yield Files(tmp_path, monkeypatch, 0.02)
+    fetching.start(0, locate)
+
+
+def test_threads_read_what_follows_and_the_generator_waits_less_than_the_reads_take(files):
+    fetching.start("auto", locate)
+    fetching.permit(files.job)
+    leases = [files.lease(1, range(20)), files.lease(2, range(20, COUNT))]
+    stopwatch.take()
+    for begin in (0, 20):
+        fetching.hold(leases[begin // 20:], True)
+        for number in range(begin, begin + 20):
+            assert fetching.read(files.path(number))[0] == files.wanted(number)
+    spent = stopwatch.take()
+    assert sorted(files.reads) == sorted("%d" % number for number in range(COUNT))      # each once
+    assert files.most > 1
+    assert spent.read_s >= 0.02 * COUNT and spent.storage_s < 0.8 * spent.read_s
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name == "stoker-fetch")
+
+
+@pytest.mark.parametrize("why", ["not permitted", "isolated", "0"])
+def test_nothing_is_read_ahead(files, why):
+    fetching.start(0 if why == "0" else 8, locate)
+    if why != "not permitted":
+        fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(10), isolated=why == "isolated")], True)
+    for number in range(3):
+        assert fetching.read(files.path(number))[0] == files.wanted(number)
+    time.sleep(0.1)
+    assert files.reads == ["0", "1", "2"]
+
+
+def test_an_error_reaches_the_generator_and_only_for_the_sample_that_has_it(files):
+    fetching.start(8, locate)
+    fetching.permit(files.job)
+    files.fails = {"5": OSError(5, "Input/output error"), "7": BadFile("no such file"), "9": ValueError("strange")}
+    fetching.hold([files.lease(1, range(12))], True)
+    for number in range(12):
+        if number in (5, 7, 9):
+            with pytest.raises(type(files.fails[str(number)]), match=str(files.fails[str(number)])[-9:]):
+                fetching.read(files.path(number))
+        else:
+            assert fetching.read(files.path(number))[0] == files.wanted(number)
+
+
+def test_a_file_that_is_too_large_is_bad_as_without(files):
+    fetching.start(8, locate)
+    fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(30))], True)
+    for number in range(20):
+        fetching.read(files.path(number))
+    time.sleep(0.1)
+    with pytest.raises(BadFile, match="a file of more than 3 bytes; permit more"):
+        fetching.read(files.path(25), 3, "; permit more")
+    assert fetching.read(files.path(25))[0] == files.wanted(25)
+
+
+def test_a_file_that_changed_after_the_fetch_has_the_version_of_the_bytes_that_were_fetched(files, monkeypatch):
+    monkeypatch.setattr(folder, "_RACY_S", -1.0)
+    fetching.start(8, locate)
+    fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(4))], True)
+    fetching.read(files.path(0))
+    fetching.read(files.path(1))
+    wait_for(lambda: "3" in files.reads and not files.now, "the fetch")
+    before = folder.version_of(os.stat(files.path(3)))
+    (files.root / "3").write_bytes(b"other")
+    data, version = fetching.read(files.path(3))
+    assert data == files.wanted(3) and version == before != folder.version_of(os.stat(files.path(3)))
+
+
+def test_a_bug_in_a_thread_ends_reading_ahead_and_fails_no_read(files, monkeypatch, capsys):
+    fetching.start(4, locate)
+    fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(10))], True)
+    monkeypatch.setattr(fetching.Ahead, "arrived", lambda *args: 1 / 0)
+    for number in range(10):
+        assert fetching.read(files.path(number))[0] == files.wanted(number)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_forked_process_reads_itself(files):
+    fetching.start(8, locate)
+    fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(20))], True)
+    fetching.read(files.path(0))
+    fetching.read(files.path(1))
+    child = os.fork()
+    if not child:
+        os._exit(0 if all(fetching.read(files.path(number))[0] == files.wanted(number) for number in range(20)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ streams
+
+@pytest.mark.parametrize("generator", ["augmented", "user_generators:slow"])
+def test_the_same_audit_without_with_and_by_itself_while_workers_are_killed(pictures, tmp_path, own_generators,
+                                                                            generator):
+    options = dict(image_size=(48, 64), batch_size=16, epochs=6, seed=5, generator=generator, workers=2, prefetch=6)
+    wanted, choice = None, random.Random(generator)
+    for setting in (0, 6, AUTO):
+        with opened(pictures, tmp_path / str(setting), read_ahead=setting, **options) as run:
+            run.joined(2)
+            for step in range(run.stream.plan.steps):
+                run.take(1)
+                if setting != 0 and step % 6 == 2 and worker_pids():
+                    kill(choice.choice(worker_pids()))
+        wanted = wanted or run.content()
+        assert run.content() == wanted
