@@ -123,7 +123,7 @@ def _compressed(beginning: bytes) -> str:
 
 
 def masked(crc: int) -> int:
-    """The checksum that stands in the file for this CRC-32C."""
+    """A checksum as it stands in the file."""
     return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
 
 
