@@ -36,7 +36,7 @@ class Options(NamedTuple):
     prefix: str
     shuffle: Optional[int]
     shuffle_mb: int
-    keys: str
+    names: str
     image_field: Optional[str]
     label_field: Optional[str]
     columns: Optional[Tuple[str, ...]]
@@ -61,7 +61,7 @@ class Options(NamedTuple):
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-_RECORDED = ("shard_mb", "prefix", "shuffle", "shuffle_mb", "keys", "image_field", "label_field", "columns", "classes",
+_RECORDED = ("shard_mb", "prefix", "shuffle", "shuffle_mb", "names", "image_field", "label_field", "columns", "classes",
              "label_word", "no_labels", "exclude", "suffix", "follow_links", "skip_damaged")
 
 
@@ -82,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
              "the samples of each block of --shuffle-mb that is read (default: the order of the sources)")
     add("--shuffle-mb", type=int, default=1024, metavar="MB",
         help="memory for --shuffle of files, in 2**20 bytes (default: %(default)d)")
-    add("--keys", choices=("source", "number"), default="source",
+    add("--names", choices=("source", "number"), default="source",
         help="names of samples in the shards. source: the path of the picture, or the key in a tar; number: "
              "000000000, 000000001 ..., as for TFRecord and Parquet (default: %(default)s)")
     add = parser.add_argument_group("fields of files").add_argument

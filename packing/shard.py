@@ -67,7 +67,7 @@ class ShardWriter:
         """Writes the members of a sample. Raises RunFailed if it cannot be told from the sample before."""
         if key == self._last_key:
             raise RunFailed("%s: the sample before it has the same key, %s, and readers of the shard would take both "
-                            "for one: give --keys number" % (where, printable(key[:200])))
+                            "for one: give --names number" % (where, printable(key[:200])))
         self._last_key = key
         pieces: List[bytes] = []
         for extension, content in parts:

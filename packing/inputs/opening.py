@@ -26,7 +26,7 @@ def open_input(options: Options) -> Input:
     if len(kinds) > 1:
         raise ConfigError("the sources are of different kinds, %s: pack each kind into a folder of its own"
                           % " and ".join(kinds))
-    return FilesInput(files, _reader(kinds[0], files, options), options.keys == "number")
+    return FilesInput(files, _reader(kinds[0], files, options), options.names == "number")
 
 
 def _folder(options: Options) -> Input:
@@ -35,7 +35,7 @@ def _folder(options: Options) -> Input:
     refuse_for("a folder", options, "image_field", "label_field", "columns")
     dataset = scan_folder(options.sources[0], options.label_word, options.follow_links, options.classes,
                           not options.no_labels, exclude=options.exclude, suffixes=options.suffix)
-    return FolderInput(dataset, options.follow_links, options.keys == "number")
+    return FolderInput(dataset, options.follow_links, options.names == "number")
 
 
 def _reader(kind: str, files: List[SourceFile], options: Options) -> Any:
