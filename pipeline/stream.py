@@ -121,7 +121,7 @@ class BatchStream(Iterator[Batch]):
     @property
     def worker_command(self) -> str:
         """The command that starts workers on another host."""
-        return worker_command(self.address, self._options.keys, self._own_functions)
+        return worker_command(self.address, self._options.keys, self._own_functions, self._datasets.training.root)
 
     @property
     def step(self) -> int:

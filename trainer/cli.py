@@ -12,13 +12,13 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
-from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.fleet_options import FleetOptions
-from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, csv_options, train_parser
+from stoker.trainer.data_options import name_of_data, opened
+from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.record.arguments import described
 from stoker.trainer.record.folder import BAD_SAMPLES, KILLERS
@@ -147,17 +147,10 @@ def _data(args: argparse.Namespace) -> Any:
     if args.data is None:
         raise ConfigError("DATA is missing: the folder with the images, one sub-folder per class%s" % (
             ", or a file of rows such as log.csv" * (args.sample is not None)))
-    return rows_of(args.data, args)
-
-
-def rows_of(data: Any, args: argparse.Namespace, is_data: bool = True) -> Any:
-    """``data``; the rows of it, if it is a CSV file that is read with options. Raises ConfigError if it is none and
-    ``is_data``: the DATA, for which such options are given."""
-    options = csv_options(args)
-    if options and isinstance(data, str) and data.lower().endswith((".csv", ".tsv")):
-        return csv(data, args.root, **options)
-    if options and is_data:
-        raise ConfigError("--%s is for a CSV file, and DATA is %s" % (min(options).replace("_", "-"), data))
+    data = opened(args.data, args, True, args.classes, not args.no_labels)
+    if args.columns and not hasattr(data, "opened_by"):
+        raise ConfigError("--columns is for record files, and DATA is %s: say which kind it is with --records, if it "
+                          "is one" % args.data)
     return data
 
 
@@ -173,8 +166,8 @@ def _own_sample(args: argparse.Namespace) -> Optional[str]:
     return str(args.sample)
 
 
-def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
-    """The arguments of ``prepare`` that the command line has."""
+def _arguments(args: argparse.Namespace, data: Any) -> Dict[str, Any]:
+    """The arguments of ``prepare`` that the command line has, beside ``data``."""
     given = ["--" + name.replace("_", "-") for name in ("validation", "validation_split", "validation_data")
              if getattr(args, name) is not None]
     if len(given) > 1:
@@ -186,19 +179,23 @@ def _arguments(args: argparse.Namespace) -> Dict[str, Any]:
         order = balanced(order[len(BALANCED) + 1:] or None)
     same = ("image_size", "batch_size", "epochs", "seed", "decode", "label_word", "classes", "root", "drop_last",
             "partners", "augment", "on_bad_image", "exif_rotate", "follow_links", "max_text_mb", "truncated")
-    return dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
-                exclude=args.exclude or (), suffixes=args.suffix or (),
-                validation=rows_of(validation, args, False),
-                validation_split=split or 0.0)
+    arguments = dict({name: getattr(args, name) for name in same}, labels=not args.no_labels, order=order,
+                     exclude=args.exclude or (), suffixes=args.suffix or (), validation_split=split or 0.0)
+    of_data = getattr(data, "classes", None)
+    if hasattr(data, "opened_by"):                # record files, which have their classes already
+        arguments["classes"] = None
+    arguments["validation"] = opened(validation, args, False, of_data or args.classes, of_data != ())
+    return arguments
 
 
 def _prepared(args: argparse.Namespace, directory: str) -> Run:
     """The run. Raises ConfigError, DatasetError; the latter says so if there is a checkpoint, so other data was there.
     """
     try:
-        return prepare(_data(args), _own_sample(args) or args.generator, known=_known_samples(args, directory),
+        data = _data(args)
+        return prepare(data, _own_sample(args) or args.generator, known=_known_samples(args, directory),
                        recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
-                       **_arguments(args), **_judgement(args, directory))
+                       **_arguments(args, data), **_judgement(args, directory))
     except DatasetError as error:
         raise DatasetError(str(error) + has_changed(directory)) from error
 
@@ -235,8 +232,7 @@ def _known_samples(args: argparse.Namespace, directory: str) -> Optional[KnownSa
 def _name_of_data(args: argparse.Namespace) -> str:
     if args.data is None:
         return str(args.generator)
-    name = os.path.basename(os.path.abspath(args.data))
-    return (name if os.path.isdir(args.data) else os.path.splitext(name)[0]) or args.generator
+    return name_of_data(args.data) or str(args.generator)
 
 
 def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str]) -> Tuple[Any, str]:

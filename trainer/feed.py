@@ -19,6 +19,7 @@ from stoker.pipeline.options import (AUTO, DEFAULT_CACHE_GB, MAX_BATCH_MB, MAX_C
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.folder import is_usual
+from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
@@ -103,13 +104,15 @@ def open_stream(data: Any, generator: Any = JobOptions.generator, *,
                 session.run(train, batch.feed(images=images, labels=labels))
 
     ``data``: a folder with one sub-folder per class; a list of paths or of rows; ``stoker.csv``, ``jsonl``, ``lines``,
-    ``files``; a number of samples; or a file .csv, .jsonl. ``generator``: what makes the samples: "image", "augmented",
-    "numerical", or a function of your own, or its name as "module:function": see ``stoker.sample``.
+    ``files``; record files (``stoker.tfrecord``, ``tar``, ``zip``, ``npy``, ``hdf5``, or "train-*.tfrecord"); a number
+    of samples; or a file .csv, .jsonl. All files may be in a store: "s3://bucket/photos". ``generator``: what makes the
+    samples: "image", "augmented", "numerical", or a function of your own, or its name as "module:function": see
+    ``stoker.sample``.
 
-    ``root``: the folder below which the files lie that rows name. ``classes``: the class folders, in the order of their
-    numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1 if that
-    word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are left
-    out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
+    ``root``: the folder or URL below which the files lie that rows name. ``classes``: the class folders, in the order
+    of their numbers. ``labels=False``: a folder without classes. ``label_word``: instead of classes by folder, label 1
+    if that word is in a path below the folder, else 0. ``exclude``: patterns of paths and names in the folder that are
+    left out. ``suffixes``: of pictures, beside the usual ones. The log says what was left out. ``validation``: a share
     (0.2), or data of any of these kinds, with the classes of training; its batches follow each epoch, with
     ``batch.training`` False. ``training=False``: one pass in order.
 
@@ -166,7 +169,7 @@ def log_left_out(data: Any, source: Source) -> None:
     left_out = getattr(source, "left_out", ())
     if left_out:
         level = logging.INFO if all(is_usual(why) for _, why in left_out) else logging.WARNING
-        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) else source.root
+        name = os.fspath(data) if isinstance(data, (str, os.PathLike)) and not is_url(data) else source.root
         log.log(level, "%s: %s", printable_path(name), "\n".join(left_out_lines(left_out)))
 
 
@@ -207,9 +210,11 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         if processes:
             stream.pace.trainers = trainers     # of workers elsewhere, ``Fleet`` knows this trainer's part of the cores
             cache = None if local.cache is None else os.path.abspath(native(os.fspath(local.cache)))
+            roots = roots_of(datasets)
             worker = WorkerOptions(stream.address, None, None, job.own_functions, job.follow_links, cache,
-                                   local.cache_gb, once=True, quiet=True, allow_data=("/",),
-                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots_of(datasets),
+                                   local.cache_gb, once=True, quiet=True,
+                                   allow_data=("/",) + tuple(filter(is_url, roots)),
+                                   max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots,
                                    sandbox=local.sandbox, allow_read=absolute(local.allow_read),
                                    read_ahead=local.read_ahead)
             group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
@@ -223,7 +228,7 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
 
 
 def roots_of(datasets: Splits) -> Tuple[str, ...]:
-    """The folder that workers read, if they read any."""
+    """The folder or URL that workers read, if they read any."""
     return tuple(filter(None, [native(datasets.training.root or "")]))
 
 

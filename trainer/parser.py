@@ -1,7 +1,7 @@
 """The options of ``stoker-train`` and ``stoker-predict``, with their help."""
 
 import argparse
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Optional, Tuple, Union
 
 import configargparse
 
@@ -9,6 +9,7 @@ from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.checks import MAX_READ_AHEAD
 from stoker.pipeline.options import (AUTO, BAD_IMAGE, DECODERS, DEFAULT_CACHE_GB, FORMER, GENERATORS, PICTURE_MEMORY_MB,
                                      PICTURE_PIXEL_BYTES, SANDBOX, SANDBOX_AUTO, TRUNCATED, JobOptions, StreamOptions)
+from stoker.trainer.data_options import DATA, ROOT, add_csv, add_names, add_records, names
 from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.record.known_samples import DATASET_CHANGED, REFUSE
 
@@ -33,6 +34,10 @@ EXAMPLES = """examples:
               error = tf.abs(angle - arrays["steering"])
               return {"loss": tf.reduce_mean(error ** 2), "metrics": {"error": tf.reduce_mean(error)},
                       "predictions": angle}
+  stoker-train 's3://bucket/train-*.tfrecord' --validation-data 's3://bucket/val-*.tfrecord'
+      record files, here in a store: also .tar, .zip, .npy, .npz and .h5, and {000..099} for numbers
+  stoker-train s3://bucket/photos/
+      a folder of images in a store (s3://, gs://, az://), whose credentials are those of its client on each host
   stoker-train photos/ --workers 0 --bind tcp://0.0.0.0:5555 --keys keys   (workers on other hosts)
 Run it again with the same options to resume from the last checkpoint. Ctrl-C or SIGTERM ends it after the step at hand,
 with a checkpoint; a second Ctrl-C at once. It outlives its terminal. stoker-predict uses what it has trained."""
@@ -42,6 +47,7 @@ PREDICT_EXAMPLES = """examples:
   stoker-predict runs/photos unlabelled/ -o predictions.csv
   stoker-predict runs/photos one.jpg two.jpg
   stoker-predict runs/log new_log.csv --root recordings/ -o angles.csv
+  stoker-predict runs/photos 'test-{00..09}.tar' -o predictions.csv
 A model of your own (stoker-train --model) must return "predictions"; without classes, the columns are named prediction.
 The CSV file replaces an older one when it is complete; Ctrl-C leaves no part of it behind."""
 
@@ -80,20 +86,16 @@ def share_or_data(text: str) -> Union[float, str]:
         return text
 
 
-def names(text: str) -> List[str]:
-    """'cat,dog' -> ['cat', 'dog']."""
-    return [name.strip() for name in text.split(",")]
-
-
 def train_parser() -> configargparse.ArgumentParser:
     """The parser of ``stoker-train``."""
     parser = make_parser("stoker-train", TRAIN, EXAMPLES)
     add = parser.add_argument_group("data").add_argument
-    add("data", nargs="?", metavar="DATA",
-        help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
-             ".jsonl (an object per line), or .txt (the path of a file per line)")
-    add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    add("data", nargs="?", metavar="DATA", help=DATA)
+    add("--root", metavar="DIR|URL", help=ROOT)
     add_csv(add)
+    add_records(add)
+    add("--columns", type=names, metavar="A,B,C",
+        help="of record files: further fields of each record, for sample.row")
     add("--classes", type=names, metavar="A,B,C",
         help="the class folders to use, in the order of their numbers (default: all, by name)")
     add("--label-word", metavar="WORD",
@@ -104,8 +106,8 @@ def train_parser() -> configargparse.ArgumentParser:
         help="share of each class that is held out for the evaluation after each epoch (default: %g)"
              % VALIDATION_SPLIT)
     add("--validation-data", metavar="DIR|FILE",
-        help="instead of a share of DATA: a folder or file of other samples for the evaluation. Of a folder, class "
-             "folders have the numbers that they have in DATA; some may be missing")
+        help="instead of a share of DATA: a folder, a file or record files of other samples for the evaluation. Their "
+             "classes have the numbers that they have in DATA; some may be missing")
     add("--validation", type=share_or_data, metavar="SHARE|DATA",
         help="another name of --validation-split, or of --validation-data")
     add("--order", type=order, default=ORDERS[0], metavar="|".join(ORDERS),
@@ -165,46 +167,21 @@ def predict_parser() -> configargparse.ArgumentParser:
     add = parser.add_argument_group("data").add_argument
     add("run", metavar="RUN", help="checkpoint folder of a run of stoker-train")
     add("data", nargs="+", metavar="DATA",
-        help="folder of images, of any depth and without classes; or a file of rows (.csv, .jsonl) or a list of files "
-             "(.txt), as for stoker-train; or the image files themselves")
-    add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+        help="folder of images, of any depth and without classes; a file of rows (.csv, .jsonl), a list of files "
+             "(.txt) or record files, as for stoker-train; or the image files themselves")
+    add("--root", metavar="DIR|URL", help=ROOT)
     add_csv(add)
+    add_records(add)
     add_names(add)
     add("--columns", type=names, metavar="A,B,C",
-        help="fields of the rows that come first in each line of the output (default: all of a CSV file; otherwise the "
-             "number of the row)")
+        help="fields of the rows or records that come first in each line of the output (default: all of a CSV file; of "
+             "record files the place of each record; otherwise the number of the row)")
     add("-o", "--output", default="-", metavar="FILE", help="CSV file to write; -: standard output")
     add("--strict", action="store_true", help="exit with code 1 if a sample could not be predicted")
     add("--batch-size", type=int, metavar="N", help="samples that are predicted at once (default: as in training)")
     _add_workers(parser.add_argument_group("workers").add_argument, "prediction waits at most 1%% of its time", "DATA")
     _add_health(parser.add_argument_group("output").add_argument)
     return parser
-
-
-def add_names(add: Callable[..., Any]) -> None:
-    """The options of a folder that say which of its files count."""
-    add("--exclude", action="append", metavar="PATTERN",
-        help="of a folder: leave out files, and folders with all in them, whose path below DATA or name matches, "
-             "such as cat/raw or '*_copy.*'. * stands for any characters, / included, ? for one, [ab] for a or b. "
-             "Repeat it for several. Hidden folders and those of systems, such as @eaDir or lost+found, never count")
-    add("--suffix", action="append", metavar="SUFFIX",
-        help="of a folder: another suffix of pictures, such as .JPG_, in any case; '' for names without one. Repeat it "
-             "for several")
-
-
-def add_csv(add: Callable[..., Any]) -> None:
-    """The options of a CSV file, which are arguments of ``stoker.csv``: see ``csv_options``."""
-    add("--encoding", metavar="NAME", help="of a CSV file, such as latin-1 (default: utf-8)")
-    add("--delimiter", metavar="SIGN", help="of a CSV file (default: a comma, or a tab for a file .tsv)")
-    add("--decimal", metavar="SIGN", help="of a CSV file: , if its numbers have a decimal comma (default: .)")
-    add("--na-values", type=names, metavar="A,B,C",
-        help="of a CSV file: cells that are None in a column of numbers, as empty ones are")
-
-
-def csv_options(args: argparse.Namespace) -> Dict[str, Any]:
-    """The arguments of ``stoker.csv`` that the command line has."""
-    options = {name: getattr(args, name) for name in ("encoding", "delimiter", "decimal", "na_values")}
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def add_pictures(add: Callable[..., Any]) -> None:

@@ -14,9 +14,13 @@ from stoker.pipeline.batch import Batch
 from stoker.pipeline.environment import warnings
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.options import GENERATORS, StreamOptions
+from stoker.pipeline.sources.data_files import RECORDS, open_records, suffix_of
+from stoker.pipeline.sources.file_names import FileNames
+from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.text import name_list, printable_path
 from stoker.trainer import current_folder
-from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of, rows_of
+from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of
+from stoker.trainer.data_options import opened, record_options
 from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.files import output_file
 from stoker.trainer.fleet_options import FleetOptions
@@ -27,7 +31,6 @@ from stoker.trainer.run import Run, prepare
 
 EXIT_INCOMPLETE = 1       # with --strict: a sample could not be predicted
 EXIT_PIPE = 128 + signal.SIGPIPE
-ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
 
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
@@ -123,14 +126,25 @@ def _data(args: argparse.Namespace, generator: str) -> Tuple[Any, Optional[str]]
             return int(first), None
         except ValueError:
             raise ConfigError("the generator numerical makes records: DATA is their number, not %r" % first) from None
-    if len(args.data) == 1 and (not os.path.isfile(first) or first.lower().endswith(ROW_FILES)):
-        return rows_of(first, args), args.root
+    if len(args.data) == 1 and (args.records or suffix_of(first) or not os.path.isfile(first) and not _is_one(first)):
+        return opened(first, args, True, None, False), args.root
+    kinds = {RECORDS.get(suffix_of(path)) for path in args.data}
+    if len(kinds) == 1 and None not in kinds:          # a shell has replaced a pattern by the files
+        return open_records(str(kinds.pop()), args.data, args.root, None, dict(record_options(args), label=None)), None
+    if any(map(is_url, args.data)):
+        return list(args.data), args.root
     missing = [path for path in args.data if not os.path.isfile(path)]
     if missing:
-        raise ConfigError("%r is no file: give one folder, one file of rows, or image files" % missing[0])
+        raise ConfigError("%r is no file: give one folder, one file of rows, one pattern of record files, or image "
+                          "files" % missing[0])
     paths = [os.path.abspath(path) for path in args.data]
     root = os.path.abspath(args.root) if args.root else os.path.commonpath([os.path.dirname(path) for path in paths])
     return [os.path.relpath(path, root) for path in paths], root
+
+
+def _is_one(url: str) -> bool:
+    """Whether it is the URL of a picture, by its suffix."""
+    return is_url(url) and FileNames().is_image(url.rpartition("/")[2])
 
 
 class Restored:

@@ -32,7 +32,8 @@ class PredictionLines:
     """Writes the lines to ``file``: a sample's path, or the columns of its row, or else its number from 0; then its
     prediction; then the error, if there is no prediction. The first batch with a prediction decides on the columns.
 
-    ``fields``: instead of the path, columns or number, these fields of rows that are dicts: see ``check_columns``.
+    ``fields``: instead of the path, columns or number, these fields of rows that are dicts: see ``check_columns``. The
+    path of a record has its place in the file behind it: train.tar//512+40213.
     ``classes``: those of the model. Predictions of as many floats get a column for the class and one for each score, a
     whole number a column for the class, and all others the columns "prediction" or "prediction_0" and so on. A column
     of the rows that has one of these names is called "row_class", and so on."""
@@ -40,7 +41,9 @@ class PredictionLines:
     def __init__(self, file: IO[str], source: Source, classes: Tuple[str, ...],
                  fields: Optional[Sequence[str]] = None) -> None:
         self._writer, self._file = csv.writer(file, lineterminator="\n"), file
-        self._source, self._classes, self._fields = source, classes, fields or source.columns
+        self._source, self._classes = source, classes
+        self._has_paths = source.has_paths and not fields
+        self._fields = () if self._has_paths else fields or source.columns
         self._columns: List[str] = []              # of predictions; [] before the first one
         self._waiting: List[_Line] = []            # lines of samples before the first prediction
         self._counts = Counts()
@@ -73,7 +76,7 @@ class PredictionLines:
 
     def _sample_cells(self, indices: Sequence[int]) -> List[List[Any]]:
         source = self._source
-        if source.has_paths:
+        if self._has_paths:
             return [[sample.path] for sample in source.samples(indices)]
         if self._fields:
             return [[_cell(row.get(field)) for field in self._fields] for row in source.rows(indices)]
@@ -81,7 +84,7 @@ class PredictionLines:
 
     def _begin(self, flat: "np.ndarray") -> None:
         """Decides on the columns and writes them, and the lines that wait for them."""
-        count, kind, source = flat.shape[1], flat.dtype.kind, self._source
+        count, kind = flat.shape[1], flat.dtype.kind
         if count > MAX_VALUES:
             raise ConfigError("a prediction has %d values, and a line at most %d: let the model reduce them, or "
                               "predict in a program of your own" % (count, MAX_VALUES))
@@ -91,7 +94,7 @@ class PredictionLines:
             self._columns = ["class"]
         else:
             self._columns = ["prediction"] if count == 1 else ["prediction_%d" % number for number in range(count)]
-        samples = ["path"] if source.has_paths else list(self._fields) or ["sample"]
+        samples = ["path"] if self._has_paths else list(self._fields) or ["sample"]
         made = self._columns + ["error"]
         self._writer.writerow(["row_" * (name in made) + name for name in samples] + made)
         for line in self._waiting:
@@ -120,8 +123,8 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
     """Raises ConfigError unless some row of ``source`` has each of ``fields``."""
     missing = set(fields or ())
     for start in range(0, len(source), ROWS_AT_ONCE) if missing else ():
-        rows = [] if source.has_paths else source.rows(range(start, min(start + ROWS_AT_ONCE, len(source))))
-        if not rows or not all(isinstance(row, dict) for row in rows):
+        rows = source.rows(range(start, min(start + ROWS_AT_ONCE, len(source))))
+        if not all(isinstance(row, dict) for row in rows):
             raise ConfigError("--columns names fields of rows that are dicts, and the samples here are %s"
                               % ("files" if source.has_paths else "other rows"))
         missing.difference_update(*rows)

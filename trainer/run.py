@@ -19,7 +19,8 @@ from stoker.pipeline.output import steady
 from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
-from stoker.pipeline.sources.opening import is_share, open_source, open_splits
+from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.splits import is_share, open_splits
 from stoker.trainer.record.known_samples import KnownSamples, by_former_rules
 
 log = logging.getLogger("stoker")

@@ -12,8 +12,11 @@ import numpy as np
 
 from stoker.inspection.checking.kinds import MAX_EXAMPLES
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.sources.data_files import suffix_of
 from stoker.pipeline.sources.dataset import Dataset, LeftOut
 from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.remote import files_among
+from stoker.pipeline.sources.roots import common, is_url, relative
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.text import name_list, normal_form, path_bytes, printable_path
@@ -97,11 +100,12 @@ def open_data(data: Any, validation: Any, options: Options) -> Data:
 def joined(parts: Sequence[Part], root: Optional[str] = None) -> Data:
     """The files of all parts below one root. Classes of the same name are the same. Raises ConfigError if the parts
     have no folder in common but the root of the system, which a run refuses too."""
-    common = os.path.commonpath([part.root for part in parts])
-    if common == "/" and root is None and any(part.root != common for part in parts):
+    both = common([part.root for part in parts])
+    if both is None or both == "/" and root is None and any(part.root != both for part in parts):
         raise ConfigError("the files of training lie below %s, those of validation below %s, and workers have one "
-                          "root: give --root, a folder that holds both" % tuple(
-                              printable_path(part.root) for part in parts))
+                          "root: %s" % (*(printable_path(part.root) for part in parts),
+                                        "give --root, a folder that holds both" if both else
+                                        "copy them into one store"))
     numbers: "OrderedDict[str, int]" = OrderedDict()        # normal form of a name -> number
     classes: List[str] = []
     paths: List[str] = []
@@ -110,12 +114,12 @@ def joined(parts: Sequence[Part], root: Optional[str] = None) -> Data:
         for name in part.classes:
             if numbers.setdefault(normal_form(name), len(classes)) == len(classes):
                 classes.append(name)
-        start = "" if part.root == common else os.path.relpath(part.root, common) + "/"
+        start = relative(part.root, both)
         starts.append(start)
         paths += [start + path for path in part.paths] if start else part.paths
         own = np.array([numbers[normal_form(name)] for name in part.classes] + [-1], np.int32)     # [-1] is the last
         labels.append(own[part.labels])
-    return Data(common, tuple(paths), np.concatenate(labels), tuple(classes), len(parts[0].paths),
+    return Data(both, tuple(paths), np.concatenate(labels), tuple(classes), len(parts[0].paths),
                 tuple(part.left_out for part in parts), tuple(starts),
                 tuple(problem for part in parts for problem in part.problems),
                 len(parts) > 1)
@@ -123,10 +127,11 @@ def joined(parts: Sequence[Part], root: Optional[str] = None) -> Data:
 
 def _part(data: Any, options: Options, is_validation: bool) -> Part:
     def opened(lenient: bool) -> Any:
-        return open_source(data, options.root, options.classes, options.labels, options.label_word,
-                           options.follow_links, "image", lenient, options.exclude, options.suffixes)
+        return open_source(data, options.root, None if hasattr(data, "opened_by") else options.classes, options.labels,
+                           options.label_word, options.follow_links, "image", lenient, options.exclude,
+                           options.suffixes)
     problems: List[Problem] = []
-    is_folder = isinstance(data, str) and os.path.isdir(data)
+    is_folder = isinstance(data, str) and (os.path.isdir(data) or is_url(data) and not suffix_of(data))
     if not is_folder and isinstance(data, str) and (options.exclude or options.suffixes):
         options = options._replace(exclude=(), suffixes=())         # they are for DATA, if that is a folder
     try:
@@ -141,6 +146,10 @@ def _part(data: Any, options: Options, is_validation: bool) -> Part:
         problems.append(Problem("refused", 1, "reasons for which stoker-train refuses the data: %s" % error))
     if isinstance(source, Table):
         return _of_table(source, options)
+    if hasattr(source, "opened_by") and source.has_paths:
+        samples = source.samples(range(len(source)))
+        return Part(source.root, tuple(sample.path for sample in samples), np.array(source.labels, np.int32),
+                    source.classes, source.left_out, ())
     if not isinstance(source, Dataset):
         raise ConfigError("stoker-check looks at files, and %r names none" % (data,))
     return Part(source.root, source.paths, np.array(source.labels, np.int32), source.classes, source.left_out,
@@ -230,6 +239,8 @@ def _column_of_paths(table: Table) -> str:
 def _is_there(value: Any, root: str) -> bool:
     path = _relative(value, root)
     try:
+        if path is not None and is_url(root):
+            return bool(files_among(root, [path]))
         return path is not None and os.path.isfile(os.path.join(root, path))
     except ValueError:          # a lone surrogate
         return False
@@ -239,6 +250,8 @@ def _relative(value: Any, root: str) -> Optional[str]:
     """The path below ``root`` that ``value`` names, as workers take it; None if it names none."""
     if not isinstance(value, str) or len(value) > MAX_PATH:
         return None
+    if is_url(root) and value.startswith(root + "/"):
+        value = value[len(root) + 1:]
     if value.startswith("/"):
         plain = os.path.normpath(value)
         if ".." in value.split("/") or not plain.startswith(os.path.join(root, "")):

@@ -7,7 +7,8 @@ import configargparse
 
 from stoker.inspection.checking.kinds import ERRORS, KINDS
 from stoker.pipeline.options import AUTO, SANDBOX, SANDBOX_AUTO, JobOptions, StreamOptions
-from stoker.trainer.parser import add_csv, add_names, add_pictures, make_parser, names, number_of_workers
+from stoker.trainer.data_options import DATA, ROOT, add_csv, add_names, add_records, names
+from stoker.trainer.parser import add_pictures, make_parser, number_of_workers
 
 CHECK = """Looks at a dataset before a long run. Decodes every picture once on all cores, and reports what a run would
 skip and what looks wrong: bad files, equal pictures with different labels or in training and validation, pictures that
@@ -20,6 +21,8 @@ EXAMPLES = """examples:
       also finds pictures that are in both; the report shows the suspicious ones
   stoker-check log.csv --column center --label steering_class --root recordings/
       the files that the rows of a table name
+  stoker-check 'train-*.tfrecord' --validation 'val-*.tfrecord'
+      record files, as for stoker-train
   stoker-check photos/ --image-size 224 --batch-size 128 --step-ms 180 --worker-python .venv/workers/bin/python
       how many workers keep a GPU busy that takes 180 ms for a step
   stoker-check photos/ --strict --json - > report.json
@@ -36,16 +39,15 @@ def check_parser() -> configargparse.ArgumentParser:
     parser = make_parser("stoker-check", CHECK, EXAMPLES + "".join(
         "  %-15s %-8s %s\n" % (kind, level, what) for kind, (level, what) in KINDS.items()), None)
     add = parser.add_argument_group("data").add_argument
-    add("data", metavar="DATA",
-        help="folder of images, one sub-folder per class; or a file of rows: .csv (its first line names the columns), "
-             ".jsonl (an object per line), or .txt (the path of a file per line)")
+    add("data", metavar="DATA", help=DATA)
     add("--validation", metavar="DIR|FILE", help="the validation data, of the same kinds: classes, labels and pictures "
         "of both are compared")
-    add("--root", metavar="DIR", help="folder below which the files lie that rows name (default: the folder of DATA)")
+    add("--root", metavar="DIR|URL", help=ROOT)
     add("--column", metavar="NAME",
         help="of a file of rows: the column with the path of the picture (default: the only one that names files)")
     add("--label", metavar="NAME", help="of a file of rows: the column with the class, whatever its type")
     add_csv(add)
+    add_records(add)
     add("--classes", type=names, metavar="A,B,C", help="the class folders to use (default: all)")
     add("--label-word", metavar="WORD",
         help="instead of classes by folder: label 1 if WORD is in the path below DATA, else 0")

@@ -16,7 +16,7 @@ from stoker.pipeline.progress import open_bar
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import AUTO, check_whole
-from stoker.trainer.cli import rows_of
+from stoker.trainer.data_options import opened
 from stoker.trainer.files import output_file
 from stoker.trainer.program import Program
 
@@ -50,8 +50,10 @@ def _run(program: Program, argv: Optional[Sequence[str]]) -> int:
         html, as_json = (files.enter_context(output_file(path)) if path else None for path in (args.html, args.json))
         if args.html == "-" or args.html is not None and args.html == args.json:
             raise ConfigError("--html needs the name of a file of its own")
-        validation = None if args.validation is None else rows_of(args.validation, args, False)
-        data = open_data(rows_of(args.data, args), validation, Options(
+        given = opened(args.data, args, True, args.classes, not args.no_labels)
+        classes = getattr(given, "classes", args.classes)
+        validation = None if args.validation is None else opened(args.validation, args, False, classes, classes != ())
+        data = open_data(given, validation, Options(
             args.root, args.classes, args.label_word, not args.no_labels, args.follow_links, args.exclude or (),
             args.suffix or (), args.column, args.label))
         with open_bar(len(data.paths), "files", "check") as bar:

@@ -5,7 +5,6 @@ Only the trainer has the dataset: workers get the samples of a step with its lea
 
 import hashlib
 import itertools
-import os
 import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -20,6 +19,8 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.plan import random_state
 from stoker.pipeline.protocol.messages import Sample, samples_of
 from stoker.pipeline.sources.fields import checked_classes, checked_labels, checked_paths, checked_root, names_of
+from stoker.pipeline.sources.roots import relative
+from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import path_bytes, printable_path
 
 LeftOut = Tuple[str, str]  # (path below the root, reason)
@@ -28,7 +29,7 @@ LeftOut = Tuple[str, str]  # (path below the root, reason)
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
-    root: str                              # absolute folder; '' for generated records
+    root: str                              # absolute folder, or URL; '' for generated records
     classes: Tuple[str, ...]               # (): the samples have no labels
     paths: Tuple[str, ...]                 # below root, '/' between parts; a generated record's number in decimal
     labels: Tuple[int, ...]                # -1 without classes
@@ -78,12 +79,12 @@ class Dataset:
         return [self.paths[index] for index in indices]
 
     def probes(self, count: int) -> Tuple[str, ...]:
-        """At most ``count`` of the paths, spread over all."""
+        """At most ``count`` of the paths, spread over all; of records, the files that hold them."""
         if not self.root or not self.paths:
             return ()
         there = self.paths if not self.gone else [path for number, path in enumerate(self.paths)
                                                   if number not in self.gone]
-        return tuple(there[::-(-len(there) // count)])
+        return tuple(path.partition(MARK)[0] for path in there[::-(-len(there) // count)])
 
     def split(self, fraction: float, seed: int) -> "Splits":
         """Two datasets, each in the same order of paths and numbered from 0: ``scan_folder("photos/").split(0.2, 0)``.
@@ -107,7 +108,7 @@ class Dataset:
         """The same files with their paths from ``root``, a folder that contains this one's."""
         if root == self.root:
             return self
-        start = os.path.relpath(self.root, root) + "/"
+        start = relative(self.root, root)
         return replace(self, root=root, paths=tuple(start + path for path in self.paths))
 
     def fingerprint(self) -> str:
@@ -157,8 +158,11 @@ class Splits(NamedTuple):
         return self.training if training else self.validation
 
 
-def renumbered(dataset: Dataset, classes: Tuple[str, ...]) -> Dataset:
-    """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names."""
+def renumbered(dataset: Any, classes: Tuple[str, ...]) -> Any:
+    """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names. A source
+    of a user's own that cannot do this stays as it is."""
+    if not isinstance(dataset, Dataset):
+        return dataset.renumbered(classes) if hasattr(dataset, "renumbered") else dataset
     numbers = [classes.index(name) for name in dataset.classes]
     return replace(dataset, classes=classes, labels=tuple(numbers[label] for label in dataset.labels))
 

@@ -12,6 +12,7 @@ from stoker.pipeline.errors import DatasetError, ProtocolError, RunFailed, Stoke
 from stoker.pipeline.protocol.codec import MAX_LABEL, MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT, Sample, unpacked_row
 from stoker.pipeline.storage.folder import is_relative
+from stoker.pipeline.storage.urls import is_url
 from stoker.pipeline.user_errors import a_type, sentence_of
 
 AT_ONCE = 1 << 16        # samples that are checked together
@@ -19,10 +20,11 @@ Name = Callable[[int], str]      # of the sample with this number, in a sentence
 
 
 def checked_root(root: Any) -> str:
-    """The absolute folder of a source's files, or ''. Raises DatasetError."""
+    """The absolute folder or the URL of a source's files, or ''. Raises DatasetError."""
     text = _fspath(root)
-    if not isinstance(text, str) or (text and not text.startswith("/")) or len(text) > MAX_TEXT or fault_of(text):
-        raise DatasetError("the root of the data must be the absolute path of a folder, not %.200r" % (root,))
+    if not isinstance(text, str) or (text and not text.startswith("/") and not is_url(text)) or (
+            len(text) > MAX_TEXT or fault_of(text)):
+        raise DatasetError("the root of the data must be the absolute path of a folder, or a URL, not %.200r" % (root,))
     return text
 
 

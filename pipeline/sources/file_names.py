@@ -82,6 +82,7 @@ class FileNames:
 
 
 #: Why a scan leaves something out.
+HIDDEN = "hidden: its name begins with a dot"
 SYSTEM = "folder of the system, not of your data"
 EXCLUDED = "excluded by "
 ANOTHER_NAME = "another name of a folder whose files count already"

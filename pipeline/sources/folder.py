@@ -1,5 +1,6 @@
 """The dataset of a folder of pictures. The scan reads names only: workers find the files that cannot be decoded."""
 
+import functools
 import itertools
 import logging
 import os
@@ -8,21 +9,23 @@ from collections import Counter
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
-from stoker.pipeline.sources.content import other_suffixes
+from stoker.pipeline.sources.content import other_suffixes, start_of_file
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import (
-    ANOTHER_NAME, EXCLUDED, FORMER_NAMES, IMAGE_SUFFIXES, SAME_CLASS, SYSTEM, FileNames, Texts)
+    ANOTHER_NAME, EXCLUDED, FORMER_NAMES, HIDDEN, IMAGE_SUFFIXES, SAME_CLASS, SYSTEM, FileNames, Texts)
+from stoker.pipeline.sources.folder_listing import Found, listed_files
 from stoker.pipeline.sources.layout import Layout
-from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, Walk
-from stoker.pipeline.text import locale_problem, name_list, native, normal_form, printable_path
+from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, EntryCount, Walk
+from stoker.pipeline.sources.remote import MAX_TRIED, files_below, start_of_remote
+from stoker.pipeline.sources.roots import absolute, is_url
+from stoker.pipeline.text import locale_problem, name_list, normal_form, path_bytes, printable_path
 
 log = logging.getLogger("stoker")
 
 FORMER_MAX_ENTRIES = 10000000      # of a scan by former rules, for a checkpoint: it may have no end
 
 #: Why a scan leaves something out.
-HIDDEN = "hidden: its name begins with a dot"
 NO_IMAGE = "not an image: its name has another suffix"
 NO_CLASS = "image in no class folder"
 NO_IMAGES = "folder without images"
@@ -37,7 +40,8 @@ _USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool = False,
                 classes: Optional[Sequence[str]] = None, labels: bool = True, validation: bool = False,
                 exclude: Texts = (), suffixes: Texts = (), former: int = 0) -> Dataset:
-    """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``.
+    """The images below ``root``, ordered by the bytes of their paths: ``scan_folder("photos/").summary()``. ``root``:
+    a folder, or the URL of one in a store.
 
     Each folder directly below root is a class, which contains all images in it at any depth. Classes are numbered in
     the order of their names' bytes, or as ``classes`` lists them; then others are left out. With ``label_word``,
@@ -58,16 +62,17 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     if label_word is not None and not isinstance(label_word, str):
         raise ConfigError("label_word must be a text, not %.80r" % (label_word,))
     named = None if classes is None else _checked(classes)
-    given, root = root, checked_root(os.path.abspath(native(root)))
+    given, root = root, checked_root(absolute(root))
     file_names = FileNames(exclude, suffixes, named=named or (), former=former >= FORMER_NAMES)
-    paths, left_out = _walk(root, follow_links, file_names, former)
-    problem = locale_problem(sys.getfilesystemencoding(), itertools.chain([root], paths))
+    paths, left_out = _scanned(root, _listed(root, file_names) if is_url(root) else
+                               _walked(root, follow_links, file_names, former))
+    problem = "" if is_url(root) else locale_problem(sys.getfilesystemencoding(), itertools.chain([root], paths))
     if problem:
         raise ConfigError(problem)
     if file_names.unused and not validation:
         log.warning("nothing in %s matches exclude %s", printable_path(root),
                     name_list(file_names.unused))
-    paths.sort(key=os.fsencode)
+    paths.sort(key=path_bytes)
     if not labels:
         names: Tuple[str, ...] = ()
         numbers: Tuple[int, ...] = (-1,) * len(paths)
@@ -76,7 +81,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         left_out += [(path, NO_CLASS) for path in paths if "/" not in path]
         paths = [path for path in paths if "/" in path]
         folders = [path.split("/", 1)[0] for path in paths]
-        names = tuple(sorted(set(folders), key=os.fsencode)) if named is None else named
+        names = tuple(sorted(set(folders), key=path_bytes)) if named is None else named
         if named is None:
             _warn_of_twins(root, names)
             layout = Layout(given, names, paths)
@@ -95,7 +100,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         if mixture:
             log.warning("%s", mixture)
         numbers = tuple(int(word in normal_form(path)) for path in paths)
-    left_out.sort(key=lambda pair: os.fsencode(pair[0]))
+    left_out.sort(key=lambda pair: path_bytes(pair[0]))
     dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
     if not paths and (validation or not labels):
         raise DatasetError("folder %s has no image%s%s: give the folder that holds the images (%s)" % (
@@ -156,13 +161,10 @@ def _reasons(dataset: Dataset) -> str:
     return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
 
 
-def _walk(root: str, follow_links: bool, file_names: FileNames, former: int) -> Tuple[List[str], List[LeftOut]]:
-    """The paths below ``root`` of images, and (path, reason) of everything else, in no particular order."""
+def _walked(root: str, follow_links: bool, file_names: FileNames, former: int) -> Found:
+    """What there is in the folder ``root`` of this host."""
     real_root = os.path.join(os.path.realpath(root), "")
-    images: List[str] = []
-    left_out: List[LeftOut] = []
-    scanned: List[str] = []
-    others: List[str] = []        # files with other suffixes
+    found = images, left_out, scanned, others = Found([], [], [], [])
     walk = Walk(root, former > 0, FORMER_MAX_ENTRIES if former else MAX_ENTRIES)
     try:
         for folder, entries in walk:
@@ -197,7 +199,21 @@ def _walk(root: str, follow_links: bool, file_names: FileNames, former: int) -> 
                            "whether this user may read and enter it" % (printable_path(root), error.strerror)
                            ) from error
     left_out += walk.left_out
-    pictures = other_suffixes(root, sorted(others))
+    return found
+
+
+def _listed(root: str, file_names: FileNames) -> Found:
+    """What there is below the URL ``root``."""
+    return listed_files(files_below(root), file_names, EntryCount(printable_path(root)))
+
+
+def _scanned(root: str, found: Found) -> Tuple[List[str], List[LeftOut]]:
+    """The paths below ``root`` of images, and (path, reason) of everything else, in no particular order."""
+    images, left_out, folders, others = found
+    if is_url(root):
+        pictures = other_suffixes(sorted(others), functools.partial(start_of_remote, root), MAX_TRIED)
+    else:
+        pictures = other_suffixes(sorted(others), lambda path: start_of_file(os.path.join(root, path)))
     left_out += [(path, pictures.get(path, NO_IMAGE)) for path in others]
     with_images = {""}  # folders with an image at any depth, and the root
     for folder in set(map(os.path.dirname, images)):
@@ -205,7 +221,7 @@ def _walk(root: str, follow_links: bool, file_names: FileNames, former: int) -> 
             with_images.add(folder)
             folder = os.path.dirname(folder)
     # of empty folders within each other, only the outermost is reported
-    left_out += [(folder, NO_IMAGES) for folder in scanned
+    left_out += [(folder, NO_IMAGES) for folder in folders
                  if folder not in with_images and os.path.dirname(folder) in with_images]
     return images, left_out
 

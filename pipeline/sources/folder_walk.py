@@ -24,7 +24,7 @@ LOOP = "link to a folder that contains it"
 UNREADABLE = "cannot be read: "
 MAX_ENTRIES = 50000000        # files and folders; a dataset of so many takes 10 GB of memory
 PROGRESS_S = 10.0             # between two lines of progress
-_ENTRIES_AT_ONCE = 10000      # without a look at the clock
+ENTRIES_AT_ONCE = 10000      # without a look at the clock
 
 
 class _Folder(NamedTuple):
@@ -48,10 +48,9 @@ class Walk(Generic[AnyStr]):
     def __init__(self, root: AnyStr, every_name: bool = False, limit: int = MAX_ENTRIES,
                  now: Callable[[], float] = time.monotonic) -> None:
         self._root: AnyStr = root
-        self._every_name, self._limit, self._now = every_name, limit, now
+        self._every_name = every_name
         self.left_out: List[Tuple[AnyStr, str]] = []
-        self._entries = 0                                    # so far
-        self._next_line_s = now() + PROGRESS_S
+        self._count = EntryCount(_shown(root), limit, now)
         self._seen: Set[Tuple[int, int]] = set()             # device and inode of each folder that was entered
         self._here: Optional[_Folder] = None
         self._plain = [_Folder(root[:0], None, False, False, [])]            # to be entered before the links
@@ -102,25 +101,35 @@ class Walk(Generic[AnyStr]):
         with os.scandir(here) as entries:
             for entry in entries:
                 found.append(entry)
-                if not len(found) % _ENTRIES_AT_ONCE:
-                    self._count(_ENTRIES_AT_ONCE, path)
-        self._count(len(found) % _ENTRIES_AT_ONCE, path)
+                if not len(found) % ENTRIES_AT_ONCE:
+                    self._count.add(ENTRIES_AT_ONCE, _shown(path))
+        self._count.add(len(found) % ENTRIES_AT_ONCE, _shown(path))
         return found
 
-    def _count(self, more: int, path: AnyStr) -> None:
+
+class EntryCount:
+    """Counts the files and folders of a scan of ``root``, a printable name, and logs how far it is."""
+
+    def __init__(self, root: str, limit: int = MAX_ENTRIES, now: Callable[[], float] = time.monotonic) -> None:
+        self._root, self._limit, self._now = root, limit, now
+        self._entries = 0                                    # so far
+        self._next_line_s = now() + PROGRESS_S
+
+    def add(self, more: int, path: str) -> None:
+        """There are ``more``, the last ones in the folder ``path``. Raises DatasetError if there are too many."""
         self._entries += more
         if self._entries > self._limit:
             raise DatasetError("%s has more than %s files and folders, which no scan takes; it stopped in %s: give a "
                                "smaller folder, or leave folders out (exclude= or --exclude PATTERN)" % (
-                                   self._shown(self._root), format(self._limit, ","), self._shown(path or self._root)))
+                                   self._root, format(self._limit, ","), path or self._root))
         if self._now() >= self._next_line_s:
             self._next_line_s = self._now() + PROGRESS_S
-            log.warning("scanning %s: %s files and folders so far, now in %s", self._shown(self._root),
-                        format(self._entries, ","), self._shown(path or self._root))
+            log.warning("scanning %s: %s files and folders so far, now in %s", self._root, format(self._entries, ","),
+                        path or self._root)
 
-    @staticmethod
-    def _shown(path: AnyStr) -> str:
-        return printable_path(os.fsdecode(path))
+
+def _shown(path: AnyStr) -> str:
+    return printable_path(os.fsdecode(path))
 
 
 def matching(folder: bytes, parts: Sequence[bytes]) -> Iterator[bytes]:
@@ -149,7 +158,7 @@ def matching(folder: bytes, parts: Sequence[bytes]) -> Iterator[bytes]:
         names = [path for path, why in walk.left_out if why == ANOTHER_NAME]
         if names:
             log.warning("%s name%s of folders below %s, such as %s, %s left out, for their files count already",
-                        format(len(names), ","), "s" * (len(names) > 1), Walk._shown(folder), Walk._shown(min(names)),
+                        format(len(names), ","), "s" * (len(names) > 1), _shown(folder), _shown(min(names)),
                         "are" if len(names) > 1 else "is")
     elif glob.has_magic(part):
         try:

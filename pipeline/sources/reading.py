@@ -1,6 +1,7 @@
 """Sources from files and lists of files: ``stoker.csv``, ``jsonl``, ``lines`` and ``files``."""
 
 import glob
+import itertools
 import json
 import logging
 import os
@@ -14,8 +15,10 @@ from stoker.pipeline.sources.dataset import Dataset, reasons_of
 from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS, FileNames, Texts
 from stoker.pipeline.sources.table import MAX_PATH, Table
-from stoker.pipeline.sources.text_file import Path, TextFile, checked_root
 from stoker.pipeline.sources.folder_walk import matching
+from stoker.pipeline.sources.roots import Path, contains, is_url
+from stoker.pipeline.sources.text_file import TextFile, absolute_root
+from stoker.pipeline.sources.url_list import matching_urls, url_list
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 from stoker.pipeline.user_errors import sentence_of
@@ -120,16 +123,24 @@ def files(pattern: Union[Path, Iterable[Path]], root: Optional[Path] = None, exc
     patterns start. By default they start from the current folder, and the root is the pattern's part before the first
     wildcard, or the folder that all listed files have in common. ``exclude``: patterns for paths below the root, and
     for names, that are left out: see ``--exclude``. A pattern does not find hidden files, nor those in folders of
-    systems, such as @eaDir, that it does not name. Nothing is opened: workers find the files that are missing. Raises
-    ConfigError; DatasetError if there is no file, or one that is not below the root.
+    systems, such as @eaDir, that it does not name. URLs, and patterns of them such as "s3://bucket/gan/**/*.jpg", name
+    files in stores, all of one; a web server lists nothing, and so takes no pattern. Nothing is opened: workers find
+    the files that are missing. Raises ConfigError; DatasetError if there is no file, or one that is not below the root.
     """
-    start = os.path.abspath(os.curdir if root is None else checked_root(root))
+    start = os.path.abspath(os.curdir) if root is None else absolute_root(root)
     if isinstance(pattern, (str, os.PathLike)):
         if isinstance(pattern, str) and fault_of(pattern):
             raise ConfigError("the pattern of files is %.80r, which %s" % (pattern, fault_of(pattern)))
-        folder, found = _matching(os.fspath(pattern), start)
         named = {part.lower() for part in os.fspath(pattern).split("/")}
-        return _without(_below(found, start if root is not None else folder), exclude, SYSTEM_FOLDERS - named)
+        if is_url(pattern) or is_url(start):
+            folder, found = matching_urls(os.fspath(pattern), start)
+            dataset = Dataset(folder, (), tuple(found), (-1,) * len(found), ())
+            if root is not None:
+                dataset = moved(dataset, start)
+        else:
+            folder, found = _matching(os.fspath(pattern), start)
+            dataset = _below(found, start if root is not None else folder)
+        return _without(dataset, exclude, SYSTEM_FOLDERS - named)
     if isinstance(pattern, (bytes, int, float, dict)):
         raise ConfigError("files needs a pattern such as 'photos/**/*.jpg', or a list of paths, not %.80r" % (pattern,))
     return _without(path_list(pattern, start, root is None), exclude, ())
@@ -157,9 +168,27 @@ NOTHING_IN_COMMON = ("the files of %s have no folder in common but /, and worker
                      "link them into one folder, or give root=\"/\" if workers may read all files of their hosts")
 
 
-def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths") -> Dataset:
+def moved(dataset: Any, root: str) -> Any:
+    """``dataset``, or records, with the absolute root ``root``. Raises ConfigError if it does not contain the files."""
+    if not contains(root, dataset.root):
+        raise ConfigError("root %s does not contain %s, where the samples' files are: give a folder that does, or none"
+                          % (printable_path(root), printable_path(dataset.root)))
+    return dataset.below(root)
+
+
+def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the list of paths",
+              takes_urls: bool = False) -> Dataset:
     """The dataset of ``paths``; relative ones start from the absolute folder ``start``, which is the root unless
-    ``is_free``: then the root is the folder that all files have in common."""
+    ``is_free``: then the root is the folder that all files have in common. That is also so for URLs, if it
+    ``takes_urls`` that are not below ``start``."""
+    if is_url(start):
+        return url_list(paths, start, name)
+    if is_free or takes_urls:
+        paths = iter(paths)
+        first = list(itertools.islice(paths, 1))
+        paths = itertools.chain(first, paths)
+        if first and is_url(first[0]):
+            return url_list(paths, None, name)
     before = start.rstrip("/") + "/"
     found = []
     for row, path in enumerate(paths):
@@ -172,6 +201,10 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
                                "paths has only paths, and a list of rows begins with none"
                                % (row, format(len(text), ","), text, format(MAX_PATH, ",")))
         if not text.startswith("/"):
+            if is_url(text):
+                raise DatasetError("row %d is the URL %s, and all files of a run lie below one root, here %s: give "
+                                   "URLs only, and if there is a root=, the URL of a folder in their store"
+                                   % (row, printable_path(text), printable_path(start)))
             text = before + text
         found.append(os.path.normpath(text) if _NOT_PLAIN.search(text, 1) else text)
         if not text.isprintable() and _not_encodable(text):

@@ -13,6 +13,8 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
 from stoker.pipeline.sources.dataset import Splits, check_indices, held_out, renumbered_gone
 from stoker.pipeline.sources.packing import pack_rows
+from stoker.pipeline.sources.remote import files_among
+from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.text import name_list
 
@@ -78,8 +80,11 @@ class Table:
 
     def probes(self, count: int) -> Tuple[str, ...]:
         """At most ``count`` paths of files that rows name and that are there. Only the user knows which fields name
-        files, so all texts of a few rows are tried."""
+        files, so all texts of a few rows are tried; in a store at most MAX_ASKED, for each costs a request."""
         found: List[str] = []
+        if is_url(self.root):
+            rows = self.rows(range(0, len(self), -(-len(self) // count)))
+            return files_among(self.root, [text for row in rows for text in _texts(row) if len(text) <= MAX_PATH])
         if self.root:
             for row in self.rows(range(0, len(self), -(-len(self) // count))):
                 named = (os.path.relpath(text, self.root) if text.startswith(self.root + "/") else text

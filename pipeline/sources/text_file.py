@@ -2,24 +2,28 @@
 
 import codecs
 import contextlib
+import io
 import os
 import stat
 import sys
-from typing import Any, Callable, Iterator, Optional, TextIO, Union
+from typing import Any, Callable, Iterator, Optional, TextIO, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.fields import fault_of
-from stoker.pipeline.text import native, path_bytes, printable_path
+from stoker.pipeline.sources.remote import opened_file
+from stoker.pipeline.sources.roots import Path, absolute, folder_of, is_url
+from stoker.pipeline.storage.store import StoreError, Version
+from stoker.pipeline.text import path_bytes, printable_path
 
-Path = Union[str, "os.PathLike[str]"]
 LINES_PER_REPORT = 4096
 REPORT_AFTER_S = 1.0
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class TextFile:
-    """A text file. ``encoding``: None if it can be none but UTF-8. Raises ConfigError if ``file`` is no path or the
-    ``encoding`` is unknown, DatasetError if there is no such file. A byte order mark is no part of its text."""
+    """A text file, on this host or in a store. ``encoding``: None if it can be none but UTF-8. Raises ConfigError if
+    ``file`` is no path or the ``encoding`` is unknown, DatasetError if there is no such file on this host. A byte order
+    mark is no part of its text."""
 
     def __init__(self, file: Path, encoding: Optional[str] = None) -> None:
         if not isinstance(file, (str, os.PathLike)) or not isinstance(os.fspath(file), str) or not os.fspath(file):
@@ -35,6 +39,11 @@ class TextFile:
                               % (encoding,)) from None
         if self._encoding == "utf-8":
             self._encoding = "utf-8-sig"
+        self._is_remote = is_url(self.path)
+        self._version: Optional[Version] = None        # of a remote file, once it was opened
+        if self._is_remote:
+            folder_of(self.path)                # a ConfigError for what can be no file's URL
+            return
         try:
             mode = os.stat(path_bytes(self.path)).st_mode
         except (OSError, ValueError) as error:
@@ -44,8 +53,8 @@ class TextFile:
                                % (self.name, "a folder" if stat.S_ISDIR(mode) else "no regular file"))
 
     def root(self, root: Optional[Path]) -> str:
-        """The absolute folder ``root``, or that of this file if it is None."""
-        return os.path.abspath(os.path.dirname(self.path) if root is None else checked_root(root))
+        """The root ``root``, or the folder of this file if it is None."""
+        return folder_of(self.path) if root is None else absolute_root(root)
 
     def at(self, line: int) -> str:
         """The file and a line's number, from 1 on, for an error."""
@@ -54,11 +63,8 @@ class TextFile:
     @contextlib.contextmanager
     def opened(self, newline: Optional[str] = None, errors: str = "strict") -> Iterator[TextIO]:
         """The file's text while it is read. Raises DatasetError for text of another encoding."""
-        try:
-            text = open(path_bytes(self.path), encoding=self._encoding, errors=errors, newline=newline)
-        except OSError as error:
-            raise self._unreadable(error) from error
-        with text:
+        file, self._size_bytes = self._opened()
+        with io.TextIOWrapper(file, encoding=self._encoding, errors=errors, newline=newline) as text:
             try:
                 start: Any = text.buffer
                 if self._encoding == "utf-8-sig" and start.peek(2)[:2] in _UTF16:
@@ -66,6 +72,22 @@ class TextFile:
                 yield text
             except UnicodeError as error:
                 raise self._undecodable(error) from None
+            except StoreError as error:
+                raise DatasetError(str(error)) from error
+
+    def _opened(self) -> Tuple[Any, int]:
+        """The file, to be read as bytes, and its size."""
+        if self._is_remote:
+            remote, version = opened_file(self.path)
+            if self._version not in (None, version):
+                raise DatasetError("%s has changed while it was read: start again when it changes no more" % self.name)
+            self._version = version
+            return remote, version.size
+        try:
+            file = open(path_bytes(self.path), "rb")
+            return file, os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def lines(self, errors: str = "strict") -> Iterator[str]:
         """The lines without their ends, but not blank ones; ``self.line`` is the number of the last one."""
@@ -87,7 +109,7 @@ class TextFile:
         except (ImportError, AttributeError):     # no terminal, or none of the trainer's packages
             yield lambda: None
             return
-        with tqdm(total=os.fstat(text.fileno()).st_size, unit="B", unit_scale=True, desc=self.name, leave=False,
+        with tqdm(total=self._size_bytes, unit="B", unit_scale=True, desc=self.name, leave=False,
                   delay=REPORT_AFTER_S) as bar:
             yield lambda: bar.update(text.buffer.tell() - bar.n)
 
@@ -98,7 +120,7 @@ class TextFile:
     def _undecodable(self, error: UnicodeError) -> DatasetError:
         """The error for the first line that is not in the encoding."""
         decoder, number, start = codecs.getincrementaldecoder(self._encoding)(), 0, b""
-        with open(path_bytes(self.path), "rb") as file:
+        with self._opened()[0] as file:
             for line in file:
                 number, start = number + 1, start or line
                 try:
@@ -114,11 +136,11 @@ class TextFile:
         return DatasetError("%s is not %s (%s): %s" % (self.at(number), name, fact, remedy))
 
 
-def checked_root(root: Path) -> str:
-    """The path of the folder ``root``. Raises ConfigError if it is none."""
+def absolute_root(root: Path) -> str:
+    """The root that a user gave: the path of a folder, or the URL of one. Raises ConfigError if it is none."""
     if not isinstance(root, (str, os.PathLike)) or not isinstance(os.fspath(root), str) or not os.fspath(root):
-        raise ConfigError("root must be the path of a folder, not %.80r" % (root,))
+        raise ConfigError("root must be the path of a folder, or a URL, not %.80r" % (root,))
     text = os.fspath(root)
     if fault_of(text):
         raise ConfigError("root must be the path of a folder, and %.80r %s" % (text, fault_of(text)))
-    return native(text)
+    return absolute(text)

@@ -14,7 +14,8 @@ from stoker.pipeline.sources.file_names import EXCLUDED, SYSTEM, SYSTEM_FOLDERS
 from stoker.pipeline.sources.folder import HIDDEN, NO_IMAGE, NO_IMAGES, is_usual, scan_folder
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.layout import part_of
-from stoker.pipeline.sources.opening import open_source, open_splits
+from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.splits import open_splits
 from stoker.pipeline.sources.reading import files
 from stoker.pipeline.storage.folder import BadFile, check_root, read_file, resolve
 from stoker.pipeline.text import normal_form

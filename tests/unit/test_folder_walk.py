@@ -134,7 +134,7 @@ def test_too_many_entries_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="%s has more than 5 files and folders, .* it stopped in [ab]: give a smaller"
                        % root):
         scan_folder(root)
-    monkeypatch.setattr(folder_walk, "_ENTRIES_AT_ONCE", 2)           # in the midst of a large folder, too
+    monkeypatch.setattr(folder_walk, "ENTRIES_AT_ONCE", 2)           # in the midst of a large folder, too
     for number in range(100):
         tree(root, "a/%d.jpg" % number)
     with pytest.raises(DatasetError, match="more than 5 files"):

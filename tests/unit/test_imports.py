@@ -39,7 +39,7 @@ ROOMS = {
     "pipeline/partners.py": SHARED + ("pipeline.orders", "pipeline.contracts"),
     "pipeline/batch.py": BOTH_SIDES + ("pipeline.contracts",),
     "pipeline/contracts.py": ("pipeline.protocol.", "pipeline.monitoring.", "pipeline.batch"),
-    "pipeline/joining.py": ("pipeline.options",),
+    "pipeline/joining.py": ("pipeline.options", "pipeline.storage.urls"),
     "pipeline/insight.py": ("pipeline.",),
     "pipeline/stream.py": ("pipeline.",),
     "pipeline/protocol/": SHARED,
@@ -67,7 +67,8 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
         "pipeline/storage/urls.py", "pipeline/storage/http_answers.py", "workers/ahead.py",
         "workers/read_pace.py", "workers/held_lease.py",
-        "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py")
+        "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py",
+        "pipeline/sources/folder_listing.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",

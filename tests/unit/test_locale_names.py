@@ -60,6 +60,6 @@ def test_a_folder_is_refused_in_such_a_locale(tmp_path, monkeypatch):
         (tmp_path / name / "1.png").write_bytes(b"")
     monkeypatch.setattr(folder.sys, "getfilesystemencoding", lambda: "iso8859-1")
     folder.scan_folder(str(tmp_path))
-    monkeypatch.setattr(folder, "_walk", lambda *arguments: (["cat/1.png", "kÃ¤tze/1.png"], []))
+    monkeypatch.setattr(folder, "_scanned", lambda *arguments: (["cat/1.png", "kÃ¤tze/1.png"], []))
     with pytest.raises(ConfigError, match="reads? file names as iso8859-1"):
         folder.scan_folder(str(tmp_path))

@@ -14,7 +14,8 @@ from stoker.pipeline.orders import balanced, weighted
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol.codec import decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped, Welcome
-from stoker.pipeline.sources.opening import open_source, open_splits
+from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.splits import open_splits
 from stoker.pipeline.sources.table import Numbers
 from stoker.workers.generators.output import Output, check
 

@@ -12,7 +12,8 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources import opening
-from stoker.pipeline.sources.opening import open_source, open_splits
+from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.splits import open_splits
 from stoker.pipeline.sources.reading import csv, files
 from stoker.pipeline.sources.generated import generated
 from stoker.pipeline.sources.table import Numbers, Table

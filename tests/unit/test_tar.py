@@ -160,6 +160,16 @@ def test_members_that_are_there_twice():
         index_of(tar_of([("k/a.jpg", b"1"), ("k/b.jpg", b"2"), ("./k/a.jpg", b"2")]), label="folder")
 
 
+def test_a_tar_without_samples_is_an_empty_index():
+    for data, options, remarks in (
+            (bytes(1024), {}, ()), (tar_of([("a", b"")]), {}, ("1 members without an extension",)),
+            (tar_of([("a.jpg", b"")]), {"folder": "b"}, ("all members: none is a sample in the folder 'b/'",))):
+        index = index_of(data, **options)
+        assert index.size == 0 and index.parts == () and index.remarks == remarks
+    index = index_of(tar_of([("a.jpg", b""), ("a.json", b'{"y": 1}')]), columns=["x", "y", "__key__"])
+    assert index.absent == ("x",) and index.there == ("jpg", "json") and rows_of(index) == [[None, 1, "a"]]
+
+
 @pytest.mark.parametrize("options, message", [
     ({"columns": "json"}, "columns must be a list of names"), ({"columns": [1]}, "columns must be a list of names"),
     ({"image": 1}, "image must be a text or None"), ({"label": ""}, "label must be a text or None"),
@@ -181,8 +191,7 @@ TAR = tar_of(WEBDATASET)
 
 
 @pytest.mark.parametrize("data, message", [
-    (b"", "it is no tar file: it has only 0 bytes"), (bytes(1024), "it has no samples"),
-    (tar_of([("a", b"")]), "it has no samples: 1 members without an extension"),
+    (b"", "it is no tar file: it has only 0 bytes"),
     (b"PK\3\4" * 200, "it is no tar file: the header at byte 0 is damaged"),
     (gzip.compress(bytes(range(256)) * 9), r"compressed with gzip, .* unpack it \(gunzip FILE\), or .* stoker-pack"),
     (bz2.compress(bytes(range(256)) * 9), "compressed with bzip2"),
@@ -197,7 +206,6 @@ TAR = tar_of(WEBDATASET)
     (tar_of([("a.jpg", b""), ("a.json", b"[1e999]")]), "the member 'a.json' at byte 1024 is no JSON"),
     (tar_of([("a.jpg", b""), ("a.json", b'{"json": 18446744073709551616}')]), "sample 'a': 'json'.* more than 64 bits"),
     (tar_of([("a.jpg", b""), ("a.json", b" " * (1 << 20) + b"1")]), "has 1048577 bytes, and labels and columns have"),
-    (tar_of([("a.jpg", b"")]), "no sample has the column json"),
     (tar_of([("a.%d.jpg" % number, b"") for number in range(65)]), "more than 64 extensions"),
     (tar_of([("x%d.%d" % (number, number), b"") for number in range(65)]), "more than 64 extensions")],
     ids=lambda value: value[:40] if isinstance(value, str) else "file")
@@ -228,8 +236,8 @@ def test_sizes_that_lie(size, kind):
         index = tar.index(Counting(data), len(data), {})
     except DatasetError:
         return
-    assert kind in (tarfile.DIRTYPE, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
-    assert set(contents(data, index)) <= {b"abc"}
+    assert kind not in (tarfile.REGTYPE, b"Z")
+    assert not index.size or set(contents(data, index)) <= {b"abc"}
 
 
 def test_headers_of_headers():
@@ -257,7 +265,7 @@ def test_a_tar_that_is_cut_anywhere_or_has_a_changed_byte():
             assert length >= end - 512 and index.offsets.tolist() == whole.offsets.tolist()
     random = np.random.RandomState(1)
     refused = 0
-    for _ in range(2000):
+    for _ in range(700):
         changed = bytearray(data)
         for place in random.randint(0, end, 1 + random.randint(3)):
             changed[place] = random.randint(256)
@@ -268,4 +276,4 @@ def test_a_tar_that_is_cut_anywhere_or_has_a_changed_byte():
             continue
         there = index.lengths != MISSING
         assert (index.offsets >= 0).all() and (index.offsets + index.lengths)[there].max() <= len(data)
-    assert 500 < refused < 2000
+    assert 150 < refused < 700

@@ -14,7 +14,8 @@ from stoker.pipeline.protocol.messages import Job, Skipped
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.folder import scan_folder
 from stoker.pipeline.sources.identity import difference, identity
-from stoker.pipeline.sources.opening import open_source, open_splits
+from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.splits import open_splits
 from stoker.pipeline.sources.reading import csv, files
 from stoker.pipeline.sources.table import Table
 from stoker.pipeline.storage.folder import check_root, resolve

@@ -47,6 +47,7 @@ def test_a_tree_of_class_folders(options):
     assert index.label_names == ("cat", "dog") and index.labels.tolist() == [1, 1, 0]
     assert msgpack.unpackb(index.rows[:index.row_ends[0]], raw=False) == ["dog/1.2.jpg"]
     assert index.remarks == ("1 members that are no pictures by their names", "1 pictures that lie in no class folder")
+    assert index_of(zip_of([])).size == 0
     behind = b"#!/bin/sh\n" * 100 + data                       # a program that unpacks itself
     assert contents(behind, index_of(behind)) == [b"one", b"three", b"four!"]
 
@@ -104,7 +105,7 @@ END, ENTRY, LOCAL = b"PK\5\6", b"PK\1\2", b"PK\3\4"
 
 
 @pytest.mark.parametrize("data, message", [
-    (b"", "it is no zip file"), (b"x" * 1000, "it is no zip file"), (zip_of([]), "it has no samples"),
+    (b"", "it is no zip file"), (b"x" * 1000, "it is no zip file"),
     (ZIP[:-30], "it is a zip file without its directory, which stands at the end: it was cut"),
     (zip_of([("a/1.jpg", b"x" * 99)], zipfile.ZIP_DEFLATED),
      r"'a/1.jpg' is compressed \(deflate\), .*unpack the file \(unzip\).*\(zip -0 -r NEW.zip FOLDER\).*stoker-pack"),
@@ -149,7 +150,7 @@ def test_a_zip_that_is_cut_anywhere_or_has_a_changed_byte():
         with pytest.raises(DatasetError):
             index_of(data[:length])
     random, refused = np.random.RandomState(1), 0
-    for _ in range(3000):
+    for _ in range(1000):
         torn = bytearray(data)
         for place in random.randint(0, len(data), 1 + random.randint(3)):
             torn[place] = random.randint(256)
@@ -159,4 +160,4 @@ def test_a_zip_that_is_cut_anywhere_or_has_a_changed_byte():
             refused += 1
             continue
         assert index.offsets.min() >= 0 and (index.offsets + index.lengths).max() <= whole.offsets.max() + 200
-    assert 500 < refused < 3000
+    assert 200 < refused < 1000

@@ -16,8 +16,11 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.functions import load_function, name_of
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.orders import Balanced, Weighted, balanced, name_for_people, weighted
-from stoker.pipeline.sources.opening import is_share, whole_number
+from stoker.pipeline.sources.data_files import RECORDS, ROW_FILES, is_pattern, reopened, suffix_of
+from stoker.pipeline.sources.opening import whole_number
 from stoker.pipeline.sources.reading import csv
+from stoker.pipeline.sources.roots import is_url
+from stoker.pipeline.sources.splits import is_share
 from stoker.pipeline.text import native, own_letters, printable, printable_path
 from stoker.trainer.local_workers import program_of
 from stoker.trainer.record.known_samples import DATA
@@ -31,7 +34,6 @@ OF_JOB = ("image_size", "batch_size", "seed", "decode", "on_bad_image", "exif_ro
 #: Fields of StreamOptions that a replay needs.
 OF_STREAM = ("picture_cpu_s", "picture_memory_mb", "prefetch_mb", "batch_timeout_s")
 MAX_FOLDERS = 1000            # of a program, in a record
-ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")     # files whose rows are in the list of samples, too
 NAMELESS = "nameless"         # instead of a function's name: it has none by which it can be found
 WEIGHTED = "weighted"
 
@@ -69,7 +71,9 @@ def described(run: Run, options: StreamOptions) -> Dict[str, Any]:
 
 
 def _absolute(path: Any) -> str:
-    return own_letters(os.path.abspath(native(os.fspath(path))))
+    """The path, which works in any current folder; a URL, which has no secrets, or a pattern of URLs as it is."""
+    text = os.fspath(path)
+    return own_letters(text if is_url(text) else os.path.abspath(native(text)))
 
 
 def _texts(value: Any) -> List[str]:
@@ -86,7 +90,20 @@ def _data(data: Any, source: Source) -> Dict[str, Any]:
     options = getattr(data, "csv_options", None)
     if options is not None:
         return {"path": _absolute(data.path), "csv": options, "root": own_letters(data.root)}
+    opened_by = getattr(data, "opened_by", None)
+    if opened_by is not None:
+        return {"records": _with_absolute_paths(opened_by)}
     return {"listed": own_letters(source.root)}
+
+
+def _with_absolute_paths(opened_by: Mapping[str, Any]) -> Dict[str, Any]:
+    """What opens the same record files in any current folder. A pattern may start from the root."""
+    root, pattern = opened_by["root"], opened_by["pattern"]
+    if root is None:
+        pattern = _absolute(pattern) if isinstance(pattern, str) else list(map(_absolute, pattern))
+    else:
+        root = _absolute(root)
+    return dict(opened_by, root=root, pattern=pattern)
 
 
 def _order(order: Any) -> Any:
@@ -146,10 +163,13 @@ class Places(NamedTuple):
 
     def of(self, path: str) -> str:
         """Where ``path`` is now."""
-        if self.root is not None and self.below and (path == self.below or path.startswith(
-                os.path.join(self.below, ""))):
-            return os.path.normpath(os.path.join(self.root, os.path.relpath(path, self.below)))
-        return path
+        before = os.path.join(self.below, "")
+        if self.root is None or not self.below or not os.path.join(path, "").startswith(before):
+            return path
+        rest = path[len(before):]
+        if is_url(self.root):
+            return "/".join(filter(None, [self.root, rest]))
+        return os.path.normpath(os.path.join(self.root, rest))
 
 
 class Arguments:
@@ -194,6 +214,11 @@ class Arguments:
         if type(value.get("number")) is int:
             return value["number"]
         list_key = "dataset" if key == "data" else "validation"
+        if isinstance(value.get("records"), dict):
+            try:
+                return reopened(value["records"], places.of)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ValueError("its options of the record files are damaged") from error
         if isinstance(value.get("path"), str):
             return self._at(native(value["path"]), value, list_key, places)
         if isinstance(value.get("listed"), str):
@@ -204,7 +229,12 @@ class Arguments:
     def _at(self, path: str, value: Mapping[str, Any], list_key: str, places: Places) -> Any:
         """The data at ``path``, or where it is now; rows that are there no more are those of the list."""
         now = places.of(path)
-        if not os.path.exists(now):
+        suffix = suffix_of(now)
+        if is_url(now) or suffix in RECORDS and is_pattern(now):
+            there = True                                # or else opening it says so
+        else:
+            there = os.path.exists(now)
+        if not there:
             if os.path.splitext(path)[1].lower() not in ROW_FILES:
                 remedy = ("its folder is now (root=, --root), or the data themselves (data=, --data)"
                           if list_key == "dataset" else "it is now (validation=, --validation-data), or leave it out "

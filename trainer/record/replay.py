@@ -20,7 +20,7 @@ from stoker.pipeline.functions import refuse_nested
 from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.monitoring.audit_lines import audited, line_of
 from stoker.pipeline.options import SANDBOX_AUTO, check_whole
-from stoker.pipeline.text import native
+from stoker.pipeline.sources.text_file import absolute_root
 from stoker.trainer.feed import LocalOptions, Path, absolute, start_stream
 from stoker.trainer.record import files as records
 from stoker.trainer.record.advice import in_own_words
@@ -69,7 +69,7 @@ class Replay:
         self._decoders: FrozenSet[str] = frozenset()
         with RunFolder(self.folder) as opened:
             record = RecordedRun(opened, absolute(path))
-            places = None if root is None else os.path.abspath(native(os.fspath(root)))
+            places = None if root is None else absolute_root(root)
             self.run, self.notes, self._modules = record.opened(places, data, validation, rank)
             self.recorded_decoders = records.recorded_decoders(opened)
             self._audits = [os.fspath(audit)] if audit is not None else record.audits(rank)

@@ -8,6 +8,7 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.monitoring.killer_list import MAX_BYTES
 from stoker.pipeline.options import StreamOptions
+from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.sources.sample_list import ListError
 from stoker.pipeline.storage.safe_files import is_of_others, read_whole
 from stoker.pipeline.text import native, printable_path
@@ -138,7 +139,8 @@ class RecordedRun:
                               "give the data again (data=, validation=)" % (
                                   DATA[key], self._known.problem or "it has none"))
         try:
-            return found.source(root if root and os.path.isdir(root) else "" if found.kind != "files" else root, name)
+            is_there = root and (is_url(root) or os.path.isdir(root))
+            return found.source("" if not is_there and found.kind in ("rows", "numbers") else root, name)
         except ListError as error:
             raise NotRecorded("the list of its samples cannot be used: %s" % error) from error
 

@@ -181,9 +181,9 @@ class Members:
         self._close()
         count, wanted = len(self._keys), self._wanted
         if not count:
-            raise DatasetError("it has no samples%s%s" % (
-                " in the folder %s" % shown(wanted.folder) if wanted.folder else "",
-                ": " + "; ".join(self._remarks(0)) if self._left_out else ""))
+            where = ("all members: none is a sample in the folder %s" % shown(wanted.folder),) if wanted.folder else ()
+            return FileIndex((), np.empty((0, 0), np.int64), np.empty((0, 0), np.uint32),
+                             remarks=self._remarks(0) + where)
         order = wanted.image or tuple(name for name in PICTURES if name in self._places) or (self._first_other(),)
         offsets, lengths, used = np.zeros(count, np.int64), np.full(count, MISSING, np.uint32), []
         for extension in order:
@@ -203,16 +203,13 @@ class Members:
             if others is not None:
                 parts.append((extension if extension != parts[0][0] else extension + "-2",) + others)
         label, names = self._numbers(kept)
-        missing = set(columns) - self._used_columns - {KEY}
-        if missing:
-            raise DatasetError("no sample has the column %s: it is neither a member's extension nor a name in the "
-                               "members .json; the extensions are %s" % (
-                                   name_list(sorted(missing)), name_list(sorted(self._places))))
         rows, ends = self._kept_rows(kept) if columns else (b"", None)
         return FileIndex(tuple(Part(name) for name, _, _ in parts),
                          np.stack([values[kept] for _, values, _ in parts], 1),
                          np.stack([values[kept] for _, _, values in parts], 1),
-                         label, names, tuple(columns), rows, ends, self._remarks(count - len(kept)))
+                         label, names, tuple(columns), rows, ends, self._remarks(count - len(kept)),
+                         absent=tuple(name for name in columns if name not in self._used_columns and name != KEY),
+                         there=tuple(sorted(self._places)))
 
     def _is_no_part(self, extension: str) -> bool:
         return (extension in map(extension_of, self._wanted.columns) or extension == self._label_extension

@@ -1,13 +1,17 @@
 """What users call: ``stoker.tfrecord`` and the other functions that open record files."""
 
 import logging
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
 from stoker.pipeline.sources.records.patterns import Found, Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
+from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.text import name_list, printable_path
 
 log = logging.getLogger("stoker")
@@ -15,16 +19,26 @@ log = logging.getLogger("stoker")
 MAX_REMARKS = 20        # lines in the log
 
 def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: Optional[Any] = None,
-                 classes: Optional[Sequence[str]] = None) -> RecordSource:
+                 classes: Optional[Sequence[str]] = None, labels: "Optional[np.ndarray]" = None) -> RecordSource:
     """The records of all files of ``pattern``: see ``find_files``. ``options``: of the format's ``Indexer``, plain
-    values. Raises ConfigError, DatasetError."""
+    values. ``labels``: int64, of all records, which replace those of the files. Raises ConfigError, DatasetError."""
+    indexed_at = time.time()
     found = find_files(pattern, root)
     indexes = index_files(found.root, found.files, format_name, options)
     for remarks, file in _remarks(found, indexes)[:MAX_REMARKS]:
         log.warning("%s: %s", file, remarks)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
-    return RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes, opened_by)
+    source = RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes, opened_by, labels)
+    source.watched = Watched(found.root, found.files, indexed_at)
+    return source
+
+
+def reopened(opened_by: Dict[str, Any], moved: Callable[[str], str] = str) -> RecordSource:
+    """The source that was ``opened_by`` this: see ``RecordSource``. ``moved``: where a path or URL of then is now."""
+    pattern, root = opened_by["pattern"], opened_by["root"]
+    return open_records(opened_by["format"], moved(pattern) if isinstance(pattern, str) else list(map(moved, pattern)),
+                        opened_by["options"], None if root is None else moved(root), opened_by["classes"])
 
 
 def _remarks(found: Found, indexes: Sequence[FileIndex]) -> List[Tuple[str, str]]:
