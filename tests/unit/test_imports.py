@@ -87,7 +87,7 @@ ONLY = {
     "rich": ("inspection/terminal/program.py", "inspection/terminal/screen.py"),
     "subprocess": ("workers/", "trainer/", "pipeline/sources/records/"),
     "boto3": ("pipeline/storage/",), "botocore": ("pipeline/storage/",), "obstore": ("pipeline/storage/",),
-    "h5py": ("pipeline/sources/records/", "workers/"), "tarfile": ("pipeline/sources/records/",),
+    "h5py": ("pipeline/storage/hdf5_file.py",), "tarfile": ("pipeline/sources/records/",),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
 NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "socket", "select", "selectors", "os",
