@@ -95,8 +95,11 @@ class Job:
 
     def row(self, sample: Sample) -> Any:
         """The row of ``sample``, as the source has it: what the user gave, a dict for a table with columns, else its
-        path; None if there is neither. Raises ProtocolError if it is damaged."""
-        return unpacked_row(sample.packed, self.columns) if sample.packed else sample.path or None
+        path; None if there is neither. A record with a single part has a row that is not sent: {name: path}. Raises
+        ProtocolError if it is damaged."""
+        if sample.packed:
+            return unpacked_row(sample.packed, self.columns)
+        return {self.columns[0]: sample.path} if len(self.columns) == 1 and sample.path else sample.path or None
 
 
 def unpacked_row(packed: bytes, columns: Tuple[str, ...]) -> Any:

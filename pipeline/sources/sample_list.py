@@ -290,7 +290,8 @@ def _name_of(name: bytes) -> str:
 def _name(source: Source, places: Sequence[int]) -> str:
     if not places:
         return ""
-    row = source.rows([places[0]])[0]
+    row = (source.samples([places[0]])[0].path if isinstance(source, RecordSource) else "") or (
+        source.rows([places[0]])[0])
     return ("sample %d" % places[0] if row is None else printable_path(row) if isinstance(row, str)
             else "row %d, %.200s" % (places[0], ascii(row)))
 

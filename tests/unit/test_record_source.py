@@ -1,14 +1,21 @@
 """The records of files as a source: places, rows, classes, parts of it, and what tells it from other data."""
 
+import os
+import re
+
 import msgpack
 import numpy as np
 import pytest
 
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.source import RecordSource
+from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.sources.sample_list import changes, kept, packed_list, unpacked_list
+from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.place import place_of
+from stoker.pipeline.storage.store import Entry
 
 
 def index_of(count, begin=0, parts=("jpg",), labels=None, names=(), columns=(), rows=None, **more):
@@ -36,15 +43,15 @@ def with_rows():
 
 def test_samples_are_places_of_the_first_part():
     source = labelled()
-    assert len(source) == 7 and source.classes == ("0", "1", "2") and source.columns == () and source.has_paths
+    assert len(source) == 7 and source.classes == ("0", "1", "2") and source.columns == ("jpg",) and source.has_paths
     samples = source.samples([0, 3, 4, 6])
     assert [tuple(sample) for sample in samples] == [
         (0, "a.tar//0+10", 0, b"", 0, ()), (3, "a.tar//300+10", 0, b"", 0, ()),
         (4, "b.tar//7+10", 2, b"", 0, ()), (6, "b.tar//207+10", 1, b"", 0, ())]
-    assert source.rows(range(7)) == [sample.path for sample in source.samples(range(7))]
+    assert source.rows(range(7)) == [{"jpg": sample.path} for sample in source.samples(range(7))]
     assert all(type(sample.label) is int for sample in source.samples(np.arange(7)))
     many = list(np.arange(7).repeat(20))          # more than are looked up one by one
-    assert [sample.path for sample in source.samples(many)] == [source.rows([index])[0] for index in many]
+    assert [sample.path for sample in source.samples(many)] == [source.rows([index])[0]["jpg"] for index in many]
     for wrong in (-1, 7):
         with pytest.raises(IndexError):
             source.samples([0, wrong])
@@ -56,9 +63,10 @@ def test_rows_have_the_columns_and_the_place_of_each_part():
     assert source.columns == ("x", "y", "jpg", "png") and source.classes == ()
     assert source.rows([1, 2, 4]) == [
         {"x": 2, "y": None, "jpg": "a.tar//100+10", "png": "a.tar//120+10"},
-        {"x": 3, "y": "b", "jpg": "b.tar//25+10", "png": "b.tar//5+10"},
+        {"x": 3, "y": "b", "png": "b.tar//5+10", "jpg": "b.tar//25+10"},
         {"x": 5, "y": [6], "jpg": "b.tar//225+10", "png": "b.tar//205+10"}]
-    assert source.samples([2])[0].path == "b.tar//25+10" and source.samples([2])[0].label == -1
+    assert [sample.path for sample in source.samples([0, 2])] == ["a.tar//0+10", "b.tar//5+10"]
+    assert source.samples([2])[0].label == -1
     names = tuple("c%d" % number for number in range(20))        # a longer head of the packed list
     wide = source_of(index_of(1, columns=names, rows=[list(range(20))]))
     assert wide.rows([0]) == [dict(zip(names + ("jpg",), list(range(20)) + ["a.tar//0+10"]))]
@@ -101,9 +109,10 @@ def test_labels_that_are_texts_are_sorted_or_chosen():
     assert source.classes == ("ant", "cat", "dog") and source.labels.tolist() == [1, 2, 1, 1, 0]
     source = source_of(*files, classes=["dog", "cat"])
     assert source.classes == ("dog", "cat") and source.labels.tolist() == [1, 0, 1, 1]
-    assert source.rows(range(4))[3] == "b.tar//0+10" and [path for path, _ in source.left_out] == ["b.tar"]
+    assert source.samples([3])[0].path == "b.tar//0+10" and [path for path, _ in source.left_out] == ["b.tar"]
+    assert source_of(*files, classes=["cow", "dog"]).labels.tolist() == [1]        # as validation data may be
     with pytest.raises(DatasetError, match="no record has the label cow"):
-        source_of(*files, classes=["dog", "cow"])
+        source_of(*files, classes=["cow"])
 
 
 @pytest.mark.parametrize("indexes, more, error, words", [
@@ -130,7 +139,7 @@ def test_a_file_that_cannot_be_named_is_an_error():
 
 def test_a_file_without_records_and_a_mistake_in_one_file_do_no_harm():
     source = source_of(index_of(0, labels=None), index_of(2, labels=[1, 0], absent=("x",)), index_of(1, labels=[0]))
-    assert len(source) == 3 and source.rows([2]) == ["c.tar//0+10"] and source.probes(8) == ("b.tar", "c.tar")
+    assert len(source) == 3 and source.samples([2])[0].path == "c.tar//0+10" and source.probes(8) == ("b.tar", "c.tar")
     assert source.probes(1) == ("b.tar",)
 
 
@@ -176,13 +185,13 @@ def test_the_root_has_no_influence_on_the_hash_and_all_else_has():
 
 
 def test_paths_can_begin_further_up():
-    assert labelled().below("/").rows([4]) == ["data/b.tar//7+10"]
+    assert labelled().below("/").samples([4])[0].path == "data/b.tar//7+10"
     source = RecordSource.of("s3://bucket/a/b", ["c.tar"], [index_of(1)])
-    assert source.below("s3://bucket").rows([0]) == ["a/b/c.tar//0+10"] and source.probes(1) == ("c.tar",)
+    assert source.below("s3://bucket").samples([0])[0].path == "a/b/c.tar//0+10" and source.probes(1) == ("c.tar",)
 
 
 def test_classes_can_be_renumbered():
-    source = labelled().renumbered(("z", "2", "1", "0"))
+    source = labelled().with_classes(("z", "2", "1", "0"))
     assert source.labels.tolist() == [3, 2, 1, 3, 1, 1, 2] and source.classes == ("z", "2", "1", "0")
 
 
@@ -228,3 +237,53 @@ def test_memory_does_not_grow_by_an_object_for_each_record():
     finally:
         tracemalloc.stop()
     assert held < 20 * count and split - held < 6 * count and len(parts.training) == 0.9 * count
+
+
+def test_files_whose_first_parts_have_several_names_have_all_of_them_in_the_row():
+    source = source_of(index_of(1, parts=("jpg", "txt")), index_of(1, parts=("png",)))
+    assert source.columns == ("jpg", "txt", "png")
+    assert [sample.path for sample in source.samples([0, 1])] == ["a.tar//0+10", "b.tar//0+10"]
+    assert source.rows([0, 1]) == [{"jpg": "a.tar//0+10", "txt": "a.tar//20+10", "png": None},
+                                   {"jpg": None, "txt": None, "png": "b.tar//0+10"}]
+
+
+def test_a_single_part_is_a_row_that_is_not_sent():
+    sample, = labelled().samples([3])
+    assert sample.packed == b"" and not labelled().packs and with_rows().packs
+    assert row_in_a_worker(sample, ("jpg",)) == {"jpg": "a.tar//300+10"} == labelled().rows([3])[0]
+    assert row_in_a_worker(sample, ()) == "a.tar//300+10"
+
+
+def row_in_a_worker(sample, columns):
+    return Job("image", (), 1, 0, "exact", "/data", columns=columns).row(sample)
+
+
+def test_labels_can_come_from_elsewhere():
+    source = source_of(index_of(2), index_of(1), labels=np.array([1, 0, 2]))
+    assert source.labels.tolist() == [1, 0, 2] and source.classes == ("0", "1", "2")
+    with pytest.raises(DatasetError, match="there are 2 labels for 3 records"):
+        source_of(index_of(2), index_of(1), labels=np.array([1, 0]))
+
+
+def test_a_file_that_was_replaced_is_told(tmp_path):
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"x" * 1234)
+    entries = [Entry(name, version_of(os.stat(str(tmp_path / name)))) for name in ("a.tar", "b.tar")]
+    source = labelled()
+    assert source.changed() is None
+    source.watched = Watched(str(tmp_path), entries, 1.5e9)
+    parts = source.split(0.3, 0)
+    assert source.changed() is None
+    (tmp_path / "b.tar").chmod(0o600)
+    assert source.changed() is None
+    (tmp_path / "b.tar").write_bytes(b"x" * 1240)
+    for each in (source, parts.training, source.below("/"), source.with_gone([1])):
+        assert re.match(r"b.tar has changed since it was indexed at \d\d:\d\d:\d\d \(1,234 bytes then, 1,240 now\): ",
+                        each.changed())
+    (tmp_path / "b.tar").unlink()
+    assert source.changed() is None          # a worker finds out
+
+
+def test_probes_are_files_that_are_there():
+    assert labelled().with_gone([0, 1, 2, 3]).probes(8) == ("b.tar",)
+    assert labelled().with_gone([0, 1, 2, 6]).probes(8) == ("a.tar", "b.tar")

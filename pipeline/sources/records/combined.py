@@ -4,6 +4,7 @@ Files may differ: one has a part that others lack, other label names, or lists w
 they become alike.
 """
 
+import logging
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import msgpack
@@ -16,6 +17,8 @@ from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 
+log = logging.getLogger("stoker")
+
 MAX_CLASSES = 1 << 20       # of labels that are numbers: the class of the largest one needs all below it
 MAX_RECORDS = 1 << 31
 OTHER_CLASSES = "has records of classes that are not among the given ones"
@@ -25,7 +28,7 @@ class Combined(NamedTuple):
     """The records of files, one file after the other. n records, of them those of file f from ``starts[f]`` on."""
     files: Tuple[str, ...]              # paths below the root
     starts: "np.ndarray"                # int64 [files + 1]
-    names: Tuple[str, ...]              # of the parts
+    names: Tuple[str, ...]              # of the parts; the first is the samples' own, '' if it has several names
     parts: Tuple[Tuple[Part, ...], ...]  # of each file: its parts, in the order of ``names``
     offsets: "Tuple[np.ndarray, ...]"   # of each part: int64 [n]
     lengths: "Tuple[np.ndarray, ...]"   # of each part: uint32 [n]
@@ -40,10 +43,11 @@ class Combined(NamedTuple):
         return int(self.starts[-1])
 
 
-def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Optional[Sequence[str]] = None
-             ) -> Tuple[Combined, Tuple[str, ...]]:
+def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Optional[Sequence[str]] = None,
+             own_labels: "Optional[np.ndarray]" = None) -> Tuple[Combined, Tuple[str, ...]]:
     """The records of ``files`` with their ``indexes``, and the names of their classes. ``classes``: names that the user
-    gives. Raises ConfigError, DatasetError."""
+    gives. ``own_labels``: int64, of all records, which replace those of the indexes. Raises ConfigError, DatasetError.
+    """
     for path, index in zip(files, indexes):
         _check(path, index)
     starts = np.zeros(len(files) + 1, np.int64)
@@ -54,23 +58,31 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
         raise DatasetError("the files have %s records, and a source has fewer than 2**31: give fewer files"
                            % format(int(starts[-1]), ","))
     _check_names(files, indexes)
+    if own_labels is not None:
+        if len(own_labels) != starts[-1]:
+            raise DatasetError("there are %s labels for %s records: give one for each" % (
+                format(len(own_labels), ","), format(int(starts[-1]), ",")))
+        indexes = [index._replace(labels=own_labels[start:end], label_names=())
+                   for index, start, end in zip(indexes, starts[:-1], starts[1:])]
     labels, names = _labels(files, indexes, None if classes is None else _checked(classes))
-    part_names = tuple({part.name: None for index in indexes for part in index.parts})
-    parts, offsets, lengths = [], [], []
-    for place, name in enumerate(part_names):
+    part_names = _part_names(indexes)
+    parts: List[Tuple[Part, ...]] = []
+    offsets: List[np.ndarray] = []
+    lengths: List[np.ndarray] = []
+    places = [[_place_of(index.parts, name) for index in indexes] for name in part_names]
+    for of_files in places:
         wide, short = np.zeros(starts[-1], np.int64), np.full(starts[-1], MISSING, np.uint32)
-        for number, index in enumerate(indexes):
-            own = next((own for own, part in enumerate(index.parts) if part.name == name), None)
-            if own is not None:
+        for number, (index, own) in enumerate(zip(indexes, of_files)):
+            if own is not None and index.size:
                 wide[starts[number]:starts[number + 1]] = index.offsets[:, own]
                 short[starts[number]:starts[number + 1]] = index.lengths[:, own]
-        if not place:
+        if not offsets:
             short[short == MISSING] = 0      # a sample's own file: it has a path, of nothing
         offsets.append(wide)
         lengths.append(short)
-    for index in indexes:
-        known = {part.name: part for part in index.parts}
-        parts.append(tuple(known.get(name, Part(name)) for name in part_names))
+    for index, own_places in zip(indexes, zip(*places) if places else [()] * len(indexes)):
+        parts.append(tuple(Part(name) if place is None else index.parts[place]
+                           for name, place in zip(part_names, own_places)))
     columns = indexes[0].columns
     both = set(columns).intersection(part_names)
     if both:
@@ -78,6 +90,20 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
     rows, row_ends = _rows(indexes) if columns else ((), None)
     return Combined(tuple(files), starts, part_names, tuple(parts), tuple(offsets), tuple(lengths), labels, columns,
                     tuple(rows), row_ends), names
+
+
+def _part_names(indexes: Sequence[FileIndex]) -> Tuple[str, ...]:
+    """The names of all parts; the first is '' if the first parts of the files have several names."""
+    own = {index.parts[0].name for index in indexes if index.parts and index.size}
+    names = tuple({part.name: None for index in indexes if index.size for part in index.parts})
+    return names if len(own) < 2 else ("",) + names
+
+
+def _place_of(parts: Sequence[Part], name: str) -> Optional[int]:
+    """The number of the part ``name`` among those of a file; '': the first."""
+    if not name:
+        return 0 if parts else None
+    return next((place for place, part in enumerate(parts) if part.name == name), None)
 
 
 def _check(path: str, index: FileIndex) -> None:
@@ -152,9 +178,12 @@ def _named(pairs: Sequence[Tuple[str, FileIndex]], classes: Optional[Tuple[str, 
     found = {name for _, index in pairs for name in index.label_names}
     names = tuple(sorted(found, key=path_bytes)) if classes is None else classes
     missing = [name for name in names if name not in found]
-    if missing:
+    if len(missing) == len(names):
         raise DatasetError("no record has the label %s, which classes= names; the labels are %s: check the names"
                            % (name_list(missing), name_list(sorted(found))))
+    if missing:             # as in data for validation
+        log.warning("no record has the label %s, which classes= names; the labels are %s", name_list(missing),
+                    name_list(sorted(found)))
     number_of = {name: number for number, name in enumerate(names)}
     pieces = []
     for _, index in pairs:
@@ -199,12 +228,12 @@ def unpacked(row: bytes) -> List[Any]:
     return values
 
 
-def with_classes(labels: "np.ndarray", own: Sequence[str], names: Sequence[str]) -> "np.ndarray":
+def renumbered(labels: "np.ndarray", own: Sequence[str], names: Sequence[str]) -> "np.ndarray":
     """``labels`` with the numbers of ``names``, which has all names of ``own``."""
     number_of: Dict[str, int] = {name: number for number, name in enumerate(names)}
     numbers = np.array([number_of[name] for name in own] + [-1], np.int32)        # -1 stays -1
-    renumbered: np.ndarray = numbers[labels]
-    return renumbered
+    found: np.ndarray = numbers[labels]
+    return found
 
 
 def left_out(records: Combined) -> Iterable[Tuple[str, str]]:

@@ -1,13 +1,13 @@
 """Indexing: the index of each record file of a source."""
 
-import importlib
 import os
 from typing import Any, Dict, List, Sequence
 
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.formats import indexer_of
-from stoker.pipeline.sources.records.patterns import is_url
+from stoker.pipeline.storage.opening import is_url, open_store
+from stoker.pipeline.storage.remote_file import open_file
 from stoker.pipeline.storage.store import Entry
 from stoker.pipeline.text import path_bytes, printable_path
 
@@ -23,8 +23,8 @@ def index_file(root: str, path: str, format_name: str, options: Dict[str, Any]) 
     name = "%s/%s" % (root.rstrip("/"), path)
     try:
         if is_url(root):
-            store: Any = importlib.import_module("stoker.pipeline.storage.opening").open_store(root)
-            with importlib.import_module("stoker.pipeline.storage.remote_file").open_file(store, path) as remote:
+            store = open_store(root)
+            with open_file(store, path) as remote:
                 return index(remote, store.size(path).version.size, options)
         with open(path_bytes(name), "rb", 0) as file:
             return index(file, os.fstat(file.fileno()).st_size, options)

@@ -6,8 +6,8 @@ from typing import Any
 
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.npy import whole
-from stoker.pipeline.sources.records.patterns import is_url
 from stoker.pipeline.storage.store import StoreError
+from stoker.pipeline.storage.urls import is_url
 from stoker.pipeline.text import path_bytes, printable_path
 
 

@@ -1,7 +1,6 @@
 """Which record files a user means: a path, a pattern, braces, a list of these, or URLs. Sorted by the paths' bytes."""
 
 import glob
-import importlib
 import itertools
 import os
 import re
@@ -13,9 +12,11 @@ from stoker.pipeline.sources.fields import checked_root, fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS
 from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.folder import version_of
+from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.storage.store import Entry, StoreError
-from stoker.pipeline.text import name_list, path_bytes, printable_path
+from stoker.pipeline.storage.urls import WEB, Url, is_url, normal, problem_of, split, text_of
+from stoker.pipeline.text import path_bytes, printable_path
 
 Pattern = Union[str, "os.PathLike[str]", Sequence[Union[str, "os.PathLike[str]"]]]
 
@@ -25,7 +26,6 @@ ASKED_AT_ONCE = 16          # files of a store whose sizes are asked for at once
 SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "_success", "_common_metadata", "_metadata"))
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})\Z")
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HELP = "a path, a pattern such as 'data/train-*.tfrecord' or 'data/train-{000..099}.tar', or a list of these"
 
 
@@ -41,12 +41,12 @@ def find_files(pattern: Any, root: Optional[Any] = None) -> Found:
     wildcard, or the one that all have in common. Raises ConfigError, DatasetError."""
     texts = list(_texts(pattern))
     start = None if root is None else _start(root)
-    absolute = [_absolute(text, start) for text in texts]
-    if len({is_url(text) for text in absolute}) > 1:
+    are_urls = [is_url(text) or start is not None and is_url(start) for text in texts]
+    if len(set(are_urls)) > 1:
         raise ConfigError("some of the record files are URLs and others are not: give files of one place")
-    if is_url(absolute[0]):
-        return _in_store(absolute, start)
-    return _in_folder(absolute, start)
+    if are_urls[0]:
+        return _in_store(texts, start if start is None or is_url(start) else _no_url(start))
+    return _in_folder([os.path.abspath(text if start is None else os.path.join(start, text)) for text in texts], start)
 
 
 def _texts(pattern: Any) -> Iterator[str]:
@@ -90,34 +90,23 @@ def _choices(inner: str) -> Optional[List[str]]:
     return inner.split(",") if "," in inner else None
 
 
-def is_url(text: str) -> bool:
-    """Whether it is a URL, and no path."""
-    return _URL.match(text) is not None
-
-
 def _start(root: Any) -> str:
     text = os.fspath(root) if isinstance(root, os.PathLike) else root
     if isinstance(text, str) and is_url(text):
-        return text.rstrip("/")
+        return normal(text)
     return os.path.abspath(checked_root(os.path.abspath(text) if isinstance(text, str) and text else text))
 
 
-def _absolute(text: str, start: Optional[str]) -> str:
-    if is_url(text):
-        return text
-    if start is not None and is_url(start):
-        if text.startswith("/"):
-            raise ConfigError("%s is no path below the root %s: give a path that begins there" % (
-                printable_path(text), printable_path(start)))
-        return "%s/%s" % (start, text)
-    return os.path.abspath(text if start is None else os.path.join(start, text))
+def _no_url(root: str) -> str:
+    raise ConfigError("the record files are URLs, and the root %s is none: give the URL above the files, or no root"
+                      % printable_path(root))
 
 
-def _fixed(text: str) -> Tuple[str, List[str]]:
+def _fixed(path: str, scheme: str = "") -> Tuple[str, List[str]]:
     """The folder before the first wildcard of a path, and the parts from there on."""
-    parts = text.split("/")
-    number = next((number for number, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
-    return "/".join(parts[:number]) or "/", parts[number:]
+    parts = path.split("/")
+    number = next((number for number, part in enumerate(parts[:-1]) if _is_pattern(part, scheme)), len(parts) - 1)
+    return "/".join(parts[:number]), parts[number:]
 
 
 # ------------------------------------------------------------------------------------------------------- local files
@@ -128,6 +117,7 @@ def _in_folder(absolute: Sequence[str], start: Optional[str]) -> Found:
     for path in absolute:
         exists = os.path.lexists(path_bytes(path))             # it may have a '[' in its name
         folder, parts = _fixed(path) if not exists else (os.path.dirname(path), [os.path.basename(path)])
+        folder = folder or "/"
         folders.append(folder)
         if exists or not any(map(glob.has_magic, parts)):
             found.add(path_bytes(path))
@@ -181,20 +171,27 @@ def _is_of_system(path: bytes, named: Iterable[str]) -> bool:
 
 # ------------------------------------------------------------------------------------------------------------- stores
 
-def _in_store(absolute: Sequence[str], start: Optional[str]) -> Found:
-    folders = [_fixed(url)[0] for url in absolute]
-    root = start if start is not None else _common(folders)
-    # only here: most users have no store
-    store: Any = importlib.import_module("stoker.pipeline.storage.opening").open_store(root)
+def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
+    """Paths are plain text here: percent signs stand in URLs alone."""
+    urls = [_url_of(text, start) for text in texts]
+    first = urls[0] if start is None else split(start)
+    odd = next((url for url in urls if url[:2] != first[:2]), None)
+    if odd is not None:
+        raise ConfigError("the record files are in different places, %s and %s: give files of one bucket or host"
+                          % (printable_path(text_of(first._replace(path=""))), printable_path(text_of(
+                              odd._replace(path="")))))
+    folder = first.path if start is not None else _common([_fixed(url.path, url.scheme)[0] for url in urls])
+    root = text_of(first._replace(path=folder))
+    store = open_store(root)
     found: Dict[str, Entry] = {}
     plain = []
     try:
-        for url in absolute:
-            if not url.startswith(root + "/"):
-                raise DatasetError("%s is not below the root %s: give a root= that contains all files" % (
-                    printable_path(url), printable_path(root)))
-            below = url[len(root) + 1:]
-            if not glob.has_magic(below):
+        for url in urls:
+            if folder and not url.path.startswith(folder + "/"):
+                raise ConfigError("%s is not below the root %s: give a root= that contains all files" % (
+                    printable_path(text_of(url)), printable_path(root)))
+            below = url.path[len(folder) + 1 if folder else 0:]
+            if not _is_pattern(below, url.scheme):
                 plain.append(below)
                 continue
             matches = list(_listed(store, below))
@@ -207,8 +204,23 @@ def _in_store(absolute: Sequence[str], start: Optional[str]) -> Found:
             found.update((entry.path, entry) for entry in pool.map(store.size, missing))
     except StoreError as error:
         raise DatasetError("%s" % error) from error
-    entries = tuple(found[path] for path in sorted(found, key=path_bytes))
-    return Found(root, entries)
+    return Found(root, tuple(found[path] for path in sorted(found, key=path_bytes)))
+
+
+def _url_of(text: str, start: Optional[str]) -> Url:
+    if is_url(text):
+        return split(text)
+    assert start is not None
+    if problem_of(text):
+        raise ConfigError("%s is no path below the root %s, for it %s" % (
+            printable_path(text), printable_path(start), problem_of(text)))
+    url = split(start)
+    return url._replace(path="/".join(filter(None, (url.path, text))))
+
+
+def _is_pattern(path: str, scheme: str) -> bool:
+    """Whether it has wildcards. A web server has no list of its files, and '?' and '[' may stand in their names."""
+    return "*" in path if scheme in WEB else glob.has_magic(path)
 
 
 def _listed(store: Any, below: str) -> Iterator[Entry]:
@@ -253,10 +265,6 @@ def _part(part: str) -> str:
 
 
 def _common(folders: Sequence[str]) -> str:
-    """The URL that all of ``folders`` begin with. Raises DatasetError if they have no bucket or host in common."""
+    """The folder that all of ``folders`` are in, or are."""
     parts = [folder.split("/") for folder in folders]
-    same = [each[0] for each in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts))]
-    if len(same) < 3:
-        raise DatasetError("the record files %s are in different places: give files of one bucket or host"
-                           % name_list(sorted(set(folders))))
-    return "/".join(same)
+    return "/".join(each[0] for each in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts)))

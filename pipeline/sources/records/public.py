@@ -4,7 +4,8 @@ import builtins
 import logging
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.sources.records.array_samples import with_labels
@@ -12,8 +13,10 @@ from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
 from stoker.pipeline.sources.records.label_file import array_in
 from stoker.pipeline.sources.records.member_names import AUTO, FOLDER, Wanted
-from stoker.pipeline.sources.records.patterns import Pattern, find_files, is_url
+from stoker.pipeline.sources.records.patterns import Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
+from stoker.pipeline.sources.records.watched import Watched
+from stoker.pipeline.storage.urls import is_url
 from stoker.pipeline.text import name_list, native, printable_path
 
 log = logging.getLogger("stoker")
@@ -26,7 +29,8 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
                  classes: Optional[Sequence[str]] = None, labels: Optional[Any] = None) -> RecordSource:
     """The records of all files of ``pattern``: see ``find_files``. ``options``: of the format's ``Indexer``, plain
     values; and "labels_file", the absolute path or URL of an npy file with the labels of all records. ``labels``: those
-    in memory. Raises ConfigError, DatasetError."""
+    in memory; they replace those of the files. Raises ConfigError, DatasetError."""
+    indexed_at = time.time()
     found = find_files(pattern, root)
     of_format = {name: value for name, value in options.items() if name != "labels_file"}
     labels_file = options.get("labels_file")
@@ -39,8 +43,19 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
         log.warning("%s", remark)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
-    return RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes,
-                           opened_by if labels is None or labels_file is not None else None)
+    source = RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes,
+                             opened_by if labels is None or labels_file is not None else None)
+    source.watched = Watched(found.root, found.files, indexed_at)
+    return source
+
+
+def reopened(opened_by: Dict[str, Any], moved: Callable[[str], str] = str) -> RecordSource:
+    """The source that was ``opened_by`` this: see ``RecordSource``. ``moved``: where a path or URL of then is now."""
+    pattern, root, options = opened_by["pattern"], opened_by["root"], dict(opened_by["options"])
+    if options.get("labels_file") is not None:
+        options["labels_file"] = moved(options["labels_file"])
+    return open_records(opened_by["format"], moved(pattern) if isinstance(pattern, str) else list(map(moved, pattern)),
+                        options, None if root is None else moved(root), opened_by["classes"])
 
 
 def remarks_of(files: Sequence[str], indexes: Sequence[FileIndex]) -> List[str]:
@@ -148,9 +163,9 @@ def _of_members(format_name: str, pattern: Pattern, image: Optional[str], label:
     source = open_records(format_name, pattern, options, root, classes)
     if label == FOLDER and classes is None and len(source.classes) < 2:
         raise ConfigError("all pictures of %s lie in one folder (%s), and label='folder' takes the first folder on "
-                          "their paths for the class: give folder=%r if the folders in it are the classes; or label=None" % (
-                              name_list(source.files, 1), name_list(source.classes),
-                              source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]))
+                          "their paths for the class: give folder=%r if the folders in it are the classes; or "
+                          "label=None" % (name_list(source.files, 1), name_list(source.classes),
+                             source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]))
     return source
 
 

@@ -16,9 +16,10 @@ from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
 from stoker.pipeline.sources.dataset import (
     Splits, check_indices, class_lines, held_out, left_out_lines, renumbered_gone)
 from stoker.pipeline.sources.packing import packer
-from stoker.pipeline.sources.records.combined import Combined, combined, left_out, with_classes
+from stoker.pipeline.sources.records.combined import Combined, combined, left_out, renumbered
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex
 from stoker.pipeline.sources.records.texts import head_bytes, mixed, template
+from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import name_list, path_bytes, printable_path
 
@@ -27,8 +28,8 @@ class RecordSource:
     """Records in a fixed order: those of file after file. Sample ``index`` is the place of a record's first part.
 
     ``root``: the absolute folder, or the URL, below which the files lie. ``label`` is as in a folder: a class number.
-    With columns, or several parts, ``sample.row`` is a dict: the columns under their names, and each part under its
-    name as the text of its place (None: the record does not have it).
+    ``sample.row`` is a dict: the columns under their names, and each part under its name as the text of its place
+    (None: the record does not have it). If a single part is all there is, nothing is packed: see ``Job.row``.
     """
 
     def __init__(self, root: str, records: Combined, classes: Tuple[str, ...] = (),
@@ -40,7 +41,9 @@ class RecordSource:
         self.gone: FrozenSet[int] = frozenset(gone)
         self.left_out: Tuple[Tuple[str, str], ...] = ()
         self._records, self._chosen = records, chosen
-        self._packs = bool(records.columns) or len(records.names) > 1
+        self._row_parts = [part for part, name in enumerate(records.names) if name]
+        self.packs = bool(records.columns) or len(records.names) > 1       # the rows; else they are made of the paths
+        self.watched: Optional[Watched] = None     # the files, as they were when they were indexed
         self._hash = ""                # once it was computed
         self._starts = records.starts.tolist()
         self._templates = tuple(tuple(map(template, repeat(path), parts))
@@ -50,10 +53,11 @@ class RecordSource:
 
     @classmethod
     def of(cls, root: str, files: Sequence[str], indexes: Sequence[FileIndex], classes: Optional[Sequence[str]] = None,
-           opened_by: Optional[Dict[str, Any]] = None) -> "RecordSource":
+           opened_by: Optional[Dict[str, Any]] = None, labels: "Optional[np.ndarray]" = None) -> "RecordSource":
         """The records of ``files``, paths below ``root``, that have these ``indexes``. ``classes``: the names of the
-        classes, as the user gives them. Raises ConfigError, DatasetError."""
-        records, names = combined(files, indexes, classes)
+        classes, as the user gives them. ``labels``: int64, which replace those of the indexes. Raises ConfigError,
+        DatasetError."""
+        records, names = combined(files, indexes, classes, labels)
         others = tuple(left_out(records))
         chosen = np.flatnonzero(records.labels >= 0).astype(np.int32) if others and records.labels is not None else None
         source = cls(root, records, names, opened_by, chosen)
@@ -64,8 +68,8 @@ class RecordSource:
 
     @property
     def columns(self) -> Tuple[str, ...]:
-        """The names of the fields of the rows; () if a sample's row is its path."""
-        return self._records.columns + self._records.names if self._packs else ()
+        """The names of the fields of the rows."""
+        return self._records.columns + tuple(filter(None, self._records.names))
 
     @property
     def has_paths(self) -> bool:
@@ -96,23 +100,27 @@ class RecordSource:
         files = self._files_of(numbers)
         labels = repeat(-1) if self._records.labels is None else self._records.labels[numbers].tolist()
         paths = self._places(0, numbers, files) if self._records.names else repeat("")
-        packed = self._packed(numbers, files) if self._packs else repeat(b"")
+        packed = self._packed(numbers, files) if self.packs else repeat(b"")
         return samples_of(zip(indices, paths, labels, packed, repeat(0), repeat(())))
 
     def rows(self, indices: Sequence[int]) -> List[Any]:
-        """The rows with these numbers, as a worker gets them: dicts, or the paths. Raises IndexError."""
+        """The rows with these numbers, as a worker gets them: dicts. Raises IndexError."""
         numbers = self._numbers(indices)
         files = self._files_of(numbers)
-        if not self._packs:
-            return self._places(0, numbers, files)
         columns = self.columns
+        if not self.packs:
+            return [{columns[0]: place} for place in self._places(0, numbers, files)]
         return [unpacked_row(row, columns) for row in self._packed(numbers, files)]
 
     def probes(self, count: int) -> Tuple[str, ...]:
         """At most ``count`` of the record files, spread over all: without a place, for a worker only looks whether one
         of them is there."""
-        sizes = np.diff(self._records.starts)
-        there = [path for path, size in zip(self.files, sizes.tolist()) if size]
+        starts, ends = self._bounds()
+        gone = [0] * len(self.files)
+        if self.gone:
+            for file in self._files_of(self._numbers(sorted(self.gone))):
+                gone[file] += 1
+        there = [path for path, start, end, lost in zip(self.files, starts, ends, gone) if end - start > lost]
         return tuple(there[::-(-len(there) // count)]) if self.has_paths and len(self) else ()
 
     def split(self, fraction: float, seed: int) -> Splits:
@@ -130,11 +138,16 @@ class RecordSource:
         files = tuple("%s/%s" % (start, path) for path in self.files)
         return self._like(root, self._records._replace(files=files), self.classes)
 
-    def renumbered(self, classes: Tuple[str, ...]) -> "RecordSource":
+    def with_classes(self, classes: Tuple[str, ...]) -> "RecordSource":
         """The same records with the numbers of ``classes``, which has all classes of this source, by their names."""
         assert self._records.labels is not None
-        labels = with_classes(self._records.labels, self.classes, classes)
+        labels = renumbered(self._records.labels, self.classes, classes)
         return self._like(self.root, self._records._replace(labels=labels), classes)
+
+    def changed(self) -> Optional[str]:
+        """A sentence if one of the files is not what it was when it was indexed; else None. Takes as long as the files'
+        disk or store takes to say it."""
+        return self.watched.changed() if self.watched is not None else None
 
     def with_gone(self, gone: Collection[int]) -> "RecordSource":
         """The same records, of which those with the numbers ``gone`` count as gone."""
@@ -239,13 +252,14 @@ class RecordSource:
         """What tells a record from the others, of each: its places and columns, without the label."""
         numbers = self._all()
         files = self._files_of(numbers)
-        if self._packs:
+        if self.packs:
             return self._packed(numbers, files)
         return [path_bytes(path) for path in self._places(0, numbers, files)]
 
     def _like(self, root: str, records: Combined, classes: Tuple[str, ...]) -> "RecordSource":
         other = RecordSource(root, records, classes, self.opened_by, self._chosen, self.gone)
         other.left_out = self.left_out
+        other.watched = self.watched
         return other
 
     def _part(self, part: "np.ndarray") -> "RecordSource":
@@ -253,8 +267,10 @@ class RecordSource:
         if part.all() and self._chosen is None:
             return self._like(self.root, self._records, self.classes)
         chosen = np.flatnonzero(part).astype(np.int32) if self._chosen is None else self._chosen[part]
-        return RecordSource(self.root, self._records, self.classes, self.opened_by, chosen,
-                            renumbered_gone(self.gone, part))
+        other = RecordSource(self.root, self._records, self.classes, self.opened_by, chosen,
+                             renumbered_gone(self.gone, part))
+        other.watched = self.watched
+        return other
 
     def _numbers(self, indices: Sequence[int]) -> "np.ndarray":
         """The records of these samples. Raises IndexError."""
@@ -294,14 +310,14 @@ class RecordSource:
         """The packed rows, as workers get them."""
         pack, records = packer(), self._records
         parts = []
-        for part in range(len(records.names)):
+        for part in self._row_parts:
             absent = (0, MISSING) if not part else (MISSING,)
             parts.append([None if length in absent else place for place, length in zip(
                 self._places(part, numbers, files), records.lengths[part][numbers].tolist())]
                 if not any(own[part].dataset for own in records.parts) else self._places(part, numbers, files))
         own = self._own_rows(numbers, files) if records.columns else repeat(b"\x90")
-        begin = pack([None] * (len(records.columns) + len(records.names)))
-        head = begin[:len(begin) - len(records.columns) - len(records.names)]
+        begin = pack([None] * len(self.columns))
+        head = begin[:len(begin) - len(self.columns)]
         skip = head_bytes(len(records.columns))
         return [b"".join((head, row[skip:], *map(pack, places)))
                 for row, places in zip(own, zip(*parts) if parts else repeat(()))]

@@ -64,7 +64,7 @@ def records(file: BinaryIO, size: int, check: bool) -> Iterator[Tuple[bytes, int
         if len(block) - place < 12:
             block, start, place = _longer(file, block, place, 12, size - at), at, 0
         length, length_crc = _FRAME.unpack_from(block, place)
-        if check and _masked(_crc_of_8(block[place:place + 8])) != length_crc:
+        if check and masked(crc_of_8(block[place:place + 8])) != length_crc:
             raise DatasetError(number == 0 and _compressed(block[:64]) or (
                 "record %d (at byte %d) is damaged, for its length has another checksum: %s" % (number, at, _REMEDY)
                 if number else "it is no TFRecord file, for the checksum of its first record's length is wrong: give "
@@ -80,7 +80,7 @@ def records(file: BinaryIO, size: int, check: bool) -> Iterator[Tuple[bytes, int
         begin, end = place + 12, place + 12 + length
         if crc is not None:
             data_crc, = struct.unpack_from("<I", block, end)
-            if _masked(crc(memoryview(block)[begin:end])) != data_crc:
+            if masked(crc(memoryview(block)[begin:end])) != data_crc:
                 raise DatasetError("record %d (at byte %d, %d bytes) is damaged, for its bytes have another checksum: "
                                    "%s" % (number, at, length, _REMEDY))
         yield block, begin, end, at + 12
@@ -122,7 +122,8 @@ def _compressed(beginning: bytes) -> str:
             "reads it once" % kind)
 
 
-def _masked(crc: int) -> int:
+def masked(crc: int) -> int:
+    """A checksum as it stands in the file."""
     return ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
 
 
@@ -148,7 +149,7 @@ def _table() -> Tuple[int, ...]:
     return tuple(table)
 
 
-def _crc_of_8(data: bytes) -> int:
+def crc_of_8(data: bytes) -> int:
     """CRC-32C of a record's length: so much is checked without a library, too."""
     table, crc = _table(), 0xffffffff
     for byte in data:
