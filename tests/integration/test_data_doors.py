@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-import stoker
+from stoker.trainer.record.replay import Replay
 from tests.support import stored
 from tests.support.processes import ROOT, interpreter
 from tests.support.range_server import serving
@@ -160,10 +160,10 @@ def test_predict_show_replay_and_check(data, server, tmp_path):
         web = list(csv.DictReader(file))
     assert [line["score_0"] for line in web] == [line["score_0"] for line in lines] and len(web) == 24
 
-    with stoker.Replay(str(tmp_path / "run"), worker_python=WORKER_PYTHON) as replay:
+    with Replay(str(tmp_path / "run"), worker_python=WORKER_PYTHON) as replay:
         for batch in replay.batches([0, 5]):
             assert replay.crc(batch) == replay.audited(batch.step)["crc32"]
-    with stoker.Replay(str(tmp_path / "run"), root=str(data), worker_python=WORKER_PYTHON) as replay:
+    with Replay(str(tmp_path / "run"), root=str(data), worker_python=WORKER_PYTHON) as replay:
         for batch in replay.batches([5]):      # the files are in a folder now
             assert replay.crc(batch) == replay.audited(batch.step)["crc32"]
     run = _program("stoker.inspection.show", tmp_path, "run", "--step", "3", "-o", "step.png", "--worker-python",
