@@ -132,7 +132,8 @@ def _check_alike(source: Source, other: Source, generator: str) -> None:
     if source.classes != other.classes:
         raise _unlike("classes", source.classes, other.classes)
     ours, theirs = (each.columns if getattr(each, "packs", True) else () for each in (source, other))
-    if ours != theirs and generator not in GENERATORS and not isinstance(other, Numbers):       # which have no rows
+    reads_rows = generator not in GENERATORS or not (source.has_paths and other.has_paths)
+    if ours != theirs and reads_rows and not isinstance(other, Numbers):       # which have no rows
         raise _unlike("columns", ours, theirs)
     for name, our, their in zip(source.columns, getattr(source, "types", ()), getattr(other, "types", ())):
         if (our == TEXT) != (their == TEXT):

@@ -1,5 +1,5 @@
-"""Every command line takes record files and URLs: it trains, resumes, predicts, shows, replays and checks from them, and
-its audit is the one that the same pictures in a folder give."""
+"""Every command line takes record files and URLs: it trains, resumes, predicts, shows, replays and checks from them,
+and its audit is the one that the same pictures in a folder give."""
 
 import csv
 import os
