@@ -5,7 +5,8 @@ set -eu
 
 sh .setup/environment.sh trainer storage tests # psutil
 sh .setup/environment.sh workers storage
-for name in workers-simd bench-pictures bench-limit bench-tensorpack bench-torch bench-grain bench-tensorflow; do
+for name in workers-simd bench-pictures bench-limit bench-tensorpack bench-torch bench-grain bench-tensorflow \
+    stores; do
     sh .setup/environment.sh "$name" || true
 done
 [ -x .venv/bench-pictures/bin/python ] || exit 1 # which draws the pictures

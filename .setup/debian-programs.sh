@@ -1,6 +1,6 @@
 # Fetches programs for tests from Debian's packages, and prints the folder in which they are. They are unpacked, not
 # installed, into the user's cache folder: the machine does not change, and no service starts.
-# usage: sh .setup/debian-programs.sh slurm|kubernetes-node|chromium|prometheus|tmux      on Debian, as root
+# usage: sh .setup/debian-programs.sh slurm|kubernetes-node|chromium|prometheus|tmux|nginx      on Debian, as root
 # kubernetes-node: what a node needs beside kubelet and kube-proxy: containerd, runc, network plugins, iptables
 # chromium: with two fonts, so that pages look alike on every machine; prometheus: with promtool
 set -eu
@@ -27,6 +27,7 @@ packages() { # prints their names
                 libnfnetlink0 libnftnl11 libxtables12 conntrack
             ;;
         tmux) with_libraries tmux ;;
+        nginx) with_libraries nginx libnginx-mod-http-echo ;; # echo delays answers
         prometheus) echo prometheus ;; # without what its own pages need
     esac
 }

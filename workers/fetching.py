@@ -77,7 +77,7 @@ class Fetcher:
         self._wake()
 
     def _wake(self) -> None:
-        if self._idle and self._ahead.has_queued:
+        if self._idle and self._ahead.has_queued and self._ahead.under_way < self._pace.threads:
             self._work.notify()
 
     # ---------------------------------------------------------------------------------------- in the generator's thread

@@ -1,10 +1,12 @@
 """Contenders that need only TensorFlow 1.9 and PIL: the tutorial's generator, tf.keras, tf.data. On CPython 3.6.
 
-Ways: tutorial, keras, tfdata, tfdata-fast-dct, tfdata-ratio-N (with the fast DCT, too).
+Ways: tutorial, keras, tfdata, tfdata-fast-dct, tfdata-ratio-N (with the fast DCT, too). With tfrecord in the place of
+tfdata, FOLDER has TFRecords.
 """
 
 from __future__ import generator_stop
 
+import glob
 import os
 import random
 from typing import Any, Dict, Iterator
@@ -12,6 +14,8 @@ from typing import Any, Dict, Iterator
 import numpy as np
 
 from benchmarks.contenders.protocol import BATCH, arguments, files_of, long_epoch, serve
+
+SHUFFLED = 1000     # records that tf.data holds to shuffle them, as its users write
 
 
 def tutorial(folder: str, size: int) -> Iterator[int]:
@@ -85,7 +89,29 @@ def tfdata(folder: str, size: int, calls: int, buffered: int, **options: Any) ->
 
     dataset = tf.data.Dataset.from_tensor_slices((paths, labels))
     dataset = dataset.apply(tf.contrib.data.shuffle_and_repeat(len(paths)))
-    dataset = dataset.map(load, num_parallel_calls=calls)
+    return batched(dataset.map(load, num_parallel_calls=calls), buffered)
+
+
+def tfrecords(folder: str, size: int, calls: int, buffered: int, **options: Any) -> Iterator[int]:
+    """The same from TFRecords, with TensorFlow's own reader, parser and decoder."""
+    import tensorflow as tf
+    features = {"image/encoded": tf.FixedLenFeature([], tf.string),
+                "image/class/label": tf.FixedLenFeature([], tf.int64)}
+
+    def load(record: Any) -> Any:
+        found = tf.parse_single_example(record, features)
+        image = tf.image.decode_jpeg(found["image/encoded"], channels=3, **options)
+        return tf.image.resize_images(image, [size, size]), found["image/class/label"]
+
+    files = sorted(glob.glob(os.path.join(folder, "*.tfrecord")))
+    dataset = tf.data.TFRecordDataset(files, num_parallel_reads=min(2, len(files)))
+    dataset = dataset.apply(tf.contrib.data.shuffle_and_repeat(SHUFFLED))
+    return batched(dataset.map(load, num_parallel_calls=calls), buffered)
+
+
+def batched(dataset: Any, buffered: int) -> Iterator[int]:
+    """Batches of ``dataset``, in a session that does next to nothing with them."""
+    import tensorflow as tf
     dataset = dataset.apply(tf.contrib.data.batch_and_drop_remainder(BATCH)).prefetch(buffered)
     images, labels = dataset.make_one_shot_iterator().get_next()
     step = tf.group(images, labels)
@@ -104,11 +130,12 @@ def main() -> None:
         serve(keras(folder, size), 8 + cores)
     else:
         options: Dict[str, Any] = {}
-        if way != "tfdata":
+        kind, _, variant = way.partition("-")
+        if variant:
             options["dct_method"] = "INTEGER_FAST"
-        if way.startswith("tfdata-ratio-"):
-            options["ratio"] = int(way.split("-")[-1])
-        serve(tfdata(folder, size, 4 * cores, 4, **options), 8)
+        if variant.startswith("ratio-"):
+            options["ratio"] = int(variant.split("-")[-1])
+        serve((tfrecords if kind == "tfrecord" else tfdata)(folder, size, 4 * cores, 4, **options), 8)
 
 
 if __name__ == "__main__":
