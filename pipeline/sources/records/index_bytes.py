@@ -50,14 +50,14 @@ class Key(NamedTuple):
 class Indexed(NamedTuple):
     """An index, and the version of the file that it was made of. ``settled``: the same version has the same bytes for
     good; else the file had changed just before."""
-    index: FileIndex
+    file_index: FileIndex
     version: Version
     settled: bool
 
 
 def to_bytes(key: Key, indexed: Indexed) -> bytes:
     """``indexed`` as bytes."""
-    index = indexed.index
+    index = indexed.file_index
     head = msgpack.packb({
         "key": list(key), "file": [indexed.version.size, *indexed.version.marks], "settled": indexed.settled,
         "count": index.size, "parts": [list(part) for part in index.parts], "labels": index.labels is not None,
@@ -158,4 +158,5 @@ def _texts(values: Any) -> Tuple[str, ...]:
 
 
 def _part(name: Any, dtype: Any, shape: Any, dataset: Any) -> Part:
-    return Part(*_texts([name, dtype]), tuple(map(_whole, shape)), *_texts([dataset]))
+    name, dtype, dataset = _texts([name, dtype, dataset])
+    return Part(name, dtype, tuple(map(_whole, shape)), dataset)

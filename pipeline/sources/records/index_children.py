@@ -44,10 +44,10 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a process said: an index as bytes, or the bytes that were read of its file so far (``count``)."""
+    """What a process said: an index as bytes; or None, and how many bytes more were read of its file."""
     task: Task
     packed: Optional[bytes]
-    count: int
+    read_bytes: int
 
 
 def index_in_children(root: str, tasks: Sequence[Task], format_name: str, options: Dict[str, Any], processes: int

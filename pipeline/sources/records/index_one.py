@@ -22,8 +22,8 @@ _BUFFER_BYTES = 16 << 10
 
 def index_one(root: str, path: str, format_name: str, options: Dict[str, Any], progress: Callable[[int], None],
               now: Callable[[], float] = time.time) -> Indexed:
-    """The index of the file ``path`` below ``root``. ``progress`` is called with the number of bytes that were read, now
-    and then, and may raise. Raises ConfigError and DatasetError, which name the file."""
+    """The index of the file ``path`` below ``root``. ``progress`` is called with the bytes that were just read. Raises
+    ConfigError and DatasetError, which name the file; what ``progress`` raises."""
     name = printable_path(joined(root, path) if is_url(root) else os.path.join(root, path))
     for _ in range(TRIES):
         try:
@@ -64,7 +64,7 @@ def _opened(root: str, path: str, progress: Callable[[int], None]) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Counted(raw, progress), _BUFFER_BYTES))
 
 
-def _without_waiting(path: bytes, flags: int) -> int:
+def _without_waiting(path: Any, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)          # it may be a pipe by now
 
 

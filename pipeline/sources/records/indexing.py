@@ -44,7 +44,7 @@ def index_files(root: str, files: Sequence[Entry], format_name: str, options: Di
     made = [indexed for indexed in found if indexed is not None]
     assert len(made) == len(files)
     return IndexedFiles([Entry(entry.path, indexed.version) for entry, indexed in zip(files, made)],
-                        [indexed.index for indexed in made])
+                        [indexed.file_index for indexed in made])
 
 
 def _make(root: str, files: Sequence[Entry], format_name: str, options: Dict[str, Any], tasks: List[Task],
@@ -73,7 +73,7 @@ def _make(root: str, files: Sequence[Entry], format_name: str, options: Dict[str
                         if message is None:
                             progress.add(0)
                         elif message.packed is None:
-                            progress.add(message.count)
+                            progress.add(message.read_bytes)
                         else:
                             done(message.task, message.packed)
                 return
