@@ -2,7 +2,7 @@
 
     python -m benchmarks.indexing [--records 1200000] [--files 100] [--folder FOLDER] [--columns]
 
-Prints a line for each measurement: records a second of the first start, seconds of the second one (a process of its own,
+Prints a line for each measurement: records a second of the first start, seconds of the second (a process of its own,
 from ``import stoker`` to the first samples), and the bytes of memory a record that the process grows by.
 """
 
