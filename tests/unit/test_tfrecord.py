@@ -21,6 +21,9 @@ EXAMPLES = [{"image": [b"first"], "label": [3], "x": [1.5], "n": [7]},
             {"label": [2], "image": [b"third" * 100], "n": [1 << 62]}]
 
 
+SHORT = [dict(example, image=[example["image"][0][:9]]) for example in EXAMPLES]
+
+
 def indexed(content, **options):
     options = dict({"image": ["image"], "label": "label", "columns": [], "check": True}, **options)
     return index(io.BytesIO(content), len(content), options)
@@ -120,7 +123,7 @@ def test_damaged_bytes_are_found_where_the_library_is():
     content = bytearray(made.tfrecord(*EXAMPLES))
     place = bytes(content).index(b"third") + 1
     content[place] ^= 1
-    with pytest.raises(DatasetError, match=r"record 2 \(at byte \d+, \d+ bytes\) is damaged, .*another checksum: write"):
+    with pytest.raises(DatasetError, match=r"record 2 \(at byte \d+, \d+ bytes\) is damaged, .*checksum: write"):
         indexed(bytes(content))
     found = indexed(bytes(content), check=False)
     assert pictures(bytes(content), found)[2][:5] == b"tiird"
@@ -144,7 +147,7 @@ def test_compressed_files_are_refused_with_the_way_to_convert_them(check):
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_any_change_of_a_file_is_an_error_or_makes_the_same_records(data):
-    content = made.tfrecord(*EXAMPLES)
+    content = made.tfrecord(*SHORT)
     options = {"columns": data.draw(st.sampled_from([[], ["x"], ["x", "n", "image"]])), "check": data.draw(
         st.booleans())}
     if data.draw(st.booleans()):
