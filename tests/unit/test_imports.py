@@ -79,7 +79,7 @@ WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_worker
                       "trainer/local_ranks.py", "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py",
                       "trainer/fleet_options.py", "trainer/kubernetes.py", "trainer/worker_output.py",
                       "trainer/sides.py", "trainer/keras.py", "trainer/state.py", "trainer/files.py",
-                      "trainer/decoders.py")
+                      "trainer/decoders.py", "trainer/data_watch.py")
 ROOMS_WITHOUT_TENSORFLOW = ("trainer/status/", "trainer/record/", "trainer/drawing/")
 # where alone it may be imported
 ONLY = {
