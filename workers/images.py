@@ -46,13 +46,13 @@ MAX_SIDE = 1 << 16      # of a resized picture, in pixels
 _NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
-def read(path: Union[str, bytes]) -> Tuple[Content, Optional[Version]]:
+def read(path: Union[str, bytes], keep: bool = True) -> Tuple[Content, Optional[Version]]:
     """The content of a picture's file, or the picture itself where the path leads to raw numbers, and the file's
     version: see ``fetching.read``."""
     most_bytes, advice = limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more"
     if isinstance(path, SamplePath) and raw.is_raw(path):
         return raw.picture(path, most_bytes, advice)
-    return fetching.read(path, most_bytes, advice)
+    return fetching.read(path, most_bytes, advice, keep)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
