@@ -109,7 +109,7 @@ def test_a_folder_with_the_suffix_of_a_file_wins(here):
     ("none.tar", {}, "none.tar"),
     ("x.h5", {}, "Stoker must know which of its datasets has the samples: give stoker.hdf5('x.h5', \"NAME\")"),
     ("train-*.tar", {"label_word": "cat"}, "label_word= (--label-word) is for a folder of images"),
-    ("train-*.tar", {"exclude": "x"}, "exclude= (--exclude) is for a folder of images, and the data is the file train-"),
+    ("train-*.tar", {"exclude": "x"}, "exclude= (--exclude) is for a folder of images, and the data is the file train"),
     ("train-*.tar", {"generator": "numerical"}, "needs a number of records"),
     (["train-000.tar", "train-001.tar"], {}, "the data is a list of record files: give stoker.tar([...])"),
     ("http://127.0.0.1:9/photos", {}, "is on a web server, which does not list its folders"),
@@ -119,7 +119,7 @@ def test_a_folder_with_the_suffix_of_a_file_wins(here):
     ("ftp://bucket/photos", {}, "does not read ftp://"),
     ("s3:///photos", {}, "must name a bucket"),
     (["s3://bucket/1.jpg"], {"root": "s3://other"}, "is not in s3://other as the others are"),
-    (["s3://bucket/1.jpg"], {"root": "/"}, "is the URL s3://bucket/1.jpg, and all files of a run lie below one root"),
+    (["s3://bucket/1.jpg"], {"root": "/"}, "is the URL s3://bucket/1.jpg, and all files of a run lie below one"),
     (["1.jpg"], {"root": "s3://user:word@bucket"}, "take it out")])
 def test_refusals(data, options, sentence, here):
     found = sentence_of(open_source, data, **options)
