@@ -96,7 +96,7 @@ class Packing:
     def _samples(self, cursor: Cursor) -> Iterator[Tuple[Any, Cursor]]:
         pairs = plan.in_order(self._source, cursor, self._options.shuffle, self._options.shuffle_mb * MEGA)
         if self._source.is_light:
-            return ahead.loaded(pairs, self._source.load, self._options.workers)
+            return ahead.loaded(pairs, self._source, self._options.workers or self._source.threads)
         return ahead.parsed(pairs)
 
     def _leave_out(self, item: LeftOut) -> None:

@@ -9,14 +9,16 @@ import numpy as np
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
-from stoker.pipeline.sources.records.patterns import Found, Pattern, find_files
+from stoker.pipeline.sources.records.patterns import Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.records.watched import Watched
+from stoker.pipeline.storage.store import Entry
 from stoker.pipeline.text import name_list, printable_path
 
 log = logging.getLogger("stoker")
 
 MAX_REMARKS = 20        # lines in the log
+
 
 def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: Optional[Any] = None,
                  classes: Optional[Sequence[str]] = None, labels: "Optional[np.ndarray]" = None) -> RecordSource:
@@ -24,13 +26,13 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
     values. ``labels``: int64, of all records, which replace those of the files. Raises ConfigError, DatasetError."""
     indexed_at = time.time()
     found = find_files(pattern, root)
-    indexes = index_files(found.root, found.files, format_name, options)
-    for remarks, file in _remarks(found, indexes)[:MAX_REMARKS]:
+    files, indexes = index_files(found.root, found.files, format_name, options)
+    for remarks, file in _remarks(files, indexes)[:MAX_REMARKS]:
         log.warning("%s: %s", file, remarks)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
-    source = RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes, opened_by, labels)
-    source.watched = Watched(found.root, found.files, indexed_at)
+    source = RecordSource.of(found.root, [entry.path for entry in files], indexes, classes, opened_by, labels)
+    source.watched = Watched(found.root, files, indexed_at)
     return source
 
 
@@ -41,10 +43,10 @@ def reopened(opened_by: Dict[str, Any], moved: Callable[[str], str] = str) -> Re
                         opened_by["options"], None if root is None else moved(root), opened_by["classes"])
 
 
-def _remarks(found: Found, indexes: Sequence[FileIndex]) -> List[Tuple[str, str]]:
+def _remarks(files: Sequence[Entry], indexes: Sequence[FileIndex]) -> List[Tuple[str, str]]:
     """What was left out, and an example of a file, for the log."""
     first: Dict[str, str] = {}
-    for entry, index in zip(found.files, indexes):
+    for entry, index in zip(files, indexes):
         for remark in index.remarks:
             first.setdefault(remark, printable_path(entry.path))
     return list(first.items())
