@@ -37,6 +37,7 @@ class Found(NamedTuple):
     extension: str                  # of the picture in its source; '' if it has none
     columns: Optional[Dict[str, Any]] = None      # what becomes KEY.json
     others: Tuple[Tuple[str, bytes], ...] = ()    # further parts, as they are
+    other_key: Optional[str] = None               # if a sample of the same shard has the key
 
 
 class LeftOut(NamedTuple):

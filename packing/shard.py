@@ -8,11 +8,11 @@ import hashlib
 import os
 import threading
 import zlib
-from typing import IO, List, NamedTuple, Optional
+from typing import IO, List, NamedTuple, Optional, Set
 
 from stoker.packing.plan import BLOCK, MAX_NAME, member_name, padded, tar_bytes
 from stoker.packing.samples import Parts
-from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.errors import DatasetError, RunFailed
 from stoker.pipeline.storage.safe_files import new_file, replace
 from stoker.pipeline.text import printable, printable_path
 from stoker.trainer.files import sync, sync_path
@@ -62,16 +62,16 @@ class ShardWriter:
         self._sync = _EarlySync(fd)
         self._digest = hashlib.sha256()
         self._members: List[Member] = []
-        self._last_key = ""
+        self.keys: Set[str] = set()
         self.samples = 0
         self.size = 0             # of its members, bytes
 
     def add(self, key: str, parts: Parts, where: str) -> None:
-        """Writes the members of a sample. Raises RunFailed if it cannot be told from the sample before."""
-        if key == self._last_key:
-            raise RunFailed("%s: the sample before it has the same key, %s, and readers of the shard would take both "
-                            "for one: give --names number" % (where, printable(key[:200])))
-        self._last_key = key
+        """Writes the members of a sample. Raises DatasetError if it cannot be told from another one."""
+        if key in self.keys:
+            raise DatasetError("%s: another sample of this shard has the same key, %s, and readers would take both for "
+                               "one: give --names number" % (where, printable(key[:200])))
+        self.keys.add(key)
         pieces: List[bytes] = []
         for extension, content in parts:
             name = member_name(key, extension)

@@ -174,6 +174,16 @@ def test_files_with_the_same_keys_stay_apart(tmp_path, python):
     assert set(samples(tmp_path / "out")[0][1]) == {"jpg", "seg.png"}
 
 
+def test_two_samples_of_one_key_are_refused(tmp_path):
+    with tarfile.open(str(tmp_path / "a.tar"), "w") as tar:
+        for name in ("1", "2", "1"):
+            add(tar, name + ".jpg", picture(1))
+            add(tar, name + ".cls", b"1")
+    assert "a.tar, 1: another sample of this shard has the same key, 1, and readers would take both for one: give " \
+           "--names number" in pack(tmp_path / "a.tar", tmp_path / "out", code=2)
+    assert "3 samples" in pack(tmp_path / "a.tar", tmp_path / "out", "--names", "number")
+
+
 @PYTHONS
 def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
     folder = make_folder(tmp_path / "photos")
