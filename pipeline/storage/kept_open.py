@@ -26,8 +26,7 @@ class KeptFile:
 
 
 class KeptFiles:
-    """Up to MAX_OPEN files. ``opened`` opens one by the rules of the data folder, and returns its descriptor and status.
-    """
+    """Up to MAX_OPEN files. ``opened`` opens one by the rules of the data folder: its descriptor and status."""
 
     def __init__(self, opened: "Callable[[SamplePath], Tuple[int, os.stat_result]]") -> None:
         self._opened, self._lock = opened, threading.Lock()

@@ -1,4 +1,4 @@
-"""Old code that opens files itself over record files: it gets copies, which no worker leaves behind, however it ends."""
+"""Old code that opens files itself, over record files: it gets copies, which no worker leaves behind."""
 
 import os
 import sys
