@@ -11,6 +11,7 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.reading import csv, jsonl, path_list
 from stoker.pipeline.sources.roots import Path, is_url
 from stoker.pipeline.sources.text_file import TextFile
+from stoker.pipeline.storage import urls
 from stoker.pipeline.text import native, printable_path
 
 #: The record files, by their suffixes: the name of the function of ``stoker`` that opens them.
@@ -52,7 +53,9 @@ def check_folder(path: Union[str, bytes]) -> None:
     if not isinstance(path, str):
         raise ConfigError("the folder must be given as str, not as %.80r" % (path,))
     shown = printable_path(path)
-    if not is_url(path) and os.path.isdir(native(path)):
+    if is_url(path):
+        urls.split(path)                # a ConfigError for a URL that can be none, also of a pattern
+    elif os.path.isdir(native(path)):
         return
     if _PACKED.search(path):
         raise DatasetError("%s is compressed, or holds samples in another way than one after the other, so no worker "
@@ -82,7 +85,6 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
                  options: Dict[str, Any]) -> Source:
     """The source of record files. ``kind``: one of KINDS_OF_RECORDS; ``options``: further arguments of the function of
     that name. Raises ConfigError, DatasetError."""
-    function = getattr(_public(), kind)
     options = dict(options)
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
@@ -94,7 +96,7 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
                               "stoker.hdf5(%r, \"NAME\"), or --image-field NAME"
                               % (printable_path(str(pattern)), pattern))
         options["dataset"] = options.pop("image")
-    source: Source = function(pattern, root=root, classes=classes, **options)
+    source: Source = getattr(_public(), kind)(pattern, root=root, classes=classes, **options)
     return source
 
 
@@ -103,10 +105,7 @@ def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
     Raises ConfigError, DatasetError; LookupError, TypeError, AttributeError if it is damaged."""
     if opened_by["format"] not in KINDS_OF_RECORDS:
         raise LookupError("format")
-    options = dict(opened_by["options"])
-    if isinstance(options.get("labels_file"), str):
-        options["labels_file"] = of(options["labels_file"])
-    source: Source = _public().reopened(dict(opened_by, options=options), of)
+    source: Source = _public().reopened(opened_by, of)
     return source
 
 
