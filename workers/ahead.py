@@ -48,15 +48,17 @@ class Ahead:
         self._queue: Deque[Item] = deque()
         self._by_path: Dict[Key, List[Item]] = {}
         self._left_out: Deque[Key] = deque(maxlen=PROBES)
+        self._is_filled = True                  # there is nothing more to be queued
         self._sizes: Deque[int] = deque([0], maxlen=SIZES)
+        self._largest = 0                       # of them, or of some more
+        self._appended = 0
         self.under_way = 0                      # fetches
         self.waiting_bytes = 0                  # that are there, or may come
 
     @property
     def has_queued(self) -> bool:
         """Something may be fetched, as far as is known without a look at it."""
-        return bool(self._queue) or bool(self._roles) and any(
-            held.queued.get(role, 0) < len(held.lease.samples) for held in self._leases for role in self._roles)
+        return bool(self._queue) or not self._is_filled
 
     def hold(self, leases: Sequence[Tuple[Job, Lease]], has_begun: bool,
              locate: Callable[[Job], Locate]) -> None:
@@ -69,6 +71,7 @@ class Ahead:
         self._leases = [had.get(key) or HeldLease(job, lease, locate(job)) for key, (job, lease) in wanted.items()]
         if has_begun and self._leases:
             self._leases[0].is_begun = True
+        self._is_filled = False
 
     def forget(self, item: Item) -> None:
         """It is not kept."""
@@ -79,7 +82,7 @@ class Ahead:
         for held in self._leases:
             for item in held.items:
                 self._drop(item)
-        self._leases = []
+        self._leases, self._is_filled = [], True
 
     # ---------------------------------------------------------------------------------------------- what the threads do
 
@@ -114,11 +117,17 @@ class Ahead:
             item.state, item.result, item.size_bytes = State.THERE, results[number], sizes[number]
             item.read_s = read_s / len(fetch.items)
             self.waiting_bytes += item.size_bytes
-            self._sizes.append(item.size_bytes)
+            self._note_size(item.size_bytes)
+
+    def not_needed(self, fetch: Fetch) -> None:
+        """What is made of the files is in the cache: that they are not read is no reason to forget their role."""
+        for item in fetch.items:
+            item.lease.fetched[item.role] -= 1
+        self.arrived(fetch, None, (), 0.0)
 
     def too_large(self, fetch: Fetch) -> None:
         """The file has more bytes than the limit of ``fetch``: it is read when it is needed, and others get more."""
-        self._sizes.append(fetch.limit_bytes)
+        self._note_size(fetch.limit_bytes)
         self.arrived(fetch, None, (), 0.0)
 
     def leave_out_next(self) -> None:
@@ -160,7 +169,7 @@ class Ahead:
 
     def was_read(self, path: SamplePath, size_bytes: int) -> None:
         """The generator has read ``path`` itself, of which ``find`` knew nothing."""
-        self._sizes.append(min(size_bytes, MAX_FETCH_BYTES))
+        self._note_size(min(size_bytes, MAX_FETCH_BYTES))
         held = self._leases[0] if self._leases and self._leases[0].is_begun else None
         if held is None:
             return
@@ -179,6 +188,7 @@ class Ahead:
             held.used[role] = 0
         if len(self._roles) < MAX_ROLES:
             self._roles[role] = None
+            self._is_filled = False
 
     # ------------------------------------------------------------------------------------------------------------ parts
 
@@ -189,9 +199,14 @@ class Ahead:
         """The first item in the queue, which is filled before."""
         while self._queue and self._queue[0].state is not State.QUEUED:
             self._queue.popleft()
-        if len(self._queue) < LOOKAHEAD // 2:
+        if len(self._queue) < LOOKAHEAD // 2 and not self._is_filled:
             self._fill()
         return self._queue[0] if self._queue else None
+
+    def _note_size(self, size_bytes: int) -> None:
+        self._sizes.append(size_bytes)
+        self._appended += 1
+        self._largest = max(self._sizes) if self._appended % SIZES == 0 else max(self._largest, size_bytes)
 
     def _fill(self) -> None:
         for held in self._leases:
@@ -210,12 +225,13 @@ class Ahead:
                         held.items.append(item)
                         self._by_path.setdefault(item.key, []).append(item)
                         self._queue.append(item)
+        self._is_filled = len(self._queue) < LOOKAHEAD
 
     def _fetch_of(self, first: Item) -> Optional[Fetch]:
         """The fetch of the first item, with those that lie close to it; None if it cannot be fetched."""
         place = first.place
         if place is None:
-            return Fetch((first,), min(MAX_FETCH_BYTES, max(MIN_LIMIT_BYTES, 2 * max(self._sizes))))
+            return Fetch((first,), min(MAX_FETCH_BYTES, max(MIN_LIMIT_BYTES, 2 * self._largest)))
         begin, end = place.offset, place.offset + place.length
         items = [first]
         others = [(item.place.offset, number, item) for number, item in enumerate(self._queue)
@@ -252,6 +268,7 @@ class Ahead:
                 if item.role == role:
                     self._drop(item)
             held.queued.pop(role, None)
+        self._is_filled = False
 
     def _drop(self, item: Item) -> None:
         if item.state is State.THERE:

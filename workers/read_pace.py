@@ -14,6 +14,7 @@ SLOW_S, LEAST_SLOW_S = 1e-3, 2e-4       # a read that takes longer is slow: or a
 SLOW_SHARE = 0.1                        # between the two
 FEW_SLOW, FEW_SLOW_S = 4, 0.1           # so many slow ones that took so long together are enough
 REMEMBERED = 32                         # reads
+COMPUTED_EVERY = 16                     # fetches, the number of threads
 RESERVE = 1.25                          # more threads than the times say
 PROBE_INTERVAL_S = 5.0
 PROBES = 16                             # in a row, as fast as from a local disk, end reading ahead
@@ -29,6 +30,8 @@ class Pace:
         self._direct: Deque[float] = deque(maxlen=REMEMBERED // 2)
         self._fetched: Deque[float] = deque(maxlen=REMEMBERED)
         self._between: Deque[float] = deque(maxlen=REMEMBERED)     # the generator's time from one read to the next
+        self._wanted = 0                # threads; 0: to be computed
+        self._count = 0                 # of fetches
         self._probe_s = 0.0             # when the next probe is due
         self._fast: List[float] = []    # what the last probes took, which were fast
 
@@ -37,9 +40,11 @@ class Pace:
         """So many fetches may be under way."""
         if not self.is_on or self._fixed:
             return self._fixed if self.is_on else 0
-        between_s = max(1e-4, median(self._between) if self._between else 0.0)
-        times = self._fetched or self._direct
-        return min(MAX_READS, 2 + int(RESERVE * sum(times) / max(1, len(times)) / between_s))
+        if not self._wanted:
+            between_s = max(1e-4, median(self._between) if self._between else 0.0)
+            times = self._fetched or self._direct
+            self._wanted = min(MAX_READS, 2 + int(RESERVE * sum(times) / max(1, len(times)) / between_s))
+        return self._wanted
 
     def read(self, took_s: float, between_s: float, now: float, is_probe: bool = False) -> None:
         """The generator has read a file itself, ``between_s`` after the read before."""
@@ -63,6 +68,9 @@ class Pace:
     def fetched(self, took_s: float) -> None:
         """A fetch was made."""
         self._fetched.append(took_s)
+        self._count += 1
+        if self._count % COMPUTED_EVERY == 0 or self._count < COMPUTED_EVERY:
+            self._wanted = 0
 
     def wants_probe(self, now: float) -> bool:
         """The generator is to read the next sample itself. To be asked before each fetch: it says so once for each."""
@@ -81,6 +89,7 @@ class Pace:
             self.is_on = False
             self._direct.clear()
             self._fetched.clear()
+            self._wanted = self._count = 0
         self._fast = []
 
     def _slow_s(self) -> float:

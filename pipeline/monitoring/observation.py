@@ -42,13 +42,13 @@ class Bottleneck(NamedTuple):
 class Counters:
     """What only grows. Times in seconds."""
     __slots__ = ("batches", "samples", "skipped", "waiting_s", "using_s", "storage_s", "decode_s", "augment_s",
-                 "generator_s", "wire_s")
+                 "generator_s", "wire_s", "read_s")
 
     def __init__(self) -> None:
         self.batches = self.samples = self.skipped = 0
         self.waiting_s = self.using_s = 0.0
         self.storage_s = self.decode_s = self.augment_s = 0.0
-        self.generator_s = self.wire_s = 0.0
+        self.generator_s = self.wire_s = self.read_s = 0.0
 
 
 class Observation:
@@ -77,7 +77,7 @@ class Observation:
 
     def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         """See ``BatchObserver``."""
-        waited_s, step_s, produce_s, storage_s, decode_s, augment_s, wire_s = timings
+        waited_s, step_s, produce_s, storage_s, decode_s, augment_s, wire_s, read_s = timings
         samples, counters = len(batch), self.counters
         if self._counted() is batch:
             return                   # a Ctrl-C interrupted the consumer before it had this batch
@@ -90,6 +90,7 @@ class Observation:
         counters.decode_s += decode_s
         counters.augment_s += augment_s
         counters.wire_s += wire_s
+        counters.read_s += read_s
         generator_s = produce_s - storage_s - decode_s - augment_s
         if generator_s > 0:          # stages of several threads may add up to more than the whole
             counters.generator_s += generator_s

@@ -43,7 +43,7 @@ class Pace:
         self.step_s += RECENT * (min(step_s, max(0.01, LONGEST * self.step_s)) - self.step_s) if (
             self.step_s) else step_s
         timings = BatchTimings(waited_s, step_s, batch.produce_s, batch.timings.storage_s,
-                               batch.timings.decode_s, batch.timings.augment_s, batch.wire_s)
+                               batch.timings.decode_s, batch.timings.augment_s, batch.wire_s, batch.timings.read_s)
         self._meter.add(timings)
         for observer in self.observers:
             observer.taken(batch, timings, fleet, now)

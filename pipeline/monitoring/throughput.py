@@ -17,11 +17,14 @@ from typing import Deque, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from stoker.pipeline.checks import MAX_READ_AHEAD
+
 WAITING = 0.01            # a trainer that waits for less than this share of its time has its data on time
 IDLE = 0.2                # workers that are idle for less than this share of their time are busy
 WARMUP_BATCHES = 4        # the first batches are not counted
 OUTLIER_QUANTILE = 0.95   # a time counts for at most OUTLIER_FACTOR times this quantile of the times
 OUTLIER_FACTOR = 3
+FULL = 0.75               # a worker that has this share of MAX_READ_AHEAD under way cannot read more at once
 MIN_BATCHES = 8           # a verdict needs at least so many batches ...
 MIN_S = 1.0               # ... and so much time
 WINDOW_S = 10.0           # a verdict is about so many last seconds
@@ -31,8 +34,8 @@ REPORT_INTERVAL_S = 30.0  # at least so long between two reports
 
 #: For each stage of a worker: what it does, and what helps if it is the bottleneck.
 _STAGES = {
-    "storage": ("reading files", "faster or nearer storage, more workers than cores, which then wait for it in "
-                                 "parallel, or --cache"),
+    "storage": ("waiting for files", "%s, record files instead of many small ones (stoker-pack), --cache, or faster "
+                                     "or nearer storage"),
     "decode": ("decoding and resizing", "more worker hosts, a faster --decode, smaller files or --cache"),
     "augment": ("augmenting", "more worker hosts or a cheaper augmentation"),
     "generator": ("in the generator's own code", "more worker hosts or a faster generator"),
@@ -51,6 +54,7 @@ class BatchTimings(NamedTuple):
     decode_s: float
     augment_s: float
     wire_s: float      # its lease and the batch itself travelled
+    read_s: float = 0.0     # what the reads of its files took, added up, also those that were made ahead of time
 
 
 class Window(NamedTuple):
@@ -60,6 +64,7 @@ class Window(NamedTuple):
     used_s: float      # the consumer used them
     stages: Tuple[float, ...]   # the workers' time for storage, decode, augment, generator
     wire_s: float
+    read_s: float = 0.0     # what reads took, added up: of several threads of each worker
 
     @property
     def waiting_share(self) -> float:
@@ -80,6 +85,11 @@ class Window(NamedTuple):
     def workers_needed(self) -> int:
         """The number of workers with which the consumer waits for less than WAITING of its time."""
         return max(1, math.ceil((1 - WAITING) * self.produce_s / max(1e-6, self.step_s)))
+
+    @property
+    def reads_at_once(self) -> float:
+        """The mean number of reads that a worker has under way while it produces a batch."""
+        return self.read_s / max(1e-9, sum(self.stages))
 
     def share_with(self, workers: int) -> float:
         """The share of its time that the consumer would wait with so many workers, 0..1."""
@@ -139,7 +149,8 @@ class ThroughputMeter:
         stages = (counted_s / whole_s).dot(rows[:, 3:6]).tolist()
         generator_s = max(0.0, float(counted_s.sum()) - sum(stages))
         return Window(len(rows), float(np.minimum(waited_s, longest_s + _longest(wire_s)).sum()),
-                      float(np.minimum(step_s, _longest(step_s)).sum()), (*stages, generator_s), float(wire_s.sum()))
+                      float(np.minimum(step_s, _longest(step_s)).sum()), (*stages, generator_s), float(wire_s.sum()),
+                      float(np.minimum(rows[:, 7], MAX_READ_AHEAD * produce_s).sum()))
 
     def is_known(self, window: Window) -> bool:
         """Whether ``window`` of this meter allows a verdict. A consumer that does not wait must first have used all the
@@ -172,9 +183,24 @@ def verdict(window: Window, workers: int, cores: int) -> Verdict:
         return Verdict("too few workers", "too few workers: %s; %s, on %d cores" % (waits(window), pace, cores))
     name, spent_s = max(zip(_STAGES, window.stages), key=lambda stage: stage[1])
     doing, remedy = _STAGES[name]
+    if name == "storage":
+        doing, remedy = _of_storage(window, doing, remedy)
     return Verdict(name, "%s: %s; workers spend %s of their time %s; %s on %d core%s, %s. What helps: %s" % (
         name, waits(window), percent(spent_s / max(1e-9, working_s)), doing, workers_are(workers, "running"),
         cores, "s" * (cores > 1), workers_are(needed, "needed"), remedy))
+
+
+def _of_storage(window: Window, doing: str, remedy: str) -> Tuple[str, str]:
+    """What workers do while they wait for files, and what helps."""
+    at_once = window.reads_at_once
+    if at_once >= FULL * MAX_READ_AHEAD:
+        more = "more workers than cores, which read more files at once"
+    else:
+        more = "a higher --read-ahead than the number that was given" if at_once >= 2 else "--read-ahead auto, not 0"
+    if window.read_s:
+        doing += " (the reads of a batch take %s ms together, %.1f at once)" % (
+            milliseconds(window.read_s / max(1, window.batches)), max(1.0, at_once))
+    return doing, remedy % more
 
 
 class Watch:

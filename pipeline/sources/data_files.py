@@ -11,6 +11,7 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.reading import csv, jsonl, path_list
 from stoker.pipeline.sources.roots import Path, is_url
 from stoker.pipeline.sources.text_file import TextFile
+from stoker.pipeline.storage import urls
 from stoker.pipeline.text import native, printable_path
 
 #: The record files, by their suffixes: the name of the function of ``stoker`` that opens them.
@@ -52,7 +53,9 @@ def check_folder(path: Union[str, bytes]) -> None:
     if not isinstance(path, str):
         raise ConfigError("the folder must be given as str, not as %.80r" % (path,))
     shown = printable_path(path)
-    if not is_url(path) and os.path.isdir(native(path)):
+    if is_url(path):
+        urls.split(path)                # a ConfigError for a URL that can be none, also of a pattern
+    elif os.path.isdir(native(path)):
         return
     if _PACKED.search(path):
         raise DatasetError("%s is compressed, or holds samples in another way than one after the other, so no worker "
@@ -86,6 +89,8 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
     options = dict(options)
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
+    if kind == "npy" and "image" in options:
+        options["array"] = options.pop("image")
     if kind == "hdf5":
         if "image" not in options:
             raise ConfigError("%s is a HDF5 file, and Stoker must know which of its datasets has the samples: give "
@@ -99,13 +104,12 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
 def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
     """The record files of a source whose ``opened_by`` this is, with absolute paths. ``of``: where a path is now.
     Raises ConfigError, DatasetError; LookupError, TypeError, AttributeError if it is damaged."""
-    kind, pattern, root = opened_by["format"], opened_by["pattern"], opened_by["root"]
-    if kind not in KINDS_OF_RECORDS:
-        raise LookupError(kind)
-    if root is None:
-        pattern = of(pattern) if isinstance(pattern, str) else [of(each) for each in pattern]
-    source: Source = _public().open_records(kind, pattern, dict(opened_by["options"]),
-                                            None if root is None else of(root), opened_by["classes"])
+    if opened_by["format"] not in KINDS_OF_RECORDS:
+        raise LookupError("format")
+    options = dict(opened_by["options"])
+    if isinstance(options.get("labels_file"), str):
+        options["labels_file"] = of(options["labels_file"])
+    source: Source = _public().reopened(dict(opened_by, options=options), of)
     return source
 
 

@@ -15,14 +15,15 @@ from stoker.pipeline.text import printable
 
 
 class Access:
-    """How to reach the server of ``url``, as the environment says it now. Raises ConfigError."""
+    """How to reach the server of ``url``, as the environment says it now. ``has_password``: it may be in ~/.netrc.
+    Raises ConfigError."""
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, has_password: bool = True) -> None:
         self._is_secure = url.scheme == "https"
         self._host = url.host
         name = url.host.rpartition(":")[0] if url.host.rpartition(":")[2].isdigit() else url.host
         self._headers = {"User-Agent": "stoker", "Accept-Encoding": "identity"}
-        password = _password_of(name)
+        password = _password_of(name) if has_password else None
         if password:
             self._headers["Authorization"] = "Basic " + password
         proxy = "" if proxy_bypass_environment(url.host) else getproxies_environment().get(url.scheme, "")

@@ -7,7 +7,7 @@ from email.utils import parsedate_tz
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from stoker.pipeline.storage.retries import TryAgain
-from stoker.pipeline.storage.store import Gone, Refused, StoreError, Version, remote_version
+from stoker.pipeline.storage.store import Gone, Refused, StoreError, Version, etag_version, remote_version
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -65,9 +65,11 @@ def size_behind(headers: Headers) -> Optional[int]:
 
 
 def version_of(size: int, headers: Headers) -> Version:
-    """The version of a file by its size and etag; without an etag, its date."""
-    etag = headers.get("ETag")
-    return remote_version(size, etag.strip() if etag else "", "" if etag else headers.get("Last-Modified") or "")
+    """The version of a file by its size and etag; without an etag, its date. Google's buckets have a number for it."""
+    generation = headers.get("x-goog-generation")
+    if generation:
+        return remote_version(size, "generation", generation)
+    return etag_version(size, headers.get("ETag"), headers.get("Last-Modified"))
 
 
 def error_of(status: int, reason: str, headers: Headers, now: float) -> Exception:

@@ -31,13 +31,13 @@ _FAILURES = (OSError, http.client.HTTPException)
 
 
 class HttpClient:
-    """The files below the URL ``root``, in normal form: see ``retrying.Client``. Raises ConfigError if ~/.netrc cannot
-    be read."""
+    """The files below the URL ``root``, in normal form: see ``retrying.Client``. ``server``: the URL of the server, if
+    that is not the root's. Raises ConfigError if ~/.netrc cannot be read."""
 
-    def __init__(self, root: str, connect_s: float = CONNECT_S, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, root: str, server: str = "", connect_s: float = CONNECT_S, silence_s: float = SILENCE_S) -> None:
         self.root = root
-        self._url = split(root)
-        self._access = Access(self._url)
+        self._server = split(server or root)
+        self._access = Access(self._server, has_password=not server)
         self._connect_s, self._silence_s = connect_s, silence_s
         self._kept = threading.local()
 
@@ -48,88 +48,92 @@ class HttpClient:
 
     def size(self, path: str) -> Entry:
         """See ``Store``."""
-        url = joined(self.root, path)
+        name = joined(self.root, path)
         try:
-            status, answer = self._answer("HEAD", url, {})
+            status, answer = self._answer("HEAD", path, {})
             part = http_answers.part_of(status, answer.headers, 0, None) if status == 200 else None
         except Refused:
             part = None             # it may refuse HEAD alone
         if part is not None and part.version is not None:
             return Entry(path, part.version)
-        status, answer = self._answer("GET", url, {"Range": "bytes=0-0"})
+        status, answer = self._answer("GET", path, {"Range": "bytes=0-0"})
         try:
             if status == 416 and http_answers.size_behind(answer.headers) == 0:
                 return Entry(path, http_answers.version_of(0, answer.headers))
             part = http_answers.part_of(status, answer.headers, 0, 1)
         except StoreError as error:
-            raise http_answers.with_url(error, url) from error
+            raise http_answers.with_url(error, name) from error
         finally:
             self._finish(answer, status == 206)
         if part.version is None:
-            raise Refused("%s: the server does not tell the size of the file (no Content-Length)" % url)
+            raise Refused("%s: the server does not tell the size of the file (no Content-Length)" % name)
         return Entry(path, part.version)
 
     def read(self, path: str, offset: int, length: Optional[int], max_bytes: int) -> Tuple[bytes, Version]:
         """See ``Store``."""
-        url = joined(self.root, path)
+        name = joined(self.root, path)
         if length is not None and length > max_bytes:
-            raise too_large(url, length, max_bytes)
+            raise too_large(name, length, max_bytes)
         if length == 0 or length is None and offset:
             version = self.size(path).version
             length = version.size - offset if length is None else length
             if length < 0 or offset + length > version.size:
-                raise too_short(url, version.size, offset, max(0, length))
+                raise too_short(name, version.size, offset, max(0, length))
             if length == 0:
                 return b"", version
             if length > max_bytes:
-                raise too_large(url, length, max_bytes)
+                raise too_large(name, length, max_bytes)
         headers = {} if length is None else {"Range": "bytes=%d-%d" % (offset, offset + length - 1)}
-        status, answer = self._answer("GET", url, headers)
+        status, answer = self._answer("GET", path, headers)
         is_over = False
         try:
-            data, version, is_over = self._content(url, status, answer, offset, length, max_bytes)
+            data, version, is_over = self._content(path, status, answer, offset, length, max_bytes)
             return data, version
         except _FAILURES as error:
             raise _try_again(error) from error
         finally:
             self._finish(answer, is_over)
 
-    def _content(self, url: str, status: int, answer: http.client.HTTPResponse, offset: int, length: Optional[int],
+    def _content(self, path: str, status: int, answer: http.client.HTTPResponse, offset: int, length: Optional[int],
                  max_bytes: int) -> Tuple[bytes, Version, bool]:
         """The bytes that were asked for, their version, and whether the answer was read to its end."""
+        name = joined(self.root, path)
         if status == 416:
             size = http_answers.size_behind(answer.headers)
+            if size is None and length is not None:     # it does not say it
+                self._finish(answer, False)
+                size = self.size(path).version.size
             if size is None or length is None or offset + length <= size:
                 raise TryAgain("416 for a part that the file has", is_wrong=True)
-            raise too_short(url, size, offset, length)
+            raise too_short(name, size, offset, length)
         try:
             part = http_answers.part_of(status, answer.headers, offset, length)
         except Refused as error:
-            raise http_answers.with_url(error, url) from error
+            raise http_answers.with_url(error, name) from error
         is_chunked = (answer.headers.get("Transfer-Encoding") or "").strip().lower() == "chunked"
         if part.length is None and not is_chunked:
             raise Refused("%s: the server does not tell the size of the file (no Content-Length): a file that is cut "
-                          "off could not be told from a whole one" % url)
+                          "off could not be told from a whole one" % name)
         skipped = offset - part.offset          # 0, unless the server ignored Range
         if skipped > MAX_SKIPPED_BYTES:
             raise Refused("%s: the server ignores Range, and would send %d bytes before those of a record: serve the "
-                          "files by one that obeys it, such as nginx" % (url, offset))
+                          "files by one that obeys it, such as nginx" % (name, offset))
         size = part.version.size if part.version is not None else None
         if length is not None and size is not None and offset + length > size:
-            raise too_short(url, size, offset, length)
+            raise too_short(name, size, offset, length)
         wanted = part.length if length is None else skipped + length
         if wanted is not None and wanted - skipped > max_bytes:
-            raise too_large(url, wanted - skipped, max_bytes)
+            raise too_large(name, wanted - skipped, max_bytes)
         data = self._body(answer, max_bytes + skipped + 1 if wanted is None else wanted)
         if wanted is None and len(data) > max_bytes:
-            raise too_large(url, len(data), max_bytes)
+            raise too_large(name, len(data), max_bytes)
         if wanted is not None and len(data) != wanted:
             if is_chunked:
-                raise too_short(url, len(data), offset, wanted - skipped)
+                raise too_short(name, len(data), offset, wanted - skipped)
             raise TryAgain("the connection was cut after %d of %d bytes" % (len(data), wanted))
         if part.version is None:
             if wanted is not None:
-                raise Refused("%s: the server ignores Range and does not tell the size of the file" % url)
+                raise Refused("%s: the server ignores Range and does not tell the size of the file" % name)
             part = part._replace(version=http_answers.version_of(len(data), answer.headers))
         assert part.version is not None
         return data[skipped:] if skipped else data, part.version, part.length == len(data) or wanted is None
@@ -148,9 +152,11 @@ class HttpClient:
                 raise TryAgain("only %d bytes came in %.0f s" % (most - left, self._silence_s + most / MIN_BYTES_PER_S))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _answer(self, method: str, url: str, headers: Dict[str, str]) -> Tuple[int, http.client.HTTPResponse]:
-        """The head of an answer that has the file (200, 206), or none of what was asked for (416)."""
-        target = url
+    def _answer(self, method: str, path: str, headers: Dict[str, str], target: str = ""
+                ) -> Tuple[int, http.client.HTTPResponse]:
+        """The head of an answer that has the file (200, 206), or none of what was asked for (416). ``target``: the URL,
+        if it is not that of the file."""
+        name, target = joined(self.root, path), target or self._target(path)
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._asked(method, target, headers)
             status = answer.status
@@ -162,23 +168,29 @@ class HttpClient:
             self._finish(answer, method == "HEAD" or self._is_drained(answer))
             if status not in (301, 302, 303, 307, 308) or not location:
                 if method == "HEAD" and status in (405, 501):
-                    raise Refused("%s: the server does not answer HEAD" % url)
-                error = http_answers.error_of(status, printable(answer.reason), answer.headers, time.time())
-                raise http_answers.with_url(error, url) if isinstance(error, StoreError) else error
-            target = self._redirected(url, urljoin(target, location))
-        raise Refused("%s: more than %d redirects" % (url, MAX_REDIRECTS))
+                    raise Refused("%s: the server does not answer HEAD" % name)
+                raise self._meaning(path, status, printable(answer.reason), answer.headers)
+            target = self._redirected(name, urljoin(target, location))
+        raise Refused("%s: more than %d redirects" % (name, MAX_REDIRECTS))
 
-    def _redirected(self, url: str, target: str) -> str:
+    def _target(self, path: str) -> str:
+        return joined(self.root, path)
+
+    def _meaning(self, path: str, status: int, reason: str, headers: http_answers.Headers) -> Exception:
+        error = http_answers.error_of(status, reason, headers, time.time())
+        return http_answers.with_url(error, joined(self.root, path)) if isinstance(error, StoreError) else error
+
+    def _redirected(self, name: str, target: str) -> str:
         try:
             parts = urlsplit(target)
-            origin = "%s://%s" % (self._url.scheme, self._url.host)
-            default = ":%d" % (443 if self._url.scheme == "https" else 80)
+            origin = "%s://%s" % (self._server.scheme, self._server.host)
+            default = ":%d" % (443 if self._server.scheme == "https" else 80)
             same = "%s://%s" % (parts.scheme, parts.netloc.lower()) in (origin, origin + default)
         except ValueError:
             same = False
         if not same:
             raise Refused("%s leads to another server, %s, which is not below the root: name that one as the root"
-                          % (url, printable(target.split("?")[0][:200])))
+                          % (name, printable(target.split("?")[0][:200])))
         return target.split("#")[0]
 
     def _asked(self, method: str, url: str, headers: Dict[str, str]) -> http.client.HTTPResponse:

@@ -59,10 +59,18 @@ class Version(NamedTuple):
 
 
 def remote_version(size: int, *facts: Any) -> Version:
-    """The version of a file in a store that says ``facts`` of it, such as its etag."""
+    """The version of a file in a store that says ``facts`` of it."""
     digest = hashlib.blake2b(repr(facts).encode("utf-8", "backslashreplace"), digest_size=32).digest()
     words = [int.from_bytes(digest[start:start + 8], "little") for start in range(0, 32, 8)]
     return Version(size, (words[0], words[1], words[2], words[3]))
+
+
+def etag_version(size: int, etag: Optional[str], changed: Any = None) -> Version:
+    """The version of a file by its etag, which not all servers put into quotes everywhere; without one, by the time of
+    its last change."""
+    bare = (etag or "").strip()
+    bare = (bare[2:] if bare.startswith("W/") else bare).strip('"')
+    return remote_version(size, bare, "" if bare else str(changed or ""))
 
 
 class Entry(NamedTuple):

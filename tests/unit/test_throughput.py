@@ -95,9 +95,32 @@ def test_the_sentences_have_the_figures():
         "decode: the trainer waits 80% of the time; workers spend 83% of their time decoding and resizing; 2 workers "
         "are running on 2 cores, 10 workers are needed. What helps: more worker hosts, a faster --decode, smaller "
         "files or --cache")
+    assert verdict(steady(2, decode_s=0.017, storage_s=0.083)._replace(read_s=8.3), 2, 2).sentence == (
+        "storage: the trainer waits 80% of the time; workers spend 83% of their time waiting for files (the reads of a "
+        "batch take 83 ms together, 1.0 at once); 2 workers are running on 2 cores, 10 workers are needed. What helps: "
+        "--read-ahead auto, not 0, record files instead of many small ones (stoker-pack), --cache, or faster or nearer "
+        "storage")
     assert verdict(steady(3, decode_s=0.009), 3, 8).sentence == (
         "trainer: the data is on time, the trainer waits 0.0% of the time; a step takes 10 ms, a worker produces a "
         "batch in 9 ms: 1 worker is needed, 3 are there")
+
+
+@pytest.mark.parametrize("at_once, helps", [
+    (0.0, "--read-ahead auto, not 0"), (1.0, "--read-ahead auto, not 0"),
+    (8.0, "a higher --read-ahead than the number that was given"),
+    (60.0, "more workers than cores, which read more files at once")])
+def test_what_helps_against_waiting_for_files_depends_on_how_many_are_read_at_once(at_once, helps):
+    window = steady(2, decode_s=0.01, storage_s=0.04)
+    sentence = verdict(window._replace(read_s=at_once * sum(window.stages)), 2, 2).sentence
+    assert "What helps: %s, record files" % helps in sentence
+    assert ("%.1f at once" % at_once in sentence) is bool(at_once)
+
+
+def test_a_worker_cannot_say_that_it_reads_more_at_once_than_it_can():
+    meter = ThroughputMeter(0)
+    for _ in range(100):
+        meter.add(timings(0.01, storage_s=0.02)._replace(read_s=1e9))
+    assert meter.window().reads_at_once == pytest.approx(64)
 
 
 @pytest.mark.parametrize("produce_s, needed", [(0.001, 1), (0.0101, 1), (0.0103, 2), (0.02, 2), (0.025, 3), (0.8, 80)])

@@ -59,7 +59,9 @@ def more_figures(stream: BatchStream, insight: Insight, roster: Roster, unix_s: 
     return {
         "speed": {"step_ms": window and rounded(1000 * window.step_s),
                   "produce_ms": window and rounded(1000 * window.produce_s),
-                  "wire_ms": window and rounded(1000 * window.wire_s / max(1, window.batches))},
+                  "wire_ms": window and rounded(1000 * window.wire_s / max(1, window.batches)),
+                  "read_ms": (rounded(1000 * window.read_s / max(1, window.batches))
+                              if window and window.read_s else None)},
         "stages": {name: rounded(window.stages[number] / working_s) if window and working_s > 0 else None
                    for number, name in enumerate(STAGES)},
         "history": {"interval_s": INTERVAL_S, "samples_per_s": [rounded(value) for value in lines.samples_per_s],

@@ -82,6 +82,8 @@ class Metrics:
             yield _counter(name, text, [((), getattr(counts, key))])
         yield _counter("stoker_stage_seconds", "Time of workers, and on the wire, for these batches",
                        [((stage,), getattr(counts, stage + "_s")) for stage in (*STAGES, "wire")], "stage")
+        yield _counter("stoker_read_seconds", "Time of the reads of files for these batches, also ahead of time",
+                       [((), counts.read_s)])
         workers = self._insight.counts
         yield _counter("stoker_workers_joined", "Workers that were welcomed", [((), workers.joined)])
         yield _counter("stoker_workers_lost", "Workers whose connection was lost, or that broke the protocol",

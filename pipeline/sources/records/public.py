@@ -36,16 +36,16 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
     labels_file = options.get("labels_file")
     if labels_file is not None:
         labels = array_in(labels_file)
-    indexes = index_files(found.root, found.files, format_name, of_format)
+    files, indexes = index_files(found.root, found.files, format_name, of_format)
     if labels is not None:
         indexes = with_labels(indexes, labels, "in " + printable_path(labels_file) if labels_file else "")
-    for remark in remarks_of([entry.path for entry in found.files], indexes)[:MAX_REMARKS]:
+    for remark in remarks_of([entry.path for entry in files], indexes)[:MAX_REMARKS]:
         log.warning("%s", remark)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
-    source = RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes,
+    source = RecordSource.of(found.root, [entry.path for entry in files], indexes, classes,
                              opened_by if labels is None or labels_file is not None else None)
-    source.watched = Watched(found.root, found.files, indexed_at)
+    source.watched = Watched(found.root, files, indexed_at)
     return source
 
 
