@@ -86,8 +86,8 @@ def make_parser() -> argparse.ArgumentParser:
              "for what it shows; with --diff, no file)")
     add = parser.add_argument_group("where things are now, if not where they were").add_argument
     add("--root", metavar="DIR|URL",
-        help="the folder or URL that now has the run's files: of its training data, or the one with both its data and its "
-             "validation data, if those are two")
+        help="the folder or URL that now has the run's files: of its training data, or the one with both its data and "
+             "its validation data, if those are two")
     add("--data", metavar="DIR|FILE|URL", help="the data themselves: the folder, the file of rows, or record files")
     add("--validation-data", metavar="DIR|FILE|URL|none",
         help="validation data of their own. none: do without them, for what is not --validation")
