@@ -4,8 +4,8 @@ in one sentence.
 A proxy between the workers and the real server makes the faults, from the third step on.
 """
 
-import threading
 import time
+from typing import Any, Callable, NamedTuple
 
 import pytest
 
@@ -34,37 +34,38 @@ FAULTS = [
 ]
 
 
-class Place:
-    """The pictures at one server, behind a proxy. ``open()``: the data."""
-
-    def __init__(self, name, proxy, open, put):
-        self.name, self.proxy, self.open, self.put = name, proxy, open, put
+class Place(NamedTuple):
+    """The pictures at one server, behind a proxy."""
+    name: str
+    proxy: FaultyProxy
+    open: Callable[[], Any]     # the data
 
 
 @pytest.fixture(scope="module")
-def pictures_here(tmp_path_factory):
+def local(tmp_path_factory):
     """The folder of pictures, the one of record files, and the content of the audit of a run."""
     files, records = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("records")
     pictures = stored.drawn(files)
     stored.write_tars(records, pictures)
     audit = tmp_path_factory.mktemp("reference") / "audit"
-    return files, records, consumed(str(files), audit).content()
+    return str(files), str(records), consumed(str(files), audit).content()
 
 
 @pytest.fixture(params=["http", "s3"])
-def place(request, pictures_here, web, s3, monkeypatch):
+def place(request, local, monkeypatch):
     """Tars on the web server; files in the bucket."""
-    files, records, _ = pictures_here
-    server = web if request.param == "http" else s3
+    files, records, _ = local
+    server = request.getfixturevalue("web" if request.param == "http" else "s3")
     with FaultyProxy("127.0.0.1", server.port) as proxy:
+        name = "faults-%d" % proxy.port             # a client is kept by the name
         if request.param == "http":
-            folder = web.folder("faults-%d" % proxy.port, records)
-            yield Place("http", proxy, lambda: stoker.tar("%s/%s/train-{000..002}.tar" % (proxy.url, folder)), None)
+            folder = server.filled(name, records).rpartition("/")[2]
+            yield Place("http", proxy, lambda: stoker.tar("%s/%s/train-{000..002}.tar" % (proxy.url, folder)))
         else:
-            bucket = s3.bucket("faults-%d" % proxy.port, files)
-            for name, value in dict(s3.environment, AWS_ENDPOINT_URL=proxy.url).items():
-                monkeypatch.setenv(name, value)
-            yield Place("s3", proxy, lambda: "s3://%s" % bucket, lambda key, data: s3.put(bucket, key, data))
+            url = server.filled(name, files)
+            for key, value in dict(server.environment, AWS_ENDPOINT_URL=proxy.url).items():
+                monkeypatch.setenv(key, value)
+            yield Place("s3", proxy, lambda: url)
 
 
 def run(place, fault, count, audit):
@@ -75,9 +76,7 @@ def run(place, fault, count, audit):
         if fault == "away":
             asked = len(place.proxy.asked)
             with place.proxy.away():
-                back = threading.Timer(AWAY_S, lambda: None)
-                back.start()
-                back.join()
+                time.sleep(AWAY_S)
             assert len(place.proxy.asked) == asked
         else:
             place.proxy.set(fault, count)
@@ -86,11 +85,11 @@ def run(place, fault, count, audit):
 
 
 @pytest.mark.parametrize("fault, count, outcome", FAULTS, ids=[fault for fault, _, _ in FAULTS])
-def test_fault(place, pictures_here, tmp_path, fault, count, outcome):
+def test_fault(place, local, tmp_path, fault, count, outcome):
     begun_s = time.monotonic()
     if outcome == SAME:
         found = run(place, fault, count, tmp_path / "audit")
-        assert found.content() == pictures_here[2]
+        assert found.content() == local[2]
         assert fault == "away" or place.proxy.faults == count
         assert time.monotonic() - begun_s < 60
     else:
