@@ -18,6 +18,7 @@ DATA = ("folder of images, one sub-folder per class; or a file of rows: .csv (it
 ROOT = "folder or URL below which the files lie that rows name (default: the folder of DATA)"
 NO_LABELS = "none"
 _OPTIONS = {"image": "--image-field", "label": "--label-field"}      # of record files
+_DOUBLED = re.compile(r"([-_.])[-_.]+")
 _WILDCARDS = re.compile(r"\{[^{}]*\}|\[[^\]]*\]|[*?]+")
 
 
@@ -120,7 +121,8 @@ def name_of_data(data: str) -> str:
         path = os.path.abspath(data)
         is_folder = os.path.isdir(data)
     if is_pattern(path) and (is_url(data) or not os.path.lexists(path)):
-        parts = [_WILDCARDS.sub("", part).strip("-_.") for part in os.path.splitext(path)[0].split("/")]
+        parts = [_DOUBLED.sub(r"\1", _WILDCARDS.sub("", part)).strip("-_.")
+                 for part in os.path.splitext(path)[0].split("/")]
         return next((part for part in reversed(parts) if part), "")
     name = os.path.basename(path)
     return name if is_folder else os.path.splitext(name)[0]

@@ -24,6 +24,7 @@ from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import native, printable_path
 from stoker.trainer import interpreter
 from stoker.trainer.autoscaler import Autoscaler
+from stoker.trainer.data_watch import watched
 from stoker.trainer.fleet import announce
 from stoker.trainer.fleet_options import NO_FLEET, FleetOptions
 from stoker.trainer.local_ranks import line_of, share, trainers_here
@@ -206,6 +207,10 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
         job = replace(job, batch_size=plan.part_size)     # as the workers of this rank see it
     stream = BatchStream(plan, datasets, job, options, start_step)
     try:
+        watch = watched(datasets, plan.positions - plan.position_of(start_step))
+        if watch is not None:
+            stream.attach(watch)
+            stream.pace.observers.append(watch)
         status = announce(stream, fleet, options.prefetch_of(job), processes)
         if processes:
             stream.pace.trainers = trainers     # of workers elsewhere, ``Fleet`` knows this trainer's part of the cores

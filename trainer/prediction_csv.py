@@ -136,5 +136,7 @@ def check_columns(source: Source, fields: Optional[Sequence[str]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """``value`` as the csv module writes it; a list or dict as JSON."""
-    return json.dumps(value) if isinstance(value, (list, dict)) else value
+    """``value`` as the csv module writes it; a list or dict as JSON, bytes, as TFRecords have for texts, as a text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return json.dumps(value, default=_cell) if isinstance(value, (list, dict)) else value

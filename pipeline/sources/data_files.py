@@ -86,6 +86,8 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
     options = dict(options)
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
+    if kind == "npy" and "image" in options:
+        options["array"] = options.pop("image")
     if kind == "hdf5":
         if "image" not in options:
             raise ConfigError("%s is a HDF5 file, and Stoker must know which of its datasets has the samples: give "
@@ -99,13 +101,12 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
 def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
     """The record files of a source whose ``opened_by`` this is, with absolute paths. ``of``: where a path is now.
     Raises ConfigError, DatasetError; LookupError, TypeError, AttributeError if it is damaged."""
-    kind, pattern, root = opened_by["format"], opened_by["pattern"], opened_by["root"]
-    if kind not in KINDS_OF_RECORDS:
-        raise LookupError(kind)
-    if root is None:
-        pattern = of(pattern) if isinstance(pattern, str) else [of(each) for each in pattern]
-    source: Source = _public().open_records(kind, pattern, dict(opened_by["options"]),
-                                            None if root is None else of(root), opened_by["classes"])
+    if opened_by["format"] not in KINDS_OF_RECORDS:
+        raise LookupError("format")
+    options = dict(opened_by["options"])
+    if isinstance(options.get("labels_file"), str):
+        options["labels_file"] = of(options["labels_file"])
+    source: Source = _public().reopened(dict(opened_by, options=options), of)
     return source
 
 

@@ -162,7 +162,7 @@ def renumbered(dataset: Any, classes: Tuple[str, ...]) -> Any:
     """The same samples with the numbers of ``classes``, which has all classes of ``dataset``, by their names. A source
     of a user's own that cannot do this stays as it is."""
     if not isinstance(dataset, Dataset):
-        return dataset.renumbered(classes) if hasattr(dataset, "renumbered") else dataset
+        return dataset.with_classes(classes) if hasattr(dataset, "with_classes") else dataset
     numbers = [classes.index(name) for name in dataset.classes]
     return replace(dataset, classes=classes, labels=tuple(numbers[label] for label in dataset.labels))
 

@@ -316,7 +316,7 @@ def kept(known: SampleList, fingerprint: Optional[str], source: Source) -> Tuple
         return replace(made, left_out=getattr(source, "left_out", ()), gone=frozenset(found.gone)), found
     if isinstance(made, RecordSource):
         made = made.with_gone(found.gone)
-        made.opened_by = getattr(source, "opened_by", None)
+        made.opened_by, made.watched = getattr(source, "opened_by", None), getattr(source, "watched", None)
         return made, found
     assert isinstance(made, (Table, Numbers))
     made.gone = found.gone

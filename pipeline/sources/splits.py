@@ -128,7 +128,8 @@ def _warn_of_overlap(training: Any, validation: Any) -> None:
 def _check_alike(source: Source, other: Source) -> None:
     """Raises ConfigError if a sample of ``other`` is not what one of ``source`` is."""
     for what in ("classes", "columns"):
-        ours, theirs = getattr(source, what), getattr(other, what)
+        ours, theirs = (getattr(each, what) if what == "classes" or getattr(each, "packs", True) else ()
+                        for each in (source, other))         # of records that are but their picture, as of files: none
         if ours != theirs and not (what == "columns" and isinstance(other, Numbers)):      # which have no rows
             raise ConfigError("the data for training has the %s %s, that for validation %s: both must have the same "
                               "ones, in the same order" % (what, _names(ours), _names(theirs)))

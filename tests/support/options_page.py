@@ -10,6 +10,7 @@ import sys
 
 from stoker.inspection.checking.options import check_parser
 from stoker.inspection.showing import options as show_parser
+from stoker.packing import options as pack_parser
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
 from stoker.trainer.fleet_options import FleetOptions
@@ -23,7 +24,8 @@ date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
 overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
-`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray`, `stoker-show` and `stoker-check` have no variables.
+`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray`, `stoker-show`, `stoker-check` and `stoker-pack` have
+no variables.
 A variable `STOKER_...` that is none of these gets a warning with the nearest name.
 """
 
@@ -89,7 +91,9 @@ def page():
         ("Showing batches", "`stoker-show [OPTIONS] RUN`, in a checkout `python -m stoker.inspection.show`: "
          "[See what the model saw](REPLAY.md).", show_parser.make_parser()),
         ("Checking a dataset", "`stoker-check [OPTIONS] DATA`, in a checkout `python -m stoker.inspection.check`: "
-         "[Checking a dataset](CHECK.md).", check_parser())]
+         "[Checking a dataset](CHECK.md).", check_parser()),
+        ("Packing a dataset", "`stoker-pack [OPTIONS] SOURCE... OUT_FOLDER`, in a checkout "
+         "`python -m stoker.packing.pack`.", pack_parser.make_parser())]
     return HEAD + "".join("\n## %s\n\n%s\n\n%s" % (title, usage, _table(parser))
                           for title, usage, parser in sections) + OPEN_STREAM + _arguments()
 

@@ -10,6 +10,7 @@ import pytest
 import stoker
 from stoker.inspection.checking.options import check_parser
 from stoker.inspection.showing import options as show_parser
+from stoker.packing import options as pack_parser
 from stoker.inspection.terminal import program as top_program
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers, ray_launcher
@@ -102,7 +103,7 @@ def test_public_names_of_the_documents_exist(path):
 def test_options_of_the_documents_exist(path):
     known = options_of(train_parser()) | options_of(predict_parser()) | options_of(workers.make_parser()) | OF_OTHERS
     known |= options_of(check_parser()) | options_of(ray_launcher.make_parser()) | options_of(top_program.make_parser())
-    known |= options_of(show_parser.make_parser())
+    known |= options_of(show_parser.make_parser()) | options_of(pack_parser.make_parser())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", re.sub(r"<!--.*?-->", "", read(path)))) <= known
 
 

@@ -56,6 +56,9 @@ ROOMS = {
     "trainer/": ("pipeline.",),
     # programs of their own: a run or a dataset is opened as a trainer opens it, a file is judged as a worker judges it
     "inspection/": ("pipeline.", "trainer.", "workers."),
+    # of the trainer's room only how a program ends in good order, and how a file is replaced
+    "packing/": SHARED + ("pipeline.storage.", "pipeline.sources.", "pipeline.monitoring.locks", "trainer.program",
+                          "trainer.current_folder", "trainer.files"),
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",
@@ -68,14 +71,15 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "pipeline/storage/urls.py", "pipeline/storage/http_answers.py", "workers/ahead.py",
         "workers/read_pace.py", "workers/held_lease.py",
         "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py",
-        "pipeline/sources/folder_listing.py")
+        "pipeline/sources/folder_listing.py",
+        "packing/plan.py", "packing/samples.py", "packing/manifest.py")
 GENERATORS = ("workers/generators/",)
 SEEDS_GLOBAL_GENERATORS = {"workers/generators/calls.py": ("seed",)}
 WITHOUT_TENSORFLOW = ("trainer/feed.py", "trainer/run.py", "trainer/local_workers.py", "trainer/interpreter.py",
                       "trainer/local_ranks.py", "trainer/autoscaler.py", "trainer/demand.py", "trainer/fleet.py",
                       "trainer/fleet_options.py", "trainer/kubernetes.py", "trainer/worker_output.py",
                       "trainer/sides.py", "trainer/keras.py", "trainer/state.py", "trainer/files.py",
-                      "trainer/decoders.py")
+                      "trainer/decoders.py", "trainer/data_watch.py")
 ROOMS_WITHOUT_TENSORFLOW = ("trainer/status/", "trainer/record/", "trainer/drawing/")
 # where alone it may be imported
 ONLY = {
@@ -87,7 +91,8 @@ ONLY = {
     "rich": ("inspection/terminal/program.py", "inspection/terminal/screen.py"),
     "subprocess": ("workers/", "trainer/", "pipeline/sources/records/"),
     "boto3": ("pipeline/storage/",), "botocore": ("pipeline/storage/",), "obstore": ("pipeline/storage/",),
-    "h5py": ("pipeline/sources/records/", "workers/"), "tarfile": ("pipeline/sources/records/",),
+    "h5py": ("pipeline/sources/records/", "workers/"), "tarfile": ("pipeline/sources/records/", "packing/"),
+    "pyarrow": ("packing/",),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
 NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "socket", "select", "selectors", "os",

@@ -18,7 +18,7 @@ from stoker.pipeline.sources.dataset import (
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.combined import Combined, combined, left_out, renumbered
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex
-from stoker.pipeline.sources.records.texts import head_bytes, mixed, template
+from stoker.pipeline.sources.records.texts import NOWHERE, Gone, head_bytes, mixed, template
 from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import name_list, path_bytes, printable_path
@@ -99,8 +99,9 @@ class RecordSource:
         numbers = self._numbers(indices)
         files = self._files_of(numbers)
         labels = repeat(-1) if self._records.labels is None else self._records.labels[numbers].tolist()
-        paths = self._places(0, numbers, files) if self._records.names else repeat("")
-        packed = self._packed(numbers, files) if self.packs else repeat(b"")
+        gone = [index in self.gone for index in indices] if self.gone else None
+        paths = self._places(0, numbers, files, gone) if self._records.names else repeat("")
+        packed = self._packed(numbers, files, gone) if self.packs else repeat(b"")
         return samples_of(zip(indices, paths, labels, packed, repeat(0), repeat(())))
 
     def rows(self, indices: Sequence[int]) -> List[Any]:
@@ -145,8 +146,7 @@ class RecordSource:
         return self._like(self.root, self._records._replace(labels=labels), classes)
 
     def changed(self) -> Optional[str]:
-        """A sentence if one of the files is not what it was when it was indexed; else None. Takes as long as the files'
-        disk or store takes to say it."""
+        """A sentence if one of the files is not what it was when it was indexed, by their disk or store; else None."""
         return self.watched.changed() if self.watched is not None else None
 
     def with_gone(self, gone: Collection[int]) -> "RecordSource":
@@ -296,9 +296,11 @@ class RecordSource:
         bounds = self._starts if self._chosen is None else np.searchsorted(self._chosen, self._records.starts).tolist()
         return bounds[:-1], bounds[1:]
 
-    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int]) -> List[str]:
-        """The texts of the places of a part."""
+    def _places(self, part: int, numbers: "np.ndarray", files: Sequence[int], gone: Gone = None) -> List[str]:
+        """The texts of the places of a part. ``gone``: see ``texts.NOWHERE``."""
         offsets = self._records.offsets[part][numbers].tolist()
+        if gone is not None:
+            offsets = [NOWHERE if is_gone else offset for is_gone, offset in zip(gone, offsets)]
         lengths = self._records.lengths[part][numbers].tolist()
         if self._heads and not part:         # the usual case, and the fastest way
             heads = self._heads
@@ -306,15 +308,15 @@ class RecordSource:
         templates = self._templates
         return [templates[file][part] % pair for file, pair in zip(files, zip(offsets, lengths))]
 
-    def _packed(self, numbers: "np.ndarray", files: Sequence[int]) -> List[bytes]:
+    def _packed(self, numbers: "np.ndarray", files: Sequence[int], gone: Gone = None) -> List[bytes]:
         """The packed rows, as workers get them."""
         pack, records = packer(), self._records
         parts = []
         for part in self._row_parts:
             absent = (0, MISSING) if not part else (MISSING,)
             parts.append([None if length in absent else place for place, length in zip(
-                self._places(part, numbers, files), records.lengths[part][numbers].tolist())]
-                if not any(own[part].dataset for own in records.parts) else self._places(part, numbers, files))
+                self._places(part, numbers, files, gone), records.lengths[part][numbers].tolist())]
+                if not any(own[part].dataset for own in records.parts) else self._places(part, numbers, files, gone))
         own = self._own_rows(numbers, files) if records.columns else repeat(b"\x90")
         begin = pack([None] * len(self.columns))
         head = begin[:len(begin) - len(self.columns)]

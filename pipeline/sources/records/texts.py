@@ -1,10 +1,16 @@
 """Texts of places, and hashes of records: what RecordSource makes of its numbers."""
 
+from typing import Optional, Sequence
+
 import numpy as np
 
 from stoker.pipeline.sources.records.file_index import Part
 from stoker.pipeline.storage.place import Place
 
+#: Which of some records a checkpoint knows and the data has no more; None: none. Their places get the offset NOWHERE,
+#: behind the end of any file: at their own ones, there may be something else by now.
+Gone = Optional[Sequence[bool]]
+NOWHERE = 1 << 39
 _MULTIPLIER = np.uint64(0x9e3779b97f4a7c15)
 
 

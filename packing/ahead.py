@@ -1,0 +1,91 @@
+"""Reads samples in threads while the main thread writes: many small files at once, or one file that is parsed."""
+
+import collections
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Deque, Iterator, Tuple
+
+from stoker.packing.plan import Cursor, weight
+
+Pair = Tuple[Any, Cursor]
+_IN_WORK = 4                  # files under way for each thread
+MAX_AHEAD_BYTES = 64 << 20    # of samples that one thread has parsed and the main thread not yet written
+_MAX_AHEAD = 4096             # and their number
+_POLL_S = 0.2                 # Ctrl-C is noticed within: a wait without a limit may miss it
+
+
+def loaded(pairs: Iterator[Pair], load: Callable[[Any], Any], threads: int) -> Iterator[Pair]:
+    """Each pair in order, with ``load`` of its item, which ``threads`` threads call."""
+    pool = ThreadPoolExecutor(threads, "stoker-read")
+    waiting: Deque[Tuple[Any, Cursor]] = collections.deque()
+    try:
+        for item, cursor in pairs:
+            waiting.append((pool.submit(load, item), cursor))
+            if len(waiting) >= threads * _IN_WORK:
+                future, behind = waiting.popleft()
+                yield future.result(), behind
+        while waiting:
+            future, behind = waiting.popleft()
+            yield future.result(), behind
+    finally:
+        for future, _ in waiting:
+            future.cancel()
+        pool.shutdown(wait=False)
+
+
+def parsed(pairs: Iterator[Pair]) -> Iterator[Pair]:
+    """The same pairs, made by a thread of their own some way ahead."""
+    ahead = _Ahead(pairs)
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
+
+
+class _Ahead:
+    def __init__(self, pairs: Iterator[Pair]) -> None:
+        self._pairs = pairs
+        self._ready: Deque[Any] = collections.deque()
+        self._size = 0
+        self._changed = threading.Condition()
+        self._is_closed = False
+        threading.Thread(target=self._run, name="stoker-parse", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            for pair in self._pairs:
+                if not self._put((pair, None), weight(pair[0])):
+                    return
+            self._put((None, None), 0)
+        except BaseException as error:      # the main thread raises it
+            self._put((None, error), 0)
+
+    def _put(self, entry: Any, size: int) -> bool:
+        with self._changed:
+            while not self._is_closed and self._ready and (
+                    self._size + size > MAX_AHEAD_BYTES or len(self._ready) >= _MAX_AHEAD):
+                self._changed.wait()
+            self._ready.append((entry, size))
+            self._size += size
+            self._changed.notify_all()
+            return not self._is_closed
+
+    def __iter__(self) -> Iterator[Pair]:
+        while True:
+            with self._changed:
+                while not self._ready:
+                    self._changed.wait(_POLL_S)
+                (pair, error), size = self._ready.popleft()
+                self._size -= size
+                self._changed.notify_all()
+            if error is not None:
+                raise error
+            if pair is None:
+                return
+            yield pair
+
+    def close(self) -> None:
+        """Ends the thread, at its next sample."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
