@@ -6,10 +6,11 @@ import os
 import pytest
 
 import stoker
-from tests.stores.conftest import STORES_PYTHON
+from tests.engines.needs import python_of
 from tests.support import stored
 from tests.support.agreement import ENCODED, Agreement
 
+#: How a URL begins -> the fixture of its server.
 FIXTURES = {"s3": "s3", "gs": "gcs", "http": "web"}
 #: (function, Python, chaos) with each form in each store.
 RUNS = [("image", "newest", False), ("augmented", "old", True), ("parts", "newest", True)]
@@ -30,20 +31,24 @@ def data(tmp_path_factory):
     pictures = stored.drawn(files)
     stored.write_rows(files, pictures)
     stored.write_tfrecords(records, pictures)
-    stored.write_tars_by_webdataset(records, pictures, STORES_PYTHON)
+    stored.write_tars_by_webdataset(records, pictures, python_of("stores"))
     return str(root)
 
 
 @pytest.fixture(scope="module", params=sorted(FIXTURES))
 def url(request, data):
     """Where the folder is in a store."""
-    return request.getfixturevalue(FIXTURES[request.param]).filled("agree", data)
+    server = request.getfixturevalue(FIXTURES[request.param])
+    if request.param == "http":
+        return "%s/%s" % (server.url, server.folder("agree", data))
+    return "%s://%s" % (request.param, server.bucket("agree", data))
 
 
 @pytest.fixture(autouse=True)
 def environment(request, url, monkeypatch):
     """What trainer and local workers need of it."""
-    for name, value in request.getfixturevalue(FIXTURES[url.split(":")[0]]).environment.items():
+    server = request.getfixturevalue(FIXTURES[url.split(":")[0]])
+    for name, value in getattr(server, "environment", {}).items():
         monkeypatch.setenv(name, value)
 
 

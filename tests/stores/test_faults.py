@@ -59,10 +59,10 @@ def place(request, local, monkeypatch):
     with FaultyProxy("127.0.0.1", server.port) as proxy:
         name = "faults-%d" % proxy.port             # a client is kept by the name
         if request.param == "http":
-            folder = server.filled(name, records).rpartition("/")[2]
+            folder = server.folder(name, records)
             yield Place("http", proxy, lambda: stoker.tar("%s/%s/train-{000..002}.tar" % (proxy.url, folder)))
         else:
-            url = server.filled(name, files)
+            url = "s3://" + server.bucket(name, files)
             for key, value in dict(server.environment, AWS_ENDPOINT_URL=proxy.url).items():
                 monkeypatch.setenv(key, value)
             yield Place("s3", proxy, lambda: url)
