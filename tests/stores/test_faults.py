@@ -5,7 +5,7 @@ A proxy between the workers and the real server makes the faults, from the third
 """
 
 import time
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import pytest
 
@@ -18,66 +18,79 @@ from tests.support.processes import opened
 SAME = "the same audit"
 ALWAYS = 1 << 30
 AWAY_S = 4.0
-REFUSED = {"http": r"http://\S+ may not be read by this host \(403 Forbidden\): .*~/\.netrc",
-           "s3": r"s3://\S+ may not be read by this host .*(?i:credentials|rights)"}
+HTTP_REFUSED = r"http://\S+ may not be read by this host \(403 Forbidden\): .*~/\.netrc"
+EXPIRED = {"http": HTTP_REFUSED, "s3": r"s3://\S+: the credentials of this host have expired \(.*\): renew them"}
+REFUSED = {"http": HTTP_REFUSED, "s3": r"s3://\S+: this host may not read it \(.*\): give its account the rights"}
 #: (fault, how many answers have it, the outcome or a pattern of the sentence by store)
 FAULTS = [
-    ("429", 12, SAME),
-    ("500", 12, SAME),
-    ("503", 12, SAME),
-    ("slow", 12, SAME),
-    ("cut", 12, SAME),
+    ("429", 8, SAME),
+    ("500", 8, SAME),
+    ("503", 8, SAME),
+    ("slow", 8, SAME),
+    ("cut", 8, SAME),
     ("wrong length", 3, SAME),
     ("away", 1, SAME),
-    ("expired", ALWAYS, REFUSED),
+    ("expired", ALWAYS, EXPIRED),
     ("refused", ALWAYS, REFUSED),
 ]
+BY_BOTO3 = ("500", "cut", "wrong length", "expired")      # what the clients of S3 tell in other ways
 
 
 class Place(NamedTuple):
     """The pictures at one server, behind a proxy."""
     name: str
+    python: Optional[str]           # of its workers
     proxy: FaultyProxy
-    open: Callable[[], Any]     # the data
+    environment: Dict[str, str]     # what its clients need
+    open: Callable[[], Any]         # the data
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """The folder of pictures, the one of record files, and the content of the audit of a run."""
     files, records = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("records")
-    pictures = stored.drawn(files)
+    pictures = stored.drawn(files, "png")           # the same with every Pillow
     stored.write_tars(records, pictures)
     audit = tmp_path_factory.mktemp("reference") / "audit"
     return str(files), str(records), consumed(str(files), audit).content()
 
 
-@pytest.fixture(params=["http", "s3"])
-def place(request, local, monkeypatch):
-    """Tars on the web server; files in the bucket."""
-    files, records, _ = local
-    server = request.getfixturevalue("web" if request.param == "http" else "s3")
-    with FaultyProxy("127.0.0.1", server.port) as proxy:
-        name = "faults-%d" % proxy.port             # a client is kept by the name
-        if request.param == "http":
-            folder = server.folder(name, records)
-            yield Place("http", proxy, lambda: stoker.tar("%s/%s/train-{000..002}.tar" % (proxy.url, folder)))
-        else:
-            url = "s3://" + server.bucket(name, files)
-            for key, value in dict(server.environment, AWS_ENDPOINT_URL=proxy.url).items():
-                monkeypatch.setenv(key, value)
-            yield Place("s3", proxy, lambda: url)
+@pytest.fixture(scope="module")
+def http_place(web, local, python36):
+    """Tars on the web server."""
+    with FaultyProxy("127.0.0.1", web.port) as proxy:
+        pattern = "%s/%s/train-{000..002}.tar" % (proxy.url, web.folder("faults", local[1]))
+        yield Place("http", python36, proxy, {}, lambda: stoker.tar(pattern))
+
+
+def s3_place(s3, files, name, python):
+    """Files in a bucket, for workers of ``python``. A client is kept, by the bucket, with the proxy that it knows."""
+    with FaultyProxy("127.0.0.1", s3.port) as proxy:
+        url = "s3://" + s3.bucket(name, files)
+        yield Place("s3", python, proxy, dict(s3.environment, AWS_ENDPOINT_URL=proxy.url), lambda: url)
+
+
+@pytest.fixture(scope="module")
+def obstore_place(s3, local, worker_python):
+    yield from s3_place(s3, local[0], "faults", worker_python)
+
+
+@pytest.fixture(scope="module")
+def boto_place(s3, local, python36):
+    yield from s3_place(s3, local[0], "faults-of-boto3", python36)
 
 
 def run(place, fault, count, audit):
     """A run that meets the fault from its third step on. Returns it, or the exception that ended it."""
-    with opened(place.open(), audit, workers=2, prefetch=2, **OPTIONS) as found:
+    with opened(place.open(), audit, workers=2, prefetch=2, worker_python=place.python, **OPTIONS) as found:
         found.joined(2)
         found.take(2)
         if fault == "away":
-            asked = len(place.proxy.asked)
             with place.proxy.away():
-                time.sleep(AWAY_S)
-            assert len(place.proxy.asked) == asked
+                time.sleep(AWAY_S / 2)
+                asked = len(place.proxy.asked)
+                time.sleep(AWAY_S / 2)
+                assert len(place.proxy.asked) == asked
         else:
             place.proxy.set(fault, count)
         found.take_all()
@@ -85,15 +98,32 @@ def run(place, fault, count, audit):
 
 
 @pytest.mark.parametrize("fault, count, outcome", FAULTS, ids=[fault for fault, _, _ in FAULTS])
-def test_fault(place, local, tmp_path, fault, count, outcome):
-    begun_s = time.monotonic()
+class TestFault:
+    def test_http(self, http_place, local, tmp_path, fault, count, outcome):
+        check(http_place, local, tmp_path, fault, count, outcome)
+
+    def test_s3_by_obstore(self, obstore_place, local, tmp_path, monkeypatch, fault, count, outcome):
+        check(obstore_place, local, tmp_path, fault, count, outcome, monkeypatch)
+
+
+@pytest.mark.parametrize("fault, count, outcome", [case for case in FAULTS if case[0] in BY_BOTO3], ids=BY_BOTO3)
+def test_s3_by_boto3(boto_place, local, tmp_path, monkeypatch, fault, count, outcome):
+    check(boto_place, local, tmp_path, fault, count, outcome, monkeypatch)
+
+
+def check(place, local, tmp_path, fault, count, outcome, monkeypatch=None):
+    """Runs, and compares with the outcome."""
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    place.proxy.set(None)
+    place.proxy.faults, begun_s = 0, time.monotonic()
     if outcome == SAME:
         found = run(place, fault, count, tmp_path / "audit")
         assert found.content() == local[2]
         assert fault == "away" or place.proxy.faults == count
         assert time.monotonic() - begun_s < 60
-    else:
-        with pytest.raises(stoker.StokerError) as caught:
-            run(place, fault, count, tmp_path / "audit")
-        caught.match(outcome[place.name])
-        assert "\n" not in str(caught.value)
+        return
+    with pytest.raises(stoker.StokerError) as caught:
+        run(place, fault, count, tmp_path / "audit")
+    caught.match(outcome[place.name])
+    assert "\n" not in str(caught.value)
