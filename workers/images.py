@@ -43,22 +43,27 @@ MODES = _COLOURS + ("P", "1") + _DEEP
 RESAMPLE: Dict[str, Any] = {name: getattr(_FILTERS, name.upper()) for name in
                             ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")}
 MAX_SIDE = 1 << 16      # of a resized picture, in pixels
+NO_PICTURE = "the record has no picture, or an empty one"
 _NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
-def read(path: Union[str, bytes]) -> Tuple[Content, Optional[Version]]:
+def read(path: Union[str, bytes], keep: bool = True) -> Tuple[Content, Optional[Version]]:
     """The content of a picture's file, or the picture itself where the path leads to raw numbers, and the file's
     version: see ``fetching.read``."""
     most_bytes, advice = limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more"
-    if isinstance(path, SamplePath) and raw.is_raw(path):
-        return raw.picture(path, most_bytes, advice)
-    return fetching.read(path, most_bytes, advice)
+    if isinstance(path, SamplePath) and path.place is not None:
+        if raw.is_raw(path):
+            return raw.picture(path, most_bytes, advice)
+        if not path.place.length:
+            raise BadFile(NO_PICTURE)
+    return fetching.read(path, most_bytes, advice, keep)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
          exif_rotate: bool = False) -> Image.Image:
     """The picture in ``path`` as an RGB image of ``size`` (height, width); its aspect ratio is not kept. Example:
-    ``stoker.load("photos/left/017.jpg", (64, 64), "fastest")``.
+    ``stoker.load("photos/left/017.jpg", (64, 64), "fastest")``. What ``stoker.resolve`` returns may also lead to a
+    picture in a record file or in a store, or to raw numbers, uint8 [height, width] or with 1, 3 or 4 channels.
 
     ``decode`` is one of
 
@@ -76,7 +81,8 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
     With ``exif_rotate`` the picture is made upright before it is resized, as by ``ImageOps.exif_transpose``; invalid
     EXIF data is ignored. PIL itself makes a TIFF file upright in any case.
 
-    Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is.
+    Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is; ConfigError if raw
+    numbers are no picture.
     """
     name = os.fsdecode(path.key if isinstance(path, SamplePath) else path)
     if isinstance(path, SamplePath) and path.root is not None:

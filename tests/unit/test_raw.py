@@ -152,6 +152,16 @@ def test_formats_of_pictures_have_nothing_to_do_with_it(root):
         formats.apply()
 
 
+def test_a_record_without_a_picture_is_bad(root):
+    (root / "a.tar").write_bytes(bytes(100))
+    for make in (lambda: Readers(job(root)).image("a.tar//50+0"),
+                 lambda: images.load(resolve(str(root), "a.tar//50+0"), (8, 8), "fast")):
+        with pytest.raises(BadFile, match="^the record has no picture, or an empty one$"):
+            make()
+    assert Readers(job(root)).bytes("a.tar//50+0") == b""         # an empty text
+    assert batch(root, ["a.tar//50+0"])[1] == {"a.tar//50+0": images.NO_PICTURE}
+
+
 def test_numbers_have_no_keys(root):
     with pytest.raises(ValueError, match="raw numbers have no keys"):
         Readers(job(root)).numpy(stored(root, np.zeros(3)), key="x")

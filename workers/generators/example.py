@@ -23,9 +23,10 @@ def grayscale(leases: Iterable[stoker.Lease], job: stoker.Job) -> Iterator[stoke
     For training, each is a random part of the picture; for evaluation, the middle.
 
     A generator gets an iterator of leases, one for each batch: ``lease.samples`` (each with an index, a path below
-    ``job.data_root`` and a label), ``lease.epoch``, ``lease.training``. It yields one ``Output`` for each lease, with
-    one array for each of ``job.arrays``, of that dtype and shape, the samples in the lease's order. Any worker may get
-    any lease, and some leases go to two workers: yield the same for a lease, whatever came before it.
+    ``job.data_root``, which may be a place in a record file, and a label), ``lease.epoch``, ``lease.training``. It
+    yields one ``Output`` for each lease, with one array for each of ``job.arrays``, of that dtype and shape, the
+    samples in the lease's order. Any worker may get any lease, and some leases go to two workers: yield the same for a
+    lease, whatever came before it.
 
     The arrays are those of the generator ``image``. A generator with arrays of its own declares them with the decorator
     ``stoker.generator``. Most programs need none of this: ``stoker.sample`` and ``stoker.batch`` take a function.
