@@ -4,6 +4,10 @@ in one sentence.
 A proxy between the workers and the real server makes the faults, from the third step on.
 """
 
+import io
+import os
+import shutil
+import tarfile
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
@@ -111,12 +115,66 @@ def test_s3_by_boto3(boto_place, local, tmp_path, monkeypatch, fault, count, out
     check(boto_place, local, tmp_path, fault, count, outcome, monkeypatch)
 
 
-def check(place, local, tmp_path, fault, count, outcome, monkeypatch=None):
-    """Runs, and compares with the outcome."""
+def test_a_picture_that_is_gone_is_a_bad_sample_as_in_a_folder(obstore_place, local, tmp_path, monkeypatch):
+    gone = "left/006.png"
+    enter(obstore_place, monkeypatch)
+    obstore_place.proxy.set("gone", of=gone)
+    reference = tmp_path / "pictures"
+    shutil.copytree(local[0], str(reference))
+    data = stoker.scan_folder(str(reference))
+    os.remove(str(reference / gone))
+    runs = []
+    for number, source in enumerate((data, obstore_place.open())):
+        with opened(source, tmp_path / str(number), workers=1, worker_python=obstore_place.python, **OPTIONS) as found:
+            found.take_all()
+        runs.append([(entry["indices"], entry["crc32"], entry["skipped"]) for entry in found.entries()])
+    assert runs[0] == runs[1] and any(skipped for _, _, skipped in runs[1])
+
+
+def test_a_record_file_that_is_replaced_ends_the_run_with_a_sentence(http_place, local, web, tmp_path):
+    enter(http_place)
+    with open(os.path.join(local[1], "train-001.tar"), "rb") as file:
+        before = file.read()
+    try:
+        with pytest.raises(stoker.RunFailed) as caught:
+            with opened(http_place.open(), tmp_path / "audit", workers=2, worker_python=http_place.python,
+                        prefetch=2, **OPTIONS) as found:
+                found.take(2)
+                web.put("faults", "train-001.tar", tar_of(20, b"another picture"))
+                found.take_all()
+        caught.match(r"^train-001\.tar has changed since it was indexed at \d\d:\d\d:\d\d \([\d,]+ bytes then, "
+                     r"[\d,]+ now\): .*open the stream again$")
+        web.put("faults", "train-001.tar", tar_of(25, before[512:1600]))
+        assert len(http_place.open()) == 65             # and no index of before is used
+    finally:
+        web.put("faults", "train-001.tar", before)
+    assert len(http_place.open()) == 60
+
+
+def tar_of(count, content):
+    """A tar with so many samples."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        for number in range(count):
+            for end, data in (("png", content), ("cls", b"1")):
+                member = tarfile.TarInfo("%06d.%s" % (number, end))
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return written.getvalue()
+
+
+def enter(place, monkeypatch=None):
+    """What clients of the place need; no fault yet."""
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     place.proxy.set(None)
-    place.proxy.faults, begun_s = 0, time.monotonic()
+    place.proxy.faults = 0
+
+
+def check(place, local, tmp_path, fault, count, outcome, monkeypatch=None):
+    """Runs, and compares with the outcome."""
+    enter(place, monkeypatch)
+    begun_s = time.monotonic()
     if outcome == SAME:
         found = run(place, fault, count, tmp_path / "audit")
         assert found.content() == local[2]
