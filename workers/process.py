@@ -159,6 +159,8 @@ class _SocketThread(threading.Thread):
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
         self._carry_out(self._session.tick(now, lambda number: self._connections[number].trouble()), now)
+        if self._session.is_seeking:
+            folder.close_kept()
         if self._session.is_seeking and now - self._resolver_checked_s >= REPORT_INTERVAL_S:
             self._resolver_checked_s = now
             if self._sandbox is not None and self._sandbox.outdated_resolver():
