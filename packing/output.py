@@ -12,7 +12,8 @@ from stoker.packing.shard import ShardWriter
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES
-from stoker.pipeline.storage.safe_files import check_folder, open_own, read_whole
+from stoker.pipeline.storage.opening import is_url
+from stoker.pipeline.storage.safe_files import open_own, read_whole
 from stoker.pipeline.text import printable_path
 from stoker.trainer.files import reason, replace_file
 
@@ -32,9 +33,11 @@ class OutFolder:
         self.note = ""              # what a user should know of shards that are packed again
 
     def __enter__(self) -> "OutFolder":
+        if is_url(self.shown):
+            raise ConfigError("%s is a URL, and OUT_FOLDER must be a folder of this host: pack into one, and copy it"
+                              % self.shown)
         try:
             os.makedirs(self.path, exist_ok=True)
-            check_folder(self.path)
             self._lock = _locked(os.path.join(self.path, LOCK))
             for name in os.listdir(self.path):      # what a killed process left
                 if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (

@@ -15,12 +15,13 @@ import time
 import traceback
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union, cast
 
+from stoker.pipeline.checks import MAX_READ_AHEAD
 from stoker.pipeline.errors import UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, spanning
 from stoker.pipeline.storage.store import Version
 from stoker.workers import far_files, stopwatch
-from stoker.workers.ahead import Ahead, Fetch
+from stoker.workers.ahead import MAX_WAITING_BYTES, Ahead, Fetch
 from stoker.workers.far_files import FarCache, through_cache
 from stoker.workers.held_lease import Item, Locate, State
 from stoker.workers.read_pace import Pace
@@ -28,6 +29,7 @@ from stoker.workers.read_pace import Pace
 WAIT_S = 90.0               # for a fetch that is under way: longer than the tries of a store. Then it is read anew
 STACK_BYTES = 1 << 20       # of a thread
 STARTED_AT_ONCE = 8         # threads
+MAX_BYTES = 2 * MAX_WAITING_BYTES + MAX_READ_AHEAD * STACK_BYTES     # of memory: what is read, and is being cut; stacks
 
 Bytes = Tuple[bytes, Optional[Version]]
 
@@ -53,14 +55,16 @@ class Fetcher:
             self._permitted = [one for one in self._permitted if one.data_root == job.data_root][-7:] + [job]
             self._is_applied = False
 
-    def hold(self, leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> None:
-        """This worker holds these leases from now on, the first of which is in work if it ``has_begun``."""
+    def hold(self, leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> int:
+        """This worker holds these leases from now on, the first of which is in work if it ``has_begun``. Returns how
+        many it should hold, so that as much can be read ahead as reads take."""
         with self._lock:
             self._leases, self._has_begun = leases, has_begun
-            if self._pace.is_on:
-                self._apply()
-            else:
+            if not self._pace.is_on:
                 self._is_applied = False
+                return 0
+            self._apply()
+            return self._ahead.leases_wanted(self._pace.threads)
 
     def end(self) -> None:
         """Nothing is read ahead any more, and the threads end, each after the read that it is at."""
@@ -292,10 +296,9 @@ def permit(job: Job) -> None:
         _fetcher.permit(job)
 
 
-def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> None:
+def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> int:
     """See ``Fetcher``."""
-    if _fetcher is not None:
-        _fetcher.hold(leases, has_begun)
+    return 0 if _fetcher is None else _fetcher.hold(leases, has_begun)
 
 
 def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "",

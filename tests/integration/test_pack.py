@@ -196,6 +196,7 @@ def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
                 archive.write(str(folder / path), path)
     text = pack(folder, tmp_path / "folder", "--shard-mb", 1, python=python)
     assert "90 samples in 3 shards" in text and "3 classes, in classes.txt" in text
+    assert "no samples in the sources: not an image: its name has another suffix: 1" in text
     assert (tmp_path / "folder" / "classes.txt").read_bytes() == "cat\nd.o.g\né\n".encode()
     pack(tmp_path / "a.tgz", tmp_path / "tar", "--label-field", "folder", "--shard-mb", 1, python=python)
     pack(tmp_path / "a.zip", tmp_path / "zip", "--shard-mb", 1, python=python)
@@ -417,6 +418,9 @@ def test_damaged_archives(tmp_path):
                 add(tar, "%d.cls" % number, b"1")
     sentence, keys, text = skipping(tmp_path / "no-label.tar", tmp_path / "no-label")
     assert "no-label.tar, 1: it has no member .cls with a label" in sentence and keys == ["0", "2"]
+    (tmp_path / "two.tar").write_bytes(whole + whole)
+    sentence, keys, text = skipping(tmp_path / "two.tar", tmp_path / "two")
+    assert "two.tar: there are bytes behind the end mark of the tar" in sentence and len(keys) == 30
     with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
         for number in range(4):
             archive.writestr("%s/%d.jpg" % ("ab"[number % 2], number), picture(number))
@@ -469,7 +473,8 @@ def test_damaged_folders(tmp_path):
     (["{tmp}/photos", "out", "--columns", "a"], "--columns is not for a folder"),
     (["{tmp}/a.tar", "out", "--exclude", "a"], "--exclude is not for files with samples"),
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
-    (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to ")])
+    (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
+    (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")])
 def test_wrong_commands_are_sentences(tmp_path, arguments, sentence):
     make_folder(tmp_path / "photos", 4)
     make_tar(tmp_path / "a.tar")
