@@ -8,6 +8,7 @@ import boto3
 import botocore
 from botocore import exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from stoker.pipeline.errors import ConfigError
@@ -95,7 +96,7 @@ class BotoClient:
     def _asked(self, ask: Callable[[], T], path: str) -> T:
         try:
             return ask()
-        except (exceptions.BotoCoreError, exceptions.ClientError, HTTPError, OSError) as error:
+        except (exceptions.BotoCoreError, exceptions.ClientError, ResponseParserError, HTTPError, OSError) as error:
             if isinstance(error, StoreError):
                 raise
             raise self._meaning(error, path) from error
@@ -120,6 +121,8 @@ class BotoClient:
                            "authority (%s)" % (url, said))
         if isinstance(error, (exceptions.ParamValidationError, exceptions.InvalidRegionError)):
             return Refused("%s cannot be asked for: %s" % (url, said))
+        if isinstance(error, ResponseParserError):
+            return TryAgain("an answer that is no XML: %s" % said[:100], is_wrong=True)
         return TryAgain("%s: %s" % (type(error).__name__, said))
 
 

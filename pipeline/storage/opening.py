@@ -22,17 +22,23 @@ def open_store(root: str, note: Optional[Callable[[str], None]] = None) -> Store
 
     Raises ConfigError if the URL cannot be used, or the client for it is not installed.
     """
-    if not is_url(root):
-        return FolderStore(root)
-    root = normal(root)
-    with _lock:
-        key = os.getpid(), root
-        client = _clients.get(key)
-        if client is None:
+    client = _clients.get((os.getpid(), root))      # the usual way: a worker asks for each sample
+    if client is None:
+        if not is_url(root):
+            return FolderStore(root)
+        form = normal(root)
+        with _lock:
+            client = _clients.get((os.getpid(), form)) or _client(form)
             if len(_clients) >= MAX_CLIENTS:
                 _clients.clear()
-            client = _clients[key] = _client(root)
+            _clients[os.getpid(), form] = _clients[os.getpid(), root] = client
     return RetryingStore(client, note)
+
+
+def forget() -> None:
+    """Makes the next stores with new clients, by the settings of that moment."""
+    with _lock:
+        _clients.clear()
 
 
 def _client(root: str) -> Client:
