@@ -3,7 +3,7 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from stoker.pipeline.storage.opening import is_url, open_store
 from stoker.pipeline.storage.store import Entry, StoreError, Unavailable, Version
@@ -46,7 +46,7 @@ class Watched(NamedTuple):
 
 def _asker(root: str) -> Callable[[Entry], Optional[Version]]:
     store: Any = open_store(root)
-    silent = []                 # the store does not answer: each try takes its time, and one is enough
+    silent: List[Entry] = []    # the store does not answer: each try takes its time, and one is enough
 
     def now(entry: Entry) -> Optional[Version]:
         if silent:
