@@ -14,7 +14,7 @@ from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.spelling import other_spelling
-from stoker.pipeline.storage.store import Entry, StoreError
+from stoker.pipeline.storage.store import Entry, Gone, StoreError
 from stoker.pipeline.storage.urls import WEB, Url, is_url, normal, problem_of, split, text_of
 from stoker.pipeline.text import path_bytes, printable_path
 
@@ -202,6 +202,9 @@ def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
         missing = [path for path in plain if path not in found]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             found.update((entry.path, entry) for entry in pool.map(store.size, missing))
+    except Gone as error:
+        raise DatasetError("%s: check its name%s" % (error, "" if first.scheme in WEB else (
+            "; if it is a folder, give its files, as in FOLDER/*"))) from error
     except StoreError as error:
         raise DatasetError("%s" % error) from error
     return Found(root, tuple(found[path] for path in sorted(found, key=path_bytes)))
