@@ -110,6 +110,8 @@ class OutFolder:
         Raises RunFailed."""
         try:
             if self._writer is not None:
+                if not manifest.shards:         # a shard without a manifest is one of a stranger, if this process ends
+                    self.keep(Manifest(manifest.sources, manifest.options))
                 written = self._writer.finish(self._verify)
                 manifest.add(os.path.basename(self._writer.path), written.samples, written.size, written.sha256, cursor)
                 self._writer = None
