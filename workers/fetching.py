@@ -140,9 +140,7 @@ class Fetcher:
             is_probe = item is None and self._ahead.was_left_out(path)
             result = None
             if item is not None:
-                item.is_awaited = item.state is State.UNDER_WAY
-                if item.is_awaited:
-                    self._wait(item)
+                self._wait(item)
                 result = self._ahead.take(item)
             self._wake()
             lacking = self._ahead.has_queued and not self._idle and min(
@@ -163,7 +161,7 @@ class Fetcher:
                     self._apply()
                 item = self._ahead.find(path)
                 is_probe = item is None and self._ahead.was_left_out(path)
-                if item is not None and item.state is State.UNDER_WAY:
+                if item is not None:
                     self._wait(item)
         version = far_files.known_version(path)
         if version is None:
@@ -176,6 +174,8 @@ class Fetcher:
         return version
 
     def _wait(self, item: Item) -> None:
+        """Waits until it is not under way any more."""
+        item.is_awaited = item.state is State.UNDER_WAY
         self._arrived.wait_for(lambda: item.state is not State.UNDER_WAY, WAIT_S)
 
     @staticmethod

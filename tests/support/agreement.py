@@ -53,7 +53,7 @@ class Agreement:
 
     def reference(self, data, function, python):
         """The content of the audit of a plain run over files."""
-        key = function, python
+        key = data if isinstance(data, str) else data.root, function, python
         if key not in self._references:
             self._references[key] = self._run("files", data, function, python, False).content()
         return self._references[key]

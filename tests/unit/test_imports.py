@@ -70,7 +70,9 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "trainer/record/selected_plan.py", "workers/places.py", "workers/trainers.py", "pipeline/storage/place.py",
         "pipeline/storage/urls.py", "pipeline/storage/http_answers.py", "workers/ahead.py",
         "workers/read_pace.py", "workers/held_lease.py",
-        "pipeline/sources/records/file_index.py", "pipeline/sources/records/member_names.py",
+        "pipeline/sources/records/file_index.py", "pipeline/sources/records/protobuf.py",
+        "pipeline/sources/records/index_bytes.py", "pipeline/sources/records/texts.py",
+        "pipeline/sources/records/member_names.py",
         "pipeline/sources/folder_listing.py",
         "packing/plan.py", "packing/samples.py", "packing/manifest.py")
 GENERATORS = ("workers/generators/",)
