@@ -129,7 +129,7 @@ class S3(Server):
         self._client = boto3.session.Session().client(
             "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET,
             region_name="us-east-1",
-            config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60))
+            config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20))
         wait_for(self._is_ready, "a bucket in SeaweedFS to take a file", START_S, 0.1)
 
     def _is_ready(self):
@@ -150,7 +150,16 @@ class S3(Server):
         return name
 
     def put(self, bucket, key, data):
-        self._client.put_object(Bucket=bucket, Key=key, Body=data)
+        from botocore.exceptions import ReadTimeoutError
+        for is_last in (False, False, True):
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data)
+                break
+            except ReadTimeoutError:        # the first large file of a bucket may wait for its volumes
+                if is_last:
+                    raise
+        if not data:                        # on this connection, the next file would wait for ever
+            self._client._endpoint.http_session._manager.clear()
 
 
 class Google(Server):
