@@ -318,6 +318,28 @@ def test_one_process_packs_into_a_folder(tmp_path):
     pack(folder, out, "--shard-mb", 1)
 
 
+@PYTHONS
+def test_a_disk_that_changes_a_byte_is_found(tmp_path, python):
+    """The byte changes when the shard is complete, before it is read back."""
+    folder, out = make_folder(tmp_path / "photos"), tmp_path / "out"
+    script = ("import os\nfrom stoker.packing import shard\n"
+              "finish = shard._EarlySync.finish\n"
+              "def changing(self):\n"
+              "    finish(self)\n"
+              "    name = [name for name in os.listdir(%(out)r) if name.endswith('.tar.new')][0]\n"
+              "    with open(os.path.join(%(out)r, name), 'rb+') as file:\n"
+              "        file.seek(2000)\n"
+              "        file.write(b'other')\n"
+              "shard._EarlySync.finish = changing\n"
+              "from stoker.packing.pack import main\nmain()" % {"out": str(out)})
+    done = subprocess.run([python or sys.executable, "-c", script, str(folder), str(out)], cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S)
+    assert done.returncode == 1, done
+    assert "train-00000.tar.new has other bytes than were written, at cat/000%2Ev2.jpg: the disk" in done.stderr
+    assert os.listdir(str(out)) == ["classes.txt"]
+    pack(folder, out, python=python)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @PYTHONS
 def test_a_full_disk_is_a_sentence_and_damages_nothing(tmp_path, python):
