@@ -1,5 +1,6 @@
 """Buckets of S3 by boto3, where obstore does not install: on a trainer's Python 3.6."""
 
+import logging
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
@@ -171,6 +172,9 @@ def _client(root: str) -> Any:
     with _lock:
         if settings in _clients:
             return _clients[settings]
+        for name in ("boto3", "botocore", "urllib3"):       # where they found the keys is no news
+            logger = logging.getLogger(name)
+            logger.setLevel(logger.level or logging.WARNING)
         more: Dict[str, Any] = {"signature_version": botocore.UNSIGNED} if settings.is_public else {}
         if settings.endpoint:
             more["s3"] = {"addressing_style": "path"}

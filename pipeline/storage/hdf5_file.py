@@ -24,6 +24,10 @@ class Unreadable(ValueError):
     """The file's content is at fault. ``str(error)`` is a clause."""
 
 
+class NoHDF5(Unreadable):
+    """The file is of another format."""
+
+
 class InUse(Unreadable):
     """A program writes the file."""
 
@@ -87,7 +91,7 @@ def opened(file: Watched) -> Any:
             break
         begin = begin * 2 or 512
     if len(head) < 12 or not head.startswith(SIGNATURE):
-        raise Unreadable("it is no HDF5 file")
+        raise NoHDF5("it is no HDF5 file")
     if head[8] >= 2 and head[11] & (_WRITTEN | _SWMR):
         raise InUse("a program has it open for writing, or did not close it: close it there first (h5clear -s "
                     "FILE, if that program was killed)")

@@ -12,6 +12,8 @@ from stoker.pipeline.errors import ConfigError, DatasetError, UnfitWorker
 from stoker.pipeline.sources.records import hdf5 as indexing
 from stoker.pipeline.storage import hdf5_file
 from stoker.pipeline.storage.folder import BadFile, resolve
+from stoker.pipeline.storage.folder_store import FolderStore
+from stoker.pipeline.storage.store import Damaged, Gone, Refused, Unavailable
 from stoker.workers import hdf5
 from stoker.workers.readers import Readers
 from tests.support.caching import job
@@ -185,7 +187,8 @@ def test_datasets_that_are_refused(write, datasets, arguments, message):
 def test_files_that_are_refused(write, tmp_path):
     path = write(x=PICTURES)
     data = (tmp_path / "x.h5").read_bytes()
-    for content, message in ((b"", "it is no HDF5 file"), (b"x" * 5000, "it is no HDF5 file"),
+    for content, message in ((b"", "it is no HDF5 file"),
+                             (b"PK\3\4" * 50, r"it is no HDF5 file; it seems to be a zip file \(stoker.zip"),
                              (data[:len(data) - 1], "it ends before its content does: it was cut"),
                              (data[:9], "it is no HDF5 file"), (data[:200], "it ends before its content does"),
                              (data[:8] + b"\x09" + data[9:], r"h5py .* with HDF5 .* cannot open it \(.*\): it is")):
@@ -264,6 +267,42 @@ def test_versions(write, tmp_path):
     os.unlink(str(tmp_path / "x.h5"))
     with pytest.raises(BadFile, match="no such file"):
         hdf5.read_item(path, path.place)
+
+
+def test_a_file_in_a_store(write, tmp_path, monkeypatch):
+    """Read in pieces; the store's errors are worth what they are for other samples."""
+    write(x=with_options(PICTURES, compression="gzip", chunks=(1, 4, 5, 3)))
+
+    class Bucket:
+        root, error = "s3://bucket", None
+
+        def __init__(self):
+            self.folder = FolderStore(str(tmp_path))
+
+        def size(self, path):
+            return self.folder.size(path)
+
+        def read(self, path, offset=0, length=None, max_bytes=1 << 30):
+            if self.error:
+                raise self.error
+            return self.folder.read(path, offset, length, max_bytes)
+
+    bucket = Bucket()
+    monkeypatch.setattr(hdf5, "open_store", lambda *_: bucket)
+    path = resolve("s3://bucket", "x.h5//hdf5:2:x")
+    found, version = hdf5.read_item(path, path.place)
+    assert np.array_equal(found, PICTURES[2]) and version == bucket.size("x.h5").version
+    for error, kind in ((Gone("no such key"), BadFile), (Refused("no credentials"), UnfitWorker),
+                        (Unavailable("no answer"), Unavailable), (Damaged("wrong length"), Damaged)):
+        hdf5.close_all()
+        bucket.error = error
+        with pytest.raises(kind):
+            hdf5.read_item(path, path.place)
+        bucket.error = None
+    assert np.array_equal(hdf5.read_item(path, path.place)[0], PICTURES[2])
+    gone = resolve("s3://bucket", "y.h5//hdf5:2:x")
+    with pytest.raises(BadFile, match="no such file"):
+        hdf5.read_item(gone, gone.place)
 
 
 def test_few_files_stay_open(tmp_path):

@@ -72,7 +72,7 @@ PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pi
         "workers/read_pace.py", "workers/held_lease.py",
         "pipeline/sources/records/file_index.py", "pipeline/sources/records/protobuf.py",
         "pipeline/sources/records/index_bytes.py", "pipeline/sources/records/texts.py",
-        "pipeline/sources/records/member_names.py",
+        "pipeline/sources/records/member_names.py", "pipeline/sources/records/other_formats.py",
         "pipeline/sources/folder_listing.py",
         "packing/plan.py", "packing/samples.py", "packing/manifest.py")
 GENERATORS = ("workers/generators/",)

@@ -14,6 +14,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError, StokerError
 from stoker.pipeline.sources.records.array_samples import (
     MAX_COLUMN_BYTES, check_count, labels_of, packed_columns, part_of)
 from stoker.pipeline.sources.records.file_index import FileIndex, Part
+from stoker.pipeline.sources.records.other_formats import MIN_BYTES, seems
 from stoker.pipeline.storage import hdf5_file
 from stoker.pipeline.storage.hdf5_file import Unreadable, Watched
 from stoker.pipeline.text import name_list
@@ -36,8 +37,13 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
     except ImportError as error:
         raise ConfigError("HDF5 files are read with h5py, which %s cannot import (%s): pip install 'stoker[hdf5]', or "
                           "h5py" % (sys.executable, error)) from error
-    except (Unreadable, StokerError) as error:
-        raise error if isinstance(error, StokerError) else DatasetError(str(error)) from error
+    except StokerError:
+        raise
+    except hdf5_file.NoHDF5 as error:
+        file.seek(0)
+        raise DatasetError(str(error) + seems(file.read(MIN_BYTES))) from error
+    except Unreadable as error:
+        raise DatasetError(str(error)) from error
     except Exception as error:      # h5py raises nearly any kind for a damaged file
         hdf5_file.raise_own(watched, error)
         raise DatasetError("h5py cannot read it, which is damaged (%s): write or copy it again"

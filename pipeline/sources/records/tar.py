@@ -9,6 +9,7 @@ from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.member_names import Member, shown
 from stoker.pipeline.sources.records.members import Members
+from stoker.pipeline.sources.records.other_formats import seems
 from stoker.pipeline.storage.store import StoreError
 
 BLOCK = tarfile.BLOCKSIZE
@@ -107,7 +108,7 @@ def _header(headers: _Headers, offset: int, size: int) -> Optional[tarfile.TarIn
         _check_compression(block)
     if len(block) < BLOCK:
         if not offset:
-            raise DatasetError("it is no tar file: it has only %d bytes" % size)
+            raise DatasetError("it is no tar file: it has only %d bytes%s" % (size, seems(block)))
         raise DatasetError("it ends at byte %d without the end mark of a tar (blocks of zeros): it was cut while it "
                            "was written or copied; write or copy it again" % size)
     if block == _ZEROS:
@@ -123,7 +124,7 @@ def _header(headers: _Headers, offset: int, size: int) -> Optional[tarfile.TarIn
     except Exception as error:      # tarfile's own errors, and others of damaged numbers and texts
         raise DatasetError("%s the header at byte %d is damaged (%s)%s" % (
             "" if offset else "it is no tar file:", offset, _one_line(error),
-            ": write or copy the file again" if offset else "")) from error
+            ": write or copy the file again" if offset else seems(block))) from error
 
 
 def _check_compression(block: bytes) -> None:
