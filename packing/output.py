@@ -39,10 +39,7 @@ class OutFolder:
         try:
             os.makedirs(self.path, exist_ok=True)
             self._lock = _locked(os.path.join(self.path, LOCK))
-            for name in os.listdir(self.path):      # what a killed process left
-                if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
-                        manifests.NAME + ".new", CLASSES + ".new"):
-                    os.unlink(os.path.join(self.path, name))
+            self._remove_temporary()       # what a killed process left
         except BlockingIOError:
             raise ConfigError("another stoker-pack writes into %s at this moment: wait for it, or give another "
                               "OUT_FOLDER" % self.shown) from None
@@ -55,8 +52,16 @@ class OutFolder:
             self._writer.discard()
         if self._lock is not None:
             with suppress(OSError):
+                self._remove_temporary()   # Ctrl-C may come between the file and the object that knows of it
+            with suppress(OSError):
                 os.unlink(os.path.join(self.path, LOCK))
             self._lock.close()
+
+    def _remove_temporary(self) -> None:
+        for name in os.listdir(self.path):
+            if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
+                    manifests.NAME + ".new", CLASSES + ".new"):
+                os.unlink(os.path.join(self.path, name))
 
     def earlier(self, wanted: Manifest) -> Optional[Manifest]:
         """What is done of ``wanted``; None if nothing is. Raises ConfigError if the folder holds anything else."""

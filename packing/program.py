@@ -24,7 +24,21 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
     options = options_of(argv)
     program.raise_on_ctrl_c()
-    signal.signal(signal.SIGTERM, _end)
+    is_asked_to_end: List[int] = []
+
+    def end(signum: int, frame: object) -> None:
+        is_asked_to_end.append(signum)
+        raise SystemExit(EXIT_TERMINATED)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return _run(options)
+    except BaseException:        # raised amid a lock of a queue, it may have become another error
+        if is_asked_to_end:
+            return EXIT_TERMINATED
+        raise
+
+
+def _run(options: Options) -> int:
     start_s = time.monotonic()
     source = open_input(options)
     with OutFolder(options.out, options.prefix, options.verify) as folder:
@@ -46,11 +60,6 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         print("\n".join(summary(manifest, folder.shown, source.not_taken)), flush=True)
         print("  %.1f s, %.0f MB/s" % (seconds, (manifest.size - done) / 1e6 / max(seconds, 1e-3)), flush=True)
     return 0
-
-
-def _end(signum: int, frame: object) -> None:
-    """Ends this process in good order: without a temporary file."""
-    raise SystemExit(EXIT_TERMINATED)
 
 
 class Packing:
