@@ -9,10 +9,10 @@ import obstore
 from obstore import exceptions
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage import aws_settings, google_settings
-from stoker.pipeline.storage.bucket_errors import BehindEnd, error_of, facts_of
+from stoker.pipeline.storage.clients import aws_settings, google_settings
+from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of, facts_of
 from stoker.pipeline.storage.folder_store import too_large, too_short
-from stoker.pipeline.storage.http_store import CONNECT_S, SILENCE_S
+from stoker.pipeline.storage.clients.http_store import CONNECT_S, SILENCE_S
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version, etag_version
 from stoker.pipeline.storage.urls import joined, problem_of, split
