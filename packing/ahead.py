@@ -3,34 +3,49 @@
 import collections
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Deque, Iterator, Tuple
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Deque, Iterator, Tuple
 
 from stoker.packing.plan import Cursor, weight
+from stoker.packing.samples import Input
 
 Pair = Tuple[Any, Cursor]
 _IN_WORK = 4                  # files under way for each thread
-MAX_AHEAD_BYTES = 64 << 20    # of samples that one thread has parsed and the main thread not yet written
+MAX_AHEAD_BYTES = 64 << 20    # of samples that threads have read and the main thread not yet written, besides one
 _MAX_AHEAD = 4096             # and their number
 _POLL_S = 0.2                 # Ctrl-C is noticed within: a wait without a limit may miss it
 
 
-def loaded(pairs: Iterator[Pair], load: Callable[[Any], Any], threads: int) -> Iterator[Pair]:
-    """Each pair in order, with ``load`` of its item, which ``threads`` threads call."""
+def loaded(pairs: Iterator[Pair], source: Input, threads: int) -> Iterator[Pair]:
+    """Each pair in order, with the sample of its item, which ``threads`` threads read."""
     pool = ThreadPoolExecutor(threads, "stoker-read")
-    waiting: Deque[Tuple[Any, Cursor]] = collections.deque()
+    waiting: Deque[Tuple[Any, Cursor, int]] = collections.deque()
+    size = 0
     try:
         for item, cursor in pairs:
-            waiting.append((pool.submit(load, item), cursor))
-            if len(waiting) >= threads * _IN_WORK:
-                future, behind = waiting.popleft()
-                yield future.result(), behind
+            wanted = source.size_of(item)
+            while waiting and (len(waiting) >= threads * _IN_WORK or size + wanted > MAX_AHEAD_BYTES):
+                future, behind, its_size = waiting.popleft()
+                size -= its_size
+                yield _result(future), behind
+            waiting.append((pool.submit(source.load, item), cursor, wanted))
+            size += wanted
         while waiting:
-            future, behind = waiting.popleft()
-            yield future.result(), behind
+            future, behind, _ = waiting.popleft()
+            yield _result(future), behind
     finally:
-        for future, _ in waiting:
+        for future, _, _ in waiting:
             future.cancel()
         pool.shutdown(wait=False)
+
+
+def _result(future: Any) -> Any:
+    while True:
+        try:
+            return future.result(_POLL_S)
+        except FutureTimeout:
+            if future.done():
+                raise              # the read's own error
 
 
 def parsed(pairs: Iterator[Pair]) -> Iterator[Pair]:

@@ -25,7 +25,6 @@ stoker.tar("packed/train-*.tar"). packed/stoker-pack.json says what is in them.
 Exit codes: 0; 1 if it could not go on (a full disk); 2 for wrong options or damaged sources; 130 after Ctrl-C.
 """
 NO_LABELS = "none"
-DEFAULT_WORKERS = 8
 
 
 class Options(NamedTuple):
@@ -47,7 +46,7 @@ class Options(NamedTuple):
     suffix: Tuple[str, ...]
     follow_links: bool
     skip_damaged: bool
-    workers: int
+    workers: Optional[int]
     verify: bool
 
     def label(self, default: str) -> str:
@@ -71,7 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument_group("what to pack").add_argument
     add("sources", metavar="SOURCE", nargs="+",
-        help="a folder of pictures; or files of one kind, also as patterns: train-*, 'train-{000..099}.tar'")
+        help="a folder of pictures; or files of one kind, also as patterns: train-*, 'train-{000..099}.tar'; or URLs "
+             "of these, s3://, gs://, az://, https://")
     add("out", metavar="OUT_FOLDER", help="folder for the shards, on this host; it is made if it is missing")
     add = parser.add_argument_group("shards").add_argument
     add("--shard-mb", type=int, default=256, metavar="MB",
@@ -110,8 +110,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("how").add_argument
     add("--skip-damaged", action="store_true",
         help="leave out damaged records and files that cannot be read, and count them (default: the first one ends it)")
-    add("--workers", type=int, default=DEFAULT_WORKERS, metavar="N",
-        help="threads that read the files of a folder (default: %(default)d)")
+    add("--workers", type=int, metavar="N",
+        help="threads that read the files of a folder (default: 8, of a URL 32)")
     add("--verify", action="store_true", dest="verify", default=True,
         help="read each shard back from the disk and compare it with what was read (default)")
     add("--no-verify", action="store_false", dest="verify", help="do not read shards back")
@@ -130,7 +130,8 @@ def options_of(argv: Optional[Sequence[str]]) -> Options:
     """The options of a command line. Raises ConfigError."""
     args = make_parser().parse_args(argv)
     for name, least, most in (("shard_mb", 1, 1 << 20), ("shuffle_mb", 1, 1 << 20), ("workers", 1, 256)):
-        check_whole("--" + name.replace("_", "-"), getattr(args, name), least, most)
+        if getattr(args, name) is not None:
+            check_whole("--" + name.replace("_", "-"), getattr(args, name), least, most)
     if not args.prefix or "/" in args.prefix or args.prefix.startswith(".") or not args.prefix.isprintable():
         raise ConfigError("--prefix must be the beginning of a file name, such as train, not %r" % args.prefix)
     values = dict(vars(args))

@@ -11,7 +11,7 @@ from stoker.packing.manifest import Manifest
 from stoker.packing.options import Options, options_of
 from stoker.packing.output import CLASSES, OutFolder
 from stoker.packing.plan import Cursor
-from stoker.packing.samples import Input, Labels, LeftOut, checked_names, number_key, parts_of
+from stoker.packing.samples import Found, Input, Labels, LeftOut, checked_names, number_key, parts_of
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.progress import open_bar
 from stoker.trainer.program import EXIT_TERMINATED, Program
@@ -79,10 +79,11 @@ class Packing:
                     self._leave_out(item)
                     behind = cursor
                     continue
-                key = number_key(number) if item.key is None else item.key
                 parts = parts_of(item, class_number)
+                key = self._key(item, number)
                 if folder.shard is not None and plan.is_full(folder.shard.size, plan.sample_bytes(key, parts), limit):
                     folder.finish(manifest, behind)
+                    key = self._key(item, number)
                 folder.add(len(manifest.shards), key, parts, item.where)
                 number += 1
                 behind = cursor
@@ -93,10 +94,16 @@ class Packing:
             manifest.is_finished = True
             folder.finish(manifest, behind)
 
+    def _key(self, item: Found, number: int) -> str:
+        if item.key is None:
+            return number_key(number)
+        is_taken = self._folder.shard is not None and item.key in self._folder.shard.keys
+        return item.other_key if is_taken and item.other_key is not None else item.key
+
     def _samples(self, cursor: Cursor) -> Iterator[Tuple[Any, Cursor]]:
         pairs = plan.in_order(self._source, cursor, self._options.shuffle, self._options.shuffle_mb * MEGA)
         if self._source.is_light:
-            return ahead.loaded(pairs, self._source.load, self._options.workers)
+            return ahead.loaded(pairs, self._source, self._options.workers or self._source.threads)
         return ahead.parsed(pairs)
 
     def _leave_out(self, item: LeftOut) -> None:

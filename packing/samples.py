@@ -37,6 +37,7 @@ class Found(NamedTuple):
     extension: str                  # of the picture in its source; '' if it has none
     columns: Optional[Dict[str, Any]] = None      # what becomes KEY.json
     others: Tuple[Tuple[str, bytes], ...] = ()    # further parts, as they are
+    other_key: Optional[str] = None               # if a sample of the same shard has the key
 
 
 class LeftOut(NamedTuple):
@@ -53,6 +54,7 @@ class Input(Protocol):
     units: int                              # how many files it reads one after the other
     total: int                              # of these, for the progress bar ...
     unit_name: str                          # ... called so
+    threads: int                            # that call ``load`` at once, if the user does not say how many
     is_light: bool                          # ``records`` gives what ``load`` makes a sample of, in any thread
 
     def records(self, unit: int, start: int, labels_only: bool = False) -> Iterator[Any]:
@@ -60,6 +62,9 @@ class Input(Protocol):
 
     def load(self, item: Any) -> Union[Found, LeftOut]:
         """The sample of an item that ``records`` gave."""
+
+    def size_of(self, item: Any) -> int:
+        """The bytes of memory that ``load`` takes for an item."""
 
     def done(self, unit: int, record: int) -> int:
         """Of ``total``, once all before this record are packed."""

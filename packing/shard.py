@@ -6,17 +6,19 @@ until it is complete, on the disk, and checked.
 
 import hashlib
 import os
+import threading
 import zlib
-from typing import IO, List, NamedTuple
+from typing import IO, List, NamedTuple, Optional, Set
 
 from stoker.packing.plan import BLOCK, MAX_NAME, member_name, padded, tar_bytes
 from stoker.packing.samples import Parts
-from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.errors import DatasetError, RunFailed
 from stoker.pipeline.storage.safe_files import new_file, replace
 from stoker.pipeline.text import printable, printable_path
 from stoker.trainer.files import sync, sync_path
 
 _LONG_NAME = b"././@LongLink"       # GNU's member whose content is the name of the next one
+SYNC_BYTES = 16 << 20               # that are written between two early syncs
 _PIECE_BYTES = 1 << 20
 _ZEROS = bytes(BLOCK)
 
@@ -57,18 +59,19 @@ class ShardWriter:
         self.path = path
         fd, self.temporary = new_file(path)
         self._file: IO[bytes] = open(fd, "wb", 0)
+        self._sync = _EarlySync(fd)
         self._digest = hashlib.sha256()
         self._members: List[Member] = []
-        self._last_key = ""
+        self.keys: Set[str] = set()
         self.samples = 0
         self.size = 0             # of its members, bytes
 
     def add(self, key: str, parts: Parts, where: str) -> None:
-        """Writes the members of a sample. Raises RunFailed if it cannot be told from the sample before."""
-        if key == self._last_key:
-            raise RunFailed("%s: the sample before it has the same key, %s, and readers of the shard would take both "
-                            "for one: give --names number" % (where, printable(key[:200])))
-        self._last_key = key
+        """Writes the members of a sample. Raises DatasetError if it cannot be told from another one."""
+        if key in self.keys:
+            raise DatasetError("%s: another sample of this shard has the same key, %s, and readers would take both for "
+                               "one: give --names number" % (where, printable(key[:200])))
+        self.keys.add(key)
         pieces: List[bytes] = []
         for extension, content in parts:
             name = member_name(key, extension)
@@ -82,6 +85,7 @@ class ShardWriter:
         left = memoryview(data)
         while left:
             left = left[self._file.write(left):]
+        self._sync.written(len(data))
         self._digest.update(data)
         return len(data)
 
@@ -90,6 +94,7 @@ class ShardWriter:
         if the disk has other bytes than were written."""
         self._write([bytes(tar_bytes(self.size) - self.size)])
         fd = self._file.fileno()
+        self._sync.finish()
         sync(fd)
         size = tar_bytes(self.size)
         if verify:
@@ -104,11 +109,58 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Removes what was written, unless it has its name. Never raises."""
+        self._sync.stop()
         try:
             self._file.close()
             os.unlink(self.temporary)
         except OSError:
             pass
+
+
+class _EarlySync:
+    """Has the disk write while the file grows, by a thread of its own: else the end of a shard waits for all of it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+        self._new_bytes = 0
+        self._wake = threading.Event()
+        self._is_over = False
+        self._error: Optional[OSError] = None     # Linux tells of a failed write only once
+        self._thread = threading.Thread(target=self._run, name="stoker-sync", daemon=True)
+        self._thread.start()
+
+    def written(self, size: int) -> None:
+        """So many further bytes are in the file."""
+        self._new_bytes += size
+        if self._new_bytes >= SYNC_BYTES:
+            self._new_bytes = 0
+            self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._wake.wait()
+                self._wake.clear()
+                if self._is_over:
+                    return
+                sync(self._fd)
+        except OSError as error:
+            self._error = error
+        finally:
+            os.close(self._fd)
+
+    def stop(self) -> None:
+        """Ends the thread, after what it does."""
+        self._is_over = True
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Waits for the end of the thread. Raises OSError if the disk could not write."""
+        self.stop()
+        while self._thread.is_alive():            # a wait without a limit may miss Ctrl-C
+            self._thread.join(0.2)
+        if self._error is not None:
+            raise self._error
 
 
 def read_back(file: "IO[bytes]", members: List[Member], size: int, path: str) -> None:

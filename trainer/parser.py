@@ -227,8 +227,8 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="a further folder that a local worker in its sandbox may read. Repeat it for several")
     add("--cache", metavar="DIR",
         help="folder on a local disk in which local workers keep decoded images for later epochs and runs. For the "
-             "generators image and augmented, sample.image, and your own that call them; needs the package lmdb where "
-             "they run")
+             "generators image and augmented, sample.image, and your own that call them. Of what is read from a bucket "
+             "or a web server and cannot be kept decoded, it keeps the bytes. Needs the package lmdb where they run")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N", help="its size limit, in 2**30 bytes")
     add("--read-ahead", default=AUTO, metavar="N|auto",
         help="while a local worker decodes, so many threads of it fetch the files of its next samples. auto: none "

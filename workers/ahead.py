@@ -119,6 +119,12 @@ class Ahead:
             self.waiting_bytes += item.size_bytes
             self._note_size(item.size_bytes)
 
+    def not_needed(self, fetch: Fetch) -> None:
+        """What is made of the files is in the cache: that they are not read is no reason to forget their role."""
+        for item in fetch.items:
+            item.lease.fetched[item.role] -= 1
+        self.arrived(fetch, None, (), 0.0)
+
     def too_large(self, fetch: Fetch) -> None:
         """The file has more bytes than the limit of ``fetch``: it is read when it is needed, and others get more."""
         self._note_size(fetch.limit_bytes)

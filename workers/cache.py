@@ -1,11 +1,13 @@
-"""The cache: each sample is decoded and resized once per host, and from then on copied out of a file.
+"""The cache: each sample is decoded and resized once per host, and from then on copied out of a file. Of what is read
+from stores elsewhere and cannot be kept decoded, as for a user's own function, it keeps the bytes.
 
-There is one LMDB file for each size and way of decoding, shared by the processes of a host through the page cache.
-LMDB maps it into memory: the folder must be on a disk of this host, not on a network filesystem.
+There is one LMDB file for each size and way of decoding, and one for bytes, shared by the processes of a host through
+the page cache. LMDB maps it into memory: the folder must be on a disk of this host, not on a network filesystem.
 
 - *Never wrong.* An entry counts only while the sample's file is unchanged (``cache_entry``) and lies within the data
-  folder, where the job wants that. A file changed so recently that its ctime may not show the next change is not stored
-  (git has this rule for its index). A damaged file is removed, and a new one takes its place.
+  folder, where the job wants that. That a file elsewhere has changed is noticed within minutes (``remote_versions``).
+  A file changed so recently that its ctime may not show the next change is not stored (git has this rule for its
+  index). A damaged file is removed, and a new one takes its place.
 - *Never in the way.* A thread of each file writes (``cache_file``) as much as it has time for. No error of the cache
   fails a batch: it is logged once, and the samples are decoded.
 - *Within its limit.* A full cache removes the least recently used of the files that no process uses; then it adds
@@ -14,6 +16,7 @@ LMDB maps it into memory: the folder must be on a disk of this host, not on a ne
 
 import contextlib
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set, Tuple
 
@@ -21,9 +24,10 @@ import numpy as np
 
 from stoker.pipeline.storage.folder import SamplePath, is_within_root, version_of
 from stoker.pipeline.storage.store import Version
-from stoker.workers import formats, limits
-from stoker.workers.cache_entry import decoder_digest, file_name, head_of
+from stoker.workers import fetching, formats, limits
+from stoker.workers.cache_entry import bytes_name, decoder_digest, file_name, head_of, key_of
 from stoker.workers.cache_folder import CacheFolder, reason
+from stoker.workers.remote_versions import tells_changes
 from stoker.workers.stopwatch import timed
 if TYPE_CHECKING:
     from stoker.workers.cache_file import CacheFile
@@ -32,6 +36,8 @@ REOPEN_INTERVAL_S = 10.0        # between two attempts to open a file
 CLOSE_S = 0.8                   # how long ``close`` waits for pending entries to be written
 MAX_KINDS = 8                   # sizes that a process keeps at a time; each has an open file and a thread
 IDLE_S = 60.0                   # a file that was not used for so long is closed
+MAX_CONTENT_BYTES = 4 << 20     # of a file whose bytes are kept
+BYTES = ("bytes",)              # their kind
 MAX_PENDING_BYTES = 32 << 20    # entries not yet written, of all files; beyond, new ones are dropped
 
 
@@ -54,6 +60,8 @@ class Cache:
         self._kinds: Dict[Tuple[Any, ...], CachedKind] = {}
         self._trusted: Set[str] = set()         # names of the files that this process has opened
         self._end_idle_at_s = 0.0
+        self._current: Optional[CachedKind] = None
+        self._bytes: Optional[CachedBytes] = None
 
     def kind(self, size: Tuple[int, int], decode: str, exif_rotate: bool) -> "Optional[CachedKind]":
         """The entries of pictures of ``size`` (height, width), decoded in this way with PIL's present limits; None if
@@ -67,7 +75,21 @@ class Cache:
             self._end_idle(now_s)
         if found is None:
             found = self._add(wanted, now_s)
-        return found if found is not None and found.is_open(now_s) else None
+        self._current = found if found is not None and found.is_open(now_s) else None
+        return self._current
+
+    def has_decoded(self, path: SamplePath) -> bool:
+        """Whether there is an entry for ``path``, of any version, where ``kind`` looked last. Any thread may ask."""
+        kind = self._current
+        return kind is not None and kind.has(path)
+
+    def open_bytes(self) -> "Optional[CachedBytes]":
+        """The entries that hold the bytes of far files; None if none can be served and kept now."""
+        now_s = time.monotonic()
+        if self._bytes is None or not self._bytes.is_alive() and self._bytes.used_s < now_s - IDLE_S:
+            self._bytes = self._kinds[BYTES] = CachedBytes(self, bytes_name(), BYTES[0], now_s)
+        self._bytes.used_s = now_s
+        return self._bytes if self._bytes.is_open(now_s) else None
 
     @property
     def gets(self) -> int:
@@ -139,11 +161,14 @@ class Cache:
 class CachedKind:
     """The entries of one size and way of decoding. Its file is opened when it is needed, and again after a fault."""
 
+    COUNTS = "{}: {:,} samples copied, {:,} decoded"
+
     def __init__(self, cache: Cache, name: str, size: str, now_s: float) -> None:
         self._cache, self._name, self._size, self.used_s = cache, name, size, now_s
         self._file: "Optional[CacheFile]" = None
         self._ended: "Optional[CacheFile]" = None   # the file before; its thread may still have it open
         self._open_at_s = 0.0                       # not before that
+        self._reading = threading.Lock()            # other threads may look into it: not while it is closed
         self.gets = self.hits = 0
 
     @timed("storage")
@@ -152,6 +177,13 @@ class CachedKind:
         the cache; ``out`` may then hold arbitrary bytes."""
         assert self._file is not None, "get comes after Cache.kind"
         self.gets += 1
+        if path.store:
+            if not self._file.has(key_of(path)):
+                return False
+            version = fetching.version_of(path)
+            found = version is not None and self._file.copy(head_of(path, version), out)
+            self.hits += found
+            return found
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)        # finds the file without opening it for reading
         except OSError:
@@ -165,8 +197,14 @@ class CachedKind:
 
     def put(self, path: SamplePath, version: Optional[Version], pixels: bytes) -> None:
         """Keeps ``pixels``, which were decoded from the file; ``version`` is that of ``fetching.read``."""
-        if self._file is not None and version is not None and self._cache.has_room():
+        if self._file is not None and version is not None and self._cache.has_room() and (
+                not path.store or tells_changes(version)):
             self._file.add(head_of(path, version), pixels)
+
+    def has(self, path: SamplePath) -> bool:
+        """Whether there is an entry for ``path``, of any version of the file. Any thread may ask."""
+        with self._reading:
+            return self._file is not None and self._file.has(key_of(path))
 
     @property
     def pending_bytes(self) -> int:
@@ -189,8 +227,9 @@ class CachedKind:
 
     def end(self, timeout_s: float) -> None:
         """Lets the file's thread write what is pending and close the file; waits at most ``timeout_s`` for that."""
-        if self._file is not None:
-            self._ended, self._file = self._file, None
+        with self._reading:
+            if self._file is not None:
+                self._ended, self._file = self._file, None
         if self._ended is not None:
             self._ended.end(timeout_s)
 
@@ -198,10 +237,29 @@ class CachedKind:
         """``end`` in good order: the file may be opened again at once."""
         self.end(timeout_s)
         if self.gets:
-            self._cache.note_counts("{}: {:,} samples copied, {:,} decoded".format(
-                self._size, self.hits, self.gets - self.hits))
+            self._cache.note_counts(self.COUNTS.format(self._size, self.hits, self.gets - self.hits))
         self._open_at_s, self.gets, self.hits = 0.0, 0, 0
 
     def is_alive(self) -> bool:
         """Whether a thread of it may have the file open."""
         return self._file is not None or self._ended is not None and self._ended.is_alive()
+
+
+class CachedBytes(CachedKind):
+    """The bytes of files in far stores, for what is not kept decoded. Any thread may look for them."""
+
+    COUNTS = "{}: {:,} files copied, {:,} read"
+
+    def content(self, path: SamplePath, version: Version) -> Optional[bytes]:
+        """The bytes at ``path`` if the file had this version; None if they are not in the cache."""
+        with self._reading:
+            found = None if self._file is None else self._file.content(head_of(path, version))
+            self.gets += 1
+            self.hits += found is not None
+            return found
+
+    def keep(self, path: SamplePath, version: Optional[Version], content: bytes) -> None:
+        """Keeps the bytes that were read at ``path``, unless they are many, or there already."""
+        if len(content) <= MAX_CONTENT_BYTES and version is not None and self._file is not None and (
+                not self._file.has(head_of(path, version))):
+            self.put(path, version, content)

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import struct
 import zlib
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
@@ -26,9 +26,14 @@ _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 
 def head_of(path: bytes, version: Version) -> bytes:
     """The head of the sample at ``path``, a SamplePath, whose file has this version."""
+    marks = (mark & (1 << 64) - 1 for mark in version.marks)        # times may be negative
+    return _HEAD.pack(key_of(path), version.size, *marks)
+
+
+def key_of(path: bytes) -> bytes:
+    """The first KEY_BYTES of a head, which are the same for all versions of the file."""
     whole = path.key if isinstance(path, SamplePath) and path.place is not None else path
-    key = hashlib.blake2b(whole, digest_size=KEY_BYTES).digest()
-    return _HEAD.pack(key, version.size, *(mark & (1 << 64) - 1 for mark in version.marks))    # times may be negative
+    return hashlib.blake2b(whole, digest_size=KEY_BYTES).digest()
 
 
 def encode(head: bytes, pixels: bytes) -> bytes:
@@ -45,6 +50,25 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
     if zlib.crc32(out, zlib.crc32(head)) != checksum:
         raise ValueError("an entry has another checksum")
     return True
+
+
+def content_of(entry: Any, head: bytes) -> Optional[bytes]:
+    """The bytes of an entry that holds a file's own; None if its head is another. Raises ValueError if its checksum is
+    wrong."""
+    if entry[:_HEAD.size] != head or len(entry) < _PIXELS_BEGIN:
+        return None
+    content = bytes(entry[_PIXELS_BEGIN:])
+    if zlib.crc32(content, zlib.crc32(head)) != _CHECKSUM.unpack_from(entry, _HEAD.size)[0]:
+        raise ValueError("an entry has another checksum")
+    return content
+
+
+@functools.lru_cache(maxsize=1)
+def bytes_name() -> str:
+    """The name of the file for the bytes of files, whatever is made of them. Raises ImportError without lmdb."""
+    import lmdb
+    digest = hashlib.blake2b(repr((FORMAT, lmdb.version())).encode(), digest_size=8).hexdigest()
+    return "bytes-%s.lmdb" % digest
 
 
 @functools.lru_cache(maxsize=4)

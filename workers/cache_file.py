@@ -14,12 +14,13 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
+from itertools import accumulate, islice
 from typing import Callable, Deque, Optional, Tuple
 
 import lmdb
 import numpy as np
 
-from stoker.workers.cache_entry import KEY_BYTES, decode, encode
+from stoker.workers.cache_entry import KEY_BYTES, content_of, decode, encode
 from stoker.workers.cache_folder import CacheFolder, reason
 
 WRITE_INTERVAL_S = 0.25
@@ -40,7 +41,8 @@ class CacheFile(threading.Thread):
         super().__init__(name="stoker-cache", daemon=True)
         self.fault: Optional[Exception] = None
         self._folder, self._path, self._limit_bytes, self._report = folder, path, limit_bytes, report
-        self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries; all entries have the same size
+        self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries
+        self._added_bytes = self._taken_bytes = 0       # of the entries that came, and of those that went, in all
         self._read_only = False         # the cache is full or cannot be written
         self._ending = threading.Event()
         self._fd = folder.opened_for_lmdb(os.path.basename(path))
@@ -77,18 +79,41 @@ class CacheFile(threading.Thread):
             self._report(reason(error))
         return False
 
+    def has(self, head: bytes) -> bool:
+        """Whether there is an entry with this head; or of any version, if ``head`` is only a key."""
+        try:
+            with self.env.begin(buffers=True) as transaction:
+                entry = transaction.get(head[:KEY_BYTES])
+                return entry is not None and bool(entry[:len(head)] == head)
+        except DAMAGE as error:
+            self.fault = error
+        except lmdb.Error as error:
+            self._report(reason(error))
+        return False
+
+    def content(self, head: bytes) -> Optional[bytes]:
+        """The bytes in the entry with this head; None if there is none."""
+        try:
+            with self.env.begin(buffers=True) as transaction:
+                entry = transaction.get(head[:KEY_BYTES])
+                return None if entry is None else content_of(entry, head)
+        except DAMAGE as error:
+            self.fault = error
+        except lmdb.Error as error:
+            self._report(reason(error))
+        return None
+
     def add(self, head: bytes, pixels: bytes) -> None:
         """Lets the thread write an entry."""
         if not self._read_only:
-            self._pending.append((head[:KEY_BYTES], encode(head, pixels)))
+            entry = encode(head, pixels)
+            self._added_bytes += len(entry)
+            self._pending.append((head[:KEY_BYTES], entry))
 
     @property
     def pending_bytes(self) -> int:
         """Of the entries that are not yet written."""
-        try:
-            return len(self._pending) * len(self._pending[0][1])
-        except IndexError:              # the thread has just taken the last one
-            return 0
+        return 0 if self._read_only else max(0, self._added_bytes - self._taken_bytes)
 
     def end(self, timeout_s: float) -> None:
         """Lets the thread write what is pending and close the file; waits at most ``timeout_s`` for that."""
@@ -135,14 +160,17 @@ class CacheFile(threading.Thread):
     def _write(self) -> None:
         """One transaction with the entries that have room."""
         count, page = len(self._pending), self.env.stat()["psize"]
-        entry_bytes = page * (2 + (len(self._pending[0][1]) + page) // page)    # and a page that changes in the tree
+        sizes = [page * (2 + (len(entry) + page) // page)       # and a page that changes in the tree
+                 for _, entry in islice(self._pending, count)]
         room = self._limit_bytes - self._folder.used_bytes() - 16 * page
-        while room < count * entry_bytes and self._folder.remove_least_recently_used(self._path):
+        while room < sum(sizes) and self._folder.remove_least_recently_used(self._path):
             room = self._limit_bytes - self._folder.used_bytes() - 16 * page
-        fitting = min(count, max(0, room) // entry_bytes)
+        fitting = sum(taken <= room for taken in accumulate(sizes))
         with self.env.begin(write=True) as transaction:
             for _ in range(fitting):
-                transaction.put(*self._pending.popleft())
+                key, entry = self._pending.popleft()
+                self._taken_bytes += len(entry)
+                transaction.put(key, entry)
         if fitting < count:
             self._read_only = True
             self._pending.clear()

@@ -19,7 +19,7 @@ from stoker.pipeline.storage.safe_files import (
 
 LOCK_S = 0.5      # how long to try for the folder's lock; a transaction takes some 10 ms
 #: The names of the cache's files. The folder may hold other files too, which are never removed.
-_OWN = re.compile(r"\d+x\d+-[a-z]+(-rotated)?-[0-9a-f]{16}\.lmdb")
+_OWN = re.compile(r"(\d+x\d+-[a-z]+(-rotated)?|bytes)-[0-9a-f]{16}\.lmdb")
 #: Filesystems on which the mappings of two processes need not show the same bytes.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "ocfs2", "gfs2",
             "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.ceph", "fuse.gcsfuse", "fuse.juicefs")

@@ -67,7 +67,8 @@ def make_parser() -> configargparse.ArgumentParser:
     add("--cache", metavar="DIR",
         help="keep decoded images in this folder, so that each is decoded once per size for all epochs and runs. It "
              "must be on a local disk (no network filesystem) and needs the package lmdb. Used by the generators "
-             "image and augmented, and by your own that call them")
+             "image and augmented, and by your own that call them. Of what is read from a bucket or a web server and "
+             "cannot be kept decoded, it keeps the bytes")
     add("--cache-gb", type=float, default=DEFAULT_CACHE_GB, metavar="N",
         help="size limit of the cache folder, in 2**30 bytes (default: %(default)g)")
     add("--read-ahead", default=AUTO, metavar="N|auto",

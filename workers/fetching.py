@@ -17,10 +17,11 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple, Union, cast
 
 from stoker.pipeline.errors import UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease
-from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, read_file, spanning
+from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, spanning
 from stoker.pipeline.storage.store import Version
-from stoker.workers import stopwatch
+from stoker.workers import far_files, stopwatch
 from stoker.workers.ahead import Ahead, Fetch
+from stoker.workers.far_files import FarCache, through_cache
 from stoker.workers.held_lease import Item, Locate, State
 from stoker.workers.read_pace import Pace
 
@@ -106,22 +107,26 @@ class Fetcher:
         start_s = time.perf_counter()
         size_bytes = 0
         try:
-            found = read_file(path, max_bytes, advice)
+            found = through_cache(path, max_bytes, advice)
             size_bytes = len(found[0])
             return found
         finally:
-            now = time.perf_counter()
-            stopwatch.add("read", now - start_s)
-            was_on = self._pace.is_on
-            self._pace.read(now - start_s, between_s, now, is_probe)
-            if was_on:
-                with self._lock:
-                    if is_unknown:
-                        self._ahead.was_read(cast(SamplePath, path), size_bytes)
-                        self._wake()
-                    if not self._pace.is_on:
-                        self._ahead.clear()
-                        self._is_applied = False
+            took_s = time.perf_counter() - start_s
+            stopwatch.add("read", took_s)
+            self._was_read(path, size_bytes, took_s, between_s, is_probe, is_unknown)
+
+    def _was_read(self, path: Union[SamplePath, str, bytes], size_bytes: int, took_s: float, between_s: float,
+                  is_probe: bool, is_unknown: bool) -> None:
+        was_on = self._pace.is_on
+        self._pace.read(took_s, between_s, time.perf_counter(), is_probe)
+        if was_on:
+            with self._lock:
+                if is_unknown:
+                    self._ahead.was_read(cast(SamplePath, path), size_bytes)
+                    self._wake()
+                if not self._pace.is_on:
+                    self._ahead.clear()
+                    self._is_applied = False
 
     def _taken(self, path: SamplePath) -> Tuple[Any, Optional[Item], bool]:
         with self._lock:
@@ -142,6 +147,29 @@ class Fetcher:
         if lacking > 0:
             self._start(lacking)
         return result, item, is_probe
+
+    def version_of(self, path: SamplePath) -> Optional[Version]:
+        """See ``version_of`` of this module."""
+        start_s = time.perf_counter()
+        between_s, is_probe = start_s - self._ended_s, False
+        is_ahead = self._pace.is_on and os.getpid() == self._process
+        if is_ahead:
+            with self._lock:
+                if not self._is_applied:
+                    self._apply()
+                item = self._ahead.find(path)
+                is_probe = item is None and self._ahead.was_left_out(path)
+                if item is not None and item.state is State.UNDER_WAY:
+                    self._wait(item)
+        version = far_files.known_version(path)
+        if version is None:
+            asked_s = time.perf_counter()
+            version = far_files.version_of(path)
+            now = time.perf_counter()
+            stopwatch.add("read", now - asked_s)
+            self._was_read(path, 0, now - asked_s, between_s, is_probe, is_ahead and not is_probe)
+        self._ended_s = time.perf_counter()
+        return version
 
     def _wait(self, item: Item) -> None:
         self._arrived.wait_for(lambda: item.state is not State.UNDER_WAY, WAIT_S)
@@ -208,6 +236,8 @@ class Fetcher:
                 for item in fetch.items:
                     if not item.is_awaited:
                         self._ahead.forget(item)
+            elif results == []:
+                self._ahead.not_needed(fetch)
             else:
                 self._ahead.arrived(fetch, results, [len(each[0]) for each in results or ()], took_s)
             if any(item.is_awaited for item in fetch.items):
@@ -215,10 +245,15 @@ class Fetcher:
 
 
 def _results(fetch: Fetch) -> List[Bytes]:
+    """What is at the places of ``fetch``; [] if nothing is needed, for the cache has what is made of it."""
     path = fetch.items[0].path
+    if path.store and all(map(far_files.is_decoded, [item.path for item in fetch.items])):
+        return []
     if not fetch.length:
-        return [read_file(path, fetch.limit_bytes)]
-    data, version = read_file(spanning(path, fetch.offset, fetch.length), fetch.limit_bytes)
+        return [through_cache(path, fetch.limit_bytes, "")]
+    if path.store and all(map(far_files.has_bytes, [item.path for item in fetch.items])):
+        return [through_cache(item.path, fetch.limit_bytes, "") for item in fetch.items]
+    data, version = through_cache(spanning(path, fetch.offset, fetch.length), fetch.limit_bytes, "")
     found = []
     for item in fetch.items:
         assert item.place is not None
@@ -230,10 +265,17 @@ def _results(fetch: Fetch) -> List[Bytes]:
 _fetcher: Optional[Fetcher] = None          # of this process, if it may read ahead
 
 
-def start(setting: Union[int, str], locate: Callable[[Job], Locate]) -> None:
-    """Lets this process read ahead, as ``setting`` says (see ``ahead.Pace``); 0: never. For other arguments see
-    ``Fetcher``."""
+def version_of(path: SamplePath) -> Optional[Version]:
+    """The version of the file of ``path``, in a store elsewhere, as it was some minutes ago at most; None if the store
+    does not tell."""
+    return far_files.version_of(path) if _fetcher is None else _fetcher.version_of(path)
+
+
+def start(setting: Union[int, str], locate: Callable[[Job], Locate], cache: Optional[FarCache] = None) -> None:
+    """Lets this process read ahead, as ``setting`` says (see ``Pace``); 0: never. ``locate``: see ``Fetcher``.
+    ``cache``: where bytes of far files are kept."""
     global _fetcher
+    far_files.keep_in(cache)
     if _fetcher is not None:
         _fetcher.end()
     _fetcher = Fetcher(setting, locate) if setting else None
@@ -256,13 +298,25 @@ def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> None:
         _fetcher.hold(leases, has_begun)
 
 
-def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "") -> Bytes:
-    """The bytes at ``path`` and the version of the file: see ``read_file``, whose errors it raises."""
+def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "",
+         keep: bool = True) -> Bytes:
+    """The bytes at ``path`` and the version of the file: see ``read_file``, whose errors it raises. ``keep``: those of
+    a far file are of use in the cache, for what is made of them is not kept."""
+    if not isinstance(path, SamplePath) or not path.store:
+        return _read(path, max_bytes, advice)
+    far_files.open_bytes()
+    data, version = _read(path, max_bytes, advice)
+    if keep:
+        far_files.keep(path, data, version)
+    return data, version
+
+
+def _read(path: Union[SamplePath, str, bytes], max_bytes: int, advice: str) -> Bytes:
     if _fetcher is not None:
         return _fetcher.read(path, max_bytes, advice)
     start_s = time.perf_counter()
     try:
-        return read_file(path, max_bytes, advice)
+        return through_cache(path, max_bytes, advice)
     finally:
         took_s = time.perf_counter() - start_s
         stopwatch.add("storage", took_s)

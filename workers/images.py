@@ -47,7 +47,7 @@ NO_PICTURE = "the record has no picture, or an empty one"
 _NO_MEMORY = "decoder error -9"     # what PIL says if a library gets no memory (IMAGING_CODEC_MEMORY)
 
 
-def read(path: Union[str, bytes]) -> Tuple[Content, Optional[Version]]:
+def read(path: Union[str, bytes], keep: bool = True) -> Tuple[Content, Optional[Version]]:
     """The content of a picture's file, or the picture itself where the path leads to raw numbers, and the file's
     version: see ``fetching.read``."""
     most_bytes, advice = limits.max_file_bytes(), "; max_file_mb (--max-file-mb) permits more"
@@ -56,7 +56,7 @@ def read(path: Union[str, bytes]) -> Tuple[Content, Optional[Version]]:
             return raw.picture(path, most_bytes, advice)
         if not path.place.length:
             raise BadFile(NO_PICTURE)
-    return fetching.read(path, most_bytes, advice)
+    return fetching.read(path, most_bytes, advice, keep)
 
 
 def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,

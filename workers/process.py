@@ -298,7 +298,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     if name.endswith("/0") and not last_exit and note_of(formats.versions()):
         note(note_of(formats.versions()))
-    fetching.start(options.read_ahead, lambda job: Readers(job).locate)
+    fetching.start(options.read_ahead, lambda job: Readers(job).locate, cache)
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
     streak = Streak()

@@ -79,7 +79,7 @@ class Readers:
         pixels = np.empty(size + (3,), np.uint8)
         if kind.get(file, pixels):
             return Image.frombytes("RGB", size[::-1], pixels)
-        data, status = images.read(file)
+        data, status = images.read(file, keep=False)
         before = remarks.count()
         picture = images.decoded(data, size, job.decode, job.exif_rotate, self._below(file))
         if remarks.count() == before:

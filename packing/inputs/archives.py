@@ -121,7 +121,8 @@ class ArchiveReader:
         name = key if wanted.label != FOLDER else key.rpartition(".")[0]
         if self._prefix:
             name = "%s/%s" % (file.shown.rpartition(".")[0] or file.shown, name)
-        return Found(where, escaped(name), label, by_name[image], image.rpartition(".")[2], None, others)
+        other = None if wanted.label != FOLDER else escaped(name + key[len(key.rpartition(".")[0]):])
+        return Found(where, escaped(name), label, by_name[image], image.rpartition(".")[2], None, others, other)
 
 
 # ------------------------------------------------------------------------------------------------------------- tar

@@ -1,13 +1,16 @@
 """The ``Input`` of the sources on the command line."""
 
+import glob
 import os
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
-from stoker.packing.inputs.files import SourceFile, found
+from stoker.packing.inputs.files import SourceFile, found, note
 from stoker.packing.options import Options
 from stoker.packing.samples import Found, Input, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
-from stoker.pipeline.storage.store import StoreError
+from stoker.pipeline.storage.opening import is_url, open_store
+from stoker.pipeline.storage.store import Gone, StoreError
+from stoker.pipeline.storage.urls import parent
 from stoker.pipeline.text import native, printable_path
 
 MEGA = 10 ** 6
@@ -15,7 +18,7 @@ MEGA = 10 ** 6
 
 def open_input(options: Options) -> Input:
     """The samples of ``options.sources``. Raises ConfigError, DatasetError."""
-    folders = [source for source in options.sources if os.path.isdir(native(source))]
+    folders = [source for source in options.sources if _is_folder(source)]
     if folders:
         if len(options.sources) > 1:
             raise ConfigError("%s is a folder: give one folder of pictures, or files of one kind" % (
@@ -27,6 +30,26 @@ def open_input(options: Options) -> Input:
         raise ConfigError("the sources are of different kinds, %s: pack each kind into a folder of its own"
                           % " and ".join(kinds))
     return FilesInput(files, _reader(kinds[0], files, options), options.names == "number")
+
+
+def _is_folder(source: str) -> bool:
+    """Whether it is a folder, here or in a store, which has no folders but what names begin with."""
+    if not is_url(source):
+        return os.path.isdir(native(source))
+    if source.endswith("/"):
+        return True
+    if glob.has_magic(source) or "{" in source:
+        return False
+    try:
+        root, name = parent(source)
+        open_store(root, note).size(name)
+        return False
+    except Gone:
+        return True
+    except ConfigError:          # of a whole bucket, which is no file
+        return True
+    except StoreError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _folder(options: Options) -> Input:
@@ -64,6 +87,7 @@ def refuse_for(what: str, options: Options, *names: str) -> None:
 class FilesInput:
     """The samples that ``reader`` finds in files, one after the other."""
     is_light = False
+    threads = 1
     unit_name = "MB"
 
     def __init__(self, files: Sequence[SourceFile], reader: Any, numbers: bool) -> None:
@@ -107,6 +131,10 @@ class FilesInput:
     def load(self, item: Any) -> Union[Found, LeftOut]:
         """The item itself."""
         return item
+
+    def size_of(self, item: Any) -> int:
+        """Nothing more than it has."""
+        return 0
 
     def done(self, unit: int, record: int) -> int:
         """The MB of all files before ``unit``, and so much of it as is read."""

@@ -11,6 +11,7 @@ from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.reading import csv, jsonl, path_list
 from stoker.pipeline.sources.roots import Path, is_url
 from stoker.pipeline.sources.text_file import TextFile
+from stoker.pipeline.storage import urls
 from stoker.pipeline.text import native, printable_path
 
 #: The record files, by their suffixes: the name of the function of ``stoker`` that opens them.
@@ -52,7 +53,9 @@ def check_folder(path: Union[str, bytes]) -> None:
     if not isinstance(path, str):
         raise ConfigError("the folder must be given as str, not as %.80r" % (path,))
     shown = printable_path(path)
-    if not is_url(path) and os.path.isdir(native(path)):
+    if is_url(path):
+        urls.split(path)                # a ConfigError for a URL that can be none, also of a pattern
+    elif os.path.isdir(native(path)):
         return
     if _PACKED.search(path):
         raise DatasetError("%s is compressed, or holds samples in another way than one after the other, so no worker "

@@ -9,6 +9,7 @@ import numpy as np
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.options import GENERATORS
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.data_files import RECORDS, suffix_of
 from stoker.pipeline.sources.dataset import Dataset, Splits, renumbered
@@ -64,7 +65,7 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     if other.classes and set(other.classes) <= set(source.classes):
         other = renumbered(other, source.classes)
     try:
-        _check_alike(source, other)
+        _check_alike(source, other, generator)
     except ConfigError as error:
         if not is_number(validation):
             raise
@@ -125,14 +126,15 @@ def _warn_of_overlap(training: Any, validation: Any) -> None:
                     " (exclude= or --exclude PATTERN)" * isinstance(training, Dataset))
 
 
-def _check_alike(source: Source, other: Source) -> None:
-    """Raises ConfigError if a sample of ``other`` is not what one of ``source`` is."""
-    for what in ("classes", "columns"):
-        ours, theirs = (getattr(each, what) if what == "classes" or getattr(each, "packs", True) else ()
-                        for each in (source, other))         # of records that are but their picture, as of files: none
-        if ours != theirs and not (what == "columns" and isinstance(other, Numbers)):      # which have no rows
-            raise ConfigError("the data for training has the %s %s, that for validation %s: both must have the same "
-                              "ones, in the same order" % (what, _names(ours), _names(theirs)))
+def _check_alike(source: Source, other: Source, generator: str) -> None:
+    """Raises ConfigError if a sample of ``other`` is not what one of ``source`` is. ``generator``: what makes them; the
+    built-in ones read no rows."""
+    if source.classes != other.classes:
+        raise _unlike("classes", source.classes, other.classes)
+    ours, theirs = (each.columns if getattr(each, "packs", True) else () for each in (source, other))
+    reads_rows = generator not in GENERATORS or not (source.has_paths and other.has_paths)
+    if ours != theirs and reads_rows and not isinstance(other, Numbers):       # which have no rows
+        raise _unlike("columns", ours, theirs)
     for name, our, their in zip(source.columns, getattr(source, "types", ()), getattr(other, "types", ())):
         if (our == TEXT) != (their == TEXT):
             log.warning("the column %s is %s in the data for training and %s in that for validation, by the cells that "
@@ -140,6 +142,11 @@ def _check_alike(source: Source, other: Source) -> None:
     if source.has_paths != other.has_paths:
         raise ConfigError("the samples for %s are files, and those for %s are not: give data of the same kind"
                           % (("training", "validation") if source.has_paths else ("validation", "training")))
+
+
+def _unlike(what: str, ours: Sequence[str], theirs: Sequence[str]) -> ConfigError:
+    return ConfigError("the data for training has the %s %s, that for validation %s: both must have the same ones, in "
+                       "the same order" % (what, _names(ours), _names(theirs)))
 
 
 def _names(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from stoker.pipeline.checks import AUTO
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.folder import BadFile, resolve
-from stoker.workers import fetching, stopwatch
+from stoker.workers import far_files, fetching, stopwatch
 from stoker.workers.readers import Readers
 from tests.support.processes import kill, opened, wait_for, worker_pids
 
@@ -31,7 +31,7 @@ class Files:
         self.root, self.took_s, self.reads, self.most, self.now = root, took_s, [], 0, 0
         self._lock, self._read_file = threading.Lock(), folder.read_file
         self.fails = {}
-        monkeypatch.setattr(fetching, "read_file", self.read_file)
+        monkeypatch.setattr(far_files, "read_file", self.read_file)
         self.job = Job("image", (ArraySpec("images", "uint8", (2, 2, 3)),), 64, 0, "fast", str(root))
         for number in range(COUNT):
             (root / ("%d" % number)).write_bytes(b"%d" % number * (1 + number))

@@ -10,8 +10,8 @@ import pytest
 import stoker
 from stoker.inspection.checking.options import check_parser
 from stoker.inspection.showing import options as show_parser
-from stoker.packing import options as pack_parser
 from stoker.inspection.terminal import program as top_program
+from stoker.packing import options as pack_parser
 from stoker.trainer.parser import predict_parser, train_parser
 from stoker.workers import cli as workers, ray_launcher
 from tests.support import options_page

@@ -91,7 +91,7 @@ ONLY = {
     "rich": ("inspection/terminal/program.py", "inspection/terminal/screen.py"),
     "subprocess": ("workers/", "trainer/", "pipeline/sources/records/"),
     "boto3": ("pipeline/storage/",), "botocore": ("pipeline/storage/",), "obstore": ("pipeline/storage/",),
-    "h5py": ("pipeline/sources/records/", "workers/"), "tarfile": ("pipeline/sources/records/", "packing/"),
+    "h5py": ("pipeline/storage/hdf5_file.py",), "tarfile": ("pipeline/sources/records/", "packing/"),
     "pyarrow": ("packing/",),
     "multiprocessing": (), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }

@@ -76,7 +76,7 @@ def test_an_npz_file():
     assert [dict(zip(index.columns, row)) for row in rows_of(index)] == [{"angle": 0.5, "name": "ä"},
                                                                         {"angle": -1.0, "name": "b"}]
     assert index.remarks == (
-        "the arrays when, about, mean (of another number of samples, or of what is no plain number)",)
+        "the arrays when, about, mean have another number of samples, or no plain numbers, and are left out",)
     index = index_of(data, labels="name", array="images", columns=["angle"])
     assert index.labels.tolist() == [1, 0] and index.label_names == ("b", "ä") and rows_of(index) == [[0.5], [-1.0]]
     assert index_of(data, array="boxes", columns=[]).columns == ()

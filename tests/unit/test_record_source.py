@@ -38,7 +38,7 @@ def labelled():
 
 def with_rows():
     return source_of(index_of(2, 0, ("jpg", "png"), columns=("x", "y"), rows=[[1, "a"], [2, None]]),
-                     index_of(3, 5, ("png", "jpg"), columns=("x", "y"), rows=[[3, "b"], [4, b"c"], [5, [6]]]))
+                     index_of(3, 5, ("jpg", "png"), columns=("x", "y"), rows=[[3, "b"], [4, b"c"], [5, [6]]]))
 
 
 def test_samples_are_places_of_the_first_part():
@@ -63,8 +63,8 @@ def test_rows_have_the_columns_and_the_place_of_each_part():
     assert source.columns == ("x", "y", "jpg", "png") and source.classes == ()
     assert source.rows([1, 2, 4]) == [
         {"x": 2, "y": None, "jpg": "a.tar//100+10", "png": "a.tar//120+10"},
-        {"x": 3, "y": "b", "png": "b.tar//5+10", "jpg": "b.tar//25+10"},
-        {"x": 5, "y": [6], "jpg": "b.tar//225+10", "png": "b.tar//205+10"}]
+        {"x": 3, "y": "b", "jpg": "b.tar//5+10", "png": "b.tar//25+10"},
+        {"x": 5, "y": [6], "jpg": "b.tar//205+10", "png": "b.tar//225+10"}]
     assert [sample.path for sample in source.samples([0, 2])] == ["a.tar//0+10", "b.tar//5+10"]
     assert source.samples([2])[0].label == -1
     names = tuple("c%d" % number for number in range(20))        # a longer head of the packed list
@@ -125,6 +125,7 @@ def test_labels_that_are_texts_are_sorted_or_chosen():
     ([index_of(2, labels=[0, 1]), index_of(1, labels=[0], names=("a",))], {}, DatasetError, "one kind"),
     ([index_of(0)], {}, DatasetError, "no record"),
     ([index_of(1, absent=("png",), there=("jpg",))], {}, DatasetError, "no record has 'png'; a record of a.tar has j"),
+    ([index_of(1), index_of(1, columns=("x",), rows=[[1]])], {}, DatasetError, "b.tar has \\(x\\)"),
     ([index_of(1, columns=("jpg",), rows=[[1]])], {}, ConfigError, "as a part and as a column")])
 def test_what_does_not_fit_is_an_error(indexes, more, error, words):
     with pytest.raises(error, match=words):
@@ -178,7 +179,7 @@ def test_the_root_has_no_influence_on_the_hash_and_all_else_has():
     assert len({other.fingerprint() for other in others}) == len(others)
     rows = with_rows()
     changed = source_of(index_of(2, 0, ("jpg", "png"), columns=("x", "y"), rows=[[1, "a"], [2, "?"]]),
-                        index_of(3, 5, ("png", "jpg"), columns=("x", "y"), rows=[[3, "b"], [4, b"c"], [5, [6]]]))
+                        index_of(3, 5, ("jpg", "png"), columns=("x", "y"), rows=[[3, "b"], [4, b"c"], [5, [6]]]))
     assert rows.fingerprint() != changed.fingerprint()
     assert (rows.row_hashes() != changed.row_hashes()).tolist() == [False, True, False, False, False]
     assert len(set(rows.row_hashes().tolist())) == 5 and rows.row_hashes().dtype == np.uint32
@@ -239,12 +240,14 @@ def test_memory_does_not_grow_by_an_object_for_each_record():
     assert held < 20 * count and split - held < 6 * count and len(parts.training) == 0.9 * count
 
 
-def test_files_whose_first_parts_have_several_names_have_all_of_them_in_the_row():
-    source = source_of(index_of(1, parts=("jpg", "txt")), index_of(1, parts=("png",)))
-    assert source.columns == ("jpg", "txt", "png")
-    assert [sample.path for sample in source.samples([0, 1])] == ["a.tar//0+10", "b.tar//0+10"]
-    assert source.rows([0, 1]) == [{"jpg": "a.tar//0+10", "txt": "a.tar//20+10", "png": None},
-                                   {"jpg": None, "txt": None, "png": "b.tar//0+10"}]
+def test_the_first_part_is_the_samples_own_whatever_its_name():
+    source = source_of(index_of(1, parts=("jpg", "txt", "png")), index_of(0, parts=()), index_of(1, parts=("png",)))
+    assert source.columns == ("image", "txt", "png")
+    assert [sample.path for sample in source.samples([0, 1])] == ["a.tar//0+10", "c.tar//0+10"]
+    assert source.rows([0, 1]) == [{"image": "a.tar//0+10", "txt": "a.tar//20+10", "png": "a.tar//40+10"},
+                                   {"image": "c.tar//0+10", "txt": None, "png": None}]
+    odd = source_of(index_of(1, parts=("jpg", "image")), index_of(1, parts=("png",)))
+    assert odd.columns == ("image_", "image")
 
 
 def test_a_single_part_is_a_row_that_is_not_sent():

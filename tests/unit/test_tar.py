@@ -104,7 +104,7 @@ def test_samples_without_a_picture():
     data = tar_of([("README.txt", b"hello"), ("a.jpg", b"1"), ("a.cls", b"5"), ("b.cls", b"6")])
     index = index_of(data, columns=["__key__"])
     assert contents(data, index) == [b"1"] and index.labels.tolist() == [5] and rows_of(index) == [["a"]]
-    assert index.remarks == ("2 samples without a picture",)
+    assert index.remarks == ("samples without a picture are left out (2)",)
     features = index_of(tar_of([("a.cls", b"5"), ("a.npy", b"1"), ("b.npy", b"2"), ("b.cls", b"6")]))
     assert names(features) == ["npy"] and features.labels.tolist() == [5, 6]
     with pytest.raises(DatasetError, match="no sample has a member with the extension 'webp': there are cls, jpg, txt"):
@@ -137,7 +137,9 @@ def test_a_tree_of_class_folders():
     assert names(index) == ["image"] and contents(data, index) == [b"1", b"22", b"3"]
     assert index.label_names == ("cat", "dog") and index.labels.tolist() == [1, 1, 0]
     assert rows_of(index) == [["dog/1.2.jpg"], ["dog/1.2.png"], ["cat/x/3.JPEG"]]
-    assert index.remarks == ("1 members that are no pictures by their names", "1 pictures that lie in no class folder")
+    assert index.remarks == (
+        "members that are no pictures by their names are left out (1)",
+        "pictures that lie in no class folder are left out (1)")
     assert index_of(data, label="folder").label_names == ("other", "top")
     assert contents(data, index_of(data, label="folder", image="jpg;jpeg")) == [b"1", b"3", b"", b"88"]
 
@@ -148,7 +150,9 @@ def test_links_and_devices_are_left_out():
                    special("e.jpg", tarfile.FIFOTYPE), special("f.jpg", tarfile.DIRTYPE), ("noextension", b"")])
     index = index_of(data)
     assert contents(data, index) == [b"1"]
-    assert index.remarks == ("2 devices, pipes and other special members", "2 links", "1 members without an extension")
+    assert index.remarks == (
+        "devices, pipes and other special members are left out (2)", "links are left out (2)",
+        "members without an extension are left out (1)")
 
 
 def test_members_that_are_there_twice():
@@ -162,8 +166,8 @@ def test_members_that_are_there_twice():
 
 def test_a_tar_without_samples_is_an_empty_index():
     for data, options, remarks in (
-            (bytes(1024), {}, ()), (tar_of([("a", b"")]), {}, ("1 members without an extension",)),
-            (tar_of([("a.jpg", b"")]), {"folder": "b"}, ("all members: none is a sample in the folder 'b/'",))):
+            (bytes(1024), {}, ()), (tar_of([("a", b"")]), {}, ("members without an extension are left out (1)",)),
+            (tar_of([("a.jpg", b"")]), {"folder": "b"}, ("it has no samples in the folder 'b/'",))):
         index = index_of(data, **options)
         assert index.size == 0 and index.parts == () and index.remarks == remarks
     index = index_of(tar_of([("a.jpg", b""), ("a.json", b'{"y": 1}')]), columns=["x", "y", "__key__"])

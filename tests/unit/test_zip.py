@@ -46,7 +46,9 @@ def test_a_tree_of_class_folders(options):
     assert [part.name for part in index.parts] == ["image"] and contents(data, index) == [b"one", b"three", b"four!"]
     assert index.label_names == ("cat", "dog") and index.labels.tolist() == [1, 1, 0]
     assert msgpack.unpackb(index.rows[:index.row_ends[0]], raw=False) == ["dog/1.2.jpg"]
-    assert index.remarks == ("1 members that are no pictures by their names", "1 pictures that lie in no class folder")
+    assert index.remarks == (
+        "members that are no pictures by their names are left out (1)",
+        "pictures that lie in no class folder are left out (1)")
     assert index_of(zip_of([])).size == 0
     behind = b"#!/bin/sh\n" * 100 + data                       # a program that unpacks itself
     assert contents(behind, index_of(behind)) == [b"one", b"three", b"four!"]

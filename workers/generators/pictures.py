@@ -77,7 +77,7 @@ def _pictures(lease: Lease, job: Job, vary: Optional[Callable[[Image.Image, Leas
         if cache is None:
             picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
         elif not cache.get(path, pixels):
-            data, status = images.read(path)
+            data, status = images.read(path, keep=False)
             before = remarks.count()
             picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate, sample.path)
             if remarks.count() == before:

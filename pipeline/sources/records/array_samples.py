@@ -6,7 +6,7 @@ import numpy as np
 
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.packing import pack_rows
-from stoker.pipeline.sources.records.file_index import Part
+from stoker.pipeline.sources.records.file_index import FileIndex, Part
 from stoker.pipeline.storage.place import MAX_DIMENSIONS, Place, place_of
 
 MAX_SAMPLES = 50000000          # of one file; as many as a scan of a folder takes
@@ -54,26 +54,38 @@ def places(count: int, starts: Sequence[int], lengths: Sequence[int]) -> "Tuple[
 
 def labels_of(values: Any, count: int, name: str) -> "Tuple[np.ndarray, Tuple[str, ...]]":
     """int64 [count] and the names of labels that are texts. ``values``: an array or a list, one for each sample. Raises
-    DatasetError, which calls them ``name``."""
+    DatasetError, which calls them ``name``, if they have one."""
     array = np.asarray(values)
+    name = name and name + " "
     if array.ndim == 2 and array.shape[1] == 1:       # as in many files of CIFAR
         array = array[:, 0]
     if array.ndim != 1 or len(array) != count:
-        raise DatasetError("the labels %s have the shape %s, and there are %s samples: give one number or text for each"
+        raise DatasetError("the labels %shave the shape %s, and there are %s samples: give one number or text for each"
                            % (name, list(array.shape), format(count, ",")))
     if array.dtype.kind in "biu":
         lowest, highest = int(array.min()), int(array.max())
         if lowest < 0 or highest >= 1 << 31:
-            raise DatasetError("the labels %s go from %d to %d, and labels are the numbers of classes from 0 on" % (
+            raise DatasetError("the labels %sgo from %d to %d, and labels are the numbers of classes from 0 on" % (
                 name, lowest, highest))
         return array.astype(np.int64), ()
     texts = [_text(value) for value in array.tolist()]
     if array.dtype.kind not in "USO" or None in texts:
-        raise DatasetError("the labels %s have the dtype %.80s, and labels are whole numbers or texts: convert them "
+        raise DatasetError("the labels %shave the dtype %.80s, and labels are whole numbers or texts: convert them "
                            "(.astype('int64')), or take them as a column" % (name, array.dtype))
     names = sorted(set(texts), key=_bytes)          # type: ignore[arg-type]
     place = {text: number for number, text in enumerate(names)}
     return np.array([place[text] for text in texts], np.int64), tuple(names)       # type: ignore[arg-type]
+
+
+def with_labels(indexes: Sequence[FileIndex], labels: Any, name: str) -> List[FileIndex]:
+    """The indexes with ``labels``, one for each sample of all of them. Raises DatasetError."""
+    count = sum(index.size for index in indexes)
+    numbers, names = labels_of(labels, count, name)
+    found, start = [], 0
+    for index in indexes:
+        found.append(index._replace(labels=numbers[start:start + index.size], label_names=names))
+        start += index.size
+    return found
 
 
 def packed_columns(columns: Dict[str, Any]) -> Tuple[bytes, Optional["np.ndarray"]]:

@@ -28,7 +28,7 @@ class Combined(NamedTuple):
     """The records of files, one file after the other. n records, of them those of file f from ``starts[f]`` on."""
     files: Tuple[str, ...]              # paths below the root
     starts: "np.ndarray"                # int64 [files + 1]
-    names: Tuple[str, ...]              # of the parts; the first is the samples' own, '' if it has several names
+    names: Tuple[str, ...]              # of the parts; the first is the samples' own
     parts: Tuple[Tuple[Part, ...], ...]  # of each file: its parts, in the order of ``names``
     offsets: "Tuple[np.ndarray, ...]"   # of each part: int64 [n]
     lengths: "Tuple[np.ndarray, ...]"   # of each part: uint32 [n]
@@ -69,7 +69,8 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
     parts: List[Tuple[Part, ...]] = []
     offsets: List[np.ndarray] = []
     lengths: List[np.ndarray] = []
-    places = [[_place_of(index.parts, name) for index in indexes] for name in part_names]
+    places = [[_place_of(index.parts, number, name) for index in indexes]
+              for number, name in enumerate(part_names)]
     for of_files in places:
         wide, short = np.zeros(starts[-1], np.int64), np.full(starts[-1], MISSING, np.uint32)
         for number, (index, own) in enumerate(zip(indexes, of_files)):
@@ -83,7 +84,7 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
     for index, own_places in zip(indexes, zip(*places) if places else [()] * len(indexes)):
         parts.append(tuple(Part(name) if place is None else index.parts[place]
                            for name, place in zip(part_names, own_places)))
-    columns = indexes[0].columns
+    columns = _columns(files, indexes)
     both = set(columns).intersection(part_names)
     if both:
         raise ConfigError("%s is asked for as a part and as a column: leave it out of columns" % name_list(both))
@@ -92,18 +93,33 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
                     tuple(rows), row_ends), names
 
 
+def _columns(files: Sequence[str], indexes: Sequence[FileIndex]) -> Tuple[str, ...]:
+    pairs = [(path, index.columns) for path, index in zip(files, indexes) if index.size]
+    first = pairs[0]
+    other = next((pair for pair in pairs if pair[1] != first[1]), None)
+    if other is not None:
+        raise DatasetError("%s has the columns (%s), and %s has (%s): name those that all files have with columns=" % (
+            printable_path(first[0]), name_list(first[1]), printable_path(other[0]), name_list(other[1])))
+    return first[1]
+
+
 def _part_names(indexes: Sequence[FileIndex]) -> Tuple[str, ...]:
-    """The names of all parts; the first is '' if the first parts of the files have several names."""
-    own = {index.parts[0].name for index in indexes if index.parts and index.size}
-    names = tuple({part.name: None for index in indexes if index.size for part in index.parts})
-    return names if len(own) < 2 else ("",) + names
+    """The names of all parts. The first of each file is the samples' own: if it has several names, it is called image.
+    """
+    filled = [index for index in indexes if index.size and index.parts]
+    own = {index.parts[0].name for index in filled}
+    others = {part.name: None for index in filled for part in index.parts[1:]}
+    name = own.pop() if len(own) == 1 else "image"
+    while name in others:
+        name += "_"
+    return (name, *others) if filled else ()
 
 
-def _place_of(parts: Sequence[Part], name: str) -> Optional[int]:
-    """The number of the part ``name`` among those of a file; '': the first."""
-    if not name:
+def _place_of(parts: Sequence[Part], number: int, name: str) -> Optional[int]:
+    """The number, among ``parts`` of a file, of the part ``number`` of all, which is called ``name``."""
+    if not number:
         return 0 if parts else None
-    return next((place for place, part in enumerate(parts) if part.name == name), None)
+    return next((place for place, part in enumerate(parts) if place and part.name == name), None)
 
 
 def _check(path: str, index: FileIndex) -> None:

@@ -29,7 +29,7 @@ class FileIndex(NamedTuple):
     columns: Tuple[str, ...] = ()   # what the user asked for beside the parts
     rows: bytes = b""               # msgpack: a list with a value for each column, for one record after the other
     row_ends: "Optional[np.ndarray]" = None  # int64 [n]: where each record's list ends in ``rows``; None: no columns
-    remarks: Tuple[str, ...] = ()   # what was left out, each a clause without the file's name: "3 links are left out"
+    remarks: Tuple[str, ...] = ()   # what was left out, each a clause without the file's name: "links are left out (3)"
     scalars: Tuple[bool, ...] = ()  # of each column: all records have one value, packed without a list around it. If
     #                                 others of the source's files have lists, these become lists, too. (): all stay
     absent: Tuple[str, ...] = ()    # parts and columns that no record of this file has: if no file has them, a mistake

@@ -181,7 +181,7 @@ class Members:
         self._close()
         count, wanted = len(self._keys), self._wanted
         if not count:
-            where = ("all members: none is a sample in the folder %s" % shown(wanted.folder),) if wanted.folder else ()
+            where = ("it has no samples in the folder %s" % shown(wanted.folder),) if wanted.folder else ()
             return FileIndex((), np.empty((0, 0), np.int64), np.empty((0, 0), np.uint32),
                              remarks=self._remarks(0) + where)
         order = wanted.image or tuple(name for name in PICTURES if name in self._places) or (self._first_other(),)
@@ -269,4 +269,5 @@ class Members:
         if without:
             self._left_out["samples without %s" % (" or ".join("." + name for name in self._wanted.image)
                                                    or "a picture")] += without
-        return tuple("%s %s" % (format(number, ","), kind) for kind, number in sorted(self._left_out.items()))
+        return tuple("%s are left out (%s)" % (kind, format(number, ","))
+                     for kind, number in sorted(self._left_out.items()))

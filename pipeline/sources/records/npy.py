@@ -60,6 +60,14 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
     return _index(file, arrays, given, labels, columns)
 
 
+def whole(file: BinaryIO, size: int) -> "np.ndarray":
+    """All of the array in an npy file. Raises DatasetError, without the file's name."""
+    array = _array(file, "", 0, size)
+    if array.problem:
+        raise DatasetError(array.problem)
+    return _values(file, array)
+
+
 def _index(file: BinaryIO, arrays: List[_Array], given: Optional[str], labels: Optional[str],
            columns: Optional[Sequence[str]]) -> FileIndex:
     main = _named(arrays, given, "array") if given else _main(arrays, labels)
@@ -96,7 +104,7 @@ def _index(file: BinaryIO, arrays: List[_Array], given: Optional[str], labels: O
     unused += [array.name for array in beside if array.samples != main.samples]
     return FileIndex(tuple(parts), *places(main.samples, starts, lengths), numbers, names,
                      tuple(array.name for array in chosen), rows, ends,
-                     ("the arrays %s (of another number of samples, or of what is no plain number)"
+                     ("the arrays %s have another number of samples, or no plain numbers, and are left out"
                       % name_list(unused, 3),) if unused else ())
 
 

@@ -1,53 +1,74 @@
 """What users call: ``stoker.tfrecord`` and the other functions that open record files."""
 
+import builtins
 import logging
+import os
+import re
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
 from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.sources.records.array_samples import with_labels
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
-from stoker.pipeline.sources.records.patterns import Found, Pattern, find_files
+from stoker.pipeline.sources.records.label_file import array_in
+from stoker.pipeline.sources.records.member_names import AUTO, FOLDER, Wanted
+from stoker.pipeline.sources.records.patterns import Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.records.watched import Watched
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.storage.urls import is_url
+from stoker.pipeline.text import name_list, native, printable_path
 
 log = logging.getLogger("stoker")
 
 MAX_REMARKS = 20        # lines in the log
+_COUNTED = re.compile(r"(.*) \(([\d,]+)\)\Z")
+
 
 def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: Optional[Any] = None,
-                 classes: Optional[Sequence[str]] = None, labels: "Optional[np.ndarray]" = None) -> RecordSource:
+                 classes: Optional[Sequence[str]] = None, labels: Optional[Any] = None) -> RecordSource:
     """The records of all files of ``pattern``: see ``find_files``. ``options``: of the format's ``Indexer``, plain
-    values. ``labels``: int64, of all records, which replace those of the files. Raises ConfigError, DatasetError."""
+    values; and "labels_file", the absolute path or URL of an npy file with the labels of all records. ``labels``: those
+    in memory; they replace those of the files. Raises ConfigError, DatasetError."""
     indexed_at = time.time()
     found = find_files(pattern, root)
-    indexes = index_files(found.root, found.files, format_name, options)
-    for remarks, file in _remarks(found, indexes)[:MAX_REMARKS]:
-        log.warning("%s: %s", file, remarks)
+    of_format = {name: value for name, value in options.items() if name != "labels_file"}
+    labels_file = options.get("labels_file")
+    if labels_file is not None:
+        labels = array_in(labels_file)
+    files, indexes = index_files(found.root, found.files, format_name, of_format)
+    if labels is not None:
+        indexes = with_labels(indexes, labels, "in " + printable_path(labels_file) if labels_file else "")
+    for remark in remarks_of([entry.path for entry in files], indexes)[:MAX_REMARKS]:
+        log.warning("%s", remark)
     opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
                  "classes": None if classes is None else list(classes), "options": options}
-    source = RecordSource.of(found.root, [entry.path for entry in found.files], indexes, classes, opened_by, labels)
-    source.watched = Watched(found.root, found.files, indexed_at)
+    source = RecordSource.of(found.root, [entry.path for entry in files], indexes, classes,
+                             opened_by if labels is None or labels_file is not None else None)
+    source.watched = Watched(found.root, files, indexed_at)
     return source
 
 
 def reopened(opened_by: Dict[str, Any], moved: Callable[[str], str] = str) -> RecordSource:
     """The source that was ``opened_by`` this: see ``RecordSource``. ``moved``: where a path or URL of then is now."""
-    pattern, root = opened_by["pattern"], opened_by["root"]
+    pattern, root, options = opened_by["pattern"], opened_by["root"], dict(opened_by["options"])
+    if options.get("labels_file") is not None:
+        options["labels_file"] = moved(options["labels_file"])
     return open_records(opened_by["format"], moved(pattern) if isinstance(pattern, str) else list(map(moved, pattern)),
-                        opened_by["options"], None if root is None else moved(root), opened_by["classes"])
+                        options, None if root is None else moved(root), opened_by["classes"])
 
 
-def _remarks(found: Found, indexes: Sequence[FileIndex]) -> List[Tuple[str, str]]:
-    """What was left out, and an example of a file, for the log."""
-    first: Dict[str, str] = {}
-    for entry, index in zip(found.files, indexes):
+def remarks_of(files: Sequence[str], indexes: Sequence[FileIndex]) -> List[str]:
+    """What was left out, in a sentence for each reason, with the sum of the numbers at the ends of alike remarks."""
+    found: Dict[str, List[Tuple[str, int]]] = {}
+    for path, index in builtins.zip(files, indexes):
         for remark in index.remarks:
-            first.setdefault(remark, printable_path(entry.path))
-    return list(first.items())
+            match = _COUNTED.match(remark)
+            reason, count = (match.group(1), int(match.group(2).replace(",", ""))) if match else (remark, 0)
+            found.setdefault(reason, []).append((path, count))
+    return ["%s: %s%s" % (name_list([path for path, _ in where], 1), reason,
+                          " (%s)" % format(sum(count for _, count in where), ",") if where[0][1] else "")
+            for reason, where in found.items()]
 
 
 def _plain(pattern: Any) -> Union[str, List[str]]:
@@ -88,6 +109,92 @@ def tfrecord(pattern: Pattern, image: Union[str, Sequence[str], None] = "image/e
         raise ConfigError("%s is given as image and in columns: leave it out of columns" % name_list(sorted(both)))
     options = {"image": images, "label": label, "columns": names, "check": bool(check)}
     return open_records("tfrecord", pattern, options, root, classes)
+
+
+def tar(pattern: Pattern, image: Optional[str] = None, label: Optional[str] = AUTO, columns: Sequence[str] = (),
+        folder: Optional[str] = None, root: Optional[str] = None, classes: Optional[Sequence[str]] = None
+        ) -> RecordSource:
+    """The samples in uncompressed tar files, as WebDataset writes them: ``stoker.tar("data/train-{000..099}.tar")``.
+
+    A sample is made of members side by side whose names agree up to the first dot: ``7.jpg``, ``7.cls``. Samples have
+    the order of the files, sorted by the bytes of their paths, and in a file its own. Hidden members, folders, links
+    and devices are left out. ``pattern``, ``root``: see ``stoker.tfrecord``. ``folder``: only members below this
+    folder of the tar.
+
+    - ``image``: the extension of the sample's own file; of several, such as "jpg;png", the first one that a sample has.
+      Default: its picture (jpg, jpeg, png ...); samples without one are left out. All other members are parts, for
+      ``sample.numpy("npy")``, ``sample.bytes("json")``.
+    - ``label``: the extension of the member with the label, a whole number or a text. Default: "cls", or no labels if
+      there are no such members. None: no labels. "folder": the tar is a tree of class folders, as ``scan_folder``
+      has them, in which each picture is a sample. ``classes`` names the classes, or those that are to be used.
+    - ``columns``: what reaches ``sample.row``, and is kept in the trainer's memory: extensions (json is parsed, txt is
+      a text, cls a number or a text, others are bytes, at most 1 MiB), names in the object that the member json has,
+      and "__key__", the name of the sample.
+
+    Compressed tars are refused: no member of one can be read alone; stoker-pack converts them. Raises ConfigError;
+    DatasetError, with member and byte, for a tar that is cut or damaged.
+    """
+    source = _of_members("tar", pattern, image, label, columns, folder, root, classes)
+    if label == AUTO and not source.classes:
+        log.warning("%s has no members .cls, so its samples have no labels: label='folder' takes the folders of the "
+                    "pictures for classes, label='EXTENSION' other members, and with label=None this is no warning",
+                    name_list(source.files, 1))
+    return source
+
+
+def zip(pattern: Pattern, image: Optional[str] = None, label: Optional[str] = FOLDER, columns: Sequence[str] = (),
+        folder: Optional[str] = None, root: Optional[str] = None, classes: Optional[Sequence[str]] = None
+        ) -> RecordSource:
+    """The samples in zip files whose entries are stored, not compressed: ``stoker.zip("photos.zip", folder="train")``.
+
+    By default a tree of class folders, in which each picture is a sample: its label is the first folder on its path,
+    below ``folder``, if that is given. With another ``label``, "cls" or None, entries are grouped and named as the
+    members of a tar: see ``stoker.tar``, also for the other arguments. Samples have the order of the zip's directory.
+    Compressed entries are refused: ``zip -0 -r photos.zip photos`` writes them without compression, and stoker-pack
+    converts zip files. Raises ConfigError; DatasetError, with entry and byte, for a zip that is cut or damaged.
+    """
+    return _of_members("zip", pattern, image, label, columns, folder, root, classes)
+
+
+def _of_members(format_name: str, pattern: Pattern, image: Optional[str], label: Optional[str], columns: Sequence[str],
+                folder: Optional[str], root: Optional[str], classes: Optional[Sequence[str]]) -> RecordSource:
+    options = {"image": image, "label": label, "columns": _names("columns", columns), "folder": folder}
+    Wanted.of(options)          # raises ConfigError before a file is read
+    source = open_records(format_name, pattern, options, root, classes)
+    if label == FOLDER and classes is None and len(source.classes) < 2:
+        raise ConfigError("all pictures of %s lie in one folder (%s), and label='folder' takes the first folder on "
+                          "their paths for the class: give folder=%r if the folders in it are the classes; or "
+                          "label=None" % (name_list(source.files, 1), name_list(source.classes),
+                             source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]))
+    return source
+
+
+def npy(pattern: Pattern, array: Optional[str] = None, labels: Any = None, columns: Optional[Sequence[str]] = None,
+        root: Optional[str] = None, classes: Optional[Sequence[str]] = None) -> RecordSource:
+    """The slices of an array along its first side, in npy and npz files: ``stoker.npy("x.npy", labels="y.npy")``.
+
+    An array uint8 [n, height, width], or with 1, 3 or 4 channels behind, has pictures, for ``sample.image()`` and the
+    generator 'image'; ``sample.numpy()`` gives any array of bool, int, uint or float: one sample of ``x`` [n, 8] has
+    the shape [8]. ``pattern``, ``root``: see ``stoker.tfrecord``.
+
+    - ``array``: its name in npz files (as np.savez writes them; those of np.savez_compressed are refused). Default: the
+      only one with more than one side.
+    - ``labels``: the name of another array in the npz file, the path of an npy file (``.npy``), or an array or list:
+      whole numbers from 0 on, or texts, [n] or [n, 1]. None: no labels. ``classes`` names the classes.
+    - ``columns``: arrays [n] of numbers or texts in the npz files that reach ``sample.row``, and are kept in the
+      trainer's memory. Default: all of them.
+    - Other arrays in the npz file whose first side has n, too, are parts: ``sample.numpy("boxes")``.
+
+    Raises ConfigError; DatasetError for a file that is cut, for Python objects, structured arrays and Fortran order.
+    """
+    options: Dict[str, Any] = {"array": array, "labels": None,
+                               "columns": None if columns is None else _names("columns", columns)}
+    if isinstance(labels, os.PathLike) or isinstance(labels, str) and labels.lower().endswith(".npy"):
+        file = os.fspath(labels)
+        options["labels_file"], labels = file if is_url(file) else os.path.abspath(native(file)), None
+    elif isinstance(labels, str):
+        options["labels"], labels = labels, None
+    return open_records("npy", pattern, options, root, classes, labels)
 
 
 def _names(what: str, names: Any) -> List[str]:

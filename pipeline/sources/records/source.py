@@ -41,7 +41,6 @@ class RecordSource:
         self.gone: FrozenSet[int] = frozenset(gone)
         self.left_out: Tuple[Tuple[str, str], ...] = ()
         self._records, self._chosen = records, chosen
-        self._row_parts = [part for part, name in enumerate(records.names) if name]
         self.packs = bool(records.columns) or len(records.names) > 1       # the rows; else they are made of the paths
         self.watched: Optional[Watched] = None     # the files, as they were when they were indexed
         self._hash = ""                # once it was computed
@@ -69,7 +68,7 @@ class RecordSource:
     @property
     def columns(self) -> Tuple[str, ...]:
         """The names of the fields of the rows."""
-        return self._records.columns + tuple(filter(None, self._records.names))
+        return self._records.columns + self._records.names
 
     @property
     def has_paths(self) -> bool:
@@ -312,7 +311,7 @@ class RecordSource:
         """The packed rows, as workers get them."""
         pack, records = packer(), self._records
         parts = []
-        for part in self._row_parts:
+        for part in range(len(records.names)):
             absent = (0, MISSING) if not part else (MISSING,)
             parts.append([None if length in absent else place for place, length in zip(
                 self._places(part, numbers, files, gone), records.lengths[part][numbers].tolist())]

@@ -41,7 +41,7 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
         try:
             made.add(number, block, begin, end, at - begin)
         except Malformed as error:
-            hint = _compressed(block[:64]) if number == 0 else ""
+            hint = _compressed(block[:4096]) if number == 0 else ""
             raise DatasetError(hint or "record %d (at byte %d) is no tf.train.Example: %s" % (
                 number, at - 12, error)) from None
         except DatasetError as error:
@@ -65,12 +65,12 @@ def records(file: BinaryIO, size: int, check: bool) -> Iterator[Tuple[bytes, int
             block, start, place = _longer(file, block, place, 12, size - at), at, 0
         length, length_crc = _FRAME.unpack_from(block, place)
         if check and masked(crc_of_8(block[place:place + 8])) != length_crc:
-            raise DatasetError(number == 0 and _compressed(block[:64]) or (
+            raise DatasetError(number == 0 and _compressed(block[:4096]) or (
                 "record %d (at byte %d) is damaged, for its length has another checksum: %s" % (number, at, _REMEDY)
                 if number else "it is no TFRecord file, for the checksum of its first record's length is wrong: give "
                                "TFRecord files (check=False ignores checksums)"))
         if length > size - at - _FRAME_BYTES:
-            raise (DatasetError(_compressed(block[:64])) if number == 0 and _compressed(block[:64])
+            raise (DatasetError(_compressed(block[:4096])) if number == 0 and _compressed(block[:4096])
                    else _torn(number, at, size, at + _FRAME_BYTES + length))
         if length > MAX_RECORD_BYTES:
             raise DatasetError("record %d (at byte %d) has %d bytes, and a record has at most %d: put large values "
