@@ -1,6 +1,6 @@
 # Makes one of the environments under .venv/, or does nothing when it is there and its pins have not changed.
 # usage: sh .setup/environment.sh NAME [storage] [tests] [lint] [metrics]      from the repository's root
-# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, kube, or a bench-*; its pins are in NAME.txt
+# NAME: trainer, workers, build, same-pillow, workers-simd, ray, horovod, kube, stores, or a bench-*; its pins are in NAME.txt
 # beside this file
 #
 # The stamp of an environment is .installed/, a copy of every pin file that is installed. It is written last, and moved
@@ -215,7 +215,7 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
         same-pillow) make_same_pillow ;;
         workers-simd) make_workers_simd ;;
         horovod) make_horovod ;;
-        ray | kube | bench-*) make_other ;;
+        ray | kube | stores | bench-*) make_other ;;
         *) die "there is no environment $name" ;;
     esac
 fi

@@ -1,4 +1,4 @@
-# Fuzzes the codec, the coordinator, the decoding of pictures and the open port of a training. RUNS scales all of them.
+# Fuzzes the codec, the coordinator, the decoding of pictures, record files and the open port of a training. RUNS scales all of them.
 # usage: sh .setup/fuzz.sh [RUNS]      from the repository's root; RUNS: messages for the codec, default 2,000,000
 set -eu
 
@@ -19,4 +19,5 @@ else
 fi
 "$trainer" -m tests.fuzz.fuzz_coordinator --runs $((runs / 20))
 "$trainer" -m tests.fuzz.fuzz_pictures --runs $((runs / 100))
+"$trainer" -m tests.fuzz.fuzz_records --runs $((runs / 50))
 exec "$trainer" -m tests.fuzz.socket_flood --runs $((runs / 10))

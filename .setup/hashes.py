@@ -17,8 +17,8 @@ UV = "uv==0.13.9"           # lists the hashes of all files of a release, for ev
 #: Pins -> the Pythons that they are for, by their minor versions. Not those of the benchmarks, which no user runs on
 #: data of others.
 PYTHONS = {"build": (6,), "fuzz": range(11, 15), "horovod": (6,), "kube": range(11, 15),
-           "lint": range(11, 15), "metrics": (6,), "ray": range(11, 15),
-           "same-pillow": range(7, 11), "storage": range(6, 15),
+           "lint": range(11, 15), "metrics": (6,), "ray": range(11, 15), "same-pillow": range(7, 11),
+           "storage": range(6, 15), "stores": range(11, 15),
            "tests": range(6, 15), "trainer": (6,), "workers": range(7, 15), "workers-simd": range(11, 15)}
 TOOLS = ("pip", "setuptools", "wheel")      # of the trainer, which must be there before the others
 HEAD = "# Made of ../%s.txt by ../hashes.py: do not edit.\n"

@@ -1,26 +1,22 @@
-"""How fast record files are indexed, and what the index costs: 1.2 million small records in 100 TFRecord files.
+"""How fast record files are indexed, and what the index costs: 1.2 million small records in 100 TFRecord files."""
 
-    python -m benchmarks.indexing [--records 1200000] [--files 100] [--folder FOLDER] [--columns]
-
-Prints a line for each measurement: records a second of the first start, seconds of the second (a process of its own,
-from ``import stoker`` to the first samples), and the bytes of memory a record that the process grows by.
-"""
-
-import argparse
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from typing import List
+from typing import Any, Dict, List
 
 from stoker.pipeline.cores import cores
 from stoker.pipeline.sources.records.tfrecord import crc_function, crc_of_8, masked
 
-PICTURE_BYTES = 200
+from benchmarks.table import Goal, Say, Table, main
+
+RECORDS, FILES, PICTURE_BYTES = 1200000, 100, 200
+SETTLED_S = 3.0             # files that have just changed are indexed again at the next start
+LEAST_RATE, MOST_START_S, MOST_BYTES = 20000.0, 3.0, 60.0
 
 
 def varint(value: int) -> bytes:
@@ -66,11 +62,11 @@ def write(folder: str, records: int, files: int) -> None:
             file.write(b"".join(shapes[place % 1000] for place in range(count)))
 
 
-def start(folder: str, columns: List[str]) -> "dict[str, float]":
+def start(folder: str) -> Dict[str, float]:
     """What a process of its own measures that opens the files."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.indexing", "--open", folder, "--columns", *columns],
-                          stdout=subprocess.PIPE, check=True)
-    found: "dict[str, float]" = json.loads(done.stdout.decode().splitlines()[-1])
+    done = subprocess.run([sys.executable, "-m", "benchmarks.indexing", "--open", folder], stdout=subprocess.PIPE,
+                          check=True)
+    found: Dict[str, float] = json.loads(done.stdout.decode().splitlines()[-1])
     return found
 
 
@@ -80,13 +76,13 @@ def rss_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def opened(folder: str, columns: List[str]) -> None:
+def opened(folder: str) -> None:
     """Opens the files and prints what it took."""
     began_s = time.perf_counter()
     import stoker
     import stoker.pipeline.sources.records.public
     before, ready_s = rss_bytes(), time.perf_counter()
-    source = stoker.tfrecord(os.path.join(folder, "train-*"), columns=columns)
+    source = stoker.tfrecord(os.path.join(folder, "train-*"))
     source.samples([0, len(source) // 2, len(source) - 1])
     usable_s = time.perf_counter()
     grown = rss_bytes() - before
@@ -97,44 +93,40 @@ def opened(folder: str, columns: List[str]) -> None:
                       "split_bytes": _split_bytes(source), "fingerprint": fingerprint}))
 
 
-def _split_bytes(source: "object") -> float:
+def _split_bytes(source: Any) -> float:
     before = rss_bytes()
-    parts = source.split(0.05, 0)  # type: ignore[attr-defined]
+    parts = source.split(0.05, 0)
     return (rss_bytes() - before) / (len(parts.training) + len(parts.validation))
 
 
-def main() -> None:
-    """Measures both starts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=1200000)
-    parser.add_argument("--files", type=int, default=100)
-    parser.add_argument("--folder", help="where the files are made, and stay; default: a temporary folder")
-    parser.add_argument("--columns", nargs="*", default=[])
-    parser.add_argument("--open", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.open:
-        opened(options.open, options.columns)
-        return
-    folder = options.folder or tempfile.mkdtemp()
-    try:
-        os.makedirs(folder, exist_ok=True)
-        if not os.path.exists(os.path.join(folder, "train-00000-of-%05d" % options.files)):
-            write(folder, options.records, options.files)
-            time.sleep(3.0)         # files that have just changed are indexed again at the next start
-        shutil.rmtree(os.path.join(folder, ".stoker-index"), ignore_errors=True)
-        first = start(folder, options.columns)
-        second = start(folder, options.columns)
-        assert first["fingerprint"] == second["fingerprint"]
-        print("%d cores, Python %s, %d records in %d files" % (
-            cores(), sys.version.split()[0], first["records"], options.files))
-        print("first start     %.0f records/s (%.1f s)" % (first["records"] / first["open_s"], first["open_s"]))
-        print("second start    %.2f s (%.2f s with hashes of all records)" % (second["start_s"], second["all_s"]))
-        print("memory          %.1f bytes a record at the first start, %.1f at the second, %.1f more for a split"
-              % (first["record_bytes"], second["record_bytes"], second["split_bytes"]))
-    finally:
-        if not options.folder:
-            shutil.rmtree(folder)
+def run(quick: bool, say: Say) -> List[Table]:
+    records = RECORDS // 10 if quick else RECORDS
+    with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
+        say("writing %s records" % format(records, ","))
+        write(folder, records, FILES)
+        time.sleep(SETTLED_S)
+        say("the first start, which reads them all")
+        first = start(folder)
+        say("the second start")
+        second = start(folder)
+    assert first["fingerprint"] == second["fingerprint"]
+    rate, memory = first["records"] / first["open_s"], max(first["record_bytes"], second["record_bytes"])
+    rows = [["first start, s", first["open_s"]], ["records/s", rate], ["second start, s", second["start_s"]],
+            ["second start with hashes of all records, s", second["all_s"]],
+            ["bytes of memory a record, first start", first["record_bytes"]],
+            ["bytes of memory a record, second start", second["record_bytes"]],
+            ["bytes a record that a split adds", second["split_bytes"]]]
+    goals = [Goal("records indexed a second", rate, LEAST_RATE),
+             Goal("second start, in s", second["start_s"], MOST_START_S, at_most=True),
+             Goal("bytes of memory a record", memory, MOST_BYTES, at_most=True)]
+    return [Table("indexing", "Indexing: %s records of %d bytes in %d TFRecord files, on %d cores" % (
+        format(records, ","), PICTURE_BYTES, FILES, cores()), ["what", "figure"], rows,
+        ["A start is a process of its own, from `import stoker` to the first samples. All checksums are compared."],
+        goals)]
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--open"]:
+        opened(sys.argv[2])
+    else:
+        main(run, __doc__)

@@ -16,6 +16,7 @@ import uuid
 from typing import Any, Dict, List, Optional
 
 START_S = 60.0
+WEED = os.path.join(".venv", "stores", "bin", "weed")
 NGINX_CONF = """
 load_module {modules}/ngx_http_echo_module.so;
 daemon off; worker_processes 1; error_log stderr error; pid {run}/pid; {user}
@@ -111,7 +112,7 @@ class Seaweed(Server):
     their paths below it. ``environment``: what its clients need."""
 
     def __init__(self, folders: Dict[str, str]) -> None:
-        weed = os.path.abspath(os.path.join(".venv", "stores", "bin", "weed"))
+        weed = os.path.abspath(WEED)
         if not os.path.exists(weed):
             raise Unavailable("there is no %s: sh .setup/environment.sh stores" % weed)
         super().__init__()

@@ -4,6 +4,7 @@ import collections
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any, Deque, Iterator, Tuple
 
 from stoker.packing.plan import Cursor, weight
@@ -36,7 +37,8 @@ def loaded(pairs: Iterator[Pair], source: Input, threads: int) -> Iterator[Pair]
     finally:
         for future, _, _ in waiting:
             future.cancel()
-        pool.shutdown(wait=False)
+        with suppress(RuntimeError):       # of a lock, amid which a signal came
+            pool.shutdown(wait=False)
 
 
 def _result(future: Any) -> Any:

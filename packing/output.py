@@ -12,7 +12,8 @@ from stoker.packing.shard import ShardWriter
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.locks import try_lock
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES
-from stoker.pipeline.storage.safe_files import check_folder, open_own, read_whole
+from stoker.pipeline.storage.opening import is_url
+from stoker.pipeline.storage.safe_files import open_own, read_whole
 from stoker.pipeline.text import printable_path
 from stoker.trainer.files import reason, replace_file
 
@@ -32,14 +33,13 @@ class OutFolder:
         self.note = ""              # what a user should know of shards that are packed again
 
     def __enter__(self) -> "OutFolder":
+        if is_url(self.shown):
+            raise ConfigError("%s is a URL, and OUT_FOLDER must be a folder of this host: pack into one, and copy it"
+                              % self.shown)
         try:
             os.makedirs(self.path, exist_ok=True)
-            check_folder(self.path)
             self._lock = _locked(os.path.join(self.path, LOCK))
-            for name in os.listdir(self.path):      # what a killed process left
-                if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
-                        manifests.NAME + ".new", CLASSES + ".new"):
-                    os.unlink(os.path.join(self.path, name))
+            self._remove_temporary()       # what a killed process left
         except BlockingIOError:
             raise ConfigError("another stoker-pack writes into %s at this moment: wait for it, or give another "
                               "OUT_FOLDER" % self.shown) from None
@@ -52,8 +52,16 @@ class OutFolder:
             self._writer.discard()
         if self._lock is not None:
             with suppress(OSError):
+                self._remove_temporary()   # Ctrl-C may come between the file and the object that knows of it
+            with suppress(OSError):
                 os.unlink(os.path.join(self.path, LOCK))
             self._lock.close()
+
+    def _remove_temporary(self) -> None:
+        for name in os.listdir(self.path):
+            if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
+                    manifests.NAME + ".new", CLASSES + ".new"):
+                os.unlink(os.path.join(self.path, name))
 
     def earlier(self, wanted: Manifest) -> Optional[Manifest]:
         """What is done of ``wanted``; None if nothing is. Raises ConfigError if the folder holds anything else."""

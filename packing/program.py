@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from stoker.packing import ahead, plan
 from stoker.packing.inputs.opening import label_of_first, open_input, text_labels
@@ -24,7 +24,21 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
     options = options_of(argv)
     program.raise_on_ctrl_c()
-    signal.signal(signal.SIGTERM, _end)
+    is_asked_to_end: List[int] = []
+
+    def end(signum: int, frame: object) -> None:
+        is_asked_to_end.append(signum)
+        raise SystemExit(EXIT_TERMINATED)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return _run(options)
+    except BaseException:        # raised amid a lock of a queue, it may have become another error
+        if is_asked_to_end:
+            return EXIT_TERMINATED
+        raise
+
+
+def _run(options: Options) -> int:
     start_s = time.monotonic()
     source = open_input(options)
     with OutFolder(options.out, options.prefix, options.verify) as folder:
@@ -43,14 +57,9 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         done = manifest.size
         Packing(options, source, folder, manifest).run()
         seconds = time.monotonic() - start_s
-        print("\n".join(summary(manifest, folder.shown)), flush=True)
+        print("\n".join(summary(manifest, folder.shown, source.not_taken)), flush=True)
         print("  %.1f s, %.0f MB/s" % (seconds, (manifest.size - done) / 1e6 / max(seconds, 1e-3)), flush=True)
     return 0
-
-
-def _end(signum: int, frame: object) -> None:
-    """Ends this process in good order: without a temporary file."""
-    raise SystemExit(EXIT_TERMINATED)
 
 
 class Packing:
@@ -130,8 +139,8 @@ class Packing:
         return Labels(manifest.classes, manifest.are_texts)
 
 
-def summary(manifest: Manifest, folder: str) -> List[str]:
-    """Lines about what is in the folder."""
+def summary(manifest: Manifest, folder: str, not_taken: Optional[Dict[str, int]] = None) -> List[str]:
+    """Lines about what is in the folder. ``not_taken``: what the sources have that is no sample."""
     shards, left_out = manifest.shards, sum(manifest.left_out.values())
     lines = ["%s: %s samples in %d shard%s, %s MB" % (folder, format(manifest.samples, ","), len(shards),
                                                      "s" * (len(shards) != 1), format(manifest.size / 1e6, ",.1f"))]
@@ -142,4 +151,7 @@ def summary(manifest: Manifest, folder: str) -> List[str]:
         for why, count in sorted(manifest.left_out.items(), key=lambda pair: (-pair[1], pair[0])):
             where = next((where for where, reason in manifest.examples if reason == why), "")
             lines.append("    %s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", where))
+    if not_taken:
+        lines.append("  no samples in the sources: %s" % "; ".join(
+            "%s: %s" % (why, format(count, ",")) for why, count in sorted(not_taken.items())))
     return lines

@@ -55,6 +55,7 @@ class Input(Protocol):
     total: int                              # of these, for the progress bar ...
     unit_name: str                          # ... called so
     threads: int                            # that call ``load`` at once, if the user does not say how many
+    not_taken: Dict[str, int]               # what it has that is no sample, and how many, so far
     is_light: bool                          # ``records`` gives what ``load`` makes a sample of, in any thread
 
     def records(self, unit: int, start: int, labels_only: bool = False) -> Iterator[Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:      # for mypy and editors; at run time, _Lazy does the same
     from stoker.pipeline.sources.dataset import Dataset
     from stoker.pipeline.sources.folder import scan_folder
     from stoker.pipeline.sources.reading import csv, files, jsonl, lines
-    from stoker.pipeline.sources.records.public import npy, tar, tfrecord, zip
+    from stoker.pipeline.sources.records.public import hdf5, npy, tar, tfrecord, zip
     from stoker.pipeline.storage.folder import BadFile, check_root, resolve
     from stoker.pipeline.stream import BatchStream
     from stoker.trainer.dataset import dataset
@@ -50,7 +50,7 @@ __all__ = [
     "open_stream", "feed_dict", "scan_folder", "Batch", "BatchStream", "Dataset", "JobOptions", "Skipped",
     "StreamOptions",
     # where rows come from, and their order
-    "balanced", "csv", "files", "jsonl", "lines", "npy", "tar", "tfrecord", "weighted", "zip",
+    "balanced", "csv", "files", "hdf5", "jsonl", "lines", "npy", "tar", "tfrecord", "weighted", "zip",
     # into Keras, tf.data and tf.estimator, and from checkpoints
     "dataset", "input_fn", "keras", "recover",
     # a batch of a recorded run, made again
@@ -84,7 +84,7 @@ _HOMES = {
     "stoker.pipeline.sources.dataset": ("Dataset",),
     "stoker.pipeline.sources.folder": ("scan_folder",),
     "stoker.pipeline.sources.reading": ("csv", "files", "jsonl", "lines"),
-    "stoker.pipeline.sources.records.public": ("npy", "tar", "tfrecord", "zip"),
+    "stoker.pipeline.sources.records.public": ("hdf5", "npy", "tar", "tfrecord", "zip"),
     "stoker.pipeline.storage.folder": ("BadFile", "check_root", "resolve"),
     "stoker.pipeline.stream": ("BatchStream",),
     "stoker.trainer.dataset": ("dataset",),

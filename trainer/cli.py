@@ -12,6 +12,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
+from stoker.pipeline.storage.store import Gone, StoreError
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
@@ -197,6 +198,8 @@ def _prepared(args: argparse.Namespace, directory: str) -> Run:
                        recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
                        **_arguments(args, data), **_judgement(args, directory))
     except DatasetError as error:
+        if isinstance(error.__cause__, StoreError) and not isinstance(error.__cause__, Gone):
+            raise                               # the store cannot be read now, which says nothing of the data
         raise DatasetError(str(error) + has_changed(directory)) from error
 
 

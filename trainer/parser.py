@@ -105,7 +105,7 @@ def train_parser() -> configargparse.ArgumentParser:
     add("--validation-split", type=float, metavar="SHARE",
         help="share of each class that is held out for the evaluation after each epoch (default: %g)"
              % VALIDATION_SPLIT)
-    add("--validation-data", metavar="DIR|FILE",
+    add("--validation-data", metavar="DIR|FILE|URL",
         help="instead of a share of DATA: a folder, a file or record files of other samples for the evaluation. Their "
              "classes have the numbers that they have in DATA; some may be missing")
     add("--validation", type=share_or_data, metavar="SHARE|DATA",

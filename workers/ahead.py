@@ -28,6 +28,7 @@ MAX_SPAN_BYTES = 2 << 20        # of a fetch of several places
 SIZES = 64                      # of the last files, that are remembered
 LOOKAHEAD = 256                 # items that are queued
 MAX_ROLES = 8
+MAX_LEASE_BYTES = 1 << 20       # of the rows of a lease, if a worker is to hold more leases than usual
 
 
 class Fetch(NamedTuple):
@@ -76,6 +77,13 @@ class Ahead:
     def forget(self, item: Item) -> None:
         """It is not kept."""
         self._drop(item)
+
+    def leases_wanted(self, threads: int) -> int:
+        """How many leases have as many samples behind the one in work as there are threads; 0: any number. Large leases
+        are not multiplied."""
+        samples = min((len(held.lease.samples) for held in self._leases), default=0) * len(self._roles)
+        large = any(sum(len(sample.packed) for sample in held.lease.samples) > MAX_LEASE_BYTES for held in self._leases)
+        return 1 - -threads // samples if samples and not large else 0
 
     def clear(self) -> None:
         """Nothing is to be fetched, and nothing is kept."""

@@ -108,6 +108,10 @@ class Conversations:
         ends = [one.ends_s for one in self._trainers if one.wanted and one.offered]
         return min(ends + [one.session.next_deadline() for one in self._trainers if one.code is None], default=0.0)
 
+    def hold(self, leases: int) -> List[Said]:
+        """A worker of one trainer would hold so many leases, to read ahead for them."""
+        return [] if self._are_several else self._said(0, self._trainers[0].session.hold(leases), 0.0)
+
     @property
     def leases(self) -> List[Tuple[float, Job, Lease]]:
         """Those of the runs that are served, in the order of the work: see WorkerSession."""

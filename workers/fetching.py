@@ -15,12 +15,13 @@ import time
 import traceback
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union, cast
 
+from stoker.pipeline.checks import MAX_READ_AHEAD
 from stoker.pipeline.errors import UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath, spanning
 from stoker.pipeline.storage.store import Version
 from stoker.workers import far_files, stopwatch
-from stoker.workers.ahead import Ahead, Fetch
+from stoker.workers.ahead import MAX_WAITING_BYTES, Ahead, Fetch
 from stoker.workers.far_files import FarCache, through_cache
 from stoker.workers.held_lease import Item, Locate, State
 from stoker.workers.read_pace import Pace
@@ -28,6 +29,7 @@ from stoker.workers.read_pace import Pace
 WAIT_S = 90.0               # for a fetch that is under way: longer than the tries of a store. Then it is read anew
 STACK_BYTES = 1 << 20       # of a thread
 STARTED_AT_ONCE = 8         # threads
+MAX_BYTES = 2 * MAX_WAITING_BYTES + MAX_READ_AHEAD * STACK_BYTES     # of memory: what is read, and is being cut; stacks
 
 Bytes = Tuple[bytes, Optional[Version]]
 
@@ -53,14 +55,16 @@ class Fetcher:
             self._permitted = [one for one in self._permitted if one.data_root == job.data_root][-7:] + [job]
             self._is_applied = False
 
-    def hold(self, leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> None:
-        """This worker holds these leases from now on, the first of which is in work if it ``has_begun``."""
+    def hold(self, leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> int:
+        """This worker holds these leases from now on, the first of which is in work if it ``has_begun``. Returns how
+        many it should hold, so that as much can be read ahead as reads take."""
         with self._lock:
             self._leases, self._has_begun = leases, has_begun
-            if self._pace.is_on:
-                self._apply()
-            else:
+            if not self._pace.is_on:
                 self._is_applied = False
+                return 0
+            self._apply()
+            return self._ahead.leases_wanted(self._pace.threads)
 
     def end(self) -> None:
         """Nothing is read ahead any more, and the threads end, each after the read that it is at."""
@@ -136,9 +140,7 @@ class Fetcher:
             is_probe = item is None and self._ahead.was_left_out(path)
             result = None
             if item is not None:
-                item.is_awaited = item.state is State.UNDER_WAY
-                if item.is_awaited:
-                    self._wait(item)
+                self._wait(item)
                 result = self._ahead.take(item)
             self._wake()
             lacking = self._ahead.has_queued and not self._idle and min(
@@ -159,7 +161,7 @@ class Fetcher:
                     self._apply()
                 item = self._ahead.find(path)
                 is_probe = item is None and self._ahead.was_left_out(path)
-                if item is not None and item.state is State.UNDER_WAY:
+                if item is not None:
                     self._wait(item)
         version = far_files.known_version(path)
         if version is None:
@@ -172,6 +174,8 @@ class Fetcher:
         return version
 
     def _wait(self, item: Item) -> None:
+        """Waits until it is not under way any more."""
+        item.is_awaited = item.state is State.UNDER_WAY
         self._arrived.wait_for(lambda: item.state is not State.UNDER_WAY, WAIT_S)
 
     @staticmethod
@@ -292,10 +296,9 @@ def permit(job: Job) -> None:
         _fetcher.permit(job)
 
 
-def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> None:
+def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> int:
     """See ``Fetcher``."""
-    if _fetcher is not None:
-        _fetcher.hold(leases, has_begun)
+    return 0 if _fetcher is None else _fetcher.hold(leases, has_begun)
 
 
 def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "",

@@ -47,6 +47,7 @@ class _State:
     cpu_s = 0.0                         # 0: none
     memory_bytes = 0                    # that a picture may take; 0: any
     data_bytes = resident_bytes = 0     # of this process, when the limit was set
+    others_bytes = 0                    # that its other threads may take meanwhile
     inside = outside = (_NO_LIMIT, _NO_LIMIT)       # RLIMIT_DATA while a picture is decoded, and else
 
 
@@ -73,6 +74,11 @@ def apply(job: Job) -> None:
 def lift() -> None:
     """No limits any more: for tests."""
     _State.process, _State.cpu_s, _State.memory_bytes = 0, 0.0, 0
+
+
+def leave_to_others(most_bytes: int) -> None:
+    """Other threads of this process may take so much memory: it is none of a picture's."""
+    _State.others_bytes = most_bytes
 
 
 def limit_memory() -> None:
@@ -145,5 +151,6 @@ def cpu_reason(cpu_s: float) -> str:
 
 def _set_memory(base_bytes: int) -> None:
     _State.outside = soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [each for each in (base_bytes + _State.memory_bytes, soft, hard) if each != resource.RLIM_INFINITY]
+    wanted = base_bytes + _State.others_bytes + _State.memory_bytes
+    limits = [each for each in (wanted, soft, hard) if each != resource.RLIM_INFINITY]
     _State.inside = min(limits), hard

@@ -40,12 +40,14 @@ from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
 from stoker.workers.generators.registry import Producer, apply_limits, open_producer
 from stoker.workers.host import ENDED, STARTED, die_with_parent
+from stoker.workers.intervals import REPORT_INTERVAL_S
 from stoker.workers.launch import add_current_folder
+from stoker.workers.picture_limits import leave_to_others
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.readers import Readers
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.sandbox import Sandbox
-from stoker.workers.session import CAPACITY, REPORT_INTERVAL_S
+from stoker.workers.session import CAPACITY
 from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
@@ -70,6 +72,7 @@ class _SocketThread(threading.Thread):
         self._names = options.addresses
         self._closed: Set[int] = set()      # conversations that have ended
         self._sent: Set[int] = set()        # those where something was sent since they were last read
+        self._wanted = CAPACITY             # leases that it would hold
         self._has_begun = False             # the first of them is in work
         self._held: List[int] = []          # the leases of which ``fetching`` knows, by their ids
         self._jobs: Optional[Tuple[Job, Job]] = None    # the last job, and as it is here
@@ -118,7 +121,7 @@ class _SocketThread(threading.Thread):
                         done.lease, done.error, done.traceback, done.sample, now, done.unreadable,
                         done.is_hopeless, done.is_starved), now)
                 self._receive(now, self._sent)
-                self._tell_held()
+                self._tell_held(now)
                 sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
@@ -159,6 +162,8 @@ class _SocketThread(threading.Thread):
         if self.drain:
             self._carry_out(self._session.drain(now, "asked to stop"), now)
         self._carry_out(self._session.tick(now, lambda number: self._connections[number].trouble()), now)
+        if self._session.is_seeking:
+            folder.close_kept()
         if self._session.is_seeking and now - self._resolver_checked_s >= REPORT_INTERVAL_S:
             self._resolver_checked_s = now
             if self._sandbox is not None and self._sandbox.outdated_resolver():
@@ -170,16 +175,20 @@ class _SocketThread(threading.Thread):
             self._note("the supervisor is gone", False)
             self.code = EXIT_FAILED
         self._receive(now, self._sent)
-        self._tell_held()
+        self._tell_held(now)
 
-    def _tell_held(self) -> None:
-        """Tells ``fetching`` which leases this worker holds, if that has changed."""
+    def _tell_held(self, now: float) -> None:
+        """Tells ``fetching`` which leases this worker holds, if that has changed, and asks for more if it needs them.
+        """
         held = self._session.leases if fetching.is_started() else []
         ids = [id(lease) for _, _, lease in held]
         begun = bool(held) and held[0][0] == -math.inf
         if ids != self._held or begun != self._has_begun:
             self._held, self._has_begun = ids, begun
-            fetching.hold([(self._here(job), lease) for _, job, lease in held], begun)
+            wanted = fetching.hold([(self._here(job), lease) for _, job, lease in held], begun)
+            if wanted > self._wanted:
+                self._wanted = wanted
+                self._carry_out(self._session.hold(wanted), now)
 
     def _note_refusals(self, now: float) -> None:
         for number, connection in enumerate(self._connections):
@@ -298,6 +307,8 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     if name.endswith("/0") and not last_exit and note_of(formats.versions()):
         note(note_of(formats.versions()))
+    if options.read_ahead:
+        leave_to_others(fetching.MAX_BYTES)
     fetching.start(options.read_ahead, lambda job: Readers(job).locate, cache)
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()

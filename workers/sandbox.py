@@ -68,7 +68,7 @@ class Sandbox:
         options, may_read_all = self._options, self._options.follow_links
         handled = landlock.ALL & ~(landlock.READ if may_read_all or self._roots is None else 0)
         ports = sorted({int(address.rpartition(":")[2]) for address in options.addresses})
-        of_stores = store_rights.ports(self._roots or (), os.environ)
+        of_stores = store_rights.ports(self._roots or (), _environment(self._roots or ()))
         if options.allow_generators:
             copies.prepare()                    # it can make no folder later
         rights = _rights(options)
@@ -203,7 +203,8 @@ def _rights(options: WorkerOptions) -> Dict[str, int]:
     rights.update(DEVICES)
     for program in _programs():
         rights[program] = rights.get(program, 0) | landlock.READ | landlock.EXECUTE
-    for path in store_rights.files(options.known_roots or (), os.environ, os.path.expanduser("~")):
+    roots = options.known_roots or ()
+    for path in store_rights.files(roots, _environment(roots), os.path.expanduser("~")):
         rights[path] = rights.get(path, 0) | landlock.READ
     for folder_of_its_own in filter(None, (copies.folder(),)):
         rights[folder_of_its_own] = landlock.READ | landlock.WRITE
@@ -212,6 +213,18 @@ def _rights(options: WorkerOptions) -> Dict[str, int]:
     if options.health_file is not None:
         rights[options.health_file] = landlock.READ_FILE | landlock.WRITE_FILE | landlock.TRUNCATE
     return rights
+
+
+def _environment(roots: Sequence[str]) -> Dict[str, str]:
+    """The variables of this process, and what ~/.aws says in their place, if one of the roots is in S3."""
+    found = dict(os.environ)
+    if any(root.startswith("s3://") for root in roots):
+        from stoker.pipeline.storage.clients import aws_settings        # no other worker needs it
+        with suppress(ConfigError):         # the client tells what is wrong with it
+            settings = aws_settings.settings()
+            found.update((name, value) for name, value in (
+                ("AWS_ENDPOINT_URL_S3", settings.endpoint), ("AWS_CA_BUNDLE", settings.authorities)) if value)
+    return found
 
 
 def _python() -> List[str]:

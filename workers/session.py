@@ -29,17 +29,11 @@ from stoker.pipeline.protocol.messages import (
     Alive, Failed, FromTrainer, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
     Revoked, Room, Skipped, Stop, Timings, Unfit, Welcome, sendable)
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
+from stoker.workers.intervals import (HELLO_INTERVAL_S, MAX_CHECKS, MAX_INTERVAL_S, MAX_RETRY_S, MIN_HEARTBEAT_S,
+                                      MIN_RETRY_S, REPORT_INTERVAL_S, SILENT_HEARTBEATS)
 
 CAPACITY = 2       # leases a worker holds: one in work, one so that the next can start at once
-
-HELLO_INTERVAL_S = 0.25     # between the first two Hellos on a connection; each further one waits twice as long
-MAX_INTERVAL_S = 4.0        # between two messages to a trainer that does not answer
-REPORT_INTERVAL_S = 10.0    # between two lines that say that there is no trainer
-SILENT_HEARTBEATS = 12      # from so many on a trainer is called silent; its own thread sends them, not its main loop
-MIN_HEARTBEAT_S = 0.02      # shorter than a Stoker trainer's: a lying one must not make this worker busy with it
-MAX_CHECKS = 8              # that wait for their answers: so often no trainer starts anew while one lease is in work
-MIN_RETRY_S, MAX_RETRY_S = 1.0, 30.0    # from Unfit to the next try; doubled each time, until it works for so long
-
+MAX_AHEAD = 4      # leases that it may hold where reads take longer than a lease: to read ahead
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
 
@@ -53,6 +47,7 @@ class WorkerSession:
         self._job: Optional[Job] = None
         self._takes_turns = hello.trainers > 1      # with the sessions of other trainers
         self.told_room = 0                  # how many leases this trainer was told that it may let the worker hold
+        self._most = CAPACITY               # leases that it would hold, if it serves this trainer alone
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
         self._checks = 0                    # that were not answered yet
@@ -118,6 +113,11 @@ class WorkerSession:
             return []
         self.told_room = leases
         return [Say(Room(self._run, leases))]
+
+    def hold(self, leases: int) -> List[Effect]:
+        """It would hold so many leases, to read ahead for them; not fewer than before."""
+        self._most = max(self._most, min(leases, MAX_AHEAD))
+        return self.room(self._most) if self._most > CAPACITY and not self._takes_turns else []
 
     def turn_down(self, lease: Lease, now: float) -> List[Effect]:
         """The worker is ready and has no room for this lease: the trainer may have granted it before it heard that. An
@@ -196,7 +196,7 @@ class WorkerSession:
             return self._set_aside(reason, traceback, now)
         self._spoke_s = self._ready_s = now
         self._ready_for, self._unfit_for, self._retry_at_s = run, "", math.inf
-        return [Say(Ready(run))]
+        return [Say(Ready(run)), *self.hold(0)]
 
     def unfit(self, reason: str, traceback: str, now: float) -> List[Effect]:
         """The lease in work has shown that this worker cannot do the job: its folder is gone."""
@@ -271,7 +271,7 @@ class WorkerSession:
         self._forget()
         self._spoke_s = now
         is_known = message.run == self._ready_for      # it was lost for a moment, and may be in the middle of a batch
-        return [*effects, *([Say(Ready(message.run))] if is_known else self._check(message.job, now))]
+        return [*effects, *([Say(Ready(message.run)), *self.hold(0)] if is_known else self._check(message.job, now))]
 
     def _check(self, job: Job, now: float) -> List[Effect]:
         if self._checks >= MAX_CHECKS:
@@ -281,7 +281,7 @@ class WorkerSession:
 
     def _lease(self, lease: Lease, now: float) -> List[Effect]:
         """What no Stoker trainer sends would take this worker's memory."""
-        if len(self._waiting) >= (self._hello.capacity or CAPACITY):    # one in work may be older than the connection
+        if len(self._waiting) >= max(self._hello.capacity, self._most):      # one in work may be of a run before
             return self._hang_up(now, "it sent more leases than this worker can hold")
         if self._job is None or max(len(lease.samples), len(lease.replacements)) > self._job.batch_size:
             return self._hang_up(now, "it sent a lease of more samples than a batch of its job has")

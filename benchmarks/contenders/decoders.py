@@ -4,7 +4,7 @@
 
 Prints JSON: way -> the PSNR of each picture against 'exact' with the same filter and against 'exact' (bicubic), in
 dB, and the mean absolute error against the latter, in levels of 0..255. The way 'tensorflow', where there is
-TensorFlow 1.9, is its ``decode_jpeg`` and ``resize_bilinear``.
+TensorFlow 1.9, is its ``decode_jpeg`` and ``resize_bilinear``, 'tensorflow-4' with its scaled decode by 4.
 """
 
 import functools
@@ -21,7 +21,7 @@ from benchmarks.contenders.protocol import files_of
 _FILTERS: Any = getattr(Image, "Resampling", Image)     # where they are since Pillow 9.1, and before
 BICUBIC, BILINEAR = _FILTERS.BICUBIC, _FILTERS.BILINEAR
 #: way -> the filter of the exact picture that it is like
-FILTERS = {"fast": BICUBIC, "fastest": BILINEAR, "sampled": BILINEAR, "tensorflow": BILINEAR}
+FILTERS = {"fast": BICUBIC, "fastest": BILINEAR, "sampled": BILINEAR, "tensorflow": BILINEAR, "tensorflow-4": BILINEAR}
 
 
 def psnr(one: Any, other: Any) -> float:
@@ -39,9 +39,14 @@ def ways(size: int) -> Dict[str, Callable[[str], Any]]:
     except ImportError:
         return found
     name = tf.placeholder(tf.string, ())
-    resized = tf.image.resize_bilinear([tf.image.decode_jpeg(tf.read_file(name), 3)], (size, size))[0]
     session = tf.Session()
-    found["tensorflow"] = lambda path: session.run(resized, {name: path})
+
+    def add(way: str, **options: Any) -> None:
+        resized = tf.image.resize_bilinear([tf.image.decode_jpeg(tf.read_file(name), 3, **options)], (size, size))[0]
+        found[way] = lambda path: session.run(resized, {name: path})
+
+    add("tensorflow")
+    add("tensorflow-4", ratio=4, dct_method="INTEGER_FAST")
     return found
 
 

@@ -85,11 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="file .png or .html to write; it is replaced if it is there (default: a .png in the current folder, named "
              "for what it shows; with --diff, no file)")
     add = parser.add_argument_group("where things are now, if not where they were").add_argument
-    add("--root", metavar="DIR",
-        help="the folder that now has the run's files: of its training data, or the one with both its data and its "
-             "validation data, if those are two")
-    add("--data", metavar="DIR|FILE", help="the data themselves: the folder, or the file of rows")
-    add("--validation-data", metavar="DIR|FILE|none",
+    add("--root", metavar="DIR|URL",
+        help="the folder or URL that now has the run's files: of its training data, or the one with both its data and "
+             "its validation data, if those are two")
+    add("--data", metavar="DIR|FILE|URL", help="the data themselves: the folder, the file of rows, or record files")
+    add("--validation-data", metavar="DIR|FILE|URL|none",
         help="validation data of their own. none: do without them, for what is not --validation")
     add("--path", action="append", metavar="DIR",
         help="a folder in which the module of your function is searched. Repeat it for several")

@@ -7,6 +7,7 @@ the header of a tar is read here: Python's tarfile takes a damaged one for the e
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from stoker.packing.inputs.files import BROKEN, SourceFile, decompressed, is_of_disk, read_exactly, skipped
@@ -27,11 +28,12 @@ Content = Callable[[], bytes]       # reads a member. Raises _Bad
 
 
 class _Bad(Exception):
-    """A member is damaged, or too large. ``ends``: nothing behind it can be read."""
+    """A member is damaged, or too large. ``ends``: nothing behind it can be read. ``is_behind``: the members are whole,
+    and what is wrong lies behind them."""
 
-    def __init__(self, why: str, ends: bool = False) -> None:
-        super().__init__(why + _REST_LOST * ends)
-        self.ends = ends
+    def __init__(self, why: str, ends: bool = False, is_behind: bool = False) -> None:
+        super().__init__(why + _REST_LOST * (ends and not is_behind))
+        self.ends, self.is_behind = ends, is_behind
 
 
 class _Member(NamedTuple):
@@ -53,17 +55,21 @@ class ArchiveReader:
 
     def __init__(self, fields: Members, prefix: bool) -> None:
         self._fields, self._prefix = fields, prefix
+        self.not_taken: "Counter[str]" = Counter()      # kinds of members that are parts of no sample
         self._wanted = Wanted.of({"image": fields.image, "label": fields.label or None})
 
     def records(self, file: SourceFile, raw: Any, start: int, labels_only: bool) -> Iterator[Union[Found, LeftOut]]:
         """The samples of ``file`` from number ``start`` on."""
         members = _zip_members(raw) if file.kind == "zip" else _tar_members(decompressed(raw, file.compression))
-        number = 0
+        number, behind = 0, ""
         key, parts = None, []       # type: Optional[str], List[Tuple[str, bytes]]
         bad = ""                    # why the sample whose members come now is left out
         try:
             for member in members:
-                if self._wanted.why_not(member.name) is not None:
+                why_not = self._wanted.why_not(member.name)
+                if why_not is not None:
+                    if why_not and number >= start and not labels_only:
+                        self.not_taken[why_not] += 1
                     continue
                 member_key, extension = self._wanted.key_of(member.name)
                 if member_key != key or self._fields.label == FOLDER:
@@ -84,12 +90,16 @@ class ArchiveReader:
                     if error.ends:
                         raise
         except _Bad as error:
-            bad = bad or str(error)
-            if key is None:
-                yield LeftOut(file.shown, bad)
-                return
-        if key is not None and number >= start:
-            yield self._sample(file, key, parts, bad)
+            if error.is_behind or key is None:
+                behind = str(error)
+            else:
+                bad = bad or str(error)
+        if key is not None:
+            if number >= start:
+                yield self._sample(file, key, parts, bad)
+            number += 1
+        if behind and number >= start:
+            yield LeftOut(file.shown, behind)
 
     def _sample(self, file: SourceFile, key: str, parts: List[Tuple[str, bytes]], bad: str) -> Union[Found, LeftOut]:
         where = "%s, %s" % (file.shown, printable_path(key))
@@ -135,6 +145,7 @@ def _tar_members(stream: "IO[bytes]") -> Iterator[_Member]:
         if not block:
             raise _Bad("the file ends without the end mark of a tar: it was cut", True)
         if not any(block):
+            _check_end(stream)
             return
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -163,6 +174,20 @@ def _tar_members(stream: "IO[bytes]") -> Iterator[_Member]:
         member = _Once(stream, size)
         yield _Member(name, member.content)
         member.end()
+
+
+def _check_end(stream: "IO[bytes]") -> None:
+    """Raises _Bad if there is more than zeros behind the end mark."""
+    while True:
+        try:
+            rest = stream.read(1 << 16)
+        except BROKEN as error:
+            raise _broken(error) from None
+        if not rest:
+            return
+        if rest.count(0) < len(rest):
+            raise _Bad("there are bytes behind the end mark of the tar, as if several tars were joined by cat: give "
+                       "the tars as files of their own", True, True)
 
 
 def _extra(info: tarfile.TarInfo, data: bytes) -> Dict[str, str]:

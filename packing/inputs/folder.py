@@ -3,8 +3,9 @@ decoded."""
 
 import hashlib
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from stoker.packing.inputs.files import note
 from stoker.packing.samples import MAX_PART_BYTES, Found, LeftOut, path_keys
@@ -30,6 +31,7 @@ class FolderInput:
         self._keys = None if numbers else path_keys(dataset.paths)
         self.class_names: Optional[Tuple[str, ...]] = dataset.classes
         self.total = len(dataset)
+        self.not_taken: Dict[str, int] = Counter(why for _, why in dataset.left_out)
         self._sizes, digest = self._versions()
         self.facts: List[Any] = [{
             "name": dataset.root, "kind": "folder", "files": len(dataset), "bytes": sum(self._sizes),

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from stoker.packing.inputs.files import SourceFile, found, note
 from stoker.packing.options import Options
@@ -93,6 +93,7 @@ class FilesInput:
     def __init__(self, files: Sequence[SourceFile], reader: Any, numbers: bool) -> None:
         self._files, self._reader, self._numbers = files, reader, numbers
         self.units = len(files)
+        self.not_taken: Dict[str, int] = getattr(reader, "not_taken", {})
         self.bytes = sum(file.size for file in files)
         self.total = max(1, self.bytes // MEGA)
         self.facts: List[Any] = [file.facts for file in files]

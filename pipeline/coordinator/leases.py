@@ -36,7 +36,7 @@ from stoker.pipeline.coordinator.party import Party
 from stoker.pipeline.coordinator.record import LATE_COST, RETURNED_COST, Records
 from stoker.pipeline.coordinator.stragglers import MIN_IDLE_S, StragglerRule, late_positions
 from stoker.pipeline.coordinator.tables import LeaseTables, LiveLease, OpenPosition
-from stoker.pipeline.coordinator.tables import do_not_count, may_still_produce, may_try, others_may_try
+from stoker.pipeline.coordinator.tables import may_still_produce, may_try, others_may_try
 from stoker.pipeline.coordinator.verification import Verification
 from stoker.pipeline.protocol.messages import Failed, FromWorker, Hello, Leaving, Produced, Ready, Returned, Room
 from stoker.pipeline.protocol.messages import Unfit
@@ -75,7 +75,7 @@ class LeaseScheduler(LeaseTables):
         if isinstance(message, Hello):
             if key in self._workers:     # it forgot what it held
                 self._remove(key, "said Hello again", effects, died=False)
-            worker = Worker(message.capacity, now, now, self._party_of(key))
+            worker = Worker(message.capacity, now, now, self._party_of(key), is_shared=message.trainers > 1)
             self._workers.join(key, worker)
             self._records.joins(worker.party, key)
             self._queue(key, now)
@@ -91,7 +91,7 @@ class LeaseScheduler(LeaseTables):
                 if isinstance(message, Returned):      # perhaps one for a second batch
                     self._verification.forgot(key, message.lease)
             elif isinstance(message, Room):
-                worker.capacity = message.leases
+                worker.has_room_of(message.leases)
                 self._unqueue(key, worker.has_room)
             elif isinstance(message, Ready):
                 self._workers.now_is(worker, fit=True)
@@ -106,7 +106,11 @@ class LeaseScheduler(LeaseTables):
                 self._workers.now_is(worker, leaving=True)
                 self._release(worker.leases - {message.lease}, RETURNED_COST)
                 self._remove_if_drained(key, message.reason, effects)
-        return self._grant_all(now, effects)
+        self._grant_all(now, effects)
+        while self._has_room_ahead(key, worker) and self._records.may_have_more(worker.party, now):
+            self._grant(key, self._next_new(), now, effects)
+            self._fill(effects)
+        return effects
 
     def lost(self, key: WorkerKey, now: float, why: str = "lost the connection") -> Effects:
         """The connection to a worker is gone."""
@@ -142,10 +146,6 @@ class LeaseScheduler(LeaseTables):
         self._ready.remove(self._head)
         self._head += 1
         return self._grant_all(now, [])
-
-    def suspended_for(self, gap_s: float, now: float) -> None:
-        """The caller itself was absent for so long and could hear no worker: the time does not count for leases."""
-        do_not_count(gap_s, now, self._workers, self._leases, self._open)
 
     def tick(self, now: float) -> Effects:
         """Time has passed: silent workers lose their leases, stragglers get a second one."""
@@ -345,6 +345,5 @@ class LeaseScheduler(LeaseTables):
             if again is not None:
                 return again
         if self._has_ungranted():
-            self._next_ungranted += 1
-            return self._next_ungranted - 1
+            return self._next_new()
         return None

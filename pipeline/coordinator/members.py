@@ -8,6 +8,8 @@ from typing import Dict, List, Optional, Set
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.party import Party
 
+MAX_HELD_AHEAD = 4      # leases of a worker that reads ahead
+
 
 @dataclass
 class Worker:
@@ -24,6 +26,15 @@ class Worker:
     leaving: bool = False      # gets no new ones any more
     waits: bool = False        # stands in the queue for grants, once
     proven: bool = False       # delivered a batch
+    is_shared: bool = False    # serves other trainers, too
+    ahead: int = 0             # leases that it may hold on top of ``capacity``, for it reads ahead
+
+    def has_room_of(self, leases: int) -> None:
+        """It said Room."""
+        if self.is_shared:
+            self.capacity = leases
+        else:
+            self.ahead = max(self.ahead, min(leases, MAX_HELD_AHEAD) - self.capacity)
 
     @property
     def counts(self) -> bool:
@@ -40,6 +51,12 @@ class Worker:
         """It may be granted another lease."""
         return bool(self.fit) and not self.silent and not self.leaving and (
             len(self.leases) + len(self.unacknowledged) < self.capacity)
+
+    @property
+    def has_room_ahead(self) -> bool:
+        """It may be granted another lease to read ahead for."""
+        return bool(self.ahead and self.fit) and not self.silent and not self.leaving and (
+            len(self.leases) + len(self.unacknowledged) < self.capacity + self.ahead)
 
 
 class Workers(Dict[WorkerKey, Worker]):

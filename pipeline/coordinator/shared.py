@@ -24,6 +24,7 @@ MAX_ASKED = 8            # ... to so many workers
 FIRST_ROOMS = 60         # Rooms that a member may say ...
 ROOMS_A_MESSAGE = 4      # ... and so many more for each lease and each Need; an honest worker says half of them at most
 MAX_ROOMS = 600          # that it may have saved up
+FEW_ROOMS = 200          # that a member of this trainer alone may say: an honest one says one each time it is ready
 MAX_SLACK_S = 1e6
 
 
@@ -33,6 +34,7 @@ class SharedMembers:
     def __init__(self, scheduler: LeaseScheduler) -> None:
         self._scheduler = scheduler
         self._rooms: Dict[WorkerKey, int] = {}      # that each may still say
+        self._few: Dict[WorkerKey, int] = {}        # the same for the others, which read ahead
         self._unaware: "OrderedDict[WorkerKey, None]" = OrderedDict()    # those that last heard that there is nothing
         self._asked_s = 0.0
         self.step_s = 0.0
@@ -52,17 +54,21 @@ class SharedMembers:
         """A member was welcomed."""
         if hello.trainers > 1:
             self._rooms[peer] = max(FIRST_ROOMS, self._rooms.get(peer, 0))
+        else:
+            self._few[peer] = min(FEW_ROOMS, self._few.get(peer, FEW_ROOMS))
 
     def left(self, peer: WorkerKey) -> None:
         """It is no member any more."""
         self._rooms.pop(peer, None)
+        self._few.pop(peer, None)
         self._unaware.pop(peer, None)
 
     def said_room(self, peer: WorkerKey) -> bool:
         """It said Room. True: too often, or it is none of these: no Stoker worker does that."""
-        if not self._rooms.get(peer):
+        rooms = self._few if peer in self._few else self._rooms
+        if not rooms.get(peer):
             return True
-        self._rooms[peer] -= 1
+        rooms[peer] -= 1
         return False
 
     def lease(self, peer: WorkerKey, lease: Lease) -> Lease:

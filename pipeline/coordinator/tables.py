@@ -204,6 +204,20 @@ class LeaseTables:
         new = min(self._end, self._head + self._prefetch) - self._next_ungranted
         return new + len(self._unassigned) + len(self._stragglers), max(0, first - self._head)
 
+    def suspended_for(self, gap_s: float, now: float) -> None:
+        """The caller itself was absent for so long and could hear no worker: the time does not count for leases."""
+        do_not_count(gap_s, now, self._workers, self._leases, self._open)
+
+    def _next_new(self) -> int:
+        """The next position that was never granted, for a grant."""
+        self._next_ungranted += 1
+        return self._next_ungranted - 1
+
+    def _has_room_ahead(self, key: WorkerKey, worker: Worker) -> bool:
+        """The worker reads ahead and has room for one more lease, and the window has two others for each worker."""
+        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        return worker.has_room_ahead and new > 2 * self._workers.ready and self._workers.get(key) is worker
+
     def _has_idle_worker(self) -> bool:
         """A worker has room, and every position in the window is assigned."""
         if not self._unassigned and not self._has_ungranted():

@@ -178,7 +178,8 @@ class Returned:
 @dataclass(frozen=True)
 class Room:
     """From now on this worker may hold so many leases of this trainer: it serves several. It gives back, at once and
-    with ``Returned``, those that came on top because they were under way."""
+    with ``Returned``, those that came on top because they were under way. Of a worker that serves this trainer alone:
+    it may hold so many, to read ahead for them, where the window has enough for all workers."""
     run: str
     leases: int
 

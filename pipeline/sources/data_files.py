@@ -85,7 +85,6 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
                  options: Dict[str, Any]) -> Source:
     """The source of record files. ``kind``: one of KINDS_OF_RECORDS; ``options``: further arguments of the function of
     that name. Raises ConfigError, DatasetError."""
-    function = getattr(_public(), kind)
     options = dict(options)
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
@@ -97,7 +96,7 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
                               "stoker.hdf5(%r, \"NAME\"), or --image-field NAME"
                               % (printable_path(str(pattern)), pattern))
         options["dataset"] = options.pop("image")
-    source: Source = function(pattern, root=root, classes=classes, **options)
+    source: Source = getattr(_public(), kind)(pattern, root=root, classes=classes, **options)
     return source
 
 
@@ -106,10 +105,7 @@ def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
     Raises ConfigError, DatasetError; LookupError, TypeError, AttributeError if it is damaged."""
     if opened_by["format"] not in KINDS_OF_RECORDS:
         raise LookupError("format")
-    options = dict(opened_by["options"])
-    if isinstance(options.get("labels_file"), str):
-        options["labels_file"] = of(options["labels_file"])
-    source: Source = _public().reopened(dict(opened_by, options=options), of)
+    source: Source = _public().reopened(opened_by, of)
     return source
 
 

@@ -10,6 +10,7 @@ from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes, start_of_file
+from stoker.pipeline.sources.data_files import RECORDS
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import (
@@ -18,7 +19,7 @@ from stoker.pipeline.sources.folder_listing import Found, listed_files
 from stoker.pipeline.sources.layout import Layout
 from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, EntryCount, Walk
 from stoker.pipeline.sources.remote import MAX_TRIED, files_below, start_of_remote
-from stoker.pipeline.sources.roots import absolute, is_url
+from stoker.pipeline.sources.roots import absolute, is_url, joined
 from stoker.pipeline.text import locale_problem, name_list, normal_form, path_bytes, printable_path
 
 log = logging.getLogger("stoker")
@@ -158,7 +159,17 @@ def _checked(classes: Sequence[str]) -> Tuple[str, ...]:
 
 
 def _reasons(dataset: Dataset) -> str:
-    return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
+    """What was left out, for the error of a folder without enough images; and if these are record files, what to do."""
+    if not dataset.left_out:
+        return ""
+    records = next((path for path, why in dataset.left_out if why == NO_IMAGE and _suffix(path) in RECORDS), None)
+    return " (left out: %s%s)" % ("; ".join(reasons_of(dataset.left_out)), "" if records is None else (
+        "; these are record files: give %r" % joined(dataset.root, joined(os.path.dirname(records), "*" + _suffix(
+            records)))))
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _walked(root: str, follow_links: bool, file_names: FileNames, former: int) -> Found:

@@ -4,14 +4,15 @@ A store knows files only: its folders are what the names of files have in front 
 folders, that they are hidden, excluded or without images, is found here from the names of the files in them.
 """
 
+import re
 from typing import Dict, Iterable, List, NamedTuple, Optional
 
 from stoker.pipeline.sources.dataset import LeftOut
 from stoker.pipeline.sources.file_names import HIDDEN, FileNames
 from stoker.pipeline.sources.folder_walk import ENTRIES_AT_ONCE, EntryCount
-from stoker.pipeline.storage.place import MARK
 from stoker.pipeline.text import printable_path
 
+_ODD = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|\0")
 ODD_NAME = "its name is no path: it has '//', '.', '..' or a NUL in it"
 
 
@@ -33,7 +34,7 @@ def listed_files(paths: Iterable[str], file_names: FileNames, count: EntryCount)
         if not number % ENTRIES_AT_ONCE:
             count.add(ENTRIES_AT_ONCE, printable_path(path.rpartition("/")[0]))
         plain = path[:-1] if path.endswith("/") else path
-        if not plain or not _is_plain(plain):
+        if not plain or _ODD.search(plain):
             if plain:
                 found.left_out.append((path, ODD_NAME))
             continue
@@ -77,8 +78,3 @@ def _enter(folder: str, file_names: FileNames, found: Found, why_not: Dict[str, 
 
 def _why_not(path: str, name: str, file_names: FileNames) -> Optional[str]:
     return HIDDEN if name.startswith(".") else file_names.why_not(path, name)
-
-
-def _is_plain(path: str) -> bool:
-    return not (path.startswith("/") or MARK in path or "\0" in path or "." in path and any(
-        part in (".", "..") for part in path.split("/")))

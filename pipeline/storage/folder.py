@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError, UnfitWorker
+from stoker.pipeline.storage.kept_open import KeptFiles
 from stoker.pipeline.storage.place import MARK, Place, place_of
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.storage.store import Version
@@ -202,8 +203,9 @@ def _read_place(path: SamplePath, place: Place, max_bytes: int, advice: str) -> 
     """``read_file`` of a part of a file of this host."""
     check_length(place, max_bytes, advice)
     try:
-        fd, status = _opened(path)
+        file = _kept.take(path)
         try:
+            fd, status = file.fd, file.status
             if place.offset + place.length > status.st_size:
                 raise BadFile(ENDS_BEFORE)
             settled = time.time() - status.st_ctime > _RACY_S
@@ -216,9 +218,14 @@ def _read_place(path: SamplePath, place: Place, max_bytes: int, advice: str) -> 
             version = version_of(status)
             return data, version if settled and version_of(os.fstat(fd)) == version else None
         finally:
-            os.close(fd)
+            _kept.give_back(file)
     except OSError as error:
         raise _bad_path(error, path) from error
+
+
+def close_kept() -> None:
+    """Closes the record files that are open: there may be nothing to read for a while."""
+    _kept.close_all()
 
 
 def check_length(place: Place, max_bytes: int, advice: str) -> None:
@@ -314,6 +321,9 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
         return True
     _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
     return real.startswith(_real(path.root))
+
+
+_kept = KeptFiles(_opened)
 
 
 @functools.lru_cache(maxsize=16)

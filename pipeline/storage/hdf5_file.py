@@ -24,6 +24,18 @@ class Unreadable(ValueError):
     """The file's content is at fault. ``str(error)`` is a clause."""
 
 
+class NoHDF5(Unreadable):
+    """The file is of another format."""
+
+
+class InUse(Unreadable):
+    """A program writes the file."""
+
+
+class OtherLibrary(Unreadable):
+    """This h5py cannot open the file, and another one may."""
+
+
 class MissingFilter(Unreadable):
     """This h5py lacks what the dataset was compressed with."""
 
@@ -79,17 +91,18 @@ def opened(file: Watched) -> Any:
             break
         begin = begin * 2 or 512
     if len(head) < 12 or not head.startswith(SIGNATURE):
-        raise Unreadable("it is no HDF5 file")
+        raise NoHDF5("it is no HDF5 file")
     if head[8] >= 2 and head[11] & (_WRITTEN | _SWMR):
-        raise Unreadable("a program has it open for writing, or did not close it: close it there first (h5clear -s "
-                         "FILE, if that program was killed)")
+        raise InUse("a program has it open for writing, or did not close it: close it there first (h5clear -s "
+                    "FILE, if that program was killed)")
     try:
         return h5py.File(file, "r")
     except Exception as error:
         raise_own(file, error)
         if "truncated" in str(error):
             raise Unreadable(SHORT) from error
-        raise Unreadable("h5py %s cannot open it (%s)" % (h5py.version.version, one_line(error))) from error
+        raise OtherLibrary("h5py %s with HDF5 %s cannot open it (%s): it is damaged, or needs a newer h5py" % (
+            h5py.version.version, h5py.version.hdf5_version, one_line(error))) from error
 
 
 def raise_own(file: Watched, error: BaseException) -> None:

@@ -22,23 +22,29 @@ def open_store(root: str, note: Optional[Callable[[str], None]] = None) -> Store
 
     Raises ConfigError if the URL cannot be used, or the client for it is not installed.
     """
-    if not is_url(root):
-        return FolderStore(root)
-    root = normal(root)
-    with _lock:
-        key = os.getpid(), root
-        client = _clients.get(key)
-        if client is None:
+    client = _clients.get((os.getpid(), root))      # the usual way: a worker asks for each sample
+    if client is None:
+        if not is_url(root):
+            return FolderStore(root)
+        form = normal(root)
+        with _lock:
+            client = _clients.get((os.getpid(), form)) or _client(form)
             if len(_clients) >= MAX_CLIENTS:
                 _clients.clear()
-            client = _clients[key] = _client(root)
+            _clients[os.getpid(), form] = _clients[os.getpid(), root] = client
     return RetryingStore(client, note)
+
+
+def forget() -> None:
+    """Makes the next stores with new clients, by the settings of that moment."""
+    with _lock:
+        _clients.clear()
 
 
 def _client(root: str) -> Client:
     scheme = split(root).scheme
     if scheme in ("http", "https"):
-        from stoker.pipeline.storage.http_store import HttpClient
+        from stoker.pipeline.storage.clients.http_store import HttpClient
         return HttpClient(root)
-    from stoker.pipeline.storage.buckets import bucket_client
+    from stoker.pipeline.storage.clients.buckets import bucket_client
     return bucket_client(root)

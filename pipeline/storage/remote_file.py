@@ -42,12 +42,12 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, store: Store, path: str, ahead: int = PIECES_AHEAD) -> None:
         super().__init__()
+        self._threads: Optional[ThreadPoolExecutor] = None        # before the store is asked, which may raise
         self._store, self._path, self._ahead = store, path, ahead
         self.version: Version = store.size(path).version
         self._position = 0
         self._pieces: List[_Piece] = []         # in the order of their places, without gaps
         self._piece_bytes = MIN_PIECE_BYTES
-        self._threads: Optional[ThreadPoolExecutor] = None
 
     def readable(self) -> bool:
         return True

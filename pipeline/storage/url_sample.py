@@ -13,7 +13,7 @@ from stoker.pipeline.storage import folder, urls
 from stoker.pipeline.storage.folder import ENDS_BEFORE, BadFile, SamplePath, check_length, resolve
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.place import Place
-from stoker.pipeline.storage.store import Entry, Gone, Refused, Store, TooLarge, TooShort, Version
+from stoker.pipeline.storage.store import Entry, Gone, Refused, Store, StoreError, TooLarge, TooShort, Version
 from stoker.pipeline.text import printable_path
 
 _GONE = "FileNotFoundError: no such file"      # as of a folder: a bad file has one reason, wherever it lies
@@ -58,11 +58,18 @@ def read(path: SamplePath, max_bytes: int, advice: str) -> Tuple[bytes, Optional
         return store.read(path.name, place.offset, place.length, max_bytes)
     except TooLarge as error:
         raise BadFile("a file of more than %d bytes%s" % (max_bytes, advice)) from error
-    except TooShort as error:
+    except StoreError as error:
+        raise_worth(error)
+        raise
+
+
+def raise_worth(error: BaseException) -> None:
+    """Raises what an error of a store is worth, if that is another error."""
+    if isinstance(error, TooShort):
         raise BadFile(ENDS_BEFORE) from error
-    except Gone as error:
+    if isinstance(error, Gone):
         raise BadFile(_GONE) from error
-    except Refused as error:
+    if isinstance(error, Refused):
         raise _refused(error) from error
 
 

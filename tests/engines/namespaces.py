@@ -17,7 +17,7 @@ UNSHARE = ["unshare", "--pid", "--mount", "--net", "--uts", "--ipc", "--fork", "
 BRIDGE = "stoker0"
 
 
-def _die_with_parent():
+def die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -44,7 +44,7 @@ class Namespaces:
         # The first process gets the orphans. It ignores SIGCHLD, so the kernel collects them at once.
         first = ["sh", "-c", "trap '' CHLD; echo ready; exec sleep 1000000"]
         self._process = subprocess.Popen(unshared(first, address, hostname), stdin=subprocess.DEVNULL,
-                                         stdout=self._log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+                                         stdout=self._log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
         try:
             wait_for(self._is_ready, "namespaces")
             with open("/proc/%d/task/%d/children" % (self._process.pid, self._process.pid)) as file:

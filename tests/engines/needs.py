@@ -17,7 +17,7 @@ from tests.support import browser
 from tests.support.processes import ROOT
 
 #: What .setup/debian-programs.sh unpacks for tests.
-UNPACKED = ("slurm", "chromium", "prometheus", "tmux")
+UNPACKED = ("slurm", "chromium", "prometheus", "tmux", "nginx")
 
 
 @functools.lru_cache(maxsize=None)

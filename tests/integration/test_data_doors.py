@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+import stoker
+from stoker.trainer import data_watch
 from stoker.trainer.record.replay import Replay
 from tests.support import stored
 from tests.support.processes import ROOT, interpreter
@@ -180,6 +182,23 @@ def test_predict_show_replay_and_check(data, server, tmp_path):
     run = _program("stoker.inspection.check", tmp_path, data / "log.csv", "--root", server + "/photos", "--label",
                    "label", "--worker-python", WORKER_PYTHON)
     assert run.returncode == 0 and "24 files, 24 good" in run.stdout, run
+
+
+def test_a_run_whose_record_file_is_replaced_ends_with_a_sentence(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(data_watch, "LOCAL_INTERVAL_S", 0.05)
+    shutil.copytree(str(data), str(tmp_path / "data"))
+    shard = str(tmp_path / "data" / "train-002.tar")
+    options = dict(image_size=16, batch_size=6, workers=1, epochs=100000, worker_python=WORKER_PYTHON)
+    with stoker.open_stream(str(tmp_path / "data" / "train-*.tar"), **options) as stream:
+        next(stream)
+        shutil.copy(shard, shard + ".new")
+        with open(shard + ".new", "ab") as file:
+            file.write(bytes(512))
+        os.replace(shard + ".new", shard)
+        with pytest.raises(stoker.RunFailed, match=r"train-002\.tar has changed since it was indexed at .*open the "
+                                                   "stream again"):
+            for _ in stream:
+                pass
 
 
 def test_validation_of_other_forms(data, tmp_path):

@@ -196,6 +196,7 @@ def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
                 archive.write(str(folder / path), path)
     text = pack(folder, tmp_path / "folder", "--shard-mb", 1, python=python)
     assert "90 samples in 3 shards" in text and "3 classes, in classes.txt" in text
+    assert "no samples in the sources: not an image: its name has another suffix: 1" in text
     assert (tmp_path / "folder" / "classes.txt").read_bytes() == "cat\nd.o.g\né\n".encode()
     pack(tmp_path / "a.tgz", tmp_path / "tar", "--label-field", "folder", "--shard-mb", 1, python=python)
     pack(tmp_path / "a.zip", tmp_path / "zip", "--shard-mb", 1, python=python)
@@ -317,6 +318,28 @@ def test_one_process_packs_into_a_folder(tmp_path):
     pack(folder, out, "--shard-mb", 1)
 
 
+@PYTHONS
+def test_a_disk_that_changes_a_byte_is_found(tmp_path, python):
+    """The byte changes when the shard is complete, before it is read back."""
+    folder, out = make_folder(tmp_path / "photos"), tmp_path / "out"
+    script = ("import os\nfrom stoker.packing import shard\n"
+              "finish = shard._EarlySync.finish\n"
+              "def changing(self):\n"
+              "    finish(self)\n"
+              "    name = [name for name in os.listdir(%(out)r) if name.endswith('.tar.new')][0]\n"
+              "    with open(os.path.join(%(out)r, name), 'rb+') as file:\n"
+              "        file.seek(2000)\n"
+              "        file.write(b'other')\n"
+              "shard._EarlySync.finish = changing\n"
+              "from stoker.packing.pack import main\nmain()" % {"out": str(out)})
+    done = subprocess.run([python or sys.executable, "-c", script, str(folder), str(out)], cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S)
+    assert done.returncode == 1, done
+    assert "train-00000.tar.new has other bytes than were written, at cat/000%2Ev2.jpg: the disk" in done.stderr
+    assert os.listdir(str(out)) == ["classes.txt"]
+    pack(folder, out, python=python)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @PYTHONS
 def test_a_full_disk_is_a_sentence_and_damages_nothing(tmp_path, python):
@@ -355,12 +378,17 @@ def test_other_sources_and_options_are_refused(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- damage
 
 def skipping(source, out, *options):
-    """(the sentence without --skip-damaged, the keys with it, the summary)"""
+    """(what it says with --skip-damaged, the keys of the samples that are left)"""
+    text = pack(source, out, "--skip-damaged", *options)
+    return text, [key for key, _ in samples(out)]
+
+
+def refused(source, out, *options):
+    """What it says without --skip-damaged, when it has removed what it began."""
     sentence = pack(source, out, *options, code=2)
     assert sentence.startswith("stoker-pack: error: ") and "--skip-damaged leaves it out" in sentence, sentence
     assert not [name for name in os.listdir(str(out)) if name.startswith("train")]
-    text = pack(source, out, "--skip-damaged", *options)
-    return sentence, [key for key, _ in samples(out)], text
+    return sentence
 
 
 def test_damaged_tfrecords(tmp_path):
@@ -375,20 +403,20 @@ def test_damaged_tfrecords(tmp_path):
         return skipping(tmp_path / name / "a", tmp_path / name / "out")
     place = 4 * size + 300                                     # in the picture of record 4
     if crc_function() is not None:
-        sentence, keys, text = damaged("bytes", whole[:place] + b"\0\0" + whole[place + 2:])
-        assert "a, record 4: the checksum of its bytes is wrong" in sentence
-        assert len(keys) == 14 and "left out: 1" in text
+        text, keys = damaged("bytes", whole[:place] + b"\0\0" + whole[place + 2:])
+        assert "left out: 1\n    the checksum of its bytes is wrong: a, record 4\n" in text and len(keys) == 14
     frame = whole.index(picture(7)[:6]) - 200
     place = max(place for place in range(frame, frame + 200) if is_frame(whole[place:place + 12]))
-    sentence, keys, text = damaged("length", whole[:place + 2] + b"\xff" + whole[place + 3:])
-    assert "a, record 7: the checksum of its length is wrong; the records behind it in this file are lost" in sentence
-    assert len(keys) == 7
-    sentence, keys, text = damaged("cut", whole[:-100])
-    assert "a, record 14: it is cut: the file ends in it" in sentence and len(keys) == 14
-    sentence, keys, text = damaged("gzip", gzip.compress(whole)[:-20000])
-    assert "the gzip data of the file is damaged or cut" in sentence and len(keys) == 14
-    sentence, keys, text = damaged("zlib", zlib.compress(whole)[:-20000])
-    assert "the zlib data of the file is damaged or cut" in sentence and len(keys) == 14
+    text, keys = damaged("length", whole[:place + 2] + b"\xff" + whole[place + 3:])
+    assert "the checksum of its length is wrong; the records behind it in this file are lost, for it is not known " \
+           "where they begin: a, record 7\n" in text and len(keys) == 7
+    assert "a, record 7: the checksum of its length is wrong" in refused(tmp_path / "length" / "a", tmp_path / "no")
+    text, keys = damaged("cut", whole[:-100])
+    assert "it is cut: the file ends in it: a, record 14" in text and len(keys) == 14
+    text, keys = damaged("gzip", gzip.compress(whole)[:-20000])
+    assert "the gzip data of the file is damaged or cut" in text and len(keys) == 14
+    text, keys = damaged("zlib", zlib.compress(whole)[:-20000])
+    assert "the zlib data of the file is damaged or cut" in text and len(keys) == 14
     sentence = pack(path, tmp_path / "out", "--image-field", "nope", code=2)
     assert "it has no picture in the feature nope; name the right one with --image-field: its features are " in sentence
     assert "image/encoded" in sentence
@@ -399,32 +427,36 @@ def test_damaged_archives(tmp_path):
     whole = (tmp_path / "a.tar").read_bytes()
     place = whole.index(b"0009.jpg")
     (tmp_path / "header.tar").write_bytes(whole[:place] + b"X" + whole[place + 1:])
-    sentence, keys, text = skipping(tmp_path / "header.tar", tmp_path / "header")
-    assert "header.tar, 0008: the header behind it is damaged" in sentence and len(keys) == 8
+    text, keys = skipping(tmp_path / "header.tar", tmp_path / "header")
+    assert "the header behind it is damaged" in text and "header.tar, 0008" in text and len(keys) == 8
+    assert "header.tar, 0008: the header behind it is damaged" in refused(tmp_path / "header.tar", tmp_path / "no")
     (tmp_path / "cut.tar").write_bytes(whole[:place + 5000])
-    sentence, keys, text = skipping(tmp_path / "cut.tar", tmp_path / "cut")
-    assert "cut.tar, 0009: it is cut: the file ends in it" in sentence and len(keys) == 9
+    text, keys = skipping(tmp_path / "cut.tar", tmp_path / "cut")
+    assert "it is cut: the file ends in it" in text and "cut.tar, 0009" in text and len(keys) == 9
     (tmp_path / "end.tar").write_bytes(whole[:place])
-    sentence, keys, text = skipping(tmp_path / "end.tar", tmp_path / "end")
-    assert "the file ends without the end mark of a tar" in sentence
+    text, keys = skipping(tmp_path / "end.tar", tmp_path / "end")
+    assert "the file ends without the end mark of a tar" in text and len(keys) == 8
     (tmp_path / "cut.tgz").write_bytes(gzip.compress(whole)[:-50000])
-    sentence, keys, text = skipping(tmp_path / "cut.tgz", tmp_path / "gz")
-    assert "the compressed data of the file is damaged or cut" in sentence and 25 < len(keys) < 30
+    text, keys = skipping(tmp_path / "cut.tgz", tmp_path / "gz")
+    assert "the compressed data of the file is damaged or cut" in text and 25 < len(keys) < 30
     with tarfile.open(str(tmp_path / "no-label.tar"), "w") as tar:
         for number in range(3):
             add(tar, "%d.jpg" % number, picture(number))
             if number != 1:
                 add(tar, "%d.cls" % number, b"1")
-    sentence, keys, text = skipping(tmp_path / "no-label.tar", tmp_path / "no-label")
-    assert "no-label.tar, 1: it has no member .cls with a label" in sentence and keys == ["0", "2"]
+    text, keys = skipping(tmp_path / "no-label.tar", tmp_path / "no-label")
+    assert "it has no member .cls with a label: no-label.tar, 1" in text and keys == ["0", "2"]
+    (tmp_path / "two.tar").write_bytes(whole + whole)
+    text, keys = skipping(tmp_path / "two.tar", tmp_path / "two")
+    assert "there are bytes behind the end mark of the tar" in text and len(keys) == 30
     with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
         for number in range(4):
             archive.writestr("%s/%d.jpg" % ("ab"[number % 2], number), picture(number))
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[data.index(picture(2)[:6]) + 1000] ^= 1
     (tmp_path / "a.zip").write_bytes(data)
-    sentence, keys, text = skipping(tmp_path / "a.zip", tmp_path / "zip")
-    assert "a.zip, a/2.jpg: it is damaged (Bad CRC-32" in sentence and keys == ["a/0", "b/1", "b/3"]
+    text, keys = skipping(tmp_path / "a.zip", tmp_path / "zip")
+    assert "it is damaged (Bad CRC-32" in text and keys == ["a/0", "b/1", "b/3"]
 
 
 def test_a_bomb_is_refused_by_its_size(tmp_path):
@@ -446,15 +478,13 @@ def test_damaged_folders(tmp_path):
     folder = make_folder(tmp_path / "photos")
     (folder / "cat" / "locked.jpg").write_bytes(b"x")
     script = ("import os, stoker.packing.inputs.folder as f\n"
-              "load = f.FolderInput.load\n"
-              "def late(self, item):\n"
-              "    for name, data in (('000.v2.jpg', b'new'), ('locked.jpg', None)):\n"
-              "        path = %r + '/cat/' + name\n"
-              "        if os.path.exists(path):\n"
-              "            os.unlink(path) if data is None else open(path, 'wb').write(data)\n"
-              "    return load(self, item)\n"
-              "f.FolderInput.load = late\n"
-              "from stoker.packing.pack import main\nmain()" % str(folder))
+              "init = f.FolderInput.__init__\n"
+              "def late(self, *args):\n"
+              "    init(self, *args)\n"
+              "    os.unlink(%(cat)r + '/locked.jpg')\n"
+              "    open(%(cat)r + '/000.v2.jpg', 'wb').write(b'new')\n"
+              "f.FolderInput.__init__ = late\n"
+              "from stoker.packing.pack import main\nmain()" % {"cat": str(folder / "cat")})
     done = subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path / "out"), "--skip-damaged"],
                           cwd=ROOT, stdout=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S)
     assert done.returncode == 0
@@ -469,7 +499,8 @@ def test_damaged_folders(tmp_path):
     (["{tmp}/photos", "out", "--columns", "a"], "--columns is not for a folder"),
     (["{tmp}/a.tar", "out", "--exclude", "a"], "--exclude is not for files with samples"),
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
-    (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to ")])
+    (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
+    (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")])
 def test_wrong_commands_are_sentences(tmp_path, arguments, sentence):
     make_folder(tmp_path / "photos", 4)
     make_tar(tmp_path / "a.tar")

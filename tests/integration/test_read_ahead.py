@@ -1,6 +1,7 @@
 """Reading ahead: what the threads fetch is what the generator would have read, also when files change, are bad, or
 workers die."""
 
+import glob
 import os
 import random
 import threading
@@ -16,6 +17,7 @@ from stoker.pipeline.storage.folder import BadFile, resolve
 from stoker.workers import far_files, fetching, stopwatch
 from stoker.workers.readers import Readers
 from tests.support.processes import kill, opened, wait_for, worker_pids
+from tests.support.range_server import serving
 
 COUNT = 40
 
@@ -66,6 +68,7 @@ class Files:
 def files(tmp_path, monkeypatch):
     yield Files(tmp_path, monkeypatch, 0.02)
     fetching.start(0, locate)
+    wait_for(lambda: not any(thread.name == "stoker-fetch" for thread in threading.enumerate()), "the threads' end")
 
 
 def test_threads_read_what_follows_and_the_generator_waits_less_than_the_reads_take(files):
@@ -145,6 +148,20 @@ def test_a_bug_in_a_thread_ends_reading_ahead_and_fails_no_read(files, monkeypat
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
+def test_a_question_for_the_version_of_what_is_under_way_ends_with_it(files, monkeypatch):
+    monkeypatch.setattr(fetching, "WAIT_S", 3600.0)
+    files.took_s = 0.2
+    fetching.start(8, locate)
+    fetching.permit(files.job)
+    fetching.hold([files.lease(1, range(20))], True)
+    fetching.read(files.path(0))
+    fetching.read(files.path(1))
+    wait_for(lambda: files.now == 8, "the threads")
+    monkeypatch.setattr(far_files, "known_version", lambda path: "a version")
+    assert fetching.version_of(files.path(4)) == "a version"
+    assert fetching.read(files.path(4))[0] == files.wanted(4)
+
+
 def test_a_forked_process_reads_itself(files):
     fetching.start(8, locate)
     fetching.permit(files.job)
@@ -173,3 +190,25 @@ def test_the_same_audit_without_with_and_by_itself_while_workers_are_killed(pict
                     kill(choice.choice(worker_pids()))
         wanted = wanted or run.content()
         assert run.content() == wanted
+
+
+def test_the_same_audit_from_a_web_server_that_is_far_also_with_a_cache_while_workers_are_killed(pictures, tmp_path):
+    paths = [os.path.relpath(path, pictures) for path in sorted(glob.glob(os.path.join(pictures, "*", "*")))]
+    options = dict(labels=False, image_size=(48, 64), batch_size=16, epochs=5, seed=5, workers=2, prefetch=12)
+    with opened(paths, tmp_path / "folder", root=pictures, read_ahead=0, **options) as run:
+        run.take_all()
+    wanted = run.content()
+    with serving(pictures, 0.02) as url:
+        for name in ("far", "cold", "warm"):
+            more = {} if name == "far" else {"cache": tmp_path / "cache"}
+            with opened(paths, tmp_path / name, root=url, **dict(options, **more)) as run:
+                run.joined(2)
+                run.take(12)
+                if name != "far":
+                    kill(worker_pids()[0])
+                run.take_all()
+            assert run.content() == wanted, name
+            if name == "far":
+                read_s, waited_s = (sum(getattr(batch.timings, field) for batch in run.batches[8:])
+                                    for field in ("read_s", "storage_s"))
+                assert read_s > 1.5 * waited_s

@@ -17,7 +17,7 @@ def check_invariants(scheduler, rooms=False):
         assert all(scheduler._leases[lease].position == position for lease in entry.live)
     assert sum(len(entry.live) for entry in scheduler._open.values()) == len(scheduler._leases)
     for key, worker in scheduler._workers.items():
-        assert rooms or max(len(worker.leases), len(worker.unacknowledged)) <= worker.capacity
+        assert rooms or max(len(worker.leases), len(worker.unacknowledged)) <= worker.capacity + worker.ahead
         assert not worker.leases & worker.unacknowledged
         assert all(scheduler._leases[lease].worker == key for lease in worker.leases)
         assert not (worker.silent and worker.leases)

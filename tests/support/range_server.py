@@ -5,11 +5,13 @@ import http.server
 import os
 import re
 import threading
+import time
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder = ""
+    delay_s = 0.0       # before each answer
 
     def log_message(self, *arguments):
         pass
@@ -18,6 +20,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
+        time.sleep(self.delay_s)
         path = os.path.join(self.folder, os.path.relpath(self.translate_path(self.path), os.getcwd()))
         try:
             with open(path, "rb") as file:
@@ -61,9 +64,9 @@ class _Server(http.server.HTTPServer):
 
 
 @contextlib.contextmanager
-def serving(folder):
-    """The URL at which the files of ``folder`` are."""
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"folder": str(folder)}))
+def serving(folder, delay_s=0.0):
+    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``."""
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"folder": str(folder), "delay_s": delay_s}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

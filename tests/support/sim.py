@@ -63,11 +63,12 @@ class Simulation:
     many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
     ``verify``: the share of the steps that is made twice; two workers are on one host. The last ``liars`` of the
     workers change a byte in the share ``lies`` of their batches. ``parties``: the (key, host) of the workers, in turn.
+    ``ahead``: how likely a worker finds at a lease that it should hold more, to read ahead.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
                  slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, verify=0.0, liars=0, lies=0.0,
-                 parties=()):
+                 parties=(), ahead=0.0):
         self.random = random.Random(seed)
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
@@ -75,6 +76,7 @@ class Simulation:
                                           StreamOptions(prefetch=prefetch, lease_s=lease_s, verify=verify), self.now,
                                           lambda key: self.party[key][1], lambda key: self.party[key][0],
                                           secret=b"%d" % seed)
+        self.ahead, self.most_held = ahead, 0
         self.liars, self.lies = range(workers - liars, workers), lies
         self.wrong = {}                       # (name of a worker, position) -> its batch has a changed byte
         self.again = 0                        # leases for second batches
@@ -278,6 +280,9 @@ class Simulation:
         self.node_turn(node)
 
     def finish(self, node, job, lease):
+        if self.ahead and self.random.random() < self.ahead:
+            self.do(node, node.session.hold(self.random.randrange(2, 9)))
+        self.most_held = max([self.most_held] + [len(worker.leases) for worker in self.scheduler.workers.values()])
         if job is None:
             self.do(node, node.session.checked(lease, "no folder" * node.unfit, "", self.now))
             return

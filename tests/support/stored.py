@@ -78,7 +78,8 @@ def members(pictures):
     """(key, {end of the name: content}) of each sample of a tar, as WebDataset has them."""
     for number, picture in enumerate(pictures):
         yield "%06d" % number, {picture.path.rsplit(".", 1)[1]: picture.data, "cls": b"%d" % picture.label,
-                                "json": json.dumps(picture.row).encode(), "npy": picture.array}
+                                "json": json.dumps(picture.row).encode(), "npy": picture.array,
+                                "txt": picture.row["caption"].encode()}
 
 
 def write_tars(folder, pictures, files=3):
@@ -114,9 +115,9 @@ def write_tars_by_webdataset(folder, pictures, python, files=3):
                    timeout=120)
 
 
-def write_zip(folder, pictures):
-    """By Python's zipfile: train.zip, with stored entries in the folders of their classes."""
-    with zipfile.ZipFile(os.path.join(str(folder), "train.zip"), "w", zipfile.ZIP_STORED) as archive:
+def write_zip(folder, pictures, name="train.zip"):
+    """By Python's zipfile: stored entries in the folders of their classes."""
+    with zipfile.ZipFile(os.path.join(str(folder), name), "w", zipfile.ZIP_STORED) as archive:
         for picture in pictures:
             archive.writestr(picture.path, picture.data)
 

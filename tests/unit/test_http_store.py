@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage.http_store import HttpClient
+from stoker.pipeline.storage.clients.http_store import HttpClient
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.retrying import RetryingStore
 from stoker.pipeline.storage.store import Damaged, Gone, Refused, TooLarge, TooShort
@@ -131,7 +131,7 @@ def test_chunked_answers():
     whole = chunked(CONTENT[:1000], CONTENT[1000:], b"")
     with ScriptedServer(whole, whole, (chunked(CONTENT[:1000]), CUT), whole) as server:
         client = client_of(server)
-        assert client.read("a", 0, None, 1 << 20) [0] == CONTENT
+        assert client.read("a", 0, None, 1 << 20)[0] == CONTENT
         with pytest.raises(TooLarge):
             client.read("a", 0, None, 5000)
         with pytest.raises(TryAgain):
@@ -177,14 +177,16 @@ def test_empty_files_and_empty_parts():
         assert store.read("a", 50, 0)[0] == b""
 
 
-def test_redirects_stay_on_the_server():
-    with ScriptedServer(answer("302 Found", Location="/other/a"), part(CONTENT, 0, 10)) as server:
+def test_redirects_stay_below_the_root():
+    with ScriptedServer(answer("302 Found", Location="/data/other/a"), part(CONTENT, 0, 10)) as server:
         assert store_of(server).read("a", 0, 10)[0] == CONTENT[:10]
-        assert server.requests[1][0] == "GET /other/a HTTP/1.1"
-    for place in ("https://127.0.0.1/a", "http://evil.example/a?secret=1", "//evil.example/a", "ftp://x/", "file:///etc"):
+        assert server.requests[1][0] == "GET /data/other/a HTTP/1.1"
+    for place in ("https://127.0.0.1/a", "http://evil.example/a?secret=1", "//evil.example/a", "ftp://x/",
+                  "file:///etc", "/secret", "/data/../secret", "/data/%2e%2e/secret", "/data/..%2fsecret", "../secret",
+                  "/data", "/data2/a", "/data/a%00b"):
         with ScriptedServer(answer("301 Moved", Location=place)) as server, pytest.raises(Refused) as caught:
             store_of(server).read("a", 0, 10)
-        assert "another server" in str(caught.value) and "secret" not in str(caught.value)
+        assert "not below the root" in str(caught.value) and "secret=1" not in str(caught.value)
     with ScriptedServer(*[answer("307 Moved", Location="/data/a")] * 6) as server, pytest.raises(Refused) as caught:
         store_of(server).read("a", 0, 10)
     assert "redirects" in str(caught.value)

@@ -8,7 +8,8 @@ from stoker.pipeline.coordinator.effects import Abort, Accept, Gone, Grant, Revo
 from stoker.pipeline.coordinator.leases import LeaseScheduler
 from stoker.pipeline.coordinator.stragglers import MIN_DURATIONS, MIN_STRAGGLER_S
 from stoker.pipeline.coordinator.tables import ISOLATION_DEATHS
-from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Unfit
+from stoker.pipeline.protocol.messages import Alive, Failed, Hello, Leaving, Produced, Ready, Returned, Room
+from stoker.pipeline.protocol.messages import Unfit
 from tests.support.invariants import alive, check_invariants
 
 LEASE_S = 4.0
@@ -82,6 +83,18 @@ def aborts(effects):
 @pytest.fixture
 def fleet():
     return Fleet()
+
+
+def test_a_worker_that_reads_ahead_gets_more_only_while_the_window_has_two_for_each_worker():
+    fleet = Fleet(steps=100, prefetch=10)
+    assert len(grants(fleet.hello("a", 2))) == 2
+    assert [each[0] for each in grants(fleet.say("a", Room("run", 100)))] == ["a", "a"]        # four at most
+    assert len(grants(fleet.hello("b", 2))) == 2
+    assert grants(fleet.say("b", Room("run", 4))) == []         # 6 of 10 are granted: two are left for each worker
+    assert grants(fleet.batch("a", 1, 0)) == []                 # it has three
+    assert len(grants(fleet.batch("b", 5, 4))) == 1             # with less than two, it gets one as any worker
+    assert grants(fleet.batch("a", 3, 2)) == []
+    assert [each[0] for each in grants(fleet.batch("a", 2, 1))] == ["a"]
 
 
 # ------------------------------------------------------------------------------------------------ who gets what

@@ -92,6 +92,18 @@ def test_a_damaged_file_is_named(tmp_path):
         stoker.tar(path)
 
 
+def test_a_file_of_another_format_is_named(tmp_path):
+    names = {"tar": write_tar(tmp_path / "a.tar", [("a.jpg", b"1")]),
+             "zip": write_zip(tmp_path / "a.zip", [("a/1.jpg", b"1")]), "npy": str(tmp_path / "a.npy")}
+    np.save(names["npy"], np.zeros(3))
+    (tmp_path / "a.bin").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for function in (stoker.tar, stoker.zip, stoker.npy):
+        for kind, path in dict(names, hdf5=str(tmp_path / "a.bin")).items():
+            if kind != function.__name__ and (kind, function) != ("zip", stoker.npy):
+                with pytest.raises(DatasetError, match=r"it seems to be .* \(stoker.%s" % kind):
+                    function(path)
+
+
 def test_npy(tmp_path):
     pictures = np.arange(4 * 5 * 6 * 3, dtype=np.uint8).reshape(4, 5, 6, 3)
     np.save(str(tmp_path / "x.npy"), pictures)

@@ -175,3 +175,14 @@ def test_a_store_that_does_not_answer_is_behind_no_bad_file(records, tmp_path):
     assert cause_of(Unavailable("no answer"), records[4], job_for(any_function, tmp_path)) is None
     assert cause_of(ValueError("x"), records[3], job_for(any_function, tmp_path)).path == records[3].path
     assert cause_of(ValueError("x"), records[4], job_for(any_function, tmp_path)) is None      # it may be no picture
+
+
+def test_the_one_part_of_a_record_has_a_name_that_is_not_sent(records, tmp_path):
+    @stoker.sample({"grey": "uint8"})
+    def look(sample, random):
+        assert sample.file.endswith(".jpg") and sample.row == {"jpg": sample.path}
+        return {"grey": np.asarray(sample.image("jpg"))[0, 0, 0]}
+    job = Job("mine:f", look.arrays, 8, 1, "exact", str(tmp_path), columns=("jpg",))
+    lease = Lease(1, 0, 0, True, tuple(sample._replace(packed=b"") for sample in records[:3]))
+    output = Producer(lambda leases, job: call_for_samples(look, leases, job), job).produce(lease)
+    assert len(output.arrays[0]) == 3 and not output.skipped

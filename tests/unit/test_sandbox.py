@@ -97,6 +97,16 @@ def test_a_worker_with_data_at_a_url_may_connect_to_the_store_and_read_credentia
     assert len(kernel) == 1 and made.outdated("https://data.example:8443/photos") == ""
 
 
+def test_a_store_that_the_file_of_settings_names(kernel, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://minio.example:9000\nca_bundle = /keys/ca.pem\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    entered(data="s3://bucket/photos")
+    assert kernel[0][2] == [80, 443, 5555, 9000] and kernel[0][1]["/keys/ca.pem"] == landlock.READ
+    (tmp_path / "config").write_text("nonsense")
+    entered(data="s3://bucket/photos")
+    assert kernel[1][2] == [80, 443, 5555]
+
+
 def test_without_a_url_nothing_of_this_is_permitted(kernel, root, monkeypatch):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/keys/google.json")
     for options in (dict(data=root), dict(roots=(root,)), {}):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import MAX_TEXT, Alive, Failed, Hello, Job, Lease, Leaving, Produced, Ready
-from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Sample, Stop, Timings, Unfit, Welcome
+from stoker.pipeline.protocol.messages import Refused, Returned, Revoked, Room, Sample, Stop, Timings, Unfit, Welcome
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, End, HangUp, Note, Say, Work
 from stoker.workers.session import HELLO_INTERVAL_S, MAX_CHECKS, MAX_INTERVAL_S, MIN_HEARTBEAT_S, REPORT_INTERVAL_S
-from stoker.workers.session import SessionState, WorkerSession
+from stoker.workers.session import MAX_AHEAD, SessionState, WorkerSession
 from tests.conftest import EFFORT
 from tests.unit.test_codec import ANY_FROM_TRAINER
 
@@ -64,6 +64,22 @@ def produced(one, run="run1", held_s=0.0):
 
 def without_notes(effects):
     return [effect for effect in effects if not isinstance(effect, Note)]
+
+
+def test_a_worker_that_reads_ahead_says_how_many_leases_it_would_hold_and_again_to_each_trainer():
+    session = serving(lease(1))
+    assert session.hold(2) == [] and session.hold(3) == [Say(Room("run1", 3))] and session.hold(3) == []
+    for number in range(2, 5):
+        session.receive(lease(number), 100.0)
+    assert [each.lease for _, _, each in session.leases] == [1, 2, 3, 4] and session.held == 4
+    assert session.hold(100) == [Say(Room("run1", MAX_AHEAD))] and session.hold(2) == []
+    session.disconnected(101.0)
+    assert session.receive(WELCOME, 102.0)[-2:] == [Say(Ready("run1")), Say(Room("run1", MAX_AHEAD))]
+    other = replace(WELCOME, run="run2")
+    session.disconnected(103.0)
+    assert session.hold(4) == []                             # no trainer is there
+    session.receive(other, 104.0)
+    assert session.checked("run2", "", "", 104.0) == [Say(Ready("run2")), Say(Room("run2", MAX_AHEAD))]
 
 
 # ----------------------------------------------------------------------------------------- what no Stoker trainer sends

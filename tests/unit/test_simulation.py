@@ -101,6 +101,10 @@ FAMILIES = {
     "freezes": ((freezes,), {"workers": 5}, True),
     "broken connections": ((cuts,), {}, True),
     "wrong folders": ((wrong_folders,), {}, False),
+    "reading ahead": ((), {"ahead": 0.5, "prefetch": 24, "steps": 60}, False),
+    "reading ahead, stuck workers": ((), {"ahead": 0.5, "prefetch": 24, "stuck": 2, "steps": 40}, False),
+    "reading ahead, everything": ((everything,), {"ahead": 0.3, "prefetch": 24, "steps": 60, "workers": 6, "slow": 1,
+                                                  "fail": 0.05, "repeat": 0.1}, True),
     "everything": ((everything,), {"workers": 6, "slow": 2, "fail": 0.05, "repeat": 0.1}, True),
 }
 
@@ -118,6 +122,7 @@ def test_every_step_arrives_once_in_order_with_its_content(family, own):
             assert may_be_silent or not sim.expiries, "a living worker lost its leases to the clock"
             sim.end()
             # a late step has a second lease, and is counted
+            assert (sim.most_held > 2) == (family == "reading ahead") or own or "ahead," in family
             assert family != "wrong folders" or sim.attempts == {1} or sim.scheduler.backups, "an attempt was used up"
         except Exception as error:
             raise AssertionError("%s, seed %d, own %s, at %.3f s: %r" % (family, seed, own, sim.now, error)) from error

@@ -27,7 +27,7 @@ def test_the_fleet_counts_parts():
     assert (fleet.workers, fleet.ready, fleet.worth, fleet.cores) == (2, 5, 2.0, 4 + 2)
 
 
-def test_a_member_that_floods_room_is_cut_off_and_one_that_serves_one_trainer_says_none():
+def test_a_member_that_floods_room_is_cut_off():
     trainer = SilentTrainer(JOB, options=StreamOptions())
     trainer.say(b"a", Hello("host:1/0", 1, "none", 0, "", trainers=2))
     trainer.say(b"b", Hello("host:2/0", 1, "none", 2, ""))
@@ -35,5 +35,7 @@ def test_a_member_that_floods_room_is_cut_off_and_one_that_serves_one_trainer_sa
     assert trainer.gone == set()
     trainer.say(b"a", *[Room("5eed", 0)] * 30)
     assert trainer.gone == {b"a"}
-    trainer.say(b"b", Room("5eed", 1))
+    trainer.say(b"b", *[Room("5eed", 3)] * 200)          # it reads ahead
+    assert trainer.gone == {b"a"}
+    trainer.say(b"b", Room("5eed", 3))
     assert trainer.gone == {b"a", b"b"} and "too many Rooms" in trainer.summary()

@@ -12,6 +12,7 @@ from typing import FrozenSet, Optional
 
 from PIL import Image, UnidentifiedImageError
 
+from stoker.pipeline.errors import UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.storage.folder import BadFile, check_file, resolve
 from stoker.pipeline.storage.store import StoreError
@@ -23,7 +24,7 @@ _OF_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, Permissio
 def may_be_of_a_file(error: BaseException) -> bool:
     """Whether a bad file can be the cause of ``error``. A lack of memory or a failing disk has another: if files were
     left out then, two runs would differ."""
-    return not isinstance(error, (MemoryError, StoreError)) and (
+    return not isinstance(error, (MemoryError, StoreError, UnfitWorker)) and (
         not isinstance(error, OSError) or error.errno is None or isinstance(error, _OF_PATHS))
 
 

@@ -72,7 +72,7 @@ class UserSample:
         record file or in a store, it is that of a temporary copy, with the suffix of its kind (an array becomes a npy
         file), which is removed when the batch is done: so code for a folder of files works unchanged. Raises BadFile if
         it cannot be read."""
-        row = self.row if self._sample.packed and MARK in self._sample.path else None
+        row = self.row if MARK in self._sample.path else None
         name = next((str(key) for key, value in row.items() if value == self._sample.path), "") if isinstance(
             row, dict) else ""
         return self._read(self._readers.file, None, name)
@@ -113,7 +113,7 @@ class UserSample:
         """The path that a reader's argument means: a part of the record by its name, or a path."""
         if path is None:
             return self.path
-        if self._sample.packed and isinstance(path, str):
+        if isinstance(path, str) and (self._sample.packed or self._job.columns):
             row = self.row
             if isinstance(row, dict) and path in row:
                 value = row[path]

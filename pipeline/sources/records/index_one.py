@@ -81,6 +81,11 @@ class _Counted(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        """Of a file of this host; raises OSError for others."""
+        number: int = self._file.fileno()
+        return number
+
     def readinto(self, buffer: Any) -> int:
         count: int = self._file.readinto(buffer)
         self._progress(count)

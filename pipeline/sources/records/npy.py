@@ -8,6 +8,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.records.array_samples import (
     MAX_COLUMN_BYTES, check_count, labels_of, packed_columns, part_of, places, shown)
 from stoker.pipeline.sources.records.file_index import FileIndex, Part
+from stoker.pipeline.sources.records.other_formats import MIN_BYTES, seems
 from stoker.pipeline.sources.records.zip_directory import STORED, data_offset, directory, entries
 from stoker.pipeline.storage.npy_header import MAGIC, MAX_BYTES, Header, header_of
 from stoker.pipeline.text import name_list
@@ -46,8 +47,8 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
             isinstance(name, str) for name in columns)):
         raise ConfigError("columns must be a list of names of arrays in the npz file, not %.80r" % (columns,))
     file.seek(0)
-    beginning = file.read(len(MAGIC))
-    if beginning == MAGIC:
+    beginning = file.read(MIN_BYTES)
+    if beginning.startswith(MAGIC):
         arrays = [_array(file, "", 0, size)]
         asked = [name for name in (given, labels, *(columns or ())) if name is not None]
         if asked:
@@ -56,7 +57,8 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
     elif beginning[:4] in (b"PK\3\4", b"PK\5\6"):
         arrays = _arrays(file, size)
     else:
-        raise DatasetError("it is neither an npy nor an npz file: save an array with np.save, or several with np.savez")
+        raise DatasetError("it is neither an npy nor an npz file, as np.save and np.savez write them"
+                           + seems(beginning))
     return _index(file, arrays, given, labels, columns)
 
 

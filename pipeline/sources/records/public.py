@@ -189,12 +189,46 @@ def npy(pattern: Pattern, array: Optional[str] = None, labels: Any = None, colum
     """
     options: Dict[str, Any] = {"array": array, "labels": None,
                                "columns": None if columns is None else _names("columns", columns)}
+    return open_records("npy", pattern, options, root, classes, _given_labels(labels, options))
+
+
+def hdf5(pattern: Pattern, dataset: Union[str, Sequence[str]], labels: Any = None, columns: Sequence[str] = (),
+         root: Optional[str] = None, classes: Optional[Sequence[str]] = None) -> RecordSource:
+    """The items of datasets in HDF5 files, along their first side: ``stoker.hdf5("train.h5", "images", "labels")``.
+
+    ``dataset``: the name of the one with the samples; a list: several parts, of which the first is the sample's own.
+    uint8 [n, height, width], or with 1, 3 or 4 channels behind, are pictures, and so are items of any length of uint8
+    that hold JPEG files and the like: for ``sample.image()`` and the generator 'image'. ``sample.numpy("features")``
+    gives other numbers. ``labels``: the name of a dataset with a whole number from 0 on or a text for each sample, the
+    path of an npy file, or an array or list; None: no labels. ``columns``: datasets with a number or a text for each
+    sample, which reach ``sample.row`` and are kept in the trainer's memory. ``pattern``, ``root``, ``classes``: see
+    ``stoker.tfrecord``.
+
+    The trainer needs h5py (``pip install 'stoker[hdf5]'``). Workers need it only for samples whose bytes do not lie
+    side by side in the file: compressed ones, those of chunks that do not hold whole samples, and items of any length.
+    Datasets in other files (external, virtual, linked) are refused. Raises ConfigError; DatasetError for a file that is
+    cut, damaged, or open for writing.
+    """
+    names = _names("dataset", [dataset] if isinstance(dataset, str) else dataset)
+    if not names:
+        raise ConfigError("dataset must be the name of a dataset in the HDF5 files, or a list of names, and not empty")
+    options: Dict[str, Any] = {"dataset": names, "labels": None, "columns": _names("columns", columns)}
+    both = set(names).intersection(columns)
+    if both:
+        raise ConfigError("%s is given as dataset and in columns: leave it out of columns" % name_list(sorted(both)))
+    return open_records("hdf5", pattern, options, root, classes, _given_labels(labels, options))
+
+
+def _given_labels(labels: Any, options: Dict[str, Any]) -> Any:
+    """The labels in memory, if they are there; else puts into ``options`` where they are."""
     if isinstance(labels, os.PathLike) or isinstance(labels, str) and labels.lower().endswith(".npy"):
         file = os.fspath(labels)
-        options["labels_file"], labels = file if is_url(file) else os.path.abspath(native(file)), None
+        options["labels_file"] = file if is_url(file) else os.path.abspath(native(file))
     elif isinstance(labels, str):
-        options["labels"], labels = labels, None
-    return open_records("npy", pattern, options, root, classes, labels)
+        options["labels"] = labels
+    else:
+        return labels
+    return None
 
 
 def _names(what: str, names: Any) -> List[str]:

@@ -214,8 +214,9 @@ class RecordSource:
         lines = [self._head()]
         if self.classes:
             lines += class_lines(self.labels, self.classes)
-        if self.columns:
-            lines.append("  columns: " + name_list(self.columns, 12))
+        for what, names in (("parts", self._records.names), ("columns", self._records.columns)):
+            if names:
+                lines.append("  %s: %s" % (what, name_list(names, 12)))
         return "\n".join(lines + (left_out_lines(self.left_out) if self.left_out else []))
 
     def _head(self) -> str:

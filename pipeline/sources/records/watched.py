@@ -3,10 +3,10 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from stoker.pipeline.storage.opening import is_url, open_store
-from stoker.pipeline.storage.store import Entry, StoreError, Version
+from stoker.pipeline.storage.store import Entry, StoreError, Unavailable, Version
 from stoker.pipeline.text import path_bytes, printable_path
 
 ASKED_AT_ONCE = 16          # files of a store
@@ -46,11 +46,17 @@ class Watched(NamedTuple):
 
 def _asker(root: str) -> Callable[[Entry], Optional[Version]]:
     store: Any = open_store(root)
+    silent: List[Entry] = []    # the store does not answer: each try takes its time, and one is enough
 
     def now(entry: Entry) -> Optional[Version]:
+        if silent:
+            return None
         try:
             version: Version = store.size(entry.path).version
             return version
+        except Unavailable:
+            silent.append(entry)
+            return None
         except StoreError:
             return None
     return now

@@ -8,6 +8,7 @@ import struct
 from typing import BinaryIO, Iterator, List, NamedTuple
 
 from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.sources.records.other_formats import MIN_BYTES, seems
 from stoker.pipeline.text import printable_path
 
 STORED = 0
@@ -47,7 +48,8 @@ def directory(file: BinaryIO, size: int) -> Directory:
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         file.seek(0)
-        raise DatasetError("it is no zip file" if file.read(4) not in (b"PK\3\4", b"PK\5\6") else
+        head = file.read(MIN_BYTES)
+        raise DatasetError("it is no zip file" + seems(head) if head[:4] not in (b"PK\3\4", b"PK\5\6") else
                            "it is a zip file without its directory, which stands at the end: %s" % _TORN)
     _, disk, first_disk, here, count, length, begin, comment_bytes = _END.unpack_from(tail, at)
     if any(tail[at + _END.size + comment_bytes:]):

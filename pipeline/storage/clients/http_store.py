@@ -1,23 +1,23 @@
 """A web server as a store, by the standard library: what has an answer for GET with Range needs no other client.
 
-Every thread keeps one connection. Passwords come from ~/.netrc of this host. A redirect is followed on the same server
-only: elsewhere is not below the root.
+Every thread keeps one connection. Passwords come from ~/.netrc of this host. A redirect is followed below the root.
 """
 
-import http.client
 import socket
 import ssl
 import threading
 import time
 from typing import Dict, Iterator, List, Optional, Tuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-from stoker.pipeline.storage import http_answers
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.storage.clients import http_answers
 from stoker.pipeline.storage.folder_store import too_large, too_short
-from stoker.pipeline.storage.http_access import Access
+from stoker.pipeline.storage.clients.http_access import Access
+from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer, Connection
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version
-from stoker.pipeline.storage.urls import joined, split
+from stoker.pipeline.storage.urls import is_below, joined, normal, split
 from stoker.pipeline.text import printable
 
 CONNECT_S = 5.0
@@ -25,9 +25,8 @@ SILENCE_S = 20.0                    # without a byte
 MIN_BYTES_PER_S = 50000             # slower than that, an answer is given up
 MAX_REDIRECTS = 5
 MAX_SKIPPED_BYTES = 8 << 20         # that are read for nothing from a server that ignores Range
-_PIECE_BYTES = 1 << 20
-_DRAINED_BYTES = 1 << 16
-_FAILURES = (OSError, http.client.HTTPException)
+_DRAINED_BYTES = 64 << 10
+_FAILURES = (OSError, BadAnswer)
 
 
 class HttpClient:
@@ -36,8 +35,8 @@ class HttpClient:
 
     def __init__(self, root: str, server: str = "", connect_s: float = CONNECT_S, silence_s: float = SILENCE_S) -> None:
         self.root = root
-        self._server = split(server or root)
-        self._access = Access(self._server, has_password=not server)
+        self._base = server or root
+        self._access = Access(split(self._base), has_password=not server)
         self._connect_s, self._silence_s = connect_s, silence_s
         self._kept = threading.local()
 
@@ -50,21 +49,23 @@ class HttpClient:
         """See ``Store``."""
         name = joined(self.root, path)
         try:
-            status, answer = self._answer("HEAD", path, {})
-            part = http_answers.part_of(status, answer.headers, 0, None) if status == 200 else None
+            answer = self._answer("HEAD", path)
+            part = http_answers.part_of(answer.status, answer.headers, 0, None) if answer.status == 200 else None
         except Refused:
             part = None             # it may refuse HEAD alone
         if part is not None and part.version is not None:
             return Entry(path, part.version)
-        status, answer = self._answer("GET", path, {"Range": "bytes=0-0"})
+        answer = self._answer("GET", path, {"Range": "bytes=0-0"})
         try:
-            if status == 416 and http_answers.size_behind(answer.headers) == 0:
+            if answer.status == 416 and http_answers.size_behind(answer.headers) == 0:
                 return Entry(path, http_answers.version_of(0, answer.headers))
-            part = http_answers.part_of(status, answer.headers, 0, 1)
+            part = http_answers.part_of(answer.status, answer.headers, 0, 1)
+            if answer.status == 206:
+                self._drained(answer)
         except StoreError as error:
             raise http_answers.with_url(error, name) from error
         finally:
-            self._finish(answer, status == 206)
+            self._finish(answer)
         if part.version is None:
             raise Refused("%s: the server does not tell the size of the file (no Content-Length)" % name)
         return Entry(path, part.version)
@@ -84,34 +85,30 @@ class HttpClient:
             if length > max_bytes:
                 raise too_large(name, length, max_bytes)
         headers = {} if length is None else {"Range": "bytes=%d-%d" % (offset, offset + length - 1)}
-        status, answer = self._answer("GET", path, headers)
-        is_over = False
+        answer = self._answer("GET", path, headers)
         try:
-            data, version, is_over = self._content(path, status, answer, offset, length, max_bytes)
-            return data, version
+            if answer.status == 416:
+                size = http_answers.size_behind(answer.headers)
+                if size is None:        # it does not say it
+                    self._finish(answer)
+                    size = self.size(path).version.size
+                if length is None or offset + length <= size:
+                    raise TryAgain("416 for a part that the file has", is_wrong=True)
+                raise too_short(name, size, offset, length)
+            return self._content(name, answer, offset, length, max_bytes)
         except _FAILURES as error:
             raise _try_again(error) from error
         finally:
-            self._finish(answer, is_over)
+            self._finish(answer)
 
-    def _content(self, path: str, status: int, answer: http.client.HTTPResponse, offset: int, length: Optional[int],
-                 max_bytes: int) -> Tuple[bytes, Version, bool]:
-        """The bytes that were asked for, their version, and whether the answer was read to its end."""
-        name = joined(self.root, path)
-        if status == 416:
-            size = http_answers.size_behind(answer.headers)
-            if size is None and length is not None:     # it does not say it
-                self._finish(answer, False)
-                size = self.size(path).version.size
-            if size is None or length is None or offset + length <= size:
-                raise TryAgain("416 for a part that the file has", is_wrong=True)
-            raise too_short(name, size, offset, length)
+    def _content(self, name: str, answer: Answer, offset: int, length: Optional[int], max_bytes: int
+                 ) -> Tuple[bytes, Version]:
+        """The bytes that were asked for, and their version."""
         try:
-            part = http_answers.part_of(status, answer.headers, offset, length)
+            part = http_answers.part_of(answer.status, answer.headers, offset, length)
         except Refused as error:
             raise http_answers.with_url(error, name) from error
-        is_chunked = (answer.headers.get("Transfer-Encoding") or "").strip().lower() == "chunked"
-        if part.length is None and not is_chunked:
+        if part.length is None and not answer.is_chunked:
             raise Refused("%s: the server does not tell the size of the file (no Content-Length): a file that is cut "
                           "off could not be told from a whole one" % name)
         skipped = offset - part.offset          # 0, unless the server ignored Range
@@ -128,52 +125,42 @@ class HttpClient:
         if wanted is None and len(data) > max_bytes:
             raise too_large(name, len(data), max_bytes)
         if wanted is not None and len(data) != wanted:
-            if is_chunked:
-                raise too_short(name, len(data), offset, wanted - skipped)
-            raise TryAgain("the connection was cut after %d of %d bytes" % (len(data), wanted))
-        if part.version is None:
+            raise too_short(name, len(data), offset, wanted - skipped)       # only chunks may end before
+        version = part.version
+        if version is None:
             if wanted is not None:
                 raise Refused("%s: the server ignores Range and does not tell the size of the file" % name)
-            part = part._replace(version=http_answers.version_of(len(data), answer.headers))
-        assert part.version is not None
-        return data[skipped:] if skipped else data, part.version, part.length == len(data) or wanted is None
+            version = http_answers.version_of(len(data), answer.headers)
+        return data[skipped:] if skipped else data, version
 
-    def _body(self, answer: http.client.HTTPResponse, most: int) -> bytes:
+    def _body(self, answer: Answer, most: int) -> bytes:
         """At most as many bytes of the answer."""
-        pieces, left = [], most
-        until = time.monotonic() + self._silence_s + most / MIN_BYTES_PER_S
-        while left:
-            piece = answer.read1(min(left, _PIECE_BYTES))
-            if not piece:
-                break
-            pieces.append(piece)
-            left -= len(piece)
-            if time.monotonic() > until:
-                raise TryAgain("only %d bytes came in %.0f s" % (most - left, self._silence_s + most / MIN_BYTES_PER_S))
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return answer.read(most, time.monotonic() + self._silence_s + most / MIN_BYTES_PER_S)
 
-    def _answer(self, method: str, path: str, headers: Dict[str, str], target: str = ""
-                ) -> Tuple[int, http.client.HTTPResponse]:
+    def _answer(self, method: str, path: str, headers: Optional[Dict[str, str]] = None, target: str = "") -> Answer:
         """The head of an answer that has the file (200, 206), or none of what was asked for (416). ``target``: the URL,
         if it is not that of the file."""
-        name, target = joined(self.root, path), target or self._target(path)
+        target = target or self._target(path)
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._asked(method, target, headers)
             status = answer.status
-            if status in (200, 206) or status == 416 and "Range" in headers:
+            if status in (200, 206) or status == 416 and headers:
                 if method == "HEAD":
-                    self._finish(answer, True)
-                return status, answer
+                    self._finish(answer)
+                return answer
             location = answer.headers.get("Location")
-            self._finish(answer, method == "HEAD" or self._is_drained(answer))
+            self._drained(answer)
+            self._finish(answer)
+            name = joined(self.root, path)
             if status not in (301, 302, 303, 307, 308) or not location:
                 if method == "HEAD" and status in (405, 501):
                     raise Refused("%s: the server does not answer HEAD" % name)
                 raise self._meaning(path, status, printable(answer.reason), answer.headers)
             target = self._redirected(name, urljoin(target, location))
-        raise Refused("%s: more than %d redirects" % (name, MAX_REDIRECTS))
+        raise Refused("%s: more than %d redirects" % (joined(self.root, path), MAX_REDIRECTS))
 
     def _target(self, path: str) -> str:
+        """The URL of the request."""
         return joined(self.root, path)
 
     def _meaning(self, path: str, status: int, reason: str, headers: http_answers.Headers) -> Exception:
@@ -182,66 +169,52 @@ class HttpClient:
 
     def _redirected(self, name: str, target: str) -> str:
         try:
-            parts = urlsplit(target)
-            origin = "%s://%s" % (self._server.scheme, self._server.host)
-            default = ":%d" % (443 if self._server.scheme == "https" else 80)
-            same = "%s://%s" % (parts.scheme, parts.netloc.lower()) in (origin, origin + default)
-        except ValueError:
-            same = False
-        if not same:
-            raise Refused("%s leads to another server, %s, which is not below the root: name that one as the root"
-                          % (name, printable(target.split("?")[0][:200])))
-        return target.split("#")[0]
+            form = normal(target)
+            if is_below(form, self._base):
+                return form
+        except ConfigError:
+            pass
+        raise Refused("%s leads to %s, which is not below the root: name that one as the root"
+                      % (name, printable(target.split("?")[0][:200])))
 
-    def _asked(self, method: str, url: str, headers: Dict[str, str]) -> http.client.HTTPResponse:
+    def _asked(self, method: str, url: str, headers: Optional[Dict[str, str]]) -> Answer:
         """The head of the answer. A kept connection that the server closed meanwhile is made again."""
-        for is_last in (False, True):
-            kept: Optional[http.client.HTTPConnection] = getattr(self._kept, "connection", None)
-            is_new = kept is None or kept.sock is None
-            connection = self._connected() if kept is None or is_new else kept
+        request = self._access.request(method, url, headers)
+        while True:
+            kept: Optional[Connection] = getattr(self._kept, "connection", None)
+            connection = kept or self._connected()
             try:
-                connection.request(method, self._access.target(url), headers=self._access.headers(headers))
-                return connection.getresponse()
-            except _FAILURES as error:
+                return connection.ask(request, method != "HEAD")
+            except BaseException as error:
                 self._drop()
-                if is_new or is_last or isinstance(error, socket.timeout):
+                if not isinstance(error, _FAILURES):
+                    raise
+                if kept is None or isinstance(error, socket.timeout):
                     raise _try_again(error) from error
-            except BaseException:
-                self._drop()
-                raise
-        raise AssertionError
 
-    def _connected(self) -> http.client.HTTPConnection:
-        connection = self._access.connection(self._connect_s)
+    def _connected(self) -> Connection:
         try:
-            connection.connect()
-            connection.sock.settimeout(self._silence_s)
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except ssl.SSLError as error:
-            connection.close()
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            sock = self._access.connected(self._connect_s)
+            sock.settimeout(self._silence_s)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except _FAILURES as error:
+            if isinstance(error, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Refused("%s: the server's certificate is not valid for this host (%s): SSL_CERT_FILE can name "
                               "your own authority" % (self.root, str(error)[:200])) from error
             raise _try_again(error) from error
-        except _FAILURES as error:
-            connection.close()
-            raise _try_again(error) from error
-        self._kept.connection = connection
+        connection = self._kept.connection = Connection(sock)
         return connection
 
-    def _is_drained(self, answer: http.client.HTTPResponse) -> bool:
-        """Reads the text of an error, which is short. Whether that was all."""
-        length = answer.headers.get("Content-Length") or ""
+    def _drained(self, answer: Answer) -> None:
+        """Reads the text of an error, which is short, so that the connection can be kept."""
         try:
-            size = int(length) if length.isdigit() and len(length) < 9 else _DRAINED_BYTES + 1
-            return size <= _DRAINED_BYTES and len(self._body(answer, size)) == size
-        except (TryAgain,) + _FAILURES:
-            return False
+            self._body(answer, _DRAINED_BYTES)
+        except _FAILURES:
+            pass
 
-    def _finish(self, answer: http.client.HTTPResponse, is_over: bool) -> None:
+    def _finish(self, answer: Answer) -> None:
         """Keeps the connection for the next file if the answer was read to its end, and the server keeps it."""
-        answer.close()
-        if not is_over or answer.will_close:
+        if not answer.is_over or answer.will_close:
             self._drop()
 
     def _drop(self) -> None:
@@ -254,6 +227,5 @@ class HttpClient:
 def _try_again(error: Exception) -> TryAgain:
     if isinstance(error, socket.timeout):
         return TryAgain("no answer in time")
-    if isinstance(error, http.client.IncompleteRead):
-        return TryAgain("the connection was cut in the middle of the answer")
-    return TryAgain("%s: %s" % (type(error).__name__, printable(str(error))))
+    kind = "" if isinstance(error, (BadAnswer, ConnectionResetError)) else type(error).__name__ + ": "
+    return TryAgain(kind + printable(str(error)))

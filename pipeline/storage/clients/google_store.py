@@ -1,10 +1,9 @@
 """Google's buckets where obstore does not install: by our own web client, with the credentials of google-auth."""
 
-import http.client
 import json
 import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import quote, urlencode
 
 import google.auth
@@ -12,9 +11,10 @@ import urllib3
 from google.auth import exceptions
 from google.auth.transport.urllib3 import Request
 
-from stoker.pipeline.storage import google_settings, http_answers
-from stoker.pipeline.storage.bucket_errors import error_of
-from stoker.pipeline.storage.http_store import CONNECT_S, SILENCE_S, HttpClient
+from stoker.pipeline.storage.clients import google_settings, http_answers
+from stoker.pipeline.storage.clients.bucket_errors import error_of
+from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer
+from stoker.pipeline.storage.clients.http_store import CONNECT_S, SILENCE_S, HttpClient
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Gone, Refused, remote_version
 from stoker.pipeline.storage.urls import joined, problem_of, split
@@ -70,26 +70,22 @@ class GoogleClient(HttpClient):
         return self._file(path) + "?alt=media"
 
     def _json(self, path: str, target: str) -> Dict[str, Any]:
-        status, answer = self._answer("GET", path, {}, target)
-        is_over = False
+        answer = self._answer("GET", path, None, target)
         try:
-            data = self._body(answer, _MAX_PAGE_BYTES)
-            is_over = True
-            value = json.loads(data.decode("utf-8"))
-            if status != 200 or not isinstance(value, dict):
+            value = json.loads(self._body(answer, _MAX_PAGE_BYTES).decode("utf-8"))
+            if answer.status != 200 or not isinstance(value, dict):
                 raise ValueError("no object")
             return value
         except (ValueError, RecursionError) as error:
             raise TryAgain("an answer that is no JSON: %s" % error, is_wrong=True) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, BadAnswer) as error:
             raise TryAgain("%s: %s" % (type(error).__name__, printable(str(error)))) from error
         finally:
-            self._finish(answer, is_over)
+            self._finish(answer)
 
-    def _answer(self, method: str, path: str, headers: Dict[str, str], target: str = ""
-                ) -> Tuple[int, http.client.HTTPResponse]:
+    def _answer(self, method: str, path: str, headers: Optional[Dict[str, str]] = None, target: str = "") -> Answer:
         if self._tokens is not None:
-            headers = dict(headers, Authorization="Bearer " + self._tokens.current())
+            headers = dict(headers or {}, Authorization="Bearer " + self._tokens.current())
         found = super()._answer(method, path, headers, target)
         self._bucket_is_there = True
         return found

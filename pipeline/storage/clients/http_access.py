@@ -4,6 +4,7 @@ import base64
 import http.client
 import netrc
 import os
+import socket
 import ssl
 from typing import Dict, Optional, Tuple
 from urllib.parse import unquote, urlsplit
@@ -22,37 +23,38 @@ class Access:
         self._is_secure = url.scheme == "https"
         self._host = url.host
         name = url.host.rpartition(":")[0] if url.host.rpartition(":")[2].isdigit() else url.host
-        self._headers = {"User-Agent": "stoker", "Accept-Encoding": "identity"}
+        fields = ["Host: " + url.host, "User-Agent: stoker", "Accept-Encoding: identity"]
         password = _password_of(name) if has_password else None
         if password:
-            self._headers["Authorization"] = "Basic " + password
+            fields.append("Authorization: Basic " + password)
         proxy = "" if proxy_bypass_environment(url.host) else getproxies_environment().get(url.scheme, "")
         self._proxy, self._proxy_headers = _proxy_of(proxy)
+        if self._proxy and not self._is_secure:
+            fields.extend("%s: %s" % pair for pair in self._proxy_headers.items())
+        self._fixed = "".join(field + "\r\n" for field in fields)
+        self._start = len("%s://%s" % (url.scheme, url.host))        # of the path in a URL
         self._context = ssl.create_default_context() if self._is_secure else None
 
-    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """A new connection, which is not open yet."""
+    def connected(self, timeout_s: float) -> socket.socket:
+        """A new connection. Raises OSError; http.client.HTTPException as OSError."""
         host = self._proxy or self._host
         if self._context is None:
-            return http.client.HTTPConnection(host, timeout=timeout_s)
-        connection = http.client.HTTPSConnection(host, timeout=timeout_s, context=self._context)
-        if self._proxy:
-            connection.set_tunnel(self._host, headers=self._proxy_headers)
-        return connection
+            connection = http.client.HTTPConnection(host, timeout=timeout_s)
+        else:
+            connection = http.client.HTTPSConnection(host, timeout=timeout_s, context=self._context)
+            if self._proxy:
+                connection.set_tunnel(self._host, headers=self._proxy_headers)
+        try:
+            connection.connect()
+        except http.client.HTTPException as error:
+            raise OSError("the proxy does not answer as one: %r" % error) from error
+        return connection.sock
 
-    def target(self, url: str) -> str:
-        """What the first line of a request says of ``url``."""
-        if self._proxy and not self._is_secure:
-            return url
-        parts = urlsplit(url)
-        return (parts.path or "/") + ("?" + parts.query if parts.query else "")
-
-    def headers(self, more: Dict[str, str]) -> Dict[str, str]:
-        """Those of a request."""
-        headers = dict(self._headers, **more)
-        if self._proxy and not self._is_secure:
-            headers.update(self._proxy_headers)
-        return headers
+    def request(self, method: str, url: str, headers: Optional[Dict[str, str]] = None) -> bytes:
+        """The bytes of a request for ``url`` of this server."""
+        target = url if self._proxy and not self._is_secure else "/" + url[self._start:].lstrip("/")
+        more = "".join("%s: %s\r\n" % pair for pair in headers.items()) if headers else ""
+        return ("%s %s HTTP/1.1\r\n%s%s\r\n" % (method, target, self._fixed, more)).encode("ascii")
 
 
 def _password_of(host: str) -> Optional[str]:
