@@ -3,7 +3,7 @@
 import errno
 import os
 from contextlib import suppress
-from typing import IO, Any, Optional, Sequence
+from typing import IO, Any, Callable, Optional, Sequence
 
 from stoker.packing import manifest as manifests
 from stoker.packing.manifest import Manifest
@@ -25,7 +25,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class OutFolder:
     """The folder ``path``, which is made if it is missing. In a ``with`` block no other process packs into it."""
 
-    def __init__(self, path: str, prefix: str, verify: bool) -> None:
+    def __init__(self, path: str, prefix: str, verify: bool, stop: Callable[[], None]) -> None:
+        self._stop = stop
         self.path, self._prefix, self._verify = os.path.abspath(path), prefix, verify
         self.shown = printable_path(path)
         self._writer: Optional[ShardWriter] = None
@@ -115,7 +116,7 @@ class OutFolder:
         Raises RunFailed."""
         try:
             if self._writer is not None:
-                written = self._writer.finish(self._verify)
+                written = self._writer.finish(self._verify, self._stop)
                 manifest.add(os.path.basename(self._writer.path), written.samples, written.size, written.sha256, cursor)
                 self._writer = None
             self.keep(manifest)

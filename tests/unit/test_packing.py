@@ -155,11 +155,11 @@ def test_each_byte_that_the_disk_changes_is_found():
                     for name, content in contents.items())
     data += bytes(plan.tar_bytes(len(data)) - len(data))
     members = [Member(name, len(content), zlib.crc32(content)) for name, content in contents.items()]
-    read_back(io.BytesIO(data), members, len(data), "x")
+    read_back(io.BytesIO(data), members, len(data), "x", int)
     for place in list(range(0, 4600, 37)) + [len(data) - 1]:
         changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
         with pytest.raises(RunFailed, match="other bytes than were written"):
-            read_back(io.BytesIO(changed), members, len(data), "x")
+            read_back(io.BytesIO(changed), members, len(data), "x", int)
     for changed in (data[:-1], data + b"\0", data[:700]):
         with pytest.raises(RunFailed, match="other bytes than were written"):
-            read_back(io.BytesIO(changed), members, len(data), "x")
+            read_back(io.BytesIO(changed), members, len(data), "x", int)
