@@ -22,7 +22,7 @@ STOPPED_WITHIN_S = 1.0          # for a look that is under way when the stream e
 
 class DataWatch:
     """A worker group without workers, and an observer of batches, of a stream with ``positions`` left. Looks in a
-    thread of its own, at a bad sample too if it has not just done so, and once more before the last batch is handed out.
+    thread of its own, at a bad sample too unless it has just done so, and again before the last batch is handed out.
 
     ``changed``: functions that return a sentence if files have changed, else None; they may take long.
     """

@@ -176,7 +176,8 @@ def test_a_store_that_answers_again_is_a_sentence(monkeypatch):
 def test_a_server_that_tells_nothing_but_the_size_has_no_version_for_good(monkeypatch):
     for facts, settled in (((None,), False), (("abc",), True), ((None, "Mon, 1 Jan"), True)):
         entry = Entry("a", etag_version(5, *facts))
-        monkeypatch.setattr(one, "open_store", lambda root: types.SimpleNamespace(size=lambda path: entry))
+        monkeypatch.setattr(one, "open_store", lambda root, entry=entry: types.SimpleNamespace(
+            size=lambda path: entry))
         assert one._version("https://host", "a", 0.0)[1] is settled
 
 
