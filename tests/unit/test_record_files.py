@@ -51,6 +51,16 @@ def test_tars(tmp_path):
     assert again.fingerprint() == source.fingerprint()
 
 
+def test_a_source_can_be_opened_again_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    write_tar(tmp_path / "data" / "a.tar", [("1.jpg", b"1"), ("1.cls", b"0")])
+    monkeypatch.chdir(str(tmp_path))
+    sources = [stoker.tar("data/*.tar"), stoker.tar(["data/a.tar"]), stoker.tar("a.tar", root="data")]
+    monkeypatch.chdir("/")
+    for source in sources:
+        assert public.reopened(source.opened_by).fingerprint() == source.fingerprint()
+
+
 def test_what_is_left_out_is_told_once(tmp_path, caplog):
     for number in range(3):
         write_tar(tmp_path / ("%d.tar" % number), [("a.jpg", b"1"), ("b.txt", b"x"), ("README", b"")])

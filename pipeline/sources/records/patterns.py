@@ -191,6 +191,10 @@ def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
                 raise ConfigError("%s is not below the root %s: give a root= that contains all files" % (
                     printable_path(text_of(url)), printable_path(root)))
             below = url.path[len(folder) + 1 if folder else 0:]
+            if not below:
+                example = root + ("/{000..099}.tar" if url.scheme in WEB else "/*.tar")
+                raise ConfigError("%s is all of a store and no record file: give a file, or a pattern such as %s" % (
+                    printable_path(root), printable_path(example)))
             if not _is_pattern(below, url.scheme):
                 plain.append(below)
                 continue

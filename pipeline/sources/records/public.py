@@ -42,7 +42,8 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
         indexes = with_labels(indexes, labels, "in " + printable_path(labels_file) if labels_file else "")
     for remark in remarks_of([entry.path for entry in files], indexes)[:MAX_REMARKS]:
         log.warning("%s", remark)
-    opened_by = {"format": format_name, "pattern": _plain(pattern), "root": None if root is None else str(root),
+    opened_by = {"format": format_name, "pattern": _plain(pattern, root is None),
+                 "root": None if root is None else _absolute(str(root)),
                  "classes": None if classes is None else list(classes), "options": options}
     source = RecordSource.of(found.root, [entry.path for entry in files], indexes, classes,
                              opened_by if labels is None or labels_file is not None else None)
@@ -77,8 +78,15 @@ def remarks_of(files: Sequence[str], indexes: Sequence[FileIndex]) -> List[str]:
             for reason, where in found.items()]
 
 
-def _plain(pattern: Any) -> Union[str, List[str]]:
-    return [str(each) for each in pattern] if isinstance(pattern, (list, tuple)) else str(pattern)
+def _plain(pattern: Any, starts_here: bool) -> Union[str, List[str]]:
+    if isinstance(pattern, (list, tuple)):
+        return [str(_plain(each, starts_here)) for each in pattern]
+    return _absolute(str(pattern)) if starts_here else str(pattern)
+
+
+def _absolute(path: str) -> str:
+    """The path or URL, also once the current folder is another one."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def tfrecord(pattern: Pattern, image: Union[str, Sequence[str], None] = "image/encoded",
