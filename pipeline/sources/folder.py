@@ -164,13 +164,15 @@ def _reasons(dataset: Dataset) -> str:
     """What was left out, for the error of a folder without enough images; and if these are record files, what to do."""
     if not dataset.left_out:
         return ""
-    records = next((path for path, why in dataset.left_out if why == NO_IMAGE and _suffix(path) in RECORDS), None)
+    others = [path for path, why in dataset.left_out if why == NO_IMAGE]
+    records = next((path for path in others if _suffix(path) in RECORDS), None)
+    part = next(filter(_PART.search, others), None)
+    what = ""
     if records is not None:
-        what = "; these are record files: give %r" % joined(dataset.root, joined(os.path.dirname(records), "*" + _suffix(
-            records)))
-    else:
-        part = next((path for path, why in dataset.left_out if why == NO_IMAGE and _PART.search(path)), None)
-        what = "" if part is None else "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
+        what = "; these are record files: give %r" % joined(
+            dataset.root, joined(os.path.dirname(records), "*" + _suffix(records)))
+    elif part is not None:
+        what = "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
             (joined(dataset.root, _PART.sub(r"-*\1", part)),) * 2)
     return " (left out: %s%s)" % ("; ".join(reasons_of(dataset.left_out)), what)
 
