@@ -88,7 +88,7 @@ def test_class_folders_in_zip_and_tar(tmp_path):
                    stoker.tar(write_tar(tmp_path / "a.tar", tree), label="folder", folder="top/")):
         assert source.classes == ("cat", "dog") and source.labels.tolist() == [1, 1, 0, 0]
         assert read(source) == [content for _, content in tree]
-    with pytest.raises(ConfigError, match=r"all pictures of a.zip lie in one folder \(top\), .*, give folder='top', or"):
+    with pytest.raises(ConfigError, match=r"all pictures of a.zip .* \(top\), .*, give folder='top', or"):
         stoker.zip(str(tmp_path / "a.zip"))
     assert stoker.zip(str(tmp_path / "a.zip"), label=None).classes == ()
     with pytest.raises(DatasetError, match="no record"):
