@@ -7,7 +7,7 @@
 ## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1
 ## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
 ## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"
-## make engines-test  tests Ray, Slurm, Horovod, Kubernetes' manifests, the status page and Prometheus, with the programs themselves; ARGS="-k name"
+## make engines-test  tests Ray, Slurm, Horovod, Kubernetes' manifests, stores, the status page and Prometheus, with the programs themselves; ARGS="-k name"
 ## make screenshots   makes docs/pictures/*.png, the pictures of the status page in README, from a real run
 ## make kube-test     applies deploy/kubernetes to a real Kubernetes of one node, which it builds the first time; ARGS="-k name"
 ## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 30 minutes; QUICK=1: 3 minutes

@@ -4,7 +4,7 @@ import collections
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Deque, Iterator, Tuple
+from typing import Any, Callable, Deque, Iterator, Tuple
 
 from stoker.packing.plan import Cursor, weight
 from stoker.packing.samples import Input
@@ -16,8 +16,8 @@ _MAX_AHEAD = 4096             # and their number
 _POLL_S = 0.2                 # Ctrl-C is noticed within: a wait without a limit may miss it
 
 
-def loaded(pairs: Iterator[Pair], source: Input, threads: int) -> Iterator[Pair]:
-    """Each pair in order, with the sample of its item, which ``threads`` threads read."""
+def loaded(pairs: Iterator[Pair], source: Input, threads: int, stop: Callable[[], None]) -> Iterator[Pair]:
+    """Each pair in order, with the sample of its item, which ``threads`` threads read. ``stop`` is called in waits."""
     pool = ThreadPoolExecutor(threads, "stoker-read")
     waiting: Deque[Tuple[Any, Cursor, int]] = collections.deque()
     size = 0
@@ -27,20 +27,21 @@ def loaded(pairs: Iterator[Pair], source: Input, threads: int) -> Iterator[Pair]
             while waiting and (len(waiting) >= threads * _IN_WORK or size + wanted > MAX_AHEAD_BYTES):
                 future, behind, its_size = waiting.popleft()
                 size -= its_size
-                yield _result(future), behind
+                yield _result(future, stop), behind
             waiting.append((pool.submit(source.load, item), cursor, wanted))
             size += wanted
         while waiting:
             future, behind, _ = waiting.popleft()
-            yield _result(future), behind
+            yield _result(future, stop), behind
     finally:
         for future, _, _ in waiting:
             future.cancel()
         pool.shutdown(wait=False)
 
 
-def _result(future: Any) -> Any:
+def _result(future: Any, stop: Callable[[], None]) -> Any:
     while True:
+        stop()
         try:
             return future.result(_POLL_S)
         except FutureTimeout:
@@ -48,9 +49,9 @@ def _result(future: Any) -> Any:
                 raise              # the read's own error
 
 
-def parsed(pairs: Iterator[Pair]) -> Iterator[Pair]:
+def parsed(pairs: Iterator[Pair], stop: Callable[[], None]) -> Iterator[Pair]:
     """The same pairs, made by a thread of their own some way ahead."""
-    ahead = _Ahead(pairs)
+    ahead = _Ahead(pairs, stop)
     try:
         yield from ahead
     finally:
@@ -58,8 +59,8 @@ def parsed(pairs: Iterator[Pair]) -> Iterator[Pair]:
 
 
 class _Ahead:
-    def __init__(self, pairs: Iterator[Pair]) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: Iterator[Pair], stop: Callable[[], None]) -> None:
+        self._pairs, self._stop = pairs, stop
         self._ready: Deque[Any] = collections.deque()
         self._size = 0
         self._changed = threading.Condition()
@@ -89,6 +90,7 @@ class _Ahead:
         while True:
             with self._changed:
                 while not self._ready:
+                    self._stop()
                     self._changed.wait(_POLL_S)
                 (pair, error), size = self._ready.popleft()
                 self._size -= size

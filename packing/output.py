@@ -3,7 +3,7 @@
 import errno
 import os
 from contextlib import suppress
-from typing import IO, Any, Optional, Sequence
+from typing import IO, Any, Callable, Optional, Sequence
 
 from stoker.packing import manifest as manifests
 from stoker.packing.manifest import Manifest
@@ -25,7 +25,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class OutFolder:
     """The folder ``path``, which is made if it is missing. In a ``with`` block no other process packs into it."""
 
-    def __init__(self, path: str, prefix: str, verify: bool) -> None:
+    def __init__(self, path: str, prefix: str, verify: bool, stop: Callable[[], None]) -> None:
+        self._stop = stop
         self.path, self._prefix, self._verify = os.path.abspath(path), prefix, verify
         self.shown = printable_path(path)
         self._writer: Optional[ShardWriter] = None
@@ -39,10 +40,7 @@ class OutFolder:
         try:
             os.makedirs(self.path, exist_ok=True)
             self._lock = _locked(os.path.join(self.path, LOCK))
-            for name in os.listdir(self.path):      # what a killed process left
-                if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
-                        manifests.NAME + ".new", CLASSES + ".new"):
-                    os.unlink(os.path.join(self.path, name))
+            self._remove_temporary()       # what a killed process left
         except BlockingIOError:
             raise ConfigError("another stoker-pack writes into %s at this moment: wait for it, or give another "
                               "OUT_FOLDER" % self.shown) from None
@@ -55,8 +53,16 @@ class OutFolder:
             self._writer.discard()
         if self._lock is not None:
             with suppress(OSError):
+                self._remove_temporary()   # Ctrl-C may come between the file and the object that knows of it
+            with suppress(OSError):
                 os.unlink(os.path.join(self.path, LOCK))
             self._lock.close()
+
+    def _remove_temporary(self) -> None:
+        for name in os.listdir(self.path):
+            if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
+                    manifests.NAME + ".new", CLASSES + ".new"):
+                os.unlink(os.path.join(self.path, name))
 
     def earlier(self, wanted: Manifest) -> Optional[Manifest]:
         """What is done of ``wanted``; None if nothing is. Raises ConfigError if the folder holds anything else."""
@@ -110,7 +116,9 @@ class OutFolder:
         Raises RunFailed."""
         try:
             if self._writer is not None:
-                written = self._writer.finish(self._verify)
+                if not manifest.shards:         # a shard without a manifest is one of a stranger, if this process ends
+                    self.keep(Manifest(manifest.sources, manifest.options))
+                written = self._writer.finish(self._verify, self._stop)
                 manifest.add(os.path.basename(self._writer.path), written.samples, written.size, written.sha256, cursor)
                 self._writer = None
             self.keep(manifest)

@@ -1,7 +1,6 @@
 """The command line of ``stoker-pack``: reads samples, plans and writes shards, and says what came of it."""
 
 import logging
-import signal
 import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,8 +11,10 @@ from stoker.packing.options import Options, options_of
 from stoker.packing.output import CLASSES, OutFolder
 from stoker.packing.plan import Cursor
 from stoker.packing.samples import Found, Input, Labels, LeftOut, checked_names, number_key, parts_of
+from stoker.packing.stopping import Stop
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.progress import open_bar
+from stoker.pipeline.text import name_list
 from stoker.trainer.program import EXIT_TERMINATED, Program
 
 MEGA = 1 << 20
@@ -23,11 +24,19 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
     options = options_of(argv)
-    program.raise_on_ctrl_c()
-    signal.signal(signal.SIGTERM, _end)
+    stop = Stop()
+    try:
+        return _run(options, stop)
+    except SystemExit:           # its exit code without waiting for threads
+        if stop.signum is None:
+            raise
+        return EXIT_TERMINATED
+
+
+def _run(options: Options, stop: Stop) -> int:
     start_s = time.monotonic()
     source = open_input(options)
-    with OutFolder(options.out, options.prefix, options.verify) as folder:
+    with OutFolder(options.out, options.prefix, options.verify, stop) as folder:
         manifest = Manifest(source.facts, options.recorded())
         earlier = folder.earlier(manifest)
         if folder.note:
@@ -41,22 +50,18 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
             print("stoker-pack: goes on after %d complete shard%s with %s samples" % (
                 len(manifest.shards), "s" * (len(manifest.shards) != 1), format(manifest.samples, ",")), flush=True)
         done = manifest.size
-        Packing(options, source, folder, manifest).run()
+        Packing(options, source, folder, manifest, stop).run()
         seconds = time.monotonic() - start_s
         print("\n".join(summary(manifest, folder.shown, source.not_taken)), flush=True)
         print("  %.1f s, %.0f MB/s" % (seconds, (manifest.size - done) / 1e6 / max(seconds, 1e-3)), flush=True)
     return 0
 
 
-def _end(signum: int, frame: object) -> None:
-    """Ends this process in good order: without a temporary file."""
-    raise SystemExit(EXIT_TERMINATED)
-
-
 class Packing:
     """From samples to shards."""
 
-    def __init__(self, options: Options, source: Input, folder: OutFolder, manifest: Manifest) -> None:
+    def __init__(self, options: Options, source: Input, folder: OutFolder, manifest: Manifest, stop: Stop) -> None:
+        self._stop = stop
         self._options, self._source, self._folder, self._manifest = options, source, folder, manifest
 
     def run(self) -> None:
@@ -67,7 +72,9 @@ class Packing:
         number = manifest.samples
         begin = self._source.done(behind.unit, behind.record)
         with open_bar(self._source.total, self._source.unit_name, "pack", begin) as bar:
+            self._stop.is_held = True
             for item, cursor in self._samples(behind):
+                self._stop()
                 done = self._source.done(cursor.unit, cursor.record)
                 if done > begin:
                     bar.update(done - begin)
@@ -103,8 +110,8 @@ class Packing:
     def _samples(self, cursor: Cursor) -> Iterator[Tuple[Any, Cursor]]:
         pairs = plan.in_order(self._source, cursor, self._options.shuffle, self._options.shuffle_mb * MEGA)
         if self._source.is_light:
-            return ahead.loaded(pairs, self._source, self._options.workers or self._source.threads)
-        return ahead.parsed(pairs)
+            return ahead.loaded(pairs, self._source, self._options.workers or self._source.threads, self._stop)
+        return ahead.parsed(pairs, self._stop)
 
     def _leave_out(self, item: LeftOut) -> None:
         if not self._options.skip_damaged:
@@ -124,6 +131,10 @@ class Packing:
                 if are_texts and not names:
                     with open_bar(source.units, "files", "find classes") as bar:
                         names = text_labels(source, lambda count: bar.update(1))
+                    if len(names) == 1:
+                        logging.getLogger("stoker").warning(
+                            "all samples have the class %s: if it is a folder, and the folders in it are the classes, "
+                            "unpack the file and give that folder", name_list(names))
             manifest.classes, manifest.are_texts = checked_names(names), are_texts
         if manifest.classes:
             self._folder.keep_classes(manifest.classes)
@@ -136,7 +147,8 @@ def summary(manifest: Manifest, folder: str, not_taken: Optional[Dict[str, int]]
     lines = ["%s: %s samples in %d shard%s, %s MB" % (folder, format(manifest.samples, ","), len(shards),
                                                      "s" * (len(shards) != 1), format(manifest.size / 1e6, ",.1f"))]
     if manifest.classes:
-        lines.append("  %s classes, in %s" % (format(len(manifest.classes), ","), CLASSES))
+        lines.append("  %s class%s, in %s" % (format(len(manifest.classes), ","), "es" * (len(manifest.classes) != 1),
+                                              CLASSES))
     if left_out:
         lines.append("  left out: %s" % format(left_out, ","))
         for why, count in sorted(manifest.left_out.items(), key=lambda pair: (-pair[1], pair[0])):

@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import zlib
-from typing import IO, List, NamedTuple, Optional, Set
+from typing import IO, Callable, List, NamedTuple, Optional, Set
 
 from stoker.packing.plan import BLOCK, MAX_NAME, member_name, padded, tar_bytes
 from stoker.packing.samples import Parts
@@ -89,19 +89,20 @@ class ShardWriter:
         self._digest.update(data)
         return len(data)
 
-    def finish(self, verify: bool) -> Written:
+    def finish(self, verify: bool, stop: Callable[[], None]) -> Written:
         """Ends the tar, waits until it is on the disk, reads it back, and gives it its name. Raises OSError, RunFailed
         if the disk has other bytes than were written."""
         self._write([bytes(tar_bytes(self.size) - self.size)])
         fd = self._file.fileno()
-        self._sync.finish()
+        self._sync.finish(stop)
+        stop()
         sync(fd)
         size = tar_bytes(self.size)
         if verify:
             if hasattr(os, "posix_fadvise"):        # so that it comes from the disk, not from memory
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             with open(self.temporary, "rb", _PIECE_BYTES) as file:
-                read_back(file, self._members, size, self.temporary)
+                read_back(file, self._members, size, self.temporary, stop)
         replace(self.temporary, fd, self.path)
         self._file.close()
         sync_path(os.path.dirname(self.path))
@@ -154,16 +155,17 @@ class _EarlySync:
         self._is_over = True
         self._wake.set()
 
-    def finish(self) -> None:
+    def finish(self, stop: Callable[[], None]) -> None:
         """Waits for the end of the thread. Raises OSError if the disk could not write."""
         self.stop()
         while self._thread.is_alive():            # a wait without a limit may miss Ctrl-C
+            stop()
             self._thread.join(0.2)
         if self._error is not None:
             raise self._error
 
 
-def read_back(file: "IO[bytes]", members: List[Member], size: int, path: str) -> None:
+def read_back(file: "IO[bytes]", members: List[Member], size: int, path: str, stop: Callable[[], None]) -> None:
     """Compares a tar with what it must have: each header, the CRC-32 of each content, and zeros elsewhere. Raises
     RunFailed."""
     def different(what: str) -> RunFailed:
@@ -172,6 +174,7 @@ def read_back(file: "IO[bytes]", members: List[Member], size: int, path: str) ->
                          % (printable_path(path), what))
     place = 0
     for name, length, crc in members:
+        stop()
         expected = header(name, length)
         if _exactly(file, len(expected)) != expected:
             raise different("the header of %s" % printable_path(os.fsdecode(name)))

@@ -2,6 +2,7 @@
 there may be another one. Then the run ends with a sentence, before it trains on more of them. Imports no TensorFlow."""
 
 import logging
+import math
 import threading
 from contextlib import suppress
 from typing import Any, Callable, Iterable, List, Optional
@@ -21,7 +22,7 @@ STOPPED_WITHIN_S = 1.0          # for a look that is under way when the stream e
 
 class DataWatch:
     """A worker group without workers, and an observer of batches, of a stream with ``positions`` left. Looks in a
-    thread of its own, at the first bad sample of a time too, and once more before the last batch is handed out.
+    thread of its own, at a bad sample too unless it has just done so, and again before the last batch is handed out.
 
     ``changed``: functions that return a sentence if files have changed, else None; they may take long.
     """
@@ -31,6 +32,7 @@ class DataWatch:
         self._changed = list(changed)
         self._left, self._interval_s, self._is_remote = positions, interval_s, is_remote
         self._found: Optional[str] = None
+        self._next_look_s = -math.inf           # at a bad sample: each batch may have one
         self._wake, self._is_over = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="stoker-data-watch", daemon=True)
         self._thread.start()
@@ -49,7 +51,8 @@ class DataWatch:
 
     def taken(self, batch: Batch, timings: BatchTimings, fleet: Fleet, now: float) -> None:
         """Raises RunFailed instead of handing out a batch once a change is known."""
-        if batch.skipped:
+        if batch.skipped and now >= self._next_look_s:
+            self._next_look_s = now + self._interval_s
             self._wake.set()
         self._left -= 1
         if not self._left and self._found is None:

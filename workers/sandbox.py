@@ -219,7 +219,7 @@ def _environment(roots: Sequence[str]) -> Dict[str, str]:
     """The variables of this process, and what ~/.aws says in their place, if one of the roots is in S3."""
     found = dict(os.environ)
     if any(root.startswith("s3://") for root in roots):
-        from stoker.pipeline.storage import aws_settings        # no other worker needs it
+        from stoker.pipeline.storage.clients import aws_settings        # no other worker needs it
         with suppress(ConfigError):         # the client tells what is wrong with it
             settings = aws_settings.settings()
             found.update((name, value) for name, value in (

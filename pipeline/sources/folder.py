@@ -4,12 +4,14 @@ import functools
 import itertools
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes, start_of_file
+from stoker.pipeline.sources.data_files import RECORDS
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
 from stoker.pipeline.sources.fields import checked_root
 from stoker.pipeline.sources.file_names import (
@@ -18,7 +20,7 @@ from stoker.pipeline.sources.folder_listing import Found, listed_files
 from stoker.pipeline.sources.layout import Layout
 from stoker.pipeline.sources.folder_walk import MAX_ENTRIES, UNREADABLE, EntryCount, Walk
 from stoker.pipeline.sources.remote import MAX_TRIED, files_below, start_of_remote
-from stoker.pipeline.sources.roots import absolute, is_url
+from stoker.pipeline.sources.roots import absolute, is_url, joined
 from stoker.pipeline.text import locale_problem, name_list, normal_form, path_bytes, printable_path
 
 log = logging.getLogger("stoker")
@@ -34,6 +36,7 @@ NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
 LINK_OUT = "link that leads out of the dataset (follow_links=True or --follow-links follows it)"
 #: Reasons that nearly every folder has, or that the user gave: no cause for a warning.
+_PART = re.compile(r"-\d+(-of-\d+)\Z")      # of a file of TFRecords, by their usual names
 _USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 
 
@@ -158,7 +161,24 @@ def _checked(classes: Sequence[str]) -> Tuple[str, ...]:
 
 
 def _reasons(dataset: Dataset) -> str:
-    return " (left out: %s)" % "; ".join(reasons_of(dataset.left_out)) if dataset.left_out else ""
+    """What was left out, for the error of a folder without enough images; and if these are record files, what to do."""
+    if not dataset.left_out:
+        return ""
+    others = [path for path, why in dataset.left_out if why == NO_IMAGE]
+    records = next((path for path in others if _suffix(path) in RECORDS), None)
+    part = next(filter(_PART.search, others), None)
+    what = ""
+    if records is not None:
+        what = "; these are record files: give %r" % joined(
+            dataset.root, joined(os.path.dirname(records), "*" + _suffix(records)))
+    elif part is not None:
+        what = "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
+            (joined(dataset.root, _PART.sub(r"-*\1", part)),) * 2)
+    return " (left out: %s%s)" % ("; ".join(reasons_of(dataset.left_out)), what)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _walked(root: str, follow_links: bool, file_names: FileNames, former: int) -> Found:

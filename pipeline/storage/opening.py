@@ -44,7 +44,7 @@ def forget() -> None:
 def _client(root: str) -> Client:
     scheme = split(root).scheme
     if scheme in ("http", "https"):
-        from stoker.pipeline.storage.http_store import HttpClient
+        from stoker.pipeline.storage.clients.http_store import HttpClient
         return HttpClient(root)
-    from stoker.pipeline.storage.buckets import bucket_client
+    from stoker.pipeline.storage.clients.buckets import bucket_client
     return bucket_client(root)

@@ -48,9 +48,11 @@ class Server:
             command, environment = self.command()
             self._log = os.path.join(self.home, "log-%d" % left)
             with open(self._log, "wb") as log:
+                # SeaweedFS takes keys in the environment for those of an own account
+                inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.home,
-                    env=dict(os.environ, **environment), preexec_fn=die_with_parent)
+                    env=dict(inherited, **environment), preexec_fn=die_with_parent)
             try:
                 wait_for(lambda: self._process.poll() is not None or self.answers(), "%s to answer" % command[0],
                          START_S, 0.05)
@@ -112,9 +114,10 @@ class S3(Server):
                  "s3.port", "s3.port.grpc")
         return [os.path.join(os.path.dirname(python_of("stores")), "weed"), "-logtostderr=true", "server",
                 "-dir=" + data, "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.config=" + identities,
-                "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.localSocket=", "-volume.max=30",
-                "-master.volumeSizeLimitMB=256", "-volume.preStopSeconds=0",
-                ] + ["-%s=%d" % pair for pair in zip(names, ports)], {}
+                "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.localSocket=", "-volume.max=200",
+                "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0",
+                ] + ["-%s=%d" % pair for pair in zip(names, ports)], {
+                    "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}       # volumes that a bucket takes at a time
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -126,7 +129,7 @@ class S3(Server):
         self._client = boto3.session.Session().client(
             "s3", endpoint_url=self.endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET,
             region_name="us-east-1",
-            config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10))
+            config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20))
         wait_for(self._is_ready, "a bucket in SeaweedFS to take a file", START_S, 0.1)
 
     def _is_ready(self):
@@ -134,8 +137,8 @@ class S3(Server):
         from botocore.exceptions import BotoCoreError, ClientError
         try:
             self.bucket("ready")
-            self.put("ready", "file", b"content")
-            return self._client.get_object(Bucket="ready", Key="file")["Body"].read() == b"content"
+            self.put("ready", "file", b"content" * 100000)
+            return self._client.get_object(Bucket="ready", Key="file")["Body"].read(7) == b"content"
         except (BotoCoreError, ClientError):
             return False
 
@@ -147,7 +150,16 @@ class S3(Server):
         return name
 
     def put(self, bucket, key, data):
-        self._client.put_object(Bucket=bucket, Key=key, Body=data)
+        from botocore.exceptions import ReadTimeoutError
+        for is_last in (False, False, True):
+            try:
+                self._client.put_object(Bucket=bucket, Key=key, Body=data)
+                break
+            except ReadTimeoutError:        # the first large file of a bucket may wait for its volumes
+                if is_last:
+                    raise
+        if not data:                        # on this connection, the next file would wait for ever
+            self._client._endpoint.http_session._manager.clear()
 
 
 class Google(Server):

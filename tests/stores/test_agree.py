@@ -18,7 +18,9 @@ RUNS = [("image", "newest", False), ("augmented", "old", True), ("parts", "newes
 
 @pytest.fixture(scope="module")
 def agreement(tmp_path_factory, python36, worker_python):
-    return Agreement(tmp_path_factory.mktemp("audits"), {"old": python36, "newest": worker_python})
+    agreement = Agreement(tmp_path_factory.mktemp("audits"), {"old": python36, "newest": worker_python})
+    yield agreement
+    agreement.check_chaos()
 
 
 @pytest.fixture(scope="module")

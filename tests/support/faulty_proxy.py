@@ -130,7 +130,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if name.lower() not in ("connection", "transfer-encoding"):
                 self.send_header(name, value)
         if not any(name.lower() == "content-length" for name, _ in headers) and self.command != "HEAD":
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(sent if fault == "wrong length" else body)))
         self.end_headers()
         if fault == "slow":
             for start in range(0, len(sent), max(1, len(sent) // 8)):

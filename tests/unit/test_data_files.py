@@ -67,7 +67,7 @@ def sentence_of(call, *arguments, **options):
         call(*arguments, **options)
     assert isinstance(caught.value, (ConfigError, DatasetError))
     sentence = str(caught.value)
-    assert "\n" not in sentence and len(sentence) < 500
+    assert "\n" not in sentence and len(sentence) < 700
     return sentence
 
 
@@ -93,6 +93,24 @@ def test_options_of_record_files(here):
     assert open_source(source) is source
     assert open_source(source, root=str(here.parent)).root == str(here.parent)
     assert "does not contain" in sentence_of(open_source, source, root=str(here / "photos"))
+
+
+def test_a_folder_of_record_files_says_what_to_give(here):
+    os.makedirs("records/deep")
+    os.link("train-000.tar", "records/deep/train-000.tar")
+    pattern = str(here / "records" / "deep" / "*.tar")
+    for options in ({}, {"labels": False}):
+        assert "; these are record files: give %r" % pattern in sentence_of(open_source, "records", **options)
+    assert len(open_source(pattern)) == 4
+    assert "record files" not in sentence_of(open_source, "photos/0/")
+
+
+def test_a_folder_of_files_without_a_suffix_says_what_to_give(here):
+    os.makedirs("parts")
+    os.link("train-000.tar", "parts/train-00000-of-00002")
+    pattern = str(here / "parts" / "train-*-of-00002")
+    assert "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
+        pattern, pattern) in sentence_of(open_source, "parts")
 
 
 def test_a_folder_with_the_suffix_of_a_file_wins(here):

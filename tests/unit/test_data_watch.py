@@ -54,6 +54,17 @@ def test_a_bad_sample_makes_the_thread_look(watch, answers):
     assert not watch._thread.is_alive() and watch.trouble(None) == "x.tar has changed"
 
 
+def test_bad_samples_in_each_batch_do_not_make_it_look_all_the_time(answers):
+    watch = DataWatch([lambda: None], 100, 30.0, True)
+    watch.stop()                    # its thread would clear the event
+    woken = []
+    for now in range(100, 170, 2):
+        watch._wake.clear()
+        watch.taken(BAD, None, None, float(now))
+        woken += [now] * watch._wake.is_set()
+    assert woken == [100, 130, 160]
+
+
 def test_an_early_end_still_warns(answers, caplog):
     watch = DataWatch([lambda: "x.tar has changed"], 3, 1e6, False)
     watch.stop()

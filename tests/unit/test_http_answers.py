@@ -4,7 +4,7 @@ from email.message import Message
 
 import pytest
 
-from stoker.pipeline.storage.http_answers import asked_pause_s, error_of, part_of, size_behind, version_of
+from stoker.pipeline.storage.clients.http_answers import asked_pause_s, error_of, part_of, size_behind, version_of
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Gone, Refused, StoreError
 

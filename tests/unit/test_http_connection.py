@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.pipeline.storage.http_connection import MAX_HEAD_BYTES, BadAnswer, Connection
+from stoker.pipeline.storage.clients.http_connection import MAX_HEAD_BYTES, BadAnswer, Connection
 
 OK = b"HTTP/1.1 200 OK\r\n"
 BODY = b"0123456789" * 30

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage.http_store import HttpClient
+from stoker.pipeline.storage.clients.http_store import HttpClient
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.retrying import RetryingStore
 from stoker.pipeline.storage.store import Damaged, Gone, Refused, TooLarge, TooShort

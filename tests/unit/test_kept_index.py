@@ -3,6 +3,7 @@
 import os
 import random
 import stat
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from stoker.pipeline.sources.records import indexing, kept_index
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.index_bytes import DIGEST_BYTES, DamagedIndex, Indexed, Key, from_bytes, to_bytes
 from stoker.pipeline.sources.records.kept_index import FOLDER, KeptIndexes
-from stoker.pipeline.storage.store import Version, remote_version
+from stoker.pipeline.storage.store import Entry, Unavailable, Version, etag_version, remote_version
 from tests.support import tfrecords as made
 
 KEY = Key.of("tar", 1, {"b": 1, "a": ["x"]}, "train.tar")
@@ -138,6 +139,46 @@ def test_a_second_start_reads_no_file(data):
     assert opened(folder, columns=["n"]).rows(range(6)) == columns.rows(range(6)) and len(read) == 4
     assert sorted(os.listdir(folder)) == [FOLDER, "a", "b"] and len(os.listdir(os.path.join(folder, FOLDER))) == 4
     assert not os.path.exists(kept_index.cache_folder())
+
+
+def test_a_file_of_before_1970_is_indexed_and_kept(data):
+    folder, read = data
+    os.utime(os.path.join(folder, "a"), ns=(-5, -5 * 10 ** 9))
+    assert len(opened(folder)) == 6 and len(opened(folder)) == 6
+    assert read == ["a", "b"]
+
+
+def test_a_user_without_a_home_gets_no_folder_in_the_current_one(data, tmp_path, monkeypatch, caplog):
+    folder, read = data
+    monkeypatch.chdir(str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with open(os.path.join(folder, FOLDER), "w"):               # nothing can be kept beside the files
+        pass
+    assert len(opened(folder)) == 6
+    assert os.listdir(str(tmp_path)) == ["data"]
+    assert "the index of 2 files could not be kept" in caplog.text
+
+
+def test_a_store_that_answers_again_is_a_sentence(monkeypatch):
+    answers = [Unavailable("the store is away"), (Version(5, (0, 0, 0, 0)), True)]
+
+    def version(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    monkeypatch.setattr(one, "_version", version)
+    with pytest.raises(DatasetError, match="a.tar cannot be indexed: the store is away"):
+        one.index_one("s3://photos", "a.tar", "tar", {}, lambda count: None)
+
+
+def test_a_server_that_tells_nothing_but_the_size_has_no_version_for_good(monkeypatch):
+    for facts, settled in (((None,), False), (("abc",), True), ((None, "Mon, 1 Jan"), True)):
+        entry = Entry("a", etag_version(5, *facts))
+        monkeypatch.setattr(one, "open_store", lambda root, entry=entry: types.SimpleNamespace(
+            size=lambda path: entry))
+        assert one._version("https://host", "a", 0.0)[1] is settled
 
 
 def replaced(path):

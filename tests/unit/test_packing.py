@@ -9,9 +9,10 @@ import pytest
 from stoker.packing import manifest as manifests
 from stoker.packing import plan, samples
 from stoker.packing.manifest import Manifest
+from stoker.packing.output import OutFolder
 from stoker.packing.plan import Cursor
 from stoker.packing.samples import Found, Labels, LeftOut
-from stoker.packing.shard import Member, header, read_back
+from stoker.packing.shard import Member, ShardWriter, header, read_back
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 
 
@@ -148,6 +149,25 @@ def test_other_options_or_sources_are_refused():
         manifests.check_same(manifest(), other, "out")
 
 
+def test_a_run_that_ends_before_its_first_manifest_goes_on(tmp_path, monkeypatch):
+    parts = [("jpg", b"picture")]
+    finish = ShardWriter.finish
+
+    def dying(*args):
+        finish(*args)
+        raise KeyboardInterrupt         # or a full disk, or a kill
+    monkeypatch.setattr(ShardWriter, "finish", dying)
+    made = Manifest([{"name": "a.tar", "bytes": 5}], {"shard_mb": 1})
+    made.leave_out("a.tar, x", "it is cut")
+    with pytest.raises(KeyboardInterrupt), OutFolder(str(tmp_path), "train", True, lambda: None) as folder:
+        folder.add(0, "1", parts, "a.tar, 1")
+        folder.finish(made, Cursor(0, 1))
+    assert (tmp_path / "train-00000.tar").exists()
+    with OutFolder(str(tmp_path), "train", True, lambda: None) as folder:
+        again = folder.earlier(Manifest(made.sources, made.options))
+    assert again is None or not again.shards and again.left_out == {} and not again.is_finished
+
+
 def test_each_byte_that_the_disk_changes_is_found():
     import zlib
     contents = {b"a.jpg": b"picture" * 100, b"k" * 120 + b".cls": b"1"}
@@ -155,11 +175,11 @@ def test_each_byte_that_the_disk_changes_is_found():
                     for name, content in contents.items())
     data += bytes(plan.tar_bytes(len(data)) - len(data))
     members = [Member(name, len(content), zlib.crc32(content)) for name, content in contents.items()]
-    read_back(io.BytesIO(data), members, len(data), "x")
+    read_back(io.BytesIO(data), members, len(data), "x", int)
     for place in list(range(0, 4600, 37)) + [len(data) - 1]:
         changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
         with pytest.raises(RunFailed, match="other bytes than were written"):
-            read_back(io.BytesIO(changed), members, len(data), "x")
+            read_back(io.BytesIO(changed), members, len(data), "x", int)
     for changed in (data[:-1], data + b"\0", data[:700]):
         with pytest.raises(RunFailed, match="other bytes than were written"):
-            read_back(io.BytesIO(changed), members, len(data), "x")
+            read_back(io.BytesIO(changed), members, len(data), "x", int)

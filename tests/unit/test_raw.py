@@ -11,7 +11,7 @@ from stoker.pipeline.options import DECODERS
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.folder import BadFile, resolve
 from stoker.pipeline.storage.place import Place
-from stoker.workers import images, limits
+from stoker.workers import copies, images, limits
 from stoker.workers.readers import Readers
 from tests.support.caching import Host, batch, job
 
@@ -173,3 +173,21 @@ def test_what_h5py_reads(root):
     (root / "x.h5").write_bytes(b"")
     with pytest.raises(BadFile, match="HDF5: it is no HDF5 file"):
         Readers(job(root)).numpy("x.h5//hdf5:3:images")
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+def test_pixels_that_h5py_reads_are_a_picture_as_a_png_of_them(root, decode, monkeypatch, tmp_path):
+    monkeypatch.setattr(copies, "_folder", None)
+    monkeypatch.setattr(copies.tempfile, "gettempdir", lambda: str(tmp_path))
+    h5py = pytest.importorskip("h5py")
+    array = np.stack([pixels((40, 50, 3), seed) for seed in range(3)])
+    with h5py.File(str(root / "x.h5"), "w") as file:
+        file.create_dataset("images", data=array, compression="gzip")
+    readers = Readers(job(root, decode=decode))
+    for number in range(3):
+        png_of(array[number], root / "x.png")
+        text = "x.h5//hdf5:%d:images" % number
+        assert readers.image(text, (24, 32)).tobytes() == readers.image("x.png", (24, 32)).tobytes()
+        assert np.array_equal(readers.numpy(text), array[number])
+        assert np.array_equal(np.load(readers.file(text)), array[number])
+    copies.remove_all()

@@ -66,6 +66,7 @@ def test_lists_are_sorted_and_have_a_common_root(folder, monkeypatch):
     ("../data/train-000.tar", "val", DatasetError, "is not below the root"),
     ("../x.tar", "s3://bucket", ConfigError, "no path below the root"),
     ("s3://b/x.tar", "val", ConfigError, "the record files are URLs, and the root"),
+    ("s3://bucket/", None, ConfigError, "s3://bucket is all of a store.* such as s3://bucket/\\*.tar"),
     ("s3://u:p@b/x.tar", None, ConfigError, "password"), ("https://h/x.tar?sig=1", None, ConfigError, "query")])
 def test_what_names_no_files_is_an_error(folder, monkeypatch, pattern, root, error, words):
     monkeypatch.chdir(folder)
@@ -124,7 +125,7 @@ def test_files_of_a_bucket(monkeypatch):
                             "val/x.tar"]
     assert bucket.prefixes == ["train-", "val/", ""]
     assert names(find_files("val/x.tar", "s3://bucket/data")) == ["val/x.tar"]
-    with pytest.raises(DatasetError, match="there is no train-002.tar"):
+    with pytest.raises(DatasetError, match=r"no train-002.tar: check its name; if it is a folder, give its files"):
         find_files("s3://bucket/data/train-{000..002}.tar")
     with pytest.raises(DatasetError, match="no file in s3://bucket/data matches test-"):
         find_files("s3://bucket/data/test-*.tar")

@@ -113,7 +113,7 @@ def _read(view: memoryview, key: Key) -> Indexed:
         arrays.append(np.frombuffer(view, kind, count * width * is_there, place))
         place += arrays[-1].nbytes
     names, columns, scalars = _texts(head["label_names"]), _texts(head["columns"]), tuple(map(bool, head["scalars"]))
-    version = Version(_whole(head["file"][0]), tuple(_whole(mark) for mark in head["file"][1:5]))  # type: ignore
+    version = Version(_whole(head["file"][0]), tuple(map(_mark, head["file"][1:5])))  # type: ignore
     index = FileIndex(
         parts, arrays[0].reshape(count, len(parts)), arrays[1].reshape(count, len(parts)),
         arrays[2] if has_labels else None, names, columns, bytes(view[place:]), arrays[3] if has_rows else None,
@@ -148,6 +148,13 @@ def _check(index: FileIndex, size: int) -> None:
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 64:
         raise ValueError("no number")
+    return value
+
+
+def _mark(value: Any) -> int:
+    """Of a version: the time of a file may lie before 1970."""
+    if type(value) is not int or not -(1 << 63) <= value < 1 << 64:
+        raise ValueError("no mark")
     return value
 
 

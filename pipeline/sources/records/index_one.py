@@ -11,7 +11,7 @@ from stoker.pipeline.sources.records.index_bytes import Indexed
 from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.remote_file import open_file
-from stoker.pipeline.storage.store import StoreError, Version
+from stoker.pipeline.storage.store import StoreError, Version, etag_version
 from stoker.pipeline.storage.urls import is_url, joined
 from stoker.pipeline.text import path_bytes, printable_path
 
@@ -26,6 +26,7 @@ def index_one(root: str, path: str, format_name: str, options: Dict[str, Any], p
     ConfigError and DatasetError, which name the file; what ``progress`` raises."""
     name = printable_path(joined(root, path) if is_url(root) else os.path.join(root, path))
     for _ in range(TRIES):
+        before = None           # not known
         try:
             before, settled = _version(root, path, now())
             with _opened(root, path, progress) as file:
@@ -38,12 +39,14 @@ def index_one(root: str, path: str, format_name: str, options: Dict[str, Any], p
         except OSError as error:
             failure = DatasetError("%s cannot be read (%s): check its name, its permissions and its disk" % (
                 name, error.strerror or error))
-            before = Version(0, (0, 0, 0, 0))
+        if before is None:
+            assert failure is not None
+            raise failure from None
         try:
             changed = _version(root, path, now())[0] != before
         except (OSError, StoreError):
             changed = False
-        if failure is not None and (not changed or not before.size):
+        if failure is not None and not (changed and before.size):
             raise failure from None
         if not changed:
             return Indexed(index, before, settled)
@@ -53,7 +56,8 @@ def index_one(root: str, path: str, format_name: str, options: Dict[str, Any], p
 def _version(root: str, path: str, now_s: float) -> "tuple[Version, bool]":
     """The version of the file now, and whether it has the same bytes for good."""
     if is_url(root):
-        return open_store(root).size(path).version, True
+        version = open_store(root).size(path).version
+        return version, version != etag_version(version.size, None)         # a web server may tell its size alone
     status = os.stat(path_bytes(os.path.join(root, path)))
     return version_of(status), now_s - max(status.st_mtime, status.st_ctime) > RACY_S
 

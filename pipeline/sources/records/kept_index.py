@@ -71,7 +71,7 @@ class KeptIndexes:
 
     def put(self, entry: Entry, packed: bytes) -> None:
         """Keeps ``packed``, the bytes of an index of the file: where it can."""
-        problem = ""
+        problem = "there is no home folder: set XDG_CACHE_HOME"
         for place in self._places(entry.path):
             try:
                 os.makedirs(place.folder, 0o777 if place.is_beside else 0o700, exist_ok=True)
@@ -108,7 +108,9 @@ class KeptIndexes:
             yield _Place(native(os.path.join(above, FOLDER)), "%s-%s%s" % (name[:180], key.digest(), SUFFIX), key, True)
         whole = joined(self._root, path) if self._is_url else os.path.join(self._root, path)
         digest = hashlib.blake2b(path_bytes(whole), digest_size=16).hexdigest()
-        yield _Place(cache_folder(), "%s-%s%s" % (digest, key.digest(), SUFFIX), key, False)
+        folder = cache_folder()
+        if folder.startswith("/"):          # else it has no home
+            yield _Place(folder, "%s-%s%s" % (digest, key.digest(), SUFFIX), key, False)
 
     def _check(self, place: _Place, entry: Entry) -> None:
         """Raises UnsafeFile if users who could not change the data could make the indexes beside it; OSError."""
@@ -125,7 +127,7 @@ class KeptIndexes:
 
 
 def cache_folder() -> str:
-    """Where indexes are kept that cannot be beside their files."""
+    """Where indexes are kept that cannot be beside their files; no absolute path if this user has no home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):
         base = os.path.join(os.path.expanduser("~"), ".cache")

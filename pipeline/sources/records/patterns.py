@@ -13,7 +13,7 @@ from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.spelling import other_spelling
-from stoker.pipeline.storage.store import Entry, StoreError
+from stoker.pipeline.storage.store import Entry, Gone, StoreError
 from stoker.pipeline.storage.threads import Threads
 from stoker.pipeline.storage.urls import WEB, Url, is_url, normal, problem_of, split, text_of
 from stoker.pipeline.text import path_bytes, printable_path
@@ -191,6 +191,10 @@ def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
                 raise ConfigError("%s is not below the root %s: give a root= that contains all files" % (
                     printable_path(text_of(url)), printable_path(root)))
             below = url.path[len(folder) + 1 if folder else 0:]
+            if not below:
+                example = root + ("/{000..099}.tar" if url.scheme in WEB else "/*.tar")
+                raise ConfigError("%s is all of a store and no record file: give a file, or a pattern such as %s" % (
+                    printable_path(root), printable_path(example)))
             if not _is_pattern(below, url.scheme):
                 plain.append(below)
                 continue
@@ -202,6 +206,9 @@ def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
         missing = [path for path in plain if path not in found]
         with Threads(ASKED_AT_ONCE) as threads:
             found.update((entry.path, entry) for entry in threads.map(store.size, missing))
+    except Gone as error:
+        raise DatasetError("%s: check its name%s" % (error, "" if first.scheme in WEB else (
+            "; if it is a folder, give its files, as in FOLDER/*"))) from error
     except StoreError as error:
         raise DatasetError("%s" % error) from error
     return Found(root, tuple(found[path] for path in sorted(found, key=path_bytes)))

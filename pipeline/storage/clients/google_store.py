@@ -11,10 +11,10 @@ import urllib3
 from google.auth import exceptions
 from google.auth.transport.urllib3 import Request
 
-from stoker.pipeline.storage import google_settings, http_answers
-from stoker.pipeline.storage.bucket_errors import error_of
-from stoker.pipeline.storage.http_connection import Answer, BadAnswer
-from stoker.pipeline.storage.http_store import CONNECT_S, SILENCE_S, HttpClient
+from stoker.pipeline.storage.clients import google_settings, http_answers
+from stoker.pipeline.storage.clients.bucket_errors import error_of
+from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer
+from stoker.pipeline.storage.clients.http_store import CONNECT_S, SILENCE_S, HttpClient
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Gone, Refused, remote_version
 from stoker.pipeline.storage.urls import joined, problem_of, split

@@ -1,5 +1,6 @@
 """Buckets of S3 by boto3, where obstore does not install: on a trainer's Python 3.6."""
 
+import logging
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
@@ -12,11 +13,11 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage import aws_settings
-from stoker.pipeline.storage.bucket_errors import BehindEnd, error_of
+from stoker.pipeline.storage.clients import aws_settings
+from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of
 from stoker.pipeline.storage.folder_store import too_large, too_short
-from stoker.pipeline.storage.http_answers import asked_pause_s
-from stoker.pipeline.storage.http_store import CONNECT_S, MIN_BYTES_PER_S, SILENCE_S
+from stoker.pipeline.storage.clients.http_answers import asked_pause_s
+from stoker.pipeline.storage.clients.http_store import CONNECT_S, MIN_BYTES_PER_S, SILENCE_S
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version, etag_version
 from stoker.pipeline.storage.urls import joined, problem_of, split
@@ -171,6 +172,9 @@ def _client(root: str) -> Any:
     with _lock:
         if settings in _clients:
             return _clients[settings]
+        for name in ("boto3", "botocore", "urllib3"):       # where they found the keys is no news
+            logger = logging.getLogger(name)
+            logger.setLevel(logger.level or logging.WARNING)
         more: Dict[str, Any] = {"signature_version": botocore.UNSIGNED} if settings.is_public else {}
         if settings.endpoint:
             more["s3"] = {"addressing_style": "path"}

@@ -11,13 +11,13 @@ def bucket_client(root: str) -> Client:
     """The client of the bucket in ``root``. Raises ConfigError, which names the extra, if there is none here."""
     scheme = split(root).scheme
     if _is_there("obstore"):
-        from stoker.pipeline.storage.object_store import ObjectStoreClient
+        from stoker.pipeline.storage.clients.object_store import ObjectStoreClient
         return ObjectStoreClient(root)
     if scheme == "s3" and _is_there("boto3"):
-        from stoker.pipeline.storage.boto_store import BotoClient
+        from stoker.pipeline.storage.clients.boto_store import BotoClient
         return BotoClient(root)
     if scheme == "gs" and _is_there("google.auth") and _is_there("urllib3"):
-        from stoker.pipeline.storage.google_store import GoogleClient
+        from stoker.pipeline.storage.clients.google_store import GoogleClient
         return GoogleClient(root)
     if scheme == "az":
         raise ConfigError("%s: Azure's containers need Python 3.11 or newer, and pip install 'stoker[az]': a worker "

@@ -9,10 +9,10 @@ import obstore
 from obstore import exceptions
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage import aws_settings, google_settings
-from stoker.pipeline.storage.bucket_errors import BehindEnd, error_of, facts_of
+from stoker.pipeline.storage.clients import aws_settings, google_settings
+from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of, facts_of
 from stoker.pipeline.storage.folder_store import too_large, too_short
-from stoker.pipeline.storage.http_store import CONNECT_S, SILENCE_S
+from stoker.pipeline.storage.clients.http_store import CONNECT_S, SILENCE_S
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version, etag_version
 from stoker.pipeline.storage.urls import joined, problem_of, split
@@ -98,6 +98,8 @@ class ObjectStoreClient:
 
     def _meaning(self, error: Exception, path: str) -> Exception:
         url, text = joined(self.root, path), str(error)
+        if _is_without_credentials(text):
+            return Refused("%s: this host has no credentials: %s" % (url, _HOW[self.root.split(":")[0]]))
         code, status = facts_of(text)
         if isinstance(error, FileNotFoundError) and not status:
             status = 404
@@ -108,8 +110,6 @@ class ObjectStoreClient:
         elif not status and "InvalidCertificate" in text:
             return Refused("%s: the server's certificate is not valid for this host: AWS_CA_BUNDLE can name your own "
                            "authority" % url)
-        elif not status and _is_without_credentials(text):
-            return Refused("%s: this host has no credentials: %s" % (url, _HOW[self.root.split(":")[0]]))
         return error_of(printable(url), code, status, _shown(error))
 
 
@@ -120,9 +120,8 @@ _HOW = {"s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/
 
 
 def _is_without_credentials(text: str) -> bool:
-    """Whether the client looked for a role of this machine, and there is none."""
-    return any(sign in text for sign in ("169.254.169.254", "metadata.google.internal", "169.254.170.2",
-                                         "Credential", "credential"))
+    """Whether the client looked for a role of this machine, which is its last way, and there is none."""
+    return any("//" + host in text for host in ("169.254.169.254", "metadata.google.internal", "169.254.170.2"))
 
 
 def _version(meta: Any) -> Version:

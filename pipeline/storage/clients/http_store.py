@@ -11,10 +11,10 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from urllib.parse import urljoin
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.storage import http_answers
+from stoker.pipeline.storage.clients import http_answers
 from stoker.pipeline.storage.folder_store import too_large, too_short
-from stoker.pipeline.storage.http_access import Access
-from stoker.pipeline.storage.http_connection import Answer, BadAnswer, Connection
+from stoker.pipeline.storage.clients.http_access import Access
+from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer, Connection
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version
 from stoker.pipeline.storage.urls import is_below, joined, normal, split

@@ -1,0 +1,36 @@
+"""What errors of object stores mean."""
+
+import pytest
+
+from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of, facts_of
+from stoker.pipeline.storage.retries import TryAgain
+from stoker.pipeline.storage.store import Gone, Refused
+
+URL = "s3://photos/a.jpg"
+
+
+@pytest.mark.parametrize("code, status, kind, said", [
+    ("NoSuchKey", 404, Gone, "is not there"), ("", 404, Gone, "404"), ("NoSuchBucket", 404, Refused, "no such bucket"),
+    ("AccessDenied", 403, Refused, "rights"), ("", 403, Refused, "rights"), ("", 401, Refused, "credentials"),
+    ("InvalidAccessKeyId", 403, Refused, "credentials"), ("SignatureDoesNotMatch", 403, Refused, "credentials"),
+    ("ExpiredToken", 400, Refused, "expired"), ("RequestTimeTooSkewed", 403, Refused, "clock"),
+    ("PermanentRedirect", 301, Refused, "AWS_REGION=eu-west-1"), ("InvalidObjectState", 403, Refused, "archive"),
+    ("SlowDown", 503, TryAgain, "SlowDown"), ("Throttling", 400, TryAgain, "Throttling"), ("", 429, TryAgain, "429"),
+    ("InternalError", 500, TryAgain, "InternalError"), ("", 502, TryAgain, "502"), ("", 0, TryAgain, "text"),
+    ("RequestTimeout", 400, TryAgain, "RequestTimeout"), ("InvalidRange", 416, BehindEnd, ""), ("", 416, BehindEnd, ""),
+    ("Strange", 418, Refused, "Strange")])
+def test_the_meaning_of_an_error(code, status, kind, said):
+    error = error_of(URL, code, status, "text\nof <Region>eu-west-1</Region>\x1b[0m", 3.0)
+    assert type(error) is kind and said in str(error)
+    assert "\n" not in str(error) and "\x1b" not in str(error)
+    if kind in (Gone, Refused):
+        assert URL in str(error)
+    if status in (429, 503):
+        assert error.asked_s == 3.0
+
+
+def test_facts_in_a_text_of_obstore():
+    text = ("Object at location a not found: Error performing GET http://h/photos/a in 1ms - Server returned non-2xx "
+            "status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>\n\nDebug source:\nstatus code: 500")
+    assert facts_of(text) == ("NoSuchBucket", 404)
+    assert facts_of("HTTP error: error sending request") == ("", 0)
