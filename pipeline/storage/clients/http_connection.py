@@ -48,8 +48,8 @@ class Connection:
         self.until = math.inf
 
     def ask(self, request: bytes, has_body: bool, until: float = math.inf) -> "Answer":
-        """Sends the request, and gives the answer when its head is there. ``has_body``: it is no HEAD. ``until``: when all
-        of the head must be there, a time of ``time.monotonic()``; then it raises OSError."""
+        """Sends the request, and gives the answer when its head is there. ``has_body``: it is no HEAD. ``until``: the
+        time of ``time.monotonic()`` at which all of the head must be there. Raises OSError, BadAnswer."""
         self.until = until
         self.sock.sendall(request)
         for _ in range(MAX_INTERIM):
