@@ -60,6 +60,12 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
             _check_classes(other, classes is not None or former > 0)
     elif suffix in RECORDS:
         other = open_source(validation, root, source.classes or None, bool(source.classes), generator=generator)
+        if classes is None and getattr(other, "left_out", ()) and not (getattr(source, "opened_by", None) or {}).get(
+                "classes"):
+            raise DatasetError("the validation data has records of classes that training lacks (in %s), and training "
+                               "has %s: leave them out, or name the classes of training (classes=[...] or --classes "
+                               "A,B,C), which leaves others out" % (
+                                   name_list([path for path, _ in other.left_out]), _names(source.classes)))
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if other.classes and set(other.classes) <= set(source.classes):
