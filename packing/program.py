@@ -14,6 +14,7 @@ from stoker.packing.samples import Found, Input, Labels, LeftOut, checked_names,
 from stoker.packing.stopping import Stop
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.progress import open_bar
+from stoker.pipeline.text import name_list
 from stoker.trainer.program import EXIT_TERMINATED, Program
 
 MEGA = 1 << 20
@@ -130,6 +131,10 @@ class Packing:
                 if are_texts and not names:
                     with open_bar(source.units, "files", "find classes") as bar:
                         names = text_labels(source, lambda count: bar.update(1))
+                    if len(names) == 1:
+                        logging.getLogger("stoker").warning(
+                            "all samples have the class %s: if it is a folder, and the folders in it are the classes, "
+                            "unpack the file and give that folder", name_list(names))
             manifest.classes, manifest.are_texts = checked_names(names), are_texts
         if manifest.classes:
             self._folder.keep_classes(manifest.classes)
@@ -142,7 +147,8 @@ def summary(manifest: Manifest, folder: str, not_taken: Optional[Dict[str, int]]
     lines = ["%s: %s samples in %d shard%s, %s MB" % (folder, format(manifest.samples, ","), len(shards),
                                                      "s" * (len(shards) != 1), format(manifest.size / 1e6, ",.1f"))]
     if manifest.classes:
-        lines.append("  %s classes, in %s" % (format(len(manifest.classes), ","), CLASSES))
+        lines.append("  %s class%s, in %s" % (format(len(manifest.classes), ","), "es" * (len(manifest.classes) != 1),
+                                              CLASSES))
     if left_out:
         lines.append("  left out: %s" % format(left_out, ","))
         for why, count in sorted(manifest.left_out.items(), key=lambda pair: (-pair[1], pair[0])):

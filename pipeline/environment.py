@@ -30,11 +30,18 @@ SUFFIX VERIFY WORKERS WORKER_PYTHON WORKER_TIMEOUT_S
 OTHERS = frozenset("USER PROGRAM_PATH LOCAL_KEYS IN_WORKER REQUIRE_DOCKER REQUIRE_ENGINES THROW_AWAY_ENGINE".split())
 
 
+#: Arguments of ``stoker.tfrecord`` and the like, and their options.
+_FIELDS = {"image": "--image-field", "array": "--image-field", "label": "--label-field", "labels": "--label-field"}
+_FIELD = re.compile(r"(?<![\w./'\"-])(%s)=(None\b|'\w+'|(?=[\s,;:)]|\Z))" % "|".join(_FIELDS))
+
+
 def as_options(text: str) -> str:
     """A sentence that names arguments, such as batch_size or root=, for the user of a command line. One that already
     names an option says all itself."""
     if "--" in text:
         return text
+    text = _FIELD.sub(lambda found: " ".join(
+        [_FIELDS[found.group(1)]] + [found.group(2).strip("'").replace("None", "none")] * bool(found.group(2))), text)
     return re.sub(r"(?<![\w./'\"-])([a-z]+(?:_[a-z]+)+|root(?==))=?(?![\w./'\"-])", lambda found: (
         "--" + found.group(1).replace("_", "-") if found.group(1).upper() in OPTIONS | PREDICT_OPTIONS
         else found.group()), text)

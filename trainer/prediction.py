@@ -36,6 +36,7 @@ EXIT_PIPE = 128 + signal.SIGPIPE
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
     logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)      # it says where it found credentials
     for sentence in warnings(os.environ):
         logging.getLogger("stoker").warning("%s", sentence)
     args = predict_parser().parse_args(argv)

@@ -121,7 +121,7 @@ class Fetcher:
 
     def _was_read(self, path: Union[SamplePath, str, bytes], size_bytes: int, took_s: float, between_s: float,
                   is_probe: bool, is_unknown: bool) -> None:
-        was_on = self._pace.is_on
+        was_on = self._pace.is_on and os.getpid() == self._process      # else nothing would release the lock
         self._pace.read(took_s, between_s, time.perf_counter(), is_probe)
         if was_on:
             with self._lock:

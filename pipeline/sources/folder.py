@@ -4,6 +4,7 @@ import functools
 import itertools
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
@@ -35,6 +36,7 @@ NO_FILE = "neither a file nor a folder"
 DANGLING = "broken link"
 LINK_OUT = "link that leads out of the dataset (follow_links=True or --follow-links follows it)"
 #: Reasons that nearly every folder has, or that the user gave: no cause for a warning.
+_PART = re.compile(r"-\d+(-of-\d+)\Z")      # of a file of TFRecords, by their usual names
 _USUAL = (HIDDEN, NO_IMAGE, NOT_NAMED, NO_IMAGES, SYSTEM)
 
 
@@ -162,10 +164,17 @@ def _reasons(dataset: Dataset) -> str:
     """What was left out, for the error of a folder without enough images; and if these are record files, what to do."""
     if not dataset.left_out:
         return ""
-    records = next((path for path, why in dataset.left_out if why == NO_IMAGE and _suffix(path) in RECORDS), None)
-    return " (left out: %s%s)" % ("; ".join(reasons_of(dataset.left_out)), "" if records is None else (
-        "; these are record files: give %r" % joined(dataset.root, joined(os.path.dirname(records), "*" + _suffix(
-            records)))))
+    others = [path for path, why in dataset.left_out if why == NO_IMAGE]
+    records = next((path for path in others if _suffix(path) in RECORDS), None)
+    part = next(filter(_PART.search, others), None)
+    what = ""
+    if records is not None:
+        what = "; these are record files: give %r" % joined(
+            dataset.root, joined(os.path.dirname(records), "*" + _suffix(records)))
+    elif part is not None:
+        what = "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
+            (joined(dataset.root, _PART.sub(r"-*\1", part)),) * 2)
+    return " (left out: %s%s)" % ("; ".join(reasons_of(dataset.left_out)), what)
 
 
 def _suffix(path: str) -> str:

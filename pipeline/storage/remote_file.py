@@ -6,11 +6,12 @@ ahead. So a file is read at the speed of the line, and a look at a few headers c
 
 import io
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, BinaryIO, List, NamedTuple, Optional, cast
 
 from stoker.pipeline.storage.folder_store import FolderStore
 from stoker.pipeline.storage.store import Damaged, Store, Version
+from stoker.pipeline.storage.threads import Threads
 
 MIN_PIECE_BYTES = 256 << 10
 MAX_PIECE_BYTES = 4 << 20
@@ -42,7 +43,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, store: Store, path: str, ahead: int = PIECES_AHEAD) -> None:
         super().__init__()
-        self._threads: Optional[ThreadPoolExecutor] = None        # before the store is asked, which may raise
+        self._threads: Optional[Threads] = None        # before the store is asked, which may raise
         self._store, self._path, self._ahead = store, path, ahead
         self.version: Version = store.size(path).version
         self._position = 0
@@ -110,7 +111,7 @@ class RemoteFile(io.RawIOBase):
 
     def _add(self, start: int) -> None:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(max(1, self._ahead))
+            self._threads = Threads(max(1, self._ahead))
         end = min(start + self._piece_bytes, self.version.size)
         self._pieces.append(_Piece(start, end, self._threads.submit(self._fetched, start, end - start)))
 
@@ -125,7 +126,7 @@ class RemoteFile(io.RawIOBase):
         """Ends the threads: each has at most one read under way, which it finishes by itself."""
         if self._threads is not None:
             self._forget()
-            self._threads.shutdown(wait=False)
+            self._threads.close()
             self._threads = None
         super().close()
 

@@ -185,6 +185,16 @@ def test_two_samples_of_one_key_are_refused(tmp_path):
 
 
 @PYTHONS
+def test_a_single_class_gets_a_warning(tmp_path, python):
+    """``zip -r photos.zip photos`` puts the class folders into another one."""
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
+        for number in range(4):
+            archive.writestr("photos/%d/%d.jpg" % (number % 2, number), picture(number))
+    text = pack(tmp_path / "a.zip", tmp_path / "out", python=python)
+    assert "all samples have the class photos: if it is a folder, and the folders in it are the classes, unpack" in text
+    assert "1 class, in classes.txt" in text
+
+
 def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
     folder = make_folder(tmp_path / "photos")
     paths = [os.path.join(name, file) for name in sorted(os.listdir(str(folder)))

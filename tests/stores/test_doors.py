@@ -81,6 +81,7 @@ def test_the_command_lines(bucket, data, tmp_path):
         options = dict(TRAINING, audit=here / "audit.jsonl", checkpoint_dir=here / "run", **options)
         run = finished(here, given, *arguments(options))
         assert run.code == 0, run
+        assert "stoker: Found credentials" not in str(run)       # boto3's line
         return consumed(audit(here / "audit.jsonl"))
     wanted = trained("here", data / "photos")
     assert trained("there", bucket + "/photos") == wanted

@@ -3,14 +3,15 @@ from what a generator reads."""
 
 import heapq
 import random
+import threading
 
 import pytest
 
 from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
-from stoker.pipeline.storage.folder import SamplePath
+from stoker.pipeline.storage.folder import SamplePath, resolve
 from stoker.pipeline.storage.place import place_of
-from stoker.workers import ahead, read_pace
+from stoker.workers import ahead, fetching, read_pace
 from stoker.workers.ahead import Ahead
 from stoker.workers.held_lease import State
 from stoker.workers.read_pace import Pace
@@ -278,3 +279,15 @@ def test_a_number_and_0_are_as_they_say():
     pace = Pace(5)
     played(pace, [0.00001] * 100, is_probe=True)
     assert pace.is_on and pace.threads == 5 and not pace.wants_probe(1e9)
+
+
+def test_a_forked_child_reads_without_the_threads_and_the_lock_of_its_parent(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    fetcher, found = fetching.Fetcher(4, locate_in), []
+    fetcher._process = -1           # as a child sees it
+    reader = threading.Thread(target=lambda: found.append(fetcher.read(resolve(str(tmp_path), "a"), 10, "")),
+                              daemon=True)
+    with fetcher._lock:             # which a thread of the parent held when it was forked
+        reader.start()
+        reader.join(10)
+        assert found and found[0][0] == b"x"

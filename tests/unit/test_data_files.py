@@ -105,6 +105,14 @@ def test_a_folder_of_record_files_says_what_to_give(here):
     assert "record files" not in sentence_of(open_source, "photos/0/")
 
 
+def test_a_folder_of_files_without_a_suffix_says_what_to_give(here):
+    os.makedirs("parts")
+    os.link("train-000.tar", "parts/train-00000-of-00002")
+    pattern = str(here / "parts" / "train-*-of-00002")
+    assert "; if these are TFRecord files, give stoker.tfrecord(%r), or %r --records tfrecord" % (
+        pattern, pattern) in sentence_of(open_source, "parts")
+
+
 def test_a_folder_with_the_suffix_of_a_file_wins(here):
     assert open_source("folder.tar").paths == ("0/1.jpg", "1/2.jpg")
 

@@ -33,6 +33,12 @@ def test_a_misspelt_variable(name, like):
     ("row 3 is not below: give a root= that holds it", "row 3 is not below: give a --root that holds it"),
     ("'batch_size/1.jpg' is a bad file in /data/label_word", "'batch_size/1.jpg' is a bad file in /data/label_word"),
     ("on_bad_image='skip' (--on-bad-image skip)", "on_bad_image='skip' (--on-bad-image skip)"),
+    ("record 0 has no label 'a': name its label with label=, or give label=None",
+     "record 0 has no label 'a': name its label with --label-field, or give --label-field none"),
+    ("if each picture is a sample, give label='folder'", "if each picture is a sample, give --label-field folder"),
+    ("name the one with the samples (array=)", "name the one with the samples (--image-field)"),
+    ("no dataset 'x', which labels= names", "no dataset 'x', which --label-field names"),
+    ("the file /data/label=None/a.tar", "the file /data/label=None/a.tar"),
     ("start_step 9, epochs and the root of the data", "start_step 9, epochs and the root of the data")])
 def test_an_error_for_the_user_of_a_command_line(text, shown):
     assert environment.as_options(text) == shown

@@ -1,5 +1,6 @@
 """The store of a web server, against a real socket whose every answer the test decides."""
 
+import socket
 import threading
 
 import pytest
@@ -183,7 +184,7 @@ def test_redirects_stay_below_the_root():
         assert server.requests[1][0] == "GET /data/other/a HTTP/1.1"
     for place in ("https://127.0.0.1/a", "http://evil.example/a?secret=1", "//evil.example/a", "ftp://x/",
                   "file:///etc", "/secret", "/data/../secret", "/data/%2e%2e/secret", "/data/..%2fsecret", "../secret",
-                  "/data", "/data2/a", "/data/a%00b"):
+                  "/data", "/data2/a", "/data/a%00b", "http://[x/a"):
         with ScriptedServer(answer("301 Moved", Location=place)) as server, pytest.raises(Refused) as caught:
             store_of(server).read("a", 0, 10)
         assert "not below the root" in str(caught.value) and "secret=1" not in str(caught.value)
@@ -220,3 +221,29 @@ def test_paths_stay_below_the_root():
         with pytest.raises(Refused) as caught:
             list(store_of(server).listed())
         assert "no list" in str(caught.value) and not server.requests
+
+
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nServer: ",
+                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"])
+def test_an_answer_that_comes_byte_by_byte_has_a_limit(sent):
+    listener, over = socket.socket(), threading.Event()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+
+    def serve():
+        connection = listener.accept()[0]
+        with connection:
+            connection.recv(10000)
+            connection.sendall(sent)
+            for _ in range(200):        # then it cuts the connection
+                if over.wait(0.05):
+                    return
+                connection.sendall(b"x")
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    client = HttpClient("http://127.0.0.1:%d/data" % listener.getsockname()[1], silence_s=0.3)
+    with pytest.raises(TryAgain, match="in time"):
+        client.read("a", 0, None, 10000)
+    over.set()
+    thread.join(10)
+    listener.close()

@@ -88,11 +88,23 @@ def test_class_folders_in_zip_and_tar(tmp_path):
                    stoker.tar(write_tar(tmp_path / "a.tar", tree), label="folder", folder="top/")):
         assert source.classes == ("cat", "dog") and source.labels.tolist() == [1, 1, 0, 0]
         assert read(source) == [content for _, content in tree]
-    with pytest.raises(ConfigError, match=r"all pictures of a.zip lie in one folder \(top\), .*give folder='top' if"):
+    with pytest.raises(ConfigError, match=r"all pictures of a.zip .* \(top\), .*, give folder='top', or"):
         stoker.zip(str(tmp_path / "a.zip"))
     assert stoker.zip(str(tmp_path / "a.zip"), label=None).classes == ()
     with pytest.raises(DatasetError, match="no record"):
         stoker.zip(str(tmp_path / "a.zip"), folder="other")
+
+
+def test_labels_that_are_no_classes(tmp_path, caplog):
+    """As with label="json": each sample would be a class of its own, and the training would say nothing."""
+    members = [("%02d.%s" % (number, name), content) for number in range(20)
+               for name, content in (("jpg", b"1"), ("json", b'{"n": %d}' % (number % 11)), ("cls", b"%d" % number))]
+    tar = write_tar(tmp_path / "a.tar", members)
+    assert len(stoker.tar(tar).classes) == 20 and not caplog.records    # numbers may be a part of a thousand
+    assert len(stoker.tar(tar, label="json").classes) == 11
+    assert [record.getMessage() for record in caplog.records] == [
+        "a.tar: 20 samples have 11 different labels, such as {\"n\": 0}, {\"n\": 10} and 9 more: if that is no class, "
+        "name another field as the label (label=, --label-field)"]
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -125,7 +125,7 @@ def test_files_of_a_bucket(monkeypatch):
                             "val/x.tar"]
     assert bucket.prefixes == ["train-", "val/", ""]
     assert names(find_files("val/x.tar", "s3://bucket/data")) == ["val/x.tar"]
-    with pytest.raises(DatasetError, match="there is no train-002.tar"):
+    with pytest.raises(DatasetError, match=r"no train-002.tar: check its name; if it is a folder, give its files"):
         find_files("s3://bucket/data/train-{000..002}.tar")
     with pytest.raises(DatasetError, match="no file in s3://bucket/data matches test-"):
         find_files("s3://bucket/data/test-*.tar")

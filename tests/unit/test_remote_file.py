@@ -1,6 +1,7 @@
 """A file in a store as a file of Python: the same bytes, few reads, bounded memory, one version."""
 
 import random
+import threading
 
 import pytest
 
@@ -102,3 +103,23 @@ def test_a_file_of_a_folder(tmp_path):
     (tmp_path / "a.tar").write_bytes(CONTENT[:1000])
     with open_file(FolderStore(str(tmp_path)), "a.tar") as file:
         assert file.read(1000) == CONTENT[:1000]
+
+
+def test_a_read_under_way_does_not_hold_up_the_end_of_the_process():
+    store, gate, began = MemoryStore(), threading.Event(), threading.Event()
+    read, store_read = [], store.read
+
+    def slow(*arguments):
+        read.append(threading.current_thread())
+        began.set()
+        gate.wait(10)
+        return store_read(*arguments)
+    store.read = slow
+    file = open_file(store, "a.tar")
+    reader = threading.Thread(target=file.read, args=(1,))
+    reader.start()
+    assert began.wait(10)
+    assert read[0].daemon, "Python waits for no such thread"
+    gate.set()
+    reader.join(10)
+    file.close()

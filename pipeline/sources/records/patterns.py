@@ -4,7 +4,6 @@ import glob
 import itertools
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -14,7 +13,8 @@ from stoker.pipeline.sources.folder_walk import matching
 from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.spelling import other_spelling
-from stoker.pipeline.storage.store import Entry, StoreError
+from stoker.pipeline.storage.store import Entry, Gone, StoreError
+from stoker.pipeline.storage.threads import Threads
 from stoker.pipeline.storage.urls import WEB, Url, is_url, normal, problem_of, split, text_of
 from stoker.pipeline.text import path_bytes, printable_path
 
@@ -204,8 +204,11 @@ def _in_store(texts: Sequence[str], start: Optional[str]) -> Found:
                     printable_path(root), printable_path(below)))
             found.update((entry.path, entry) for entry in matches)
         missing = [path for path in plain if path not in found]
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            found.update((entry.path, entry) for entry in pool.map(store.size, missing))
+        with Threads(ASKED_AT_ONCE) as threads:
+            found.update((entry.path, entry) for entry in threads.map(store.size, missing))
+    except Gone as error:
+        raise DatasetError("%s: check its name%s" % (error, "" if first.scheme in WEB else (
+            "; if it is a folder, give its files, as in FOLDER/*"))) from error
     except StoreError as error:
         raise DatasetError("%s" % error) from error
     return Found(root, tuple(found[path] for path in sorted(found, key=path_bytes)))

@@ -22,6 +22,7 @@ from stoker.pipeline.text import name_list, native, printable_path
 log = logging.getLogger("stoker")
 
 MAX_REMARKS = 20        # lines in the log
+MANY = 20               # samples of which most have texts of their own as labels: these are hardly classes
 _COUNTED = re.compile(r"(.*) \(([\d,]+)\)\Z")
 
 
@@ -46,6 +47,11 @@ def open_records(format_name: str, pattern: Any, options: Dict[str, Any], root: 
                  "classes": None if classes is None else list(classes), "options": options}
     source = RecordSource.of(found.root, [entry.path for entry in files], indexes, classes,
                              opened_by if labels is None or labels_file is not None else None)
+    if classes is None and len(source) >= MANY and 2 * len(source.classes) > len(source) and any(
+            index.label_names for index in indexes):
+        log.warning("%s: %d samples have %d different labels, such as %s: if that is no class, name another field as "
+                    "the label (label=, --label-field)", name_list([entry.path for entry in files], 1), len(source),
+                    len(source.classes), name_list(source.classes, 2))
     source.watched = Watched(found.root, files, indexed_at)
     return source
 
@@ -170,10 +176,11 @@ def _of_members(format_name: str, pattern: Pattern, image: Optional[str], label:
     Wanted.of(options)          # raises ConfigError before a file is read
     source = open_records(format_name, pattern, options, root, classes)
     if label == FOLDER and classes is None and len(source.classes) < 2:
+        inner = source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]
         raise ConfigError("all pictures of %s lie in one folder (%s), and label='folder' takes the first folder on "
-                          "their paths for the class: give folder=%r if the folders in it are the classes; or "
-                          "label=None" % (name_list(source.files, 1), name_list(source.classes),
-                             source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]))
+                          "their paths for the class: if the folders in it are the classes, give folder=%r, or make "
+                          "the file inside of that folder; or give label=None" % (
+                              name_list(source.files, 1), name_list(source.classes), inner))
     return source
 
 

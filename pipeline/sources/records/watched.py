@@ -2,11 +2,11 @@
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from stoker.pipeline.storage.opening import is_url, open_store
 from stoker.pipeline.storage.store import Entry, StoreError, Unavailable, Version
+from stoker.pipeline.storage.threads import Threads
 from stoker.pipeline.text import path_bytes, printable_path
 
 ASKED_AT_ONCE = 16          # files of a store
@@ -24,8 +24,8 @@ class Watched(NamedTuple):
         if not is_url(self.root):
             return next(filter(None, map(self._sentence, self.files, map(self._local, self.files))), None)
         now = _asker(self.root)
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            return next(filter(None, map(self._sentence, self.files, pool.map(now, self.files))), None)
+        with Threads(ASKED_AT_ONCE) as threads:
+            return next(filter(None, map(self._sentence, self.files, threads.map(now, self.files))), None)
 
     def _local(self, entry: Entry) -> Optional[Version]:
         """Its version now, without what has no influence on its bytes: a chmod, a copy with the same time."""

@@ -5,6 +5,7 @@ does, and its ``read1`` waits behind the end of a body on Python 3.6. This knows
 with a length, in chunks, or up to the end of the connection; every part is bounded.
 """
 
+import math
 import re
 import socket
 import time
@@ -44,9 +45,12 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.received = b""         # and not read yet
+        self.until = math.inf
 
-    def ask(self, request: bytes, has_body: bool) -> "Answer":
-        """Sends the request, and gives the answer when its head is there. ``has_body``: it is no HEAD."""
+    def ask(self, request: bytes, has_body: bool, until: float = math.inf) -> "Answer":
+        """Sends the request, and gives the answer when its head is there. ``has_body``: it is no HEAD. ``until``: the
+        time of ``time.monotonic()`` at which all of the head must be there. Raises OSError, BadAnswer."""
+        self.until = until
         self.sock.sendall(request)
         for _ in range(MAX_INTERIM):
             status, reason, fields, version = self._head()
@@ -57,6 +61,13 @@ class Connection:
     def close(self) -> None:
         self.sock.close()
 
+    def more(self, most: int) -> bytes:
+        """The next bytes that come. A server that sends one byte now and then is never silent: there is a limit for all
+        of them together."""
+        if time.monotonic() > self.until:
+            raise socket.timeout("it comes too slowly")
+        return self.sock.recv(most)
+
     def _head(self) -> Tuple[int, str, Dict[str, str], int]:
         start, data = 0, self.received
         while True:
@@ -65,7 +76,7 @@ class Connection:
                 break
             if len(data) > MAX_HEAD_BYTES:
                 raise BadAnswer("a head of more than %d bytes" % MAX_HEAD_BYTES)
-            more = self.sock.recv(_RECEIVED_BYTES)
+            more = self.more(_RECEIVED_BYTES)
             if not more:
                 raise ConnectionResetError("the server closed the connection without an answer" if not data
                                            else "the connection was cut in the head of an answer")
@@ -116,7 +127,7 @@ class Answer:
         """The next bytes of the body, ``most`` if it has as many. Raises OSError if it is cut before its end, or not
         there at the time ``until`` of ``time.monotonic()``; BadAnswer."""
         pieces: List[bytes] = []
-        left = most
+        left, self._connection.until = most, until
         while left and not self.is_over:
             piece = self._piece(left)
             if piece:
@@ -138,7 +149,7 @@ class Answer:
             piece = here if len(here) <= most else here[:most]
             connection.received = b"" if len(here) <= most else here[most:]
         else:
-            piece = connection.sock.recv(min(most, _PIECE_BYTES))
+            piece = connection.more(min(most, _PIECE_BYTES))
             if not piece:
                 if self._framing != _UNTIL_THE_END:
                     raise ConnectionResetError("the connection was cut in the middle of an answer")
@@ -175,7 +186,7 @@ class Answer:
                 return line
             if len(line) > _LINE_BYTES:
                 raise BadAnswer("a line of more than %d bytes between chunks" % _LINE_BYTES)
-            more = connection.sock.recv(_RECEIVED_BYTES)
+            more = connection.more(_RECEIVED_BYTES)
             if not more:
                 raise ConnectionResetError("the connection was cut between two chunks of an answer")
             connection.received += more

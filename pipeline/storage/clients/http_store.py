@@ -156,7 +156,7 @@ class HttpClient:
                 if method == "HEAD" and status in (405, 501):
                     raise Refused("%s: the server does not answer HEAD" % name)
                 raise self._meaning(path, status, printable(answer.reason), answer.headers)
-            target = self._redirected(name, urljoin(target, location))
+            target = self._redirected(name, target, location)
         raise Refused("%s: more than %d redirects" % (joined(self.root, path), MAX_REDIRECTS))
 
     def _target(self, path: str) -> str:
@@ -167,12 +167,13 @@ class HttpClient:
         error = http_answers.error_of(status, reason, headers, time.time())
         return http_answers.with_url(error, joined(self.root, path)) if isinstance(error, StoreError) else error
 
-    def _redirected(self, name: str, target: str) -> str:
+    def _redirected(self, name: str, asked: str, target: str) -> str:
         try:
+            target = urljoin(asked, target)
             form = normal(target)
             if is_below(form, self._base):
                 return form
-        except ConfigError:
+        except (ConfigError, ValueError):
             pass
         raise Refused("%s leads to %s, which is not below the root: name that one as the root"
                       % (name, printable(target.split("?")[0][:200])))
@@ -184,7 +185,7 @@ class HttpClient:
             kept: Optional[Connection] = getattr(self._kept, "connection", None)
             connection = kept or self._connected()
             try:
-                return connection.ask(request, method != "HEAD")
+                return connection.ask(request, method != "HEAD", time.monotonic() + self._silence_s)
             except BaseException as error:
                 self._drop()
                 if not isinstance(error, _FAILURES):
