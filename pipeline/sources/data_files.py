@@ -109,6 +109,16 @@ def reopened(opened_by: Dict[str, Any], of: Callable[[str], str]) -> Source:
     return source
 
 
+def opened_alike(opened_by: Dict[str, Any], data: Any) -> Any:
+    """``data``; if these are record files of the kind that ``opened_by`` has, what they hold by its options. Raises as
+    ``reopened``."""
+    if not isinstance(data, str) or os.path.isdir(data):
+        return data
+    suffix = suffix_of(data)
+    is_alike = RECORDS.get(suffix) == opened_by["format"] or not suffix and (is_pattern(data) or os.path.isfile(data))
+    return reopened(dict(opened_by, pattern=data, root=None), str) if is_alike else data
+
+
 def _public() -> Any:
     """The functions of ``stoker`` for record files, imported when there are some."""
     return importlib.import_module("stoker.pipeline.sources.records.public")

@@ -12,7 +12,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.options import GENERATORS
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.data_files import RECORDS, suffix_of
-from stoker.pipeline.sources.dataset import Dataset, Splits, renumbered
+from stoker.pipeline.sources.dataset import Dataset, LeftOut, Splits, renumbered
 from stoker.pipeline.sources.file_names import Texts
 from stoker.pipeline.sources.folder import NOT_NAMED
 from stoker.pipeline.sources.opening import is_number, open_source
@@ -60,6 +60,12 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
             _check_classes(other, classes is not None or former > 0)
     elif suffix in RECORDS:
         other = open_source(validation, root, source.classes or None, bool(source.classes), generator=generator)
+        left_out: Sequence[LeftOut] = getattr(other, "left_out", [])
+        if left_out and classes is None and not (getattr(source, "opened_by", None) or {}).get("classes"):
+            raise DatasetError("the validation data has records of classes that training lacks (in %s), and training "
+                               "has %s: leave them out, or name the classes of training (classes=[...] or --classes "
+                               "A,B,C), which leaves others out" % (
+                                   name_list([path for path, _ in left_out]), _names(source.classes)))
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if other.classes and set(other.classes) <= set(source.classes):

@@ -209,6 +209,17 @@ def test_validation_of_record_files(here, caplog):
     assert "4 of the 4 samples for validation are trained on too, such as train-001.tar//" in caplog.text
 
 
+def test_a_class_that_only_validation_has_is_an_error_as_in_folders(here):
+    with zipfile.ZipFile("val.zip", "w") as archive:
+        for name in ("dog/1.jpg", "eel/2.jpg"):
+            archive.writestr(name, PICTURE)
+    with pytest.raises(DatasetError, match=r"that training lacks \(in val.zip\), and training has \(cat, dog\)"):
+        open_splits(open_source("photos.zip"), "val.zip", 1)
+    for found in (open_splits(open_source("photos.zip", classes=["cat", "dog"]), "val.zip", 1, classes=["cat", "dog"]),
+                  open_splits(stoker.zip("photos.zip", classes=["cat", "dog"]), "val.zip", 1)):
+        assert found.validation.labels.tolist() == [1] and found.validation.left_out
+
+
 def test_roots_of_training_and_validation():
     def data(root):
         return Dataset(root, (), ("1.jpg",), (-1,), ())

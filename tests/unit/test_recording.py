@@ -6,12 +6,13 @@ import random
 import shutil
 import sys
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 
 import stoker
-from stoker.pipeline.errors import ConfigError, StokerError
+from stoker.pipeline.errors import ConfigError, DatasetError, StokerError
 from stoker.pipeline.monitoring.pace import Pace
 from stoker.pipeline.options import StreamOptions
 from stoker.trainer.record import files as records
@@ -154,6 +155,20 @@ def test_a_run_whose_data_lies_elsewhere(photos, tmp_path, monkeypatch, name):
     with Replay(tmp_path / "record", root=where) as again:
         assert again.run.datasets.training.root == where
         assert planned(again.run, run.plan) == expected
+
+
+def test_record_files_elsewhere_are_read_with_the_options_of_the_run(tmp_path):
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
+        for number in range(6):
+            archive.writestr("top/%s/%d.jpg" % ("ab"[number % 2], number), b"picture")
+    run = record(tmp_path / "record", stoker.zip(str(tmp_path / "*.zip"), folder="top"), {"validation": 0.5})
+    (tmp_path / "now").mkdir()
+    (tmp_path / "a.zip").rename(tmp_path / "now" / "a.zip")
+    with pytest.raises(DatasetError, match=r"no file matches \*\.zip in .*; if the run.*--data"):
+        Replay(tmp_path / "record")
+    for where in ("*.zip", "*", "a.zip"):
+        with Replay(tmp_path / "record", data=str(tmp_path / "now" / where)) as again:
+            assert again.run.datasets.training.classes == ("a", "b") and planned(again.run) == planned(run)
 
 
 def test_a_run_that_raises_at_a_bad_file_is_replayed_without_it(photos, tmp_path):

@@ -12,11 +12,11 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.functions import load_function, name_of
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.orders import Balanced, Weighted, balanced, name_for_people, weighted
-from stoker.pipeline.sources.data_files import RECORDS, ROW_FILES, is_pattern, reopened, suffix_of
+from stoker.pipeline.sources.data_files import RECORDS, ROW_FILES, is_pattern, opened_alike, reopened, suffix_of
 from stoker.pipeline.sources.opening import whole_number
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.sources.roots import is_url
@@ -217,6 +217,9 @@ class Arguments:
         if isinstance(value.get("records"), dict):
             try:
                 return reopened(value["records"], places.of)
+            except DatasetError as error:
+                raise DatasetError("%s; if the run's data are elsewhere now, say where (root=, --root; data=, --data)"
+                                   % error) from error
             except (LookupError, TypeError, AttributeError) as error:
                 raise ValueError("its options of the record files are damaged") from error
         if isinstance(value.get("path"), str):
@@ -225,6 +228,11 @@ class Arguments:
             assert places.listed is not None
             return places.listed(list_key, places.of(native(value["listed"])), "rows")
         raise ValueError("its %s is damaged" % key)
+
+    def given(self, key: str, data: Any) -> Any:
+        """``data``, which is given instead of what is recorded; record files are read with the recorded options."""
+        value = self._arguments.get(key)
+        return opened_alike(value["records"], data) if isinstance(value, dict) and "records" in value else data
 
     def _at(self, path: str, value: Mapping[str, Any], list_key: str, places: Places) -> Any:
         """The data at ``path``, or where it is now; rows that are there no more are those of the list."""

@@ -119,9 +119,11 @@ class RecordedRun:
         if data is NOT_GIVEN:
             data, of_root = arguments.data("data", places), arguments.root(places)
         else:
-            of_root = root
+            data, of_root = arguments.given("data", data), root
         if validation is NOT_GIVEN:
             validation = arguments.data("validation", places)
+        else:
+            validation = arguments.given("validation", validation)
         if rank is not None:
             plain.update(rank=rank, ranks=arguments.ranks)
         return prepare(data, validation=validation, root=of_root,
