@@ -79,7 +79,8 @@ def test_what_is_missing_and_what_is_nowhere():
 
 @pytest.mark.parametrize("examples, options, words", [
     ([{"a": [1]}], {}, r"record 0 \(at byte 0\) has no label 'label', and has the features a: name its label"),
-    (EXAMPLES + [{"image": [b"x"], "label": []}], {}, r"record 3 \(at byte \d+\) has no label 'label'"),
+    (EXAMPLES + [{"image": [b"x"], "label": []}], {},
+     r"record 3 \(at byte \d+\) has no value in its label 'label', and those before it have: stoker-pack"),
     (EXAMPLES, {"label": "x"}, "floats in the label 'x', which must be one int64 or one text"),
     ([{"image": [b"x"], "label": [1, 2]}], {}, "several values in the label"),
     (EXAMPLES + [{"image": [b"x"], "label": [b"x"]}], {}, "another type than those before it"),

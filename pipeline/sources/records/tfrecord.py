@@ -190,8 +190,11 @@ class _Index:
             feature = found.get(self._keys[self._label])
             if feature is None or not feature.kind or feature.begin == feature.end:
                 there = _names_of(features(block, begin, end))
-                raise DatasetError("has no label %s, and has the features %s: name its label with label=, or give "
-                                   "label=None" % (ascii(self._label), name_list(there, 20) or "(none)"))
+                raise DatasetError("has no %s %s, and %s" % (
+                    "value in its label" if self._label in there else "label", ascii(self._label),
+                    "those before it have: stoker-pack --skip-damaged leaves such records out; or give label=None "
+                    "(--label-field none)" if number else "has the features %s: name its label with label=, or give "
+                                                          "label=None" % (name_list(there, 20) or "(none)")))
             self._labels.append(self._label_of(feature, block))
         if self._columns:
             self._add_row(found, block)
