@@ -81,7 +81,7 @@ class Ahead:
     def leases_wanted(self, threads: int) -> int:
         """How many leases have as many samples behind the one in work as there are threads; 0: any number. Large leases
         are not multiplied."""
-        samples = min((len(held.lease.samples) for held in self._leases), default=0) * len(self._roles)
+        samples = max((len(held.lease.samples) for held in self._leases), default=0) * len(self._roles)
         large = any(sum(len(sample.packed) for sample in held.lease.samples) > MAX_LEASE_BYTES for held in self._leases)
         return 1 - -threads // samples if samples and not large else 0
 

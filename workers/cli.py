@@ -76,8 +76,9 @@ def make_parser() -> configargparse.ArgumentParser:
              "with at most %d MB of their bytes waiting. auto: none where files are read fast, as from a local disk, "
              "else as many as the reads take. 0: never. No batch depends on it" % (MAX_READ_AHEAD, MAX_WAITING_MB))
     add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
-        help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and both of its leases "
-             "together (default: %(default)g). A job of larger batches is refused")
+        help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and two of its leases "
+             "together, of which a worker that reads ahead holds up to four (default: %(default)g). A job of larger "
+             "batches is refused")
     add("--health-file", metavar="FILE",
         help="touch this file once a second while a trainer is connected. For the health check of a container: "
              "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")

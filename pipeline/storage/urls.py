@@ -21,7 +21,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)\Z", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}\Z")
 _HOST = re.compile(r"([a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?\.?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?\Z")
 _PORTS = {"http": 80, "https": 443}
-_SAFE = "/!$&'()*+,;=:@~-._"       # of a path in a URL, besides letters and digits
+_SAFE = "/!$&'()*,;=:@~-._"        # of a path in a URL, besides letters and digits; Amazon takes '+' for a space
 _ALIKE = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "wasb": "az", "wasbs": "az"}
 
 

@@ -291,3 +291,9 @@ def test_a_forked_child_reads_without_the_threads_and_the_lock_of_its_parent(tmp
         reader.start()
         reader.join(10)
         assert found and found[0][0] == b"x"
+
+
+def test_a_short_last_batch_of_an_epoch_is_no_reason_to_hold_more_leases():
+    made = knowing(lease_of(1, [str(i) for i in range(200)]), lease_of(2, "ab"))
+    assert made.leases_wanted(64) == 2
+    assert knowing(lease_of(1, "ab"), lease_of(2, "cd")).leases_wanted(4) == 3

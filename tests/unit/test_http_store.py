@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import tracemalloc
 
 import pytest
 
@@ -224,7 +225,8 @@ def test_paths_stay_below_the_root():
 
 
 @pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nServer: ",
-                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;"])
+                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+                                  b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
 def test_an_answer_that_comes_byte_by_byte_has_a_limit(sent):
     listener, over = socket.socket(), threading.Event()
     listener.bind(("127.0.0.1", 0))
@@ -243,7 +245,19 @@ def test_an_answer_that_comes_byte_by_byte_has_a_limit(sent):
     thread.start()
     client = HttpClient("http://127.0.0.1:%d/data" % listener.getsockname()[1], silence_s=0.3)
     with pytest.raises(TryAgain, match="in time"):
-        client.read("a", 0, None, 10000)
+        client.read("a", 0, None, 1 << 30)
     over.set()
     thread.join(10)
     listener.close()
+
+
+def test_what_is_skipped_takes_no_memory():
+    content = bytes(6 << 20) + b"end"
+    with ScriptedServer(answer(body=content, ETag='"1"')) as server:
+        store = store_of(server)
+        tracemalloc.start()
+        try:
+            assert store.read("a", 6 << 20, 3)[0] == b"end"
+            assert tracemalloc.get_traced_memory()[1] < 3 << 20
+        finally:
+            tracemalloc.stop()

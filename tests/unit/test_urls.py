@@ -82,3 +82,10 @@ def test_below():
 def test_paths_that_no_file_has(path):
     assert problem_of(path)
     assert not problem_of("a.b/c..d/...")
+
+
+def test_a_plus_is_a_plus_also_where_a_server_takes_it_for_a_space():
+    """Amazon's S3 does, over https:// too."""
+    assert joined("https://photos.example/a", "b+c d.jpg") == "https://photos.example/a/b%2Bc%20d.jpg"
+    assert normal("https://photos.example/a+b") == normal("https://photos.example/a%2Bb")
+    assert joined("s3://photos", "b+c.jpg") == "s3://photos/b+c.jpg"

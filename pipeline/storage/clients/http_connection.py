@@ -123,9 +123,10 @@ class Answer:
             self._framing = _UNTIL_THE_END
             self.will_close = self.will_close or not self.is_over
 
-    def read(self, most: int, until: float) -> bytes:
+    def read(self, most: int, until: float, bytes_per_s: float = math.inf) -> bytes:
         """The next bytes of the body, ``most`` if it has as many. Raises OSError if it is cut before its end, or not
-        there at the time ``until`` of ``time.monotonic()``; BadAnswer."""
+        there at the time ``until`` of ``time.monotonic()``, and a second later for each ``bytes_per_s`` that came;
+        BadAnswer."""
         pieces: List[bytes] = []
         left, self._connection.until = most, until
         while left and not self.is_over:
@@ -133,8 +134,7 @@ class Answer:
             if piece:
                 pieces.append(piece)
                 left -= len(piece)
-            if left and time.monotonic() > until:
-                raise socket.timeout("only %d bytes came in time" % (most - left))
+                self._connection.until += len(piece) / bytes_per_s
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _piece(self, most: int) -> bytes:

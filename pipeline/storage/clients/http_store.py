@@ -25,6 +25,7 @@ SILENCE_S = 20.0                    # without a byte
 MIN_BYTES_PER_S = 50000             # slower than that, an answer is given up
 MAX_REDIRECTS = 5
 MAX_SKIPPED_BYTES = 8 << 20         # that are read for nothing from a server that ignores Range
+_PIECE_BYTES = 1 << 20              # of those, at a time
 _DRAINED_BYTES = 64 << 10
 _FAILURES = (OSError, BadAnswer)
 
@@ -118,24 +119,27 @@ class HttpClient:
         size = part.version.size if part.version is not None else None
         if length is not None and size is not None and offset + length > size:
             raise too_short(name, size, offset, length)
-        wanted = part.length if length is None else skipped + length
-        if wanted is not None and wanted - skipped > max_bytes:
-            raise too_large(name, wanted - skipped, max_bytes)
-        data = self._body(answer, max_bytes + skipped + 1 if wanted is None else wanted)
+        wanted = part.length if length is None else length
+        if wanted is not None and wanted > max_bytes:
+            raise too_large(name, wanted, max_bytes)
+        left = skipped
+        while left and not answer.is_over:
+            left -= len(self._body(answer, min(left, _PIECE_BYTES)))
+        data = self._body(answer, max_bytes + 1 if wanted is None else wanted)
         if wanted is None and len(data) > max_bytes:
             raise too_large(name, len(data), max_bytes)
         if wanted is not None and len(data) != wanted:
-            raise too_short(name, len(data), offset, wanted - skipped)       # only chunks may end before
+            raise too_short(name, skipped - left + len(data), offset, wanted)       # only chunks may end before
         version = part.version
         if version is None:
             if wanted is not None:
                 raise Refused("%s: the server ignores Range and does not tell the size of the file" % name)
             version = http_answers.version_of(len(data), answer.headers)
-        return data[skipped:] if skipped else data, version
+        return data, version
 
     def _body(self, answer: Answer, most: int) -> bytes:
         """At most as many bytes of the answer."""
-        return answer.read(most, time.monotonic() + self._silence_s + most / MIN_BYTES_PER_S)
+        return answer.read(most, time.monotonic() + self._silence_s, MIN_BYTES_PER_S)
 
     def _answer(self, method: str, path: str, headers: Optional[Dict[str, str]] = None, target: str = "") -> Answer:
         """The head of an answer that has the file (200, 206), or none of what was asked for (416). ``target``: the URL,
