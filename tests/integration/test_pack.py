@@ -21,6 +21,18 @@ from tests.support.processes import LIMIT_S, interpreter, wait_for
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEWEST = interpreter("STOKER_TEST_WORKER_PYTHON")
 PYTHONS = pytest.mark.parametrize("python", [None, NEWEST], ids=["3.6", "newest"])
+#: Writes of an interrupted run before it is killed: fewer give more kills.
+MOST_WRITES = int(os.environ.get("STOKER_TEST_PACK_WRITES", "90"))
+
+
+def by_turns(name, *values):
+    """Each of ``values`` with one Python, in turn: for what does not depend on the Python alone."""
+    return pytest.mark.parametrize(name + ", python", [
+        (value, (None, NEWEST)[turn % 2]) for turn, value in enumerate(values)],
+        ids=["%s-%s" % (getattr(value, "__name__", value) or "plain", ("3.6", "newest")[turn % 2])
+             for turn, value in enumerate(values)])
+
+
 #: Ends itself (SIGKILL) at the n-th of its own writes, syncs and renames.
 DYING = """
 import os, signal, sys
@@ -122,8 +134,7 @@ def tfrecords(folder, kind=""):
     return paths
 
 
-@PYTHONS
-@pytest.mark.parametrize("kind", ["", "gzip", "zlib"])
+@by_turns("kind", "", "gzip", "zlib", "")
 def test_tfrecords(tmp_path, python, kind):
     tfrecords(tmp_path, kind)
     text = pack(tmp_path / "a-{00000..00001}-of-00002", tmp_path / "out", "--columns", "image/filename,image/scale",
@@ -133,6 +144,8 @@ def test_tfrecords(tmp_path, python, kind):
         "jpg": picture(number), "cls": b"%d" % LABELS[number],
         "json": json.dumps({"image/filename": "%d.JPEG" % number, "image/scale": number / 4.0},
                            separators=(",", ":")).encode()}) for number in range(30)]
+    if kind:
+        return
     pack(tmp_path / "a-*", tmp_path / "named", "--label-field", "image/class/text", python=python)
     assert [parts["cls"] for _, parts in samples(tmp_path / "named")] == [b"%d" % label for label in LABELS]
     assert (tmp_path / "named" / "classes.txt").read_text() == "n0\nn1\nn2\nn3\n"
@@ -154,8 +167,7 @@ def make_tar(path, mode="w", names=("%04d",), form=tarfile.PAX_FORMAT):
     return path
 
 
-@PYTHONS
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@by_turns("mode", "w", "w:gz", "w:bz2", "w:xz")
 def test_tars(tmp_path, python, mode):
     make_tar(tmp_path / "one.tar", mode, names=("k" * 150 + "/é%04d",))
     pack(tmp_path / "one.tar", tmp_path / "out", python=python)
@@ -164,11 +176,10 @@ def test_tars(tmp_path, python, mode):
         for number in range(30)]
 
 
-@PYTHONS
-def test_files_with_the_same_keys_stay_apart(tmp_path, python):
+def test_files_with_the_same_keys_stay_apart(tmp_path):
     for name in ("a.tar", "b.tar"):
         make_tar(tmp_path / name, form=tarfile.GNU_FORMAT)
-    pack(tmp_path / "*.tar", tmp_path / "out", "--columns", "seg.png", "--label-field", "none", python=python)
+    pack(tmp_path / "*.tar", tmp_path / "out", "--columns", "seg.png", "--label-field", "none")
     assert [key for key, _ in samples(tmp_path / "out")] == ["%s/%04d" % pair for pair in [
         (name, number) for name in "ab" for number in range(30)]]
     assert set(samples(tmp_path / "out")[0][1]) == {"jpg", "seg.png"}
@@ -184,18 +195,17 @@ def test_two_samples_of_one_key_are_refused(tmp_path):
     assert "3 samples" in pack(tmp_path / "a.tar", tmp_path / "out", "--names", "number")
 
 
-@PYTHONS
-def test_a_single_class_gets_a_warning(tmp_path, python):
+def test_a_single_class_gets_a_warning(tmp_path):
     """``zip -r photos.zip photos`` puts the class folders into another one."""
     with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
         for number in range(4):
             archive.writestr("photos/%d/%d.jpg" % (number % 2, number), picture(number))
-    text = pack(tmp_path / "a.zip", tmp_path / "out", python=python)
+    text = pack(tmp_path / "a.zip", tmp_path / "out")
     assert "all samples have the class photos: if it is a folder, and the folders in it are the classes, unpack" in text
     assert "1 class, in classes.txt" in text
 
 
-def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
+def test_folders_tars_and_zips_of_class_folders(tmp_path):
     folder = make_folder(tmp_path / "photos")
     paths = [os.path.join(name, file) for name in sorted(os.listdir(str(folder)))
              for file in sorted(os.listdir(str(folder / name)))]
@@ -204,12 +214,12 @@ def test_folders_tars_and_zips_of_class_folders(tmp_path, python):
             for path in paths:
                 add(tar, "./" + path, (folder / path).read_bytes())
                 archive.write(str(folder / path), path)
-    text = pack(folder, tmp_path / "folder", "--shard-mb", 1, python=python)
+    text = pack(folder, tmp_path / "folder", "--shard-mb", 1)
     assert "90 samples in 3 shards" in text and "3 classes, in classes.txt" in text
     assert "no samples in the sources: not an image: its name has another suffix: 1" in text
     assert (tmp_path / "folder" / "classes.txt").read_bytes() == "cat\nd.o.g\né\n".encode()
-    pack(tmp_path / "a.tgz", tmp_path / "tar", "--label-field", "folder", "--shard-mb", 1, python=python)
-    pack(tmp_path / "a.zip", tmp_path / "zip", "--shard-mb", 1, python=python)
+    pack(tmp_path / "a.tgz", tmp_path / "tar", "--label-field", "folder", "--shard-mb", 1, python=NEWEST)
+    pack(tmp_path / "a.zip", tmp_path / "zip", "--shard-mb", 1, python=NEWEST)
     assert shards(tmp_path / "folder") == shards(tmp_path / "tar") == shards(tmp_path / "zip")
     for name in os.listdir(str(tmp_path / "folder")):
         assert (tmp_path / "folder" / name).stat().st_size <= 1 << 20
@@ -242,17 +252,15 @@ def test_parquet(tmp_path, python):
         tmp_path / "a.parquet", tmp_path / "no", "--label-field", "nope", python=python, code=2)
 
 
-@PYTHONS
-def test_shuffled_shards_have_the_same_samples_in_an_order_of_the_seed(tmp_path, python):
-    folder, tar = make_folder(tmp_path / "photos"), make_tar(tmp_path / "a.tar")
-    for source, name in ((folder, "photos"), (tar, "tar")):
-        orders = []
-        for seed in (None, 1, 2):
-            out = tmp_path / ("%s-%s" % (name, seed))
-            pack(source, out, *([] if seed is None else ["--shuffle", seed]), python=python)
-            orders.append(samples(out))
-        assert orders[0] != orders[1] != orders[2]
-        assert sorted(orders[0], key=str) == sorted(orders[1], key=str) == sorted(orders[2], key=str)
+@by_turns("make", make_folder, make_tar)
+def test_shuffled_shards_have_the_same_samples_in_an_order_of_the_seed(tmp_path, make, python):
+    source, orders = make(tmp_path / "source"), []
+    for seed in (None, 1, 2):
+        out = tmp_path / ("out-%s" % seed)
+        pack(source, out, *([] if seed is None else ["--shuffle", seed]), python=python)
+        orders.append(samples(out))
+    assert orders[0] != orders[1] != orders[2]
+    assert sorted(orders[0], key=str) == sorted(orders[1], key=str) == sorted(orders[2], key=str)
 
 
 # --------------------------------------------------------------------------------------------- interrupted and again
@@ -266,8 +274,7 @@ def test_both_pythons_make_the_same_bytes(tmp_path):
     assert content(tmp_path / "old") == content(tmp_path / "new")
 
 
-@PYTHONS
-@pytest.mark.parametrize("kind", ["folder", "tar"])
+@by_turns("kind", "folder", "tar")
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_bytes(tmp_path, python, kind):
     source = make_folder(tmp_path / "photos", 120) if kind == "folder" else make_tar(tmp_path / "a.tgz", "w:gz", (
         "%04d", "b/%04d", "c/%04d"))
@@ -275,7 +282,7 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_bytes(tmp_path, pytho
     pack(arguments[0], tmp_path / "whole", *arguments[2:], python=python)
     chance, kills = random.Random(kind), 0
     while True:
-        done = subprocess.run([python or sys.executable, "-c", DYING, str(chance.randint(10, 90))] + arguments,
+        done = subprocess.run([python or sys.executable, "-c", DYING, str(chance.randint(10, MOST_WRITES))] + arguments,
                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S)
         if done.returncode == 0:
             break
@@ -293,8 +300,8 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_bytes(tmp_path, pytho
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-@PYTHONS
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("python, signum, code", [
+    (None, signal.SIGINT, 130), (NEWEST, signal.SIGINT, 130), (NEWEST, signal.SIGTERM, 143)])
 def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, signum, code):
     folder, out = make_folder(tmp_path / "photos", 1500), tmp_path / "out"
     process = subprocess.Popen(command(python, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.PIPE,
@@ -328,8 +335,7 @@ def test_one_process_packs_into_a_folder(tmp_path):
     pack(folder, out, "--shard-mb", 1)
 
 
-@PYTHONS
-def test_a_disk_that_changes_a_byte_is_found(tmp_path, python):
+def test_a_disk_that_changes_a_byte_is_found(tmp_path):
     """The byte changes when the shard is complete, before it is read back."""
     folder, out = make_folder(tmp_path / "photos"), tmp_path / "out"
     script = ("import os\nfrom stoker.packing import shard\n"
@@ -342,31 +348,31 @@ def test_a_disk_that_changes_a_byte_is_found(tmp_path, python):
               "        file.write(b'other')\n"
               "shard._EarlySync.finish = changing\n"
               "from stoker.packing.pack import main\nmain()" % {"out": str(out)})
-    done = subprocess.run([python or sys.executable, "-c", script, str(folder), str(out)], cwd=ROOT,
+    done = subprocess.run([sys.executable, "-c", script, str(folder), str(out)], cwd=ROOT,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S)
     assert done.returncode == 1, done
     assert "train-00000.tar.new has other bytes than were written, at cat/000%2Ev2.jpg: the disk" in done.stderr
-    assert os.listdir(str(out)) == ["classes.txt"]
-    pack(folder, out, python=python)
+    assert sorted(os.listdir(str(out))) == ["classes.txt", "stoker-pack.json"]
+    assert json.loads((out / "stoker-pack.json").read_text())["shards"] == []
+    pack(folder, out)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-@PYTHONS
-def test_a_full_disk_is_a_sentence_and_damages_nothing(tmp_path, python):
+def test_a_full_disk_is_a_sentence_and_damages_nothing(tmp_path):
     folder, disk = make_folder(tmp_path / "photos", 200), tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3500k", "tmpfs", str(disk)], stderr=subprocess.DEVNULL
                       ).returncode:
         pytest.skip("cannot mount a small file system here")
     try:
-        text = pack(folder, disk / "out", "--shard-mb", 1, python=python, code=1)
+        text = pack(folder, disk / "out", "--shard-mb", 1, code=1)
         assert "%s is full (No space left on device): the complete shards stay" % (disk / "out") in text
         manifest = json.loads((disk / "out" / "stoker-pack.json").read_text())
         assert manifest["shards"] and set(os.listdir(str(disk / "out"))) == {"classes.txt", "stoker-pack.json"} | {
             shard["name"] for shard in manifest["shards"]}
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
-        pack(folder, disk / "out", "--shard-mb", 1, python=python)
-        pack(folder, tmp_path / "whole", "--shard-mb", 1, python=python)
+        pack(folder, disk / "out", "--shard-mb", 1)
+        pack(folder, tmp_path / "whole", "--shard-mb", 1)
         assert content(disk / "out") == content(tmp_path / "whole")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -502,7 +508,8 @@ def test_damaged_folders(tmp_path):
     assert "it has 3 bytes, and had 30,004 when the packing began: cat/000.v2.jpg" in done.stdout
 
 
-@pytest.mark.parametrize("arguments, sentence", [
+#: [(arguments, a part of the sentence)]
+WRONG = [
     (["no/such", "out"], "no/such"), (["{tmp}/photos", "{tmp}/a.tar", "out"], "give one folder of pictures, or files"),
     (["{tmp}/a.tar", "{tmp}/text", "out"], "text is no TFRecord, tar, zip or Parquet file, by its first bytes"),
     (["{tmp}/a.tar", "{tmp}/a.zip", "out"], "the sources are of different kinds, tar and zip"),
@@ -510,17 +517,48 @@ def test_damaged_folders(tmp_path):
     (["{tmp}/a.tar", "out", "--exclude", "a"], "--exclude is not for files with samples"),
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
     (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
-    (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")])
-def test_wrong_commands_are_sentences(tmp_path, arguments, sentence):
-    make_folder(tmp_path / "photos", 4)
-    make_tar(tmp_path / "a.tar")
-    (tmp_path / "text").write_text("hello, this is a text\n" * 100)
-    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
+    (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")]
+#: Runs each command in a process of its own, which has imported all already: the lines are [exit code, what it prints].
+FORKING = """
+import json, os, sys
+import stoker.packing.program, stoker.trainer.program
+from stoker.packing.pack import main
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    with open(os.path.join(sys.argv[2], str(number)), "w+b") as printed:
+        pid = os.fork()
+        if not pid:
+            os.dup2(printed.fileno(), 1)
+            os.dup2(printed.fileno(), 2)
+            sys.argv = ["stoker-pack"] + arguments
+            main()
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        printed.seek(0)
+        print(json.dumps([os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1, printed.read().decode()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """(exit code, what is printed, the files in the folder for output) of each of WRONG."""
+    tmp, printed = tmp_path_factory.mktemp("wrong"), tmp_path_factory.mktemp("printed")
+    make_folder(tmp / "photos", 4)
+    make_tar(tmp / "a.tar")
+    (tmp / "text").write_text("hello, this is a text\n" * 100)
+    with zipfile.ZipFile(str(tmp / "a.zip"), "w") as archive:
         archive.writestr("a/1.jpg", b"x")
-    code = 1 if "cannot write" in sentence else 2
-    given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    given = [str(tmp_path / "out") if argument == "out" else argument for argument in given]
-    assert sentence in pack(*given, code=code)
-    assert not (tmp_path / "out").exists() or not os.listdir(str(tmp_path / "out"))
+    outs = [tmp / ("out-%d" % number) for number in range(len(WRONG))]
+    commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)) for argument in arguments]
+                for out, (arguments, _) in zip(outs, WRONG)]
+    done = subprocess.run([sys.executable, "-c", FORKING, json.dumps(commands), str(printed)], cwd=ROOT,
+                          stdout=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S, check=True)
+    return [tuple(json.loads(line)) + (os.listdir(str(out)) if out.exists() else [],)
+            for out, line in zip(outs, done.stdout.splitlines())]
 
 
+@pytest.mark.parametrize("number", range(len(WRONG)), ids=[sentence for _, sentence in WRONG])
+def test_wrong_commands_are_sentences(refusals, number):
+    code, printed, files = refusals[number]
+    sentence = WRONG[number][1]
+    assert code == (1 if "cannot write" in sentence else 2), printed
+    assert sentence in printed and "Traceback" not in printed and files == []

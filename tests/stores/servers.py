@@ -40,6 +40,7 @@ def free_ports(count):
 class Server:
     """A program that serves on ``port`` of this host. ``folder``: for its files, which are removed by the test."""
     TRIES = 3       # a port may be taken before the server binds it
+    END_S = 5.0     # in which it may end by itself
 
     def __init__(self, folder):
         self.home, self.port = str(folder), 0
@@ -76,7 +77,7 @@ class Server:
     def stop(self):
         self._process.terminate()
         try:
-            self._process.wait(5)
+            self._process.wait(self.END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -96,6 +97,7 @@ class Server:
 
 class S3(Server):
     """SeaweedFS. ``environment``: the variables by which clients find it and its keys."""
+    END_S = 0.0     # it would wait for its parts for longer than five seconds, and keeps nothing here
 
     def command(self):
         identities = os.path.join(self.home, "identities.json")

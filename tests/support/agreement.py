@@ -26,14 +26,15 @@ ENCODED = {
 
 
 def consumed(data, audit, chaos=False, **options):
-    """A whole run, as a Run. ``chaos``: of its three workers one is suspended until the end, and another one killed."""
-    workers = 3 if chaos else 1
+    """A whole run, as a Run. ``chaos``: of its two workers one is suspended until the end, and the other one killed,
+    which is started again."""
+    workers = 2 if chaos else 1
     with opened(data, audit, workers=workers, prefetch=3, **dict(OPTIONS, **options)) as run:
         run.joined(workers)
         if chaos:
             choice = random.Random(str(os.path.basename(str(audit))))
             run.take(choice.randrange(1, 6))
-            pids = wait_for(lambda: len(worker_pids()) == 3 and worker_pids(), "three workers")
+            pids = wait_for(lambda: len(worker_pids()) == 2 and worker_pids(), "two workers")
             frozen, killed = choice.sample(pids, 2)
             os.kill(frozen, signal.SIGSTOP)
             run.take(choice.randrange(3))

@@ -213,8 +213,8 @@ def _environment(pid):
 
 
 def listening():
-    """Addresses and file descriptors of the TCP sockets on which this process listens."""
-    return {(connection.laddr, connection.fd) for connection in psutil.Process().net_connections("tcp")
+    """Addresses of the TCP sockets on which this process listens."""
+    return {connection.laddr for connection in psutil.Process().net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN}
 
 
