@@ -61,7 +61,8 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
     elif suffix in RECORDS:
         other = open_source(validation, root, source.classes or None, bool(source.classes), generator=generator)
         left_out: Sequence[LeftOut] = getattr(other, "left_out", [])
-        if left_out and classes is None and not (getattr(source, "opened_by", None) or {}).get("classes"):
+        opened_by = getattr(source, "opened_by", {})
+        if left_out and classes is None and opened_by is not None and not opened_by.get("classes"):
             raise DatasetError("the validation data has records of classes that training lacks (in %s), and training "
                                "has %s: leave them out, or name the classes of training (classes=[...] or --classes "
                                "A,B,C), which leaves others out" % (

@@ -11,7 +11,8 @@ URL = "s3://photos/a.jpg"
 
 @pytest.mark.parametrize("code, status, kind, said", [
     ("NoSuchKey", 404, Gone, "is not there"), ("", 404, Gone, "404"), ("NoSuchBucket", 404, Refused, "no such bucket"),
-    ("AccessDenied", 403, Refused, "rights"), ("", 403, Refused, "rights"), ("", 401, Refused, "credentials"),
+    ("AccessDenied", 403, Refused, "rights to list and read the bucket; aws"), ("", 401, Refused, "credentials"),
+    ("", 403, Refused, "the right credentials"), ("403", 403, Refused, "the right credentials"),
     ("InvalidAccessKeyId", 403, Refused, "credentials"), ("SignatureDoesNotMatch", 403, Refused, "credentials"),
     ("ExpiredToken", 400, Refused, "expired"), ("RequestTimeTooSkewed", 403, Refused, "clock"),
     ("PermanentRedirect", 301, Refused, "AWS_REGION=eu-west-1"), ("InvalidObjectState", 403, Refused, "archive"),

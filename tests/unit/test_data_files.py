@@ -209,6 +209,17 @@ def test_validation_of_record_files(here, caplog):
     assert "4 of the 4 samples for validation are trained on too, such as train-001.tar//" in caplog.text
 
 
+def test_a_part_of_record_files_is_recorded_by_the_list_of_its_samples(here):
+    whole = open_source("train-*.tar")
+    parts = whole.split(0.25, 1)
+    run = prepare(parts.training, validation=parts.validation)
+    kept = described(run, StreamOptions())["arguments"]
+    assert kept["data"] == kept["validation"] == {"listed": str(here)}
+    assert whole.below("/").opened_by is None
+    run = prepare(whole.split(0.0, 1).training)
+    assert "records" in described(run, StreamOptions())["arguments"]["data"]
+
+
 def test_a_class_that_only_validation_has_is_an_error_as_in_folders(here):
     with zipfile.ZipFile("val.zip", "w") as archive:
         for name in ("dog/1.jpg", "eel/2.jpg"):

@@ -35,8 +35,9 @@ class RecordSource:
     def __init__(self, root: str, records: Combined, classes: Tuple[str, ...] = (),
                  opened_by: Optional[Dict[str, Any]] = None, chosen: "Optional[np.ndarray]" = None,
                  gone: Collection[int] = frozenset()) -> None:
-        """``chosen``: int32, the numbers of those of ``records`` that count, in their order; None: all. ``gone``:
-        numbers of samples that a checkpoint knows and the data has no more."""
+        """``opened_by``: what opens the same source again; None: nothing, as for a part of one. ``chosen``: int32, the
+        numbers of those of ``records`` that count, in their order; None: all. ``gone``: numbers of samples that a
+        checkpoint knows and the data has no more."""
         self.root, self.classes, self.opened_by = root, classes, opened_by
         self.gone: FrozenSet[int] = frozenset(gone)
         self.left_out: Tuple[Tuple[str, str], ...] = ()
@@ -151,7 +152,7 @@ class RecordSource:
     def with_gone(self, gone: Collection[int]) -> "RecordSource":
         """The same records, of which those with the numbers ``gone`` count as gone."""
         other = self._like(self.root, self._records, self.classes)
-        other.gone = frozenset(gone)
+        other.gone, other.opened_by = frozenset(gone), self.opened_by
         return other
 
     def fingerprint(self) -> str:
@@ -257,7 +258,7 @@ class RecordSource:
         return [path_bytes(path) for path in self._places(0, numbers, files)]
 
     def _like(self, root: str, records: Combined, classes: Tuple[str, ...]) -> "RecordSource":
-        other = RecordSource(root, records, classes, self.opened_by, self._chosen, self.gone)
+        other = RecordSource(root, records, classes, None, self._chosen, self.gone)
         other.left_out = self.left_out
         other.watched = self.watched
         return other
@@ -265,10 +266,9 @@ class RecordSource:
     def _part(self, part: "np.ndarray") -> "RecordSource":
         """Those samples for which ``part``, bool [n], is true."""
         if part.all() and self._chosen is None:
-            return self._like(self.root, self._records, self.classes)
+            return self.with_gone(self.gone)
         chosen = np.flatnonzero(part).astype(np.int32) if self._chosen is None else self._chosen[part]
-        other = RecordSource(self.root, self._records, self.classes, self.opened_by, chosen,
-                             renumbered_gone(self.gone, part))
+        other = RecordSource(self.root, self._records, self.classes, None, chosen, renumbered_gone(self.gone, part))
         other.watched = self.watched
         return other
 

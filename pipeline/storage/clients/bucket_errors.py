@@ -59,8 +59,10 @@ def error_of(url: str, code: str, status: int, said: str, asked_s: Optional[floa
     if code == "InvalidObjectState":
         return Refused("%s is in an archive (%s): restore it first" % (url, word))
     if code in ("AccessDenied", "Forbidden", "AllAccessDisabled", "AuthorizationFailure") or status == 403:
-        return Refused("%s: this host may not read it (%s): give its account the rights to list and read the bucket; %s"
-                       % (url, word, _ADVICE.get(scheme, "")))
+        # an answer to HEAD has no word for it: the credentials may be wrong as well
+        return Refused("%s: this host may not read it (%s): give its account the rights to list and read the bucket%s; "
+                       "%s" % (url, word, "" if code and not code.isdigit() and code != "Forbidden" else
+                               ", or this host the right credentials", _ADVICE.get(scheme, "")))
     if status == 0:
         return TryAgain(fact)
     return Refused("%s cannot be read: the store answers %s" % (url, fact))
