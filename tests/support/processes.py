@@ -213,8 +213,9 @@ def _environment(pid):
 
 
 def listening():
-    """Addresses and file descriptors of the TCP sockets on which this process listens."""
-    return {(connection.laddr, connection.fd) for connection in psutil.Process().net_connections("tcp")
+    """Addresses on which this process listens for TCP. (A server that a test takes away for a while comes back with
+    another file descriptor.)"""
+    return {connection.laddr for connection in psutil.Process().net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN}
 
 
