@@ -67,12 +67,17 @@ def copy_of(key: bytes, content: Any, suffix: str = "") -> str:
                           "folder that this user may write, or name another one with the variable TMPDIR"
                           % (os.environ.get("TMPDIR") or "/tmp"))
     path = os.path.join(where, "%d-%d%s" % (os.getpid(), len(_made), suffix_of(content, suffix)))
+    try:
+        with open(path, "wb") as file:
+            if isinstance(content, np.ndarray):
+                np.save(file, content, allow_pickle=False)
+            else:
+                file.write(content)
+    except BaseException:           # the disk is full
+        with suppress(OSError):
+            os.unlink(path)
+        raise
     _made[key] = path
-    with open(path, "wb") as file:
-        if isinstance(content, np.ndarray):
-            np.save(file, content, allow_pickle=False)
-        else:
-            file.write(content)
     _bytes += size
     return path
 

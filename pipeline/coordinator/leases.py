@@ -242,7 +242,7 @@ class LeaseScheduler(LeaseTables):
     def _returned(self, worker: Worker, lease: int) -> None:
         """A worker gives back a live lease. That is no fault if it has said Room while the lease was under way."""
         self._open[self._leases[lease].position].untried += 1
-        is_due = len(worker.leases) + len(worker.unacknowledged) > worker.capacity
+        is_due = worker.is_shared and len(worker.leases) + len(worker.unacknowledged) > worker.capacity
         self._release([lease], 0 if is_due else RETURNED_COST)
 
     def _produced(self, key: WorkerKey, lease: int, position: int, now: float, effects: Effects) -> None:

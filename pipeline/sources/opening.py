@@ -113,7 +113,8 @@ def _listed(data: Any, root: Optional[Path]) -> Source:
     if isinstance(first, (str, os.PathLike)):
         kind = RECORDS.get(suffix_of(first))
         if kind in ("tfrecord", "tar", "zip"):
-            raise ConfigError("the data is %s of record files: give stoker.%s([...])" % (a_type(data), kind))
+            raise ConfigError("the data is %s of record files: give stoker.%s([...]); or stoker.files([...]) if each "
+                              "file is one sample" % (a_type(data), kind))
         return path_list(_chained(first, rows, rows is not data), start, root is None)
     return Table.of(_chained(first, rows, rows is not data), start)
 

@@ -4,6 +4,7 @@ Google's storage, and nginx.
 Each ends with the tests, even if they are killed: the kernel ends a server whose parent is gone.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -111,7 +112,7 @@ class S3(Server):
         data = os.path.join(self.home, "data")
         os.makedirs(data, exist_ok=True)
         ports = free_ports(8)
-        self.port = ports[6]
+        self.port, self._ports = ports[6], ports
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
                  "s3.port", "s3.port.grpc")
         return [os.path.join(os.path.dirname(python_of("stores")), "weed"), "-logtostderr=true", "server",
@@ -133,6 +134,13 @@ class S3(Server):
             region_name="us-east-1",
             config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20))
         wait_for(self._is_ready, "a bucket in SeaweedFS to take a file", START_S, 0.1)
+
+    def stop(self):
+        """It leaves its sockets behind, in this folder whatever TMPDIR says."""
+        super().stop()
+        for port in self._ports:
+            for name in glob.glob("/tmp/seaweedfs-*-%d.sock" % port):
+                os.remove(name)
 
     def _is_ready(self):
         """Its volumes register some time after it answers."""

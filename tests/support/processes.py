@@ -213,7 +213,8 @@ def _environment(pid):
 
 
 def listening():
-    """Addresses of the TCP sockets on which this process listens."""
+    """Addresses on which this process listens for TCP. (A server that a test takes away for a while comes back with
+    another file descriptor.)"""
     return {connection.laddr for connection in psutil.Process().net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN}
 

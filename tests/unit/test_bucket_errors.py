@@ -1,7 +1,11 @@
 """What errors of object stores mean."""
 
+import sys
+
 import pytest
 
+from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.storage.clients import buckets
 from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of, facts_of
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Gone, Refused
@@ -35,3 +39,12 @@ def test_facts_in_a_text_of_obstore():
             "status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>\n\nDebug source:\nstatus code: 500")
     assert facts_of(text) == ("NoSuchBucket", 404)
     assert facts_of("HTTP error: error sending request") == ("", 0)
+
+
+def test_a_missing_client_names_the_python_and_the_extra(monkeypatch):
+    """The trainer prints it of a worker, which may run by another Python."""
+    monkeypatch.setattr(buckets, "_is_there", lambda name: False)
+    with pytest.raises(ConfigError) as raised:
+        buckets.bucket_client("s3://photos/a")
+    assert str(raised.value) == (
+        "s3://photos/a needs a client that the Python %s lacks: pip install 'stoker[s3]' there" % sys.executable)

@@ -1,6 +1,7 @@
 """The store of a web server, against a real socket whose every answer the test decides."""
 
 import socket
+import ssl
 import threading
 import tracemalloc
 
@@ -261,3 +262,14 @@ def test_what_is_skipped_takes_no_memory():
             assert tracemalloc.get_traced_memory()[1] < 3 << 20
         finally:
             tracemalloc.stop()
+
+
+def test_a_certificate_for_another_name_is_refused(monkeypatch):
+    """Python 3.6 says so by a ValueError."""
+    client = HttpClient("https://photos.example/a")
+
+    def connected(timeout_s):
+        raise ssl.CertificateError("hostname 'photos.example' doesn't match 'other'")
+    monkeypatch.setattr(client._access, "connected", connected)
+    with pytest.raises(Refused, match="certificate is not valid"):
+        client.read("a", 0, 10, 100)

@@ -14,6 +14,7 @@ from stoker.pipeline.sources.records import index_one as one
 from stoker.pipeline.sources.records import indexing, kept_index
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.index_bytes import DIGEST_BYTES, DamagedIndex, Indexed, Key, from_bytes, to_bytes
+from stoker.pipeline.sources.records.index_children import CannotStart
 from stoker.pipeline.sources.records.kept_index import FOLDER, KeptIndexes
 from stoker.pipeline.storage.store import Entry, Unavailable, Version, etag_version, remote_version
 from tests.support import tfrecords as made
@@ -139,6 +140,21 @@ def test_a_second_start_reads_no_file(data):
     assert opened(folder, columns=["n"]).rows(range(6)) == columns.rows(range(6)) and len(read) == 4
     assert sorted(os.listdir(folder)) == [FOLDER, "a", "b"] and len(os.listdir(os.path.join(folder, FOLDER))) == 4
     assert not os.path.exists(kept_index.cache_folder())
+
+
+def test_a_missing_library_for_checksums_is_told_though_processes_index(data, monkeypatch):
+    folder, _ = data
+    asked = []
+    monkeypatch.setattr(indexing, "SMALL_BYTES", 0)
+    monkeypatch.setattr(indexing, "cores", lambda: 2)
+    monkeypatch.setattr(indexing, "crc_function", lambda: asked.append(1), raising=False)
+
+    def refused(*_):
+        raise CannotStart("a test")
+        yield
+    monkeypatch.setattr(indexing, "index_in_children", refused)
+    assert len(opened(folder)) == 6 and asked == [1]
+    assert len(opened(folder, check=False)) == 6 and len(opened(folder)) == 6 and asked == [1]
 
 
 def test_a_file_of_before_1970_is_indexed_and_kept(data):

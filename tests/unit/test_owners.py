@@ -70,6 +70,14 @@ def test_a_socket_without_a_process_has_no_user(told):
 
 
 def test_a_listener_in_place_of_the_peer_is_not_the_peer(told):
+    for _ in range(10):
+        with contextlib.suppress(OSError):         # another process of this machine was given the port
+            a_listener_is_not_the_peer(told)
+            return
+    pytest.fail("the port was never free")
+
+
+def a_listener_is_not_the_peer(told):
     with listening("127.0.0.1") as server:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

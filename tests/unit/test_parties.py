@@ -8,7 +8,7 @@ import pytest
 from stoker.pipeline.coordinator.effects import Grant
 from stoker.pipeline.coordinator.party import Party, party_of
 from stoker.pipeline.coordinator.record import ENOUGH_PLACES, MAX_PARTIES, MAX_WAIT_S
-from stoker.pipeline.protocol.messages import Failed, Hello, Skipped
+from stoker.pipeline.protocol.messages import Failed, Hello, Returned, Room, Skipped
 from tests.unit.test_leases import LEASE_S, Fleet, aborts
 
 
@@ -333,3 +333,12 @@ def test_the_records_are_bounded():
         fleet.scheduler.lost("k:%d/0" % number, 0.0)
     records = fleet.scheduler._records._records
     assert len(records) <= MAX_PARTIES and Party("good", "y") in records
+
+
+def test_a_lease_that_a_worker_got_to_read_ahead_is_not_given_back_for_free():
+    fleet = Parties(steps=100, prefetch=10)
+    fleet.hello("k:h/0", 2)
+    fleet.say("k:h/0", Room("run", 4))
+    before = fleet.record("k:h/0").score
+    fleet.say("k:h/0", Returned("run", fleet.lease_of("k:h/0")[0]))
+    assert fleet.record("k:h/0").score < before

@@ -140,6 +140,13 @@ def test_copies_of_a_batch_are_bounded(monkeypatch):
     assert os.path.exists(copies.copy_of(b"2", bytes(60)))
 
 
+def test_a_copy_that_could_not_be_written_is_none():
+    for _ in range(2):      # the second call gave the path of what the first one had written
+        with pytest.raises(ValueError):
+            copies.copy_of(b"1", np.array([None]))
+    assert os.listdir(copies.folder()) == []
+
+
 def test_no_folder_for_copies_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(copies.tempfile, "gettempdir", lambda: str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="has no folder for copies .*TMPDIR"):

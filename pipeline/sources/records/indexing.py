@@ -13,6 +13,7 @@ from stoker.pipeline.sources.records.index_bytes import DamagedIndex, Indexed, f
 from stoker.pipeline.sources.records.index_children import CannotStart, Task, index_in_children
 from stoker.pipeline.sources.records.index_one import index_one
 from stoker.pipeline.sources.records.kept_index import KeptIndexes
+from stoker.pipeline.sources.records.tfrecord import crc_function
 from stoker.pipeline.storage.store import Entry
 from stoker.pipeline.text import printable_path
 
@@ -67,6 +68,8 @@ def _make(root: str, files: Sequence[Entry], format_name: str, options: Dict[str
             progress.end(sizes[task.number])
         processes = min(cores(), len(tasks))
         if processes > 1 and sum(sizes.values()) > SMALL_BYTES:
+            if format_name == "tfrecord" and options.get("check"):
+                crc_function()                  # says if there is none: the processes log nothing
             try:
                 with contextlib.closing(index_in_children(root, tasks, format_name, options, processes)) as messages:
                     for message in messages:

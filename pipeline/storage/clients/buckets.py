@@ -1,10 +1,12 @@
 """The client of a bucket: which library this Python has for it."""
 
 import importlib.util
+import sys
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.retrying import Client
 from stoker.pipeline.storage.urls import split
+from stoker.pipeline.text import printable_path
 
 
 def bucket_client(root: str) -> Client:
@@ -23,7 +25,8 @@ def bucket_client(root: str) -> Client:
         raise ConfigError("%s: Azure's containers need Python 3.11 or newer, and pip install 'stoker[az]': a worker "
                           "can have that, and a trainer on an older Python names their files in a table (docs/DATA.md)"
                           % root)
-    raise ConfigError("%s needs a client that is not installed here: pip install 'stoker[%s]'" % (root, scheme))
+    raise ConfigError("%s needs a client that the Python %s lacks: pip install 'stoker[%s]' there" % (
+        root, printable_path(sys.executable), scheme))
 
 
 def _is_there(name: str) -> bool:

@@ -202,8 +202,9 @@ class HttpClient:
             sock = self._access.connected(self._connect_s)
             sock.settimeout(self._silence_s)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except _FAILURES as error:
-            if isinstance(error, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        except (*_FAILURES, ssl.CertificateError) as error:
+            if isinstance(error, ssl.CertificateError) or (
+                    isinstance(error, ssl.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)):
                 raise Refused("%s: the server's certificate is not valid for this host (%s): SSL_CERT_FILE can name "
                               "your own authority" % (self.root, str(error)[:200])) from error
             raise _try_again(error) from error
