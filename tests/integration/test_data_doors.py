@@ -14,6 +14,7 @@ import stoker
 from stoker.trainer import data_watch
 from stoker.trainer.record.replay import Replay
 from tests.support import stored
+from tests.support.forking import ended
 from tests.support.processes import ROOT, interpreter
 from tests.support.range_server import serving
 from tests.support.training import arguments, audit, consumed, finished, predicted, Trainer
@@ -197,7 +198,8 @@ def test_validation_of_other_forms(data, tmp_path):
     assert run.code == 0 and "16 samples to train on, 8 held out" in run.stdout, run
 
 
-@pytest.mark.parametrize("arguments, sentence", [
+#: [(arguments, a part of the sentence)]
+REFUSED = [
     (["{server}/photos"], "is on a web server, which does not list its folders: give record files, such as"),
     (["{server}/no-{{0..2}}.tar"], "no-0.tar is not there"),
     (["http://user:word@127.0.0.1/x.tar"], "has a user's name or password in it"),
@@ -210,9 +212,19 @@ def test_validation_of_other_forms(data, tmp_path):
     (["{data}/train-*.tar", "--generator", "numerical"], "the generator numerical makes its records"),
     (["{data}/x.h5"], "Stoker must know which of its datasets has the samples"),
     (["{data}/x.tar.gz"], "is compressed"),
-    (["{data}/x.parquet"], "convert it with stoker-pack")])
-def test_refusals(arguments, sentence, data, server, tmp_path):
-    given = [each.format(server=server, data=data) for each in arguments]
-    run = finished(tmp_path, *given)
-    assert run.code == 2 and sentence in run.stderr and "Traceback" not in run.stderr, run
-    assert "user:word" not in run.stderr and "signature=1" not in run.stderr
+    (["{data}/x.parquet"], "convert it with stoker-pack")]
+
+
+@pytest.fixture(scope="module")
+def refusals(data, server, tmp_path_factory):
+    """How the command with the arguments of each of REFUSED ended."""
+    commands = [[each.format(server=server, data=data) for each in arguments] for arguments, _ in REFUSED]
+    return ended("trainer", ["tensorflow", "stoker.trainer.cli", "stoker.trainer.run"], commands,
+                 tmp_path_factory.mktemp("refusals"))
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[sentence for _, sentence in REFUSED])
+def test_refusals(refusals, number):
+    run = refusals[number]
+    assert run.code == 2 and REFUSED[number][1] in run.printed and "Traceback" not in run.printed, run
+    assert "user:word" not in run.printed and "signature=1" not in run.printed

@@ -16,6 +16,7 @@ import pytest
 
 from stoker.packing.inputs.tfrecords import is_frame
 from stoker.pipeline.sources.records.tfrecord import crc_function
+from tests.support.forking import ended
 from tests.support.processes import LIMIT_S, interpreter, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -518,24 +519,6 @@ WRONG = [
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
     (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
     (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")]
-#: Runs each command in a process of its own, which has imported all already: the lines are [exit code, what it prints].
-FORKING = """
-import json, os, sys
-import stoker.packing.program, stoker.trainer.program
-from stoker.packing.pack import main
-for number, arguments in enumerate(json.loads(sys.argv[1])):
-    with open(os.path.join(sys.argv[2], str(number)), "w+b") as printed:
-        pid = os.fork()
-        if not pid:
-            os.dup2(printed.fileno(), 1)
-            os.dup2(printed.fileno(), 2)
-            sys.argv = ["stoker-pack"] + arguments
-            main()
-            os._exit(0)
-        status = os.waitpid(pid, 0)[1]
-        printed.seek(0)
-        print(json.dumps([os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1, printed.read().decode()]), flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -550,10 +533,8 @@ def refusals(tmp_path_factory):
     outs = [tmp / ("out-%d" % number) for number in range(len(WRONG))]
     commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)) for argument in arguments]
                 for out, (arguments, _) in zip(outs, WRONG)]
-    done = subprocess.run([sys.executable, "-c", FORKING, json.dumps(commands), str(printed)], cwd=ROOT,
-                          stdout=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S, check=True)
-    return [tuple(json.loads(line)) + (os.listdir(str(out)) if out.exists() else [],)
-            for out, line in zip(outs, done.stdout.splitlines())]
+    found = ended("stoker.packing.pack", ["stoker.packing.program", "stoker.trainer.program"], commands, printed)
+    return [(each.code, each.printed, os.listdir(str(out)) if out.exists() else []) for each, out in zip(found, outs)]
 
 
 @pytest.mark.parametrize("number", range(len(WRONG)), ids=[sentence for _, sentence in WRONG])

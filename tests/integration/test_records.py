@@ -71,7 +71,8 @@ def test_what_tensorflow_writes_is_read(tmp_path):
     for number in range(3):
         with tf.python_io.TFRecordWriter(str(tmp_path / ("%d.tfrecord" % number))) as writer:
             for _ in range(50):
-                picture = bytes(random.randrange(256) for _ in range(random.choice((1, 200, 70000))))
+                size = random.choice((1, 200, 70000))
+                picture = random.getrandbits(8 * size).to_bytes(size, "little")
                 row = {"ints": [random.randrange(-1 << 63, 1 << 63) for _ in range(random.randrange(4))],
                        "one": [random.randrange(-5, 5)], "float": [random.random()], "text": [b"\xff\0text"],
                        "texts": [b"a" * size for size in range(random.randrange(3))]}
@@ -107,10 +108,10 @@ def test_what_tensorflow_writes_is_read(tmp_path):
 
 
 def test_processes_make_the_same_indexes(many, monkeypatch, side_by_side):
-    made_by = stoker.tfrecord(many + "/*.tfrecord")
+    made_by = stoker.tfrecord(many + "/[01].tfrecord")
     monkeypatch.setattr(indexing, "SMALL_BYTES", 1 << 40)
-    assert stoker.tfrecord(many + "/*.tfrecord").fingerprint() == made_by.fingerprint()
-    assert len(made_by) == 80000 and bytes_at(made_by, 79999) == b"x" * 59
+    assert stoker.tfrecord(many + "/[01].tfrecord").fingerprint() == made_by.fingerprint()
+    assert len(made_by) == 40000 and bytes_at(made_by, 39999) == b"x" * 59
 
 
 def test_what_a_process_finds_wrong_is_told_as_if_there_were_none(many, tmp_path, side_by_side):
