@@ -139,13 +139,17 @@ def test_predict_show_replay_and_check(data, server, tmp_path):
     run = _trained(tmp_path, "%s/train-{000..002}.tar" % server, "--columns", "json")
     assert run.code == 0, run
 
-    run = predicted(tmp_path, "run", data / "train-*.tfrecord", "-o", "out.csv", "--columns", "caption",
-                    "--worker-python", WORKER_PYTHON)
+    run = predicted(tmp_path, "run", data / "train-*.tfrecord", "-o", "out.csv", "--worker-python", WORKER_PYTHON)
     assert run.code == 0, run
     with open(str(tmp_path / "out.csv")) as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 24 and lines[0]["path"].startswith("train-00000-of-00003.tfrecord//")
-    assert [line["caption"] for line in lines] == ["picture %d" % number for number in range(24)]
+    run = predicted(tmp_path, "run", data / "train-*.tfrecord", "-o", "named.csv", "--columns", "caption",
+                    "--worker-python", WORKER_PYTHON)
+    assert run.code == 0, run
+    with open(str(tmp_path / "named.csv")) as file:
+        named = list(csv.DictReader(file))
+    assert [line["caption"] for line in named] == ["picture %d" % number for number in range(24)]
     run = predicted(tmp_path, "run", data / "list.txt", "--root", server, "-o", "web.csv", "--worker-python",
                     WORKER_PYTHON)
     assert run.code == 0, run
