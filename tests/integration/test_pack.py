@@ -323,11 +323,11 @@ def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, s
 
 
 def test_one_process_packs_into_a_folder(tmp_path):
-    folder, out = make_folder(tmp_path / "photos", 1500), tmp_path / "out"
+    folder, out = make_folder(tmp_path / "photos", 3000), tmp_path / "out"
     process = subprocess.Popen(command(None, folder, out, "--shard-mb", 1), cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: (out / "stoker-pack.lock").exists(), "its lock", every_s=0.002)
+        wait_for(lambda: (out / "stoker-pack.json").exists(), "what it writes under its lock", every_s=0.002)
         process.send_signal(signal.SIGSTOP)
         assert "another stoker-pack writes into %s at this moment" % out in pack(folder, out, code=2)
     finally:
