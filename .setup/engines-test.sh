@@ -1,5 +1,5 @@
-# Tests Stoker under the engines that run its workers elsewhere, Ray, Slurm, Horovod, Kubernetes' manifests; with the
-# programs by which people look at it: a browser, a terminal, Prometheus; and with servers of stores: S3, Google's, nginx.
+# Tests Stoker under the engines that run its workers elsewhere, Ray, Slurm, Horovod, Kubernetes' manifests, with stores
+# (S3, Google's, a web server), and with the programs by which people look at it: a browser, a terminal, Prometheus.
 # usage: sh .setup/engines-test.sh [PYTEST ARGUMENT...]      from the repository's root
 #
 # What cannot run on this machine (no root, no Debian, an environment that cannot be made) is skipped, with a line that
