@@ -277,7 +277,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
-    folder.note_of_store = note
+    folder.note_of_store = lambda text: note(text, True)     # the trainer's log tells only that no batch comes
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)
