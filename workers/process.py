@@ -28,6 +28,7 @@ from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
 from stoker.pipeline.storage import folder
+from stoker.pipeline.storage.retries import seldom
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import checks_user
 from stoker.pipeline.transport.connections import Connections
@@ -277,7 +278,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
-    folder.note_of_store = lambda text: note(text, True)     # the trainer's log tells only that no batch comes
+    folder.note_of_store = seldom(lambda text: note(text, True))     # the trainer tells only that no batch comes
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:
         keys = from_environment(os.environ) if options.keys is None else load_worker(options.keys)

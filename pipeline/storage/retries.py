@@ -5,6 +5,7 @@ coming back together, too: see "Exponential Backoff And Jitter" in the AWS Archi
 """
 
 import random
+import threading
 import time
 from typing import Callable, Optional, TypeVar
 
@@ -14,6 +15,7 @@ RETRY_S = 60.0          # in all: a bucket that is away for 30 s costs 30 s
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0
 NOTE_AFTER_S = 1.0      # what lasts shorter is no news
+NOTE_INTERVAL_S = 10.0  # between two notes, where many threads wait for the same store
 MAX_WRONG = 5           # answers that cannot be right: more tries would not make them right
 T = TypeVar("T")
 
@@ -57,6 +59,21 @@ def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], 
                 noted = True
                 note("%s gives nothing yet (%s): it is tried again for %.0f s" % (what, error, limit_s))
         sleep(pause)
+
+
+def seldom(note: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    """``note`` for many calls that wait at once: it gets one line in NOTE_INTERVAL_S."""
+    lock, noted_s = threading.Lock(), -NOTE_INTERVAL_S
+
+    def say(text: str) -> None:
+        nonlocal noted_s
+        with lock:
+            now = clock()
+            if now - noted_s < NOTE_INTERVAL_S:
+                return
+            noted_s = now
+        note(text)
+    return say
 
 
 def _given_up(what: str, error: TryAgain, failed: int, elapsed_s: float) -> StoreError:

@@ -1,6 +1,5 @@
 """A store that asks again: what stands between a client, whose every call is one try, and those who read."""
 
-import time
 from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, TypeVar
 
 from stoker.pipeline.storage.retries import RETRY_S, carried_out
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 T = TypeVar("T")
-NOTE_INTERVAL_S = 10.0      # between two notes: many threads wait for the same store
 
 
 class Client(Protocol):
@@ -32,12 +30,11 @@ class Client(Protocol):
 
 
 class RetryingStore:
-    """The store of ``client``: see ``Store``. ``note`` gets a line while calls wait, one in NOTE_INTERVAL_S."""
+    """The store of ``client``: see ``Store``. ``note`` gets one line for each call that waits."""
 
     def __init__(self, client: Client, note: Optional[Callable[[str], None]] = None, limit_s: float = RETRY_S) -> None:
         self.root = client.root
         self._client, self._note, self._limit_s = client, note, limit_s
-        self._noted_s = -NOTE_INTERVAL_S
 
     def listed(self, prefix: str = "") -> Iterator[Entry]:
         """See ``Store``. The list is complete before its first entry is given: not all servers sort it."""
@@ -84,13 +81,7 @@ class RetryingStore:
         return self._tried(lambda: self._client.read(path, offset, length, max_bytes), "reading", path)
 
     def _tried(self, ask: Callable[[], T], doing: str, path: str) -> T:
-        return carried_out(ask, "%s %s" % (doing, printable_path(joined(self.root, path))), self._say, self._limit_s)
-
-    def _say(self, text: str) -> None:
-        now = time.monotonic()
-        if self._note is not None and now - self._noted_s >= NOTE_INTERVAL_S:
-            self._noted_s = now
-            self._note(text)
+        return carried_out(ask, "%s %s" % (doing, printable_path(joined(self.root, path))), self._note, self._limit_s)
 
     def _check(self, path: str) -> None:
         problem = problem_of(path)

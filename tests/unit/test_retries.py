@@ -5,14 +5,7 @@ import random
 import pytest
 
 from stoker.pipeline.storage.retries import (
-    FIRST_PAUSE_S,
-    MAX_PAUSE_S,
-    MAX_WRONG,
-    RETRY_S,
-    TryAgain,
-    carried_out,
-    pause_s,
-)
+    FIRST_PAUSE_S, MAX_PAUSE_S, MAX_WRONG, NOTE_INTERVAL_S, RETRY_S, TryAgain, carried_out, pause_s, seldom)
 from stoker.pipeline.storage.store import Damaged, Gone, Unavailable
 
 
@@ -97,3 +90,14 @@ def test_the_pauses_grow_and_are_random():
     assert pause_s(5, 0, None, lambda: 0.0) == 0
     assert pause_s(9, 59.5, None, lambda: 1.0) == 0.5, "one try at the end of the time"
     assert pause_s(9, 60, None, lambda: 1.0) is None
+
+
+def test_of_many_calls_that_wait_one_says_so_in_a_while():
+    notes, seconds = [], [5.0]
+    say = seldom(notes.append, lambda: seconds[0])
+    for path in "abc":
+        say("reading " + path)
+    assert notes == ["reading a"]
+    seconds[0] += NOTE_INTERVAL_S
+    say("reading d")
+    assert notes == ["reading a", "reading d"]
