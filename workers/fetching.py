@@ -24,6 +24,7 @@ from stoker.workers import far_files, stopwatch
 from stoker.workers.ahead import MAX_WAITING_BYTES, Ahead, Fetch
 from stoker.workers.far_files import FarCache, through_cache
 from stoker.workers.held_lease import Item, Locate, State
+from stoker.workers.picture_limits import leave_to_others
 from stoker.workers.read_pace import Pace
 
 WAIT_S = 90.0               # for a fetch that is under way: longer than the tries of a store. Then it is read anew
@@ -183,6 +184,7 @@ class Fetcher:
         return isinstance(result, BaseException) or result is not None and len(result[0]) <= max_bytes
 
     def _start(self, count: int) -> None:
+        leave_to_others(MAX_BYTES)
         before = threading.stack_size(STACK_BYTES)
         try:
             while count:

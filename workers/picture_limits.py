@@ -47,6 +47,7 @@ class _State:
     cpu_s = 0.0                         # 0: none
     memory_bytes = 0                    # that a picture may take; 0: any
     data_bytes = resident_bytes = 0     # of this process, when the limit was set
+    base_bytes = 0                      # of this process without a picture, as far as the limit knows
     others_bytes = 0                    # that its other threads may take meanwhile
     inside = outside = (_NO_LIMIT, _NO_LIMIT)       # RLIMIT_DATA while a picture is decoded, and else
 
@@ -77,8 +78,11 @@ def lift() -> None:
 
 
 def leave_to_others(most_bytes: int) -> None:
-    """Other threads of this process may take so much memory: it is none of a picture's."""
-    _State.others_bytes = most_bytes
+    """Other threads of this process may take so much memory from now on: it is none of a picture's."""
+    if most_bytes != _State.others_bytes:
+        _State.others_bytes = most_bytes
+        if _State.memory_bytes:
+            _set_memory(_State.base_bytes)
 
 
 def limit_memory() -> None:
@@ -150,6 +154,7 @@ def cpu_reason(cpu_s: float) -> str:
 
 
 def _set_memory(base_bytes: int) -> None:
+    _State.base_bytes = base_bytes
     _State.outside = soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = base_bytes + _State.others_bytes + _State.memory_bytes
     limits = [each for each in (wanted, soft, hard) if each != resource.RLIM_INFINITY]

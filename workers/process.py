@@ -43,7 +43,6 @@ from stoker.workers.generators.registry import Producer, apply_limits, open_prod
 from stoker.workers.host import ENDED, STARTED, die_with_parent
 from stoker.workers.intervals import REPORT_INTERVAL_S
 from stoker.workers.launch import add_current_folder
-from stoker.workers.picture_limits import leave_to_others
 from stoker.workers.quarantine import Streak, test_in_quarantine
 from stoker.workers.readers import Readers
 from stoker.workers.runner import Checked, Finished, answer_leases
@@ -308,8 +307,6 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, on_sigterm)        # until here it kills: there was nothing to drain
     if name.endswith("/0") and not last_exit and note_of(formats.versions()):
         note(note_of(formats.versions()))
-    if options.read_ahead:
-        leave_to_others(fetching.MAX_BYTES)
     fetching.start(options.read_ahead, lambda job: Readers(job).locate, cache)
     say(STARTED)                                     # from here on a death is not a failure to start
     thread.start()
