@@ -130,6 +130,16 @@ class FolderStore:
         return printable_path(os.path.join(self.root, path))
 
 
+def part_length(what: str, size: int, offset: int, length: Optional[int], most: int) -> int:
+    """The bytes of a part of a file with ``size``; ``length`` None: to its end. Raises TooShort, TooLarge."""
+    found = max(0, size - offset) if length is None else length
+    if offset + found > size:
+        raise too_short(what, size, offset, found)
+    if found > most:
+        raise too_large(what, found, most)
+    return found
+
+
 def too_short(what: str, size: int, offset: int, length: int) -> TooShort:
     """The error of a read behind a file's end."""
     return TooShort("{} has {:,} bytes, and {:,} were asked for from byte {:,} on: it was cut or replaced since it was "

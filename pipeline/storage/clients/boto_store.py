@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.clients import aws_settings
 from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of
-from stoker.pipeline.storage.folder_store import too_large, too_short
+from stoker.pipeline.storage.folder_store import part_length, too_large, too_short
 from stoker.pipeline.storage.clients.http_answers import asked_pause_s
 from stoker.pipeline.storage.clients.http_store import CONNECT_S, MIN_BYTES_PER_S, SILENCE_S
 from stoker.pipeline.storage.retries import TryAgain
@@ -69,13 +69,9 @@ class BotoClient:
             raise too_large(url, length, max_bytes)
         if length == 0 or length is None and offset:
             version = self.size(path).version
-            length = max(0, version.size - offset) if length is None else length
-            if offset + length > version.size:
-                raise too_short(url, version.size, offset, length)
+            length = part_length(url, version.size, offset, length, max_bytes)
             if length == 0:
                 return b"", version
-            if length > max_bytes:
-                raise too_large(url, length, max_bytes)
         more = {} if length is None else {"Range": "bytes=%d-%d" % (offset, offset + length - 1)}
         try:
             found = self._asked(lambda: self._s3.get_object(Bucket=self._bucket, Key=self._above + path, **more), path)

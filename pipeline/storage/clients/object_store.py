@@ -11,7 +11,7 @@ from obstore import exceptions
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.clients import aws_settings, google_settings
 from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of, facts_of
-from stoker.pipeline.storage.folder_store import too_large, too_short
+from stoker.pipeline.storage.folder_store import part_length, too_large, too_short
 from stoker.pipeline.storage.clients.http_store import CONNECT_S, SILENCE_S
 from stoker.pipeline.storage.retries import TryAgain
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version, etag_version
@@ -62,13 +62,9 @@ class ObjectStoreClient:
             raise too_large(url, length, max_bytes)
         if length == 0 or length is None and offset:        # obstore asks for no empty part
             version = self.size(path).version
-            length = max(0, version.size - offset) if length is None else length
-            if offset + length > version.size:
-                raise too_short(url, version.size, offset, length)
+            length = part_length(url, version.size, offset, length, max_bytes)
             if length == 0:
                 return b"", version
-            if length > max_bytes:
-                raise too_large(url, length, max_bytes)
         options: Any = None if length is None else {"range": (offset, offset + length)}
         try:
             result = self._asked(lambda: obstore.get(self._store, path, options=options), path)
