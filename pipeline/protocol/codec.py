@@ -18,7 +18,8 @@ from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.formats import FORMATS
 from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS, MAX_TRAINERS
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_TEXT, PROTOCOL_VERSION, REMARKS
+from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_SLOTS, MAX_TEXT, NO_SLOT
+from stoker.pipeline.protocol.messages import PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
 from stoker.pipeline.protocol.messages import Need, Produced, Ready, Refused, Remark, Returned, Revoked, Room, Sample
 from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome, samples_of
@@ -117,6 +118,7 @@ def _record(make: Callable[..., T], *checks: Check[object]) -> Check[T]:
 _count = _int(0, MAX_BATCH)
 _lease_id = _position = _int(0)
 _run = _text(64, 1)
+_slot = _int(NO_SLOT, MAX_SLOTS - 1)
 _spec = _record(ArraySpec, _text(MAX_NAME, 1), _one_of(sorted(ITEM_BYTES)), _list_of(_side, MAX_AXES))
 _height_width = _record(lambda *size: size, _int(1, 1 << 14), _int(1, 1 << 14))
 _JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), batch_size=_int(1, MAX_BATCH),
@@ -160,11 +162,11 @@ _FROM_WORKER: _Table[FromWorker] = {
     "hello": (Hello, dict(worker=_text(MAX_NAME, 1), pid=_int(0), versions=_text(MAX_NAME), capacity=_int(0, 1024),
                           last_exit=_text(MAX_NAME), cores=_int(1, 1 << 16), sandbox=_text(MAX_TEXT),
                           trainers=_int(1, MAX_TRAINERS))),
-    "ready": (Ready, dict(run=_run)),
+    "ready": (Ready, dict(run=_run, socket=_text(MAX_NAME), no_memory=_text(MAX_NAME))),
     "unfit": (Unfit, dict(run=_text(64), reason=_text(MAX_TEXT), traceback=_text(MAX_TEXT))),
     "produced": (Produced, dict(run=_run, lease=_lease_id, position=_position, count=_count, skipped=_skipped,
                                 produce_s=_seconds, timings=_timings, rows=_list_of(_count, MAX_BATCH),
-                                missing=_count, aligned=_bool, remarks=_remarks)),
+                                missing=_count, aligned=_bool, remarks=_remarks, slot=_slot)),
     "failed": (Failed, dict(run=_run, lease=_lease_id, position=_position, error=_text(MAX_TEXT),
                             traceback=_text(MAX_TEXT), sample=_text(MAX_TEXT), unreadable=_list_of(_skip, 1),
                             hopeless=_bool, starved=_bool)),
@@ -178,7 +180,7 @@ _FROM_TRAINER: _Table[FromTrainer] = {
     "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
     "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
                           replacements=_samples, isolated=_bool, unproven=_bool, known=_skipped,
-                          wanted=_count, slack_s=_seconds)),
+                          wanted=_count, slack_s=_seconds, slot=_slot)),
     "revoked": (Revoked, dict(lease=_lease_id)),
     "alive": (Alive, dict(run=_run)),
     "need": (Need, dict(wanted=_count, slack_s=_seconds)),

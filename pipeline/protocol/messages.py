@@ -12,10 +12,12 @@ from stoker.pipeline.options import MAX_FILE_MB, MAX_PIXELS, MAX_TEXT_MB, TRUNCA
 
 #: Increased with every change of a message's fields or of their meaning. ``Refused`` never changes, so that any two
 #: versions can tell each other that they differ.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 MAX_TEXT = 64 << 10    # characters of a text field ...
 MAX_REASON = 300       # ... of the reason why a sample is skipped, and ...
 MAX_SKIPPED_PATH = 512     # ... of the file at fault: one batch may have many
+MAX_SLOTS = 1 << 16    # of a worker's shared memory
+NO_SLOT = -1           # the arrays travel in frames
 #: Of a picture with more than 8 bits per channel: decode "exact" cut its values at 255; its floats have no known range.
 REMARKS = CUT, UNSCALED = ("cut", "unscaled")
 
@@ -152,6 +154,7 @@ class Produced:
     missing: int = 0                 # samples that a batch function left out without saying which
     aligned: bool = True             # rows are in the lease's order; those of a batch function may be in any
     remarks: Tuple[Remark, ...] = () # one of each kind at most
+    slot: int = NO_SLOT              # of the worker's shared memory in which the arrays are; then ``arrays`` are ()
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,12 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker can do the job: it has what it needs. The trainer grants no lease before."""
+    """The worker can do the job: it has what it needs. The trainer grants no lease before. ``socket``: where it waits
+    for the descriptor of memory that both share, see ``transport/memory_handover.py``; '': it wants none, or has none,
+    and ``no_memory`` says why, in a clause."""
     run: str
+    socket: str = ""
+    no_memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,7 @@ class Lease:
     known: Tuple[Skipped, ...] = ()  # its samples that are known to kill: none is to be tried
     wanted: int = 0                  # for a worker that serves several trainers: see Need
     slack_s: float = 0.0
+    slot: int = NO_SLOT              # of the shared memory: the worker may write the arrays there until it answers
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from stoker.pipeline.errors import ProtocolError
 
 SAMPLE_BYTES = 400             # more than a sample takes as an object, and meanwhile as a list, besides texts and row
 SHORT_BYTES = 4 << 20          # of any message; the job of a table with 4096 columns is shorter
-FIELDS = 11                    # of a Lease: four numbers, samples, replacements, two flags, those known to kill, needs
+FIELDS = 12                    # of a Lease: four numbers, samples, replacements, two flags, the known, needs, the slot
 SAMPLE_FIELDS = 6              # the last one: the partners
 KNOWN_FIELDS = 5               # of a Skipped
 _LISTS = frozenset(range(0x80, 0xa0)) | frozenset(range(0xdc, 0xe0))      # first bytes of lists and maps in msgpack
@@ -41,8 +41,8 @@ def check_cost(header: Buffer, limit_bytes: int) -> None:
         walk.scalar()
         walk.scalar()
         walk.known()
-        walk.scalar()
-        walk.scalar()
+        for _ in range(3):
+            walk.scalar()
     except OverflowError:
         raise ProtocolError("the samples of a lease would take more than %d MB of memory, half of what this worker "
                             "permits for both of its leases (--max-batch-mb)" % (limit_bytes >> 20)) from None
