@@ -38,8 +38,8 @@ def free_memory() -> None:
 
 
 def usage() -> Tuple[int, int]:
-    """The bytes of this process that RLIMIT_DATA counts, and those in memory that it shares with no other process and no
-    file; (0, 0) where there is no /proc."""
+    """The bytes of this process that RLIMIT_DATA counts, and those in memory that are of no file and not shared; (0, 0)
+    where there is no /proc."""
     try:
         with open("/proc/self/statm", "rb", 0) as file:
             pages = file.read().split()
