@@ -21,7 +21,7 @@ MFD_CLOEXEC, MFD_ALLOW_SEALING = 1, 2
 NUMBERS = {"x86_64": 319, "aarch64": 279}      # of the system call memfd_create, where libc has no such function
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
 F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
-PROT_READ_WRITE, MAP_SHARED, MADV_REMOVE = 3, 1, 9
+PROT_READ_WRITE, MAP_SHARED, MADV_REMOVE, MADV_DONTFORK = 3, 1, 9, 10
 FAILED = ctypes.c_void_p(-1).value             # what mmap returns
 MAX_SEGMENT_BYTES = 1 << 46                    # of addresses; a process has 2**47
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
@@ -72,6 +72,10 @@ class Segment:
         address = self._address + number * self.slot_bytes
         return bool(_libc.madvise(address, self.slot_bytes, MADV_REMOVE) == 0)
 
+    def keep_from_forks(self) -> None:
+        """Processes that are forked from now on do not have this memory: they end (SIGSEGV) if they use it."""
+        _libc.madvise(self._address, self.slots * self.slot_bytes, MADV_DONTFORK)
+
 
 def create(slots: int, slot_bytes: int) -> Tuple[Segment, int]:
     """A new segment of zeros, and its descriptor for the other side, which the caller closes. Raises NoSharedMemory."""
@@ -92,7 +96,7 @@ def create(slots: int, slot_bytes: int) -> Tuple[Segment, int]:
 
 def mapped(fd: int, slots: int, slot_bytes: int) -> Segment:
     """The segment that another process made, of which ``fd`` is the descriptor. Raises NoSharedMemory unless it has
-    exactly this size, and is sealed against getting smaller."""
+    exactly this size, and is sealed against getting smaller. Processes that this one forks have no part of it."""
     _check_size(slots, slot_bytes)
     try:
         size, seals = os.fstat(fd).st_size, fcntl.fcntl(fd, F_GET_SEALS)
@@ -102,7 +106,9 @@ def mapped(fd: int, slots: int, slot_bytes: int) -> Segment:
         raise NoSharedMemory("the memory has %d bytes, not %d" % (size, slots * slot_bytes))
     if not seals & F_SEAL_SHRINK:
         raise NoSharedMemory("the memory is not sealed: another process could make it smaller")
-    return Segment(fd, slots, slot_bytes)
+    segment = Segment(fd, slots, slot_bytes)
+    segment.keep_from_forks()
+    return segment
 
 
 def _check_size(slots: int, slot_bytes: int) -> None:

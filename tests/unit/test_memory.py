@@ -150,3 +150,14 @@ def test_where_libc_has_no_function_the_system_call_does_it(monkeypatch):
     with both() as (ours, theirs):
         theirs.slot(3)[:] = 5
         assert ours.slot(3).sum() == 5 * BYTES
+
+
+def test_a_fork_of_the_worker_has_no_part_of_the_memory_and_one_of_the_trainer_has():
+    ours, fd = create(2, BYTES)
+    for segment, count in ((ours, 1), (mapped(fd, 2, BYTES), 0)):
+        process = os.fork()
+        if not process:
+            number = sum("%x-" % segment._address in line for line in open("/proc/self/maps"))
+            os._exit(number)
+        assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == count
+    os.close(fd)
