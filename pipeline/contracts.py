@@ -88,3 +88,14 @@ class Wire(Protocol):
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
+
+
+class SlotMemory(Protocol):
+    """The memory that members share with the trainer, as the trainer's session uses it:
+    ``coordinator.batch_memory.BatchMemory``."""
+
+    def slot(self, peer: bytes, number: int) -> "np.ndarray":
+        """uint8 [slot_bytes], the memory of a slot. All views of it refer to this array."""
+
+    def is_free(self, peer: bytes, number: int) -> bool:
+        """No view of the slot exists in this process."""

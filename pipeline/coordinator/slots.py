@@ -17,13 +17,18 @@ cache knows it best.
 """
 
 from collections import OrderedDict
+from functools import partial
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Callable, Dict, List, Optional, Tuple
 
-from stoker.pipeline.coordinator.effects import Release, WorkerKey
+import numpy as np
+
+from stoker.pipeline.contracts import SlotMemory
+from stoker.pipeline.coordinator.effects import Effects, Release, Unshare, WorkerKey
 from stoker.pipeline.errors import ProtocolError
-from stoker.pipeline.protocol.messages import MAX_SLOTS, NO_SLOT, Failed, FromWorker, Produced, Returned
+from stoker.pipeline.protocol.messages import MAX_SLOTS, NO_SLOT, Failed, FromWorker, Produced, Ready
+from stoker.pipeline.protocol.messages import Returned
 
 EXTRA_BATCHES = 4      # that consumer and TensorFlow may hold besides the window
 LEASES = 2             # of a worker, in most cases
@@ -89,11 +94,11 @@ class SlotTable:
 
 
 class Slots:
-    """Those of all members. ``prefetch``: the most steps that are leased or buffered at once. ``is_free(peer, slot)``:
-    no view of the slot exists."""
+    """Those of all members. ``prefetch``: the most steps that are leased or buffered at once. ``memory``: that they
+    share with the trainer; None: all batches come in frames."""
 
-    def __init__(self, prefetch: int, is_free: Callable[[WorkerKey, int], bool]) -> None:
-        self._window, self._is_free = prefetch + EXTRA_BATCHES, is_free
+    def __init__(self, prefetch: int, memory: Optional[SlotMemory]) -> None:
+        self._window, self._memory = prefetch + EXTRA_BATCHES, memory
         self._tables: Dict[WorkerKey, SlotTable] = {}
         self._sharing = 0                  # members that share memory
         self._holders: "OrderedDict[WorkerKey, SlotTable]" = OrderedDict()     # tables that may have free slots
@@ -110,23 +115,33 @@ class Slots:
         """The most slots that may cost memory."""
         return self._window + min(self._window, LEASES * self._sharing)
 
-    def joined(self, peer: WorkerKey, shares: bool) -> bool:
-        """The member is ready for leases, and has a new segment if it ``shares`` memory. Returns whether it had one
-        before."""
-        had_one = self.left(peer)
-        self._tables[peer] = SlotTable(self.slots if shares else 0, lambda slot: self._is_free(peer, slot))
-        self._sharing += shares
-        return had_one
+    def reason(self, ready: Ready) -> str:
+        """Why a member that says this shares no memory, in a clause; '': it may."""
+        if self._memory is None:
+            return "the trainer has --no-shared-memory"
+        return "" if ready.socket else ready.no_memory or "it offers no memory"
 
-    def left(self, peer: WorkerKey) -> bool:
-        """It is no member any more. Returns whether it had a segment."""
+    def memory_of(self, peer: WorkerKey, produced: Produced) -> "Optional[np.ndarray]":
+        """The slot that holds the arrays of a batch, which ``answer`` let pass; None: they are in frames."""
+        return None if self._memory is None or produced.slot == NO_SLOT else self._memory.slot(peer, produced.slot)
+
+    def joined(self, peer: WorkerKey, shares: bool) -> Effects:
+        """The member is ready for leases, and has a new segment if it ``shares`` memory; an older one is forgotten."""
+        effects = self.left(peer)
+        self._tables[peer] = SlotTable(self.slots if shares else 0, partial(self._memory.is_free, peer)
+                                       if self._memory is not None else bool)
+        self._sharing += shares
+        return [] if shares else effects
+
+    def left(self, peer: WorkerKey) -> Effects:
+        """It is no member any more."""
         table = self._tables.pop(peer, None)
         if table is None or not table.slots:
-            return False
+            return []
         self._sharing -= 1
         self._holders.pop(peer, None)
         self.touched -= len(table.free) + len(table.lent) + sum(slot != NO_SLOT for slot, _ in table.leases.values())
-        return True
+        return [Unshare(peer)]
 
     def grant(self, peer: WorkerKey, lease: int, position: int, head: int) -> Tuple[int, List[Release]]:
         """The slot for a lease, or NO_SLOT. The caller first carries out the effects."""

@@ -18,7 +18,8 @@ from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, L
 from stoker.pipeline.coordinator.killers import Killer, Killers
 from stoker.pipeline.coordinator.lease_size import check_leases
 from stoker.pipeline.coordinator.roster import Counts, Roster
-from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.farewell import State
+from stoker.pipeline.coordinator.session import CoordinatorSession
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.monitoring.killer_list import read_list, write_list
