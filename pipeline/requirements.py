@@ -16,7 +16,7 @@ BACKPORTS = (("dataclasses", "dataclasses>=0.8"),)             # of Python 3.6
 COMMAND_LINE = (("configargparse", "configargparse>=1.9"),)    # of stoker-worker; the trainer's own workers do without
 LEAST_PYTHON = (3, 6)
 ANSWER = "stoker-interpreter: "          # how the line of ``main`` begins
-#: Beside PIL, if .setup/pillow-simd.sh has built it: the features of the CPU that it needs, as /proc/cpuinfo names them.
+#: Beside PIL, if .setup/pillow-simd.sh has built it: the features of the CPU that it needs, as in /proc/cpuinfo.
 CPU_FILE = "pillow_simd.cpu"
 
 
@@ -61,9 +61,9 @@ def complaint(python: str, lacking: Sequence[str], features: Sequence[str] = ())
             python, ", no ".join(names), "it" if len(names) == 1 else "them", shlex.quote(python),
             " ".join(shlex.quote(requirement) for requirement in lacking))
     if features:
-        return ("%s cannot decode pictures here: its pillow-simd was built for a CPU with %s, which this machine's has not: "
-                "build it again on this machine (make clean; make train SIMD=1), or an image on a machine with the "
-                "oldest CPU, or use Pillow" % (python, " and ".join(features)))
+        return ("%s cannot decode pictures here: its pillow-simd was built for a CPU with %s, which this machine's has "
+                "not: build it again on this machine (make clean; make train SIMD=1), or its image where the CPU is "
+                "the oldest, or use Pillow" % (python, " and ".join(features)))
     return ""
 
 

@@ -36,7 +36,8 @@ def test_the_command_can_be_pasted():
 
 
 @pytest.mark.parametrize("needed, lacking", [
-    ("ssse3 sse4_1 sse4_2 popcnt\n", []), ("sse4_2 popcnt avx avx2\n", ["avx", "avx2"]), ("", []), ("sse4\n", ["sse4"])])
+    ("ssse3 sse4_1 sse4_2 popcnt\n", []), ("", []),
+    ("sse4_2 popcnt avx avx2\n", ["avx", "avx2"]), ("sse4\n", ["sse4"])])
 def test_a_build_for_another_cpu_is_refused_with_a_sentence(needed, lacking):
     cpuinfo = "processor\t: 0\nflags\t\t: fpu ssse3 sse4_1 sse4_2 popcnt avx512f\n\nflags\t\t: avx2\n"
     assert requirements._not_in(needed, cpuinfo) == lacking
