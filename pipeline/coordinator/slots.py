@@ -36,6 +36,11 @@ SPARE_SLOTS = 8        # of a segment, for leases that are never answered
 LOOKED_AT = 8          # workers among which one with a free slot is sought
 
 
+def slots_of(prefetch: int) -> int:
+    """How many slots a segment has."""
+    return min(MAX_SLOTS, prefetch + EXTRA_BATCHES + SPARE_SLOTS)
+
+
 class SlotTable:
     """The slots of one member, ``slots`` in number; 0: it shares no memory. ``is_free``: no view of a slot exists."""
 
@@ -98,17 +103,12 @@ class Slots:
     share with the trainer; None: all batches come in frames."""
 
     def __init__(self, prefetch: int, memory: Optional[SlotMemory]) -> None:
-        self._window, self._memory = prefetch + EXTRA_BATCHES, memory
+        self._window, self._memory, self._slots = prefetch + EXTRA_BATCHES, memory, slots_of(prefetch)
         self._tables: Dict[WorkerKey, SlotTable] = {}
         self._sharing = 0                  # members that share memory
         self._holders: "OrderedDict[WorkerKey, SlotTable]" = OrderedDict()     # tables that may have free slots
         self.touched = 0                   # slots that cost memory
         self.in_frames = 0                 # leases of members that share memory for which there was no slot
-
-    @property
-    def slots(self) -> int:
-        """Of each segment."""
-        return min(MAX_SLOTS, self._window + SPARE_SLOTS)
 
     @property
     def most_touched(self) -> int:
@@ -128,7 +128,7 @@ class Slots:
     def joined(self, peer: WorkerKey, shares: bool) -> Effects:
         """The member is ready for leases, and has a new segment if it ``shares`` memory; an older one is forgotten."""
         effects = self.left(peer)
-        self._tables[peer] = SlotTable(self.slots if shares else 0, partial(self._memory.is_free, peer)
+        self._tables[peer] = SlotTable(self._slots if shares else 0, partial(self._memory.is_free, peer)
                                        if self._memory is not None else bool)
         self._sharing += shares
         return [] if shares else effects
