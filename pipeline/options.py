@@ -34,7 +34,7 @@ PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
 FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats": FORMATS}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
-PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
+PATHS = "keys", "data", "cache", "health_file", "shared_memory_folder"     # of WorkerOptions
 LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -263,6 +263,8 @@ class WorkerOptions:
     sandbox: str = SANDBOX_AUTO
     allow_read: Tuple[str, ...] = ()
     read_ahead: Union[int, str] = AUTO
+    shared_memory: bool = True
+    shared_memory_folder: Optional[str] = None
 
     def __post_init__(self) -> None:
         check_read_ahead("--read-ahead", self.read_ahead)

@@ -19,7 +19,7 @@ The conversations end one by one, and the worker when all have ended.
 from dataclasses import replace
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
-from stoker.pipeline.protocol.messages import FromTrainer, Hello, Job, Lease, Need, Remark, Skipped, Timings
+from stoker.pipeline.protocol.messages import NO_SLOT, FromTrainer, Hello, Job, Lease, Need, Remark, Skipped, Timings
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, Effect, End, Note
 from stoker.workers.session import CAPACITY, SessionState, WorkerSession
 
@@ -185,11 +185,11 @@ class Conversations:
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Said]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = (), slot: int = NO_SLOT) -> List[Said]:
         """The lease in work is done: see WorkerSession."""
         number = self._at_work()
         return self._said(number, self._trainers[number].session.produced(
-            lease, count, skipped, arrays, produce_s, timings, now, rows, missing, aligned, remarks), now)
+            lease, count, skipped, arrays, produce_s, timings, now, rows, missing, aligned, remarks, slot), now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
                unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Said]:

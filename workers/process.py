@@ -26,7 +26,7 @@ from stoker.pipeline.formats import described, note as note_of
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, sendable
+from stoker.pipeline.protocol.messages import NO_SLOT, Hello, Job, sendable
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.retries import seldom
 from stoker.pipeline.text import printable
@@ -36,6 +36,7 @@ from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import fetching, formats
+from stoker.workers.batch_memory import SharedMemory
 from stoker.workers.cache import Cache
 from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
@@ -69,7 +70,7 @@ class _SocketThread(threading.Thread):
         self._say_ended, self._health = say_ended, health
         self._sandbox, self._resolver_checked_s = sandbox, time.monotonic()
         self._refusal_noted_s = [-REPORT_INTERVAL_S] * len(options.addresses)
-        self._names = options.addresses
+        self._names, self._memory = options.addresses, SharedMemory(options, note)
         self._closed: Set[int] = set()      # conversations that have ended
         self._sent: Set[int] = set()        # those where something was sent since they were last read
         self._wanted = CAPACITY             # leases that it would hold
@@ -90,6 +91,7 @@ class _SocketThread(threading.Thread):
             self.code = EXIT_FAILED
         self._say_ended()
         with self._connections.lock:
+            self._memory.close()
             self._connections.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
@@ -110,10 +112,12 @@ class _SocketThread(threading.Thread):
                 elif done.is_unfit:
                     self._carry_out(self._session.unfit(done.error, done.traceback, now), now)
                 elif done.output is not None:
+                    # else the trainer has dropped that memory, and what lies there travels
+                    slot = done.memory.slot if done.memory is not None and self._memory.has(done.memory) else NO_SLOT
                     self._carry_out(self._session.produced(
-                        done.lease, len(done.output.arrays[0]), done.output.skipped, done.output.arrays,
-                        done.produce_s, done.timings, now, done.output.rows, done.output.missing,
-                        done.output.aligned, done.remarks), now)
+                        done.lease, len(done.output.arrays[0]), done.output.skipped,
+                        done.output.arrays if slot == NO_SLOT else (), done.produce_s, done.timings, now,
+                        done.output.rows, done.output.missing, done.output.aligned, done.remarks, slot), now)
                 else:
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
@@ -202,18 +206,20 @@ class _SocketThread(threading.Thread):
         for number, effect in said if self.code is None else ():     # after the end, the connection may be closed
             if isinstance(effect, Say):
                 self._sent.add(number)
-                if not self._connections[number].send(encode(effect.message)):
+                if not self._connections[number].send(encode(self._memory.completed(number, effect.message))):
                     self._carry_out(self._session.disconnected(number, now), now)
             elif isinstance(effect, Check):
                 self._check(effect, now)
             elif isinstance(effect, Work):
-                self._items.put(effect._replace(job=self._here(effect.job)))
+                self._items.put(effect._replace(job=self._here(effect.job), memory=self._memory.of(
+                    number, effect.job, effect.lease)))
             elif isinstance(effect, HangUp):
                 self._connections[number].hang_up(now)
             elif isinstance(effect, Note):
                 self._note(effect.text, (number, End(EXIT_REFUSED)) in said or (number, Close(EXIT_REFUSED)) in said)
             elif isinstance(effect, Close):
                 self._closed.add(number)
+                self._memory.drop(number)
                 self._connections[number].leave()
             else:
                 self.code = effect.code

@@ -13,6 +13,7 @@ from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import (
     MAX_REASON, MAX_SKIPPED_PATH, Job, Lease, Sample, Skipped, sendable)
 from stoker.pipeline.storage.folder import BadFile
+from stoker.workers.batch_memory import BatchMemory, compacted, empty, memory_of
 from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, is_of, named
 from stoker.workers.generators.user_sample import name_of
 
@@ -39,7 +40,7 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     Raises ValueError if the number of rows, a row's shape or its values do not fit the job: a dtype may be another if
     nothing is lost.
     """
-    rows = BatchRows(job.arrays, len(lease.samples))
+    rows = BatchRows(job.arrays, len(lease.samples), memory=memory_of(lease))
 
     def put(place: int, sample: Sample) -> None:
         made = make(sample)
@@ -57,13 +58,14 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
 def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
     """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadFile or Skip. All arrays
     of ``job`` have fixed shapes."""
-    arrays = tuple(np.empty((len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays)
+    memory = memory_of(lease)
+    arrays = tuple([empty(memory, spec.name, (len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays])
 
     def put_rows(place: int, sample: Sample) -> None:
         put([array[place, ...] for array in arrays], sample)     # with the dots, a single number is a view too
     content, skipped = filled(lease, judged(put_rows))
     places = places_of(content)
-    return Output(arrays if places is None else tuple(array[places] for array in arrays), skipped)
+    return Output(arrays if places is None else tuple([compacted(array, places) for array in arrays]), skipped)
 
 
 def judged(put: Put) -> Judge:
@@ -129,9 +131,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output:
-    """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. Raises
-    ValueError, which says why, if it is not a batch of ``lease``."""
+def check(output: Output, lease: Lease, job: Job, fresh: bool = False, memory: Optional[BatchMemory] = None) -> Output:
+    """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. With
+    ``memory``, they lie there. Raises ValueError, which says why, if it is not a batch of ``lease``."""
     require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
     arrays, skipped, rows, missing, aligned = output
@@ -180,9 +182,10 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
             if replacements else "")
     # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
     # another byte than 0 and 1, if it is a view of other numbers
-    return Output(tuple(np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
-                        else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
-                        for array in arrays),
+    return Output(memory.placed(arrays) if memory is not None else tuple(
+                      np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
+                      else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
+                      for array in arrays),
                   tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
                                 sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen), item in lease.known)
                         for item in skipped),
