@@ -95,7 +95,8 @@ def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool
     ConfigError if ``decode`` is unknown."""
     try:
         name = _format_of(data)
-        if name == "JPEG" and decode in _SCALED and not (exif_rotate and b"Exif\0" in data):
+        if name == "JPEG" and decode in _SCALED and isinstance(data, bytes) and not (
+                exif_rotate and b"Exif\0" in data):
             gap, resample = _SCALED[decode]
             reduced = jpeg.reduced(data, _least(size, gap))
             if reduced is not None:         # nearly always
