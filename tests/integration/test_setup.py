@@ -120,6 +120,40 @@ def test_a_python36_of_the_users_own_is_never_replaced(tmp_path):
     assert machine.calls() == []
 
 
+#: Programs of a machine where pillow-simd cannot be built -> what is said.
+NOT_FOR_SIMD = {
+    "another architecture": ({"uname": "echo aarch64\n"},
+                             "stoker: pillow-simd is made for x86-64 only, and this is aarch64: use Pillow, without"),
+    "no compiler": ({"uname": "echo x86_64\n", "cc": "exit 1\n", "id": "echo 1000\n"},
+                    "for which this machine lacks a compiler or headers: apt-get install -y gcc libc6-dev "),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_FOR_SIMD))
+def test_where_pillow_simd_cannot_be_built_a_sentence_says_why(tmp_path, name):
+    tools, says = NOT_FOR_SIMD[name]
+    machine = Machine(tmp_path / "machine", **tools)
+    done = machine._run("environment.sh", "workers-simd")
+    assert done.returncode == 1 and says in done.stderr and done.stderr.count("stoker: ") == 1, done.stderr
+
+
+@pytest.mark.parametrize("given, python", [((), ".venv/workers/bin/python"), (("SIMD=0",), ".venv/workers/bin/python"),
+                                           (("SIMD=1",), ".venv/workers-simd/bin/python")])
+@pytest.mark.parametrize("target", ["train", "example"])
+def test_simd_is_all_it_takes(tmp_path, target, given, python):
+    for file in ("Makefile", ".setup/train.sh", ".setup/example.sh"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(os.path.join(ROOT, file), str(tmp_path / file))
+    (tmp_path / ".setup" / "environment.sh").write_text('echo "made $1"\n')
+    for path in (".venv/trainer/bin/python", ".venv/workers/bin/python"):
+        _script(tmp_path / path, 'echo "with $STOKER_WORKER_PYTHON"\n')
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("STOKER_WORKER_PYTHON", "MAKEFLAGS", "MAKELEVEL", "SIMD")}
+    said = subprocess.run(["make", target, "NAME=driving"] + list(given), cwd=str(tmp_path), env=environment,
+                          check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout.split("\n")
+    assert ("made workers-simd" in said) == (given == ("SIMD=1",)) and said[-2] == "with " + python
+
+
 PIP_FAILS = """\
 echo "pip" >> "$CALLS"
 echo "ERROR: no network" >&2
