@@ -238,8 +238,7 @@ class SlotMachine(RuleBasedStateMachine):
         assert self.slots.touched <= PREFETCH + EXTRA_BATCHES + min(PREFETCH + EXTRA_BATCHES, LEASES * 12)
         assert self.slots.most_touched == PREFETCH + EXTRA_BATCHES + min(PREFETCH + EXTRA_BATCHES, LEASES * sharing)
         assert self.slots._holders.keys() <= tables.keys()
-        assert all(set(slot for _, slot in table.lent) | set(table.free) == set() or peer in self.slots._holders
-                   for peer, table in tables.items())
+        assert {peer for peer, table in tables.items() if table.lent or table.free} <= self.slots._holders.keys()
 
 
 TestSlotMachine = SlotMachine.TestCase
