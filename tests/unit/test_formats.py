@@ -223,7 +223,8 @@ def test_the_trainer_warns_of_a_pillow_that_was_built_without_a_library():
     plain, mixed = data("a/1.jpg", "b/2.png"), data("a/1.webp", "b/2.tif")
     found = warnings(Notices(32, "", True, (), Splits(mixed, mixed)), hello("h:1/0", WITHOUT), hello("h:1/1", NEW))
     assert [line.split(":")[0] for line in found] == [
-        "1 file of the data is a %s by the name, and the Pillow of a worker was built without %s, as pillow-simd often is"
+        "1 file of the data is a %s by the name, and the Pillow of a worker was built without %s, as pillow-simd "
+        "often is"
         % names for names in (("WebP", "libwebp"), ("TIFF", "libtiff"))]
     assert "opens no TIFF with compression, and such files count as bad. Use workers with" in found[1]
     assert warnings(Notices(32, "", True, (), Splits(plain, plain)), hello("h:1/0", WITHOUT)) == []
