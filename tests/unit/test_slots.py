@@ -1,4 +1,4 @@
-"""Which slot a lease may write to: never one that another lease may still write to, or in which a batch is; and how many
+"""Which slot a lease may write to: never one that another lease may yet write to, or in which a batch is; and how many
 slots cost memory."""
 
 import random
