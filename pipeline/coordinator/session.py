@@ -325,7 +325,7 @@ class CoordinatorSession:
 
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
         reason = self.slots.reason(ready)
-        return self.shared(peer, ready, reason, now) if reason else [Share(peer, ready)]
+        return self.shared(peer, ready, reason, now) if reason else [*self.slots.left(peer), Share(peer, ready)]
 
     def shared(self, peer: WorkerKey, ready: Ready, reason: str, now: float) -> Effects:
         """The peer, which is ready, got memory that it shares with the trainer, or none for this ``reason``."""
