@@ -69,7 +69,8 @@ class CoordinatorSession:
                                          prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
-                                         verification=self.verification, is_empty=plan.is_empty)
+                                         verification=self.verification,
+                                         is_empty=plan.is_empty if plan.ranks > 1 else None)
         self._shared, self._limits = SharedMembers(self._scheduler), PeerLimits()
         self._header_bytes = codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
