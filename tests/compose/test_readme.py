@@ -69,7 +69,7 @@ def test_in_the_background(typed, pictures):
     found = os.listdir(os.path.join(project.clone, "runs", "photos"))
     assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
     assert not project.containers("worker", running=False)
-    assert len(docker("volume", "ls", "--quiet", "--filter", "name=" + project.name).split()) == 5
+    assert len(docker("volume", "ls", "--quiet", "--filter", "name=" + project.name).split()) == 6
     shell.run("rm -r runs")
 
 

@@ -105,7 +105,7 @@ def cycles(count, seed, program=CONSUMER):
             end, gone_s, more = job.result()
             taken[end].append(gone_s)
             left += more
-    left += ["/dev/shm/%s" % name for name in sorted(set(os.listdir("/dev/shm")) - shared)]
+    left += ["/dev/shm/%s" % name for name in _left_in("/dev/shm", shared)]
     print("cycles: %d in %.0f s, %d at a time, killed 0 to %g s after the start"
           % (count, time.monotonic() - start, AT_ONCE, MOMENT_S))
     print("  %-26s %7s %12s %12s" % ("end", "cycles", "median s", "slowest s"))
@@ -113,6 +113,15 @@ def cycles(count, seed, program=CONSUMER):
         print("  %-26s %7d %12.2f %12.2f" % (end, len(seconds), sorted(seconds)[len(seconds) // 2], max(seconds)))
     print("  left behind: %s" % ("\n    ".join([""] + left) if left else "nothing"))
     return 1 if left else 0
+
+
+def _left_in(folder, before):
+    """The names that a folder has since then. Those of other programs, which come and go meanwhile, are not meant."""
+    left = set(os.listdir(folder)) - before
+    for _ in range(20 if left else 0):
+        time.sleep(0.1)
+        left &= set(os.listdir(folder))
+    return sorted(left)
 
 
 def main():
