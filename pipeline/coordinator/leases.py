@@ -51,7 +51,7 @@ class LeaseScheduler(LeaseTables):
                  verification: Optional[Verification] = None,
                  is_empty: Optional[Callable[[int], bool]] = None) -> None:
         super().__init__(start, end, prefetch)
-        self._is_empty, self._lease_s = is_empty, lease_s     # a position without a sample needs no worker; None: none is
+        self._is_empty, self._lease_s = is_empty, lease_s     # a position without a sample needs no worker
         self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
         self._next_lease = 1               # ids only grow
         self._verification = verification or Verification(0.0, b"", (), 0.0)
