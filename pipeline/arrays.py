@@ -70,7 +70,7 @@ class ArraySpec:
         found = vars(self).get("_upto")        # asked for each batch
         if found is None:
             found = vars(self)["_upto"] = tuple(axis for axis, side in enumerate(self.shape) if isinstance(side, UpTo))
-        return found     # type: ignore[no-any-return]
+        return found
 
     @property
     def pad(self) -> Union[int, float]:

@@ -75,7 +75,7 @@ class OpenPosition:
         self.unreadable += (index,)
         if self.unreadable.count(index) < max_failures:
             return False
-        self.failed = self.tried = frozenset()       # what failed was not the position
+        self.failed, self.tried = frozenset(), frozenset()       # what failed was not the position
         return True
 
     def retry_when_late(self, now: float, age_s: float) -> None:
@@ -84,7 +84,7 @@ class OpenPosition:
         if self.unassigned_s is None:
             self.unassigned_s = now
         if now - self.unassigned_s > age_s:
-            self.failed = self.tried = frozenset()
+            self.failed, self.tried = frozenset(), frozenset()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
                      workers: Workers) -> bool:
