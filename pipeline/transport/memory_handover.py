@@ -61,8 +61,8 @@ class Offer:
             raise NoSharedMemory("no socket can be made%s: %s" % (where, error.strerror or error)) from None
 
     def _rename(self, folder: str, listening: socket.socket) -> None:
-        """Gives the socket's file a name with its inode, once it is certain that the file is this socket's: this process
-        connects to itself."""
+        """Gives the socket's file a name with its inode, once it is certain that the file is this socket's: this
+        process connects to itself."""
         name = os.urandom(8).hex()
         with _address(self.name, folder) as before, _opened(before) as fd, closing(_unix_socket()) as probe:
             probe.connect("/proc/self/fd/%d" % fd)
@@ -147,13 +147,14 @@ def remove_stale(folder: str) -> int:
                              % (error.strerror or error)) from None
     for name in found:
         # another type than the worker's: so a socket in use refuses with another error, and its worker is not disturbed
-        with suppress(OSError), closing(_unix_socket(socket.SOCK_DGRAM)) as probe, _opened(folder, os.O_DIRECTORY) as fd:
+        with suppress(OSError), _opened(folder, os.O_DIRECTORY) as fd:
             path = "/proc/self/fd/%d/%s" % (fd, name)
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-                removed += 1
+            with closing(_unix_socket(socket.SOCK_DGRAM)) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+                    removed += 1
     return removed
 
 

@@ -173,7 +173,8 @@ def test_worker_crashed(project, undisturbed):
     project.wait_for_steps(20)
     crashed = project.containers("worker")[0]
     # as if it had been killed between its first word to the trainer and the trainer's answer
-    docker("exec", crashed, "python", "-c", "import socket as s; s.socket(s.AF_UNIX).bind('/shared/%s.socket' % ('0' * 32))")
+    docker("exec", crashed, "python", "-c",
+           "import socket; socket.socket(socket.AF_UNIX).bind('/shared/%s.socket' % ('0' * 32))")
     crash(crashed)
     wait_for(lambda: docker("inspect", "--format", "{{.RestartCount}}", crashed) == "1", "a restart")
     project.wait_for_end()

@@ -9,7 +9,8 @@ import pytest
 
 from stoker.pipeline.transport import memory_handover
 from stoker.pipeline.transport.memory import NoSharedMemory, create
-from stoker.pipeline.transport.memory_handover import BACKLOG, HEADER, MAGIC, NAME, Offer, _address, hand_over, remove_stale
+from stoker.pipeline.transport.memory_handover import BACKLOG, HEADER, MAGIC, NAME, Offer, _address, hand_over
+from stoker.pipeline.transport.memory_handover import remove_stale
 from tests.support.other_user import as_other_user, shared_folder
 
 BYTES, SLOTS, RUN = 4096, 3, "0a1b2c3d"
@@ -231,7 +232,7 @@ def test_the_name_of_a_socket_cannot_be_guessed(monkeypatch):
 
 @pytest.mark.parametrize("does", ["replaces", "passes it on"])
 def test_another_worker_cannot_take_a_file_in_the_folder_for_its_own(made, tmp_path, does):
-    """As one that a picture took over could: it is of the same user, and may do in the folder what the sandbox permits."""
+    """As one that a picture took over could: it is of the same user, and may do there what the sandbox permits."""
     folder, offer = str(tmp_path), Offer(str(tmp_path))
     path = tmp_path / file_of(offer.name)
     assert offer.name not in str(os.listdir(folder))            # it does not learn the name
@@ -249,7 +250,8 @@ def test_another_worker_cannot_take_a_file_in_the_folder_for_its_own(made, tmp_p
         if does == "passes it on":                              # memory of its own, that the trainer does not read
             stranger.sendmsg([header(name=file_of(offer.name)[:32].encode())],
                              [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [made[1]]))])
-        with pytest.raises(NoSharedMemory, match="not of this worker's trainer" if does == "passes it on" else "0 bytes|sent no"):
+        problem = "not of this worker's trainer" if does == "passes it on" else "0 bytes|sent no"
+        with pytest.raises(NoSharedMemory, match=problem):
             offer.take(RUN, BYTES)
 
 
