@@ -3,8 +3,8 @@ It must still give the same batches as an undisturbed run.
 
 ``python -m tests.faults.chaos --seconds 600 --seed 7``. docs/RELIABILITY.md describes the run and its table. The faults
 and their times are a pure function of (seconds, seed). Which process is hit depends on the processes that exist then,
-and so differs from run to run. Every other trainer shares memory with the workers of its host. With ``--own``, the data are a table, and a sample function makes three arrays of its
-rows, one of which has a side that differs.
+and so differs from run to run. Every other trainer shares memory with the workers of its host. With ``--own``, the data
+are a table, and a sample function makes three arrays of its rows, one of which has a side that differs.
 """
 
 import argparse

@@ -131,7 +131,7 @@ def loading():
 
 
 def writing():
-    """As ``loading``, if the arrays are made in a slot of shared memory: of the slot, a part is written. After it wakes,
+    """As ``loading``, if the arrays are made in a slot of shared memory: a part of the slot is written. After it wakes,
     it writes to all of the slot, and goes on."""
     from stoker.workers import images
     from stoker.workers.batch_memory import memory_of
