@@ -340,7 +340,7 @@ class Chaos:
         self._trainers += 1
         self._trainer = self._start("trainer", self._network.centre.command(self._fake_trainer(
             dict(self._kind, generator=SLOW[self._kind["generator"]], audit=self._path("audit"),
-                 bind="tcp://0.0.0.0:%d" % PORT, workers=0, shared_memory=self._trainers % 2 == 0),
+                 bind="tcp://0.0.0.0:%d" % PORT, workers=0, shared_memory=self._trainers % 2 == 1),
             checkpoint=self._path("checkpoint"), pause_s=PAUSE_S, until=self._path("end"))))
 
     def _fake_trainer(self, stream, **more):

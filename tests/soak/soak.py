@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from stoker.pipeline.coordinator.thread import EXTRA_BUFFERS
+from stoker.pipeline.coordinator.slots import EXTRA_BATCHES, LEASES
 from tests.integration.conftest import draw
 from tests.support import own_functions
 from tests.support.memory import mappings, open_files, rss_kb, threads
@@ -170,9 +170,11 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
         if len(taken.kb) > 1:
             grows |= taken.report("%s %d" % (kind, pid), WARM_UP * batches, growth_kb)
     peak_kb = max(samples[("trainer", trainer.pid)].kb)
-    most_kb = (PREFETCH + EXTRA_BUFFERS) * (OWN_BYTES if own else BATCH_BYTES) // 1024
+    window = PREFETCH + EXTRA_BATCHES
+    batches_kept = window + (window + LEASES * workers if shared_memory else 0)      # copies, and slots
+    most_kb = batches_kept * (OWN_BYTES if own else BATCH_BYTES) // 1024
     beyond_kb = peak_kb - base_kb - most_kb
-    print("  trainer: peak %d KB = base %d KB + prefetch * batch bytes %d KB + %d KB (limit %d)"
+    print("  trainer: peak %d KB = base %d KB + the batches that it may keep %d KB + %d KB (limit %d)"
           % (peak_kb, base_kb, most_kb, beyond_kb, BEYOND_BASE_KB))
     if grows or beyond_kb > BEYOND_BASE_KB:
         print("stoker: soak: something grows, or holds more than it should: see above")
