@@ -6,7 +6,7 @@ that of another batch which the trainer feeds: so what a user's generator yields
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -26,16 +26,16 @@ class BatchMemory:
                  places: Dict[str, int]) -> None:
         self.segment, self.slot = segment, slot
         self._room, self._layout, self._places = room, layout, places
-        self._taken: Set[str] = set()
+        self._given: Dict[int, "np.ndarray"] = {}       # by their places
 
     def empty(self, name: str, shape: Tuple[int, ...], dtype: Any) -> "np.ndarray":
         """An array, with arbitrary content, for the array ``name`` of framed(job.arrays): where it belongs in the slot,
         if it fits; the first one of this name only."""
         place = self._places.get(name, -1)
-        if place < 0 or name in self._taken or _size(shape, np.dtype(dtype)) > self._layout.sizes[place]:
+        if place < 0 or place in self._given or _size(shape, np.dtype(dtype)) > self._layout.sizes[place]:
             return np.empty(shape, dtype)
-        self._taken.add(name)
-        return self._array(place, shape, np.dtype(dtype))
+        self._given[place] = made = self._array(place, shape, np.dtype(dtype))
+        return made
 
     def placed(self, arrays: Sequence["np.ndarray"]) -> Tuple["np.ndarray", ...]:
         """``arrays``, those of framed(job.arrays), where they belong in the slot: those that lie elsewhere are copied.
@@ -43,6 +43,8 @@ class BatchMemory:
         return tuple([self._placed(place, array) for place, array in enumerate(arrays)])
 
     def _placed(self, place: int, array: "np.ndarray") -> "np.ndarray":
+        if array is self._given.get(place):
+            return array
         own = self._array(place, array.shape, array.dtype)
         if array.flags.c_contiguous and _address(array) == _address(own):
             return array

@@ -120,6 +120,11 @@ class Conversations:
         return sorted((one for each in self._trainers for one in each.session.leases), key=lambda one: one[0])
 
     @property
+    def held(self) -> int:
+        """All leases, with the one in work."""
+        return sum([one.session.held for one in self._trainers])
+
+    @property
     def is_seeking(self) -> bool:
         """No trainer is there."""
         return all(one.session.state is SessionState.SEEKING or one.code is not None for one in self._trainers)
@@ -142,7 +147,7 @@ class Conversations:
             one.grants(now)
         if isinstance(message, (Lease, Need)) and is_ready:
             one.tells(message.wanted, message.slack_s, now)
-        if isinstance(message, Lease) and is_ready and sum(each.session.held for each in self._trainers) >= CAPACITY:
+        if isinstance(message, Lease) and is_ready and self.held >= CAPACITY:
             return self._said(number, one.session.turn_down(message, now), now)
         return self._said(number, one.session.receive(message, now), now)
 

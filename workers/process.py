@@ -53,6 +53,7 @@ from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
 CHECK_INTERVAL_S = 1.0   # between two looks at what does not wake the socket's thread: whether the supervisor lives
+MAX_REST_S = 0.05        # so long the socket's thread does not read, while there is enough to do
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
 
 
@@ -74,6 +75,7 @@ class _SocketThread(threading.Thread):
         self._closed: Set[int] = set()      # conversations that have ended
         self._sent: Set[int] = set()        # those where something was sent since they were last read
         self._wanted = CAPACITY             # leases that it would hold
+        self._rests = False                 # see ``_rest_s``
         self._has_begun = False             # the first of them is in work
         self._held: List[int] = []          # the leases of which ``fetching`` knows, by their ids
         self._jobs: Optional[Tuple[Job, Job]] = None    # the last job, and as it is here
@@ -83,7 +85,9 @@ class _SocketThread(threading.Thread):
     def run(self) -> None:
         try:
             while self.code is None:
-                self._connections.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
+                rest_s = self._rest_s(time.monotonic())
+                if not (rest_s and self._waker.wait(rest_s)):
+                    self._connections.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
                 with self._connections.lock:
                     self._run_once()
         except Exception:                   # a bug: a worker without its socket is of no use
@@ -96,6 +100,13 @@ class _SocketThread(threading.Thread):
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
+
+    def _rest_s(self, now: float) -> float:
+        """How long no message matters: the worker has a lease in work and the next one. When the main thread has
+        finished a batch, it reads all that came, which saves two thread switches for each lease."""
+        with self._connections.lock:
+            self._rests = len(self._connections) == 1 and self._session.held > 1 and self._wanted == CAPACITY
+            return max(0.0, min(MAX_REST_S, self._session.next_deadline() - now)) if self._rests else 0.0
 
     def finish(self, done: Union[Finished, Checked]) -> None:
         """Answers a lease or a Check. The main thread calls this."""
@@ -126,7 +137,8 @@ class _SocketThread(threading.Thread):
                         done.is_hopeless, done.is_starved), now)
                 self._receive(now, self._sent)
                 self._tell_held(now)
-                sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+                # the run is over: Hello to the next one; or there is nothing to do until a lease comes
+                sooner = self._session.next_deadline() < deadline or self._rests and not self._session.held
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
             self.code = EXIT_FAILED

@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError, UnfitWorker
 from stoker.pipeline.storage.kept_open import KeptFiles
+from stoker.pipeline.storage.open_folders import OpenFolders
 from stoker.pipeline.storage.place import MARK, Place, place_of
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.storage.store import Version
@@ -163,10 +164,11 @@ def check_root(root: str, probes: Sequence[str]) -> None:
                                  functools.partial(resolve, root), probes)) if alike), "")))
 
 
-def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = ""
+def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "", needs_version: bool = True
               ) -> Tuple[bytes, Optional[Version]]:
     """The content of the file, or of the path's place in it, and the file's version. That is None if the file may have
-    other content soon with the same version: if it changed in the last seconds, or while it was read.
+    other content soon with the same version: if it changed in the last seconds, or while it was read. It may also be
+    None if the caller does not need it, which takes less time.
 
     Raises BadFile if the file is missing, unreadable, not a regular file, outside of the path's root, or has more than
     ``max_bytes`` (``advice``: what its user can do then), or ends before the place;
@@ -179,6 +181,10 @@ def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: 
             return read
         if path.place is not None:
             return _read_place(path, path.place, max_bytes, advice)
+        if not needs_version:
+            content = _folders.read(path, max_bytes)
+            if content is not None:
+                return content, None
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
         fd, status = _opened(path)
@@ -224,8 +230,9 @@ def _read_place(path: SamplePath, place: Place, max_bytes: int, advice: str) -> 
 
 
 def close_kept() -> None:
-    """Closes the record files that are open: there may be nothing to read for a while."""
+    """Closes the record files and folders that are open: there may be nothing to read for a while."""
     _kept.close_all()
+    _folders.close_all()
 
 
 def check_length(place: Place, max_bytes: int, advice: str) -> None:
@@ -311,19 +318,27 @@ def version_of(status: os.stat_result) -> Version:
 
 def is_within_root(path: SamplePath, fd: int) -> bool:
     """Whether the open file ``fd`` is in the path's root. It must be open, for a link can change before that."""
-    if path.root is None:
-        return True
+    return path.root is None or _is_within(path.root, fd, bytes(path), b"")
+
+
+def _is_folder_within_root(path: SamplePath, fd: int) -> bool:
+    """Whether the open folder ``fd`` of the path is its root, or in it."""
+    return path.root is None or _is_within(path.root, fd, os.path.dirname(path), b"/")
+
+
+def _is_within(root: bytes, fd: int, path: bytes, end: bytes) -> bool:
     try:
         real = os.readlink(b"/proc/self/fd/%d" % fd)
     except OSError:                     # no /proc here
-        real = os.path.realpath(bytes(path))
-    if real.startswith(_real(path.root)):
+        real = os.path.realpath(path)
+    real += end
+    if real.startswith(_real(root)):
         return True
     _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
-    return real.startswith(_real(path.root))
+    return real.startswith(_real(root))
 
 
-_kept = KeptFiles(_opened)
+_kept, _folders = KeptFiles(_opened), OpenFolders(_is_folder_within_root)
 
 
 @functools.lru_cache(maxsize=16)

@@ -33,6 +33,8 @@ class Waker:
 
     def __init__(self) -> None:
         self._read_fd, self._write_fd = os.pipe()
+        self._poller = select.poll()
+        self._poller.register(self._read_fd, select.POLLIN)
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
 
@@ -44,6 +46,13 @@ class Waker:
     def fileno(self) -> int:
         """The end to poll."""
         return self._read_fd
+
+    def wait(self, timeout_s: float) -> bool:
+        """Returns when it was used, or the time is over; whether it was used."""
+        was_used = bool(self._poller.poll(int(timeout_s * 1000 + 0.999)))
+        if was_used:
+            self.clear()
+        return was_used
 
     def clear(self) -> None:
         """Takes back the wakes so far; after thousands of them some are left, and the next ``wait`` returns at once."""

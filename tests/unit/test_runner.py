@@ -25,7 +25,7 @@ from stoker.workers.generators.pictures import CachedJob, with_cache
 from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
-from stoker.workers.process import _SocketThread
+from stoker.workers.process import MAX_REST_S, _SocketThread
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.conversations import Conversations
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, Check, Work
@@ -418,6 +418,9 @@ class Ends:
     def wake(self):
         self.wakes += 1
 
+    def __len__(self):
+        return 1
+
     def __getitem__(self, number):
         return self
 
@@ -501,6 +504,26 @@ def test_what_lies_in_a_slot_is_told_and_travels_only_if_the_trainer_has_that_me
     shared.append(memory)
     thread.finish(finished(lease(2))._replace(memory=memory))
     assert (ends.sent[-1].lease, ends.sent[-1].slot, ends.sent[-1].arrays, ends.sent[-1].count) == (2, 5, (), 1)
+
+
+def test_the_socket_s_thread_rests_while_there_is_a_lease_in_work_and_a_next_one():
+    thread, ends, items = socket_thread()
+    now = time.monotonic()
+    assert 0 < thread._rest_s(now) <= MAX_REST_S
+    assert thread._rest_s(now + 0.49) <= 0.011                  # it must say that it is alive
+    ends.waiting = [lease(3)]
+    thread.finish(finished(lease(1)))                           # reads the next one itself
+    assert thread._rest_s(now) > 0 and not ends.wakes
+    thread.finish(finished(lease(2)))
+    assert not ends.wakes                                       # it finds out itself when the rest is over
+    thread.finish(finished(lease(3)))
+    assert ends.wakes == 1                                      # else the next lease would wait for it
+    assert thread._rest_s(now) == 0
+    ends.waiting = [lease(4)]
+    thread._receive(now, [0])
+    assert thread._rest_s(now) == 0
+    thread.finish(finished(lease(4)))
+    assert ends.wakes == 1
 
 
 def test_that_one_of_several_trainers_refuses_for_good_is_an_error_for_the_user():

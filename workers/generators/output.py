@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import (
@@ -29,6 +29,7 @@ class Output(NamedTuple):
 
 Put = Callable[[int, Sample], None]                    # puts a sample into a place, or raises BadFile or Skip
 Judge = Callable[[int, Sample], Optional[Skipped]]     # the same, or tells why the sample is left out
+_of_last: List[Any] = [(), []]      # see ``_expected``
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
@@ -134,6 +135,42 @@ def _whole(value: Any) -> Any:
 def check(output: Output, lease: Lease, job: Job, fresh: bool = False, memory: Optional[BatchMemory] = None) -> Output:
     """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. With
     ``memory``, they lie there. Raises ValueError, which says why, if it is not a batch of ``lease``."""
+    if not (isinstance(output, Output) and _is_plain(output, lease, job)):      # else all that follows is right
+        output = _checked(output, lease, job)
+    arrays, skipped, rows, missing, aligned = output
+    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
+    # another byte than 0 and 1, if it is a view of other numbers
+    return Output(memory.placed(arrays) if memory is not None else tuple(
+                      np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
+                      else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
+                      for array in arrays),
+                  tuple(skipped), tuple(rows), missing, bool(aligned))
+
+
+def _is_plain(output: Output, lease: Lease, job: Job) -> bool:
+    """It is what most are: a row of each sample in each array, and nothing to tell of."""
+    arrays, skipped, rows, missing, _ = output
+    expected = _expected(job.arrays)
+    if type(arrays) is not tuple or type(skipped) is not tuple or type(rows) is not tuple or len(arrays) != len(
+            expected) or skipped or rows or type(missing) is not int or missing:
+        return False
+    count = len(lease.samples)
+    for array, (dtype, shape) in zip(arrays, expected):
+        if type(array) is not np.ndarray or array.dtype != dtype or shape is None or array.shape != (count,) + shape:
+            return False
+    return True
+
+
+def _expected(arrays: Tuple[ArraySpec, ...]) -> List[Tuple["np.dtype[Any]", Optional[Tuple[int, ...]]]]:
+    """The dtype and the shape of a row of each array; None if it differs from batch to batch."""
+    if _of_last[0] is not arrays:       # a worker makes many batches of one job
+        _of_last[:] = arrays, [(np.dtype(spec.dtype), None if spec.upto else spec.shape) for spec in framed(arrays)]
+    expected: List[Tuple["np.dtype[Any]", Optional[Tuple[int, ...]]]] = _of_last[1]
+    return expected
+
+
+def _checked(output: Output, lease: Lease, job: Job) -> Output:
+    """``output``, with its numbers as Python's. Raises ValueError."""
     require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
     arrays, skipped, rows, missing, aligned = output
@@ -180,13 +217,6 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False, memory: O
             "%d samples and %d skipped, must be %d together, as many as are in the lease%s", used, len(skipped),
             len(own), " (it has %d replacements for bad samples: use generators.output.batch_of)" % len(replacements)
             if replacements else "")
-    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
-    # another byte than 0 and 1, if it is a view of other numbers
-    return Output(memory.placed(arrays) if memory is not None else tuple(
-                      np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
-                      else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
-                      for array in arrays),
-                  tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
-                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen), item in lease.known)
-                        for item in skipped),
-                  tuple(rows), missing, bool(aligned))
+    return Output(tuple(arrays), tuple(
+        Skipped(int(item.index), sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
+                bool(item.chosen), item in lease.known) for item in skipped), rows, missing, aligned)

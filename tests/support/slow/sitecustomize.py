@@ -17,8 +17,8 @@ def _later(function):
 
 def storage():
     """Each file that is opened."""
-    from stoker.pipeline.storage import folder
-    folder.is_within_root = _later(folder.is_within_root)
+    from stoker.pipeline.storage.open_folders import OpenFolders
+    OpenFolders.read = _later(OpenFolders.read)
 
 
 def augment():
