@@ -1,6 +1,6 @@
 """The contracts between parts of Stoker, as structural types for mypy. Any object with these methods can be used."""
 
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, FrozenSet, List, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,8 +107,8 @@ class SharedMemory(SlotMemory, Protocol):
     def share(self, peer: bytes, socket: str) -> str:
         """New memory for the peer, handed over at its socket; returns '' or why that is impossible, in a clause."""
 
-    def drop(self, peer: bytes) -> None:
-        """The peer's memory is used no more, but for the batches in it."""
+    def drop(self, peer: bytes, leased: "FrozenSet[int]") -> None:
+        """The peer's memory is used no more, but for the batches in it, and by its worker in the slots ``leased``."""
 
     def release(self, peer: bytes, slot: int) -> None:
         """Gives the memory of a free slot back to the system."""

@@ -6,7 +6,7 @@ none: a worker that cannot be reached, or a limit of this system, costs shared m
 
 import logging
 import os
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, FrozenSet, List, Optional, Tuple
 
 import numpy as np
 
@@ -26,12 +26,11 @@ class BatchMemory:
         self._run, self._folder, self._slots = run, folder, slots
         self._slot_bytes = layout_of(job.arrays, job.batch_size, job.rows).slot_bytes
         self._segments: Dict[WorkerKey, Segment] = {}
-        self._left: List[Tuple[Segment, List[int]]] = []     # of former members: the touched slots with views
+        self._left: List[Tuple[Segment, List[int]]] = []     # of former members: the slots with batches
 
     def share(self, peer: WorkerKey, socket: str) -> str:
-        """A new segment for a worker, in place of an older one, handed over at its socket. Returns '' or why that was
-        not possible, in a clause."""
-        self.drop(peer)
+        """A new segment for a worker that has none, handed over at its socket. Returns '' or why that was not possible,
+        in a clause."""
         try:
             segment, fd = create(self._slots, self._slot_bytes)
             try:
@@ -43,11 +42,12 @@ class BatchMemory:
         self._segments[peer] = segment
         return ""
 
-    def drop(self, peer: WorkerKey) -> None:
-        """A worker's segment is used no more, but for the batches in it: the memory of the others goes back."""
+    def drop(self, peer: WorkerKey, leased: FrozenSet[int]) -> None:
+        """A worker's segment is used no more, but for the batches in it, and by the worker itself in the slots
+        ``leased``. The memory of the others goes back to the system, of the rest with the last batch."""
         segment = self._segments.pop(peer, None)
         if segment is not None:
-            self._left.append((segment, segment.touched()))
+            self._left.append((segment, [slot for slot in segment.touched() if slot not in leased]))
         self._left = [entry for entry in map(_without_free, self._left) if entry[1]]
 
     def release(self, peer: WorkerKey, slot: int) -> None:

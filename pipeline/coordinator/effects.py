@@ -2,7 +2,7 @@
 session for every ``SchedulerEffect``, the session asks the thread for every ``Effect``."""
 
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Tuple, Union
+from typing import FrozenSet, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
@@ -93,15 +93,17 @@ class Send(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Make memory for the peer and hand it over, at the socket that ``ready`` names; one that it had before is gone.
-    Then call ``session.shared(peer, ready, reason, now)``; ``reason``: a clause that says why it failed, or ''."""
+    """Make memory for the peer and hand it over, at the socket that ``ready`` names. Then call ``session.shared(peer,
+    ready, reason, now)``; ``reason``: a clause that says why it failed, or ''."""
     peer: WorkerKey
     ready: Ready
 
 
 class Unshare(NamedTuple):
-    """The peer's memory is no longer used, but for the batches in it."""
+    """The peer's memory is no longer used, but for the batches in it. ``leased``: slots to which its worker may still
+    write; after it has come again, it may send what is there in frames."""
     peer: WorkerKey
+    leased: FrozenSet[int] = frozenset()
 
 
 class Release(NamedTuple):

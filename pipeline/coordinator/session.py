@@ -63,12 +63,13 @@ class CoordinatorSession:
                                          prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
-                                         verification=self.verification, is_empty=plan.is_empty)
+                                         verification=self.verification,
+                                         is_empty=plan.is_empty if plan.ranks > 1 else None)
         self._shared, self._limits = SharedMembers(self._scheduler), PeerLimits()
         self.slots, self._header_bytes = Slots(prefetch, memory), codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
         self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
-        self._pinged_s, self._called_s = 0.0, now
+        self._ping_s, self._called_s = 0.0, now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside, self.last_problem = SetAside(), ""
@@ -99,10 +100,9 @@ class CoordinatorSession:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
-        if self._farewell is not None:
-            return self._farewell.next_deadline()
-        return 0.0 if self._unreachable else min(
-            self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s, self._shared.next_deadline())
+        if self._farewell is not None or self._unreachable:
+            return 0.0 if self._farewell is None else self._farewell.next_deadline()
+        return min(self._scheduler.next_deadline(), self._ping_s, self._shared.next_deadline())
 
     def wake(self, now: float) -> None:
         """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
@@ -200,7 +200,7 @@ class CoordinatorSession:
         """All waiting messages were handed in: welcomes the peers that said Hello. One that said it several times
         meanwhile, as there was no answer, is welcomed once: each further time it would have to forget its leases."""
         hellos, self._hellos, self._was_absent = self._hellos, {}, False
-        if self.state is not State.RUNNING:
+        if not hellos or self.state is not State.RUNNING:
             return []
         welcome = Welcome(self.run, self._job, self._options.heartbeat_of(len(self._members)))
         return [Invite(peer, hello, welcome) for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
@@ -226,8 +226,8 @@ class CoordinatorSession:
             effects += self._carry_out(self._scheduler.take(now))
         effects += self._carry_out(self._scheduler.tick(now))
         effects += self.verification.tick(now, self._scheduler)
-        if now >= self._pinged_s + self._options.heartbeat_s:
-            self._pinged_s = now
+        if now >= self._ping_s:
+            self._ping_s = now + self._options.heartbeat_s
             self.standing.is_due = True
             effects += self._shared.heartbeat(self.run, self._members)
         effects += self._shared.tick(now)
@@ -325,7 +325,7 @@ class CoordinatorSession:
 
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
         reason = self.slots.reason(ready)
-        return self.shared(peer, ready, reason, now) if reason else [Share(peer, ready)]
+        return self.shared(peer, ready, reason, now) if reason else [*self.slots.left(peer), Share(peer, ready)]
 
     def shared(self, peer: WorkerKey, ready: Ready, reason: str, now: float) -> Effects:
         """The peer, which is ready, got memory that it shares with the trainer, or none for this ``reason``."""

@@ -126,22 +126,23 @@ class Slots:
         return None if self._memory is None or produced.slot == NO_SLOT else self._memory.slot(peer, produced.slot)
 
     def joined(self, peer: WorkerKey, shares: bool) -> Effects:
-        """The member is ready for leases, and has a new segment if it ``shares`` memory; an older one is forgotten."""
+        """The member is ready for leases, and has a new segment if it ``shares`` memory: then ``left`` came first."""
         effects = self.left(peer)
         self._tables[peer] = SlotTable(self._slots if shares else 0, partial(self._memory.is_free, peer)
                                        if self._memory is not None else bool)
         self._sharing += shares
-        return [] if shares else effects
+        return effects
 
     def left(self, peer: WorkerKey) -> Effects:
-        """It is no member any more."""
+        """It is no member any more, or gets another segment."""
         table = self._tables.pop(peer, None)
         if table is None or not table.slots:
             return []
         self._sharing -= 1
         self._holders.pop(peer, None)
-        self.touched -= len(table.free) + len(table.lent) + sum(slot != NO_SLOT for slot, _ in table.leases.values())
-        return [Unshare(peer)]
+        leased = frozenset(slot for slot, _ in table.leases.values() if slot != NO_SLOT)
+        self.touched -= len(table.free) + len(table.lent) + len(leased)
+        return [Unshare(peer, leased)]
 
     def grant(self, peer: WorkerKey, lease: int, position: int, head: int) -> Tuple[int, List[Release]]:
         """The slot for a lease, or NO_SLOT. The caller first carries out the effects."""

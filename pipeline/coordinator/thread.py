@@ -81,7 +81,7 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
             following = session.shared(effect.peer, effect.ready, memory.share(effect.peer, effect.ready.socket), now)
             carry_out(following, now, session, wire, deliver, fail, heard, memory)
         elif isinstance(effect, Unshare):
-            memory.drop(effect.peer)
+            memory.drop(effect.peer, effect.leased)
         elif isinstance(effect, Release):
             memory.release(effect.peer, effect.slot)
 

@@ -100,7 +100,7 @@ def _list_of(check_item: Check[T], max_length: int) -> Check[Tuple[T, ...]]:
     def check(value: object) -> Tuple[T, ...]:
         if type(value) is not list or len(value) > max_length:
             raise ValueError("must be a list of at most %d, not %.80r" % (max_length, value))
-        return tuple(check_item(item) for item in value)
+        return tuple([check_item(item) for item in value]) if value else ()
     return check
 
 
@@ -129,7 +129,15 @@ _job = _record(Job, *_JOB.values())
 _skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool, _bool)
 _skipped = _list_of(_skip, MAX_BATCH)
 _remarks = _list_of(_record(Remark, _one_of(REMARKS), _text(MAX_SKIPPED_PATH)), len(REMARKS))
-_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds, _seconds)
+_timings_one_by_one = _record(Timings, _seconds, _seconds, _seconds, _seconds, _seconds)
+
+
+def _timings(value: object) -> Timings:
+    """As ``_timings_one_by_one``, in a third of the time: each batch has them."""
+    if type(value) is list and len(value) == 5 and set(map(type, value)) == {float} and (
+            min(value) >= 0 and sum(value) < 1e9):       # the sum of one that is no number is none
+        return Timings._make(value)
+    return _timings_one_by_one(value)
 
 
 def _values_of(names: List[str]) -> Callable[[Any], Tuple[Any, ...]]:      # Any: a message that has these fields
@@ -253,13 +261,13 @@ def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int,
     if len(fields) != len(checks):
         raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(checks)))
     values: List[object] = []
-    for (name, check), value in zip(checks.items(), fields):
-        try:
+    try:
+        for check, value in zip(checks.values(), fields):
             values.append(check(value))
-        except ValueError as error:
-            raise ProtocolError("%s.%s %s" % (kind, name, error)) from error
-        except RecursionError:  # the error's text shows the value, which may be nested deeper than Python can follow
-            raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
+    except ValueError as error:
+        raise ProtocolError("%s.%s %s" % (kind, list(checks)[len(values)], error)) from error
+    except RecursionError:  # the error's text shows the value, which may be nested deeper than Python can follow
+        raise ProtocolError("%s.%s is nested too deep" % (kind, list(checks)[len(values)])) from None
     if kind == "produced":
         values.insert(_ARRAYS_FIELD, tuple(frames[1:]))
     elif len(frames) > 1:

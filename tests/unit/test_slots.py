@@ -1,4 +1,4 @@
-"""Which slot a lease may write to: never one that another lease may still write to, or in which a batch is; and how many
+"""Which slot a lease may write to: never one that another lease may yet write to, or in which a batch is; and how many
 slots cost memory."""
 
 import random
@@ -92,7 +92,7 @@ def test_what_is_said_of_an_older_segment_or_twice_counts_as_nothing():
     slots.grant("a", 1, 1, 0)
     assert slots.answer("a", produced(0, 0)) == produced(0, 0)
     assert slots.answer("a", produced(0, 0)) == Returned("r", 0)
-    assert slots.joined("a", True) == []              # a new segment
+    assert slots.left("a") == [Unshare("a", frozenset([1]))] and slots.joined("a", True) == []      # a new segment
     assert slots.touched == 0
     assert slots.answer("a", produced(1, 1)) == Returned("r", 1)
     assert slots.answer("a", produced(1)) == produced(1)          # in frames, it counts
@@ -160,6 +160,10 @@ class SlotMachine(RuleBasedStateMachine):
         self.lease = self.head = 0
         self.released = set()
 
+    def dropped(self, peer):
+        return [Unshare(peer, frozenset(slot for holder, slot in self.writers.values()
+                                        if holder == peer and slot != NO_SLOT))]
+
     def forget(self, peer):
         for lease in [lease for lease, (holder, _) in self.writers.items() if holder == peer]:
             self.old[lease] = self.writers.pop(lease)
@@ -167,8 +171,10 @@ class SlotMachine(RuleBasedStateMachine):
 
     @rule(peer=st.sampled_from("abcdefghijkl"), shares=st.sampled_from([True, True, True, False]))
     def joins(self, peer, shares):
-        had = self.members.get(peer, False)
-        assert self.slots.joined(peer, shares) == ([Unshare(peer)] if had and not shares else [])
+        dropped = self.dropped(peer) if self.members.get(peer) else []
+        if shares:
+            assert self.slots.left(peer) == dropped
+        assert self.slots.joined(peer, shares) == ([] if shares else dropped)
         self.forget(peer)
         self.members[peer] = shares
 
@@ -176,7 +182,7 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def leaves(self, data):
         peer = data.draw(st.sampled_from(sorted(self.members)))
-        assert self.slots.left(peer) == [Unshare(peer)] * self.members.pop(peer)
+        assert self.slots.left(peer) == self.dropped(peer) * self.members.pop(peer)
         self.forget(peer)
 
     @precondition(lambda self: self.members)
