@@ -15,7 +15,7 @@ from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.layout import layout_of
 from stoker.pipeline.protocol.messages import NO_SLOT, Alive, Hello, Job, Lease, Ready, Sample
 from stoker.pipeline.transport.memory import create
-from stoker.pipeline.transport.memory_handover import hand_over
+from stoker.pipeline.transport.memory_handover import _address, hand_over
 from stoker.workers.batch_memory import BatchMemory, SharedMemory, SlotLease, memory_of
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -23,6 +23,7 @@ from stoker.workers.generators.output import Output, batch_of, check
 from stoker.workers.generators.pictures import augmented, image
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.sample import call_for_samples
+from stoker.workers.heap import usage
 from stoker.workers.runner import _produced
 
 STALE = 0xA5       # what was in the slot before
@@ -297,8 +298,8 @@ def test_memory_that_is_not_that_of_the_job_is_not_used(worker, changed, why):
 
 
 def is_listened_at(name):
-    with socket.socket(socket.AF_UNIX) as one:
-        return one.connect_ex("\0stoker-" + name[1:]) == 0
+    with socket.socket(socket.AF_UNIX) as one, _address(name, None) as address:
+        return one.connect_ex(address) == 0
 
 
 @pytest.mark.parametrize("end", [lambda worker: worker.memory.completed(0, Hello("host/0", 1, "python 3", 2, "")),
@@ -310,6 +311,16 @@ def test_the_socket_is_closed(worker, end):
     assert is_listened_at(name)
     end(worker)
     assert not is_listened_at(name)
+
+
+def test_shared_memory_is_none_of_what_a_picture_may_take():
+    """It is neither in RLIMIT_DATA nor in what ``heap`` gives back."""
+    before = usage()
+    segment, fd = create(16, 4 << 20)
+    os.close(fd)
+    for slot in range(16):
+        segment.slot(slot).fill(1)
+    assert [after - was < 32 << 20 for after, was in zip(usage(), before)] == [True, True]
 
 
 def test_without_shared_memory_the_trainer_hears_why(tmp_path):
