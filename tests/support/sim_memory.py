@@ -1,4 +1,4 @@
-"""The memory that a simulation's trainer shares with its workers: real memory, handed over at real sockets, with the real
+"""The memory that a simulation's trainer shares with its workers: real memory, handed over at real sockets, by the real
 parts of both ends. After every event it is checked that no batch changes while it is in use."""
 
 import zlib
