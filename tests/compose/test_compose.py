@@ -23,6 +23,20 @@ def test_images(images):
     assert int(docker("inspect", "--format", "{{.Size}}", images[1])) < 270e6
 
 
+def test_pillow_simd(images, project):
+    """build: WORKER_PILLOW=simd is all it takes for pillow-simd, and anything else is an error with a sentence"""
+    with_simd = dict(WORKER_PILLOW="simd", WORKER_IMAGE=images[1] + "-simd")
+    try:
+        project.compose("build", "worker", **with_simd)
+        project.up("-d", STOKER_EPOCHS="1", **with_simd)
+        project.wait_for_end()
+        assert re.search(r"joined .*, pillow-simd [\d.]+", project.log()) and len(project.audit()) == 48
+    finally:
+        docker("image", "rm", "--force", with_simd["WORKER_IMAGE"], check=False)
+    said = project.compose("build", "worker", check=False, WORKER_PILLOW="SIMD", WORKER_IMAGE=images[1] + "-wrong")
+    assert "PILLOW (WORKER_PILLOW) must be pillow or simd, not SIMD" in said
+
+
 def test_a_change_of_code_rebuilds_no_environment(clone, images, project):
     """build: a change of code installs nothing anew"""
     path = os.path.join(clone, "pipeline", "__init__.py")
