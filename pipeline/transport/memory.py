@@ -13,7 +13,7 @@ import fcntl
 import os
 import sys
 import weakref
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -71,6 +71,10 @@ class Segment:
         was possible."""
         address = self._address + number * self.slot_bytes
         return bool(_libc.madvise(address, self.slot_bytes, MADV_REMOVE) == 0)
+
+    def touched(self) -> List[int]:
+        """The slots that were used on this side."""
+        return list(self._slots)
 
     def keep_from_forks(self) -> None:
         """Processes that are forked from now on do not have this memory: they end (SIGSEGV) if they use it."""

@@ -12,7 +12,8 @@ import random
 from collections import deque
 
 from stoker.pipeline.coordinator.effects import Log
-from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.farewell import State
+from stoker.pipeline.coordinator.session import CoordinatorSession
 from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import StreamOptions
