@@ -4,6 +4,11 @@ The worker listens (Offer) and says the name of its socket in Ready, so only the
 The trainer connects, sends a header with the descriptor, and hangs up (hand_over). Both ask the kernel for the user at
 the other end, which must be their own. Neither ever waits: connecting and sending need no answer of the other side.
 
+Another worker of this user, which a picture may have taken over, gets no part of this memory, nor can it give any. The
+address of the socket is a hash of its name, and the header repeats the name, which other processes do not know. They
+could put a socket of their own in the place of one in a folder: so the name has the inode of the worker's file, and the
+trainer connects to no other one.
+
 The worker is the one that listens because of its sandbox: Landlock forbids it to connect to abstract sockets, but not
 to accept. An abstract name ends with its process. Where trainer and worker have different network namespaces
 (containers), the socket is a file in a folder that they share. The trainer removes it once it has connected, and the
@@ -11,21 +16,24 @@ worker otherwise; what a killed worker left there, the next one removes (``remov
 """
 
 import array
+import hashlib
+import hmac
 import os
 import re
 import socket
 import struct
-from contextlib import closing, suppress
-from typing import List, Optional
+from contextlib import closing, contextmanager, suppress
+from typing import Iterator, List, Optional, Tuple
 
 from stoker.pipeline.transport.memory import NoSharedMemory, Segment, mapped
 
-HEADER = struct.Struct("<16s64sQQ")      # MAGIC, the run, slots, slot_bytes
+HEADER = struct.Struct("<16s33s64sQQ")   # MAGIC, the socket's name, the run, slots, slot_bytes
 MAGIC = b"stoker memory 1\n"
 CREDENTIALS = struct.Struct("=3i")       # pid, uid, gid
 ABSTRACT = "@"                           # begins the name of a socket that is no file
-NAME = re.compile(r"@?[0-9a-f]{32}\Z")
+NAME = re.compile(r"@?[0-9a-f]{32}\Z")    # of a file: 16 digits of the secret, 16 of its inode
 SUFFIX = ".socket"
+FILE = re.compile(r"[0-9a-f]{32}\%s\Z" % SUFFIX)
 BACKLOG = 16                             # connections that may wait to be accepted: one, and those of strangers
 UNREACHABLE = (ConnectionRefusedError, FileNotFoundError)
 
@@ -35,21 +43,37 @@ class Offer:
     NoSharedMemory. ``name``: what the trainer needs to know."""
 
     def __init__(self, folder: Optional[str] = None) -> None:
-        token = os.urandom(16).hex()
-        self.name = token if folder is not None else ABSTRACT + token
+        self.name = ABSTRACT * (folder is None) + os.urandom(16).hex()
         self._folder = folder
         try:
             self._socket: Optional[socket.socket] = _unix_socket()
         except OSError as error:
             raise NoSharedMemory("no socket can be made: %s" % (error.strerror or error)) from None
         try:
-            with _Address(self.name, folder) as address:
+            with _address(self.name, folder) as address:
                 self._socket.bind(address)
             self._socket.listen(BACKLOG)
+            if folder is not None:
+                self._rename(folder, self._socket)
         except OSError as error:
             self.close()
             where = "" if folder is None else " in the folder of --shared-memory-folder"
             raise NoSharedMemory("no socket can be made%s: %s" % (where, error.strerror or error)) from None
+
+    def _rename(self, folder: str, listening: socket.socket) -> None:
+        """Gives the socket's file a name with its inode, once it is certain that the file is this socket's: this
+        process connects to itself."""
+        name = os.urandom(8).hex()
+        with _address(self.name, folder) as before, _opened(before) as fd, closing(_unix_socket()) as probe:
+            probe.connect("/proc/self/fd/%d" % fd)
+            is_own = False
+            while not is_own:
+                with closing(listening.accept()[0]) as connection:
+                    is_own = _credentials(connection)[0] == os.getpid()
+            name += "%016x" % os.fstat(fd).st_ino
+            with _address(name, folder) as after:
+                os.rename(before, after)
+        self.name = name
 
     def take(self, run: str, slot_bytes: int) -> Segment:
         """The segment of this run that the trainer has sent; then the socket is closed. Raises NoSharedMemory if none
@@ -63,7 +87,7 @@ class Offer:
                     break
                 with closing(connection):
                     try:
-                        return _received(connection, run, slot_bytes)
+                        return _received(connection, self.name, run, slot_bytes)
                     except NoSharedMemory as error:      # the next one may be the trainer
                         problem = str(error)
             raise NoSharedMemory(problem)
@@ -89,11 +113,17 @@ def hand_over(name: str, folder: Optional[str], fd: int, run: str, slots: int, s
         raise NoSharedMemory("it has --shared-memory-folder, and the trainer has not")
     try:
         with closing(_unix_socket()) as connection:
-            with _Address(name, folder) as address:
-                connection.connect(address)
+            with _address(name, folder) as address:
+                if name.startswith(ABSTRACT):
+                    connection.connect(address)
+                else:
+                    with _opened(address) as file:
+                        if os.fstat(file).st_ino != int(name[-16:], 16):
+                            raise NoSharedMemory("its socket was replaced by another one")
+                        connection.connect("/proc/self/fd/%d" % file)
             _remove(name, folder)
             _check_user(connection)
-            header = HEADER.pack(MAGIC, run.encode(), slots, slot_bytes)
+            header = HEADER.pack(MAGIC, name.encode(), run.encode(), slots, slot_bytes)
             sent = connection.sendmsg([header], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
             if sent != len(header):
                 raise NoSharedMemory("its socket takes nothing")
@@ -111,22 +141,24 @@ def remove_stale(folder: str) -> int:
     that can be read."""
     removed = 0
     try:
-        names = [name[:-len(SUFFIX)] for name in os.listdir(folder) if name.endswith(SUFFIX)]
+        found = [name for name in os.listdir(folder) if FILE.match(name)]
     except OSError as error:
         raise NoSharedMemory("the folder of --shared-memory-folder cannot be read: %s"
                              % (error.strerror or error)) from None
-    for name in filter(NAME.match, names):
+    for name in found:
         # another type than the worker's: so a socket in use refuses with another error, and its worker is not disturbed
-        with suppress(OSError), closing(_unix_socket(socket.SOCK_DGRAM)) as probe:
-            try:
-                with _Address(name, folder) as address:
-                    probe.connect(address)
-            except ConnectionRefusedError:
-                removed += _remove(name, folder)
+        with suppress(OSError), _opened(folder, os.O_DIRECTORY) as fd:
+            path = "/proc/self/fd/%d/%s" % (fd, name)
+            with closing(_unix_socket(socket.SOCK_DGRAM)) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+                    removed += 1
     return removed
 
 
-def _received(connection: socket.socket, run: str, slot_bytes: int) -> Segment:
+def _received(connection: socket.socket, name: str, run: str, slot_bytes: int) -> Segment:
     _check_user(connection)
     connection.setblocking(False)
     fds: List[int] = []
@@ -143,7 +175,9 @@ def _received(connection: socket.socket, run: str, slot_bytes: int) -> Segment:
         if len(data) != HEADER.size or len(fds) != 1:
             raise NoSharedMemory("the message with the memory has %d bytes and %d descriptors, not %d and 1: is the "
                                  "limit of open files reached (ulimit -n)?" % (len(data), len(fds), HEADER.size))
-        magic, its_run, slots, its_bytes = HEADER.unpack(data)
+        magic, its_name, its_run, slots, its_bytes = HEADER.unpack(data)
+        if not hmac.compare_digest(its_name.rstrip(b"\0"), name.encode()):
+            raise NoSharedMemory("the memory is not of this worker's trainer")
         if magic != MAGIC or its_run.rstrip(b"\0") != run.encode():
             raise NoSharedMemory("the memory is of another run")
         if its_bytes != slot_bytes:
@@ -156,10 +190,16 @@ def _received(connection: socket.socket, run: str, slot_bytes: int) -> Segment:
 
 def _check_user(connection: socket.socket) -> None:
     """The other end must be a process of this one's user. A user of another namespace shows as some other one."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    uid = CREDENTIALS.unpack(credentials)[1]
+    uid = _credentials(connection)[1]
     if uid != os.geteuid():
         raise NoSharedMemory("the process at its socket is of user %d, not of user %d" % (uid, os.geteuid()))
+
+
+def _credentials(connection: socket.socket) -> Tuple[int, int, int]:
+    """Process, user and group at the other end; a process of another namespace is 0."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, uid, gid = CREDENTIALS.unpack(credentials)
+    return pid, uid, gid
 
 
 def _unix_socket(kind: int = socket.SOCK_STREAM) -> socket.socket:
@@ -168,28 +208,29 @@ def _unix_socket(kind: int = socket.SOCK_STREAM) -> socket.socket:
     return made
 
 
-class _Address:
+@contextmanager
+def _opened(path: str, flags: int = os.O_NOFOLLOW) -> Iterator[int]:
+    """A descriptor that stands for this very file, whatever has its name later."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _address(name: str, folder: Optional[str]) -> Iterator[str]:
     """The address of a socket by its name. The path of a folder may be too long for one, so it goes through /proc."""
-
-    def __init__(self, name: str, folder: Optional[str]) -> None:
-        self._name, self._folder, self._fd = name, folder, -1
-
-    def __enter__(self) -> str:
-        if self._name.startswith(ABSTRACT):
-            return "\0stoker-" + self._name[1:]
-        self._fd = os.open(self._folder or "", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return "/proc/self/fd/%d/%s%s" % (self._fd, self._name, SUFFIX)
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+    hidden = hashlib.sha256(name.encode()).hexdigest()[:32]
+    if name.startswith(ABSTRACT):
+        yield "\0stoker-" + hidden
+    else:
+        with _opened(folder or "", os.O_DIRECTORY) as fd:
+            yield "/proc/self/fd/%d/%s%s" % (fd, hidden, SUFFIX)
 
 
-def _remove(name: str, folder: Optional[str]) -> bool:
-    """Removes the file of a socket that has one; returns whether it was there."""
-    if folder is None or name.startswith(ABSTRACT):
-        return False
-    with suppress(OSError):
-        os.unlink(os.path.join(folder, name + SUFFIX))
-        return True
-    return False
+def _remove(name: str, folder: Optional[str]) -> None:
+    """Removes the file of a socket that has one."""
+    if folder is not None and not name.startswith(ABSTRACT):
+        with suppress(OSError), _address(name, folder) as path:
+            os.unlink(path)

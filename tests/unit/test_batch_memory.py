@@ -15,7 +15,7 @@ from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.layout import layout_of
 from stoker.pipeline.protocol.messages import NO_SLOT, Alive, Hello, Job, Lease, Ready, Sample
 from stoker.pipeline.transport.memory import create
-from stoker.pipeline.transport.memory_handover import hand_over
+from stoker.pipeline.transport.memory_handover import _address, hand_over
 from stoker.workers.batch_memory import BatchMemory, SharedMemory, SlotLease, memory_of
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -297,8 +297,8 @@ def test_memory_that_is_not_that_of_the_job_is_not_used(worker, changed, why):
 
 
 def is_listened_at(name):
-    with socket.socket(socket.AF_UNIX) as one:
-        return one.connect_ex("\0stoker-" + name[1:]) == 0
+    with socket.socket(socket.AF_UNIX) as one, _address(name, None) as address:
+        return one.connect_ex(address) == 0
 
 
 @pytest.mark.parametrize("end", [lambda worker: worker.memory.completed(0, Hello("host/0", 1, "python 3", 2, "")),

@@ -9,10 +9,12 @@ import pytest
 
 from stoker.pipeline.transport import memory_handover
 from stoker.pipeline.transport.memory import NoSharedMemory, create
-from stoker.pipeline.transport.memory_handover import BACKLOG, HEADER, MAGIC, NAME, Offer, hand_over, remove_stale
+from stoker.pipeline.transport.memory_handover import BACKLOG, HEADER, MAGIC, NAME, Offer, _address, hand_over
+from stoker.pipeline.transport.memory_handover import remove_stale
 from tests.support.other_user import as_other_user, shared_folder
 
 BYTES, SLOTS, RUN = 4096, 3, "0a1b2c3d"
+NO_NAME = b"?" * 33
 
 
 @pytest.fixture(params=["abstract", "folder", "long folder"])
@@ -39,9 +41,21 @@ def nothing_is_left_open():
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def send(name, data, fds=()):
-    with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect("\0stoker-" + name[1:])
+def file_of(name):
+    with _address(name, "/") as path:
+        return os.path.basename(path)
+
+
+def connect(one, name):
+    with _address(name, None) as address:
+        one.connect(address)
+
+
+def send(name, data, fds=(), folder=None):
+    """``data``: NO_NAME in it stands for the socket's."""
+    with socket.socket(socket.AF_UNIX) as stranger, _address(name, folder) as address:
+        stranger.connect(address)
+        data = data.replace(NO_NAME, name.encode())
         if data:
             stranger.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
 
@@ -51,7 +65,7 @@ def test_the_worker_gets_the_memory_and_nothing_is_left(folder, made):
     offer = Offer(folder)
     assert NAME.match(offer.name) and offer.name.startswith("@") == (folder is None)
     if folder:
-        assert os.listdir(folder) == [offer.name + ".socket"]
+        assert os.listdir(folder) == [file_of(offer.name)]
     hand_over(offer.name, folder, fd, RUN, SLOTS, BYTES)
     assert not folder or not os.listdir(folder)         # already now: the worker may be killed
     theirs = offer.take(RUN, BYTES)
@@ -79,18 +93,19 @@ def test_who_hangs_up_or_sends_nothing_does_not_keep_the_trainer_out(made):
     send(offer.name, b"")
     send(offer.name, b"GET / HTTP/1.1\r\n\r\n")
     with socket.socket(socket.AF_UNIX) as silent:
-        silent.connect("\0stoker-" + offer.name[1:])
+        connect(silent, offer.name)
         hand_over(offer.name, None, made[1], RUN, SLOTS, BYTES)
         assert offer.take(RUN, BYTES).slots == SLOTS
 
 
-def header(run=RUN, slots=SLOTS, slot_bytes=BYTES, magic=MAGIC):
-    return HEADER.pack(magic, run.encode(), slots, slot_bytes)
+def header(run=RUN, slots=SLOTS, slot_bytes=BYTES, magic=MAGIC, name=NO_NAME):
+    return HEADER.pack(magic, name, run.encode(), slots, slot_bytes)
 
 
 @pytest.mark.parametrize("data, count, problem", [
     (header(), 0, "0 descriptors"), (header(), 2, "2 descriptors"), (header(), 253, "2 descriptors"),
-    (header()[:-1], 1, "95 bytes"), (header() + b"x", 1, "97 bytes"), (header(run="other"), 1, "another run"),
+    (header()[:-1], 1, "128 bytes"), (header() + b"x", 1, "130 bytes"), (header(run="other"), 1, "another run"),
+    (header(name=b"@" + b"0" * 32), 1, "not of this worker's trainer"), (header(name=b""), 1, "not of this"),
     (header(run=RUN[:-1]), 1, "another run"), (header(magic=b"x" * 16), 1, "another run"),
     (header(slots=SLOTS - 1), 1, "has 12288 bytes"), (header(slots=1 << 62), 1, "no possible size"),
     (header(slots=0), 1, "no possible size"), (header(slot_bytes=2 * BYTES), 1, "8192 bytes, not 4096")])
@@ -130,7 +145,7 @@ def test_a_full_queue_does_not_make_the_trainer_wait(made):
     waiting = []
     for _ in range(BACKLOG + 1):
         waiting.append(socket.socket(socket.AF_UNIX))
-        waiting[-1].connect("\0stoker-" + offer.name[1:])
+        connect(waiting[-1], offer.name)
     with pytest.raises(NoSharedMemory, match="too many connections wait"):
         hand_over(offer.name, None, made[1], RUN, SLOTS, BYTES)
     for one in waiting:
@@ -158,7 +173,7 @@ def test_without_descriptors_both_sides_have_a_reason(made):
     hand_over(offer.name, None, made[1], RUN, SLOTS, BYTES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare + 1, before[1]))      # for the connection, not for the memory
     try:
-        with pytest.raises(NoSharedMemory, match="0 descriptors, not 96 and 1: is the limit of open files reached"):
+        with pytest.raises(NoSharedMemory, match="0 descriptors, not 129 and 1: is the limit of open files reached"):
             offer.take(RUN, BYTES)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -174,7 +189,7 @@ def test_only_sockets_of_ended_workers_are_removed_and_living_ones_not_disturbed
     (tmp_path / ("1" * 32 + ".socket")).write_text("no socket")
     assert remove_stale(str(tmp_path)) == 2 and remove_stale(str(tmp_path)) == 0
     assert sorted(os.listdir(str(tmp_path))) == sorted(["notes.txt", "x.socket", "0" * 32 + ".socket.bak",
-                                                        living.name + ".socket", other.name + ".socket"])
+                                                        file_of(living.name), file_of(other.name)])
     hand_over(living.name, str(tmp_path), made[1], RUN, SLOTS, BYTES)
     assert living.take(RUN, BYTES).slots == SLOTS
     other.close()
@@ -193,7 +208,8 @@ def test_another_user_gets_no_memory_and_gives_none(made):
         kept = []
 
         def listen():
-            listening.bind("\0stoker-" + "5" * 32)
+            with _address("@" + "5" * 32, None) as address:
+                listening.bind(address)
             listening.listen(1)
         as_other_user(listen)
         kept.append(listening)
@@ -212,3 +228,49 @@ def test_the_name_of_a_socket_cannot_be_guessed(monkeypatch):
     with pytest.raises(NoSharedMemory, match="in use"):
         Offer()
     first.close()
+
+
+@pytest.mark.parametrize("does", ["replaces", "passes it on"])
+def test_another_worker_cannot_take_a_file_in_the_folder_for_its_own(made, tmp_path, does):
+    """As one that a picture took over could: it is of the same user, and may do there what the sandbox permits."""
+    folder, offer = str(tmp_path), Offer(str(tmp_path))
+    path = tmp_path / file_of(offer.name)
+    assert offer.name not in str(os.listdir(folder))            # it does not learn the name
+    path.rename(tmp_path / "hidden")
+    with socket.socket(socket.AF_UNIX) as between:
+        between.bind(str(path))
+        between.listen(1)
+        between.settimeout(0)
+        with pytest.raises(NoSharedMemory, match="was replaced"):
+            hand_over(offer.name, folder, made[1], RUN, SLOTS, BYTES)
+        with pytest.raises(BlockingIOError):
+            between.accept()
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(tmp_path / "hidden"))
+        if does == "passes it on":                              # memory of its own, that the trainer does not read
+            stranger.sendmsg([header(name=file_of(offer.name)[:32].encode())],
+                             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [made[1]]))])
+        problem = "not of this worker's trainer" if does == "passes it on" else "0 bytes|sent no"
+        with pytest.raises(NoSharedMemory, match=problem):
+            offer.take(RUN, BYTES)
+
+
+def test_a_file_that_is_another_one_from_the_beginning_is_not_offered(tmp_path, monkeypatch):
+    """Between bind and the look at it, another process puts its own socket there."""
+    others = socket.socket(socket.AF_UNIX)
+
+    class Bound(socket.socket):
+        def listen(self, backlog):
+            super().listen(backlog)
+            (path,) = tmp_path.iterdir()
+            path.unlink()
+            others.bind(str(path))
+            others.listen(1)
+
+    def made(kind=socket.SOCK_STREAM):
+        one = Bound(socket.AF_UNIX, kind)
+        one.setblocking(False)
+        return one
+    monkeypatch.setattr(memory_handover, "_unix_socket", made)
+    with others, pytest.raises(NoSharedMemory, match="no socket can be made in the folder"):
+        Offer(str(tmp_path))
