@@ -137,7 +137,7 @@ class Listener(Socket):
                 self._is_skipping = self._socket.recv(NOBLOCK, copy=False).more
                 continue
             try:
-                peer, parts = self._socket.recv(NOBLOCK), []     # the ROUTER's own part, behind which one comes at least
+                peer, parts = self._socket.recv(NOBLOCK), []    # the ROUTER's own part, behind which one comes at least
             except zmq.Again:                # there was a signal for something else, which is rare
                 continue
             while not parts or parts[-1].more and len(parts) <= MAX_FRAMES:
