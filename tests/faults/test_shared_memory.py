@@ -43,6 +43,14 @@ def crcs(batches):
     return [batch_crc(batch) for batch in batches]
 
 
+def let_go(run, reference, kept=4):
+    """The program no longer uses the batches before the last few: until now they kept their bytes."""
+    gone = max(0, len(run.batches) - kept)
+    for batch in run.batches[:gone]:
+        assert batch_crc(batch) == reference[batch.step][3], "step %d changed while it was in use" % batch.step
+    del run.batches[:gone]
+
+
 def in_frames(run):
     """How many leases got no slot, though their workers share memory."""
     return run.stream._coordinator._session.slots.in_frames
@@ -208,7 +216,7 @@ def lies(run, lease):
 
 def test_members_that_lie_about_slots(reference, pictures, tmp_path, own_generators, table):
     began, told = time.monotonic(), []
-    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, prefetch=24, **OPTIONS) as run:
+    with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, prefetch=8, **OPTIONS) as run:
         run.joined(2)
         run.take(1)
         for name in lies("", Lease(0, 0, 0, True, ())):
@@ -225,11 +233,13 @@ def test_members_that_lie_about_slots(reference, pictures, tmp_path, own_generat
                 liar.say(lies(welcome.run, lease)[name])
                 liar.say(Leaving(welcome.run, -1, "done with lying"))
                 told.append(name)
+                let_go(run, reference)
                 for slot in range(segment.slots):        # it goes on writing: nothing of it is lent out
                     segment.slot(slot)[:] = 0xdd
         run.take_all()
     assert len(told) == 7
-    assert run.content() == reference and crcs(run.batches) == [crc for _, _, _, crc in reference]
+    let_go(run, reference, 0)
+    assert run.content() == reference
     assert "liar" not in {entry["worker"] for entry in run.entries()}
     table("pushing", "seven lies about the slot of the batch", "broke the protocol, with what was wrong",
           "steps that it held: attempt 2", time.monotonic() - began)
@@ -247,6 +257,7 @@ def test_a_batch_of_an_older_segment_is_worth_nothing(reference, pictures, tmp_p
                 welcome, offer = liar.hear(Welcome), Offer()
                 liar.say(Ready(welcome.run, offer.name))
                 run.take(3)
+                let_go(run, reference)
                 leases.append(liar.hear(Lease))
                 segment = offer.take(welcome.run, LAYOUT.slot_bytes)
                 segment.slot(leases[-1].slot)[:] = 0xee
@@ -255,4 +266,5 @@ def test_a_batch_of_an_older_segment_is_worth_nothing(reference, pictures, tmp_p
             run.take(3)
             liar.say(Leaving(welcome.run, -1, "done"))
             run.take_all()
-    assert run.content() == reference and crcs(run.batches) == [crc for _, _, _, crc in reference]
+    let_go(run, reference, 0)
+    assert run.content() == reference

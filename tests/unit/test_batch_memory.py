@@ -23,6 +23,7 @@ from stoker.workers.generators.output import Output, batch_of, check
 from stoker.workers.generators.pictures import augmented, image
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.sample import call_for_samples
+from stoker.workers.heap import usage
 from stoker.workers.runner import _produced
 
 STALE = 0xA5       # what was in the slot before
@@ -310,6 +311,16 @@ def test_the_socket_is_closed(worker, end):
     assert is_listened_at(name)
     end(worker)
     assert not is_listened_at(name)
+
+
+def test_shared_memory_is_none_of_what_a_picture_may_take():
+    """It is neither in RLIMIT_DATA nor in what ``heap`` gives back."""
+    before = usage()
+    segment, fd = create(16, 4 << 20)
+    os.close(fd)
+    for slot in range(16):
+        segment.slot(slot).fill(1)
+    assert [after - was < 32 << 20 for after, was in zip(usage(), before)] == [True, True]
 
 
 def test_without_shared_memory_the_trainer_hears_why(tmp_path):
