@@ -136,8 +136,9 @@ class Listener(Socket):
             if self._is_skipping:
                 self._is_skipping = self._socket.recv(NOBLOCK, copy=False).more
                 continue
+            parts: List[Any] = []            # untyped attributes
             try:
-                peer, parts = self._socket.recv(NOBLOCK), []    # the ROUTER's own part, behind which one comes at least
+                peer = self._socket.recv(NOBLOCK)        # the ROUTER's own part, behind which one comes at least
             except zmq.Again:                # there was a signal for something else, which is rare
                 continue
             while not parts or parts[-1].more and len(parts) <= MAX_FRAMES:
