@@ -10,7 +10,8 @@ import os
 import stat
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Dict, Optional, Tuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Dict, Optional, Tuple
 
 if TYPE_CHECKING:
     from stoker.pipeline.storage.folder import SamplePath
@@ -22,12 +23,11 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC      # if it 
 
 
 class OpenFolders:
-    """Up to MAX_OPEN folders. ``is_within(path, fd)``: whether the open folder ``fd`` is the path's root or below it.
+    """Up to MAX_OPEN folders. One thread reads at a time; another one that would read meanwhile is told to do so by the
+    whole path."""
 
-    One thread reads at a time; another one that would read meanwhile is told to do so by the whole path."""
-
-    def __init__(self, is_within: "Callable[[SamplePath, int], bool]") -> None:
-        self._is_within, self._lock = is_within, threading.Lock()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._open: Dict[bytes, Tuple[int, Optional[bytes]]] = {}      # path -> descriptor, and the root it lies in
         self._until_s = 0.0
 
@@ -87,7 +87,7 @@ class OpenFolders:
             raise OSError
         fd = os.open(folder, _FOLDER)
         try:
-            if not self._is_within(path, fd):
+            if path.root is not None and not is_within(path.root, fd, folder, b"/"):
                 raise OSError
         except BaseException:
             os.close(fd)
@@ -99,3 +99,22 @@ class OpenFolders:
         for fd, _ in self._open.values():
             os.close(fd)
         self._open.clear()
+
+
+def is_within(root: bytes, fd: int, path: bytes, end: bytes = b"") -> bool:
+    """Whether what is open as ``fd``, and was found at ``path``, lies in the folder ``root``. With ``end`` b"/" it is a
+    folder, and may be the root itself."""
+    try:
+        real = os.readlink(b"/proc/self/fd/%d" % fd)
+    except OSError:                     # no /proc here
+        real = os.path.realpath(path)
+    real += end
+    if real.startswith(_real(root)):
+        return True
+    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
+    return real.startswith(_real(root))
+
+
+@lru_cache(maxsize=16)
+def _real(folder: bytes) -> bytes:
+    return os.path.join(os.path.realpath(folder), b"")

@@ -138,7 +138,7 @@ def test_a_file_that_grows_or_is_cut_is_read_by_its_whole_path(root, monkeypatch
     real = os.read
     for size in (1, -1):
         monkeypatch.setattr(os, "read", lambda fd, count, size=size: (b"?" * (count - 1 + size), monkeypatch.undo())[0])
-        assert open_folders.OpenFolders(folder._is_folder_within_root).read(resolve(str(root), "a/x"), 100) is None
+        assert open_folders.OpenFolders().read(resolve(str(root), "a/x"), 100) is None
         assert os.read is real
 
 
@@ -186,7 +186,7 @@ def test_a_second_thread_reads_by_the_whole_path_meanwhile(root, whole):
 
 def test_the_status_of_ordinary_files_only(root):
     os.symlink("x", str(root / "a" / "link"))
-    folders = open_folders.OpenFolders(folder._is_folder_within_root)
+    folders = open_folders.OpenFolders()
     assert folders.status(resolve(str(root), "a/x")) == os.stat(str(root / "a" / "x"))
     assert [folders.status(resolve(str(root), name)) for name in ("a/link", "a/b", "a/no", "no/x")] == [None] * 4
     folders.close_all()

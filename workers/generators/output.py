@@ -56,15 +56,12 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     return Output(rows.finished(places_of(content)), skipped)
 
 
-def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
-    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadFile or Skip. All arrays
-    of ``job`` have fixed shapes."""
+def fill_batch(lease: Lease, job: Job, into: "Callable[[Tuple[np.ndarray, ...]], Put]") -> Output:
+    """The batch of ``lease``. ``into(arrays)`` returns what writes a sample into its place of each array, or raises
+    BadFile or Skip. All arrays of ``job`` have fixed shapes."""
     memory = memory_of(lease)
     arrays = tuple([empty(memory, spec.name, (len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays])
-
-    def put_rows(place: int, sample: Sample) -> None:
-        put([array[place, ...] for array in arrays], sample)     # with the dots, a single number is a view too
-    content, skipped = filled(lease, judged(put_rows))
+    content, skipped = filled(lease, judged(into(arrays)))
     places = places_of(content)
     return Output(arrays if places is None else tuple([compacted(array, places) for array in arrays]), skipped)
 

@@ -16,9 +16,9 @@ def _later(function):
 
 
 def storage():
-    """Each file that is opened."""
-    from stoker.pipeline.storage.open_folders import OpenFolders
-    OpenFolders.read = _later(OpenFolders.read)
+    """Each file that is read."""
+    from stoker.pipeline.storage import folder
+    folder.read_file = _later(folder.read_file)
 
 
 def augment():
