@@ -4,7 +4,7 @@
 ## make unit          runs only the unit tests, on both Pythons; ARGS="-k name"
 ## make faults        runs only the fault tests, and prints the table of faults and results; ARGS="-k name"
 ## make fuzz          sends broken messages to codec, coordinator and port, decodes broken pictures, for two minutes; RUNS=10000000
-## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1
+## make soak          runs 100,000 batches and checks that memory and files do not grow; BATCHES=100000 SEED=0 OWN=1 SHARED_MEMORY=0
 ## make cycles        kills 1,000 trainings at random moments and checks that nothing is left; CYCLES=1000 SEED=0
 ## make compose-test  runs the commands of README and docs/DOCKER.md, and faults, with a real Docker engine; ARGS="-k name"
 ## make engines-test  tests Ray, Slurm, Horovod, Kubernetes' manifests, stores, the status page and Prometheus, with the programs themselves; ARGS="-k name"
@@ -67,7 +67,7 @@ fuzz: setup-test
 
 soak: setup-test
 	@STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python exec .venv/trainer/bin/python -m tests.soak.soak \
-		--batches $(or $(BATCHES),100000) --seed $(or $(SEED),0) $(if $(OWN),--own)
+		--batches $(or $(BATCHES),100000) --seed $(or $(SEED),0) $(if $(OWN),--own) $(if $(filter 0,$(SHARED_MEMORY)),--no-shared-memory)
 
 cycles: setup-test
 	@STOKER_TEST_WORKER_PYTHON=.venv/workers/bin/python exec .venv/trainer/bin/python -m tests.soak.cycles \

@@ -132,6 +132,8 @@ class OpenPositions:
 
     def _samples(self, planned: PlannedBatch, indices: Tuple[int, ...], repeats: Tuple[int, ...]
                  ) -> Tuple[Sample, ...]:
+        if not indices:
+            return ()
         source = self._datasets.of(planned.training)
         samples = source.samples(indices)
         if repeats:

@@ -164,7 +164,7 @@ class CoordinatorSession:
             if isinstance(message, Unfit) and peer in self._members:
                 return self._unfit(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self.notices.remarked(remarks)
+            effects = self.notices.remarked(remarks) if remarks else []
             if again is not None and isinstance(message, Produced):
                 effects += self.verification.further(peer, with_frames(message, views))
             effects += self._carry_out(self._scheduler.receive(peer, message, now), message, views)

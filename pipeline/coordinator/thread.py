@@ -267,7 +267,7 @@ class Coordinator(threading.Thread):
             self._remember()
         arrays = self._buffers.copies(effect.views) if effect.message.slot == NO_SLOT else effect.views
         planned, message, own = effect.planned, effect.message, self._arrays
-        sizes = dict(zip((spec.name for spec in own if spec.upto), arrays[len(own):]))
+        sizes = dict(zip([spec.name for spec in own if spec.upto], arrays[len(own):])) if len(arrays) > len(own) else {}
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,

@@ -2,17 +2,39 @@
 memory."""
 
 from dataclasses import replace
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from stoker.pipeline.arrays import ITEM_BYTES, SIZES, ArraySpec, Buffer, framed
 from stoker.pipeline.errors import ProtocolError
 from stoker.pipeline.plan import produced_indices
-from stoker.pipeline.protocol.layout import ALIGNMENT, layout_of
+from stoker.pipeline.protocol.layout import ALIGNMENT, Layout, layout_of
 from stoker.pipeline.protocol.messages import NO_SLOT, Job, Produced
 
 _WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
+
+
+class _Places(NamedTuple):
+    """Where the arrays of a job lie in a slot, and what they are."""
+    job: Optional[Job]
+    layout: Layout
+    are_plain: bool       # every byte of them is right, and no side differs
+    plain: Sequence[Tuple[int, int, "np.dtype", Tuple[int, ...]]]      # start, bytes of a row, dtype, shape of a row
+
+
+_last = _Places(None, Layout((), (), 0), False, ())      # a cache, replaced as a whole: a trainer has one job
+
+
+def _places_of(job: Job) -> _Places:
+    global _last
+    found = _last
+    if found.job is not job:
+        layout = layout_of(job.arrays, job.batch_size, job.rows)
+        found = _last = _Places(job, layout, not any(spec.upto or spec.dtype == "bool" for spec in job.arrays), [
+            (start, spec.sample_bytes, _WIRE_DTYPES[spec.dtype], spec.shape)
+            for start, spec in zip(layout.starts, job.arrays)])
+    return found
 
 
 def frame_of(array: "np.ndarray") -> Buffer:
@@ -47,13 +69,17 @@ def check_arrays(produced: Produced, job: Job, samples: Sequence[int], replaceme
         raise ProtocolError("produced.count is %d with %d skipped%s: the lease has %d samples%s"
                             % (produced.count, len(skipped), missing and " and %d missing" % missing or "",
                                len(samples), " and %d replacements" % len(replacements) if replacements else ""))
-    specs = framed(job.arrays)
     frames: Sequence[Any] = produced.arrays
     if slot is not None:
         if frames:
             raise ProtocolError("produced has %d arrays besides those in its slot" % len(frames))
-        layout = layout_of(job.arrays, job.batch_size, job.rows)
-        frames = [slot[start:start + size] for start, size in zip(layout.starts, layout.sizes)]
+        places = _places_of(job)
+        if places.are_plain and 0 < produced.count <= job.batch_size * job.rows:
+            count = (produced.count,)
+            return tuple([slot[start:start + produced.count * row_bytes].view(dtype).reshape(count + shape)
+                          for start, row_bytes, dtype, shape in places.plain])
+        frames = [slot[start:start + size] for start, size in zip(places.layout.starts, places.layout.sizes)]
+    specs = framed(job.arrays)
     if len(frames) != len(specs):
         raise ProtocolError("produced has %d arrays, the job %d" % (len(frames), len(specs)))
     view = _frame_view if slot is None else _slot_view

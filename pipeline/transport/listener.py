@@ -129,17 +129,22 @@ class Listener(Socket):
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
         """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
         for _ in range(MAX_DROPPED):
-            if not self._can_be_read():
+            is_signalled, self._is_signalled = self._is_signalled, False
+            if not is_signalled and not self._can_be_read():
                 self._was_empty = True
                 return None
-            parts = [self._socket.recv(NOBLOCK, copy=False)]
             if self._is_skipping:
-                self._is_skipping = parts[0].more
+                self._is_skipping = self._socket.recv(NOBLOCK, copy=False).more
                 continue
-            while parts[-1].more and len(parts) <= MAX_FRAMES + 1:
+            parts: List[Any] = []            # untyped attributes
+            try:
+                peer = self._socket.recv(NOBLOCK)        # the ROUTER's own part, behind which one comes at least
+            except zmq.Again:                # there was a signal for something else, which is rare
+                continue
+            while not parts or parts[-1].more and len(parts) <= MAX_FRAMES:
                 parts.append(self._socket.recv(NOBLOCK, copy=False))
             self._is_skipping = parts[-1].more
-            peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
+            frames = [part.buffer for part in parts]
             if self._is_accepted(parts[-1], peer, frames):
                 return peer, frames
         return None

@@ -10,7 +10,7 @@ import os
 import select
 import struct
 from contextlib import suppress
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import zmq
 
@@ -119,6 +119,7 @@ class Socket:
         self._poller = select.poll()                        # costs a third of zmq.Poller
         self._poller.register(self._waker.fileno(), select.POLLIN)
         self._watch(self._socket)
+        self._signal, self._is_signalled = (self._socket.getsockopt(zmq.FD), select.POLLIN), False
         self._watch(self._monitor)
 
     def _watch(self, socket: Any) -> None:
@@ -143,20 +144,23 @@ class Socket:
     def wait(self, timeout_s: float) -> None:
         """Returns when a message waits, the waker was used, a connection changed, or the time is over."""
         ready = self._poller.poll(0 if self._has_input() else max(0, int(timeout_s * 1000 + 0.999)))
+        self._is_signalled = self._signal in ready
+        self._may_have_input = self._may_have_input or self._is_signalled      # the signal may be consumed from now on
         if (self._waker.fileno(), select.POLLIN) in ready:
             self._waker.clear()
 
-    def _events(self) -> Iterator[Tuple[int, int]]:
+    def _events(self) -> Iterable[Tuple[int, int]]:
         """What happened to connections: (event, its value)."""
-        if not self._has_events.is_set():
-            return
+        return self._read_monitor() if self._has_events.is_set() else ()
+
+    def _read_monitor(self) -> Iterator[Tuple[int, int]]:
         while can_be_read(self._monitor):
             yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
 
     def _send(self, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: there is no connection, or the peer does not read."""
         self._may_have_input = True
-        copy = all(len(frame) < COPY_BELOW_BYTES for frame in frames)
+        copy = max(map(len, frames)) < COPY_BELOW_BYTES
         try:
             for frame in frames[:-1]:
                 self._socket.send(frame, _NOBLOCK_MORE, copy=copy)
