@@ -65,14 +65,14 @@ def relay(project: str, trainer: "subprocess.Popen[str]", answers: TextIO) -> No
     pause(ids)
     for line in sys.stdin:
         subprocess.run(["docker", "unpause"] + ids, stdout=subprocess.DEVNULL, check=True)
-        cpu_s = cpu_of_s(ids)
+        cpu_s, begin = cpu_of_s(ids), time.perf_counter()
         trainer.stdin.write(line)
         trainer.stdin.flush()
         words = trainer.stdout.readline().split()
-        cpu_s = cpu_of_s(ids) - cpu_s
+        cpu_s, took_s = cpu_of_s(ids) - cpu_s, time.perf_counter() - begin
         pause(ids)
-        # as in protocol.serve_with, but for the batches before the clock runs, which are few
-        answers.write("%s %s %.3f\n" % (words[0], words[1], cpu_s) if len(words) == 3 else "\n")
+        # as in protocol.serve_with: batches are made before the clock runs, too
+        answers.write("%s %s %.3f\n" % (words[0], words[1], cpu_s * float(words[1]) / took_s) if words else "\n")
         answers.flush()
 
 

@@ -204,7 +204,7 @@ def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: 
         if path.place is not None:
             return _read_place(path, path.place, max_bytes, advice)
         if not needs_version:
-            content = _folders.read(path, max_bytes)
+            content = folders.read(path, max_bytes)
             if content is not None:
                 return content, None
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
@@ -254,7 +254,7 @@ def _read_place(path: SamplePath, place: Place, max_bytes: int, advice: str) -> 
 def close_kept() -> None:
     """Closes the record files and folders that are open: there may be nothing to read for a while."""
     _kept.close_all()
-    _folders.close_all()
+    folders.close_all()
 
 
 def check_length(place: Place, max_bytes: int, advice: str) -> None:
@@ -343,4 +343,4 @@ def is_within_root(path: SamplePath, fd: int) -> bool:
     return path.root is None or is_within(path.root, fd, bytes(path))
 
 
-_kept, _folders = KeptFiles(_opened), OpenFolders()
+_kept, folders = KeptFiles(_opened), OpenFolders()

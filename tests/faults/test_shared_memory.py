@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from stoker.pipeline.arrays import ArraySpec
+from stoker.pipeline.coordinator import batch_memory
 from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.protocol.layout import layout_of
 from stoker.pipeline.protocol.messages import MAX_SLOTS, NO_SLOT, Hello, Lease, Leaving, Produced, Ready, Welcome
+from stoker.pipeline.transport import memory_handover
 from stoker.pipeline.transport.memory_handover import Offer
 from tests.faults.test_workers import Liar
 from tests.support.memory import mappings
@@ -143,8 +145,6 @@ def _target(path):
 
 def test_where_descriptors_run_out_batches_travel(reference, pictures, tmp_path, own_generators, monkeypatch):
     """In the trainer: whatever happens where it shares memory, the worker works."""
-    from stoker.pipeline.coordinator import batch_memory
-
     def full(*args):
         raise batch_memory.NoSharedMemory("this system makes no memory to share: Too many open files")
     monkeypatch.setattr(batch_memory, "create", full)
@@ -156,42 +156,56 @@ def test_where_descriptors_run_out_batches_travel(reference, pictures, tmp_path,
 
 # ------------------------------------------------------------------------------------------------------------ strangers
 
-def knock(seconds):
-    """Connects to each socket of a worker of this host, and sends a header with 253 descriptors, or less."""
-    end_s, reached, held = time.monotonic() + seconds, 0, []
-    files = [os.open("/dev/null", os.O_RDONLY) for _ in range(253)]
-    while time.monotonic() < end_s:
-        with open("/proc/net/unix") as lines:
-            names = [line.split()[-1] for line in lines if " @stoker-" in line]
-        for name in names:
-            peer = socket.socket(socket.AF_UNIX)
-            peer.setblocking(False)
-            try:
-                peer.connect("\0" + name[1:])
-                peer.sendmsg([b"stoker memory 1\n" + bytes(80)],
-                             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
-                reached += 1
-            except OSError:
-                pass
-            held.append(peer)
-            if len(held) > 100:
-                held.pop(0).close()
-    print("reached", reached)
+def knock(asked, answers):
+    """For each line "ADDRESS TIMES" in the pipe ``asked``: connects to this socket so many times, each time with 253
+    descriptors, and stays. Then a byte goes into the pipe ``answers``."""
+    files, stays = [os.open("/dev/null", os.O_RDONLY) for _ in range(253)], []
+    with os.fdopen(asked) as lines:
+        for line in lines:
+            address, times = line.split()
+            for _ in range(int(times)):
+                stays.append(socket.socket(socket.AF_UNIX))
+                stays[-1].setblocking(False)
+                try:
+                    stays[-1].connect("\0" + address)
+                    stays[-1].sendmsg([memory_handover.MAGIC + bytes(memory_handover.HEADER.size - 16)],
+                                      [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+                except BlockingIOError:
+                    break
+            os.write(answers, b"!")
 
 
 @needs_root
-def test_another_user_at_the_workers_sockets(reference, pictures, tmp_path, own_generators, attacks):
-    """It may take the place of the trainer in the queue: then batches travel, and say so."""
-    with as_stranger(knock, 60):
-        with opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, **OPTIONS) as run:
-            run.take(10)
+def test_another_user_is_first_at_the_workers_sockets(reference, pictures, tmp_path, own_generators, monkeypatch,
+                                                      attacks):
+    (reads, asks), (hears, answers), times = os.pipe(), os.pipe(), [1]
+    hand_over = batch_memory.hand_over
+
+    def after_the_stranger(name, *more):
+        with memory_handover._address(name, None) as address:
+            os.write(asks, ("%s %d\n" % (address[1:], times[0])).encode())
+        assert os.read(hears, 1) == b"!"
+        return hand_over(name, *more)
+    monkeypatch.setattr(batch_memory, "hand_over", after_the_stranger)
+    try:
+        with as_stranger(knock, reads, answers), \
+                opened(pictures, tmp_path / "audit", workers=2, generator=SLOW, epochs=4, **OPTIONS) as run:
+            run.joined(2)
+            run.take(6)
+            assert run.log.having(SHARES) and any(mappings(pid, MEMFD) for pid in worker_pids())
+            times[0] = 2 * memory_handover.BACKLOG
             for pid in worker_pids():
                 kill(pid)
+            run.log.wait_for("too many connections wait at its socket")
             run.take_all()
+    finally:
+        for end in (reads, asks, hears, answers):
+            os.close(end)
     assert run.content() == reference
-    attacks("another user of the trainer's host", "finds the socket of a worker, connects before the trainer and sends "
-            "253 other descriptors, or fills its queue", "the worker takes nothing of another user; with a full queue "
-            "its batches come over TCP; the run's bytes are those of an undisturbed one")
+    attacks("another user of the trainer's host", "connects to a worker's socket before the trainer, and sends 253 "
+            "other descriptors; or fills its queue", "the worker takes nothing of another user, and the trainer's "
+            "memory after it; with a full queue its batches come over TCP, which the log says; the run's bytes are "
+            "those of an undisturbed one")
 
 
 # ----------------------------------------------------------------------------------------------------------------- lies

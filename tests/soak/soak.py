@@ -30,6 +30,7 @@ OWN_BYTES = BATCH_BYTES + BATCH * own_functions.MAX_POINTS * 8 * 4 * 9 // 8     
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
 RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
 HOLD = PREFETCH + 16    # batches that the trainer of own data holds at first, so that its buffers reach their bound
+MORE_MAPPINGS = 16      # from the first quarter to the last one: a thread that reads ahead has some
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
 
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
@@ -113,10 +114,10 @@ class Samples:
                   name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
                   "distinguishable from zero" if real else "not distinguishable from zero", growth, growth_kb,
                   " ".join("%+.0f" % change for change in np.diff([max(part) for part in np.array_split(self.kb, 5)]))))
-        for what, counts in (("open files", self.files[first:]), ("threads", self.threads[first:]),
-                             ("mappings", self.mappings[first:])):
+        for what, counts, slack in (("open files", self.files[first:], 0), ("threads", self.threads[first:], 0),
+                                    ("mappings", self.mappings[first:], MORE_MAPPINGS)):
             quarter = max(1, len(counts) // 4)
-            more = min(counts[-quarter:]) > max(counts[:quarter])
+            more = min(counts[-quarter:]) > max(counts[:quarter]) + slack
             print("  %-16s %s %d..%d%s" % ("", what, min(counts), max(counts), ": more and more" if more else ""))
             grows = grows or more
         return grows

@@ -148,7 +148,7 @@ def test_a_folder_that_was_exchanged_is_found_after_some_seconds(root, monkeypat
     (root / "a").mkdir()
     (root / "a" / "y").write_bytes(b"new")
     assert read(root, "a/y") == b"new"              # not there: so its whole path was looked at
-    monkeypatch.setattr(folder._folders, "_until_s", 0.0)
+    monkeypatch.setattr(folder.folders, "_until_s", 0.0)
     (root / "a" / "x").write_bytes(b"also new")
     assert read(root, "a/x") == b"also new"
 
@@ -158,7 +158,7 @@ def test_a_folder_that_became_a_link_out_gives_nothing_of_it(root, monkeypatch):
     os.rename(str(root / "a"), str(root / "old"))
     os.symlink("../out", str(root / "a"))
     assert read(root, "a/x") == b"data/a/x"         # of the folder that was there when it was opened
-    monkeypatch.setattr(folder._folders, "_until_s", 0.0)
+    monkeypatch.setattr(folder.folders, "_until_s", 0.0)
     with pytest.raises(BadFile):
         read(root, "a/x")
 
@@ -176,7 +176,7 @@ def test_not_more_than_some_stay_open(root, whole, monkeypatch):
 
 def test_a_second_thread_reads_by_the_whole_path_meanwhile(root, whole):
     found = []
-    with folder._folders._lock:
+    with folder.folders._lock:
         thread = threading.Thread(target=lambda: found.append(read(root, "a/x")))
         thread.start()
         thread.join(10)

@@ -5,6 +5,7 @@
 
 from __future__ import generator_stop
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Iterator, Optional, Tuple, Type
 
@@ -16,7 +17,7 @@ from stoker.pipeline.plan import sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_access, check_root, resolver
 from stoker.workers import images, remarks
-from stoker.workers.cache import Cache
+from stoker.workers.cache import Cache, CachedKind
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, Put, fill_batch
 from stoker.workers.generators.rows import FunctionError, described
@@ -72,17 +73,21 @@ def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
 
 def _pictures(lease: Lease, job: Job, vary: Optional[Vary], is_ours: bool = True) -> Output:
     """``is_ours``: ``vary`` is Stoker's code."""
-    if not is_ours:
-        return fill_batch(lease, job, lambda arrays: _put_pictures(arrays, lease, job, vary))
-    with one_timer():
-        return fill_batch(lease, job, lambda arrays: _put_pictures(arrays, lease, job, vary))
+    cache = job.cache.kind(job.height_width, job.decode, job.exif_rotate) if isinstance(
+        job, CachedJob) and job.cache is not None else None
+    with ExitStack() as stack:
+        if cache is not None:
+            stack.enter_context(cache.one_look())
+        if is_ours:
+            stack.enter_context(one_timer())
+        return fill_batch(lease, job, lambda arrays: _put_pictures(arrays, lease, job, cache, vary))
 
 
-def _put_pictures(arrays: Tuple[np.ndarray, ...], lease: Lease, job: Job, vary: Optional[Vary]) -> Put:
+def _put_pictures(arrays: Tuple[np.ndarray, ...], lease: Lease, job: Job, cache: Optional[CachedKind],
+                  vary: Optional[Vary]) -> Put:
     """What puts a sample into its place of ``arrays``."""
-    size, decode, exif_rotate, located = job.height_width, job.decode, job.exif_rotate, resolver(
-        job.data_root, job.follow_links)
-    cache = job.cache.kind(size, decode, exif_rotate) if isinstance(job, CachedJob) and job.cache is not None else None
+    size, decode, exif_rotate = job.height_width, job.decode, job.exif_rotate
+    located = resolver(job.data_root, job.follow_links)
     pixels, labels, row_bytes = arrays[0], arrays[1:], 3 * size[0] * size[1]
     flat = memoryview(pixels.reshape(-1))
     own = lease.samples[:]
