@@ -6,29 +6,33 @@
 set -eu
 
 packages="gcc libc6-dev libjpeg62-turbo-dev zlib1g-dev"
+needed="ssse3 sse4_1 sse4_2 popcnt" # of the CPU, for -msse4
 
 say() { echo "stoker: $*" >&2; }
 
-possible() {
+has() { # FEATURE...: whether the CPU has all of them
+    flags=$(grep -m 1 '^flags' /proc/cpuinfo)
+    for feature in "$@"; do
+        echo "$flags" | grep -qw "$feature" || return 1
+    done
+}
+
+usable() { # whether this machine could run it
     machine=$(uname -m)
     [ "$machine" = x86_64 ] || {
         say "pillow-simd is made for x86-64 only, and this is $machine: use Pillow, without SIMD=1 or WORKER_PILLOW"
         return 1
     }
-    printf '#include <stdio.h>\n#include <jpeglib.h>\n#include <zlib.h>\n' | cc -E - >/dev/null 2>&1 || {
-        say "pillow-simd is built from its sources, for which this machine lacks a compiler or headers:" \
-            "apt-get install -y $packages"
+    has $needed || {
+        say "pillow-simd needs a CPU with SSE4, which this one has not: use Pillow"
         return 1
     }
 }
 
-has() { # FEATURE...: whether the CPU has all of them
-    for feature in "$@"; do
-        grep -m 1 '^flags' /proc/cpuinfo | grep -qw "$feature" || return 1
-    done
-}
+has_compiler() { printf '#include <stdio.h>\n#include <jpeglib.h>\n#include <zlib.h>\n' | cc -E - >/dev/null 2>&1; }
 
-if ! possible 2>/dev/null && [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+usable
+if ! has_compiler && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing a compiler and the headers of libjpeg-turbo and zlib ..."
     export DEBIAN_FRONTEND=noninteractive
     for step in 1 2; do
@@ -36,11 +40,14 @@ if ! possible 2>/dev/null && [ "$(uname -m)" = x86_64 ] && [ "$(id -u)" = 0 ] &&
         [ $step = 2 ] || apt-get update >/dev/null 2>&1 </dev/null || break
     done
 fi
-possible
+has_compiler || {
+    say "pillow-simd is built from its sources, for which this machine lacks a compiler or headers:" \
+        "apt-get install -y $packages"
+    exit 1
+}
 [ "$1" != --possible ] || exit 0
 
-python=$1 hashes=$2
-needed="ssse3 sse4_1 sse4_2 popcnt" options=-msse4
+python=$1 hashes=$2 options=-msse4
 ! has avx avx2 || needed="$needed avx avx2" options=-mavx2
 "$python" -I -m pip install --no-deps --only-binary :all: --require-hashes -r "$hashes/workers-simd-tools.txt"
 export CC="cc $options" MAX_CONCURRENCY="${MAX_CONCURRENCY:-$(nproc)}"
