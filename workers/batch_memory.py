@@ -182,8 +182,8 @@ class SharedMemory:
 
 
 def check_room(segment_bytes: float, limit_bytes: float) -> None:
-    """Batches in shared memory count as memory of the worker that wrote them: where a container gives it little, it would
-    be killed for them, and good pictures would be taken for the cause. Raises NoSharedMemory."""
+    """Batches in shared memory count as memory of the worker that wrote them: where a container gives it little, it
+    would be killed for them, and good pictures would be taken for the cause. Raises NoSharedMemory."""
     if segment_bytes > SHARE_OF_LIMIT * limit_bytes:
         raise NoSharedMemory("it is up to %.0f MB, and all processes of this container or cgroup may have %.0f MB" % (
             segment_bytes / 1e6, limit_bytes / 1e6))
