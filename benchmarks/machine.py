@@ -33,6 +33,13 @@ def facts() -> List[Tuple[str, str]]:
     return found + [("commit", commit())]
 
 
+def busy_s() -> float:
+    """CPU seconds of this machine that were used so far, by its processes or by others of its host (steal), waiting for
+    the disk left out."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.steal)
+
+
 def commit() -> str:
     """The commit that is checked out, and whether files were changed since."""
     def git(*arguments: str) -> str:

@@ -17,6 +17,10 @@ from typing import Any, Callable, List, NamedTuple, Sequence
 Say = Callable[[str], None]
 
 
+#: Cores that other work keeps busy: more than this, and a measurement is repeated, or is not valid.
+DISTURBED_CORES = 0.1
+
+
 class Goal(NamedTuple):
     """One claim that a table has to prove: it holds if ``reached`` is at least ``wanted`` (or at most)."""
 
