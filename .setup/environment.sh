@@ -62,7 +62,7 @@ create() { # VERSION PYTHON: makes the environment with its pins. If that fails,
             sed '/^pillow==/,/[^\\]$/d' .setup/hashes/workers.txt >.venv/without-pillow.txt
             pip install --no-deps --only-binary :all: --require-hashes -r .venv/without-pillow.txt || return 1
             rm .venv/without-pillow.txt
-            CC="cc $simd" install --no-cache-dir --no-binary pillow-simd $(pins "$name") || return 1
+            sh .setup/pillow-simd.sh "$env/bin/python" .setup/hashes >>"$log" 2>&1 && pip check || return 1
             ;;
         ray)
             pip install --no-deps --only-binary :all: $(pins workers) &&
@@ -158,16 +158,7 @@ make_same_pillow() {
 }
 
 make_workers_simd() {
-    simd=-mavx2 # built on each machine for its own CPU: on another one it may stop with "illegal instruction"
-    grep -qw avx2 /proc/cpuinfo || simd=-msse4
-    headers='#include <stdio.h>\n#include <jpeglib.h>\n#include <zlib.h>\n'
-    apt="apt-get install -y gcc libc6-dev libjpeg62-turbo-dev zlib1g-dev"
-    if ! printf "$headers" | cc -E - >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing a compiler and the headers of libjpeg-turbo and zlib ..."
-        DEBIAN_FRONTEND=noninteractive $apt >"$log" 2>&1 </dev/null || true
-    fi
-    printf "$headers" | cc -E - >/dev/null 2>&1 ||
-        missing "pillow-simd is built from its sources, for which this machine lacks a compiler or headers: $apt"
+    why=$(sh .setup/pillow-simd.sh --possible 2>&1) || missing "$(echo "$why" | sed -n '$s/^stoker: //p')"
     found=$(sh .setup/find-python.sh 10 99 "${WORKER_PYTHON:-}")
     [ -n "$found" ] ||
         missing "pillow-simd needs CPython 3.10 or newer, and none was found${WORKER_PYTHON:+ as $WORKER_PYTHON}"
@@ -199,6 +190,7 @@ other_python_asked() { # WORKER_PYTHON or PYTHON36 names another interpreter tha
     case $name in
         trainer) asked=${PYTHON36:-} range="6 6" ;;
         workers) asked=${WORKER_PYTHON:-} range="6 99" ;;
+        workers-simd) asked=${WORKER_PYTHON:-} range="10 99" ;;
         *) return 1 ;;
     esac
     [ -n "$asked" ] || return 1
@@ -226,7 +218,7 @@ for tools in "$@"; do
         : >"$log"
         rm -rf "$env/.installed.new"
         mv "$env/.installed" "$env/.installed.new"
-        install --only-binary :all: -c ".setup/$name.txt" $(pins "$tools") ||
+        install --only-binary :all: -c ".setup/$base.txt" $(pins "$tools") ||
             { cat "$log" >&2; die "adding $tools to $env failed: see pip's output above."; }
         cp ".setup/$tools.txt" "$env/.installed.new/"
         mv "$env/.installed.new" "$env/.installed"

@@ -20,7 +20,8 @@ PYTHONS = {"build": (6,), "fuzz": range(11, 15), "horovod": (6,), "kube": range(
            "lint": range(11, 15), "metrics": (6,), "ray": range(11, 15), "same-pillow": range(7, 11),
            "storage": range(6, 15), "stores": range(11, 15),
            "tests": range(6, 15), "trainer": (6,), "workers": range(7, 15), "workers-simd": range(11, 15)}
-TOOLS = ("pip", "setuptools", "wheel")      # of the trainer, which must be there before the others
+#: Pins -> those among them that must be there before the others, which they build.
+TOOLS = {"trainer": ("pip", "setuptools", "wheel"), "workers-simd": ("pybind11", "setuptools")}
 HEAD = "# Made of ../%s.txt by ../hashes.py: do not edit.\n"
 
 
@@ -55,8 +56,8 @@ def write(name, hashes):
         package, version = re.match(r"([\w.-]+)==([^\s;]+)", pin).groups()
         lines[pin] = " \\\n    ".join([pin] + ["--hash=" + each for each in hashes[package.lower(), version]]) + "\n"
     parts = {name: lines.values()}
-    if name == "trainer":
-        parts["trainer-tools"] = [lines[pin] for pin in lines if pin.split("==")[0] in TOOLS]
+    if name in TOOLS:
+        parts[name + "-tools"] = [lines[pin] for pin in lines if pin.split("==")[0] in TOOLS[name]]
     for part, found in parts.items():
         with open(".setup/hashes/%s.txt" % part, "w") as file:
             file.write(HEAD % name + "".join(found))

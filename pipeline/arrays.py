@@ -67,7 +67,10 @@ class ArraySpec:
     @property
     def upto(self) -> Tuple[int, ...]:
         """The axes of a sample, from 0, whose sides differ from sample to sample."""
-        return tuple(axis for axis, side in enumerate(self.shape) if isinstance(side, UpTo))
+        found = vars(self).get("_upto")        # asked for each batch
+        if found is None:
+            found = vars(self)["_upto"] = tuple(axis for axis, side in enumerate(self.shape) if isinstance(side, UpTo))
+        return found
 
     @property
     def pad(self) -> Union[int, float]:
@@ -85,7 +88,7 @@ def framed(arrays: Tuple[ArraySpec, ...]) -> Tuple[ArraySpec, ...]:
     that differ. Its shape is () if one side differs, (k,) if k do: the true sizes of each sample, in order."""
     sizes = [ArraySpec(spec.name + SIZES, "int32", () if len(spec.upto) == 1 else (len(spec.upto),))
              for spec in arrays if spec.upto]
-    return arrays + tuple(sizes)
+    return arrays + tuple(sizes) if sizes else arrays
 
 
 def declared(arrays: Mapping[str, Any]) -> Tuple[ArraySpec, ...]:

@@ -1,6 +1,6 @@
 """The contracts between parts of Stoker, as structural types for mypy. Any object with these methods can be used."""
 
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, FrozenSet, List, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,3 +88,27 @@ class Wire(Protocol):
 
     def shut(self, peer: bytes) -> None:
         """Disconnects the peer."""
+
+
+class SlotMemory(Protocol):
+    """The memory that members share with the trainer, as the trainer's session reads it:
+    ``coordinator.batch_memory.BatchMemory``."""
+
+    def slot(self, peer: bytes, number: int) -> "np.ndarray":
+        """uint8 [slot_bytes], the memory of a slot. All views of it refer to this array."""
+
+    def is_free(self, peer: bytes, number: int) -> bool:
+        """No view of the slot exists in this process."""
+
+
+class SharedMemory(SlotMemory, Protocol):
+    """The same, as the effects of the session change it."""
+
+    def share(self, peer: bytes, socket: str) -> str:
+        """New memory for the peer, handed over at its socket; returns '' or why that is impossible, in a clause."""
+
+    def drop(self, peer: bytes, leased: "FrozenSet[int]") -> None:
+        """The peer's memory is used no more, but for the batches in it, and by its worker in the slots ``leased``."""
+
+    def release(self, peer: bytes, slot: int) -> None:
+        """Gives the memory of a free slot back to the system."""

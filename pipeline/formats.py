@@ -10,6 +10,7 @@ FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "ppm")
 _OTHER_NAMES = {"jpg": "jpeg", "mpo": "jpeg", "tif": "tiff", "pgm": "ppm", "pbm": "ppm"}
 SUFFIXES = {"webp": (".webp",), "tiff": (".tif", ".tiff")}     # of the formats whose library matters
 _SHOWN = {"webp": "WebP", "tiff": "TIFF"}
+NONE = "none"                  # in place of the version of a library that a worker's Pillow was built without
 
 
 class _Library(NamedTuple):
@@ -17,14 +18,15 @@ class _Library(NamedTuple):
     least: Tuple[int, ...]
     fault: str                # of older ones
     may_be_named: bool        # naming the format opens it with an older one, too
+    without: str              # the files that are not opened without it
 
 
 #: format -> its library. libwebp before 1.3.2 writes behind the heap's end for a crafted lossless file (CVE-2023-4863):
 #: such a file can run code. libtiff before 4.5.1 has faults that a file can reach through Pillow by its directory
 #: (CVE-2022-0561, CVE-2022-0562, CVE-2022-0908, CVE-2022-34526, CVE-2022-40090, CVE-2023-2908), and CVE-2022-3970 in
 #: TIFFReadRGBATile: crashes, and reads and writes out of bounds.
-_LIBRARIES = {"webp": _Library("libwebp", (1, 3, 2), "CVE-2023-4863", False),
-              "tiff": _Library("libtiff", (4, 5, 1), "known faults", True)}
+_LIBRARIES = {"webp": _Library("libwebp", (1, 3, 2), "CVE-2023-4863", False, "WebP"),
+              "tiff": _Library("libtiff", (4, 5, 1), "known faults", True, "TIFF with compression")}
 
 
 def checked(value: Any) -> Tuple[str, ...]:
@@ -54,6 +56,8 @@ def why_not(name: str, formats: Tuple[str, ...], version: Optional[str]) -> str:
     shown = _SHOWN.get(name, name.upper())
     if formats and name not in formats:
         return "%s, and the run opens only %s (--formats)" % (shown, ", ".join(formats))
+    if name == "webp" and version is None:
+        return "WebP, and this Pillow was built without libwebp: use workers with another Pillow (--worker-python)"
     if not _is_unsafe(name, formats, version):
         return ""
     library = _LIBRARIES[name]
@@ -63,17 +67,22 @@ def why_not(name: str, formats: Tuple[str, ...], version: Optional[str]) -> str:
 
 def warning(name: str, formats: Tuple[str, ...], version: Optional[str], files: int, worker: str) -> str:
     """The sentence about a worker that opens no file of the format ``name`` because of its library; '' if it does, or
-    if the data has no such file. ``files``: how many have, by their names; ``worker``: one, for people."""
-    if not files or not _is_unsafe(name, formats, version):
+    if the data has no such file. ``files``: how many have, by their names; ``worker``: one, for people; ``version``: as
+    ``versions_in`` gives it."""
+    is_missing = version == NONE and name in _LIBRARIES and (not formats or name in formats)
+    if not files or not is_missing and not _is_unsafe(name, formats, version):
         return ""
     library, least = _LIBRARIES[name], ".".join(map(str, _LIBRARIES[name].least))
-    return ("%s of the data %s %s by the name, and %s has %s %s, which has %s: it does not open such files, and they "
-            "count as bad. Use workers with a newer Python and Pillow (%s %s or newer; --worker-python)%s. If some "
-            "workers open them and others do not, a step has other samples on one than on the other: the run cannot be "
-            "repeated to the byte" % (
-                format(files, ",") + " file" + "s" * (files != 1), "are" if files != 1 else "is a", _SHOWN[name],
-                worker, library.name, version, library.fault, library.name, least,
-                ", or if you trust the files, --formats with tiff in it" * library.may_be_named))
+    why = ("and the Pillow of %s was built without %s, as pillow-simd often is: it opens no %s, and such files" % (
+        worker, library.name, library.without) if is_missing else
+        "and %s has %s %s, which has %s: it does not open such files, and they" % (
+            worker, library.name, version, library.fault))
+    return ("%s of the data %s %s by the name, %s count as bad. Use workers with a newer Python and Pillow (%s %s or "
+            "newer; --worker-python)%s. If some workers open them and others do not, a step has other samples on one "
+            "than on the other: the run cannot be repeated to the byte" % (
+                format(files, ",") + " file" + "s" * (files != 1), "are" if files != 1 else "is a", _SHOWN[name], why,
+                library.name, least,
+                ", or if you trust the files, --formats with tiff in it" * (library.may_be_named and not is_missing)))
 
 
 def note(versions: Dict[str, Optional[str]]) -> str:
@@ -89,21 +98,22 @@ def note(versions: Dict[str, Optional[str]]) -> str:
 
 def described(versions: Dict[str, Optional[str]]) -> str:
     """``versions`` (by format) as ``Hello.versions`` has them: 'libwebp 1.6.0, libtiff 4.7.2'."""
-    return ", ".join("%s %s" % (library.name, versions.get(name) or "none") for name, library in _LIBRARIES.items())
+    return ", ".join("%s %s" % (library.name, versions.get(name) or NONE) for name, library in _LIBRARIES.items())
 
 
 def versions_in(text: str) -> Dict[str, Optional[str]]:
-    """format -> version of its library, in the text of ``Hello.versions``."""
+    """format -> version of its library, in the text of ``Hello.versions``; NONE if it says so, None if it does not tell
+    of the library."""
     found = {}
     for name, library in _LIBRARIES.items():
-        match = re.search(r"\b%s (\d[\w.]*)" % library.name, text)
+        match = re.search(r"\b%s (none\b|\d[\w.]*)" % library.name, text)
         found[name] = match.group(1) if match else None
     return found
 
 
 def _is_unsafe(name: str, formats: Tuple[str, ...], version: Optional[str]) -> bool:
     library = _LIBRARIES.get(name)
-    if library is None or version is None or formats and (name not in formats or library.may_be_named):
+    if library is None or version in (None, NONE) or formats and (name not in formats or library.may_be_named):
         return False
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
     return numbers < library.least

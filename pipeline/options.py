@@ -34,7 +34,7 @@ PICTURE_MEMORY_MB, PICTURE_PIXEL_BYTES = 128, 20
 FORMER: Dict[str, Any] = {"max_pixels": 178956970, "max_file_mb": 1024, "formats": FORMATS}
 MAX_PARTNERS = 64        # of one sample: their rows travel with its lease
 MAX_BATCH = 1 << 20      # samples of a batch, and rows of its arrays
-PATHS = "keys", "data", "cache", "health_file"     # of WorkerOptions
+PATHS = "keys", "data", "cache", "health_file", "shared_memory_folder"     # of WorkerOptions
 LISTS = "allow_generators", "allow_data", "roots", "allow_read"  # of WorkerOptions: tuples of texts
 DEFAULT_CACHE_GB = 10.0  # size limit of a cache of decoded samples, in 2**30 bytes
 MAX_CACHE_GB = 1000.0    # the largest such limit
@@ -179,12 +179,15 @@ class StreamOptions:
     verify: float = 0.0
     picture_cpu_s: float = PICTURE_CPU_S
     picture_memory_mb: Optional[int] = None
+    shared_memory: bool = True
+    shared_memory_folder: Optional[str] = None
 
     def __post_init__(self) -> None:
         check_address("bind", self.bind, free_port=True)
         check(self.keys is None or isinstance(self.keys, (str, os.PathLike)) and os.fspath(self.keys) != "",
               "keys", "must be the folder that stoker-keys made", self.keys)
         object.__setattr__(self, "insecure", check_flag("insecure", self.insecure))
+        object.__setattr__(self, "shared_memory", check_flag("shared_memory", self.shared_memory))
         if self.keys is not None and self.insecure:
             raise ConfigError("keys and insecure exclude each other: with keys, only workers that have one may connect")
         if self.keys is None and not self.insecure and not is_loopback(self.bind):
@@ -209,6 +212,11 @@ class StreamOptions:
         if self.picture_memory_mb is not None:
             object.__setattr__(self, "picture_memory_mb", check_whole(
                 "picture_memory_mb", self.picture_memory_mb, 0, 1 << 20))
+        folder = self.shared_memory_folder
+        if folder is not None:
+            check(isinstance(folder, (str, os.PathLike)) and os.path.isdir(folder), "shared_memory_folder",
+                  "must be a folder that exists", folder)
+            object.__setattr__(self, "shared_memory_folder", os.path.abspath(native(os.fspath(folder))))
         for name in ("audit", "bad_samples", "killers", "health_file", "keys"):
             path = getattr(self, name)
             if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
@@ -263,6 +271,8 @@ class WorkerOptions:
     sandbox: str = SANDBOX_AUTO
     allow_read: Tuple[str, ...] = ()
     read_ahead: Union[int, str] = AUTO
+    shared_memory: bool = True
+    shared_memory_folder: Optional[str] = None
 
     def __post_init__(self) -> None:
         check_read_ahead("--read-ahead", self.read_ahead)

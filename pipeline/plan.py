@@ -243,7 +243,7 @@ class Plan:
         epoch, offset = divmod(position, self._per_epoch)
         first_step = epoch * self.steps_per_epoch
         whole = self._places(position)
-        own = part_of(whole, self.rank, self.ranks)
+        own = whole if self.ranks == 1 else part_of(whole, self.rank, self.ranks)
         if offset >= self.steps_per_epoch:
             return PlannedBatch(position, first_step + self.steps_per_epoch, epoch, False, tuple(own), (),
                                 global_size=len(whole))

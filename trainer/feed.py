@@ -221,7 +221,8 @@ def start_stream(plan: Plan, datasets: Splits, job: JobOptions, options: StreamO
                                    allow_data=("/",) + tuple(filter(is_url, roots)),
                                    max_batch_mb=max(MAX_BATCH_MB, options.prefetch_mb), roots=roots,
                                    sandbox=local.sandbox, allow_read=absolute(local.allow_read),
-                                   read_ahead=local.read_ahead)
+                                   read_ahead=local.read_ahead, shared_memory=options.shared_memory,
+                                   shared_memory_folder=options.shared_memory_folder)
             group = LocalWorkers(worker, processes, local.python, stream.local_keys, autoscaler)
             stream.attach(group)
             if status is not None:

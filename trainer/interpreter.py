@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.requirements import ANSWER, LEAST_PYTHON, complaint, missing
+from stoker.pipeline.requirements import ANSWER, LEAST_PYTHON, complaint, lacking_features, missing
 
 ANSWER_WITHIN_S = 60.0        # from a slow network disk
 MAX_ANSWER = 1 << 16          # bytes
@@ -23,18 +23,19 @@ def check(python: Optional[str], launch: str, environment: Dict[str, str]) -> No
     """Raises ConfigError, a sentence, unless ``python`` (None: this one) can run workers by ``launch`` in this
     environment."""
     if python is None or python == sys.executable:
-        lacking = missing()
-        if lacking:
-            raise ConfigError(complaint(sys.executable, lacking))
+        why_not = complaint(sys.executable, missing(), lacking_features())
+        if why_not:
+            raise ConfigError(why_not)
         return
     text, returncode = _run([python, launch, "stoker.pipeline.requirements"], environment)
     answer = _line_of(text, ANSWER)
     if answer is None:
         version, _ = _run([python, "-E", "-S", "-c", _VERSION], environment)
         raise ConfigError(_reason(python, _line_of(version, "python "), text, returncode))
-    lacking = json.loads(answer)["missing"]
-    if lacking:
-        raise ConfigError(complaint(python, lacking))
+    found = json.loads(answer)
+    why_not = complaint(python, found["missing"], found["features"])
+    if why_not:
+        raise ConfigError(why_not)
 
 
 def advice(python: Optional[str], environments: str, version: Tuple[int, int] = sys.version_info[:2]

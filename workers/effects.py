@@ -1,8 +1,9 @@
 """What a worker's sessions ask their caller to do, in the order returned; and the exit codes of a worker process."""
 
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from stoker.pipeline.protocol.messages import FromWorker, Job, Lease
+from stoker.workers.batch_memory import BatchMemory
 
 EXIT_ENDED = 0     # the run is over
 EXIT_FAILED = 1    # what Python itself uses for an uncaught exception
@@ -11,10 +12,16 @@ EXIT_REFUSED = 3   # the trainer will never serve this worker
 EXIT_DRAINED = 4   # asked to leave; finished its step first
 
 Say = NamedTuple("Say", [("message", FromWorker)])            # send this message
-Work = NamedTuple("Work", [("job", Job), ("lease", Lease)])   # produce this lease, then call ``produced`` ...
 Note = NamedTuple("Note", [("text", str)])                    # tell the user, in one line
 HangUp = NamedTuple("HangUp", [])                             # end the connection, and make a new one after a while
 End = NamedTuple("End", [("code", int)])                      # leave with this exit code
+
+
+class Work(NamedTuple):
+    """Produce this lease, then call ``produced`` or ``failed``. ``memory``: its slot, which the caller adds."""
+    job: Job
+    lease: Lease
+    memory: Optional[BatchMemory] = None
 
 
 class Check(NamedTuple):

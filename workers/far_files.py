@@ -41,11 +41,11 @@ def open_bytes() -> None:
         _State.bytes = _State.cache.open_bytes()
 
 
-def through_cache(path: Union[SamplePath, str, bytes], max_bytes: int, advice: str
+def through_cache(path: Union[SamplePath, str, bytes], max_bytes: int, advice: str, needs_version: bool = True
                   ) -> Tuple[bytes, Optional[Version]]:
     """``read_file``, or what the cache has of a far file."""
     if not isinstance(path, SamplePath) or not path.store:
-        return read_file(path, max_bytes, advice)
+        return read_file(path, max_bytes, advice, needs_version)
     kept = _State.bytes
     if kept is not None and kept.has(path):
         version = version_of(path)

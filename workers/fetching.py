@@ -88,12 +88,19 @@ class Fetcher:
 
     # ---------------------------------------------------------------------------------------- in the generator's thread
 
-    def read(self, path: Union[SamplePath, str, bytes], max_bytes: int, advice: str) -> Bytes:
+    def read(self, path: Union[SamplePath, str, bytes], max_bytes: int, advice: str, needs_version: bool) -> Bytes:
         """See ``read`` of this module."""
         start_s = time.perf_counter()
         between_s, is_probe = start_s - self._ended_s, False
+        if not self._pace.is_on:        # nothing is read ahead: as most of the time, so this is short
+            try:
+                return through_cache(path, max_bytes, advice, needs_version)
+            finally:
+                self._ended_s = now_s = time.perf_counter()
+                stopwatch.add_read(now_s - start_s)
+                self._pace.read(now_s - start_s, between_s, now_s)
         try:
-            if self._pace.is_on and isinstance(path, SamplePath) and os.getpid() == self._process:
+            if isinstance(path, SamplePath) and os.getpid() == self._process:
                 result, item, is_probe = self._taken(path)
                 if item is not None and self._is_of_use(result, max_bytes):
                     self._pace.took(between_s)
@@ -306,23 +313,22 @@ def hold(leases: Sequence[Tuple[Job, Lease]], has_begun: bool) -> int:
 def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "",
          keep: bool = True) -> Bytes:
     """The bytes at ``path`` and the version of the file: see ``read_file``, whose errors it raises. ``keep``: those of
-    a far file are of use in the cache, for what is made of them is not kept."""
+    a far file are of use in the cache, for what is made of them is not kept; the version of a file of this host may
+    then be None."""
     if not isinstance(path, SamplePath) or not path.store:
-        return _read(path, max_bytes, advice)
+        return _read(path, max_bytes, advice, not keep)
     far_files.open_bytes()
-    data, version = _read(path, max_bytes, advice)
+    data, version = _read(path, max_bytes, advice, True)
     if keep:
         far_files.keep(path, data, version)
     return data, version
 
 
-def _read(path: Union[SamplePath, str, bytes], max_bytes: int, advice: str) -> Bytes:
+def _read(path: Union[SamplePath, str, bytes], max_bytes: int, advice: str, needs_version: bool) -> Bytes:
     if _fetcher is not None:
-        return _fetcher.read(path, max_bytes, advice)
+        return _fetcher.read(path, max_bytes, advice, needs_version)
     start_s = time.perf_counter()
     try:
-        return through_cache(path, max_bytes, advice)
+        return through_cache(path, max_bytes, advice, needs_version)
     finally:
-        took_s = time.perf_counter() - start_s
-        stopwatch.add("storage", took_s)
-        stopwatch.add("read", took_s)
+        stopwatch.add_read(time.perf_counter() - start_s)

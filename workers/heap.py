@@ -38,11 +38,11 @@ def free_memory() -> None:
 
 
 def usage() -> Tuple[int, int]:
-    """The bytes of this process that RLIMIT_DATA counts, and those that are in memory; (0, 0) where there is no /proc.
-    """
+    """The bytes of this process that RLIMIT_DATA counts, and those in memory that are of no file and not shared; (0, 0)
+    where there is no /proc."""
     try:
         with open("/proc/self/statm", "rb", 0) as file:
             pages = file.read().split()
     except OSError:
         return 0, 0
-    return int(pages[5]) * mmap.PAGESIZE, int(pages[1]) * mmap.PAGESIZE
+    return int(pages[5]) * mmap.PAGESIZE, (int(pages[1]) - int(pages[2])) * mmap.PAGESIZE

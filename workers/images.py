@@ -84,27 +84,32 @@ def load(path: Union[str, bytes], size: Tuple[int, int], decode: str,
     Raises BadFile if the file is at fault; OSError or MemoryError if this host or this moment is; ConfigError if raw
     numbers are no picture.
     """
-    name = os.fsdecode(path.key if isinstance(path, SamplePath) else path)
-    if isinstance(path, SamplePath) and path.root is not None:
-        name = os.fsdecode(path.key[len(os.path.join(path.root, b"")):])
-    return decoded(read(path)[0], size, decode, exif_rotate, name)
+    return decoded(read(path)[0], size, decode, exif_rotate, path)
 
 
 @timed("decode")
 @limited
-def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: str = ""
+def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool = False, path: Union[str, bytes] = ""
             ) -> Image.Image:
-    """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file's name in remarks. Raises
+    """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file, or its name in remarks. Raises
     ConfigError if ``decode`` is unknown."""
-    if decode not in DECODERS:
-        raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
-    # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _decode(data, _format_of(data), size, decode, exif_rotate, path)
-        except Exception as error:  # PIL raises nearly any type for bad content, even KeyError and struct.error
-            raise _bad(error, data) from error
+    try:
+        name = _format_of(data)
+        if name == "JPEG" and decode in _SCALED and isinstance(data, bytes) and not (
+                exif_rotate and b"Exif\0" in data):
+            gap, resample = _SCALED[decode]
+            reduced = jpeg.reduced(data, _least(size, gap))
+            if reduced is not None:         # nearly always
+                image, box = reduced
+                return image.resize(size[::-1], resample, box=box, reducing_gap=max(1.0, gap))
+        # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(data, name, size, decode, exif_rotate, path)
+    except ConfigError:
+        raise
+    except Exception as error:      # PIL raises nearly any type for bad content, even KeyError and struct.error
+        raise _bad(error, data) from error
 
 
 @timed("decode")
@@ -194,8 +199,16 @@ def _format_of(data: Content) -> str:
     return "" if isinstance(data, Pixels) else formats.check(data)
 
 
-def _decode(data: Content, name: str, size: Tuple[int, int], decode: str, exif_rotate: bool, path: str) -> Image.Image:
-    """``name``: of the picture's format."""
+def _least(size: Tuple[int, int], gap: float) -> Tuple[int, int]:
+    """(width, height) to which a picture may be reduced before it is resized to ``size``."""
+    return max(1, int(gap * size[1])), max(1, int(gap * size[0]))
+
+
+def _decode(data: Content, name: str, size: Tuple[int, int], decode: str, exif_rotate: bool, path: Union[str, bytes]
+            ) -> Image.Image:
+    """What PIL's plugins make of ``data``, of a picture of the format ``name``."""
+    if decode not in DECODERS:
+        raise ConfigError("decode must be one of %s, not %r" % (", ".join(DECODERS), decode))
     height, width = size
     if decode not in _SCALED:
         image = _opened(data, name)
@@ -203,26 +216,18 @@ def _decode(data: Content, name: str, size: Tuple[int, int], decode: str, exif_r
         upright = image if transposition is None else image.transpose(transposition)
         resized = upright.resize((width, height))
         if deep.is_cut(resized):
-            remarks.make(CUT, path)
+            remarks.make(CUT, _name(path))
         return resized.convert("RGB")
     gap, resample = _SCALED[decode]
-    wanted = max(1, int(gap * width)), max(1, int(gap * height))
-    reduced = None
-    if not (isinstance(data, Pixels) or exif_rotate and b"Exif\0" in data):
-        reduced = jpeg.reduced(data, wanted)
-    box: Optional[jpeg.Box]     # the part of the reduced image that is picture, in fractions of a pixel
-    if reduced is not None:
-        (image, box), transposition = reduced, None
-    else:
-        image = _opened(data, name)
-        transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
-        if transposition in _SIDEWAYS:
-            height, width, wanted = width, height, wanted[::-1]
-        drafted = image.draft(None, wanted)
-        box = drafted[1] if drafted else None
-        image = _eight_bits(image, data, path)
-        if image.mode in ("1", "P", "PA"):  # PIL could only pick single pixels of these
-            image = image.convert("L" if image.mode == "1" else "RGB")
+    image = _opened(data, name)
+    transposition = _TRANSPOSITIONS.get(orientation(image)) if exif_rotate else None
+    if transposition in _SIDEWAYS:
+        height, width = width, height
+    drafted = image.draft(None, _least((height, width), gap))
+    box = drafted[1] if drafted else None   # the part of the reduced image that is picture, in fractions of a pixel
+    image = _eight_bits(image, data, path)
+    if image.mode in ("1", "P", "PA"):      # PIL could only pick single pixels of these
+        image = image.convert("L" if image.mode == "1" else "RGB")
     # Where a picture is nearly transparent, reducing loses its colours by rounding; and Pillow 8 does not reduce it.
     reducing_gap = None if image.mode in ("LA", "RGBA") else max(1.0, gap)
     image = image.resize((width, height), resample, box=box, reducing_gap=reducing_gap)
@@ -231,15 +236,22 @@ def _decode(data: Content, name: str, size: Tuple[int, int], decode: str, exif_r
     return image if transposition is None else image.transpose(transposition)
 
 
-def _eight_bits(image: Image.Image, data: Content, path: str) -> Image.Image:
+def _eight_bits(image: Image.Image, data: Content, path: Union[str, bytes]) -> Image.Image:
     """``image`` as it is, or the upper 8 bits if it has more. Numbers whose range the file does not tell remain as they
     are, and PIL cuts them later."""
     if not deep.is_deep(image) or isinstance(data, Pixels):
         return image
     upper = deep.eight_bits(image, data)
     if upper is None:
-        remarks.make(UNSCALED, path)
+        remarks.make(UNSCALED, _name(path))
     return upper or image
+
+
+def _name(path: Union[str, bytes]) -> str:
+    """The file's name in remarks."""
+    if isinstance(path, SamplePath):
+        return os.fsdecode(path.key if path.root is None else path.key[len(os.path.join(path.root, b"")):])
+    return os.fsdecode(path)
 
 
 def _bad(error: Exception, data: Content) -> BadFile:

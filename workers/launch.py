@@ -137,9 +137,10 @@ def main(argv: Sequence[str]) -> int:
         _add_program_folders()
         _put_checkout_last()
         from stoker.pipeline import requirements
-        lacking = requirements.missing(argv[0] == "stoker.workers.cli") if argv[0] != requirements.__name__ else []
-        if lacking:
-            sys.exit("stoker-worker: error: " + requirements.complaint(sys.executable, lacking))
+        why_not = "" if argv[0] == requirements.__name__ else requirements.complaint(
+            sys.executable, requirements.missing(argv[0] == "stoker.workers.cli"), requirements.lacking_features())
+        if why_not:
+            sys.exit("stoker-worker: error: " + why_not)
         module = importlib.import_module(argv[0])
     except Exception as error:      # a package of another Python raises anything
         sys.exit("stoker-worker: error: %s cannot run workers (%s: %.300s): install what is missing there, or name "

@@ -15,9 +15,10 @@ import functools
 import mmap
 import os
 import signal
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from threading import get_ident
-from typing import Any, Callable, TypeVar, cast
+from typing import Any, Callable, Iterator, TypeVar, cast
 
 from PIL import Image
 
@@ -37,6 +38,7 @@ CPU_SIGNAL = int(getattr(signal, "SIGPROF", 0))
 #: picture; of PIL's own size, 16 MB, they would stay in the heap of a worker for good.
 _BLOCK_BYTES = 1 << 30
 _NO_LIMIT = -1
+TIMER_S = 0.25          # how long a timer that was set for one picture serves for others, in ``one_timer``
 
 
 class _State:
@@ -45,6 +47,8 @@ class _State:
     decodes = False                     # it does, within ``limited``
     has_limit = False                   # of memory, right now
     cpu_s = 0.0                         # 0: none
+    has_one_timer = False               # within ``one_timer``
+    timer_until_s = 0.0                 # there, it is set anew for a picture that begins later; 0: it is not set
     memory_bytes = 0                    # that a picture may take; 0: any
     data_bytes = resident_bytes = 0     # of this process, when the limit was set
     base_bytes = 0                      # of this process without a picture, as far as the limit knows
@@ -74,7 +78,7 @@ def apply(job: Job) -> None:
 
 def lift() -> None:
     """No limits any more: for tests."""
-    _State.process, _State.cpu_s, _State.memory_bytes = 0, 0.0, 0
+    _State.process, _State.cpu_s, _State.memory_bytes, _State.has_one_timer = 0, 0.0, 0, False
 
 
 def leave_to_others(most_bytes: int) -> None:
@@ -98,12 +102,28 @@ def max_pixels(bytes_each: int) -> float:
     return _State.memory_bytes // bytes_each if _State.memory_bytes else float("inf")
 
 
+@contextmanager
+def one_timer() -> Iterator[None]:
+    """Within it, this thread runs nothing but Stoker's code. So the timer of CPU time need not be set for each picture,
+    which takes as long as other parts of a small one: it is set for TIMER_S more, and serves the pictures that begin
+    before those are over."""
+    _State.has_one_timer = _State.cpu_s > 0 and get_ident() == _State.thread and os.getpid() == _State.process
+    try:
+        yield
+    finally:
+        if _State.has_one_timer:
+            _State.has_one_timer = False
+            if _State.timer_until_s:
+                _State.timer_until_s = 0.0
+                signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def limited(decode: Function) -> Function:
     """A decorator: ``decode`` has the limits of the job, that of memory from ``limit_memory`` on. It raises BadFile for
     a picture that takes too much memory, and MemoryError if it is not Stoker's limit that was reached."""
     @functools.wraps(decode)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if get_ident() != _State.thread or os.getpid() != _State.process:
+        if get_ident() != _State.thread or not _State.has_one_timer and os.getpid() != _State.process:
             return decode(*args, **kwargs)
         try:
             return _within(decode, args, kwargs)
@@ -115,7 +135,12 @@ def limited(decode: Function) -> Function:
 
 
 def _within(decode: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    if _State.cpu_s:
+    if _State.has_one_timer:
+        now_s = time.monotonic()
+        if now_s >= _State.timer_until_s:
+            _State.timer_until_s = now_s + TIMER_S
+            signal.setitimer(signal.ITIMER_PROF, _State.cpu_s + TIMER_S)
+    elif _State.cpu_s:
         signal.setitimer(signal.ITIMER_PROF, _State.cpu_s)
     _State.decodes = True
     try:
@@ -125,7 +150,7 @@ def _within(decode: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if _State.has_limit:
             _State.has_limit = False
             resource.setrlimit(resource.RLIMIT_DATA, _State.outside)
-        if _State.cpu_s:
+        if _State.cpu_s and not _State.has_one_timer:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
 

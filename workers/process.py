@@ -26,7 +26,7 @@ from stoker.pipeline.formats import described, note as note_of
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, decode_from_trainer, encode
-from stoker.pipeline.protocol.messages import Hello, Job, sendable
+from stoker.pipeline.protocol.messages import NO_SLOT, Hello, Job, sendable
 from stoker.pipeline.storage import folder
 from stoker.pipeline.storage.retries import seldom
 from stoker.pipeline.text import printable
@@ -36,6 +36,7 @@ from stoker.pipeline.transport.keys import LOCAL, from_environment, load_worker
 from stoker.pipeline.transport.owners import SocketOwners
 from stoker.pipeline.transport.sockets import Waker
 from stoker.workers import fetching, formats
+from stoker.workers.batch_memory import SharedMemory
 from stoker.workers.cache import Cache
 from stoker.workers.conversations import Conversations, Said
 from stoker.workers.effects import EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, Check, Close, End, HangUp, Note, Say, Work
@@ -52,6 +53,7 @@ from stoker.workers.supervisor import CRASHES
 from stoker.workers.users_code import changed_file
 
 CHECK_INTERVAL_S = 1.0   # between two looks at what does not wake the socket's thread: whether the supervisor lives
+MAX_REST_S = 0.05        # so long the socket's thread does not read, while there is enough to do
 END_WITHIN_S = 1.0       # how long an ending process waits for its generator before it ends all the same
 
 
@@ -69,10 +71,11 @@ class _SocketThread(threading.Thread):
         self._say_ended, self._health = say_ended, health
         self._sandbox, self._resolver_checked_s = sandbox, time.monotonic()
         self._refusal_noted_s = [-REPORT_INTERVAL_S] * len(options.addresses)
-        self._names = options.addresses
+        self._names, self._memory = options.addresses, SharedMemory(options, note)
         self._closed: Set[int] = set()      # conversations that have ended
         self._sent: Set[int] = set()        # those where something was sent since they were last read
         self._wanted = CAPACITY             # leases that it would hold
+        self._rests = False                 # see ``_rest_s``
         self._has_begun = False             # the first of them is in work
         self._held: List[int] = []          # the leases of which ``fetching`` knows, by their ids
         self._jobs: Optional[Tuple[Job, Job]] = None    # the last job, and as it is here
@@ -82,7 +85,9 @@ class _SocketThread(threading.Thread):
     def run(self) -> None:
         try:
             while self.code is None:
-                self._connections.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
+                rest_s = self._rest_s(time.monotonic())
+                if not (rest_s and self._waker.wait(rest_s)):
+                    self._connections.wait(min(CHECK_INTERVAL_S, self._session.next_deadline() - time.monotonic()))
                 with self._connections.lock:
                     self._run_once()
         except Exception:                   # a bug: a worker without its socket is of no use
@@ -90,10 +95,18 @@ class _SocketThread(threading.Thread):
             self.code = EXIT_FAILED
         self._say_ended()
         with self._connections.lock:
+            self._memory.close()
             self._connections.close()
         self._items.put(None)
         time.sleep(END_WITHIN_S)            # main thread ends the process before, unless its generator is stuck
         os._exit(self.code or 0)
+
+    def _rest_s(self, now: float) -> float:
+        """How long no message matters: the worker has a lease in work and the next one. When the main thread has
+        finished a batch, it reads all that came, which saves two thread switches for each lease."""
+        with self._connections.lock:
+            self._rests = len(self._connections) == 1 and self._session.held > 1 and self._wanted == CAPACITY
+            return max(0.0, min(MAX_REST_S, self._session.next_deadline() - now)) if self._rests else 0.0
 
     def finish(self, done: Union[Finished, Checked]) -> None:
         """Answers a lease or a Check. The main thread calls this."""
@@ -110,10 +123,12 @@ class _SocketThread(threading.Thread):
                 elif done.is_unfit:
                     self._carry_out(self._session.unfit(done.error, done.traceback, now), now)
                 elif done.output is not None:
+                    # else the trainer has dropped that memory, and what lies there travels
+                    slot = done.memory.slot if done.memory is not None and self._memory.has(done.memory) else NO_SLOT
                     self._carry_out(self._session.produced(
-                        done.lease, len(done.output.arrays[0]), done.output.skipped, done.output.arrays,
-                        done.produce_s, done.timings, now, done.output.rows, done.output.missing,
-                        done.output.aligned, done.remarks), now)
+                        done.lease, len(done.output.arrays[0]), done.output.skipped,
+                        done.output.arrays if slot == NO_SLOT else (), done.produce_s, done.timings, now,
+                        done.output.rows, done.output.missing, done.output.aligned, done.remarks, slot), now)
                 else:
                     self._note("failed at position %d%s: %s" % (
                         done.lease.position, done.sample and ", at %r" % done.sample, done.error), False)
@@ -122,7 +137,8 @@ class _SocketThread(threading.Thread):
                         done.is_hopeless, done.is_starved), now)
                 self._receive(now, self._sent)
                 self._tell_held(now)
-                sooner = self._session.next_deadline() < deadline    # the run is over: Hello to the next one
+                # the run is over: Hello to the next one; or there is nothing to do until a lease comes
+                sooner = self._session.next_deadline() < deadline or self._rests and not self._session.held
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
             self.code = EXIT_FAILED
@@ -202,18 +218,20 @@ class _SocketThread(threading.Thread):
         for number, effect in said if self.code is None else ():     # after the end, the connection may be closed
             if isinstance(effect, Say):
                 self._sent.add(number)
-                if not self._connections[number].send(encode(effect.message)):
+                if not self._connections[number].send(encode(self._memory.completed(number, effect.message))):
                     self._carry_out(self._session.disconnected(number, now), now)
             elif isinstance(effect, Check):
                 self._check(effect, now)
             elif isinstance(effect, Work):
-                self._items.put(effect._replace(job=self._here(effect.job)))
+                self._items.put(effect._replace(job=self._here(effect.job), memory=self._memory.of(
+                    number, effect.job, effect.lease)))
             elif isinstance(effect, HangUp):
                 self._connections[number].hang_up(now)
             elif isinstance(effect, Note):
                 self._note(effect.text, (number, End(EXIT_REFUSED)) in said or (number, Close(EXIT_REFUSED)) in said)
             elif isinstance(effect, Close):
                 self._closed.add(number)
+                self._memory.drop(number)
                 self._connections[number].leave()
             else:
                 self.code = effect.code

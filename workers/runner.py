@@ -10,6 +10,7 @@ from stoker.pipeline.errors import StokerError, UnfitWorker
 from stoker.pipeline.protocol.messages import Job, Lease, Remark, Sample, Skipped, Timings
 from stoker.pipeline.user_errors import line_of, sentence_of, traceback_of
 from stoker.workers import remarks, stopwatch
+from stoker.workers.batch_memory import BatchMemory, SlotLease
 from stoker.workers.effects import Check, Work
 from stoker.workers.generators.output import Output, check
 from stoker.workers.generators.registry import Producer
@@ -35,6 +36,7 @@ class Finished(NamedTuple):
     is_unfit: bool = False   # ``error`` is no fault of the lease: this worker cannot do the job
     is_hopeless: bool = False    # no sample can be made, whichever it is
     is_starved: bool = False     # there was no memory
+    memory: Optional[BatchMemory] = None     # in which the arrays of ``output`` are
 
 
 class Checked(NamedTuple):
@@ -93,11 +95,12 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
         try:
             handed, bad = isolate(job, lease) if lease.isolated else Quarantined(lease, ())
             producer = producer or _opened(make, job)
-            made = _produced(producer, handed) if handed.samples else Output(BatchRows(job.arrays, 0).finished())
-            output = check(made, handed, job, producer.makes_fresh)
+            made = (_produced(producer, handed, item.memory if producer.makes_fresh else None) if handed.samples
+                    else Output(BatchRows(job.arrays, 0).finished()))
+            output = check(made, handed, job, producer.makes_fresh, item.memory)
             answer = Finished(lease, output._replace(skipped=output.skipped + bad),
                               produce_s=time.monotonic() - start_s, timings=stopwatch.take(),
-                              remarks=remarks.take())
+                              remarks=remarks.take(), memory=item.memory)
         except Exception as error:
             producer = None              # closes its generator
             cause = error.__cause__ if isinstance(error, FunctionError) else error
@@ -112,7 +115,7 @@ def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callab
                               is_hopeless=isinstance(error, Hopeless), is_starved=is_shortage(error))
         finish(answer)
         batch_bytes = sum(array.nbytes for array in answer.output.arrays) if answer.output else 0
-        made = output = answer = None           # type: ignore[assignment]
+        made = output = answer = item = None    # type: ignore[assignment]
         heap.settle(time.monotonic() - start_s, batch_bytes)
     for each in others + [producer] if producer is not None else others:
         each.finish()
@@ -136,12 +139,15 @@ def _import_traceback(error: BaseException) -> str:
     return traceback_of(error) if is_own else ""
 
 
-def _produced(producer: Producer, lease: Lease) -> Output:
-    """The generator's output. Raises FunctionError for what it raises; an error of Stoker's gets the attribute
-    ``sample``, the name of the sample that the generator was at, unless it is in its sentence."""
+def _produced(producer: Producer, lease: Lease, memory: Optional[BatchMemory]) -> Output:
+    """The generator's output, which one of Stoker's makes in ``memory``. Raises FunctionError for what it raises; an
+    error of Stoker's gets the attribute ``sample``, the name of the sample that the generator was at, unless it is in
+    its sentence."""
     samples, replacements = _TrackedSamples(lease.samples), _TrackedSamples(lease.replacements)
     try:
-        return producer.produce(replace(lease, samples=samples, replacements=replacements))
+        return producer.produce(SlotLease(**dict(vars(lease), samples=samples, replacements=replacements,
+                                                 memory=memory)) if memory is not None else
+                                replace(lease, samples=samples, replacements=replacements))
     except BaseException as error:                # also SystemExit: it is the generator's, and must not end the worker
         at = samples.current or replacements.current
         if not isinstance(error, StokerError):

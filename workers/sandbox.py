@@ -88,7 +88,8 @@ class Sandbox:
         reads = ("everything (links may lead out of the data: --follow-links)" if may_read_all else
                  python + ", the data of its job" if self._roots is None else
                  ", ".join(list(map(printable_path, self._roots)) + [python]))
-        written = options.cache, options.health_file, copies.folder()
+        meeting = options.shared_memory_folder if options.shared_memory else None
+        written = options.cache, options.health_file, copies.folder(), meeting
         writes = ", ".join(map(printable_path, filter(None, written))) or "nothing"
         more = "".join(", " + printable_path(path) for path in options.allow_read)
         if of_stores:
@@ -210,6 +211,8 @@ def _rights(options: WorkerOptions) -> Dict[str, int]:
         rights[folder_of_its_own] = landlock.READ | landlock.WRITE
     if options.cache is not None:
         rights[options.cache] = landlock.READ | landlock.WRITE
+    if options.shared_memory and options.shared_memory_folder is not None:
+        rights[options.shared_memory_folder] = landlock.READ_DIR | landlock.MAKE_SOCK | landlock.REMOVE_FILE
     if options.health_file is not None:
         rights[options.health_file] = landlock.READ_FILE | landlock.WRITE_FILE | landlock.TRUNCATE
     return rights

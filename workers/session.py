@@ -26,7 +26,7 @@ from collections import deque
 from typing import Any, Deque, List, Optional, Tuple, Union
 
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, FromTrainer, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
+    NO_SLOT, Alive, Failed, FromTrainer, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
     Revoked, Room, Skipped, Stop, Timings, Unfit, Welcome, sendable)
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
 from stoker.workers.intervals import (HELLO_INTERVAL_S, MAX_CHECKS, MAX_INTERVAL_S, MAX_RETRY_S, MIN_HEARTBEAT_S,
@@ -219,14 +219,14 @@ class WorkerSession:
 
     def produced(self, lease: Lease, count: int, skipped: Tuple[Skipped, ...], arrays: Tuple[Any, ...],
                  produce_s: float, timings: Timings, now: float, rows: Tuple[int, ...] = (), missing: int = 0,
-                 aligned: bool = True, remarks: Tuple[Remark, ...] = ()) -> List[Effect]:
+                 aligned: bool = True, remarks: Tuple[Remark, ...] = (), slot: int = NO_SLOT) -> List[Effect]:
         """The lease in work is done. ``arrays``: of ``count`` rows each. ``timings``: without ``held_s``. For ``rows``,
-        ``missing``, ``aligned`` and ``remarks`` see Produced."""
+        ``missing``, ``aligned``, ``remarks`` and ``slot`` see Produced."""
         run, _, came_s = self._work or ("", lease, now)
         if now - self._ready_s >= MAX_RETRY_S:      # its folder does not come and go
             self._retry_s = MIN_RETRY_S
         return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks),
+                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks, slot),
                               now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,

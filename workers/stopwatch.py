@@ -32,6 +32,12 @@ def add(stage: str, seconds: float) -> None:
     _spent[stage] += seconds
 
 
+def add_read(seconds: float) -> None:
+    """A read took so long, all of which the generator waited."""
+    _spent["storage"] += seconds
+    _spent["read"] += seconds
+
+
 def take() -> Timings:
     """Seconds by stage since the last call, without ``held_s``."""
     taken = Timings(_spent["storage"], _spent["decode"], _spent["augment"], 0.0, _spent["read"])

@@ -2,15 +2,15 @@
 session for every ``SchedulerEffect``, the session asks the thread for every ``Effect``."""
 
 from dataclasses import dataclass, field
-from typing import List, NamedTuple, Tuple, Union
+from typing import FrozenSet, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import StokerError
 from stoker.pipeline.plan import PlannedBatch
-from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Need, Produced, Refused, Revoked, Skipped
-from stoker.pipeline.protocol.messages import Stop, Welcome
+from stoker.pipeline.protocol.messages import Alive, Hello, Lease, Need, Produced, Ready, Refused, Revoked
+from stoker.pipeline.protocol.messages import Skipped, Stop, Welcome
 
 WorkerKey = bytes  # names one connection of one worker
 
@@ -92,11 +92,32 @@ class Send(NamedTuple):
     message: Union[Lease, Revoked, Refused, Alive, Need, Stop]
 
 
+class Share(NamedTuple):
+    """Make memory for the peer and hand it over, at the socket that ``ready`` names. Then call ``session.shared(peer,
+    ready, reason, now)``; ``reason``: a clause that says why it failed, or ''."""
+    peer: WorkerKey
+    ready: Ready
+
+
+class Unshare(NamedTuple):
+    """The peer's memory is no longer used, but for the batches in it. ``leased``: slots to which its worker may still
+    write; after it has come again, it may send what is there in frames."""
+    peer: WorkerKey
+    leased: FrozenSet[int] = frozenset()
+
+
+class Release(NamedTuple):
+    """Give the memory of a free slot back to the system."""
+    peer: WorkerKey
+    slot: int
+
+
 class Deliver(NamedTuple):
-    """Copy ``views`` into memory of the trainer's own, and hand the batch of ``planned`` to the consumer."""
+    """Hand the batch of ``planned`` to the consumer. Copy ``views`` into memory of the trainer's own, unless they are
+    in a slot."""
     planned: PlannedBatch
     message: Produced
-    views: Tuple["np.ndarray", ...]     # on the frames that came; checked against the job
+    views: Tuple["np.ndarray", ...]     # on the frames that came, or on the slot; checked against the job
     used_indices: Tuple[int, ...]
     worker: str
     attempt: int
@@ -124,5 +145,5 @@ class Fail(NamedTuple):
     error: StokerError
 
 
-Effect = Union[Invite, Send, Deliver, Shut, Log, Fail]
+Effect = Union[Invite, Send, Share, Unshare, Release, Deliver, Shut, Log, Fail]
 Effects = List[Effect]

@@ -5,6 +5,7 @@ could miss the end of the run. A member that has read Stop says Hello again, or 
 """
 
 from contextlib import suppress
+from enum import Enum
 from typing import Any, Iterable, Sequence, Set
 
 from stoker.pipeline.coordinator.effects import Effects, Send, WorkerKey
@@ -13,6 +14,13 @@ from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Alive, Hello
 
 STOP_POLL_S = 0.01         # between two messages to members that may not have read Stop
+
+
+class State(Enum):
+    """What the session of a run is doing."""
+    RUNNING = "running"        # it welcomes workers and grants leases
+    STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
+    OVER = "over"              # nothing is left to say
 
 
 class Farewell:

@@ -6,7 +6,8 @@ from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import JobOptions
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, MAX_NAME, MAX_ROW_BYTES, too_long
+from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES, MAX_NAME, too_long
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.records.source import RecordSource

@@ -49,7 +49,7 @@ class LeaseScheduler(LeaseTables):
                  max_failures: int = 3, max_deaths: int = 10,
                  party_of: Callable[[WorkerKey], Party] = lambda key: Party(),
                  verification: Optional[Verification] = None,
-                 is_empty: Callable[[int], bool] = lambda position: False) -> None:
+                 is_empty: Optional[Callable[[int], bool]] = None) -> None:
         super().__init__(start, end, prefetch)
         self._is_empty, self._lease_s = is_empty, lease_s     # a position without a sample needs no worker
         self._max_failures, self._max_deaths, self._party_of = max_failures, max_deaths, party_of
@@ -107,7 +107,7 @@ class LeaseScheduler(LeaseTables):
                 self._release(worker.leases - {message.lease}, RETURNED_COST)
                 self._remove_if_drained(key, message.reason, effects)
         self._grant_all(now, effects)
-        while self._has_room_ahead(key, worker) and self._records.may_have_more(worker.party, now):
+        while worker.ahead and self._has_room_ahead(key, worker) and self._records.may_have_more(worker.party, now):
             self._grant(key, self._next_new(), now, effects)
             self._fill(effects)
         return effects
@@ -128,7 +128,7 @@ class LeaseScheduler(LeaseTables):
                 position = self._leases[lease].position
                 entry = self._open[position]
                 entry.violations += 1
-                entry.failed.add(key)
+                entry.failed |= {key}
                 if entry.violations >= self._max_deaths and not others_may_try(key, entry, self._workers):
                     effects.append(Abort(position, why, ""))
             self._remove(key, why, effects, died=False, broke_protocol=True)
@@ -145,7 +145,8 @@ class LeaseScheduler(LeaseTables):
             raise RuntimeError("position %d was taken before its batch came" % self._head)
         self._ready.remove(self._head)
         self._head += 1
-        return self._grant_all(now, [])
+        self._limit = min(self._end, self._head + self._prefetch)
+        return self._grant_all(now, []) if self._waiting or self._is_empty else []
 
     def tick(self, now: float) -> Effects:
         """Time has passed: silent workers lose their leases, stragglers get a second one."""
@@ -213,7 +214,7 @@ class LeaseScheduler(LeaseTables):
             self._workers[key].unacknowledged.add(lease)
             effects.append(self._verification.grant(key, position, lease, now))
             return
-        entry = self._open.setdefault(position, OpenPosition())
+        entry = self._open.get(position) or self._open.setdefault(position, OpenPosition())
         self._unassigned.discard(position)
         attempt = entry.issued[lease] = len(entry.issued) + 1 - entry.untried
         entry.live.add(lease)
@@ -303,8 +304,9 @@ class LeaseScheduler(LeaseTables):
         """Grants until no worker has room or nothing is left to grant."""
         passed = 0                         # workers in a row for whom there was nothing
         self._fill(effects)
-        while passed < len(self._waiting) and (self._unassigned or self._stragglers or self._has_ungranted()
-                                               or self._verification.waits_for(self._waiting, self)):
+        while passed < len(self._waiting) and (
+                self._next_ungranted < self._limit or self._unassigned or self._stragglers
+                or self._verification.waits_for(self._waiting, self)):
             key = self._waiting.popitem(last=False)[0]
             worker = self._workers[key]
             worker.waits = False
@@ -321,7 +323,7 @@ class LeaseScheduler(LeaseTables):
         return effects
 
     def _fill(self, effects: Effects) -> None:
-        while self._has_ungranted() and self._is_empty(self._next_ungranted):
+        while self._is_empty and self._next_ungranted < self._limit and self._is_empty(self._next_ungranted):
             self._ready.add(self._next_ungranted)
             effects.append(Fill(self._next_ungranted))
             self._next_ungranted += 1
@@ -340,10 +342,8 @@ class LeaseScheduler(LeaseTables):
                 self._stragglers.discard(position)
                 self.backups += 1
                 return position
-        if self._next_ungranted > self._head or not self._has_ungranted():
+        if self._next_ungranted > self._head or self._next_ungranted >= self._limit:
             again = self._verification.choose(key, self)
             if again is not None:
                 return again
-        if self._has_ungranted():
-            return self._next_new()
-        return None
+        return self._next_new() if self._next_ungranted < self._limit else None

@@ -19,6 +19,7 @@ _REMARKS = {
               "above 255 are cut; a function of your own can scale them: sample.image(mode='F')",
 }
 MAX_DECODERS = 8           # that are kept; two are enough for the warning
+MAX_REASONS = 10           # why workers share no memory
 MAX_WARNINGS = 100         # about peers in a run; strangers get half of them at most
 
 
@@ -34,6 +35,7 @@ class Notices:
         self._prefetch, self._prefetch_option, self._has_pictures = prefetch, prefetch_option, has_pictures
         self._warned: Set[str] = set()
         self._last_traceback = ""                       # in the log
+        self._said_memory: Set[str] = set()             # reasons why workers share none; '': one does
         self._said_narrow = self._said_isolated = self._said_sandbox = False
         self.decoders: FrozenSet[str] = frozenset()     # libraries of members, if there are pictures; replaced as one
 
@@ -107,6 +109,15 @@ class Notices:
                                  "repeatable to the byte, use one Pillow version" % " and ".join(sorted(self.decoders)),
                                  True))
         return lines
+
+    def memory(self, worker: str, reason: str) -> Effects:
+        """A worker is ready, and shares memory with the trainer, or does not for this reason, a clause: each once."""
+        if reason in self._said_memory or len(self._said_memory) >= MAX_REASONS:
+            return []
+        self._said_memory.add(reason)
+        if reason:
+            return [Log("batches of %s come over TCP: %s" % (worker, printable(reason)))]
+        return [Log("batches of %s come through shared memory, and so do those of other workers on this host" % worker)]
 
     def _count(self, name: str) -> int:
         """How many of the data's files have the format ``name`` by their suffix."""

@@ -12,7 +12,7 @@ from stoker.pipeline.coordinator.effects import Abort, Deliver, Grant, LeaveOut
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.plan import Plan, PlannedBatch, produced_indices
-from stoker.pipeline.protocol.messages import Lease, Produced, Sample, Skipped
+from stoker.pipeline.protocol.messages import NO_SLOT, Lease, Produced, Sample, Skipped
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import name_list, printable
 from stoker.pipeline.user_errors import is_about_samples
@@ -52,26 +52,26 @@ class OpenPositions:
         entry = self._open.get(position)
         return None if entry is None else entry.leases.get(lease)
 
-    def lease(self, grant: Grant, again: Optional[Tuple[PlannedBatch, Content]] = None) -> Lease:
-        """The lease of ``grant``, whose position is open from now on; of a position that has a batch, ``again`` says
-        what its lease was about. Raises what an order of the user raises."""
+    def lease(self, grant: Grant, slot: int = NO_SLOT, again: Optional[Tuple[PlannedBatch, Content]] = None) -> Lease:
+        """The lease of ``grant``, whose position is open from now on, with its slot; of a position that has a batch,
+        ``again`` says what its lease was about. Raises what an order of the user raises."""
         if again is not None:
-            return self._lease(grant, *again)
+            return self._lease(grant, slot, *again)
         entry = self._open.get(grant.position) or self._opened(self._plan.at(grant.position, self._replaces))
         self._open[grant.position] = entry
         content = entry.leases[grant.lease] = _without(entry.planned, entry.bad)
         if grant.isolated:
             entry.tested.add(grant.lease)
-        return self._lease(grant, entry.planned, content)
+        return self._lease(grant, slot, entry.planned, content)
 
-    def _lease(self, grant: Grant, planned: PlannedBatch, content: Content) -> Lease:
+    def _lease(self, grant: Grant, slot: int, planned: PlannedBatch, content: Content) -> Lease:
         known = () if self._killers is None else self._killers.among(planned, content.indices + content.replacements)
         # samples that only a user's function could leave out are tried one by one, as when they were found
         isolated = grant.isolated or bool(known) and self._killers is not None and not self._killers.of_files
         return Lease(grant.lease, grant.position, planned.epoch, planned.training,
                      self._samples(planned, content.indices, content.repeats),
                      self._samples(planned, content.replacements, content.replacement_repeats), isolated,
-                     not self.made, known)
+                     not self.made, known, slot=slot)
 
     def among(self, position: int, lease: int, skipped: Tuple[Skipped, ...]) -> Tuple[Skipped, ...]:
         """Those of ``skipped`` that are samples of the lease."""
@@ -132,6 +132,8 @@ class OpenPositions:
 
     def _samples(self, planned: PlannedBatch, indices: Tuple[int, ...], repeats: Tuple[int, ...]
                  ) -> Tuple[Sample, ...]:
+        if not indices:
+            return ()
         source = self._datasets.of(planned.training)
         samples = source.samples(indices)
         if repeats:

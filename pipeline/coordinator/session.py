@@ -9,7 +9,6 @@ what to send to which peer. In each turn ``thread.py`` calls ``wake``, ``receive
 """
 
 from dataclasses import replace
-from enum import Enum
 from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -18,8 +17,8 @@ from stoker.pipeline.arrays import framed
 from stoker.pipeline.coordinator.aside import SetAside
 from stoker.pipeline.coordinator.bans import KINDS, TIMED_OUT, PeerLimits
 from stoker.pipeline.coordinator.effects import Abort, Accept, Deliver, Effects, Fail, Fill, Gone, Grant, Invite
-from stoker.pipeline.coordinator.effects import LeaveOut, Log, Revoke, SchedulerEffect, Send, Shut, Unknown, WorkerKey
-from stoker.pipeline.coordinator.farewell import Farewell
+from stoker.pipeline.coordinator.effects import LeaveOut, Revoke, SchedulerEffect, Send, Share, Shut, Unknown, WorkerKey
+from stoker.pipeline.coordinator.farewell import Farewell, State
 from stoker.pipeline.coordinator.job import job_message
 from stoker.pipeline.coordinator.killers import Killers
 from stoker.pipeline.coordinator.leases import LeaseScheduler
@@ -27,12 +26,15 @@ from stoker.pipeline.coordinator.notices import Notices, gone_line, problem_of, 
 from stoker.pipeline.coordinator.open_positions import OpenPositions
 from stoker.pipeline.coordinator.party import party_of
 from stoker.pipeline.coordinator.shared import SharedMembers
+from stoker.pipeline.coordinator.slots import Slots
 from stoker.pipeline.coordinator.standing import Standing
 from stoker.pipeline.coordinator.verification import Verification
+from stoker.pipeline.contracts import SlotMemory
 from stoker.pipeline.errors import ProtocolError, RunFailed, VersionMismatch
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.batch_arrays import check_arrays, with_frames
 from stoker.pipeline.protocol.messages import Failed, Hello, Produced, Ready, Refused, Revoked
 from stoker.pipeline.protocol.messages import Room, Stop, Unfit, Welcome
 from stoker.pipeline.sources.dataset import Splits
@@ -41,27 +43,19 @@ from stoker.pipeline.text import printable
 ABSENCE_S = 2.0            # between two calls: the process was suspended, or busy with something else
 
 
-class State(Enum):
-    """What the session is doing."""
-    RUNNING = "running"        # it welcomes workers and grants leases
-    STOPPING = "stopping"      # it waits until every member has read Stop: such a worker says Hello again, or hangs up
-    OVER = "over"              # nothing is left to say
-
-
 class CoordinatorSession:
     """The trainer's side of the conversation with the workers of the run named ``run``, from position ``start`` on.
     ``host_of``, ``key_of``: the host of a peer, and the name of its key, '' if unknown. ``secret`` chooses the steps to
-    verify. All times are seconds of one monotonic clock. Other threads may read standing, last_problem, verification.
-    """
+    verify. ``memory``: that is shared with workers; None: all batches come in frames. All times are seconds of one
+    monotonic clock. Other threads may read standing, last_problem, verification."""
 
     def __init__(self, run: str, start: int, plan: Plan, datasets: Splits, job: JobOptions, options: StreamOptions,
                  now: float, host_of: Callable[[WorkerKey], str] = lambda peer: "",
                  key_of: Callable[[WorkerKey], str] = lambda peer: "", secret: bytes = b"",
-                 killers: Optional[Killers] = None) -> None:
+                 killers: Optional[Killers] = None, memory: Optional[SlotMemory] = None) -> None:
         self.run, self._host_of = run, host_of
         self._farewell: Optional[Farewell] = None        # once the run ends
-        self._options = options
-        self._job = job_message(job, datasets, options)
+        self._options, self._job = options, job_message(job, datasets, options)
         self._positions = OpenPositions(plan, datasets, job.on_bad_image == "replace", killers or Killers(
             job, datasets, options.picture_cpu_s))
         prefetch = options.prefetch_of(job)
@@ -69,12 +63,13 @@ class CoordinatorSession:
                                          prefetch)
         self._scheduler = LeaseScheduler(start, plan.positions, prefetch, options.lease_s,
                                          party_of=lambda peer: party_of(key_of(peer), host_of(peer)),
-                                         verification=self.verification, is_empty=plan.is_empty)
+                                         verification=self.verification,
+                                         is_empty=plan.is_empty if plan.ranks > 1 else None)
         self._shared, self._limits = SharedMembers(self._scheduler), PeerLimits()
-        self._header_bytes = codec.max_header_bytes(job.batch_size)
+        self.slots, self._header_bytes = Slots(prefetch, memory), codec.max_header_bytes(job.batch_size)
         self._members: Dict[WorkerKey, Hello] = {}       # welcomed, and not gone
         self._unreachable: Set[WorkerKey] = set()        # lost once all their waiting messages are read
-        self._pinged_s, self._called_s = 0.0, now
+        self._ping_s, self._called_s = 0.0, now
         self._hellos: Dict[WorkerKey, Hello] = {}        # of each peer, the last one in the messages that wait
         self._was_absent = False                         # the caller; until all messages of that time are read
         self._aside, self.last_problem = SetAside(), ""
@@ -105,10 +100,9 @@ class CoordinatorSession:
 
     def next_deadline(self) -> float:
         """When ``tick`` wants to be called, at the latest."""
-        if self._farewell is not None:
-            return self._farewell.next_deadline()
-        return 0.0 if self._unreachable else min(
-            self._scheduler.next_deadline(), self._pinged_s + self._options.heartbeat_s, self._shared.next_deadline())
+        if self._farewell is not None or self._unreachable:
+            return 0.0 if self._farewell is None else self._farewell.next_deadline()
+        return min(self._scheduler.next_deadline(), self._ping_s, self._shared.next_deadline())
 
     def wake(self, now: float) -> None:
         """The caller begins a turn. A long time since the last call means that it was suspended, or busy: no worker's
@@ -130,6 +124,7 @@ class CoordinatorSession:
         if self._farewell is not None:
             self._farewell.receive(peer, frames, now)
             return []
+        views: Tuple["np.ndarray", ...] = ()
         try:
             message = codec.decode_from_worker(frames, self._header_bytes)
             run = getattr(message, "run", self.run) or self.run      # a worker that cannot read Welcome knows none
@@ -137,13 +132,13 @@ class CoordinatorSession:
                 if peer not in self._members:
                     return self._answer_older_run(peer, run, now)
                 raise ProtocolError("it names the run %.20r" % run)
-            views: Tuple["np.ndarray", ...] = ()
-            again = None
+            message, again = self.slots.answer(peer, message), None
             if isinstance(message, Produced):
                 again = self.verification.content(peer, message.position, message.lease)
                 content = again or self._positions.content(message.position, message.lease)
                 if content is not None:        # else it comes too late, or names a lease of another position
-                    views = codec.check_arrays(message, self._job, content.indices, content.replacements)
+                    slot = self.slots.memory_of(peer, message)
+                    views = check_arrays(message, self._job, content.indices, content.replacements, slot)
         except VersionMismatch as error:
             effects = self.notices.refused(self._host_of(peer), error)
             refused = Refused("this worker is of another release than the trainer: %s" % error, True)
@@ -169,9 +164,9 @@ class CoordinatorSession:
             if isinstance(message, Unfit) and peer in self._members:
                 return self._unfit(peer, message, now)
             remarks = message.remarks if isinstance(message, Produced) and peer in self._members else ()
-            effects = self.notices.remarked(remarks)
+            effects = self.notices.remarked(remarks) if remarks else []
             if again is not None and isinstance(message, Produced):
-                effects += self.verification.further(peer, message)
+                effects += self.verification.further(peer, with_frames(message, views))
             effects += self._carry_out(self._scheduler.receive(peer, message, now), message, views)
             return effects + self._shared.answer(peer, message, effects)
         effects.append(Send((peer,), refused))
@@ -205,7 +200,7 @@ class CoordinatorSession:
         """All waiting messages were handed in: welcomes the peers that said Hello. One that said it several times
         meanwhile, as there was no answer, is welcomed once: each further time it would have to forget its leases."""
         hellos, self._hellos, self._was_absent = self._hellos, {}, False
-        if self.state is not State.RUNNING:
+        if not hellos or self.state is not State.RUNNING:
             return []
         welcome = Welcome(self.run, self._job, self._options.heartbeat_of(len(self._members)))
         return [Invite(peer, hello, welcome) for peer, hello in hellos.items() if not self._limits.is_banned(peer)]
@@ -231,8 +226,8 @@ class CoordinatorSession:
             effects += self._carry_out(self._scheduler.take(now))
         effects += self._carry_out(self._scheduler.tick(now))
         effects += self.verification.tick(now, self._scheduler)
-        if now >= self._pinged_s + self._options.heartbeat_s:
-            self._pinged_s = now
+        if now >= self._ping_s:
+            self._ping_s = now + self._options.heartbeat_s
             self.standing.is_due = True
             effects += self._shared.heartbeat(self.run, self._members)
         effects += self._shared.tick(now)
@@ -258,9 +253,8 @@ class CoordinatorSession:
     def _answer_older_run(self, peer: WorkerKey, run: str, now: float) -> Effects:
         """A worker that outlived another trainer, and does not know it yet."""
         self._limits.counts["older"] += 1
-        if self._limits.hello(peer, now):
-            return self._ban(peer, "hellos", now)
-        return [Send((peer,), Refused("run %.20s is over" % run, False))]
+        return self._ban(peer, "hellos", now) if self._limits.hello(peer, now) else [
+            Send((peer,), Refused("run %.20s is over" % run, False))]
 
     def _carry_out(self, decided: Sequence[SchedulerEffect], message: Any = None,
                    views: Tuple["np.ndarray", ...] = ()) -> Effects:
@@ -269,8 +263,9 @@ class CoordinatorSession:
         for effect in decided:
             if isinstance(effect, Grant):
                 again = self.verification.lease_of(effect.position)
-                lease = self._shared.lease(effect.worker, self._positions.lease(effect, again))
-                effects.append(Send((effect.worker,), lease))
+                slot, released = self.slots.grant(effect.worker, effect.lease, effect.position, self._scheduler.head)
+                lease = self._shared.lease(effect.worker, self._positions.lease(effect, slot, again))
+                effects += [*released, Send((effect.worker,), lease)]
                 if effect.isolated and again is None:
                     effects += self.notices.isolated(self._positions.step_of(effect.position))
             elif isinstance(effect, Accept):
@@ -278,7 +273,7 @@ class CoordinatorSession:
             elif isinstance(effect, Revoke):
                 effects.append(Send((effect.worker,), Revoked(effect.lease)))
             elif isinstance(effect, Gone):
-                effects.append(self._gone(effect))
+                effects += self._gone(effect)
             elif isinstance(effect, Unknown):
                 effects.append(Send((effect.worker,), Refused(effect.what, False)))
             elif isinstance(effect, Fill):
@@ -293,21 +288,22 @@ class CoordinatorSession:
         content, sent = self._positions.content(accept.position, message.lease), message
         planned, message, used, source = self._positions.close(accept.position, message)
         if content is not None and self.verification.is_chosen(accept.position):
-            self.verification.first(accept, content, planned, sent)
+            self.verification.first(accept, content, planned, with_frames(sent, views))
         return Deliver(planned, message, views, used, self._members[accept.worker].worker, accept.attempt,
                        max(0.0, accept.took_s - message.timings.held_s), source)
 
-    def _gone(self, gone: Gone) -> Log:
+    def _gone(self, gone: Gone) -> Effects:
         """A silent worker may come back, and keeps its membership: the scheduler knows the difference."""
-        name = self._name(gone.worker)
+        name, effects = self._name(gone.worker), []      # type: str, Effects
         self.verification.forgot(gone.worker)
         if not self._scheduler.is_member(gone.worker):
+            effects += self.slots.left(gone.worker)
             del self._members[gone.worker]
             self._shared.left(gone.worker)
             self.verification.lost(gone.worker)
         if gone.positions:
             self.last_problem = "%s %s" % (name, gone.why)
-        return gone_line(name, gone, self._scheduler.is_member(gone.worker))
+        return effects + [gone_line(name, gone, self._scheduler.is_member(gone.worker))]
 
     def _ban(self, peer: WorkerKey, kind: str, now: float) -> Effects:
         """Disconnects a peer that reached a limit: nothing that it sends is read any more."""
@@ -328,12 +324,18 @@ class CoordinatorSession:
         return lines + self._shared.answer(peer, failed, lines)
 
     def _ready(self, peer: WorkerKey, ready: Ready, now: float) -> Effects:
+        reason = self.slots.reason(ready)
+        return self.shared(peer, ready, reason, now) if reason else [*self.slots.left(peer), Share(peer, ready)]
+
+    def shared(self, peer: WorkerKey, ready: Ready, reason: str, now: float) -> Effects:
+        """The peer, which is ready, got memory that it shares with the trainer, or none for this ``reason``."""
         hello, before = self._members[peer], self._scheduler.fitness(peer)
-        effects = self._carry_out(self._scheduler.receive(peer, ready, now))
+        effects = self.slots.joined(peer, not reason)
+        effects += self._carry_out(self._scheduler.receive(peer, ready, now))
         lines = self._aside.remove(hello.worker)
         if before is None:
             lines = self.notices.joined(hello, self.standing.ready_workers())
-        return lines + effects + self._shared.answer(peer, ready, effects)
+        return lines + self.notices.memory(hello.worker, reason) + effects + self._shared.answer(peer, ready, effects)
 
     def _unfit(self, peer: WorkerKey, unfit: Unfit, now: float) -> Effects:
         self.verification.forgot(peer)

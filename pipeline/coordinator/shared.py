@@ -88,8 +88,10 @@ class SharedMembers:
 
     def answer(self, peer: WorkerKey, message: FromWorker, effects: Sequence[Effect]) -> Effects:
         """It sent ``message``, of which ``effects`` come."""
+        if peer not in self._rooms:
+            return []
         worker, is_new = self._scheduler.workers.get(peer), isinstance(message, Ready)
-        if (peer not in self._rooms or worker is None or isinstance(message, Alive)
+        if (worker is None or isinstance(message, Alive)
                 or not (worker.has_room or is_new and worker.fit)
                 or any(isinstance(effect, Send) and isinstance(effect.message, Lease) and effect.peers == (peer,)
                        for effect in effects)):

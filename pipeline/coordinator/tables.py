@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Dict, List, Mapping, Optional, Set, Tuple
+from typing import AbstractSet, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
 
 from stoker.pipeline.coordinator.effects import WorkerKey
 from stoker.pipeline.coordinator.members import Worker, Workers
@@ -12,7 +12,6 @@ from stoker.pipeline.coordinator.positions import SortedPositions
 
 ISOLATION_DEATHS = 2          # of workers at a position, and shortages, from which on its leases are isolated
 ISOLATION_DEATHS_FACTOR = 5   # times the usual limit of deaths under isolated leases: the cause is no single file
-
 
 @dataclass
 class OpenPosition:
@@ -24,12 +23,13 @@ class OpenPosition:
     proven_failures: int = 0                               # those of workers that had delivered a batch before
     aborted: bool = False
     unassigned_s: Optional[float] = None                   # since when it has no live lease, as far as ``tick`` saw
-    failed: Set[WorkerKey] = field(default_factory=set)    # workers that failed at it: others try first
-    tried: Set[Party] = field(default_factory=set)         # of which one failed or died at it: others try first
-    failed_parties: Set[Party] = field(default_factory=set)     # those of the failures ...
-    proven_parties: Set[Party] = field(default_factory=set)     # ... of the proven ones ...
-    dead_parties: Set[Party] = field(default_factory=set)       # ... and of the deaths and shortages
-    unreadable: Dict[int, int] = field(default_factory=dict)    # sample -> failures because its file was not readable
+    # nearly all positions have none of these: sets of their own would cost more than all else of a grant
+    failed: FrozenSet[WorkerKey] = frozenset()             # workers that failed at it: others try first
+    tried: FrozenSet[Party] = frozenset()                  # of which one failed or died at it: others try first
+    failed_parties: FrozenSet[Party] = frozenset()         # those of the failures ...
+    proven_parties: FrozenSet[Party] = frozenset()         # ... of the proven ones ...
+    dead_parties: FrozenSet[Party] = frozenset()           # ... and of the deaths and shortages
+    unreadable: Tuple[int, ...] = ()                       # a sample for each failure because its file was not readable
     violations: int = 0                                    # members that broke the protocol while they held it
     deaths: int = 0                                        # connections that were lost while they held it
     isolated_deaths: int = 0                               # those under isolated leases
@@ -47,11 +47,11 @@ class OpenPosition:
         worker = workers[key]
         self.failures += 1
         self.proven_failures += worker.proven
-        self.failed.add(key)
-        self.tried.add(worker.party)
-        self.failed_parties.add(worker.party)
+        self.failed |= {key}
+        self.tried |= {worker.party}
+        self.failed_parties |= {worker.party}
         if worker.proven:
-            self.proven_parties.add(worker.party)
+            self.proven_parties |= {worker.party}
         names, may_try = units(self.failed_parties, self.proven_parties, workers)
         if may_try:
             count = max(len(names), self.proven_failures // max_failures)
@@ -63,20 +63,19 @@ class OpenPosition:
     def starves(self, key: WorkerKey, party: Party) -> None:
         """A worker had no memory for it. Others try first, and then each sample is tried alone."""
         self.shortages += 1
-        self.failed.add(key)
-        self.tried.add(party)
-        self.dead_parties.add(party)
+        self.failed |= {key}
+        self.tried |= {party}
+        self.dead_parties |= {party}
 
     def cannot_read(self, key: WorkerKey, party: Party, index: int, max_failures: int) -> bool:
         """A worker could not read the file of the sample ``index``. True: so often that the file is bad. Others try
         before the same worker does, so one host alone is to blame only if there is no other."""
-        self.failed.add(key)
-        self.tried.add(party)
-        self.unreadable[index] = self.unreadable.get(index, 0) + 1
-        if self.unreadable[index] < max_failures:
+        self.failed |= {key}
+        self.tried |= {party}
+        self.unreadable += (index,)
+        if self.unreadable.count(index) < max_failures:
             return False
-        self.failed.clear()              # what failed was not the position
-        self.tried.clear()
+        self.failed, self.tried = frozenset(), frozenset()       # what failed was not the position
         return True
 
     def retry_when_late(self, now: float, age_s: float) -> None:
@@ -85,8 +84,7 @@ class OpenPosition:
         if self.unassigned_s is None:
             self.unassigned_s = now
         if now - self.unassigned_s > age_s:
-            self.failed.clear()
-            self.tried.clear()
+            self.failed, self.tried = frozenset(), frozenset()
 
     def loses_holder(self, key: WorkerKey, died: bool, isolated: bool, max_deaths: int,
                      workers: Workers) -> bool:
@@ -94,8 +92,8 @@ class OpenPosition:
         self.deaths += died
         self.isolated_deaths += died and isolated
         if died:
-            self.tried.add(workers[key].party)
-            self.dead_parties.add(workers[key].party)
+            self.tried |= {workers[key].party}
+            self.dead_parties |= {workers[key].party}
         if self.isolated_deaths >= ISOLATION_DEATHS_FACTOR * max_deaths:
             return not units(self.dead_parties, self.dead_parties, workers)[1]
         return self.deaths >= max_deaths and not others_may_try(key, self, workers)
@@ -126,6 +124,7 @@ class LeaseTables:
         self._head = start                 # the next position to be taken; all below it are taken
         self._next_ungranted = start       # the next position never granted; head <= it <= head + prefetch
         self._end, self._prefetch = end, prefetch
+        self._limit = min(end, start + prefetch)      # the end of the window: positions below it may be granted
         self._open: Dict[int, OpenPosition] = {}  # positions in [head, next_ungranted) without a batch
         self._unassigned = SortedPositions()     # open ones without a live lease
         self._stragglers = SortedPositions()     # open ones worth another lease
@@ -195,13 +194,10 @@ class LeaseTables:
             self._workers[key].waits = False
             del self._waiting[key]
 
-    def _has_ungranted(self) -> bool:
-        return self._next_ungranted < min(self._end, self._head + self._prefetch)
-
     def _grantable(self) -> Tuple[int, int]:
         """How many positions could be granted, second batches apart, and how far the first one is from ``head``."""
         first = min(self._next_ungranted, self._unassigned.first(self._end), self._stragglers.first(self._end))
-        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        new = self._limit - self._next_ungranted
         return new + len(self._unassigned) + len(self._stragglers), max(0, first - self._head)
 
     def suspended_for(self, gap_s: float, now: float) -> None:
@@ -215,12 +211,12 @@ class LeaseTables:
 
     def _has_room_ahead(self, key: WorkerKey, worker: Worker) -> bool:
         """The worker reads ahead and has room for one more lease, and the window has two others for each worker."""
-        new = min(self._end, self._head + self._prefetch) - self._next_ungranted
+        new = self._limit - self._next_ungranted
         return worker.has_room_ahead and new > 2 * self._workers.ready and self._workers.get(key) is worker
 
     def _has_idle_worker(self) -> bool:
         """A worker has room, and every position in the window is assigned."""
-        if not self._unassigned and not self._has_ungranted():
+        if not self._unassigned and self._next_ungranted >= self._limit:
             self._may_be_idle = self._may_be_idle and any(self._workers[key].has_room for key in self._waiting)
             return self._may_be_idle
         return False
@@ -271,7 +267,7 @@ def may_try(key: WorkerKey, entry: OpenPosition, workers: Workers) -> bool:
     return key not in entry.failed or not others_may_try(key, entry, workers)
 
 
-def units(parties: Set[Party], proven: Set[Party], workers: Workers) -> Tuple[Set[str], bool]:
+def units(parties: AbstractSet[Party], proven: AbstractSet[Party], workers: Workers) -> Tuple[Set[str], bool]:
     """The keys of the parties ``proven``, and whether a worker with another key than those of ``parties`` may try; the
     same by hosts, if all workers have one key."""
     alive = set(workers.at_work)

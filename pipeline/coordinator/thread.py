@@ -1,6 +1,7 @@
 """Coordinator: the thread at the trainer's end of the wire, which carries out what ``session.py`` decides.
 
-It owns socket and clock, copies each accepted batch once into aligned memory, and hands it over.
+It owns socket, clock and shared memory, copies each accepted batch that came in frames once into aligned memory, and
+hands it over.
 """
 
 import itertools
@@ -12,13 +13,16 @@ from typing import Callable, FrozenSet, Iterable, Optional, Tuple
 
 from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
-from stoker.pipeline.contracts import Wire
+from stoker.pipeline.contracts import SharedMemory, Wire
+from stoker.pipeline.coordinator.batch_memory import BatchMemory
 from stoker.pipeline.coordinator.buffers import BatchBuffers
-from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Send, Shut
+from stoker.pipeline.coordinator.effects import Deliver, Effect, Fail, Invite, Log, Release, Send, Share, Shut, Unshare
+from stoker.pipeline.coordinator.farewell import State
 from stoker.pipeline.coordinator.killers import Killer, Killers
 from stoker.pipeline.coordinator.lease_size import check_leases
 from stoker.pipeline.coordinator.roster import Counts, Roster
-from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.session import CoordinatorSession
+from stoker.pipeline.coordinator.slots import EXTRA_BATCHES, slots_of
 from stoker.pipeline.errors import RunFailed, StokerError
 from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.monitoring.killer_list import read_list, write_list
@@ -26,6 +30,7 @@ from stoker.pipeline.monitoring.throughput import Fleet
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.messages import NO_SLOT
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.text import printable, printable_path
 from stoker.pipeline.transport.keys import WorkerKeys, advice, load_trainer, make_local
@@ -39,14 +44,13 @@ MAX_DRAIN = 10000      # messages read in one turn: a flood must not starve the 
 STOP_S = 0.4           # how long the end of a run waits for workers that do not read Stop ...
 STOP_DONE_S = 1.5      # ... when all steps are done, and the user does not wait for this process to end
 CLOSE_S = 3.0          # the thread ends within this, or is left to die with the process
-EXTRA_BUFFERS = 4      # batches that consumer and TensorFlow may hold without costing new memory
 
 
 def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession, wire: Wire,
               deliver: Callable[[Deliver], None], fail: Callable[[StokerError], None],
-              heard: Optional[Callable[[Log], None]] = None) -> None:
+              heard: Optional[Callable[[Log], None]] = None, memory: Optional[SharedMemory] = None) -> None:
     """Carries out ``effects`` in their order, and tells the session what could not be sent. ``heard`` gets the lines of
-    the log, too."""
+    the log, too. ``memory``: the one that the session has."""
     for effect in effects:
         if isinstance(effect, Send):
             frames = codec.encode(effect.message)
@@ -66,11 +70,20 @@ def carry_out(effects: Iterable[Effect], now: float, session: CoordinatorSession
                 following = session.joined(effect.peer, effect.hello, now)
             else:
                 following = session.lost(effect.peer, now)
-            carry_out(following, now, session, wire, deliver, fail, heard)
+            carry_out(following, now, session, wire, deliver, fail, heard, memory)
         elif isinstance(effect, Shut):
             wire.shut(effect.peer)
         elif isinstance(effect, Fail):
             fail(effect.error)
+        elif memory is None:
+            raise AssertionError("a session without shared memory asks for some")
+        elif isinstance(effect, Share):
+            following = session.shared(effect.peer, effect.ready, memory.share(effect.peer, effect.ready.socket), now)
+            carry_out(following, now, session, wire, deliver, fail, heard, memory)
+        elif isinstance(effect, Unshare):
+            memory.drop(effect.peer, effect.leased)
+        elif isinstance(effect, Release):
+            memory.release(effect.peer, effect.slot)
 
 
 class Coordinator(threading.Thread):
@@ -88,13 +101,16 @@ class Coordinator(threading.Thread):
         self._say_remembered()
         self._killers_written = 0     # how many of their changes are in the file
         self.run_id = os.urandom(4).hex()
+        prefetch = options.prefetch_of(job)
+        self._memory = None if not options.shared_memory else BatchMemory(
+            self.run_id, job, slots_of(prefetch), options.shared_memory_folder)
         self._session = CoordinatorSession(self.run_id, start, plan, datasets, job, options, time.monotonic(),
                                            lambda peer: self._listener.host_of(peer),
-                                           lambda peer: self._listener.key_of(peer), os.urandom(16), self._killers)
+                                           lambda peer: self._listener.key_of(peer), os.urandom(16), self._killers,
+                                           self._memory)
         self._health = None if options.health_file is None else HealthFile(options.health_file)
         keep_freed_memory()       # libzmq's: each batch comes in a new piece
-        prefetch = options.prefetch_of(job)
-        self._arrays, self._buffers = job.arrays, BatchBuffers(job, prefetch + EXTRA_BUFFERS)
+        self._arrays, self._buffers = job.arrays, BatchBuffers(job, prefetch + EXTRA_BATCHES)
         keys = None if options.keys is None else load_trainer(os.fspath(options.keys))
         self.local_keys: Optional[WorkerKeys] = None if keys is None else make_local(keys)     # for local workers
         if keys is not None and advice():
@@ -224,7 +240,8 @@ class Coordinator(threading.Thread):
             self._health.beat(now)
 
     def _do(self, effects: Iterable[Effect], now: float) -> None:
-        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail, self.heard)
+        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail, self.heard,
+                  self._memory)
 
     def _say_remembered(self) -> None:
         """Only those that count: the list may have lines of samples that are gone, or twice."""
@@ -248,9 +265,9 @@ class Coordinator(threading.Thread):
         if self._killers.changes != self._killers_written:
             self._killers_written = self._killers.changes
             self._remember()
-        arrays = self._buffers.copies(effect.views)
+        arrays = self._buffers.copies(effect.views) if effect.message.slot == NO_SLOT else effect.views
         planned, message, own = effect.planned, effect.message, self._arrays
-        sizes = dict(zip((spec.name for spec in own if spec.upto), arrays[len(own):]))
+        sizes = dict(zip([spec.name for spec in own if spec.upto], arrays[len(own):])) if len(arrays) > len(own) else {}
         self._deliver(planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,

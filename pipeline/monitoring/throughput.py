@@ -12,8 +12,8 @@ The first steps are not counted, and rare long times only in part: a checkpoint,
 """
 
 import math
-from collections import deque
-from typing import Deque, Dict, Mapping, NamedTuple, Sequence, Tuple
+from array import array
+from typing import Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -55,6 +55,9 @@ class BatchTimings(NamedTuple):
     augment_s: float
     wire_s: float      # its lease and the batch itself travelled
     read_s: float = 0.0     # what the reads of its files took, added up, also those that were made ahead of time
+
+
+_FIELDS = len(BatchTimings._fields)
 
 
 class Window(NamedTuple):
@@ -119,24 +122,27 @@ class ThroughputMeter:
 
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
-        self._rows: Deque[BatchTimings] = deque(maxlen=MAX_BATCHES)
+        self._values = array("d")    # the fields of one BatchTimings after the other: numpy reads them at once
         self.clear()
 
     def add(self, timings: BatchTimings) -> None:
         """To be called for every batch that the consumer takes."""
         if self._count >= 0:
-            self._rows.append(timings)
+            self._values.extend(timings)
+            if len(self._values) >= 2 * MAX_BATCHES * _FIELDS:
+                del self._values[:MAX_BATCHES * _FIELDS]
             self._seconds += timings.waited_s + timings.step_s
         self._count += 1
 
     def clear(self) -> None:
         """Forgets all batches, because the number of workers has changed."""
         self._count, self._seconds = -WARMUP_BATCHES, 0.0
-        self._rows.clear()
+        del self._values[:]
 
     def window(self, last_s: float = math.inf) -> Window:
         """The last ``last_s`` seconds, but at least MIN_BATCHES batches if there are so many."""
-        rows = np.array(self._rows).reshape(-1, len(BatchTimings._fields))
+        values = np.array(self._values[:])      # of a copy: another thread may add to them meanwhile
+        rows = values[:len(values) // _FIELDS * _FIELDS].reshape(-1, _FIELDS)[-MAX_BATCHES:]
         within = int((np.cumsum(rows[::-1, 0] + rows[::-1, 1]) <= last_s).sum())
         rows = rows[-max(MIN_BATCHES, within):]
         if not len(rows):

@@ -2,27 +2,27 @@
 
 The header is ``[PROTOCOL_VERSION, kind, [field, ...]]``, of plain msgpack values, never pickle. The tables below list
 every field of every message with its check: a bad one raises ``ProtocolError`` with the names of message and field.
-Arrays stay frames until ``check_arrays`` has compared them with the job. Text is UTF-8 with surrogate escapes, so that
-file names of any bytes can travel.
+Arrays stay frames until ``check_arrays`` (``batch_arrays.py``) has compared them with the job. Text is UTF-8 with
+surrogate escapes, so that file names of any bytes can travel.
 """
 
 import gc
 from dataclasses import fields as fields_of
+from operator import attrgetter
 from typing import Any, Callable, Dict, List, Sequence, Tuple, Type, TypeVar, Union
 
-import msgpack
-import numpy as np
-
-from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo, framed
+from stoker.pipeline.arrays import ITEM_BYTES, MAX_ARRAYS, MAX_AXES, MAX_SIDE, ArraySpec, Buffer, UpTo
 from stoker.pipeline.errors import ConfigError, ProtocolError, VersionMismatch
 from stoker.pipeline.formats import FORMATS
-from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_PARTNERS, MAX_TRAINERS
-from stoker.pipeline.plan import produced_indices
+from stoker.pipeline.options import MAX_BATCH, MAX_BATCH_MB, MAX_TRAINERS
+from stoker.pipeline.protocol.batch_arrays import frame_of
+from stoker.pipeline.protocol.columns import columns_of, samples_from
 from stoker.pipeline.protocol.messages import MAX_REASON, MAX_SKIPPED_PATH, MAX_SLOTS, MAX_TEXT, NO_SLOT
 from stoker.pipeline.protocol.messages import PROTOCOL_VERSION, REMARKS
 from stoker.pipeline.protocol.messages import Alive, Failed, FromTrainer, FromWorker, Hello, Job, Lease, Leaving
-from stoker.pipeline.protocol.messages import Need, Produced, Ready, Refused, Remark, Returned, Revoked, Room, Sample
-from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome, samples_of
+from stoker.pipeline.protocol.messages import Need, Produced, Ready, Refused, Remark, Returned, Revoked, Room
+from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome
+from stoker.pipeline.protocol.packing import pack
 from stoker.pipeline.protocol.unpacking import LONG_BYTES, unpack
 from stoker.pipeline.protocol.walking import check_cost
 
@@ -30,11 +30,8 @@ MAX_HEADER_BYTES = 16 << 20    # of a worker's message, where the job does not s
 MAX_LEASE_BYTES = 256 << 20    # of a trainer's message, whose job a worker does not know before: a million paths of 200
 LEASE_COST_BYTES = int(MAX_BATCH_MB * 2**20) // 2      # see --max-batch-mb of the workers
 MAX_NAME = 300
-MAX_ROW_BYTES = 1 << 20        # of one packed row
-MAX_LABEL = (1 << 31) - 1
 MAX_COLUMNS = 4096
 _INT64 = 1 << 63
-_WIRE_DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ITEM_BYTES}
 
 _ARRAYS_FIELD = list(Produced.__dataclass_fields__).index("arrays")
 
@@ -103,7 +100,7 @@ def _list_of(check_item: Check[T], max_length: int) -> Check[Tuple[T, ...]]:
     def check(value: object) -> Tuple[T, ...]:
         if type(value) is not list or len(value) > max_length:
             raise ValueError("must be a list of at most %d, not %.80r" % (max_length, value))
-        return tuple(check_item(item) for item in value)
+        return tuple([check_item(item) for item in value]) if value else ()
     return check
 
 
@@ -129,30 +126,22 @@ _JOB = dict(generator=_text(MAX_TEXT, 1), arrays=_list_of(_spec, MAX_ARRAYS), ba
             max_file_mb=_int(1, 1 << 15), max_text_mb=_int(1), truncated=_text(MAX_NAME), picture_cpu_s=_seconds,
             picture_memory_mb=_int(0, 1 << 20), formats=_list_of(_one_of(FORMATS), len(FORMATS)))
 _job = _record(Job, *_JOB.values())
-_SAMPLE = (_int(0), _text(MAX_TEXT), _int(-1, MAX_LABEL), _bytes(MAX_ROW_BYTES), _int(0))
-_partners = _list_of(_record(Sample, *_SAMPLE, _list_of(_int(0), 0)), MAX_PARTNERS)
-_samples_one_by_one = _list_of(_record(Sample, *_SAMPLE, _partners), MAX_BATCH)
 _skip = _record(Skipped, _int(0), _text(MAX_REASON), _text(MAX_SKIPPED_PATH), _bool, _bool)
 _skipped = _list_of(_skip, MAX_BATCH)
 _remarks = _list_of(_record(Remark, _one_of(REMARKS), _text(MAX_SKIPPED_PATH)), len(REMARKS))
-_timings = _record(Timings, _seconds, _seconds, _seconds, _seconds, _seconds)
+_timings_one_by_one = _record(Timings, _seconds, _seconds, _seconds, _seconds, _seconds)
 
 
-def _samples(value: object) -> Tuple[Sample, ...]:
-    """As ``_samples_one_by_one``, which makes the error; column by column takes a third of the time."""
-    if type(value) is list and 0 < len(value) <= MAX_BATCH and set(map(type, value)) == {list} and (
-            set(map(len, value)) == {6}):
-        indices, paths, labels, rows, repeats, partners = zip(*value)
-        if (set(map(type, indices)) == {int} and min(indices) >= 0 and max(indices) < _INT64
-                and set(map(type, paths)) == {str} and max(map(len, paths)) <= MAX_TEXT
-                and set(map(type, labels)) == {int} and min(labels) >= -1 and max(labels) <= MAX_LABEL
-                and set(map(type, rows)) == {bytes} and max(map(len, rows)) <= MAX_ROW_BYTES
-                and set(map(type, repeats)) == {int} and min(repeats) >= 0 and max(repeats) < _INT64
-                and set(map(type, partners)) == {list}):
-            if any(partners):
-                return samples_of(fields[:5] + [_partners(fields[5])] for fields in value)
-            return samples_of(fields[:5] + [()] for fields in value)
-    return _samples_one_by_one(value)
+def _timings(value: object) -> Timings:
+    """As ``_timings_one_by_one``, in a third of the time: each batch has them."""
+    if type(value) is list and len(value) == 5 and set(map(type, value)) == {float} and (
+            min(value) >= 0 and sum(value) < 1e9):       # the sum of one that is no number is none
+        return Timings._make(value)
+    return _timings_one_by_one(value)
+
+
+def _values_of(names: List[str]) -> Callable[[Any], Tuple[Any, ...]]:      # Any: a message that has these fields
+    return attrgetter(*names) if len(names) > 1 else lambda message: (getattr(message, names[0]),)
 
 
 #: For each kind on the wire: the message's class, and its fields in order with their checks. The arrays of Produced are
@@ -178,30 +167,31 @@ _FROM_WORKER: _Table[FromWorker] = {
 _FROM_TRAINER: _Table[FromTrainer] = {
     "welcome": (Welcome, dict(run=_run, job=_job, heartbeat_s=_seconds)),
     "refused": (Refused, dict(reason=_text(MAX_TEXT), final=_bool)),
-    "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=_samples,
-                          replacements=_samples, isolated=_bool, unproven=_bool, known=_skipped,
+    "lease": (Lease, dict(lease=_lease_id, position=_position, epoch=_int(0), training=_bool, samples=samples_from,
+                          replacements=samples_from, isolated=_bool, unproven=_bool, known=_skipped,
                           wanted=_count, slack_s=_seconds, slot=_slot)),
     "revoked": (Revoked, dict(lease=_lease_id)),
     "alive": (Alive, dict(run=_run)),
     "need": (Need, dict(wanted=_count, slack_s=_seconds)),
     "stop": (Stop, dict(reason=_text(MAX_TEXT))),
 }
-_FIELDS = {make: (kind, list(checks)) for table in (_FROM_WORKER, _FROM_TRAINER)
-           for kind, (make, checks) in table.items()}
+_FIELDS = {make: (kind, _values_of(list(checks)))
+           for table in (_FROM_WORKER, _FROM_TRAINER) for kind, (make, checks) in table.items()}
+_SAMPLES_FIELD = list(_FROM_TRAINER["lease"][1]).index("samples")     # ``replacements`` is the next one
 
 
 def encode(message: Union[FromWorker, FromTrainer]) -> List[Buffer]:
     """The frames of ``message``: header bytes, then the buffers of Produced's arrays, not copied. Raises ConfigError if
     the rows of a Lease are too large together."""
-    kind, names = _FIELDS[type(message)]
-    header = msgpack.packb([PROTOCOL_VERSION, kind, [getattr(message, name) for name in names]], default=_plain,
-                           use_bin_type=True, unicode_errors="surrogateescape")
+    kind, values_of = _FIELDS[type(message)]
+    fields = values_of(message)
+    if isinstance(message, Lease):
+        fields = (fields[:_SAMPLES_FIELD] + (columns_of(message.samples), columns_of(message.replacements))
+                  + fields[_SAMPLES_FIELD + 2:])
+    header = pack([PROTOCOL_VERSION, kind, fields], _plain)
     if len(header) > MAX_LEASE_BYTES and isinstance(message, Lease):     # no worker would read it
         raise ConfigError(too_long(len(header)))
-    if not isinstance(message, Produced):
-        return [header]
-    # some versions of numpy cannot export the buffer of an empty array
-    return [header] + [array.reshape(-1).view(np.uint8).data if array.size else b"" for array in message.arrays]
+    return [header, *map(frame_of, message.arrays)] if isinstance(message, Produced) else [header]
 
 
 def too_long(lease_bytes: int) -> str:
@@ -215,8 +205,7 @@ def check_job(job: Job) -> None:
     for name, check in _JOB.items():
         value = getattr(job, name)
         try:
-            packed = msgpack.packb(value, default=_plain, use_bin_type=True, unicode_errors="surrogateescape")
-            check(unpack(packed, True))
+            check(unpack(pack(value, _plain), True))
         except (ValueError, TypeError, OverflowError) as error:      # UnicodeEncodeError is a ValueError
             fact = "is not valid Unicode: %.80r" % (value,) if isinstance(error, UnicodeError) else error
             raise ConfigError("%s of the run cannot be sent to workers: it %s" % (name, fact)) from error
@@ -272,71 +261,15 @@ def _decode(frames: Sequence[Buffer], table: _Table[T], header_limit_bytes: int,
     if len(fields) != len(checks):
         raise ProtocolError("%s has %d fields instead of %d" % (kind, len(fields), len(checks)))
     values: List[object] = []
-    for (name, check), value in zip(checks.items(), fields):
-        try:
+    try:
+        for check, value in zip(checks.values(), fields):
             values.append(check(value))
-        except ValueError as error:
-            raise ProtocolError("%s.%s %s" % (kind, name, error)) from error
-        except RecursionError:  # the error's text shows the value, which may be nested deeper than Python can follow
-            raise ProtocolError("%s.%s is nested too deep" % (kind, name)) from None
+    except ValueError as error:
+        raise ProtocolError("%s.%s %s" % (kind, list(checks)[len(values)], error)) from error
+    except RecursionError:  # the error's text shows the value, which may be nested deeper than Python can follow
+        raise ProtocolError("%s.%s is nested too deep" % (kind, list(checks)[len(values)])) from None
     if kind == "produced":
         values.insert(_ARRAYS_FIELD, tuple(frames[1:]))
     elif len(frames) > 1:
         raise ProtocolError("%s has %d frames behind the header instead of none" % (kind, len(frames) - 1))
     return make(*values)
-
-
-def check_arrays(produced: Produced, job: Job, samples: Sequence[int],
-                 replacements: Sequence[int] = ()) -> Tuple["np.ndarray", ...]:
-    """The arrays of a received batch: read-only views [count, ...] of its frames, in the order, dtypes and shapes of
-    ``framed(job.arrays)``. ``samples``, ``replacements``: the indices in the lease. Raises ProtocolError if number or
-    length of the frames do not fit the job, or if the batch does not account for every sample."""
-    skipped = [skip.index for skip in produced.skipped]
-    if skipped and (len(set(skipped)) != len(skipped) or not set(samples).union(replacements).issuperset(skipped)):
-        raise ProtocolError("produced.skipped names samples that the lease does not have, or one of them twice")
-    rows, missing = produced.rows, produced.missing
-    if rows and (sum(rows) != produced.count or not 1 <= min(rows) <= max(rows) <= job.rows):
-        raise ProtocolError("produced.rows are not 1 to %d for each sample, together %d" % (job.rows, produced.count))
-    if missing and (rows or not job.may_skip):
-        raise ProtocolError("produced.missing is %d, and the %s permits none" % (
-            missing, "job" if not job.may_skip else "number of rows of each sample"))
-    used = len(rows) if rows else produced.count + missing
-    if produced_indices(samples, replacements, skipped, used) is None:
-        raise ProtocolError("produced.count is %d with %d skipped%s: the lease has %d samples%s"
-                            % (produced.count, len(skipped), missing and " and %d missing" % missing or "",
-                               len(samples), " and %d replacements" % len(replacements) if replacements else ""))
-    specs = framed(job.arrays)
-    if len(produced.arrays) != len(specs):
-        raise ProtocolError("produced has %d arrays, the job %d" % (len(produced.arrays), len(specs)))
-    frames = list(zip(produced.arrays, specs))
-    sizes = [_view(frame, spec, (produced.count,) + spec.shape) for frame, spec in frames[len(job.arrays):]]
-    size = iter(sizes)
-    views = [_view(frame, spec, (produced.count,) + (_padded(spec, next(size)) if spec.upto else spec.shape))
-             for frame, spec in frames[:len(job.arrays)]]
-    return tuple(views + sizes)
-
-
-def _padded(spec: ArraySpec, sizes: "np.ndarray") -> Tuple[int, ...]:
-    """The shape of one padded sample in a batch with these true ``sizes``, int32 [n] or [n, k]."""
-    longest = sizes.reshape(-1, len(spec.upto))
-    shape = [int(side) for side in spec.shape]
-    for axis, column in zip(spec.upto, longest.T):
-        least, most = (int(column.min()), int(column.max())) if len(column) else (0, 0)
-        if least < 0 or most > shape[axis]:
-            raise ProtocolError("produced.%s.sizes has %d, the job permits 0 to %d"
-                                % (spec.name, least if least < 0 else most, shape[axis]))
-        shape[axis] = most
-    return tuple(shape)
-
-
-def _view(frame: Buffer, spec: ArraySpec, shape: Tuple[int, ...]) -> "np.ndarray":
-    expected_bytes = ITEM_BYTES[spec.dtype]
-    for side in shape:
-        expected_bytes *= side
-    if len(frame) != expected_bytes:
-        raise ProtocolError("produced.%s has %d bytes instead of %d" % (spec.name, len(frame), expected_bytes))
-    if not expected_bytes:
-        return np.empty(shape, _WIRE_DTYPES[spec.dtype])
-    if spec.dtype == "bool" and np.frombuffer(frame, np.uint8).max() > 1:
-        raise ProtocolError("produced.%s is of bool and has another byte than 0 and 1" % spec.name)
-    return np.frombuffer(frame, _WIRE_DTYPES[spec.dtype]).reshape(shape)

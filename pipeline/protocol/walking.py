@@ -11,11 +11,11 @@ import msgpack
 
 from stoker.pipeline.arrays import Buffer
 from stoker.pipeline.errors import ProtocolError
+from stoker.pipeline.protocol.columns import COLUMNS
 
 SAMPLE_BYTES = 400             # more than a sample takes as an object, and meanwhile as a list, besides texts and row
 SHORT_BYTES = 4 << 20          # of any message; the job of a table with 4096 columns is shorter
 FIELDS = 12                    # of a Lease: four numbers, samples, replacements, two flags, the known, needs, the slot
-SAMPLE_FIELDS = 6              # the last one: the partners
 KNOWN_FIELDS = 5               # of a Skipped
 _LISTS = frozenset(range(0x80, 0xa0)) | frozenset(range(0xdc, 0xe0))      # first bytes of lists and maps in msgpack
 
@@ -84,19 +84,32 @@ class _Walk:
         """Passes a list of samples that are known to kill, and counts them."""
         for _ in range(self._count()):
             self.list_of(KNOWN_FIELDS)
-            for _ in range(KNOWN_FIELDS):
-                self.scalar()
+            self._scalars(KNOWN_FIELDS)
 
     def samples(self, have_partners: bool = True) -> None:
-        """Passes a list of samples, and counts them. Partners are samples that have none."""
-        for _ in range(self._count()):
-            self.list_of(SAMPLE_FIELDS)
-            for _ in range(SAMPLE_FIELDS - 1):
-                self.scalar()
-            if have_partners:
-                self.samples(False)
-            else:
-                self.list_of(0)
+        """Passes the columns of samples, and counts these. Partners are samples that have none."""
+        columns = self._unpacker.read_array_header()
+        if not columns:
+            return
+        if columns != COLUMNS:
+            raise ValueError("another number of columns")
+        count = self._count()
+        self._scalars(count)
+        for _ in range(COLUMNS - 2):
+            self._scalars(self._length(count))
+        for _ in range(self._length(count if have_partners else 0)):
+            self.samples(False)
+
+    def _length(self, count: int) -> int:
+        """Enters a column: as long as the others, or empty."""
+        length: int = self._unpacker.read_array_header()
+        if length not in (0, count):
+            raise ValueError("a column of another length")
+        return length
+
+    def _scalars(self, count: int) -> None:
+        for _ in range(count):
+            self.scalar()
 
     def _count(self) -> int:
         """Enters a list of samples; how many they are."""

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from stoker.pipeline.errors import ConfigError, DatasetError
-from stoker.pipeline.protocol.codec import MAX_COLUMNS, MAX_ROW_BYTES
+from stoker.pipeline.protocol.codec import MAX_COLUMNS
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT
 from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.packing import ROWS_AT_ONCE, Blob, packer

@@ -9,7 +9,7 @@ import numpy as np
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import DatasetError, ProtocolError, RunFailed, StokerError
-from stoker.pipeline.protocol.codec import MAX_LABEL, MAX_ROW_BYTES
+from stoker.pipeline.protocol.columns import MAX_LABEL, MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT, Sample, unpacked_row
 from stoker.pipeline.storage.folder import is_relative
 from stoker.pipeline.storage.urls import is_url

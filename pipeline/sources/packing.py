@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 
 from stoker.pipeline.errors import DatasetError
-from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.user_errors import a_type
 
 MAX_DEPTH = 64                   # lists and dicts within each other

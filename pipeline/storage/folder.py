@@ -6,7 +6,6 @@ host. Any other problem (no file handles left, a failing disk, no memory) is rai
 """
 
 import errno
-import functools
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from typing import Any, Callable, Optional, Sequence, Tuple, Union
 
 from stoker.pipeline.errors import ConfigError, ProtocolError, UnfitWorker
 from stoker.pipeline.storage.kept_open import KeptFiles
+from stoker.pipeline.storage.open_folders import OpenFolders, is_within
 from stoker.pipeline.storage.place import MARK, Place, place_of
 from stoker.pipeline.storage.spelling import other_spelling
 from stoker.pipeline.storage.store import Version
@@ -100,6 +100,29 @@ def resolve(root: str, path: str, follow_links: bool = False) -> SamplePath:
     return local_path(folder, name, None if follow_links else folder, place)
 
 
+def resolver(root: str, follow_links: bool = False) -> Callable[[str], SamplePath]:
+    """``resolve`` for the many paths of a job, without a look at the root for each: its caller calls ``check_access``
+    where a file cannot be read."""
+    if is_store(root):
+        return lambda path: resolve(root, path, follow_links)
+    folder = root.encode("utf-8", "surrogateescape")
+    begin, within = os.path.join(folder, b""), None if follow_links else folder
+
+    def located(path: str) -> SamplePath:
+        if MARK in path:
+            return resolve(root, path, follow_links)
+        try:
+            name = path.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            name = b""
+        if not is_relative(name):
+            raise _not_relative(path)
+        found = SamplePath(begin + name)
+        found.root = within
+        return found
+    return located
+
+
 def local_path(folder: bytes, name: bytes, root: Optional[bytes], place: Optional[Place]) -> SamplePath:
     """The file ``name`` in ``folder``, and the place in it. ``root``: as in SamplePath."""
     found = SamplePath(os.path.join(folder, name))
@@ -160,13 +183,14 @@ def check_root(root: str, probes: Sequence[str]) -> None:
                           "exists%s; name the right folder with root=, or for a worker on another host with its --data"
                           % (printable_path(root), socket.gethostname(), len(probes), probes[0],
                              next((" (%s)" % alike for alike in map(other_spelling, map(
-                                 functools.partial(resolve, root), probes)) if alike), "")))
+                                 resolver(root), probes)) if alike), "")))
 
 
-def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = ""
+def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: str = "", needs_version: bool = True
               ) -> Tuple[bytes, Optional[Version]]:
     """The content of the file, or of the path's place in it, and the file's version. That is None if the file may have
-    other content soon with the same version: if it changed in the last seconds, or while it was read.
+    other content soon with the same version: if it changed in the last seconds, or while it was read. It may also be
+    None if the caller does not need it, which takes less time.
 
     Raises BadFile if the file is missing, unreadable, not a regular file, outside of the path's root, or has more than
     ``max_bytes`` (``advice``: what its user can do then), or ends before the place;
@@ -179,6 +203,10 @@ def read_file(path: Union[str, bytes], max_bytes: int = MAX_FILE_BYTES, advice: 
             return read
         if path.place is not None:
             return _read_place(path, path.place, max_bytes, advice)
+        if not needs_version:
+            content = folders.read(path, max_bytes)
+            if content is not None:
+                return content, None
     # All at once: so a failing read is never taken for bad content, and no handle stays open.
     try:
         fd, status = _opened(path)
@@ -224,8 +252,9 @@ def _read_place(path: SamplePath, place: Place, max_bytes: int, advice: str) -> 
 
 
 def close_kept() -> None:
-    """Closes the record files that are open: there may be nothing to read for a while."""
+    """Closes the record files and folders that are open: there may be nothing to read for a while."""
     _kept.close_all()
+    folders.close_all()
 
 
 def check_length(place: Place, max_bytes: int, advice: str) -> None:
@@ -311,21 +340,7 @@ def version_of(status: os.stat_result) -> Version:
 
 def is_within_root(path: SamplePath, fd: int) -> bool:
     """Whether the open file ``fd`` is in the path's root. It must be open, for a link can change before that."""
-    if path.root is None:
-        return True
-    try:
-        real = os.readlink(b"/proc/self/fd/%d" % fd)
-    except OSError:                     # no /proc here
-        real = os.path.realpath(bytes(path))
-    if real.startswith(_real(path.root)):
-        return True
-    _real.cache_clear()                 # the root may be a link itself, which leads to another folder by now
-    return real.startswith(_real(path.root))
+    return path.root is None or is_within(path.root, fd, bytes(path))
 
 
-_kept = KeptFiles(_opened)
-
-
-@functools.lru_cache(maxsize=16)
-def _real(folder: bytes) -> bytes:
-    return os.path.join(os.path.realpath(folder), b"")
+_kept, folders = KeptFiles(_opened), OpenFolders()

@@ -245,10 +245,9 @@ class Connection(Socket):
 
     def receive(self) -> Optional[List[memoryview]]:
         """Frames as flat memoryviews, or None if no message waits."""
-        try:
-            frames = [part.buffer for part in self._socket.recv_multipart(NOBLOCK, copy=False)]
-        except zmq.Again:
+        if not self._can_be_read():
             return None
+        frames = [part.buffer for part in self._socket.recv_multipart(NOBLOCK, copy=False)]
         self._delivered_bytes += sum(map(len, frames)) + (len(frames) + 1) * FRAME_OVERHEAD_BYTES
         return frames if self._is_of_own_user() else None
 

@@ -18,7 +18,7 @@ from stoker.pipeline.options import is_loopback
 from stoker.pipeline.transport.keys import TrainerKeys
 from stoker.pipeline.transport.quota import ByteQuota, Limits
 from stoker.pipeline.transport.route import endpoint, host_and_port, is_name, resolve
-from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TIMEOUT_S, Socket, Waker
+from stoker.pipeline.transport.sockets import HANDSHAKE_FAILED, NOBLOCK, PEER_TIMEOUT_S, Signal, Socket, Waker
 from stoker.pipeline.transport.tcp import TcpConnections
 
 MAX_FRAMES = 17              # of a message that is read: a header, and the arrays
@@ -68,6 +68,7 @@ class Listener(Socket):
             self._zap = self._context.socket(zmq.REP)
             self._zap.setsockopt(zmq.LINGER, 0)
             self._zap.bind("inproc://zeromq.zap.01")
+            self._has_key_requests = Signal(self._zap)
             self._watch(self._zap)
             set_option(zmq.CURVE_SERVER, 1)
             set_option(zmq.CURVE_SECRETKEY, keys.secret)
@@ -128,18 +129,22 @@ class Listener(Socket):
     def receive(self) -> Optional[Tuple[bytes, List[memoryview]]]:
         """(peer, frames as flat memoryviews), or None if no message waits, or too much was dropped in this call."""
         for _ in range(MAX_DROPPED):
-            try:
-                parts = [self._socket.recv(NOBLOCK, copy=False)]
-            except zmq.Again:
+            is_signalled, self._is_signalled = self._is_signalled, False
+            if not is_signalled and not self._can_be_read():
                 self._was_empty = True
                 return None
             if self._is_skipping:
-                self._is_skipping = parts[0].more
+                self._is_skipping = self._socket.recv(NOBLOCK, copy=False).more
                 continue
-            while parts[-1].more and len(parts) <= MAX_FRAMES + 1:
+            parts: List[Any] = []            # untyped attributes
+            try:
+                peer = self._socket.recv(NOBLOCK)        # the ROUTER's own part, behind which one comes at least
+            except zmq.Again:                # there was a signal for something else, which is rare
+                continue
+            while not parts or parts[-1].more and len(parts) <= MAX_FRAMES:
                 parts.append(self._socket.recv(NOBLOCK, copy=False))
             self._is_skipping = parts[-1].more
-            peer, frames = parts[0].bytes, [part.buffer for part in parts[1:]]
+            frames = [part.buffer for part in parts]
             if self._is_accepted(parts[-1], peer, frames):
                 return peer, frames
         return None
@@ -218,7 +223,9 @@ class Listener(Socket):
 
     def _answer_key_requests(self) -> None:
         """Tells libzmq which keys are known, in the format of RFC 27."""
-        while self._keys is not None:
+        if self._keys is None or not self._has_key_requests.is_set():
+            return
+        while True:
             try:
                 _, request, _, host, _, mechanism, *credentials = self._zap.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

@@ -10,7 +10,7 @@ import os
 import select
 import struct
 from contextlib import suppress
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import zmq
 
@@ -23,6 +23,7 @@ HANDSHAKE_TIMEOUT_S = 10.0  # a connection whose handshake takes longer is close
 COPY_BELOW_BYTES = 1 << 20  # smaller frames are cheaper to copy: for the others pyzmq needs a thread that frees them
 CURVE_OVERHEAD_BYTES = 64   # more than encryption adds to a frame
 NOBLOCK, _NOBLOCK_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)    # Python needs 4 us to combine the enums
+_EVENTS, _POLLIN = zmq.EVENTS, int(zmq.POLLIN)
 HANDSHAKE_FAILED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
                     | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 
@@ -32,6 +33,8 @@ class Waker:
 
     def __init__(self) -> None:
         self._read_fd, self._write_fd = os.pipe()
+        self._poller = select.poll()
+        self._poller.register(self._read_fd, select.POLLIN)
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
 
@@ -43,6 +46,13 @@ class Waker:
     def fileno(self) -> int:
         """The end to poll."""
         return self._read_fd
+
+    def wait(self, timeout_s: float) -> bool:
+        """Returns when it was used, or the time is over; whether it was used."""
+        was_used = bool(self._poller.poll(int(timeout_s * 1000 + 0.999)))
+        if was_used:
+            self.clear()
+        return was_used
 
     def clear(self) -> None:
         """Takes back the wakes so far; after thousands of them some are left, and the next ``wait`` returns at once."""
@@ -57,8 +67,24 @@ class Waker:
                 os.close(fd)
 
 
-def _can_be_read(socket: Any) -> bool:     # Any: to pyzmq's types, an option is int or bytes
-    return bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+def can_be_read(socket: Any) -> bool:     # Any: to pyzmq's types, an option is int or bytes
+    """Whether a message waits. It costs a third of a zmq.Again."""
+    return bool(socket.getsockopt(_EVENTS) & _POLLIN)
+
+
+class Signal:
+    """Whether messages came for a socket that is only read, each time until nothing is left. Then its descriptor
+    signals the next one for as long as it is not read. To ask that costs a fifth of asking the socket."""
+
+    def __init__(self, socket: Any) -> None:       # Any: as above
+        self._poller = select.poll()
+        self._poller.register(socket.getsockopt(zmq.FD), select.POLLIN)
+        self.was_asked = False          # there is no signal before the socket was read for the first time
+
+    def is_set(self) -> bool:
+        """There may be something to read."""
+        is_set, self.was_asked = not self.was_asked or bool(self._poller.poll(0)), True
+        return is_set
 
 
 class Socket:
@@ -87,10 +113,13 @@ class Socket:
         self._monitor.setsockopt(zmq.LINGER, 0)
         self._monitor.setsockopt(zmq.RCVHWM, 0)             # with a limit libzmq's own thread would wait here
         self._monitor.connect(endpoint)
+        self._has_events = Signal(self._monitor)
+        self._may_have_input = True       # it was used since it was last found empty
         self._watched: List[Any] = []
         self._poller = select.poll()                        # costs a third of zmq.Poller
         self._poller.register(self._waker.fileno(), select.POLLIN)
         self._watch(self._socket)
+        self._signal, self._is_signalled = (self._socket.getsockopt(zmq.FD), select.POLLIN), False
         self._watch(self._monitor)
 
     def _watch(self, socket: Any) -> None:
@@ -103,24 +132,35 @@ class Socket:
         return [int(socket.getsockopt(zmq.FD)) for socket in self._watched]
 
     def _has_input(self) -> bool:
-        """Whether a socket can be read. Its descriptor signals new input only once (edge-triggered), and any call on
-        the socket may consume the signal: ask this before each poll."""
-        return any(map(_can_be_read, self._watched))
+        """Whether a message may wait without a signal. The socket's descriptor signals new input only once
+        (edge-triggered), and any call on the socket may consume the signal: ask this before each poll."""
+        return not self._has_events.was_asked or self._may_have_input and self._can_be_read()
+
+    def _can_be_read(self) -> bool:
+        """Whether a message waits."""
+        self._may_have_input = can_be_read(self._socket)
+        return self._may_have_input
 
     def wait(self, timeout_s: float) -> None:
         """Returns when a message waits, the waker was used, a connection changed, or the time is over."""
         ready = self._poller.poll(0 if self._has_input() else max(0, int(timeout_s * 1000 + 0.999)))
+        self._is_signalled = self._signal in ready
+        self._may_have_input = self._may_have_input or self._is_signalled      # the signal may be consumed from now on
         if (self._waker.fileno(), select.POLLIN) in ready:
             self._waker.clear()
 
-    def _events(self) -> Iterator[Tuple[int, int]]:
+    def _events(self) -> Iterable[Tuple[int, int]]:
         """What happened to connections: (event, its value)."""
-        while _can_be_read(self._monitor):      # this costs a third of a zmq.Again
+        return self._read_monitor() if self._has_events.is_set() else ()
+
+    def _read_monitor(self) -> Iterator[Tuple[int, int]]:
+        while can_be_read(self._monitor):
             yield struct.unpack("=Hi", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
 
     def _send(self, frames: Sequence[Buffer]) -> bool:
         """Sends a message without waiting. False: there is no connection, or the peer does not read."""
-        copy = all(len(frame) < COPY_BELOW_BYTES for frame in frames)
+        self._may_have_input = True
+        copy = max(map(len, frames)) < COPY_BELOW_BYTES
         try:
             for frame in frames[:-1]:
                 self._socket.send(frame, _NOBLOCK_MORE, copy=copy)

@@ -59,6 +59,7 @@ def undisturbed(clone, images, pictures, tmp_path_factory):
     try:
         made.up("-d")
         made.wait_for_end()
+        assert "come through shared memory" in made.log() and " come over TCP" not in made.log()
         return made.audit()
     finally:
         made.remove()

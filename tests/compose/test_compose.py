@@ -23,6 +23,27 @@ def test_images(images):
     assert int(docker("inspect", "--format", "{{.Size}}", images[1])) < 270e6
 
 
+def test_pillow_simd(clone, images):
+    """build: WORKER_PILLOW=simd is all it takes for pillow-simd, and anything else is an error with a sentence"""
+    def build(pillow):
+        return subprocess.run(compose_command() + ["build", "worker"], cwd=clone, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, universal_newlines=True,
+                              env=dict(os.environ, WORKER_PILLOW=pillow, WORKER_IMAGE=images[1] + "-simd"))
+    decode = ("import io; from PIL import Image; from stoker.workers import images, process; "
+              "print(process.versions()); file = io.BytesIO(); "
+              "Image.new('RGB', (64, 48), (9, 99, 200)).save(file, 'jpeg'); "
+              "print(images.decoded(file.getvalue(), (8, 8), 'fastest').size)")
+    try:
+        done = build("simd")
+        assert done.returncode == 0, done.stdout
+        said = docker("run", "--rm", "--entrypoint", "python", images[1] + "-simd", "-c", decode)
+        assert re.search(r"pillow-simd [\d.]+post\d+, libjpeg-turbo", said) and said.endswith("(8, 8)")
+    finally:
+        docker("image", "rm", "--force", images[1] + "-simd", check=False)
+    done = build("SIMD")
+    assert done.returncode != 0 and "PILLOW (WORKER_PILLOW) must be pillow or simd, not SIMD" in done.stdout
+
+
 def test_a_change_of_code_rebuilds_no_environment(clone, images, project):
     """build: a change of code installs nothing anew"""
     path = os.path.join(clone, "pipeline", "__init__.py")
@@ -129,6 +150,16 @@ def test_several_processes_in_a_container(project, undisturbed):
     assert project.audit() == undisturbed
 
 
+def test_without_shared_memory(project, undisturbed, tmp_path):
+    """STOKER_NO_SHARED_MEMORY: the same bytes, over the network"""
+    (tmp_path / "override.yml").write_text(
+        "version: '3.9'\nservices: {trainer: {environment: {STOKER_NO_SHARED_MEMORY: 'true'}}}\n")
+    project.compose("-f", "docker-compose.yml", "-f", str(tmp_path / "override.yml"), "up", "-d")
+    project.wait_for_end()
+    assert "come over TCP: the trainer has --no-shared-memory" in project.log()
+    assert project.audit() == undisturbed
+
+
 def test_worker_killed(project, undisturbed):
     """docker kill of a worker: the others go on; `up -d` brings it back"""
     project.up("-d")
@@ -144,13 +175,17 @@ def test_worker_killed(project, undisturbed):
 
 
 def test_worker_crashed(project, undisturbed):
-    """a worker crashes: the engine starts it again"""
+    """a worker crashes: the engine starts it again, and it removes the socket that is left of it"""
     project.up("-d")
     project.wait_for_steps(20)
     crashed = project.containers("worker")[0]
+    # as if it had been killed between its first word to the trainer and the trainer's answer
+    docker("exec", crashed, "python", "-c",
+           "import socket; socket.socket(socket.AF_UNIX).bind('/shared/%s.socket' % ('0' * 32))")
     crash(crashed)
     wait_for(lambda: docker("inspect", "--format", "{{.RestartCount}}", crashed) == "1", "a restart")
     project.wait_for_end()
+    assert docker("exec", crashed, "ls", "-A", "/shared") == ""
     assert len(re.findall(" joined ", project.log())) == 3
     assert project.audit() == undisturbed
 
@@ -175,6 +210,8 @@ def test_trainer_crashed(project, undisturbed):
     project.wait_for_log("going on from step [0-9]+ of")
     project.wait_for_end()
     assert docker("inspect", "--format", "{{.RestartCount}}", project.trainer) == "1"
+    assert len(re.findall("come through shared memory", project.log())) == 2
+    assert docker("exec", project.containers("worker")[0], "ls", "-A", "/shared") == ""
     assert project.audit() == undisturbed
 
 

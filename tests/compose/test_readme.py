@@ -69,7 +69,7 @@ def test_in_the_background(typed, pictures):
     found = os.listdir(os.path.join(project.clone, "runs", "photos"))
     assert "checkpoint" in found and any(name.startswith("events.out.tfevents") for name in found)
     assert not project.containers("worker", running=False)
-    assert len(docker("volume", "ls", "--quiet", "--filter", "name=" + project.name).split()) == 5
+    assert len(docker("volume", "ls", "--quiet", "--filter", "name=" + project.name).split()) == 6
     shell.run("rm -r runs")
 
 
@@ -91,6 +91,7 @@ def test_on_several_hosts(typed, pictures, clone, images, tmp_path):
         other.wait_for_log("connected to run", "worker")
         project.wait_for_end()
         assert len(re.findall(" joined ", project.log())) == 16 and not project.containers("worker")
+        assert re.search("come over TCP: it is on another host", project.log())
         assert len(other.containers("worker")) == 1
     finally:
         other.compose("-f", "docker-compose.worker.yml", "down", "--volumes", DATA=pictures, TRAINER="-:1", check=False)
@@ -149,7 +150,8 @@ def test_swarm(typed, pictures):
         limits = json.loads(docker("service", "inspect", "--format", "{{json .Spec.TaskTemplate.Resources.Limits}}",
                                    stack + "_worker"))
         assert limits == {"MemoryBytes": 4 << 30, "Pids": 4096}
-        assert "done after step 1152" in said and len(re.findall(" joined ", said)) >= 6
+        assert "done after step 1152" in said and "come through shared memory" in said
+        assert len(re.findall(" joined ", said)) >= 6
     finally:
         docker("stack", "rm", stack, check=False)
         wait_for(lambda: not docker("ps", "--quiet", "--all", "--filter", "name=%s_" % stack), "the stack's end")

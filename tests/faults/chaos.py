@@ -3,8 +3,8 @@ It must still give the same batches as an undisturbed run.
 
 ``python -m tests.faults.chaos --seconds 600 --seed 7``. docs/RELIABILITY.md describes the run and its table. The faults
 and their times are a pure function of (seconds, seed). Which process is hit depends on the processes that exist then,
-and so differs from run to run. With ``--own``, the data are a table, and a sample function makes three arrays of its
-rows, one of which has a side that differs.
+and so differs from run to run. Every other trainer shares memory with the workers of its host. With ``--own``, the data
+are a table, and a sample function makes three arrays of its rows, one of which has a side that differs.
 """
 
 import argparse
@@ -42,6 +42,7 @@ REPORT_INTERVAL_S = 5.0
 SETTLED_S = 1.5          # a worker of this age has started, and looks for a trainer
 MAX_TEMPORARY = 3        # supervisors that joined for a while
 LOGGED = ("steps reassigned", "slow steps also given to a second worker", "second batches dropped")  # by trainers
+SHARES = " come through shared memory"
 CONTENT = ("step", "epoch", "indices", "skipped", "crc32")
 MORE_CONTENT = ("used", "missing")      # where it is not as usual
 PICTURES_RUN = {"generator": "augmented"}
@@ -156,6 +157,7 @@ class Chaos:
         self._looked_s = 0.0
         self._frozen = set()
         self._trainer = None
+        self._trainers = 0               # that were started
         self._trainer_due_s = 0.0
         self._trainer_ended_by = None
         self._trainer_counts = False     # its time to the first batch is a figure of Stoker's
@@ -177,7 +179,7 @@ class Chaos:
             result.update(self._attempt(self._judge) or {})
         result.update(self._totals())
         result.update((kind, self._counts[kind]) for kind in FAULTS)
-        result.update((name, self._counts[name]) for name in LOGGED)
+        result.update((name, self._counts[name]) for name in LOGGED + ("trainers that shared memory",))
         firsts = sorted(self._firsts)
         result.update({"first batch: restarts that count": len(firsts),
                        "first batch: median s": statistics.median(firsts) if firsts else None,
@@ -269,7 +271,7 @@ class Chaos:
         reference = self._path("reference")
         begun_s = time.monotonic()
         program = self._start("reference", self._fake_trainer(
-            dict(self._kind, audit=reference, workers=1, worker_python=self._workers_python),
+            dict(self._kind, audit=reference, workers=1, worker_python=self._workers_python, shared_memory=False),
             checkpoint=reference + "-checkpoint", pause_s=0, steps=steps))
         code = self._finish(program, END_S + steps)
         if code != 0:
@@ -335,9 +337,10 @@ class Chaos:
         self._trainer_counts = bool(settled) and self._trainer_ended_by is not None
         self._counts["trainer restarts"] += self._trainer_ended_by is not None
         self._trainer_ended_by = None
+        self._trainers += 1
         self._trainer = self._start("trainer", self._network.centre.command(self._fake_trainer(
             dict(self._kind, generator=SLOW[self._kind["generator"]], audit=self._path("audit"),
-                 bind="tcp://0.0.0.0:%d" % PORT, workers=0),
+                 bind="tcp://0.0.0.0:%d" % PORT, workers=0, shared_memory=self._trainers % 2 == 1),
             checkpoint=self._path("checkpoint"), pause_s=PAUSE_S, until=self._path("end"))))
 
     def _fake_trainer(self, stream, **more):
@@ -350,6 +353,7 @@ class Chaos:
         return [sys.executable, "-m", "tests.support.fake_trainer", json.dumps(arguments)]
 
     def _read_trainer(self, text):
+        self._counts["trainers that shared memory"] += SHARES in text
         first = re.search(r"^first ([\d.]+)$", text, re.MULTILINE)
         if first and self._trainer_counts:
             self._firsts.append(float(first.group(1)))

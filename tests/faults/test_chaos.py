@@ -24,6 +24,7 @@ def test_a_training_under_chaos_consumes_what_an_undisturbed_one_does(own, figur
     assert result["verdict"] == "passed"
     assert result["steps"] >= 10 * SECONDS / 15
     assert result["kills"] >= 330 * SECONDS / 600 and result["trainer restarts"] >= 22 * SECONDS / 600
+    assert result["trainers that shared memory"] >= 1
     assert result["freezes"] >= 55 * SECONDS / 600 and result["network cuts"] >= 6 * SECONDS / 600
 
 

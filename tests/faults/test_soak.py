@@ -5,11 +5,12 @@ import pytest
 from tests.soak.soak import fitted, soak
 
 
-def test_a_short_soak_finds_nothing(capsys):
-    assert soak(2500, 1, 0, pause_s=0.1, sample_s=0.05, growth_kb=8192) == 0, capsys.readouterr().out
+def test_a_short_soak_without_shared_memory_finds_nothing(capsys):
+    assert soak(2500, 1, 0, pause_s=0.1, sample_s=0.05, growth_kb=8192, shared_memory=False) == 0, (
+        capsys.readouterr().out)
 
 
-def test_a_short_soak_of_own_data_finds_nothing(capsys):
+def test_a_short_soak_of_own_data_in_shared_memory_finds_nothing(capsys):
     assert soak(2500, 1, 0, pause_s=0.1, sample_s=0.05, growth_kb=8192, own=True) == 0, capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import stoker
 from stoker.pipeline.errors import RunFailed
+from stoker.pipeline.monitoring.audit import batch_crc
 from stoker.pipeline.options import StreamOptions
 from tests.integration.conftest import draw
 from tests.support.own_functions import write_table
@@ -26,7 +27,8 @@ INJECT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inject")
 OPTIONS = {"image_size": (32, 32), "batch_size": 8, "seed": 3, "prefetch": 4}      # 120 pictures: 15 steps an epoch
 OWN = {"generator": "tests.support.own_functions:points", "order": stoker.weighted("importance"), "partners": 1}
 STEPS = 15
-AT_STEP = ("loading", "function", "pushing", "draining")     # of the places, those that are at a step
+AT_STEP = ("loading", "writing", "function", "pushing", "draining")    # of the places, those that are at a step
+IN_FRAMES = ("loading", "pushing")      # places where batches travel, though trainer and workers could share memory
 STEP = 4                # the step that is hit: so early that no step counts as late yet
 LEASE_S = 1.0           # of a worker that is suspended; others get no new lease only because they wait for a core
 
@@ -78,6 +80,11 @@ CASES = [
     ("loading", "SIGTERM", [LEAVES], "leaves", DRAINED, 1),
     ("loading", "memory", ["failed: generator 'image', sample 'left/004.jpg': " + NO_MEMORY], "stays", None, 2),
 
+    ("writing", "os._exit", [LOST], "dies", "exit code 7", 2),
+    ("writing", "SIGKILL", [LOST], "dies", KILLED, 2),
+    ("writing", "SIGSTOP", [SILENT], "hangs", None, 2),
+    ("writing", "SIGSTOP, SIGCONT", [SILENT], "wakes", None, 2),
+
     ("function", "exception", ["failed: .* sample .*: " + INJECTED], "stays", None, 2),
     ("function", "os._exit", [LOST], "dies", "exit code 7", 2),
     ("function", "SIGKILL", [LOST], "dies", KILLED, 2),
@@ -114,7 +121,7 @@ CASES = [
 ]
 #: The most steps that a worker can have held when it was hit there. At the handshake SIGTERM waits for the main thread,
 #: which a busy machine may keep waiting until the worker is Ready and holds leases.
-HELD = {"starting": 0, "handshake": 2, "joining": 2, "loading": 2, "function": 2, "pushing": 2, "idle": 0,
+HELD = {"starting": 0, "handshake": 2, "joining": 2, "loading": 2, "writing": 2, "function": 2, "pushing": 2, "idle": 0,
         "draining": 2}
 
 
@@ -219,7 +226,8 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
     epochs = 2 if wakes else 1                       # room for the woken worker to show that it works
     lease_s = LEASE_S if "SIGSTOP" in how else StreamOptions().lease_s
     with opened(audit=tmp_path / "audit", workers=2, epochs=epochs, lease_s=lease_s, worker_python=injected,
-                sandbox="off", **arguments(where)) as run:       # what strikes writes a file, and listens
+                sandbox="off", shared_memory=where not in IN_FRAMES, **arguments(where)) as run:
+        # no sandbox: what strikes writes a file, and listens
         case = Case(run, folder)
         if where in AT_STEP:
             run.joined(2)                            # the other worker is there to go on
@@ -249,6 +257,8 @@ def test_one_worker(number, where, how, seen, fate, ends, attempt, reference, ar
         assert (pid in worker_pids()) == (ends is None)
     assert not alive(pid)
     assert run.content() == reference(where, python)[:epochs * STEPS]
+    # also those that a worker which woke could have written to
+    assert [batch_crc(batch) for batch in run.batches] == [entry["crc32"] for entry in run.entries()]
     lines = case.lines()
     assert bool([line for line in lines if "its predecessor ended with" in line]) == (ends is not None)
     assert bool([line for line in lines if line.startswith("Traceback")]) == (how in ("exception", "memory"))

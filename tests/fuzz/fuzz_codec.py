@@ -27,14 +27,15 @@ MAX_GROWTH_KB = 8192  # of a process, from the end of its first chunk on: allowe
 ONE_ROW_IN = 8         # messages
 ROWS = [None, True, -1, 1 << 63, 0.5, "a/b.png", b"\0\xff", [], ["a/b.png", 7], {"path": "a", "x": [1, {"y": None}]}]
 ROW_BYTES = [msgpack.packb(row, use_bin_type=True) for row in ROWS] + [b"", b"\xd6\xff\0\0\0\1", b"\xc7\x01\x05a"]
-JOBS = INDICES = codec = messages = ProtocolError = own = None   # set by load()
+JOBS = INDICES = codec = messages = ProtocolError = check_arrays = own = None   # set by load()
 
 
 def load():
     """Imports the codec; ``--guided`` must do it while atheris instruments imports. Returns the corpus."""
-    global JOBS, INDICES, codec, messages, ProtocolError, own
+    global JOBS, INDICES, codec, messages, ProtocolError, check_arrays, own
     from stoker.pipeline.errors import ProtocolError
     from stoker.pipeline.protocol import codec, messages
+    from stoker.pipeline.protocol.batch_arrays import check_arrays
     from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER, INDICES, JOB, OWN_JOB, PRODUCED, own
     JOBS = (JOB, OWN_JOB)
     return [codec_frames(message) for message in FROM_WORKER + FROM_TRAINER + [
@@ -90,7 +91,7 @@ def check(frames):
 def check_batch(message, job, frames):
     """Whether ``message`` is a whole batch of ``job``. Raises AssertionError if it only seems to be one."""
     try:
-        arrays = codec.check_arrays(message, job, INDICES)
+        arrays = check_arrays(message, job, INDICES)
     except ProtocolError:
         return False
     again = codec.encode(replace(message, arrays=arrays))

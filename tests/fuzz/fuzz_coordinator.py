@@ -2,9 +2,10 @@
 
 The real session without socket and thread, on virtual time. A story follows from one seed: strangers and members, valid
 messages, mutated ones and garbage, broken connections, time. Half of the stories have own data: rows, partners, arrays
-whose sides differ; in a third, half of the steps are made twice and compared, and batches are wrong at times. No
-exception may escape, the scheduler's invariants hold, the tables stay small, what is delivered fits the job, and the
-honest worker finishes all that is left of the run.
+whose sides differ; in a third, half of the steps are made twice and compared, and batches are wrong at times; in three
+of five, peers share memory with the trainer. No exception may escape, the scheduler's invariants hold, the tables stay
+small, what is delivered fits the job and stays as it is while it is in use, and the honest worker finishes all that is
+left of the run.
 """
 
 import argparse
@@ -13,26 +14,33 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from dataclasses import replace
 
+import numpy as np
+
+from stoker.pipeline.coordinator.slots import EXTRA_BATCHES
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.protocol import codec
+from stoker.pipeline.protocol.layout import layout_of
 from stoker.pipeline.protocol.messages import (
-    Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked, Room, Skipped, Unfit, Welcome)
+    MAX_SLOTS, NO_SLOT, Alive, Failed, Hello, Lease, Leaving, Produced, Ready, Returned, Revoked, Room, Skipped, Unfit,
+    Welcome)
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from tests.fuzz.mutation import Mutator
 from tests.support.invariants import check_invariants
 from tests.support.memory import rss_kb
 from tests.support.own_data import Own
-from tests.support.trainer import SilentTrainer, batch
+from tests.support.trainer import SilentMemory, SilentTrainer, batch
 from tests.unit.test_codec import FROM_TRAINER, FROM_WORKER
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 OPTIONS = StreamOptions(prefetch=6, lease_s=2.0)
 STEPS = 24
 MESSAGES = 400          # of a story, before the honest worker comes
+SOCKET = "@" + 32 * "0"
 MAX_TABLE = 1000        # entries of any table of session and scheduler, tables within tables included
 MAX_GROWTH_KB = 8192    # of this process, after the first tenth
 DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in range(2 * STEPS)), (0, 1) * STEPS, ())
@@ -59,10 +67,15 @@ class Story(SilentTrainer):
 
     def __init__(self, seed):
         self.own, options = Own(seed) if seed % 4 > 1 else None, replace(OPTIONS, verify=0.5 * (seed % 3 == 2))
+        job = self.own.job if self.own else JOB
+        self.layout = layout_of(job.arrays, job.batch_size, job.rows)
+        memory = SilentMemory(self.layout.slot_bytes) if seed % 5 < 3 else None
         if self.own:
-            super().__init__(self.own.job, self.own.splits, options, self.own.plan, 1000.0)
+            super().__init__(job, self.own.splits, options, self.own.plan, 1000.0, memory)
         else:
-            super().__init__(JOB, Splits(DATASET), options, Plan(2 * STEPS - 1, 2, 1, seed), 1000.0)
+            super().__init__(job, Splits(DATASET), options, Plan(2 * STEPS - 1, 2, 1, seed), 1000.0, memory)
+        self.in_use = deque(maxlen=4)        # batches that the consumer has: (views, their bytes)
+        self.in_slots = 0
         self.steps, self.compares = self.plan.positions, options.verify > 0
         self.mutator = Mutator(seed, CORPUS)
         self.peers, self.honest = {}, Peer()
@@ -72,8 +85,10 @@ class Story(SilentTrainer):
             scheduler._max_failures = scheduler._max_deaths = 1 << 30
 
     def deliver(self, effect):
-        super().deliver(effect)
+        super().deliver(effect._replace(views=()))
         message, views = effect.message, effect.views
+        self.in_slots += message.slot != NO_SLOT
+        self.in_use.append((views, [view.tobytes() for view in views]))
         assert 0 <= effect.planned.position < self.steps
         assert all(len(view) == message.count for view in views)
         assert len(effect.used_indices) == message.count + message.missing
@@ -124,22 +139,22 @@ class Story(SilentTrainer):
         if what == 90:
             self.now += 3.0
         if key in self.peers:
-            self._say(key, self._frames(self.peers[key]))
+            self._say(key, self._frames(key, self.peers[key]))
 
-    def _frames(self, peer):
+    def _frames(self, key, peer):
         """What this peer says next."""
         mutator, what = self.mutator, self.mutator.below(10)
         if peer.is_new and what:                 # most say Ready when they are welcomed
             peer.is_new = False
-            return codec.encode(Ready(peer.run))
+            return codec.encode(Ready(peer.run, mutator.pick((SOCKET, SOCKET, ""))))
         if what == 0:
             return mutator.garbage()
         if what == 1:
             return mutator.message()
-        frames = [bytes(frame) for frame in codec.encode(self._sensible(peer))]
+        frames = [bytes(frame) for frame in codec.encode(self._sensible(key, peer))]
         return frames if what < 6 else mutator.mutated(frames)
 
-    def _sensible(self, peer):
+    def _sensible(self, key, peer):
         mutator, what = self.mutator, self.mutator.below(20)
         lease = mutator.pick(list(peer.leases.values())) if peer.leases else Lease(mutator.below(40),
                                                                                   mutator.below(self.steps), 0, True,
@@ -147,7 +162,9 @@ class Story(SilentTrainer):
         if what < 5:
             return Hello("liar", 1, "none", mutator.below(5), "", trainers=1 + mutator.below(3))
         if what < 9:
-            return self._batch(lease, peer.run)
+            batch = self._batch(lease, peer.run)
+            slot = mutator.pick((lease.slot, lease.slot, NO_SLOT, 0, MAX_SLOTS - 1))
+            return batch if mutator.below(2) else self._placed(key, batch, slot)
         if what == 9:
             return Failed(peer.run, lease.lease, lease.position, "no", "", "")
         if what == 10:
@@ -158,7 +175,7 @@ class Story(SilentTrainer):
             other = mutator.below(self.steps)
             return Produced(peer.run, lease.lease, other, 0, (Skipped(other, "gone"),), 0.1, ())
         if what == 13:
-            return Ready(peer.run)
+            return Ready(peer.run, mutator.pick((SOCKET, "")), mutator.pick(("", "it has none")))
         if what == 14:
             return Unfit(mutator.pick((peer.run, "")), mutator.pick(("no folder", "no module \x1b")), "a traceback")
         if what in (15, 16):
@@ -173,15 +190,29 @@ class Story(SilentTrainer):
         return Produced(run, lease.lease, lease.position, len(output.arrays[0]), output.skipped, 0.1, output.arrays,
                         rows=output.rows, missing=output.missing, aligned=output.aligned)
 
+    def _placed(self, key, batch, slot):
+        """The same batch in a slot, into which a member writes its arrays, if it has such a lease."""
+        leased = {held for held, _ in self.session.slots._tables[key].leases.values()} if (
+            key in self.session.slots._tables) else ()
+        if self.memory is not None and slot in leased and slot != NO_SLOT:
+            memory = self.memory.slot(key, slot)
+            memory[:] = self.mutator.below(256)
+            for array, start in zip(batch.arrays, self.layout.starts):
+                memory[start:start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+        return replace(batch, slot=slot, arrays=())
+
     def _work_honestly(self):
         """A turn of the worker that does what it should."""
         self.now += 0.05
         honest = self.honest
         if self.session.run != honest.run or not self.session._scheduler.is_member(b"honest"):
             self._say(b"honest", codec.encode(Hello("honest", 1, "none", 2, "")))
-            self._say(b"honest", codec.encode(Ready(self.session.run)))
+            self._say(b"honest", codec.encode(Ready(self.session.run, SOCKET)))
         elif honest.leases:
-            self._say(b"honest", codec.encode(self._batch(honest.leases.pop(min(honest.leases)), honest.run)))
+            lease = honest.leases.pop(min(honest.leases))
+            batch = self._batch(lease, honest.run)
+            self._say(b"honest", codec.encode(batch if lease.slot == NO_SLOT else self._placed(
+                b"honest", batch, lease.slot)))
         else:
             self._say(b"honest", codec.encode(Alive(honest.run)))
         self._one_turn()
@@ -207,8 +238,14 @@ class Story(SilentTrainer):
     def check(self):
         """Between two messages."""
         check_invariants(self.session._scheduler, rooms=True)
+        assert all(view.tobytes() == before for views, content in self.in_use for view, before in zip(views, content))
+        for table in self.session.slots._tables.values():
+            slots = [slot for slot, _ in table.leases.values() if slot != NO_SLOT] + table.free
+            slots += [slot for _, slot in table.lent]
+            assert len(slots) == len(set(slots)) and all(0 <= slot < table.slots for slot in slots)
+        assert 0 <= self.session.slots.touched <= 2 * (OPTIONS.prefetch + EXTRA_BATCHES)
         for owner in (self.session, self.session._scheduler, self.session._limits, self.session.notices,
-                      self.session._aside, self.session.verification, self.session._shared):
+                      self.session._aside, self.session.verification, self.session._shared, self.session.slots):
             for name, table in vars(owner).items():
                 assert _entries(table) <= MAX_TABLE, "%s of %s has %d entries" % (name, owner, _entries(table))
 
@@ -232,7 +269,7 @@ def main():
     args = parser.parse_args()
     from tqdm import tqdm
     logging.getLogger("stoker").setLevel(logging.CRITICAL)
-    start, sent, aborted, seed, first_kb = time.monotonic(), 0, 0, args.seed, 0
+    start, sent, aborted, in_slots, seed, first_kb = time.monotonic(), 0, 0, 0, args.seed, 0
     with tqdm(total=args.runs, unit="msg", disable=None) as bar:
         while sent < args.runs:
             story = Story(seed)
@@ -242,13 +279,14 @@ def main():
                 print("stoker: fuzz_coordinator: --seed %d --runs 1\n%s" % (seed, traceback.format_exc()))
                 return 1
             seed, sent, aborted = seed + 1, sent + story.messages, aborted + bool(story.errors)
+            in_slots += story.in_slots
             bar.update(story.messages)
             if not first_kb and sent >= args.runs / 10:
                 first_kb = rss_kb(os.getpid())
     seconds, last_kb = time.monotonic() - start, rss_kb(os.getpid())
-    print("coordinator: %d messages in %d runs (%d of which would have ended by what members said) in %.1f s: %.0f/s; "
-          "RSS %d KB after a tenth, %d KB at the end"
-          % (sent, seed - args.seed, aborted, seconds, sent / seconds, first_kb, last_kb))
+    print("coordinator: %d messages in %d runs (%d of which would have ended by what members said), %d batches in "
+          "slots, in %.1f s: %.0f/s; RSS %d KB after a tenth, %d KB at the end"
+          % (sent, seed - args.seed, aborted, in_slots, seconds, sent / seconds, first_kb, last_kb))
     if last_kb - first_kb > MAX_GROWTH_KB:
         print("stoker: fuzz_coordinator: grew by %d KB (limit %d)" % (last_kb - first_kb, MAX_GROWTH_KB))
         return 1

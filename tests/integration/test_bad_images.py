@@ -241,8 +241,7 @@ STREAM = {"formats": FORMATS, "image_size": 16, "batch_size": BATCH, "epochs": E
           "validation_split": SPLIT}
 
 
-@pytest.mark.parametrize("policy", ["skip", "replace"])
-@pytest.mark.parametrize("done, step", [(9, 4), (24, 21), (40, 30)])
+@pytest.mark.parametrize("policy, done, step", [("skip", 9, 4), ("replace", 24, 21), ("skip", 40, 30)])
 def test_the_list_does_not_show_an_interruption(folder, tmp_path, policy, done, step):
     """``done`` batches are taken, but the checkpoint is of ``step``."""
     def run(name, count=None, start_step=0):

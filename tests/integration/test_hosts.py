@@ -140,6 +140,21 @@ def test_an_environment_without_packages_gets_the_command_that_installs_them():
     assert "Traceback" not in workers.text
 
 
+@pytest.mark.parametrize("program", [["stoker.workers", "--connect", "tcp://127.0.0.1:1"],
+                                     ["stoker.inspection.check", "pictures"]])
+def test_a_pillow_simd_for_another_cpu_is_a_sentence_before_it_is_imported(tmp_path, program):
+    with open("/proc/cpuinfo") as cpuinfo:
+        if "\nflags" not in cpuinfo.read():
+            pytest.skip("this CPU tells no features")
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    (tmp_path / "pillow_simd.cpu").write_text("no_such_feature fpu\n")
+    with Program(["-m"] + program, python=os.environ.get("STOKER_TEST_WORKER_PYTHON") or sys.executable,
+                 PYTHONPATH=os.pathsep.join([ROOT, str(tmp_path)])) as started:
+        assert started.wait() == 1
+    assert re.search("error: .* its pillow-simd was built for a CPU with no_such_feature, which this", started.text)
+
+
 @pytest.mark.parametrize("version", ["2.7", "3.13"])
 def test_another_real_python(version):
     found = glob.glob(os.path.expanduser("~/.pyenv/versions/%s*/bin/python" % version)) or pytest.skip("none here")

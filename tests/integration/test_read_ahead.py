@@ -38,7 +38,7 @@ class Files:
         for number in range(COUNT):
             (root / ("%d" % number)).write_bytes(b"%d" % number * (1 + number))
 
-    def read_file(self, path, max_bytes=1 << 30, advice=""):
+    def read_file(self, path, max_bytes=1 << 30, advice="", needs_version=True):
         name = os.path.basename(os.fsdecode(bytes(path)))
         with self._lock:
             self.reads.append(name)
@@ -49,7 +49,7 @@ class Files:
             error = self.fails.get(name)
             if error is not None:
                 raise error
-            return self._read_file(path, max_bytes, advice)
+            return self._read_file(path, max_bytes, advice, needs_version)
         finally:
             with self._lock:
                 self.now -= 1

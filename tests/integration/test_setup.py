@@ -120,6 +120,73 @@ def test_a_python36_of_the_users_own_is_never_replaced(tmp_path):
     assert machine.calls() == []
 
 
+SSE4 = "ssse3 sse4_1 sse4_2 popcnt"
+#: As if /proc/cpuinfo had the features in $FEATURES.
+GREP = """\
+case "$*" in
+    *" /proc/cpuinfo") echo "flags		: $FEATURES" ;;
+    *) exec /bin/grep "$@" ;;
+esac
+"""
+#: Programs of a machine where pillow-simd cannot be built -> what is said.
+NOT_FOR_SIMD = {
+    "another architecture": ({"uname": "echo aarch64\n"},
+                             "stoker: pillow-simd is made for x86-64 only, and this is aarch64: use Pillow, without"),
+    "no compiler": ({"uname": "echo x86_64\n", "cc": "exit 1\n", "id": "echo 1000\n", "grep": GREP},
+                    "for which this machine lacks a compiler or headers: apt-get install -y gcc libc6-dev "),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_FOR_SIMD))
+def test_where_pillow_simd_cannot_be_built_a_sentence_says_why(tmp_path, name):
+    tools, says = NOT_FOR_SIMD[name]
+    machine = Machine(tmp_path / "machine", **tools)
+    machine._environment["FEATURES"] = SSE4
+    done = machine._run("environment.sh", "workers-simd")
+    assert done.returncode == 1 and says in done.stderr and done.stderr.count("stoker: ") == 1, done.stderr
+
+
+#: Writes down for which CPU it would build.
+BUILDS = """\
+case "$2" in
+    -m) echo "$CC" >> "$CALLS" ;;
+    *) pwd ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("features, compiler, needed", [
+    ("fpu avx2 avx " + SSE4, "cc -mavx2", SSE4 + " avx avx2"), ("fpu avx avx512f " + SSE4, "cc -msse4", SSE4),
+    ("fpu ssse3 sse4_1", "", "")])
+def test_pillow_simd_is_built_for_the_cpu_of_this_machine_which_is_written_down(tmp_path, features, compiler, needed):
+    machine = Machine(tmp_path / "machine", uname="echo x86_64\n", cc="", grep=GREP, python=BUILDS)
+    machine._environment["FEATURES"] = features
+    done = machine._run("pillow-simd.sh", str(machine.folder / "bin" / "python"), "hashes")
+    assert (done.returncode == 0) == bool(compiler), done.stderr
+    if compiler:
+        assert (machine.folder / "calls").read_text().split("\n")[1] == compiler
+        assert (machine.folder / "pillow_simd.cpu").read_text() == needed + "\n"
+    else:
+        assert done.stderr == "stoker: pillow-simd needs a CPU with SSE4, which this one has not: use Pillow\n"
+
+
+@pytest.mark.parametrize("given, python", [((), ".venv/workers/bin/python"), (("SIMD=0",), ".venv/workers/bin/python"),
+                                           (("SIMD=1",), ".venv/workers-simd/bin/python")])
+@pytest.mark.parametrize("target", ["train", "example"])
+def test_simd_is_all_it_takes(tmp_path, target, given, python):
+    for file in ("Makefile", ".setup/train.sh", ".setup/example.sh"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(os.path.join(ROOT, file), str(tmp_path / file))
+    (tmp_path / ".setup" / "environment.sh").write_text('echo "made $1"\n')
+    for path in (".venv/trainer/bin/python", ".venv/workers/bin/python"):
+        _script(tmp_path / path, 'echo "with $STOKER_WORKER_PYTHON"\n')
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("STOKER_WORKER_PYTHON", "MAKEFLAGS", "MAKELEVEL", "SIMD")}
+    said = subprocess.run(["make", target, "NAME=driving"] + list(given), cwd=str(tmp_path), env=environment,
+                          check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout.split("\n")
+    assert ("made workers-simd" in said) == (given == ("SIMD=1",)) and said[-2] == "with " + python
+
+
 PIP_FAILS = """\
 echo "pip" >> "$CALLS"
 echo "ERROR: no network" >&2

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import psutil
 
+from stoker.pipeline.transport.memory_handover import remove_stale
 from tests.integration.conftest import draw
 from tests.support.processes import (CONSUMER, ROOT, command_line, free_port, interpreter, kill, supervisor_pids,
                                      with_environment, worker_pids)
@@ -37,15 +38,19 @@ def listens(port):
 
 
 def cycle(seed, pictures, program=CONSUMER):
-    """One cycle. Returns (kind of end, seconds until all was gone, what was left as lines)."""
+    """One cycle, without shared memory, with it, or with it and a folder for its sockets, by the seed. Returns (kind of
+    end, seconds until all was gone, what was left as lines)."""
     chance = random.Random(seed)
     signum, whom = chance.choice([(name, whom) for name, whom, weight in ENDS for _ in range(weight)])
     moment_s, port, left = chance.uniform(0, MOMENT_S), free_port(), []
     with tempfile.TemporaryDirectory(prefix="stoker-cycle-") as folder:
         mark = "TMPDIR=%s" % folder
         environment = dict(os.environ, TMPDIR=folder, PYTHONPATH=ROOT, PYTHONUNBUFFERED="1")
+        sockets = os.path.join(folder, "sockets")
+        os.mkdir(sockets)
         options = dict(data=pictures, image_size=16, batch_size=4, epochs=1000000, workers=1 + chance.randrange(2),
-                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"), bind="tcp://127.0.0.1:%d" % port)
+                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"), bind="tcp://127.0.0.1:%d" % port,
+                       **({"shared_memory": False}, {}, {"shared_memory_folder": sockets})[seed % 3])
         trainer = subprocess.Popen([sys.executable, "-c", program, json.dumps(options)], cwd=ROOT, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -64,7 +69,8 @@ def cycle(seed, pictures, program=CONSUMER):
             trainer.kill()
             trainer.wait()
         left += ["port %d" % port] * listens(port)
-        left += ["file %s" % name for name in os.listdir(folder)]
+        remove_stale(sockets)               # as the next worker does: what killed ones may leave
+        left += ["file %s" % name for name in os.listdir(folder) + os.listdir(sockets) if name != "sockets"]
     return "%s to %s" % (signum, hit), gone_s, ["seed %d: %s" % (seed, what) for what in left]
 
 
@@ -105,7 +111,7 @@ def cycles(count, seed, program=CONSUMER):
             end, gone_s, more = job.result()
             taken[end].append(gone_s)
             left += more
-    left += ["/dev/shm/%s" % name for name in sorted(set(os.listdir("/dev/shm")) - shared)]
+    left += ["/dev/shm/%s" % name for name in _left_in("/dev/shm", shared)]
     print("cycles: %d in %.0f s, %d at a time, killed 0 to %g s after the start"
           % (count, time.monotonic() - start, AT_ONCE, MOMENT_S))
     print("  %-26s %7s %12s %12s" % ("end", "cycles", "median s", "slowest s"))
@@ -113,6 +119,15 @@ def cycles(count, seed, program=CONSUMER):
         print("  %-26s %7d %12.2f %12.2f" % (end, len(seconds), sorted(seconds)[len(seconds) // 2], max(seconds)))
     print("  left behind: %s" % ("\n    ".join([""] + left) if left else "nothing"))
     return 1 if left else 0
+
+
+def _left_in(folder, before):
+    """The names that a folder has since then. Those of other programs, which come and go meanwhile, are not meant."""
+    left = set(os.listdir(folder)) - before
+    for _ in range(20 if left else 0):
+        time.sleep(0.1)
+        left &= set(os.listdir(folder))
+    return sorted(left)
 
 
 def main():

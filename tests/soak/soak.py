@@ -1,4 +1,5 @@
-"""A long run that counts the memory, open files and threads of its processes. Exit code 1 if any of them grows.
+"""A long run that counts the memory, open files, threads and mappings of its processes. Exit code 1 if any of them
+grows.
 
 A trainer program iterates a stream of small pictures over real workers and ZeroMQ, and behaves in seeded phases:
 steady, with pauses as for checkpoints, slow, in bursts. Each of its processes is sampled all the while. With ``--own``,
@@ -14,10 +15,10 @@ import time
 
 import numpy as np
 
-from stoker.pipeline.coordinator.thread import EXTRA_BUFFERS
+from stoker.pipeline.coordinator.slots import EXTRA_BATCHES, LEASES
 from tests.integration.conftest import draw
 from tests.support import own_functions
-from tests.support.memory import open_files, rss_kb, threads
+from tests.support.memory import mappings, open_files, rss_kb, threads
 from tests.support.processes import Program, descendants, interpreter, worker_pids
 
 WARM_UP = 0.5           # of the batches: imports, caches, allocators that take until they have enough of each size
@@ -29,6 +30,7 @@ OWN_BYTES = BATCH_BYTES + BATCH * own_functions.MAX_POINTS * 8 * 4 * 9 // 8     
 BEYOND_BASE_KB = 24 << 10   # of a trainer, beside its buffers: threads, ZeroMQ's queues, the allocator's slack
 RESOLUTION_KB = 16      # memory comes in pages of 4 KB, and the kernel counts them in lots: less cannot be told
 HOLD = PREFETCH + 16    # batches that the trainer of own data holds at first, so that its buffers reach their bound
+MORE_MAPPINGS = 16      # from the first quarter to the last one: a thread that reads ahead has some
 GROWTH_KB = 1024        # from the warm-up to the end: a slope below is no leak, however straight the line
 
 #: Prints "base KB", then "at BATCHES PHASE" every ``sample_s``. ``leak``: bytes that it keeps of each batch.
@@ -82,10 +84,10 @@ def fitted(x, y, seed=0):
 
 
 class Samples:
-    """Memory, open files and threads of one process, sample after sample."""
+    """Memory, open files, threads and mappings of one process, sample after sample."""
 
     def __init__(self):
-        self.batches, self.kb, self.files, self.threads = [], [], [], []
+        self.batches, self.kb, self.files, self.threads, self.mappings = [], [], [], [], []
 
     def take(self, pid, batches):
         kb = rss_kb(pid)
@@ -94,6 +96,7 @@ class Samples:
             self.kb.append(kb)
             self.files.append(open_files(pid))
             self.threads.append(threads(pid))
+            self.mappings.append(mappings(pid))
 
     def report(self, name, warm_up, growth_kb):
         """Prints the growth after ``warm_up`` batches. Returns whether anything grows."""
@@ -111,22 +114,23 @@ class Samples:
                   name, min(kb), max(kb), 1e3 * slope, 1e3 * error,
                   "distinguishable from zero" if real else "not distinguishable from zero", growth, growth_kb,
                   " ".join("%+.0f" % change for change in np.diff([max(part) for part in np.array_split(self.kb, 5)]))))
-        for what, counts in (("open files", self.files[first:]), ("threads", self.threads[first:])):
+        for what, counts, slack in (("open files", self.files[first:], 0), ("threads", self.threads[first:], 0),
+                                    ("mappings", self.mappings[first:], MORE_MAPPINGS)):
             quarter = max(1, len(counts) // 4)
-            more = min(counts[-quarter:]) > max(counts[:quarter])
+            more = min(counts[-quarter:]) > max(counts[:quarter]) + slack
             print("  %-16s %s %d..%d%s" % ("", what, min(counts), max(counts), ": more and more" if more else ""))
             grows = grows or more
         return grows
 
 
-def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GROWTH_KB, own=False):
+def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GROWTH_KB, own=False, shared_memory=True):
     """Returns the exit code. ``own``: with a table and a sample function."""
     from tqdm import tqdm
     samples = collections.OrderedDict()
     with tempfile.TemporaryDirectory(prefix="stoker-soak-") as folder:
         draw(folder, "jpg", PICTURES, (24, 24))
         stream = dict(data=folder, image_size=SIZE, batch_size=BATCH, prefetch=PREFETCH, workers=workers, seed=seed,
-                      epochs=-(-batches * BATCH // PICTURES) + 1,
+                      epochs=-(-batches * BATCH // PICTURES) + 1, shared_memory=shared_memory,
                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"))
         if own:
             stream.update(data=own_functions.write_table(folder), generator="tests.support.own_functions:points")
@@ -167,9 +171,11 @@ def soak(batches, workers, seed, pause_s=2.0, sample_s=0.5, leak=0, growth_kb=GR
         if len(taken.kb) > 1:
             grows |= taken.report("%s %d" % (kind, pid), WARM_UP * batches, growth_kb)
     peak_kb = max(samples[("trainer", trainer.pid)].kb)
-    most_kb = (PREFETCH + EXTRA_BUFFERS) * (OWN_BYTES if own else BATCH_BYTES) // 1024
+    window = PREFETCH + EXTRA_BATCHES
+    batches_kept = window + (window + LEASES * workers if shared_memory else 0)      # copies, and slots
+    most_kb = batches_kept * (OWN_BYTES if own else BATCH_BYTES) // 1024
     beyond_kb = peak_kb - base_kb - most_kb
-    print("  trainer: peak %d KB = base %d KB + prefetch * batch bytes %d KB + %d KB (limit %d)"
+    print("  trainer: peak %d KB = base %d KB + the batches that it may keep %d KB + %d KB (limit %d)"
           % (peak_kb, base_kb, most_kb, beyond_kb, BEYOND_BASE_KB))
     if grows or beyond_kb > BEYOND_BASE_KB:
         print("stoker: soak: something grows, or holds more than it should: see above")
@@ -184,8 +190,9 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--own", action="store_true", help="with a table and a sample function")
+    parser.add_argument("--no-shared-memory", action="store_true", help="batches travel in frames")
     args = parser.parse_args()
-    return soak(args.batches, args.workers, args.seed, own=args.own)
+    return soak(args.batches, args.workers, args.seed, own=args.own, shared_memory=not args.no_shared_memory)
 
 
 if __name__ == "__main__":

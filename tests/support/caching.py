@@ -126,6 +126,7 @@ class Host:
             if thread.name == "stoker-cache":      # ends with its process, but here the process goes on
                 thread.join(60)
                 assert not thread.is_alive()
+        storage.close_kept()                                    # so do the folders that it has open
         in_use.cache = Cache(self.folder, gb, lambda text, error: self.notes.append(text), distrusted=distrusted)
         return in_use.cache
 

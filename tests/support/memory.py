@@ -1,4 +1,4 @@
-"""What a process holds: memory, open files, threads. All are 0 for a process that is gone."""
+"""What a process holds: memory, open files, threads, mappings. All are 0 for a process that is gone."""
 
 import psutil
 
@@ -16,6 +16,15 @@ def threads(pid):
 def open_files(pid):
     """How many files, pipes and sockets a process has open."""
     return _of(pid, psutil.Process.num_fds)
+
+
+def mappings(pid, name=""):
+    """How many parts of its memory are mapped; with a ``name``: those of files with it in their names."""
+    try:
+        with open("/proc/%d/maps" % pid, errors="replace") as lines:
+            return sum(name in line for line in lines)
+    except OSError:
+        return 0
 
 
 def _of(pid, count):

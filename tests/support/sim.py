@@ -12,7 +12,8 @@ import random
 from collections import deque
 
 from stoker.pipeline.coordinator.effects import Log
-from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.farewell import State
+from stoker.pipeline.coordinator.session import CoordinatorSession
 from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.errors import BatchesDiffer
 from stoker.pipeline.options import StreamOptions
@@ -23,6 +24,7 @@ from stoker.workers.session import WorkerSession
 from tests.support.hostile_members import Hostile
 from tests.support.invariants import alive, check_invariants
 from tests.support.own_data import Labels, Own
+from tests.support.sim_memory import SimMemory, WorkerMemory
 
 
 PING_TIMEOUT_S = 12.5       # a worker's libzmq sends a ping every 2.5 s, and waits 10 s for the answer
@@ -52,6 +54,7 @@ class Node:
         self.hung = False       # nor does its import
         self.unfit = False      # its folder is gone, or was never there
         self.frozen = False     # SIGSTOP: no timers, no messages
+        self.memory = None      # that it shares with the trainer
 
 
 class Simulation:
@@ -63,19 +66,23 @@ class Simulation:
     many of them do not even finish their import. ``own``: the run has own data, and its length follows from the seed.
     ``verify``: the share of the steps that is made twice; two workers are on one host. The last ``liars`` of the
     workers change a byte in the share ``lies`` of their batches. ``parties``: the (key, host) of the workers, in turn.
-    ``ahead``: how likely a worker finds at a lease that it should hold more, to read ahead.
+    ``ahead``: how likely a worker finds at a lease that it should hold more, to read ahead. ``shared``: the share of
+    the workers that offer memory; the consumer then keeps some batches for long.
     """
 
     def __init__(self, seed, steps=20, workers=4, prefetch=6, lease_s=4.0, work_s=0.2, consume_s=0.05, delay_s=0.02,
                  slow=0, stuck=0, hung=0, fail=0.0, repeat=0.0, own=False, verify=0.0, liars=0, lies=0.0,
-                 parties=(), ahead=0.0):
+                 parties=(), ahead=0.0, shared=0.7):
         self.random = random.Random(seed)
+        self.memory_random, self.shared = random.Random(seed), shared
         self.data = Own(seed) if own else Labels(seed, steps)
         self.now = 0.0
+        self.memory = SimMemory("5eed", self.data.job, StreamOptions(prefetch=prefetch).prefetch_of(self.data.job),
+                                self.memory_random) if shared else None
         self.session = CoordinatorSession("5eed", self.data.start, self.data.plan, self.data.splits, self.data.job,
                                           StreamOptions(prefetch=prefetch, lease_s=lease_s, verify=verify), self.now,
                                           lambda key: self.party[key][1], lambda key: self.party[key][0],
-                                          secret=b"%d" % seed)
+                                          secret=b"%d" % seed, memory=self.memory)
         self.ahead, self.most_held = ahead, 0
         self.liars, self.lies = range(workers - liars, workers), lies
         self.wrong = {}                       # (name of a worker, position) -> its batch has a changed byte
@@ -133,6 +140,8 @@ class Simulation:
             assert self.now < limit_s, "no progress: " + self.scheduler.describe(self.now)
             do(*args)
             check_invariants(self.scheduler)
+            if self.memory is not None:
+                self.memory.check(self.session)
             assert set(self.ready) <= self.scheduler._ready
 
     def alarm(self, actor, turn, deadline_s):
@@ -187,7 +196,7 @@ class Simulation:
         self.returns += sum(isinstance(effect, Log) and "said Hello again" in effect.text for effect in effects)
         self.losses += sum(isinstance(effect, Log) and effect.text.endswith("reassigned") for effect in effects)
         self.expiries += sum(isinstance(effect, Log) and "was silent" in effect.text for effect in effects)
-        carry_out(effects, self.now, self.session, self, self.accept, self.give_up)
+        carry_out(effects, self.now, self.session, self, self.accept, self.give_up, memory=self.memory)
 
     def send(self, peer, frames):
         message = codec.decode_from_trainer(frames)
@@ -217,6 +226,8 @@ class Simulation:
         assert len(self.delivered) <= position and position not in self.ready
         if not self.wrong.get((effect.worker, position)):
             self.data.check_batch(effect)
+        if self.memory is not None:
+            self.memory.deliver(effect.views, effect.message)
         self.attempts.add(effect.attempt)
         self.ready[position] = position
 
@@ -228,6 +239,8 @@ class Simulation:
         """The consumer takes what is due, and is busy with it for a while."""
         if not self.consuming and len(self.delivered) in self.ready and not self.suspended:
             self.delivered.append(self.ready.pop(len(self.delivered)))
+            if self.memory is not None:
+                self.memory.take(len(self.ready) + 2)
             self.rest(self.random.expovariate(1 / self.consume_s))
             self.after(0.0, self.trainer_turn)
 
@@ -255,15 +268,19 @@ class Simulation:
     def do(self, node, effects):
         for effect in effects:
             if isinstance(effect, Say):
+                message = node.memory.completed(effect.message)
                 if node.key is None:
                     self.do(node, node.session.disconnected(self.now))
                 else:
                     for _ in range(1 + (isinstance(effect.message, Produced)
                                         and self.random.random() < self.repeat)):
-                        self.transmit(node.key, "up", codec.encode(effect.message))
+                        self.transmit(node.key, "up", codec.encode(message))
             elif isinstance(effect, Check) and not node.hung:      # imports the user's module
                 self.after(self.random.expovariate(1 / node.speed), self.checked, node, effect.run)
-            elif isinstance(effect, Work) and not node.stuck:
+            elif isinstance(effect, Work):
+                node.memory.begin(effect.job, effect.lease)
+                if node.stuck:
+                    continue
                 self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.job, effect.lease)
             elif isinstance(effect, End):
                 node.alive = False
@@ -299,8 +316,9 @@ class Simulation:
             if self.nodes.index(node) in self.liars and self.random.random() < self.lies:
                 right, output = output, with_a_wrong_byte(output)
                 self.wrong[node.name, lease.position] = output is not right
-            self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, output.arrays, 0.0,
-                                                Timings(), self.now, output.rows, output.missing, output.aligned))
+            arrays, slot = node.memory.finish(lease, output.arrays)
+            self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, arrays, 0.0, Timings(),
+                                                self.now, output.rows, output.missing, output.aligned, slot=slot))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 
@@ -309,6 +327,7 @@ class Simulation:
         name = "sim/%d" % len(self.nodes)
         speed = self.work_s * (10 if len(self.nodes) < self.slow else 1)
         node = Node(name, WorkerSession(Hello(name, 1, "none", 2, ""), False, self.now), speed)
+        node.memory = WorkerMemory(self.memory_random.random() < self.shared)
         node.stuck, node.hung = len(self.nodes) < self.stuck, len(self.nodes) < self.hung
         place = len(self.nodes)
         node.party = self.parties[place % len(self.parties)] if self.parties else ("", "10.0.0.%d" % (place // 2))
@@ -318,6 +337,7 @@ class Simulation:
     def join_hostile(self, kind, party):
         """One more member that does harm: see ``hostile_members.py``."""
         node = Node("hostile", None, 0.0)
+        node.memory = WorkerMemory(False)
         node.session, node.party = Hostile(kind, self, lambda: self._come_again(node)), party
         self.connect(node)
 
@@ -349,6 +369,7 @@ class Simulation:
         """The process is dead; its supervisor starts another one."""
         if node.alive:
             node.alive = False
+            node.memory.close()
             if node.key is not None:
                 # what the kernel had already taken from it may still arrive
                 self.after(self.random.choice((0.0, 10 * self.delay_s)), self.hang_up, node.key, heard)

@@ -11,7 +11,8 @@ import itertools
 import random
 from collections import Counter, deque
 
-from stoker.pipeline.coordinator.session import CoordinatorSession, State
+from stoker.pipeline.coordinator.farewell import State
+from stoker.pipeline.coordinator.session import CoordinatorSession
 from stoker.pipeline.coordinator.thread import carry_out
 from stoker.pipeline.options import StreamOptions
 from stoker.pipeline.protocol import codec

@@ -1,5 +1,7 @@
 """The trainer's session without socket and thread: a wire that is a list, a clock that tests move."""
 
+import sys
+
 import numpy as np
 
 from stoker.pipeline.coordinator.session import CoordinatorSession
@@ -14,16 +16,44 @@ DATASET = Dataset("/data", ("a", "b"), tuple("%d.jpg" % number for number in ran
 SPLITS = Splits(DATASET)
 
 
+class SilentMemory:
+    """Stands for memory that is shared with workers: slots of so many bytes, made when they are asked for."""
+
+    def __init__(self, slot_bytes):
+        self._slot_bytes, self._slots = slot_bytes, {}
+
+    def share(self, peer, socket):
+        self._forget(peer)
+        return ""
+
+    def drop(self, peer, leased):
+        self._forget(peer)
+
+    def release(self, peer, slot):
+        self._slots.pop((peer, slot), None)
+
+    def slot(self, peer, number):
+        return self._slots.setdefault((peer, number), np.empty(self._slot_bytes, np.uint8))
+
+    def is_free(self, peer, number):
+        return (peer, number) not in self._slots or sys.getrefcount(self._slots[peer, number]) == 2
+
+    def _forget(self, peer):
+        for key in [key for key in self._slots if key[0] == peer]:
+            del self._slots[key]
+
+
 class SilentTrainer:
     """The session of a run over ``datasets``, and what it asked for: messages sent, batches, errors. Stands for the
     thread and, as the Wire, for the ROUTER: peers in ``gone`` cannot be reached."""
 
-    def __init__(self, job, datasets=SPLITS, options=None, plan=None, now=100.0):
-        self.now, self.taken = now, 0
+    def __init__(self, job, datasets=SPLITS, options=None, plan=None, now=100.0, memory=None):
+        self.now, self.taken, self.memory = now, 0, memory
         self.plan = plan or Plan(len(datasets.training), job.batch_size, 1, 0, len(datasets.validation))
         self.hosts = {}
         self.session = CoordinatorSession("5eed", 0, self.plan, datasets, job, options or StreamOptions(), self.now,
-                                          lambda peer: self.hosts.get(peer, ""), secret=b"of the test")
+                                          lambda peer: self.hosts.get(peer, ""), secret=b"of the test",
+                                          memory=memory)
         self.sent, self.gone, self.admitted = [], set(), []
         self.batches, self.errors = {}, []
         self.are_ready = True
@@ -45,7 +75,7 @@ class SilentTrainer:
     # ----------------------------------------------------------------------------------------------- what happens
 
     def do(self, effects):
-        carry_out(effects, self.now, self.session, self, self.deliver, self.errors.append)
+        carry_out(effects, self.now, self.session, self, self.deliver, self.errors.append, memory=self.memory)
 
     def deliver(self, effect):
         assert effect.planned.position not in self.batches

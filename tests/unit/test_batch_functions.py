@@ -15,7 +15,7 @@ from stoker.pipeline import functions as stoker
 from stoker.pipeline.arrays import UpTo
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.plan import produced_indices, sample_random
-from stoker.pipeline.protocol.codec import check_arrays
+from stoker.pipeline.protocol.batch_arrays import check_arrays
 from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators.batch import call_for_batches

@@ -8,7 +8,7 @@ import pytest
 
 from stoker.pipeline.coordinator import aside, bans, notices
 from stoker.pipeline.coordinator.members import Workers
-from stoker.pipeline.coordinator.session import State
+from stoker.pipeline.coordinator.farewell import State
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.protocol.codec import encode
 from stoker.pipeline.protocol.messages import (

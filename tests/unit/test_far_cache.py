@@ -154,7 +154,8 @@ def test_another_version_of_the_file_is_read_anew_and_replaces_the_entry(host, f
         assert len(far.reads) == reads
 
 
-@pytest.mark.parametrize("content, etag", [(bytes(cache_module.MAX_CONTENT_BYTES + 1), "a"), (b"x", "")])
+@pytest.mark.parametrize("content, etag", [(bytes(cache_module.MAX_CONTENT_BYTES + 1), "a"), (b"x", "")],
+                         ids=["large", "without a version"])
 def test_large_files_and_those_without_a_version_are_not_kept(host, far, content, etag):
     far.put("x", content, etag)
     for reads in (1, 2):

@@ -16,7 +16,8 @@ from stoker.pipeline.errors import ConfigError, DatasetError, ProtocolError, Run
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.partners import Partners
 from stoker.pipeline.plan import Plan
-from stoker.pipeline.protocol.codec import MAX_LABEL, MAX_ROW_BYTES, check_job, decode_from_trainer, encode
+from stoker.pipeline.protocol.codec import check_job, decode_from_trainer, encode
+from stoker.pipeline.protocol.columns import MAX_LABEL, MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT, Job, Lease, Sample, Welcome
 from stoker.pipeline.sources.dataset import Dataset, Splits
 from stoker.pipeline.sources.fields import CheckedSource, checked

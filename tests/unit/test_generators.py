@@ -1,5 +1,6 @@
 """The three generators and the example, on real files; what ``find`` and ``check`` let through."""
 
+import os
 import random
 import sys
 import textwrap
@@ -11,11 +12,12 @@ import pytest
 from PIL import Image
 
 from stoker.pipeline.arrays import ArraySpec, UpTo
-from stoker.pipeline.errors import ConfigError, ProtocolError
+from stoker.pipeline.errors import ConfigError, ProtocolError, UnfitWorker
 from stoker.pipeline.functions import Skip
 from stoker.pipeline.options import GENERATORS, WorkerOptions
 from stoker.pipeline.plan import produced_indices, sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
+from stoker.pipeline.storage import folder
 from stoker.workers import images
 from stoker.workers.generators import example, numerical, pictures
 from stoker.workers.generators.output import Output, batch_of, check
@@ -74,6 +76,19 @@ def test_image_yields_pictures_and_labels_in_the_leases_order(photos, tmp_path, 
     for row, sample in zip(pixels, chosen):
         assert np.array_equal(row, images.load(str(tmp_path / sample.path), (HEIGHT, WIDTH), decode))
     assert output.skipped == ()
+
+
+def test_no_file_is_bad_where_the_whole_folder_is_missing(photos, tmp_path):
+    leases = iter([lease(photos[:4]), lease(photos[4:8])])
+    outputs = pictures.image(leases, job(root=tmp_path))
+    assert next(outputs).skipped == ()
+    os.rename(str(tmp_path), str(tmp_path) + ".away")
+    folder.close_kept()
+    try:
+        with pytest.raises(UnfitWorker, match="is not there on"):
+            next(outputs)
+    finally:
+        os.rename(str(tmp_path) + ".away", str(tmp_path))
 
 
 def test_bad_files_are_left_out_and_named(photos, tmp_path):

@@ -79,6 +79,7 @@ def test_the_rules_of_a_root_hold_for_each_root(tmp_path, opened):
 
 
 def test_not_more_than_some_stay_open_and_none_is_lost(tmp_path, opened):
+    folder.close_kept()
     before = descriptors()
     for number in range(3 * kept_open.MAX_OPEN):
         (tmp_path / ("%d.tar" % number)).write_bytes(b"%06d" % number)

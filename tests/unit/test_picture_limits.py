@@ -182,3 +182,33 @@ def test_usage_counts_what_the_process_may_write():
     mapped = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE)
     assert heap.usage()[0] - before[0] >= 64 << 20
     mapped.close()
+
+
+def test_one_timer_serves_several_pictures(monkeypatch):
+    picture_limits.apply(JOB)
+    monkeypatch.setattr(picture_limits, "TIMER_S", 20.0)
+    with picture_limits.one_timer():
+        assert signal.getitimer(signal.ITIMER_PROF)[0] == 0         # no picture is decoded yet
+        first = seen()[0]
+        assert 69 < first < 71 and 49 < signal.getitimer(signal.ITIMER_PROF)[0] <= first
+        signal.setitimer(signal.ITIMER_PROF, 30.0)
+        assert seen()[0] < 31                                       # not set for each one
+        monkeypatch.setattr(picture_limits._State, "timer_until_s", 1e-9)
+        assert seen()[0] > 69                                       # each has all of its time
+        found = []
+        thread = threading.Thread(target=lambda: found.append(images.decoded(png(9, 9, 6, 8), (8, 8), "fast").size))
+        thread.start()
+        thread.join()
+        assert found == [(8, 8)] and signal.getitimer(signal.ITIMER_PROF)[0] > 49
+        with pytest.raises(BadFile):
+            images.decoded(LARGE, (8, 8), "exact")                  # the limit of memory holds, too
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+    with pytest.raises(ValueError):
+        with picture_limits.one_timer():
+            limited(lambda: int("no number"))()
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+    with picture_limits.one_timer():
+        pass
+    picture_limits.apply(replace(JOB, picture_cpu_s=0.0))
+    with picture_limits.one_timer():
+        assert seen()[0] == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import folder
-from stoker.pipeline.storage.folder import BadFile
+from stoker.pipeline.storage.folder import BadFile, close_kept
 from stoker.workers import images, stopwatch
 from stoker.workers.readers import Readers
 from tests.support.caching import Host, draw, job
@@ -406,6 +406,7 @@ def test_no_file_handles_left_is_not_the_files_fault(readers):
 
 def test_no_file_stays_open(root, readers):
     (root / "bad.npz").write_bytes(b"PK\x03\x04" + bytes(99))
+    close_kept()
     before, kept = len(os.listdir("/proc/self/fd")), []
     for read in READ:
         for name in ("rgb.png", "bad.npz", "gone"):
@@ -413,4 +414,5 @@ def test_no_file_stays_open(root, readers):
                 kept.append(read(readers, name))
             except BadFile as error:
                 kept.append(error)
+    close_kept()            # the folder
     assert len(os.listdir("/proc/self/fd")) == before

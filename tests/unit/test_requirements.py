@@ -35,6 +35,30 @@ def test_the_command_can_be_pasted():
         "'pillow>=8.4'")
 
 
+@pytest.mark.parametrize("needed, lacking", [
+    ("ssse3 sse4_1 sse4_2 popcnt\n", []), ("", []),
+    ("sse4_2 popcnt avx avx2\n", ["avx", "avx2"]), ("sse4\n", ["sse4"])])
+def test_a_build_for_another_cpu_is_refused_with_a_sentence(needed, lacking):
+    cpuinfo = "processor\t: 0\nflags\t\t: fpu ssse3 sse4_1 sse4_2 popcnt avx512f\n\nflags\t\t: avx2\n"
+    assert requirements._not_in(needed, cpuinfo) == lacking
+    assert requirements._not_in(needed, "Features\t: fp asimd\n") == []      # of another architecture
+    said = requirements.complaint("p", [], lacking)
+    assert said.startswith("p cannot decode pictures here: its pillow-simd was built for a CPU with %s, which this "
+                           "machine's has not: build it again" % " and ".join(lacking)) if lacking else said == ""
+
+
+def test_the_features_are_read_beside_pil_which_is_not_imported(monkeypatch, tmp_path):
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise SystemExit('imported on a CPU that it is not for')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "PIL", raising=False)
+    assert requirements.lacking_features() == []
+    (tmp_path / requirements.CPU_FILE).write_text("fpu no_such_feature\n")
+    with open("/proc/cpuinfo") as cpuinfo:
+        if "flags" in cpuinfo.read():
+            assert requirements.lacking_features() == ["no_such_feature"]
+
+
 @pytest.mark.parametrize("version, text, code, says", [
     (None, "", 1, "'p': it is no Python interpreter (it ended with exit code 1)"),
     (None, "y\n" * 9, None, "'p': it is no Python interpreter (it did not end within 60 s)"),

@@ -5,6 +5,7 @@ import queue
 import sys
 import threading
 import time
+from collections import namedtuple
 from dataclasses import replace
 from functools import partial
 
@@ -16,15 +17,15 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.errors import ConfigError, UnfitWorker
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import decode_from_worker, encode
-from stoker.pipeline.protocol.messages import Failed, Hello, Job, Lease, Produced, Ready, Refused, Sample, Skipped
-from stoker.pipeline.protocol.messages import Stop, Timings, Unfit, Welcome
+from stoker.pipeline.protocol.messages import NO_SLOT, Failed, Hello, Job, Lease, Produced, Ready, Refused, Sample
+from stoker.pipeline.protocol.messages import Skipped, Stop, Timings, Unfit, Welcome
 from stoker.workers.generators.calls import Calls
 from stoker.workers.generators.output import Output, batch_of
 from stoker.workers.generators.pictures import CachedJob, with_cache
 from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
-from stoker.workers.process import _SocketThread
+from stoker.workers.process import MAX_REST_S, _SocketThread
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.conversations import Conversations
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, Check, Work
@@ -33,6 +34,7 @@ from stoker.workers.stopwatch import timed
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
 OTHER_JOB = replace(JOB, seed=1)
+NOT_SHARING = Ready("run1", "", "it has --no-shared-memory")
 
 
 def output(lease):
@@ -416,6 +418,9 @@ class Ends:
     def wake(self):
         self.wakes += 1
 
+    def __len__(self):
+        return 1
+
     def __getitem__(self, number):
         return self
 
@@ -427,18 +432,21 @@ def lease(number):
     return Lease(number, number, 0, True, (Sample(number, "%d" % number, 0),))
 
 
+Memory = namedtuple("Memory", "slot")
+
+
 def socket_thread(once=False):
     """Not started; two leases came, the first of which is in work."""
     ends, items = Ends(), queue.Queue()
     session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), ["tcp://127.0.0.1:1"], once, time.monotonic())
-    thread = _SocketThread(ends, ends, session, WorkerOptions("tcp://127.0.0.1:1"), items, 0, lambda: None,
-                           lambda *texts: None)
+    options = WorkerOptions("tcp://127.0.0.1:1", shared_memory=False)
+    thread = _SocketThread(ends, ends, session, options, items, 0, lambda: None, lambda *texts: None)
     ends.waiting = [Welcome("run1", JOB, 0.5)]
     thread._receive(time.monotonic(), [0])
     assert items.get_nowait() == Check(JOB, "run1")
     ends.waiting = [lease(1), lease(2)]
     thread.finish(Checked("run1", ""))
-    assert ends.sent == [Ready("run1")]
+    assert ends.sent == [NOT_SHARING]
     return thread, ends, items
 
 
@@ -484,6 +492,40 @@ def test_a_batch_is_sent_and_the_next_lease_taken_without_the_other_thread():
     assert isinstance(ends.sent[-1], Failed) and items.get_nowait()[1] == lease(3)
 
 
+def test_what_lies_in_a_slot_is_told_and_travels_only_if_the_trainer_has_that_memory_no_more():
+    thread, ends, items = socket_thread()
+    shared = []
+    thread._memory.of = lambda trainer, job, one: "memory of %d" % one.lease
+    thread._memory.has = shared.__contains__
+    memory = Memory(slot=5)
+    thread.finish(finished(lease(1))._replace(memory=memory))
+    assert ends.sent[-1].slot == NO_SLOT and len(ends.sent[-1].arrays) == 1
+    assert [items.get_nowait().memory for _ in range(2)] == [None, "memory of 2"]     # lease 1 came before
+    shared.append(memory)
+    thread.finish(finished(lease(2))._replace(memory=memory))
+    assert (ends.sent[-1].lease, ends.sent[-1].slot, ends.sent[-1].arrays, ends.sent[-1].count) == (2, 5, (), 1)
+
+
+def test_the_socket_s_thread_rests_while_there_is_a_lease_in_work_and_a_next_one():
+    thread, ends, items = socket_thread()
+    now = time.monotonic()
+    assert 0 < thread._rest_s(now) <= MAX_REST_S
+    assert thread._rest_s(now + 0.49) <= 0.011                  # it must say that it is alive
+    ends.waiting = [lease(3)]
+    thread.finish(finished(lease(1)))                           # reads the next one itself
+    assert thread._rest_s(now) > 0 and not ends.wakes
+    thread.finish(finished(lease(2)))
+    assert not ends.wakes                                       # it finds out itself when the rest is over
+    thread.finish(finished(lease(3)))
+    assert ends.wakes == 1                                      # else the next lease would wait for it
+    assert thread._rest_s(now) == 0
+    ends.waiting = [lease(4)]
+    thread._receive(now, [0])
+    assert thread._rest_s(now) == 0
+    thread.finish(finished(lease(4)))
+    assert ends.wakes == 1
+
+
 def test_that_one_of_several_trainers_refuses_for_good_is_an_error_for_the_user():
     addresses, noted = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"), []
     ends = Ends()
@@ -517,7 +559,7 @@ def test_a_bug_in_sending_is_not_the_generator_s(capsys):
     assert thread.code == 1 and ends.wakes and "ZeroDivisionError" in capsys.readouterr().err
     del ends.send
     thread.finish(finished(lease(1)))              # the socket may be closed by now
-    assert ends.sent == [Ready("run1")]
+    assert ends.sent == [NOT_SHARING]
 
 
 def test_a_message_that_cannot_be_read_is_told_to_the_trainer():

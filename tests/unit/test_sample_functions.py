@@ -18,7 +18,7 @@ from stoker.pipeline.arrays import UpTo, declared, framed
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.plan import hashed_bytes, produced_indices, sample_random, sample_seed
-from stoker.pipeline.protocol.codec import check_arrays
+from stoker.pipeline.protocol.batch_arrays import check_arrays
 from stoker.pipeline.protocol.messages import Job, Lease, Produced, Sample, Skipped
 from stoker.pipeline.storage.folder import BadFile
 from stoker.workers.generators import calls

@@ -118,19 +118,22 @@ def test_each_pin_has_the_hashes_of_its_files(name: str) -> None:
         assert all(re.match("sha256:[0-9a-f]{64}$", each) for each in hashes), requirement
 
 
-def test_the_trainers_build_tools_have_them_too() -> None:
-    whole = requirements("hashes/trainer.txt")
-    tools = requirements("hashes/trainer-tools.txt")
-    assert [tool.split("==")[0] for tool in tools] == ["pip", "setuptools", "wheel"]
+@pytest.mark.parametrize("name, wanted", [("trainer", ["pip", "setuptools", "wheel"]),
+                                          ("workers-simd", ["pybind11", "setuptools"])])
+def test_the_build_tools_have_them_too(name: str, wanted: List[str]) -> None:
+    whole = requirements("hashes/%s.txt" % name)
+    tools = requirements("hashes/%s-tools.txt" % name)
+    assert [tool.split("==")[0] for tool in tools] == wanted
     assert {tool: whole[tool] for tool in tools} == tools
 
 
-@pytest.mark.parametrize("file", [".setup/environment.sh", "trainer/Dockerfile", "workers/Dockerfile"])
+@pytest.mark.parametrize("file", [".setup/environment.sh", ".setup/pillow-simd.sh", "trainer/Dockerfile",
+                                  "workers/Dockerfile"])
 def test_they_are_installed_by_their_hashes(file: str) -> None:
     with open(os.path.join(ROOT, file)) as lines:
-        text = lines.read()
+        text = lines.read().replace("\\\n    --require", "--require")
     installing = [line for line in text.splitlines() if re.search(r"pip install|\binstall --|\binstall \$", line)
-                  and not line.lstrip().startswith("#") and "install() {" not in line]
-    assert len(installing) >= (5 if file.endswith("sh") else 1)
+                  and not line.lstrip().startswith("#") and "install() {" not in line and "apt-get" not in line]
+    assert len(installing) >= {".setup/environment.sh": 5, ".setup/pillow-simd.sh": 2}.get(file, 1)
     for line in installing:
         assert "--require-hashes" in line or "$(pins " in line, line

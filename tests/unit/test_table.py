@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.protocol import codec
-from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.sources.identity import difference, identity
 from stoker.pipeline.sources.packing import MAX_ARRAY_BYTES, MAX_DEPTH

@@ -59,8 +59,9 @@ def changed(position, value):
 
 @pytest.mark.parametrize("position, value", [
     ((0,), []), ((1,), [[]]), ((1,), 7), ((2,), [1]), ((2, 0), {}), ((2, 3), [[]]), ((2, 4), 5), ((2, 4, 1), "x"),
-    ((2, 4, 1), []), ((2, 4, 1, 1), [[]]), ((2, 4, 1, 5), {1: []}), ((2, 4, 1, 5), [1]), ((2, 4, 1, 5, 0, 3), [1]),
-    ((2, 4, 1, 5, 0, 5), [[]]), ((2, 5), [[1]]), ((2, 6), []),
+    ((2, 4, 1), [[], "x"]), ((2, 4, 1, 1), [[]]), ((2, 4, 1), ["x"]), ((2, 4, 0), [1]), ((2, 4, 3), {1: []}),
+    ((2, 4, 5), [1, 1]), ((2, 4, 5, 1), [1]), ((2, 4, 5, 0, 3), [[]]), ((2, 4, 5, 0, 3), [b"", b""]),
+    ((2, 4, 5, 0, 5), [[]]), ((2, 5), [[1]]), ((2, 6), []),
     ((2, 8), [[1]]), ((2, 8), 1), ((2, 8), [[1, [], "", True, True]])], ids=str)
 def test_a_long_message_in_another_form_is_refused(every, position, value):
     with pytest.raises(ProtocolError):
@@ -78,8 +79,8 @@ def test_what_follows_and_what_is_missing(every):
 @pytest.mark.parametrize("value", [
     [[]] * SHORT_BYTES, [7, "lease", [[]] * SHORT_BYTES], [7, "lease", [1, 0, 0, True, [[]] * SHORT_BYTES, [], False,
                                                                          False, [], 0, 0.0]],
-    [7, "lease", [1, 0, 0, True, [[1, "", 0, b"", 0, []]] * (LEASE_COST_BYTES // SAMPLE_BYTES + 1), [], False, False,
-                  [], 0, 0.0]],
+    [7, "lease", [1, 0, 0, True, [[1 << 40] * (LEASE_COST_BYTES // SAMPLE_BYTES + 1), [], [], [], [], []], [], False,
+                  False, [], 0, 0.0]],
     [7, "welcome", ["xy"] * SHORT_BYTES]], ids=["lists", "fields", "samples", "many", "welcome"])
 def test_a_hostile_message_is_refused_before_it_takes_memory(value):
     header = msgpack.packb(value, use_bin_type=True)

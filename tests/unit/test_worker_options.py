@@ -8,7 +8,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import WorkerOptions
 
 OPTIONS = WorkerOptions("tcp://10.0.0.7:5555", "/keys", "/data/\udcff", ("mine:make", "own:other"), True, "/cache", 0.1,
-                        "/run/health", True, True)
+                        "/run/health", True, True, shared_memory=False, shared_memory_folder="/run/\udcfe")
 
 
 @pytest.mark.parametrize("options", [OPTIONS, WorkerOptions("tcp://trainer:5555"), WorkerOptions((

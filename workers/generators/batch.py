@@ -11,6 +11,7 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.functions import BatchFunction
 from stoker.pipeline.protocol.messages import Job, Lease, Sample, Skipped
 from stoker.pipeline.storage.folder import check_root
+from stoker.workers.batch_memory import BatchMemory, empty, memory_of
 from stoker.workers.generators.bad_files import cause_of
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, skipped_for
@@ -54,7 +55,8 @@ class _Run:
                 bad.update(found)
         self._calls.check_threads()
         try:
-            arrays, count = _rows_of(in_order(returned, self._job.arrays, axes=1), self._job.arrays, len(used))
+            arrays, count = _rows_of(in_order(returned, self._job.arrays, axes=1), self._job.arrays, len(used),
+                                     memory_of(lease))
             if count < len(used) and not self._job.may_skip:
                 remedy = ("the trainer does not know that it may, and must be able to import the same version of it"
                           if self._may_skip else "declare it with may_skip=True if it leaves some out")
@@ -93,13 +95,14 @@ def _used(samples: Sequence[Sample], replacements: Sequence[Sample], bad: Dict[i
     return [sample for sample in chosen if sample is not None]
 
 
-def _rows_of(values: Sequence[Any], specs: Tuple[ArraySpec, ...], most: int) -> Tuple[Tuple[np.ndarray, ...], int]:
+def _rows_of(values: Sequence[Any], specs: Tuple[ArraySpec, ...], most: int,
+             memory: Optional[BatchMemory]) -> Tuple[Tuple[np.ndarray, ...], int]:
     """The arrays of ``framed(specs)`` and their length, at most ``most``. A list of arrays or pictures is an array too.
     """
     arrays: List[np.ndarray] = []
     sizes: List[np.ndarray] = []
     for value, spec in zip(values, specs):
-        made = _column(value, spec, most)
+        made = _column(value, spec, most, memory)
         arrays, sizes = arrays + [made[0]], sizes + list(made[1:])
         if len(made[0]) != len(arrays[0]):
             raise Misfit("array %r has %d rows, and %r has %d" % (spec.name, len(made[0]), specs[0].name,
@@ -107,7 +110,7 @@ def _rows_of(values: Sequence[Any], specs: Tuple[ArraySpec, ...], most: int) -> 
     return tuple(arrays + sizes), len(arrays[0])
 
 
-def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
+def _column(value: Any, spec: ArraySpec, most: int, memory: Optional[BatchMemory]) -> Tuple[np.ndarray, ...]:
     try:
         rows: Optional[Sequence[Any]] = None
         if isinstance(value, (list, tuple)) and (
@@ -122,12 +125,12 @@ def _column(value: Any, spec: ArraySpec, most: int) -> Tuple[np.ndarray, ...]:
         if count > most:
             raise Misfit("has %d rows for %d samples" % (count, most))
         if rows is None and count:
-            made = np.empty((count,) + spec.shape, spec.dtype)
+            made = empty(memory, spec.name, (count,) + spec.shape, spec.dtype)
             cast_into(made, value)
             return made,
     except Misfit as error:
         raise error.of(spec) from None
-    builder = BatchRows((spec,), count)
+    builder = BatchRows((spec,), count, memory=memory)
     for place, row in enumerate(() if rows is None else rows):
         try:
             builder.put(place, (row,))

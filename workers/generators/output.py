@@ -7,12 +7,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
-from stoker.pipeline.arrays import framed
+from stoker.pipeline.arrays import ArraySpec, framed
 from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import produced_indices
 from stoker.pipeline.protocol.messages import (
     MAX_REASON, MAX_SKIPPED_PATH, Job, Lease, Sample, Skipped, sendable)
 from stoker.pipeline.storage.folder import BadFile
+from stoker.workers.batch_memory import BatchMemory, compacted, empty, memory_of
 from stoker.workers.generators.rows import BatchRows, FunctionError, Misfit, is_of, named
 from stoker.workers.generators.user_sample import name_of
 
@@ -28,6 +29,7 @@ class Output(NamedTuple):
 
 Put = Callable[[int, Sample], None]                    # puts a sample into a place, or raises BadFile or Skip
 Judge = Callable[[int, Sample], Optional[Skipped]]     # the same, or tells why the sample is left out
+_of_last: List[Any] = [(), []]      # see ``_expected``
 
 
 def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) -> Output:
@@ -39,7 +41,7 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     Raises ValueError if the number of rows, a row's shape or its values do not fit the job: a dtype may be another if
     nothing is lost.
     """
-    rows = BatchRows(job.arrays, len(lease.samples))
+    rows = BatchRows(job.arrays, len(lease.samples), memory=memory_of(lease))
 
     def put(place: int, sample: Sample) -> None:
         made = make(sample)
@@ -54,16 +56,14 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     return Output(rows.finished(places_of(content)), skipped)
 
 
-def fill_batch(lease: Lease, job: Job, put: Callable[[Sequence[np.ndarray], Sample], None]) -> Output:
-    """The batch of ``lease``; ``put`` writes a sample into its row of each array, or raises BadFile or Skip. All arrays
-    of ``job`` have fixed shapes."""
-    arrays = tuple(np.empty((len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays)
-
-    def put_rows(place: int, sample: Sample) -> None:
-        put([array[place, ...] for array in arrays], sample)     # with the dots, a single number is a view too
-    content, skipped = filled(lease, judged(put_rows))
+def fill_batch(lease: Lease, job: Job, into: "Callable[[Tuple[np.ndarray, ...]], Put]") -> Output:
+    """The batch of ``lease``. ``into(arrays)`` returns what writes a sample into its place of each array, or raises
+    BadFile or Skip. All arrays of ``job`` have fixed shapes."""
+    memory = memory_of(lease)
+    arrays = tuple([empty(memory, spec.name, (len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays])
+    content, skipped = filled(lease, judged(into(arrays)))
     places = places_of(content)
-    return Output(arrays if places is None else tuple(array[places] for array in arrays), skipped)
+    return Output(arrays if places is None else tuple([compacted(array, places) for array in arrays]), skipped)
 
 
 def judged(put: Put) -> Judge:
@@ -129,9 +129,45 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output:
-    """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. Raises
-    ValueError, which says why, if it is not a batch of ``lease``."""
+def check(output: Output, lease: Lease, job: Job, fresh: bool = False, memory: Optional[BatchMemory] = None) -> Output:
+    """``output`` with C-contiguous arrays that the generator does not use again; ``fresh``: it never does. With
+    ``memory``, they lie there. Raises ValueError, which says why, if it is not a batch of ``lease``."""
+    if not (isinstance(output, Output) and _is_plain(output, lease, job)):      # else all that follows is right
+        output = _checked(output, lease, job)
+    arrays, skipped, rows, missing, aligned = output
+    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
+    # another byte than 0 and 1, if it is a view of other numbers
+    return Output(memory.placed(arrays) if memory is not None else tuple(
+                      np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
+                      else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
+                      for array in arrays),
+                  tuple(skipped), tuple(rows), missing, bool(aligned))
+
+
+def _is_plain(output: Output, lease: Lease, job: Job) -> bool:
+    """It is what most are: a row of each sample in each array, and nothing to tell of."""
+    arrays, skipped, rows, missing, _ = output
+    expected = _expected(job.arrays)
+    if type(arrays) is not tuple or type(skipped) is not tuple or type(rows) is not tuple or len(arrays) != len(
+            expected) or skipped or rows or type(missing) is not int or missing:
+        return False
+    count = len(lease.samples)
+    for array, (dtype, shape) in zip(arrays, expected):
+        if type(array) is not np.ndarray or array.dtype != dtype or shape is None or array.shape != (count,) + shape:
+            return False
+    return True
+
+
+def _expected(arrays: Tuple[ArraySpec, ...]) -> List[Tuple["np.dtype[Any]", Optional[Tuple[int, ...]]]]:
+    """The dtype and the shape of a row of each array; None if it differs from batch to batch."""
+    if _of_last[0] is not arrays:       # a worker makes many batches of one job
+        _of_last[:] = arrays, [(np.dtype(spec.dtype), None if spec.upto else spec.shape) for spec in framed(arrays)]
+    expected: List[Tuple["np.dtype[Any]", Optional[Tuple[int, ...]]]] = _of_last[1]
+    return expected
+
+
+def _checked(output: Output, lease: Lease, job: Job) -> Output:
+    """``output``, with its numbers as Python's. Raises ValueError."""
     require = partial(_require, "generator %r, batch at position %d: " % (job.generator, lease.position))
     require(isinstance(output, Output), "yielded a %s, must be an Output(arrays, skipped)", type(output).__name__)
     arrays, skipped, rows, missing, aligned = output
@@ -178,12 +214,6 @@ def check(output: Output, lease: Lease, job: Job, fresh: bool = False) -> Output
             "%d samples and %d skipped, must be %d together, as many as are in the lease%s", used, len(skipped),
             len(own), " (it has %d replacements for bad samples: use generators.output.batch_of)" % len(replacements)
             if replacements else "")
-    # copied, since ZeroMQ sends them later, and a user's generator may fill the same array again by then; a bool may be
-    # another byte than 0 and 1, if it is a view of other numbers
-    return Output(tuple(np.array(np.not_equal(array, False), order="C") if array.dtype == np.bool_ and not fresh
-                        else np.array(array, order="C", copy=not fresh or not array.flags.c_contiguous)
-                        for array in arrays),
-                  tuple(Skipped(int(item.index), sendable(item.reason, MAX_REASON),
-                                sendable(item.path, MAX_SKIPPED_PATH), bool(item.chosen), item in lease.known)
-                        for item in skipped),
-                  tuple(rows), missing, bool(aligned))
+    return Output(tuple(arrays), tuple(
+        Skipped(int(item.index), sendable(item.reason, MAX_REASON), sendable(item.path, MAX_SKIPPED_PATH),
+                bool(item.chosen), item in lease.known) for item in skipped), rows, missing, aligned)

@@ -5,8 +5,9 @@
 
 from __future__ import generator_stop
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Type
+from typing import Any, Callable, Iterable, Iterator, Optional, Tuple, Type
 
 import numpy as np
 from PIL import Image
@@ -14,12 +15,13 @@ from PIL import Image
 from stoker.pipeline.functions import Skip
 from stoker.pipeline.plan import sample_random
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
-from stoker.pipeline.storage.folder import BadFile, check_root, resolve
+from stoker.pipeline.storage.folder import BadFile, check_access, check_root, resolver
 from stoker.workers import images, remarks
-from stoker.workers.cache import Cache
+from stoker.workers.cache import Cache, CachedKind
 from stoker.workers.generators.calls import Calls, seeded
-from stoker.workers.generators.output import Output, fill_batch
+from stoker.workers.generators.output import Output, Put, fill_batch
 from stoker.workers.generators.rows import FunctionError, described
+from stoker.workers.picture_limits import one_timer
 from stoker.workers.readers import Readers
 from stoker.workers.stopwatch import timed
 
@@ -45,6 +47,10 @@ def readers_of(job: Job) -> Readers:
     return Readers(job, job.cache if isinstance(job, CachedJob) else None)
 
 
+#: Makes another picture of a sample's.
+Vary = Callable[[Image.Image, Lease, Sample], Image.Image]
+
+
 def image(leases: Iterable[Lease], job: Job, vary: Optional[Callable[..., Any]] = None) -> Iterator[Output]:
     """Pictures, uint8 RGB [n, height, width, 3], and their labels, int32 [n, 1], if they have some. Bad files are
     skipped, or replaced if the lease has replacements. ``vary``: the user's function ``job.augment``, which gets each
@@ -52,7 +58,7 @@ def image(leases: Iterable[Lease], job: Job, vary: Optional[Callable[..., Any]] 
     check_root(job.data_root, job.probes)
     user = None if vary is None else _Augmentation(vary, job)
     for lease in leases:
-        yield _pictures(lease, job, user.vary if user is not None and lease.training else None)
+        yield _pictures(lease, job, user.vary if user is not None and lease.training else None, user is None)
 
 
 def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
@@ -65,30 +71,52 @@ def augmented(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
         yield _pictures(lease, job, vary if lease.training else None)
 
 
-def _pictures(lease: Lease, job: Job, vary: Optional[Callable[[Image.Image, Lease, Sample], Image.Image]]) -> Output:
-    cache = None
-    if isinstance(job, CachedJob) and job.cache is not None:
-        cache = job.cache.kind(job.height_width, job.decode, job.exif_rotate)
+def _pictures(lease: Lease, job: Job, vary: Optional[Vary], is_ours: bool = True) -> Output:
+    """``is_ours``: ``vary`` is Stoker's code."""
+    cache = job.cache.kind(job.height_width, job.decode, job.exif_rotate) if isinstance(
+        job, CachedJob) and job.cache is not None else None
+    with ExitStack() as stack:
+        if cache is not None:
+            stack.enter_context(cache.one_look())
+        if is_ours:
+            stack.enter_context(one_timer())
+        return fill_batch(lease, job, lambda arrays: _put_pictures(arrays, lease, job, cache, vary))
 
-    def put(rows: Sequence[np.ndarray], sample: Sample) -> None:
-        path = resolve(job.data_root, sample.path, job.follow_links)
-        pixels = rows[0]
+
+def _put_pictures(arrays: Tuple[np.ndarray, ...], lease: Lease, job: Job, cache: Optional[CachedKind],
+                  vary: Optional[Vary]) -> Put:
+    """What puts a sample into its place of ``arrays``."""
+    size, decode, exif_rotate = job.height_width, job.decode, job.exif_rotate
+    located = resolver(job.data_root, job.follow_links)
+    pixels, labels, row_bytes = arrays[0], arrays[1:], 3 * size[0] * size[1]
+    flat = memoryview(pixels.reshape(-1))
+    own = lease.samples[:]
+    for array in labels:                # at once: one by one takes ten times as long
+        array[:] = np.array([sample.label for sample in own]).reshape((-1,) + (1,) * (array.ndim - 1))
+
+    def put(place: int, sample: Sample) -> None:
+        path = located(sample.path)
         picture = None
-        if cache is None:
-            picture = images.load(path, job.height_width, job.decode, job.exif_rotate)
-        elif not cache.get(path, pixels):
-            data, status = images.read(path, keep=False)
-            before = remarks.count()
-            picture = images.decoded(data, job.height_width, job.decode, job.exif_rotate, sample.path)
-            if remarks.count() == before:
-                cache.put(path, status, picture.tobytes())
+        try:
+            if cache is None:
+                picture = images.load(path, size, decode, exif_rotate)
+            elif not cache.get(path, pixels[place]):
+                data, status = images.read(path, keep=False)
+                before = remarks.count()
+                picture = images.decoded(data, size, decode, exif_rotate, sample.path)
+                if remarks.count() == before:
+                    cache.put(path, status, picture.tobytes())
+        except (BadFile, OSError):
+            check_access(job.data_root)         # if not the file is missing, but the whole folder
+            raise
         if vary is not None:
-            picture = vary(picture or Image.fromarray(pixels), lease, sample)
+            picture = vary(picture or Image.fromarray(pixels[place]), lease, sample)
         if picture is not None:
-            pixels[:] = np.frombuffer(picture.tobytes(), np.uint8).reshape(pixels.shape)
-        for label in rows[1:]:
-            label[:] = sample.label
-    return fill_batch(lease, job, put)
+            flat[place * row_bytes:(place + 1) * row_bytes] = picture.tobytes()
+        if sample is not own[place]:            # a replacement
+            for array in labels:
+                array[place] = sample.label
+    return put
 
 
 class _Augmentation:

@@ -14,6 +14,7 @@ from stoker.pipeline.errors import StokerError
 from stoker.pipeline.protocol.messages import Job, Sample
 from stoker.pipeline.text import name_list
 from stoker.pipeline.user_errors import a_type
+from stoker.workers.batch_memory import BatchMemory, compacted, empty
 
 _FEW = 8      # so many numbers are compared faster in Python than by numpy
 #: Whole numbers up to this are exact in a float of that size.
@@ -223,8 +224,8 @@ _CASTS: "Dict[str, Callable[[np.ndarray, np.ndarray], Optional[np.ndarray]]]" = 
 class _Fixed:
     """An array with one row for each place, all of the same shape."""
 
-    def __init__(self, spec: ArraySpec, places: int) -> None:
-        self.data = np.empty((places,) + spec.shape, spec.dtype)
+    def __init__(self, spec: ArraySpec, places: int, memory: Optional[BatchMemory]) -> None:
+        self.data = empty(memory, spec.name, (places,) + spec.shape, spec.dtype)
         self._shape, self._dtype = spec.shape, self.data.dtype
         self._low, self._high = _LIMITS.get(self._dtype, (1, 0))    # of whole numbers; else no number is within
 
@@ -243,14 +244,14 @@ class _Fixed:
         """Nothing: the next ``put`` overwrites the row."""
 
     def finished(self, places: Optional[Sequence[int]]) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-        return self.data if places is None else self.data[places], None
+        return self.data if places is None else compacted(self.data, places), None
 
 
 class _Listed:
     """An array whose places have any number of rows, and whose rows differ in the sides that are an UpTo."""
 
-    def __init__(self, spec: ArraySpec, places: int) -> None:
-        self._spec = spec
+    def __init__(self, spec: ArraySpec, places: int, memory: Optional[BatchMemory]) -> None:
+        self._spec, self._memory = spec, memory
         self._rows: List[List[np.ndarray]] = [[] for _ in range(places)]
 
     def put(self, place: int, value: Any) -> None:
@@ -270,24 +271,27 @@ class _Listed:
         rows = [row for several in chosen for row in several]
         axes = self._spec.upto
         if not axes:
-            shape = (len(rows),) + self._spec.shape
-            return (np.stack(rows) if rows else np.empty(shape, self._spec.dtype)), None
+            made = empty(self._memory, self._spec.name, (len(rows),) + self._spec.shape, self._spec.dtype)
+            return (np.stack(rows, out=made) if rows else made), None
         sizes = np.array([[row.shape[axis] for axis in axes] for row in rows], np.int32).reshape(len(rows), len(axes))
         sides = [int(side) for side in self._spec.shape]
         for column, axis in enumerate(axes):
             sides[axis] = int(sizes[:, column].max()) if rows else 0
-        array = np.full([len(rows)] + sides, self._spec.pad, self._spec.dtype)
+        array = empty(self._memory, self._spec.name, tuple([len(rows)] + sides), self._spec.dtype)
+        array.fill(self._spec.pad)
         for padded, row in zip(array, rows):
             padded[tuple(slice(size) for size in row.shape)] = row
         return array, sizes[:, 0].copy() if len(axes) == 1 else sizes
 
 
 class BatchRows:
-    """The arrays of a batch while it is made, place by place. ``several``: a place may have any number of rows."""
+    """The arrays of a batch while it is made, place by place. ``several``: a place may have any number of rows.
+    ``memory``: where they are made."""
 
-    def __init__(self, arrays: Tuple[ArraySpec, ...], places: int, several: bool = False) -> None:
+    def __init__(self, arrays: Tuple[ArraySpec, ...], places: int, several: bool = False,
+                 memory: Optional[BatchMemory] = None) -> None:
         self._arrays = arrays
-        self._columns = [_Listed(spec, places) if several or spec.upto else _Fixed(spec, places) for spec in arrays]
+        self._columns = [(_Listed if several or spec.upto else _Fixed)(spec, places, memory) for spec in arrays]
 
     def put(self, place: int, values: Sequence[Any]) -> None:
         """Writes a row of every array. Raises Misfit, whose text names the array."""

@@ -7,6 +7,7 @@ from typing import Any, Iterable, Iterator, Optional
 from stoker.pipeline.functions import SampleFunction, Skip
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import BadFile, check_root
+from stoker.workers.batch_memory import memory_of
 from stoker.workers.generators.bad_files import cause_of
 from stoker.workers.generators.calls import Calls, seeded
 from stoker.workers.generators.output import Output, filled, judged, places_of
@@ -35,7 +36,8 @@ class _Run:
         self._several = function.rows > 1
 
     def output(self, lease: Lease) -> Output:
-        own, rows = tuple(lease.samples), BatchRows(self._job.arrays, len(lease.samples), self._several)
+        own = tuple(lease.samples)
+        rows = BatchRows(self._job.arrays, len(own), self._several, memory_of(lease))
         counts = [1] * len(own)
         # all at once takes a third of the time that it takes between the calls, when other code is in the CPU's cache
         numbers = [self._calls.number(lease.epoch, sample) for sample in own]

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from stoker.pipeline.errors import DatasetError
-from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.sources.packing import Blob, pack_rows, packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.member_names import (

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tupl
 import numpy as np
 
 from stoker.pipeline.errors import DatasetError
-from stoker.pipeline.protocol.codec import MAX_ROW_BYTES
+from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.protobuf import (

@@ -18,6 +18,7 @@ EXIT = 7                       # of the how 'os._exit': none of Stoker's own
 FORWARDED = 8000               # bytes of a batch that are on the wire when 'pushing' is hit: the header, some pixels
 IDLE_S = 0.3                   # without a lease for so long: the window is full
 WAIT_S = 30.0                  # a limit for a broken test
+PATTERN = 0xee                 # what is written to a slot
 
 
 def strike():
@@ -126,6 +127,31 @@ def loading():
         at[1] += 1
         if at == [STEP, 4]:
             strike()
+        return original(*args)
+
+
+def writing():
+    """As ``loading``, if the arrays are made in a slot of shared memory: a part of the slot is written. After it wakes,
+    it writes to all of the slot, and goes on."""
+    from stoker.workers import images
+    from stoker.workers.batch_memory import memory_of
+    from stoker.workers.generators import pictures as module
+
+    at = []                    # position, pictures begun, the slot
+
+    @_around(module, "_pictures")
+    def pictures(original, lease, *args, **kwargs):
+        memory = memory_of(lease)
+        at[:] = lease.position, 0, memory and memory.segment.slot(memory.slot)
+        return original(lease, *args, **kwargs)
+
+    @_around(images, "load")
+    def load(original, *args):
+        at[1] += 1
+        if at[:2] == [STEP, 4] and at[2] is not None and not _struck():
+            at[2][:len(at[2]) // 2] = PATTERN
+            strike()
+            at[2][:] = PATTERN
         return original(*args)
 
 

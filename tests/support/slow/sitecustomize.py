@@ -16,9 +16,9 @@ def _later(function):
 
 
 def storage():
-    """Each file that is opened."""
+    """Each file that is read."""
     from stoker.pipeline.storage import folder
-    folder.is_within_root = _later(folder.is_within_root)
+    folder.read_file = _later(folder.read_file)
 
 
 def augment():
