@@ -1,7 +1,6 @@
 """Answers leases: each one exactly once, with its batch or with what went wrong. Before the first one, it finds out
 whether this worker can do the job at all: whether it has the folder, and can import the user's function."""
 
-import queue
 import time
 from dataclasses import replace
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
@@ -58,17 +57,17 @@ class _TrackedSamples(tuple):  # type: ignore[type-arg]    # Python 3.6 knows no
         self.current = None
 
 
-def answer_leases(items: "queue.Queue[Union[Check, Work, None]]", finish: Callable[[Union[Finished, Checked]], None],
+def answer_leases(next_item: Callable[[], Union[Check, Work, None]], finish: Callable[[Union[Finished, Checked]], None],
                   make: Callable[[Job], Producer], isolate: Callable[[Job, Lease], Quarantined],
                   resume: Callable[[Job], None] = lambda job: None, most: int = 1) -> None:
-    """Does the ``items`` until a None comes, and answers each one through ``finish``. ``make`` is called for each job,
-    and again after a failure; up to ``most`` producers are kept, for jobs of several trainers. ``resume`` is called
-    when another one than the last is used again. ``isolate`` tests a lease in quarantine."""
+    """Does each ``next_item`` until None comes, and answers it through ``finish``. ``make`` is called for each job, and
+    again after a failure; up to ``most`` producers are kept, for jobs of several trainers. ``resume`` is called when
+    another one than the last is used again. ``isolate`` tests a lease in quarantine."""
     producer: Optional[Producer] = None
     others: List[Producer] = []          # the one that was used last is the last
     heap = Heap()
     while True:
-        item = items.get()
+        item = next_item()
         if item is None:
             break
         start_s, job = time.monotonic(), item.job

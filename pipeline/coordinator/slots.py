@@ -55,13 +55,9 @@ class SlotTable:
     def reclaim(self, head: int) -> bool:
         """Finds the slots that are free again, of batches below ``head``: the others wait for the consumer. Returns
         whether some slot is free."""
-        kept = []
-        for entry in self.lent:
-            if entry[0] < head and self._is_free(entry[1]):
-                heappush(self.free, entry[1])
-            else:
-                kept.append(entry)
-        self.lent = kept
+        for entry in [entry for entry in self.lent if entry[0] < head and self._is_free(entry[1])]:
+            self.lent.remove(entry)
+            heappush(self.free, entry[1])
         return bool(self.free)
 
     @property

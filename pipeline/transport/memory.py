@@ -11,6 +11,7 @@ for each worker.
 import ctypes
 import fcntl
 import os
+import resource
 import sys
 import weakref
 from typing import Any, Dict, List, Tuple
@@ -86,6 +87,8 @@ def create(slots: int, slot_bytes: int) -> Tuple[Segment, int]:
     _check_size(slots, slot_bytes)
     if not _overcommits():
         raise NoSharedMemory("this host reserves all memory that a process asks for (vm.overcommit_memory is 2)")
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:     # which counts all of it, touched or not
+        raise NoSharedMemory("the trainer's address space is limited (ulimit -v)")
     fd = _memfd()
     try:
         os.ftruncate(fd, slots * slot_bytes)

@@ -34,10 +34,10 @@ def photos(tmp_path_factory):
     return str(folder)
 
 
-def stream_of(photos, epochs):
+def stream_of(photos, epochs, shared_memory=True):
     assert BATCH_SIZE * SIDE * SIDE * 3 >= RECYCLE_FROM_BYTES
     return open_stream(photos, image_size=SIDE, batch_size=BATCH_SIZE, epochs=epochs, workers=2, prefetch=4,
-                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"))
+                       worker_python=interpreter("STOKER_TEST_WORKER_PYTHON"), shared_memory=shared_memory)
 
 
 @pytest.fixture(autouse=True)
@@ -168,12 +168,12 @@ def staging_area():
     return area.put, area.get
 
 
-@pytest.mark.parametrize("holder", [fifo_queue, staging_area])
-def test_a_buffer_that_tensorflow_holds_is_not_used_again(photos, holder):
+@pytest.mark.parametrize("holder, shared_memory", [(fifo_queue, False), (staging_area, True)])
+def test_a_buffer_that_tensorflow_holds_is_not_used_again(photos, holder, shared_memory):
     images, labels = placeholders()
     put, get = holder()
     put, get = put((images, labels)), get()
-    with stream_of(photos, 20) as stream, tf.Session() as session:
+    with stream_of(photos, 20, shared_memory) as stream, tf.Session() as session:
         copies, places = [], set()
         for _ in range(HELD):
             batch = next(stream)
@@ -190,16 +190,18 @@ def test_a_buffer_that_tensorflow_holds_is_not_used_again(photos, holder):
                 np.testing.assert_array_equal(got, array)
 
 
-def test_a_released_buffer_is_used_again(photos):
+@pytest.mark.parametrize("shared_memory", [True, False])
+def test_a_released_buffer_is_used_again(photos, shared_memory):
     images, labels = placeholders()
     total = tf.reduce_sum(tf.cast(images, tf.int64))
-    with stream_of(photos, 20) as stream, tf.Session() as session:
+    with stream_of(photos, 20, shared_memory) as stream, tf.Session() as session:
         places = []
         for batch in stream:
             assert session.run(total, feed_dict(batch, images, labels)) == batch.images.sum(dtype=np.int64)
             places.append(address(batch.images))
     assert len(places) == 60
-    # at most: prefetch=4 buffered batches, one at the consumer, one or two not yet released
+    # at most: prefetch=4 buffered batches, one at the consumer, one or two not yet released; with shared memory four
+    # at the consumer, and two more for each of two workers
     assert len(set(places)) <= 12
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import resource
 import tempfile
 
 import numpy as np
@@ -126,6 +127,14 @@ def test_a_system_that_gives_none_is_named(monkeypatch, tmp_path):
                 made.callback(os.close, fd)
                 made.callback(segment.is_free, 0)       # keeps it until then
     assert descriptors() == at_first
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 46, limits[1]))
+    try:
+        with pytest.raises(NoSharedMemory, match="ulimit -v"):
+            create(2, BYTES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
     class OldLibc:
         """Without the function; its system call says no."""

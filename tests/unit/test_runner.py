@@ -1,6 +1,7 @@
 """answer_leases: whatever a generator does, every lease is answered once, and no wait is endless."""
 
 import copy
+import os
 import queue
 import sys
 import threading
@@ -25,12 +26,13 @@ from stoker.workers.generators.pictures import CachedJob, with_cache
 from stoker.workers.generators.registry import Producer, open_producer
 from stoker.workers.generators.rows import FunctionError
 from stoker.workers.generators.sample import call_for_samples
-from stoker.workers.process import MAX_REST_S, _SocketThread
+from stoker.workers.socket_thread import MAX_REST_S, SocketThread
 from stoker.workers.quarantine import Quarantined
 from stoker.workers.conversations import Conversations
 from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, Check, Work
 from stoker.workers.runner import Checked, Finished, answer_leases
 from stoker.workers.stopwatch import timed
+from tests.support.processes import wait_for
 
 JOB = Job("mine:make", (ArraySpec("numbers", "int32", (1,)),), 1, 0, "fast", "")
 OTHER_JOB = replace(JOB, seed=1)
@@ -117,7 +119,7 @@ def play(generator, jobs, isolate=no_trial, isolated=False, seen=lambda done: No
 
     items_get = items.get
     items.get = lambda: items_get(timeout=5)     # instead of waiting for ever
-    answer_leases(items, finish, make, isolate)
+    answer_leases(items.get, finish, make, isolate)
     return answers
 
 
@@ -194,7 +196,7 @@ def test_a_traceback_begins_with_the_users_first_frame_and_the_sentence_names_th
         items, answers = queue.Queue(), []
         items.put(Work(JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1)))))
         items.put(None)
-        answer_leases(items, answers.append, partial(Producer, generator), no_trial)
+        answer_leases(items.get, answers.append, partial(Producer, generator), no_trial)
         answer, = answers
         assert answer.error.startswith("%s 'mine:make', sample 16: KeyError: 16 (test_runner.py, line " % name)
         trace = answer.traceback.splitlines()
@@ -259,7 +261,7 @@ def test_a_failure_names_a_sample_without_a_path_by_its_number():
     items, answers = queue.Queue(), []
     items.put(Work(JOB, Lease(1, 0, 0, True, (Sample(16, "", -1), Sample(17, "", -1), Sample(18, "", -1)))))
     items.put(None)
-    answer_leases(items, answers.append, lambda job: Producer(partial(call_for_samples, mine), job), no_trial)
+    answer_leases(items.get, answers.append, lambda job: Producer(partial(call_for_samples, mine), job), no_trial)
     answer, = answers
     assert not answer.sample and not answer.traceback, "the sentence says all"
     assert answer.error.startswith("function 'mine:make', sample 17: array 'numbers' has the text 'sevente")
@@ -274,7 +276,7 @@ def test_an_answer_has_the_rows_and_the_number_of_missing_samples(extra):
     samples = tuple(Sample(index, "", -1) for index in range(len(extra.get("rows", "...")) + extra.get("missing", 0)))
     items.put(Work(replace(JOB, rows=2, may_skip=True), Lease(1, 0, 0, True, samples)))
     items.put(None)
-    answer_leases(items, answers.append, lambda job: Producer(own, job), no_trial)
+    answer_leases(items.get, answers.append, lambda job: Producer(own, job), no_trial)
     answer, = answers
     assert answer.error == "" and answer.output._replace(arrays=()) == Output((), **extra)
 
@@ -295,7 +297,7 @@ def test_arrays_that_stoker_made_itself_are_not_copied(fresh):
     items, answers = queue.Queue(), []
     items.put(Work(JOB, lease(1)))
     items.put(None)
-    answer_leases(items, answers.append, make, no_trial)
+    answer_leases(items.get, answers.append, make, no_trial)
     assert (answers[0].output.arrays[0] is made[0].arrays[0]) is fresh
 
 
@@ -329,7 +331,7 @@ def answers_to(make, *items):
     waiting, answers = queue.Queue(), []
     for item in items + (None,):
         waiting.put(item)
-    answer_leases(waiting, answers.append, make, no_trial)
+    answer_leases(waiting.get, answers.append, make, no_trial)
     return answers
 
 
@@ -421,6 +423,23 @@ class Ends:
     def __len__(self):
         return 1
 
+    def __iter__(self):
+        return iter([self])
+
+    def has_input(self):
+        return bool(self.waiting)
+
+    def descriptors(self):
+        return []
+
+    def poll(self, now):
+        return ""
+
+    refusal = trouble = lambda self: ""
+
+    def has_reconnected(self):
+        return False
+
     def __getitem__(self, number):
         return self
 
@@ -440,7 +459,7 @@ def socket_thread(once=False):
     ends, items = Ends(), queue.Queue()
     session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), ["tcp://127.0.0.1:1"], once, time.monotonic())
     options = WorkerOptions("tcp://127.0.0.1:1", shared_memory=False)
-    thread = _SocketThread(ends, ends, session, options, items, 0, lambda: None, lambda *texts: None)
+    thread = SocketThread(ends, ends, session, options, items, os.getppid(), lambda: None, lambda *texts: None)
     ends.waiting = [Welcome("run1", JOB, 0.5)]
     thread._receive(time.monotonic(), [0])
     assert items.get_nowait() == Check(JOB, "run1")
@@ -460,7 +479,7 @@ def test_a_second_folder_of_data_is_refused_while_another_trainer_is_served_and_
     addresses = "tcp://127.0.0.1:1-2"
     options = WorkerOptions(addresses)
     session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), options.addresses, False, time.monotonic())
-    thread = _SocketThread(ends, ends, session, options, items, 0, lambda: None, lambda *texts: None,
+    thread = SocketThread(ends, ends, session, options, items, 0, lambda: None, lambda *texts: None,
                            sandbox=OneFolder())
     ends.waiting = [Welcome("run0", JOB, 0.5)]
     thread._receive(time.monotonic(), [0])
@@ -506,31 +525,71 @@ def test_what_lies_in_a_slot_is_told_and_travels_only_if_the_trainer_has_that_me
     assert (ends.sent[-1].lease, ends.sent[-1].slot, ends.sent[-1].arrays, ends.sent[-1].count) == (2, 5, (), 1)
 
 
-def test_the_socket_s_thread_rests_while_there_is_a_lease_in_work_and_a_next_one():
+def test_the_socket_s_thread_rests_while_the_main_thread_works_or_reads():
     thread, ends, items = socket_thread()
     now = time.monotonic()
     assert 0 < thread._rest_s(now) <= MAX_REST_S
     assert thread._rest_s(now + 0.49) <= 0.011                  # it must say that it is alive
-    ends.waiting = [lease(3)]
-    thread.finish(finished(lease(1)))                           # reads the next one itself
-    assert thread._rest_s(now) > 0 and not ends.wakes
+    thread._main_reads = True
+    assert MAX_REST_S < thread._rest_s(now) <= 0.5
+    thread._main_reads = False
+    thread.finish(finished(lease(1)))
     thread.finish(finished(lease(2)))
-    assert not ends.wakes                                       # it finds out itself when the rest is over
-    thread.finish(finished(lease(3)))
-    assert ends.wakes == 1                                      # else the next lease would wait for it
+    assert thread._rest_s(now) == 0 and not thread._rests       # it waits at the socket
+    thread, ends, items = socket_thread()
+    thread._wanted = 4                                          # threads of ``fetching`` want to know of each lease
     assert thread._rest_s(now) == 0
-    ends.waiting = [lease(4)]
-    thread._receive(now, [0])
-    assert thread._rest_s(now) == 0
-    thread.finish(finished(lease(4)))
-    assert ends.wakes == 1
+
+
+def test_the_main_thread_reads_the_next_lease_itself():
+    thread, ends, items = socket_thread()
+    thread._rest_s(time.monotonic())
+    for number in (1, 2, 3, 4):
+        assert thread.next_item().lease == lease(number) and not thread._main_reads
+        if number == 2:
+            assert items.empty()
+            ends.waiting = [lease(3)]
+        if number == 3:
+            threading.Timer(0.05, lambda: (ends.waiting.append(lease(4)), thread._main_wait.wake())).start()
+        thread.finish(finished(lease(number)))
+    assert not ends.wakes
+
+
+def test_a_main_thread_that_reads_ends_with_the_socket_s_thread():
+    thread, ends, items = socket_thread()
+    thread._rest_s(time.monotonic())
+    for _ in range(2):
+        thread.finish(finished(thread.next_item().lease))
+
+    def end():
+        wait_for(lambda: thread._main_reads, "the main thread to read")
+        with ends.lock:
+            thread.code = EXIT_DRAINED
+            items.put(None)
+            thread._main_wait.wake()
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert thread.next_item() is None and ends.wakes
+    ending.join()
+
+
+def test_a_bug_while_the_main_thread_reads_ends_the_process(capsys):
+    thread, ends, items = socket_thread()
+    thread._rest_s(time.monotonic())
+    for _ in range(2):
+        thread.finish(finished(thread.next_item().lease))
+    thread._run_once = lambda: 1 / 0
+    ends.waiting = [lease(3)]
+    threading.Timer(0.1, lambda: items.put(None)).start()       # the socket's thread, which is woken
+    assert thread.next_item() is None and thread.code == 1 and ends.wakes
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_that_one_of_several_trainers_refuses_for_good_is_an_error_for_the_user():
     addresses, noted = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2"), []
     ends = Ends()
     session = Conversations(Hello("host/0", 1, "python 3.13.0", 2, ""), addresses, False, time.monotonic())
-    thread = _SocketThread(ends, ends, session, WorkerOptions(addresses), queue.Queue(), 0, lambda: None,
+    thread = SocketThread(ends, ends, session, WorkerOptions(addresses), queue.Queue(), 0, lambda: None,
                            lambda *note: noted.append(note))
     ends.waiting = [Refused("another release", True)]
     thread._receive(time.monotonic(), [1])
@@ -581,7 +640,7 @@ def test_a_generator_is_started_once_for_a_job_also_with_a_cache(cache):
     for position in range(5):
         items.put(Work(JOB, Lease(position + 1, position, 0, True, (Sample(position, "%d.jpg" % position, 0),))))
     items.put(None)
-    answer_leases(items, answers.append, lambda job: Producer(counted, job, cache), no_trial)
+    answer_leases(items.get, answers.append, lambda job: Producer(counted, job, cache), no_trial)
     assert [answer.error for answer in answers] == [""] * 5
     assert [type(job) for job in jobs] == [Job if cache is None else CachedJob]
 
@@ -608,7 +667,7 @@ def test_jobs_of_several_trainers_keep_their_generators():
         items.put(Check(jobs[seed], "run", seed))
         items.put(Work(jobs[seed], Lease(position, position, 0, True, (Sample(1, "1.jpg", 0),))))
     items.put(None)
-    answer_leases(items, answers.append, lambda job: Producer(counted, job), no_trial,
+    answer_leases(items.get, answers.append, lambda job: Producer(counted, job), no_trial,
                   lambda job: resumed.append(job.seed), 2)
     assert [answer.trainer for answer in answers[::2]] == [0, 1, 0, 1, 1, 2, 1, 0]
     assert [answer.error for answer in answers[1::2]] == [""] * 8

@@ -251,7 +251,7 @@ def test_a_lease_without_samples_needs_no_generator():
         made = Producer()
         made.job = job
         return made
-    answer_leases(items, answers.append, no_generator, None)
+    answer_leases(items.get, answers.append, no_generator, None)
     answer, = answers
     assert [array.shape for array in answer.output.arrays] == [(0, 0, 2), (0,)] and not answer.error
     assert np.array_equal(answer.output.arrays[1], np.empty(0, np.int32))

@@ -58,17 +58,17 @@ def trace(pid):
 
 def in_another_thread(path):
     """In a thread that was there before the picture came."""
-    import stoker.workers.process as process
-    done, original = [], process._SocketThread._run_once
+    import stoker.workers.socket_thread as process
+    done, original = [], process.SocketThread._run_once
 
     def once(thread):
-        process._SocketThread._run_once = original
+        process.SocketThread._run_once = original
         try:
             done.append(read(path))
         except OSError as error:
             done.append(error)
         return original(thread)
-    process._SocketThread._run_once = once
+    process.SocketThread._run_once = once
     for _ in range(500):
         if done:
             break
