@@ -8,6 +8,7 @@ killed.
 A turn in which other processes, or another machine on the same processor, took CPU time is repeated.
 """
 
+import functools
 import os
 import select
 import signal
@@ -18,8 +19,8 @@ import time
 import uuid
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from benchmarks.contenders.protocol import ANSWERS, MARK, cpu_of_s, marked
-from benchmarks.machine import busy_s
+from benchmarks.contenders.protocol import ANSWERS, MARK, marked
+from benchmarks.machine import Others
 from benchmarks.table import DISTURBED_CORES, Say, Spread, spread
 
 START_S = 90.0
@@ -105,10 +106,6 @@ class Program:
         finally:
             self._signal(signal.SIGSTOP)
 
-    def cpu_s(self) -> float:
-        """CPU seconds that its living processes have used."""
-        return cpu_of_s(marked(self.mark))
-
     def end(self) -> None:
         """Kills it with everything that it started."""
         deadline = time.monotonic() + END_S
@@ -162,11 +159,9 @@ class Turn(NamedTuple):
 
 def watched(program: Program, seconds: float) -> Turn:
     """A turn of the program, and of what else this machine did. Raises Failed."""
-    machine_s, own_s, here_s, begun_s = busy_s(), program.cpu_s(), time.process_time(), time.monotonic()
+    others = Others(program.mark)
     images, passed, cpu_s = program.turn(seconds)
-    elapsed_s = time.monotonic() - begun_s
-    others_s = (busy_s() - machine_s) - (program.cpu_s() - own_s) - (time.process_time() - here_s)
-    return Turn(images / passed, cpu_s / passed, max(0.0, others_s / elapsed_s))
+    return Turn(images / passed, cpu_s / passed, others.cores())
 
 
 def least_disturbed(take: Callable[[], Optional[Turn]], tries: int) -> Tuple[Optional[Turn], List[float]]:
@@ -183,8 +178,10 @@ def least_disturbed(take: Callable[[], Optional[Turn]], tries: int) -> Tuple[Opt
     return best, [turn.others for turn in turns if turn is not best]
 
 
-def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say) -> Dict[str, Result]:
-    """Each contender's result, by its name. One that fails gets its error there, and the others go on."""
+def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say, tries: int = 1
+              ) -> Dict[str, Result]:
+    """Each contender's result, by its name. One that fails gets its error there, and the others go on. ``tries``: of a
+    turn that is disturbed; 1 where processes that have no mark of their contender do a part of its work."""
     results = {each.name: Result([], [], each.missing, [], []) for each in contenders}
     programs: Dict[str, Program] = {}
     try:
@@ -208,8 +205,8 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
             names = list(programs)
             shift = number * 7 % max(1, len(names))
             for name in names[shift:] + names[:shift]:
-                turn, repeated = least_disturbed(lambda: _try(
-                    name, programs, results, lambda program: watched(program, seconds), say), min(TRIES, 1 + left))
+                take = functools.partial(_try, name, programs, results, lambda program: watched(program, seconds), say)
+                turn, repeated = least_disturbed(take, min(tries, 1 + left))
                 left -= len(repeated)
                 if turn is not None:
                     result: Any = results[name]

@@ -18,7 +18,7 @@ import os
 import random
 import sys
 import time
-from typing import Any, Callable, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 #: A variable in the environment of all processes of a contender, by which they are found, also in other sessions.
 MARK = "BENCHMARK_CONTENDER"
@@ -80,13 +80,8 @@ def marked(mark: str) -> List[int]:
 
 def cpu_of_all_s() -> float:
     """CPU seconds that this contender's living processes have used so far."""
-    return cpu_of_s(marked("%s=%s" % (MARK, os.environ[MARK])) if MARK in os.environ else [os.getpid()])
-
-
-def cpu_of_s(pids: Iterable[int]) -> float:
-    """CPU seconds that these processes have used, those that have ended left out."""
     ticks = 0
-    for pid in pids:
+    for pid in marked("%s=%s" % (MARK, os.environ[MARK])) if MARK in os.environ else [os.getpid()]:
         try:
             with open("/proc/%d/stat" % pid) as file:
                 fields = file.read().rpartition(")")[2].split()
