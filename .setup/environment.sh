@@ -198,6 +198,10 @@ other_python_asked() { # WORKER_PYTHON or PYTHON36 names another interpreter tha
 }
 
 mkdir -p .venv
+if command -v flock >/dev/null; then # a second `make` would remove what the first one is making
+    exec 9<.venv
+    flock -n 9 || { say "waiting for another make in this folder ..." && flock 9; }
+fi
 rm -f "$env.missing"
 if ! installed "$name" || ! installed "$base" || other_python_asked; then
     case $name in

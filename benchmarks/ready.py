@@ -1,6 +1,6 @@
 """The senders of the wire benchmarks: workers that have nothing to decode, and bare ZeroMQ sockets.
 
-Programs of their own, started by wire.py, scale.py and latency.py with the workers' Python:
+Programs of their own, started by wire.py, small.py, scale.py and latency.py with the workers' Python:
 
     python -m benchmarks.ready worker ADDRESS         one real worker process, whose generator has its batch ready
     python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as possible

@@ -316,6 +316,8 @@ def read(path: Union[SamplePath, str, bytes], max_bytes: int = MAX_FILE_BYTES, a
     a far file are of use in the cache, for what is made of them is not kept; the version of a file of this host may
     then be None."""
     if not isinstance(path, SamplePath) or not path.store:
+        if _fetcher is not None:
+            return _fetcher.read(path, max_bytes, advice, not keep)
         return _read(path, max_bytes, advice, not keep)
     far_files.open_bytes()
     data, version = _read(path, max_bytes, advice, True)

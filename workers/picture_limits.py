@@ -106,8 +106,8 @@ def max_pixels(bytes_each: int) -> float:
 def one_timer() -> Iterator[None]:
     """Within it, this thread runs nothing but Stoker's code. So the timer of CPU time need not be set for each picture,
     which takes as long as other parts of a small one: it is set for TIMER_S more, and serves the pictures that begin
-    before those are over."""
-    _State.has_one_timer = _State.cpu_s > 0 and get_ident() == _State.thread and os.getpid() == _State.process
+    before those are over. Nor can this process be a child of the one that had the limits."""
+    _State.has_one_timer = get_ident() == _State.thread and os.getpid() == _State.process
     try:
         yield
     finally:
@@ -135,13 +135,13 @@ def limited(decode: Function) -> Function:
 
 
 def _within(decode: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    if _State.has_one_timer:
+    if _State.cpu_s:
         now_s = time.monotonic()
-        if now_s >= _State.timer_until_s:
+        if not _State.has_one_timer:
+            signal.setitimer(signal.ITIMER_PROF, _State.cpu_s)
+        elif now_s >= _State.timer_until_s:
             _State.timer_until_s = now_s + TIMER_S
             signal.setitimer(signal.ITIMER_PROF, _State.cpu_s + TIMER_S)
-    elif _State.cpu_s:
-        signal.setitimer(signal.ITIMER_PROF, _State.cpu_s)
     _State.decodes = True
     try:
         return decode(*args, **kwargs)

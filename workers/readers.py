@@ -18,7 +18,7 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.protocol.messages import Job
 from stoker.pipeline.storage import urls
 from stoker.pipeline.storage.folder import (
-    BadFile, SamplePath, check_access, check_file, is_relative, is_store, local_path, resolve)
+    BadFile, SamplePath, check_access, check_file, is_relative, is_store, resolve)
 from stoker.pipeline.storage.place import MARK, place_of
 from stoker.pipeline.text import printable_path
 from stoker.workers import copies, fetching, images, npy, raw, remarks
@@ -162,7 +162,11 @@ class Readers:
         if self._is_store:
             relative = name.decode("utf-8", "surrogateescape")
             return resolve(self._job.data_root, relative if place is None else str(place._replace(path=relative)))
-        return local_path(self._folder, name, self._root, place)
+        found = SamplePath(self._prefix + name)
+        found.root = self._root
+        if place is not None:
+            found.place = place
+        return found
 
     def _relative(self, name: builtins.bytes) -> builtins.bytes:
         """An absolute path below the data folder as a relative one; other paths as they are."""

@@ -5,6 +5,7 @@ The tools are scripts that write down how they were called. The interpreter that
 make an environment with it fails, which ends environment.sh.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -185,6 +186,25 @@ def test_simd_is_all_it_takes(tmp_path, target, given, python):
     said = subprocess.run(["make", target, "NAME=driving"] + list(given), cwd=str(tmp_path), env=environment,
                           check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout.split("\n")
     assert ("made workers-simd" in said) == (given == ("SIMD=1",)) and said[-2] == "with " + python
+
+
+def test_two_makes_at_once_make_one_environment_after_the_other(tmp_path):
+    if not os.path.exists("/usr/bin/flock"):
+        pytest.skip("this machine has no flock")
+    machine = Machine(tmp_path / "machine", uname="echo aarch64\n")
+    (machine.folder / ".venv").mkdir()
+    first = os.open(str(machine.folder / ".venv"), os.O_RDONLY)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    second = subprocess.Popen(["sh", ".setup/environment.sh", "workers-simd"], cwd=str(machine.folder),
+                              env=machine._environment, stderr=subprocess.PIPE, universal_newlines=True)
+    try:
+        assert second.stderr.readline() == "stoker: waiting for another make in this folder ...\n"
+        assert second.poll() is None and not (machine.folder / ".venv" / "workers-simd.missing").exists()
+        os.close(first)
+        assert "x86-64 only" in second.communicate(timeout=60)[1]
+    finally:
+        second.kill()
+        second.wait()
 
 
 PIP_FAILS = """\

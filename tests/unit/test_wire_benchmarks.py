@@ -12,10 +12,10 @@ from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.pipeline.plan import Plan
 from stoker.pipeline.sources.dataset import Splits
 from stoker.pipeline.sources.generated import generated
-from benchmarks import feed, latency, ready, scale, table, wire
+from benchmarks import feed, latency, ready, scale, small, table, wire
 
 
-@pytest.mark.parametrize("name", ["feed", "wire", "scale", "latency"])
+@pytest.mark.parametrize("name", ["feed", "wire", "scale", "latency", "small"])
 def test_help_says_what_is_measured(name, monkeypatch, capsys):
     module = importlib.import_module("benchmarks." + name)
     monkeypatch.setattr(sys, "argv", [name + ".py", "--help"])
@@ -39,6 +39,13 @@ def test_the_feed_s_goals_are_taken_from_its_tables():
     at_224, sizes = feed.tables(feed.SIZES, taken, dict.fromkeys(feed.WAYS, 1))
     assert at_224.goals[0].reached == pytest.approx(3.0 / 0.12) and not at_224.goals[0].holds()
     assert sizes.goals[0].reached == 0.12 and sizes.goals[0].holds()
+
+
+def test_the_goal_of_small_batches_is_about_those_of_1_kb():
+    found = {kind: [wire.Measured(1000.0 * number, 0.0003, 0.0004)] * 3 for number, kind in enumerate(small.KINDS, 3)}
+    found_table = small.table_of(found)
+    assert found_table.rows[0] == ["1 KB, ready", 3000.0, 3000.0, 3000.0, pytest.approx(300), pytest.approx(400)]
+    assert found_table.goals[0].reached == 3000.0 and found_table.goals[0].holds()
 
 
 def test_who_starves_is_seen():

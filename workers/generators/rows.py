@@ -228,15 +228,21 @@ class _Fixed:
         self.data = empty(memory, spec.name, (places,) + spec.shape, spec.dtype)
         self._shape, self._dtype = spec.shape, self.data.dtype
         self._low, self._high = _LIMITS.get(self._dtype, (1, 0))    # of whole numbers; else no number is within
+        self._picture_size: Optional[Tuple[int, int]] = None        # (width, height) of a picture that is a row
+        if self._dtype == np.uint8 and len(self._shape) == 3 and self._shape[2] == 3:
+            self._picture_size = int(self._shape[1]), int(self._shape[0])
+            self._flat, self._row_bytes = memoryview(self.data.reshape(-1)), self.data[:1].nbytes
 
     def put(self, place: int, value: Any) -> None:
-        # the first two are only faster: most rows are one of them
+        # all but the last are only faster: most rows are one of them
         if (type(value) is np.ndarray and value.shape == self._shape and value.dtype == self._dtype
                 and self._dtype.kind != "b"):
             self.data[place] = value
         elif type(value) is list and self._shape == (1,) and len(value) == 1 and type(value[0]) is int and (
                 self._low <= value[0] <= self._high):
             self.data[place, 0] = value[0]
+        elif type(value) is Image.Image and value.size == self._picture_size and value.mode == "RGB":
+            self._flat[place * self._row_bytes:(place + 1) * self._row_bytes] = value.tobytes()
         else:
             cast_into(self.data[place, ...], value)     # with the dots, a single number is a view too
 
