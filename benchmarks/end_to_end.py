@@ -34,6 +34,9 @@ TFDATA_2 = "tf.data, TF 2.21"
 LIBJPEG = "limit: libjpeg-turbo + OpenCV"
 PYTHONS = {"trainer": "Python 3.6", "workers": "newest Python", "workers-simd": "pillow-simd"}
 
+OFTEN = [("exact", "workers")] + [(mode, environment) for mode in ("fastest", "sampled")
+                                  for environment in ("workers", "workers-simd")]
+RARELY = 3      # rounds for one turn of a contender that no goal is about
 #: size -> (mode, environment) -> the least share of the limit, which is the same decoding without a pipeline
 SHARES = {"64": {("fastest", "workers"): 0.93, ("fastest", "workers-simd"): 0.90, ("sampled", "workers"): 0.90},
           "224": {("fastest", "workers"): 0.96, ("fastest", "workers-simd"): 0.93, ("sampled", "workers"): 0.90}}
@@ -116,7 +119,9 @@ def all_contenders(pictures: str, size: int, ratio: int) -> List[Contender]:
     # the same as ``keep_freed_memory`` does for the others: no page faults for each picture
     found.append(libjpeg._replace(environment=dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
                                                             str(1 << 25))))
-    return found
+    often = [TFDATA, RATIO % ratio, TFDATA_2, "PyTorch DataLoader", "PyTorch DataLoader, draft"]
+    often += [name(*each) for each in OFTEN for name in (stoker, limit)]
+    return [each if each.name in often else each._replace(every=RARELY) for each in found]
 
 
 def _with_limits(make: Any, mode: str, environments: Sequence[str]) -> List[Contender]:
@@ -209,9 +214,9 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
     columns = ["class", "contender", "images/s", "least", "most", "x tutorial", "cores busy", "quality", "failed"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    notes = ["Medians of %d rounds of %g s, with the slowest and the fastest round; cores busy: CPU seconds of all "
-             "processes per second. The ratio of a goal is the median of the rounds' ratios." % (
-                 group.rounds, group.seconds)]
+    notes = ["Medians of %d rounds of %g s (of %d, where no goal depends on it), with the slowest and the fastest "
+             "round; cores busy: CPU seconds of all processes per second. The ratio of a goal is the median of the rounds' ratios." % (
+                 group.rounds, group.seconds, -(-group.rounds // RARELY))]
     if any(name.startswith("limit") for name in results):
         notes.append("Limits have no pipeline: a process per core reads and decodes its share with the same calls, and "
                      "no checks, and the pictures are dropped.")

@@ -133,6 +133,7 @@ def test_ratios_are_taken_round_by_round():
     one, other = Result([100.0, 50.0, 120.0], [2.0] * 3), Result([50.0, 25.0, 30.0], [2.0] * 3)
     assert alternation.ratio(one, other) == 2.0
     assert alternation.ratio(one, Result([], [], "it broke")) == 0.0
+    assert alternation.ratio(one, Result([200.0], [2.0])) == 0.5
 
 
 @pytest.mark.parametrize("others, taken, tried", [([0.0], 0.0, 1), ([0.5, 0.05], 0.05, 2),
