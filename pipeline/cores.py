@@ -1,14 +1,15 @@
-"""How many cores this process may use: those that it may run on, and no more than its CPU quota is worth.
+"""How many cores this process may use: those that it may run on, and no more than its CPU quota is worth; and how much
+memory.
 
 A container with ``--cpus 2`` on a host of 64 cores sees all of them, and the kernel stops its processes for the rest of
 each tenth of a second when they have used two. So a quota counts as cores, in cgroups of version 1 and 2; of a process
-in nested groups, the tightest one.
+in nested groups, the tightest one. The same holds for limits of memory.
 """
 
 import math
 import os
 import re
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple
 
 Read = Callable[[str], Optional[str]]      # the text of a file; None if it is not there
 
@@ -27,14 +28,28 @@ def count(affinity: int, quota_cores: float) -> int:
 def quota(read: Read) -> float:
     """The CPU quota of this process in cores, such as 0.5; infinite without one. ``read`` gives the text of a file of
     /proc and of the cgroup file systems."""
+    return min((_quota_of(read, *group) for group in _groups(read, "cpu")), default=math.inf)
+
+
+def memory_bytes() -> float:
+    """The most memory that this process and all others of its cgroup, such as a container, may have together; infinite
+    without a limit."""
+    return memory_limit(_text)
+
+
+def memory_limit(read: Read) -> float:
+    """The same; ``read`` as for ``quota``."""
+    return min((_memory_of(read, *group) for group in _groups(read, "memory")), default=math.inf)
+
+
+def _groups(read: Read, controller: str) -> Iterator[Tuple[str, bool]]:
+    """The folder of each group that limits this process with ``controller``, and whether it is of version 2."""
     memberships = [line.split(":", 2) for line in (read("/proc/self/cgroup") or "").splitlines() if line.count(":") > 1]
-    found = math.inf
     for mount, root, controllers in _mounts(read("/proc/self/mountinfo") or ""):
         for _, names, path in memberships:
-            if (names == "") if controllers is None else ("cpu" in names.split(",") and "cpu" in controllers):
+            if (names == "") if controllers is None else (controller in names.split(",") and controller in controllers):
                 for folder in _folders(mount, root, path):
-                    found = min(found, _quota_of(read, folder, controllers is None))
-    return found
+                    yield folder, controllers is None
 
 
 def _mounts(mountinfo: str) -> List[Tuple[str, str, Optional[List[str]]]]:
@@ -74,6 +89,14 @@ def _quota_of(read: Read, folder: str, is_second: bool) -> float:
     except (ValueError, IndexError):         # "max", or the root group, which has no quota
         return math.inf
     return allowed / period if allowed > 0 and period > 0 else math.inf      # -1: none
+
+
+def _memory_of(read: Read, folder: str, is_second: bool) -> float:
+    """Of one group, in bytes."""
+    try:
+        return int(read(folder + ("/memory.max" if is_second else "/memory.limit_in_bytes")) or "")
+    except ValueError:                       # "max", or the root group, which has none
+        return math.inf
 
 
 def _text(path: str) -> Optional[str]:

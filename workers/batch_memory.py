@@ -11,11 +11,14 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 import numpy as np
 
 from stoker.pipeline.arrays import framed
+from stoker.pipeline.cores import memory_bytes
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.layout import Layout, layout_of
 from stoker.pipeline.protocol.messages import NO_SLOT, FromWorker, Hello, Job, Lease, Ready, sendable
 from stoker.pipeline.transport.memory import NoSharedMemory, Segment
 from stoker.pipeline.transport.memory_handover import Offer, remove_stale
+
+SHARE_OF_LIMIT = 0.5       # of the memory that this process may have: at most so much is shared with a trainer
 
 
 class BatchMemory:
@@ -169,8 +172,18 @@ class SharedMemory:
         shared.offer, shared.layout = None, layout_of(job.arrays, job.batch_size, job.rows)
         shared.places = {spec.name: place for place, spec in enumerate(framed(job.arrays))}
         try:
-            shared.segment = offer.take(shared.run, shared.layout.slot_bytes)
+            segment = offer.take(shared.run, shared.layout.slot_bytes)
+            check_room(segment.slots * segment.slot_bytes, memory_bytes())
+            shared.segment = segment
         except NoSharedMemory as error:
             if is_needed:           # else the trainer has said why it shares none
                 self._note("batches go over the connection, since the trainer's memory cannot be shared: %s" % error,
                            False)
+
+
+def check_room(segment_bytes: float, limit_bytes: float) -> None:
+    """Batches in shared memory count as memory of the worker that wrote them: where a container gives it little, it
+    would be killed for them, and good pictures would be taken for the cause. Raises NoSharedMemory."""
+    if segment_bytes > SHARE_OF_LIMIT * limit_bytes:
+        raise NoSharedMemory("it is up to %.0f MB, and all processes of this container or cgroup may have %.0f MB" % (
+            segment_bytes / 1e6, limit_bytes / 1e6))

@@ -150,13 +150,17 @@ def shown(hello: Hello) -> Hello:
                    last_exit=printable(hello.last_exit), sandbox=printable(hello.sandbox))
 
 
-def summary_of(scheduler: LeaseScheduler, rejected: str) -> Effects:
-    """Counts for those who look for them, at the end. ``rejected``: of connections; '' if there were none."""
+def summary_of(scheduler: LeaseScheduler, rejected: str, without_slot: int) -> Effects:
+    """Counts for those who look for them, at the end. ``rejected``: of connections; '' if there were none.
+    ``without_slot``: leases for which there was no slot of shared memory."""
     effects: Effects = []
     if scheduler.reassigned or scheduler.backups:
         effects.append(Log("leases: %d steps reassigned after a lost lease, %d slow steps also given to a second "
                            "worker, %d second batches dropped"
                            % (scheduler.reassigned, scheduler.backups, scheduler.duplicates), is_debug=True))
+    if without_slot:
+        effects.append(Log("shared memory: no slot was free for %d steps, as the program held many batches: they came "
+                           "over TCP" % without_slot, is_debug=True))
     if rejected:
         effects.append(Log("rejected connections: %s" % rejected, is_debug=True))
     return effects

@@ -241,7 +241,7 @@ class CoordinatorSession:
 
     def summary(self) -> Effects:
         """Counts for those who look for them, at the end."""
-        return summary_of(self._scheduler, self._limits.summary())
+        return summary_of(self._scheduler, self._limits.summary(), self.slots.in_frames)
 
     def _hello(self, peer: WorkerKey, hello: Hello, now: float) -> Effects:
         said_again = peer in self._hellos

@@ -16,6 +16,7 @@ from stoker.pipeline.protocol.layout import layout_of
 from stoker.pipeline.protocol.messages import NO_SLOT, Alive, Hello, Job, Lease, Ready, Sample
 from stoker.pipeline.transport.memory import create
 from stoker.pipeline.transport.memory_handover import _address, hand_over
+from stoker.workers import batch_memory
 from stoker.workers.batch_memory import BatchMemory, SharedMemory, SlotLease, memory_of
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
@@ -295,6 +296,15 @@ def test_a_trainer_that_shares_nothing_is_no_trouble(worker):
 def test_memory_that_is_not_that_of_the_job_is_not_used(worker, changed, why):
     share(worker.ready(), **changed)
     assert worker.of(0) is None and why in worker.notes[0]
+
+
+def test_memory_for_which_the_container_has_no_room_is_not_used(worker, monkeypatch):
+    """It would count as this worker's, and the kernel would kill it."""
+    monkeypatch.setattr(batch_memory, "memory_bytes", lambda: 4.0 * SLOT_BYTES)
+    share(worker.ready(), slots=2)
+    assert worker.of(0) is not None and not worker.notes
+    share(worker.ready(), slots=3)
+    assert worker.of(0) is None and "it is up to 0 MB, and all processes of this container" in worker.notes[0]
 
 
 def is_listened_at(name):

@@ -1,4 +1,4 @@
-"""CPU quotas, of files as the kernel writes them."""
+"""CPU quotas and limits of memory, of files as the kernel writes them."""
 
 import math
 import os
@@ -77,3 +77,21 @@ def test_count(affinity, quota, expected):
 
 def test_this_process():
     assert 1 <= cores.cores() <= os.cpu_count()
+
+
+def memory(cgroup, mountinfo, **files):
+    texts = dict(files)
+    texts.update({"/proc/self/cgroup": cgroup, "/proc/self/mountinfo": mountinfo})
+    return cores.memory_limit(texts.get)
+
+
+def test_limit_of_memory():
+    nested = {"/sys/fs/cgroup/a/b/memory.max": "max\n", "/sys/fs/cgroup/a/memory.max": "4294967296\n"}
+    assert memory("0::/a/b\n", V2 % "/", **nested) == 4 << 30
+    assert memory("0::/b\n", V2 % "/", **nested) == math.inf
+    assert memory("0::/\n", V2 % "/", **{"/sys/fs/cgroup/memory.max": "garbage"}) == math.inf
+    first = "33 31 0:31 /docker/12 /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    limits = {"/sys/fs/cgroup/memory/memory.limit_in_bytes": "536870912\n"}
+    assert memory("9:memory:/docker/12\n4:cpu:/docker/12\n", first, **limits) == 512 << 20
+    assert memory("4:cpu:/docker/12\n", first, **limits) == math.inf
+    assert cores.memory_bytes() > 1 << 20

@@ -23,7 +23,6 @@ from tests.unit.test_codec import INDICES, OWN_JOB, own
 
 JOB = JobOptions(image_size=(2, 3), batch_size=2)
 HELLO = Hello("host:1/0", 1, "python 3.13.0, pillow 13.0.0", 2, "")
-LAYOUT = layout_of(JOB.arrays, 2, 1)
 
 
 class Worker:
@@ -31,6 +30,7 @@ class Worker:
 
     def __init__(self, trainer, peer=b"a", hello=HELLO):
         self.trainer, self.peer = trainer, peer
+        self.layout = layout_of(JOB.arrays, trainer.session._job.batch_size, 1)
         trainer.are_ready = False
         trainer.say(peer, hello)
         self.ready()
@@ -46,9 +46,9 @@ class Worker:
     def write(self, lease, value=7):
         """The batch of a lease, in its slot."""
         if self.segment is None:
-            self.segment = self.offer.take("5eed", LAYOUT.slot_bytes)
+            self.segment = self.offer.take("5eed", self.layout.slot_bytes)
         made = batch(lease, value=value)
-        for array, start in zip(made.arrays, LAYOUT.starts):
+        for array, start in zip(made.arrays, self.layout.starts):
             np.ndarray(array.shape, array.dtype, self.segment.slot(lease.slot), start)[...] = array
         return replace(made, arrays=(), slot=lease.slot)
 
@@ -131,6 +131,18 @@ def test_a_worker_without_memory_sends_frames_and_the_log_says_why_once(trainer,
     assert len(trainer.batches) == 1
 
 
+def test_a_program_that_keeps_all_batches_gets_the_rest_in_frames():
+    trainer = shared(StreamOptions(prefetch=1), replace(JOB, batch_size=1))
+    worker = Worker(trainer)
+    for number in range(8):
+        lease = worker.leases()[number]
+        worker.say(batch(lease, value=number) if lease.slot == NO_SLOT else worker.write(lease, number))
+        trainer.tick()
+    slots = [lease.slot for lease in worker.leases()]
+    assert slots == [0, 1, 2, 3, 4, 5, 6, NO_SLOT] and "no slot was free for 1 steps" in trainer.summary()
+    assert [int(trainer.batches[number].views[0].max()) for number in range(8)] == list(range(8))
+
+
 def test_a_trainer_that_shares_no_memory_says_so_and_leases_no_slot(caplog):
     caplog.set_level("INFO")
     worker = Worker(SilentTrainer(JOB))
@@ -162,7 +174,7 @@ def test_what_comes_late_or_twice_is_never_read_from_a_slot_that_is_another_leas
     assert len(trainer.batches) == 1 and not trainer.to(b"a", Refused)
     old = worker.segment
     worker.ready()                          # it has come back: a new segment; the second lease is of the old one
-    assert worker.offer.take("5eed", LAYOUT.slot_bytes) is not old
+    assert worker.offer.take("5eed", worker.layout.slot_bytes) is not old
     worker.say(replace(batch(second), arrays=(), slot=second.slot))
     assert len(trainer.batches) == 1 and b"a" in trainer.members()
     assert second.position in [lease.position for lease in worker.leases()[2:]]      # it is granted again
@@ -210,7 +222,12 @@ def test_the_memory_of_a_worker_that_is_gone_goes_but_for_what_is_used(trainer):
     assert not segment.slot(3).any()                              # its memory is gone
     assert (segment.slot(second.slot) == 5).all()                 # it may come in frames yet
     del segment, worker, kept, trainer.batches[first.position]
-    trainer.memory.drop(b"none", frozenset())                     # any other worker that goes
+    other = Worker(trainer, b"b")
+    other.say(other.write(other.leases()[0]))                     # any further batch
+    del other
+    trainer.batches.clear()
+    trainer.session.unreachable(b"b")
+    trainer.tick()
     gc.collect()
     with open("/proc/self/maps") as file:
         assert "memfd:stoker" not in file.read()
