@@ -215,7 +215,8 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     notes = ["Medians of %d rounds of %g s (of %d, where no goal depends on it), with the slowest and the fastest "
-             "round; cores busy: CPU seconds of all processes per second. The ratio of a goal is the median of the rounds' ratios." % (
+             "round; cores busy: CPU seconds of all processes per second. The ratio of a goal is the "
+             "median of the rounds' ratios." % (
                  group.rounds, group.seconds, -(-group.rounds // RARELY))]
     if any(name.startswith("limit") for name in results):
         notes.append("Limits have no pipeline: a process per core reads and decodes its share with the same calls, and "
