@@ -10,6 +10,7 @@ Programs of their own, started by wire.py, small.py, scale.py and latency.py wit
 from __future__ import generator_stop
 
 import heapq
+import itertools
 import os
 import sys
 import time
@@ -79,7 +80,8 @@ class _Sleepers:
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, count + 10)
         self._poller = zmq.Poller()
-        self._due: List[Tuple[float, int, Any]] = []     # (when, number, lease to answer; None: a tick)
+        self._due: List[Tuple[float, int, int, Any]] = []     # (when, order, number, lease to answer; None: a tick)
+        self._order = itertools.count()     # of those that are due at the same time
         self._sockets: Dict[Any, int] = {}
         self._ends: List[Tuple[Any, WorkerSession]] = []
         self._arrays: Tuple[np.ndarray, ...] = ()
@@ -95,7 +97,10 @@ class _Sleepers:
             self._sockets[socket] = number
             hello = Hello("sleeper:%d/%d" % (os.getpid(), number), os.getpid(), "none", 1, "")
             self._ends.append((socket, WorkerSession(hello, True, now)))
-            heapq.heappush(self._due, (now, number, None))
+            self._add_due(now, number)
+
+    def _add_due(self, when_s: float, number: int, lease: Any = None) -> None:
+        heapq.heappush(self._due, (when_s, next(self._order), number, lease))
 
     def run(self) -> None:
         while self._ended < len(self._ends):
@@ -111,7 +116,7 @@ class _Sleepers:
                     self._carry_out(number, self._ends[number][1].receive(codec.decode_from_trainer(frames), now), now)
             now = time.monotonic()
             while self._due and self._due[0][0] <= now:
-                _, number, lease = heapq.heappop(self._due)
+                _, _, number, lease = heapq.heappop(self._due)
                 session = self._ends[number][1]
                 if lease is not None:
                     arrays = tuple(array[:len(lease.samples)] for array in self._arrays)
@@ -121,7 +126,7 @@ class _Sleepers:
                     continue
                 self._carry_out(number, session.tick(now), now)
                 if session.state is not SessionState.ENDED:
-                    heapq.heappush(self._due, (max(session.next_deadline(), now + 0.01), number, None))
+                    self._add_due(max(session.next_deadline(), now + 0.01), number)
 
     def _carry_out(self, number: int, effects: List[Any], now: float) -> None:
         socket, session = self._ends[number]
@@ -137,7 +142,7 @@ class _Sleepers:
                 if not self._arrays:
                     self._arrays = tuple(np.zeros((effect.job.batch_size,) + tuple(spec.shape), spec.dtype)
                                          for spec in effect.job.arrays)
-                heapq.heappush(self._due, (now + self._seconds, number, effect.lease))
+                self._add_due(now + self._seconds, number, effect.lease)
             elif isinstance(effect, End):
                 self._ended += 1
 
