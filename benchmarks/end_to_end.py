@@ -167,9 +167,9 @@ def goals_of(group: Group, results: Dict[str, Result]) -> List[Goal]:
                  if each.kind == kind and not each.name.startswith(("Stoker", "limit"))]
         best = best_of(results, peers)
         if best:
-            goals.append(within_limit(results, _goal(results, stoker(mode), best, 1.0, ", the best peer %s" % kind),
+            goals.append(within_limit(results, _goal(results, stoker(mode), best, 1.0, ", the best peer of its class"),
                                       best, limit(mode), shares.get((mode, "workers"), 0.9)))
-    return [goal for goal in goals if goal is not None]
+    return [goal._replace(text="%s, at %d pixels" % (goal.text, group.size)) for goal in goals if goal is not None]
 
 
 def _goal(results: Dict[str, Result], one: str, other: str, least: float, remark: str = "") -> Optional[Goal]:
@@ -260,7 +260,8 @@ def run(quick: bool, say: Say) -> List[Table]:
     tables, by_group = [], {}
     for group in groups(quick):
         say("%s at %d pixels" % (facts[group.pictures], group.size))
-        results = by_group[group.name] = alternate(group.contenders, group.rounds, group.seconds, say, TRIES)
+        results = by_group[group.name] = alternate(group.contenders, group.rounds, group.seconds, say,
+                                                     1 if quick else TRIES)
         tables.append(table_of(group, results, "End to end at %dx%d: %s" % (group.size, group.size,
                                                                              facts[group.pictures])))
     return [summary(by_group)] + tables

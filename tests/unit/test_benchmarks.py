@@ -123,9 +123,9 @@ def test_a_goal_above_the_limit_is_restated_by_the_limit():
     goal, = [goal for goal in end_to_end.goals_of(group, results)
              if goal.text.startswith("%s over %s " % (ours, end_to_end.TFDATA))]
     assert goal.wanted == pytest.approx(0.93 * 1.1) and goal.holds()
-    assert goal.text.endswith("(1.15 would be above 0.93 of the limit of this decoding)")
+    assert goal.text.endswith("(1.15 would be above 0.93 of the limit of this decoding), at 64 pixels")
     goal, = [goal for goal in end_to_end.goals_of(group, results_of(group, **{ours: 105.0, bound: 150.0}))
-             if goal.text == "%s over %s" % (ours, end_to_end.TFDATA)]
+             if goal.text == "%s over %s, at 64 pixels" % (ours, end_to_end.TFDATA)]
     assert goal.wanted == 1.15 and not goal.holds()
 
 
