@@ -6,7 +6,7 @@ import platform
 import re
 import subprocess
 import time
-from typing import Dict, List, Tuple
+from typing import List, Tuple
 
 import psutil
 
@@ -44,14 +44,13 @@ class Others:
 
     def cores(self) -> float:
         """That they kept busy since then."""
-        now = self._of_all()
-        used = sum(max(0.0, cpu - self._cpu_s.get(pid, 0.0)) for pid, cpu in now.items())
+        used = max(0.0, self._of_all() - self._cpu_s)
         stolen = psutil.cpu_times().steal - self._stolen_s
         return float(used + max(0.0, stolen)) / max(1e-3, time.monotonic() - self._begun_s)
 
-    def _of_all(self) -> Dict[int, float]:
-        """Process -> the CPU seconds of it and of its children that have ended."""
-        found, tick = {}, os.sysconf("SC_CLK_TCK")
+    def _of_all(self) -> float:
+        """The CPU seconds of all of them. Those of one that has ended are its parent's then, and the sum remains."""
+        ticks = 0
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != os.getpid():
                 try:
@@ -62,8 +61,8 @@ class Others:
                         fields = file.read().rpartition(")")[2].split()
                 except OSError:
                     continue
-                found[int(name)] = sum(map(int, fields[11:15])) / tick
-        return found
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def commit() -> str:
