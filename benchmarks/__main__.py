@@ -135,7 +135,8 @@ def main() -> int:
     done = [_run(name, number, names, args.quick, args.out) for number, name in enumerate(names)]
     of_all = args.report or not args.quick and not args.script
     if args.report:
-        done = [read_script(name, args.out) for name in REPORT]
+        done = [read_script(name, args.out) for name in REPORT
+                if os.path.exists(os.path.join(args.out, name + ".json"))]
     _write("docs" if of_all else args.out, args.out, done, "make bench" + " QUICK=1" * args.quick
            if of_all or not args.script else "python -m benchmarks %s" % " ".join(args.script))
     return 1 if any(each.error for each in done) else 0

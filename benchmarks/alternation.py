@@ -43,6 +43,7 @@ class Contender(NamedTuple):
     environment: Dict[str, str] = {}    # environment variables in addition to the mark
     missing: str = ""               # why it cannot run here
     kind: str = ""                  # its class of quality
+    every: int = 1                  # it takes its turn in the first of so many rounds
 
 
 class Result(NamedTuple):
@@ -58,9 +59,11 @@ class Result(NamedTuple):
 
 
 def ratio(one: Result, other: Result) -> float:
-    """Of the rates, round by round: the median. 0 if one of them failed."""
-    if one.error or other.error or not one.rates or not other.rates:
+    """Of the rates, round by round: the median. Of their medians, if one had fewer rounds; 0 if one failed."""
+    if one.error or other.error or one.rate is None or other.rate is None:
         return 0.0
+    if len(one.rates) != len(other.rates):
+        return one.rate.median / other.rate.median
     return statistics.median(own / its for own, its in zip(one.rates, other.rates))
 
 
@@ -198,13 +201,14 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
             for each in part:
                 if each.name in programs:
                     _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
+        every = {each.name: each.every for each in contenders}
         left = int(MOST_REPEATED * rounds * len(programs))
         for number in range(rounds):
             say("round %d of %d, %d contenders" % (number + 1, rounds, len(programs)))
             # another order in each round: a contender does not always run after the same one
             names = list(programs)
             shift = number * 7 % max(1, len(names))
-            for name in names[shift:] + names[:shift]:
+            for name in [name for name in names[shift:] + names[:shift] if number % every[name] == 0]:
                 take = functools.partial(_try, name, programs, results, lambda program: watched(program, seconds), say)
                 turn, repeated = least_disturbed(take, min(tries, 1 + left))
                 left -= len(repeated)

@@ -34,6 +34,9 @@ TFDATA_2 = "tf.data, TF 2.21"
 LIBJPEG = "limit: libjpeg-turbo + OpenCV"
 PYTHONS = {"trainer": "Python 3.6", "workers": "newest Python", "workers-simd": "pillow-simd"}
 
+OFTEN = [("exact", "workers")] + [(mode, environment) for mode in ("fastest", "sampled")
+                                  for environment in ("workers", "workers-simd")]
+RARELY = 3      # rounds for one turn of a contender that no goal is about
 #: size -> (mode, environment) -> the least share of the limit, which is the same decoding without a pipeline
 SHARES = {"64": {("fastest", "workers"): 0.93, ("fastest", "workers-simd"): 0.90, ("sampled", "workers"): 0.90},
           "224": {("fastest", "workers"): 0.96, ("fastest", "workers-simd"): 0.93, ("sampled", "workers"): 0.90}}
@@ -116,7 +119,9 @@ def all_contenders(pictures: str, size: int, ratio: int) -> List[Contender]:
     # the same as ``keep_freed_memory`` does for the others: no page faults for each picture
     found.append(libjpeg._replace(environment=dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
                                                             str(1 << 25))))
-    return found
+    often = [TFDATA, RATIO % ratio, TFDATA_2, "PyTorch DataLoader", "PyTorch DataLoader, draft"]
+    often += [name(*each) for each in OFTEN for name in (stoker, limit)]
+    return [each if each.name in often else each._replace(every=RARELY) for each in found]
 
 
 def _with_limits(make: Any, mode: str, environments: Sequence[str]) -> List[Contender]:
@@ -162,9 +167,9 @@ def goals_of(group: Group, results: Dict[str, Result]) -> List[Goal]:
                  if each.kind == kind and not each.name.startswith(("Stoker", "limit"))]
         best = best_of(results, peers)
         if best:
-            goals.append(within_limit(results, _goal(results, stoker(mode), best, 1.0, ", the best peer %s" % kind),
+            goals.append(within_limit(results, _goal(results, stoker(mode), best, 1.0, ", the best peer of its class"),
                                       best, limit(mode), shares.get((mode, "workers"), 0.9)))
-    return [goal for goal in goals if goal is not None]
+    return [goal._replace(text="%s, at %d pixels" % (goal.text, group.size)) for goal in goals if goal is not None]
 
 
 def _goal(results: Dict[str, Result], one: str, other: str, least: float, remark: str = "") -> Optional[Goal]:
@@ -209,9 +214,10 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
     columns = ["class", "contender", "images/s", "least", "most", "x tutorial", "cores busy", "quality", "failed"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    notes = ["Medians of %d rounds of %g s, with the slowest and the fastest round; cores busy: CPU seconds of all "
-             "processes per second. The ratio of a goal is the median of the rounds' ratios." % (
-                 group.rounds, group.seconds)]
+    notes = ["Medians of %d rounds of %g s (of %d, where no goal depends on it), with the slowest and the fastest "
+             "round; cores busy: CPU seconds of all processes per second. The ratio of a goal is the "
+             "median of the rounds' ratios." % (
+                 group.rounds, group.seconds, -(-group.rounds // RARELY))]
     if any(name.startswith("limit") for name in results):
         notes.append("Limits have no pipeline: a process per core reads and decodes its share with the same calls, and "
                      "no checks, and the pictures are dropped.")
@@ -254,7 +260,8 @@ def run(quick: bool, say: Say) -> List[Table]:
     tables, by_group = [], {}
     for group in groups(quick):
         say("%s at %d pixels" % (facts[group.pictures], group.size))
-        results = by_group[group.name] = alternate(group.contenders, group.rounds, group.seconds, say, TRIES)
+        results = by_group[group.name] = alternate(group.contenders, group.rounds, group.seconds, say,
+                                                     1 if quick else TRIES)
         tables.append(table_of(group, results, "End to end at %dx%d: %s" % (group.size, group.size,
                                                                              facts[group.pictures])))
     return [summary(by_group)] + tables

@@ -2,7 +2,7 @@
 
 Programs of their own, started by wire.py, small.py, scale.py and latency.py with the workers' Python:
 
-    python -m benchmarks.ready worker ADDRESS         one real worker process, whose generator has its batch ready
+    python -m benchmarks.ready worker ADDRESS [elsewhere]   one real worker process, whose generator has its batch ready
     python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as possible
     python -m benchmarks.ready sleepers ADDRESS COUNT SECONDS   COUNT sessions and sockets in one process
 """
@@ -24,6 +24,7 @@ from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Timings
 from stoker.pipeline.transport.keys import from_environment
 from stoker.workers import process
+from stoker.workers.batch_memory import memory_of
 from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
 from stoker.workers.host import die_with_parent
@@ -34,17 +35,26 @@ HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's o
 
 
 def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """A generator that yields the same arrays again and again."""
+    """A generator that yields the same arrays again and again; in a slot of shared memory, as it was left, so that
+    nothing is copied: where a batch is made in its slot, moving it is all that is left to do."""
     arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     for lease in leases:
-        count = len(lease.samples)
-        yield Output(tuple(array[:count] for array in arrays))
+        count, memory = len(lease.samples), memory_of(lease)
+        yield Output(tuple(array[:count] for array in arrays) if memory is None else tuple(
+            memory.empty(spec.name, (count,) + tuple(spec.shape), spec.dtype) for spec in job.arrays))
 
 
-def be_worker(address: str) -> int:
-    """A worker as the supervisor starts it, except that its generator ``image`` is ``ready``. Since that is the name of
-    a built-in generator, its arrays are sent without a copy; those of a user's generator would be copied first."""
-    registry._FUNCTIONS["image"] = ready
+def elsewhere(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """The same as a user's generator, which makes its arrays in memory of its own: they are copied once."""
+    arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    for lease in leases:
+        yield Output(tuple(array[:len(lease.samples)] for array in arrays))
+
+
+def be_worker(address: str, kind: str) -> int:
+    """A worker as the supervisor starts it, except that its generator ``image`` is ``ready`` (or ``elsewhere``)."""
+    registry._FUNCTIONS["image"] = elsewhere if kind == "elsewhere" else ready
+    registry._MAKE_FRESH += (ready,)    # type: ignore[assignment]
     read_fd, write_fd = os.pipe()        # the worker reports its start there; not read here
     options = WorkerOptions(address, once=True, quiet=True)
     return process.main(["ready:%d" % os.getpid(), "", str(os.getppid()), str(write_fd), options.to_json()])
@@ -150,7 +160,7 @@ class _Sleepers:
 def main(arguments: List[str]) -> int:
     """The program. wire.py and scale.py start it."""
     if arguments[0] == "worker":
-        return be_worker(arguments[1])
+        return be_worker(arguments[1], arguments[2] if len(arguments) > 2 else "ready")
     if arguments[0] == "bare":
         return send_bare(arguments[1], arguments[2], int(arguments[3]))
     die_with_parent()

@@ -123,9 +123,9 @@ def test_a_goal_above_the_limit_is_restated_by_the_limit():
     goal, = [goal for goal in end_to_end.goals_of(group, results)
              if goal.text.startswith("%s over %s " % (ours, end_to_end.TFDATA))]
     assert goal.wanted == pytest.approx(0.93 * 1.1) and goal.holds()
-    assert goal.text.endswith("(1.15 would be above 0.93 of the limit of this decoding)")
+    assert goal.text.endswith("(1.15 would be above 0.93 of the limit of this decoding), at 64 pixels")
     goal, = [goal for goal in end_to_end.goals_of(group, results_of(group, **{ours: 105.0, bound: 150.0}))
-             if goal.text == "%s over %s" % (ours, end_to_end.TFDATA)]
+             if goal.text == "%s over %s, at 64 pixels" % (ours, end_to_end.TFDATA)]
     assert goal.wanted == 1.15 and not goal.holds()
 
 
@@ -133,6 +133,7 @@ def test_ratios_are_taken_round_by_round():
     one, other = Result([100.0, 50.0, 120.0], [2.0] * 3), Result([50.0, 25.0, 30.0], [2.0] * 3)
     assert alternation.ratio(one, other) == 2.0
     assert alternation.ratio(one, Result([], [], "it broke")) == 0.0
+    assert alternation.ratio(one, Result([200.0], [2.0])) == 0.5
 
 
 @pytest.mark.parametrize("others, taken, tried", [([0.0], 0.0, 1), ([0.5, 0.05], 0.05, 2),
