@@ -210,6 +210,8 @@ class Coordinator(threading.Thread):
                                       % (type(error).__name__, error)))
         finally:
             self._listener.close()
+            if self._memory is not None:
+                self._memory.close()
 
     def _wait(self) -> None:
         session = self._session
