@@ -4,25 +4,30 @@ A contender is one program that starts once; ``benchmarks/contenders/protocol.py
 not its turn, it is suspended with all its processes. They are found by a mark in their environment, since a process
 that starts a session of its own, as Stoker's workers do, leaves the process group. At the end all marked processes are
 killed.
+
+A turn in which other processes, or another machine on the same processor, took CPU time is repeated.
 """
 
+import functools
 import os
 import select
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
 import uuid
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
-
-import psutil
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from benchmarks.contenders.protocol import ANSWERS, MARK, marked
-from benchmarks.table import Say, Spread, spread
+from benchmarks.machine import Others
+from benchmarks.table import DISTURBED_CORES, Say, Spread, spread
 
 START_S = 90.0
 TURN_S = 30.0       # in addition to the seconds that it counts
 END_S = 10.0
+TRIES = 3           # of one turn
+MOST_REPEATED = 0.5     # of all turns: on a machine that others use all the time, repeating would not help
 
 
 class Failed(Exception):
@@ -37,6 +42,8 @@ class Contender(NamedTuple):
     remark: str = ""                # the quality of its pictures: filter, antialiasing, scaled decode
     environment: Dict[str, str] = {}    # environment variables in addition to the mark
     missing: str = ""               # why it cannot run here
+    kind: str = ""                  # its class of quality
+    every: int = 1                  # it takes its turn in the first of so many rounds
 
 
 class Result(NamedTuple):
@@ -44,10 +51,20 @@ class Result(NamedTuple):
     cpu: List[float]                # CPU seconds per second of each round: how many cores it kept busy
     error: str = ""
     others: Sequence[float] = ()    # the same for all other processes of this machine: should be 0
+    repeated: Sequence[float] = ()  # the same in the turns that were repeated because of it
 
     @property
     def rate(self) -> Optional[Spread]:
         return spread(self.rates) if self.rates else None
+
+
+def ratio(one: Result, other: Result) -> float:
+    """Of the rates, round by round: the median. Of their medians, if one had fewer rounds; 0 if one failed."""
+    if one.error or other.error or one.rate is None or other.rate is None:
+        return 0.0
+    if len(one.rates) != len(other.rates):
+        return one.rate.median / other.rate.median
+    return statistics.median(own / its for own, its in zip(one.rates, other.rates))
 
 
 class Program:
@@ -135,9 +152,40 @@ class Program:
         return " / ".join(lines[-3:])[-300:] if lines else "said nothing"
 
 
-def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say) -> Dict[str, Result]:
-    """Each contender's result, by its name. One that fails gets its error there, and the others go on."""
-    results = {each.name: Result([], [], each.missing, []) for each in contenders}
+class Turn(NamedTuple):
+    """A contender's turn."""
+
+    rate: float         # images/s
+    cpu: float          # cores that it kept busy
+    others: float       # cores that other processes, or the machine's host, took meanwhile
+
+
+def watched(program: Program, seconds: float) -> Turn:
+    """A turn of the program, and of what else this machine did. Raises Failed."""
+    others = Others(program.mark)
+    images, passed, cpu_s = program.turn(seconds)
+    return Turn(images / passed, cpu_s / passed, others.cores())
+
+
+def least_disturbed(take: Callable[[], Optional[Turn]], tries: int) -> Tuple[Optional[Turn], List[float]]:
+    """The first turn that nothing disturbed, or the one that was disturbed least; and how much the others were."""
+    turns: List[Turn] = []
+    while len(turns) < max(1, tries):
+        turn = take()
+        if turn is None:
+            return None, []
+        turns.append(turn)
+        if turn.others <= DISTURBED_CORES:
+            break
+    best = min(turns, key=lambda turn: turn.others)
+    return best, [turn.others for turn in turns if turn is not best]
+
+
+def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say: Say, tries: int = 1
+              ) -> Dict[str, Result]:
+    """Each contender's result, by its name. One that fails gets its error there, and the others go on. ``tries``: of a
+    turn that is disturbed; 1 where processes that have no mark of their contender do a part of its work."""
+    results = {each.name: Result([], [], each.missing, [], []) for each in contenders}
     programs: Dict[str, Program] = {}
     try:
         at_once = os.cpu_count() or 1       # they wait for the disk and import on one core each
@@ -153,30 +201,42 @@ def alternate(contenders: Sequence[Contender], rounds: int, seconds: float, say:
             for each in part:
                 if each.name in programs:
                     _try(each.name, programs, results, lambda program: program.wait_until_ready(), say)
+        every = {each.name: each.every for each in contenders}
+        left = int(MOST_REPEATED * rounds * len(programs))
         for number in range(rounds):
             say("round %d of %d, %d contenders" % (number + 1, rounds, len(programs)))
             # another order in each round: a contender does not always run after the same one
             names = list(programs)
             shift = number * 7 % max(1, len(names))
-            for name in names[shift:] + names[:shift]:
-                busy_s, started_s = _busy_s(), time.monotonic()
-                answer = _try(name, programs, results, lambda program: program.turn(seconds), say)
-                if answer:
-                    images, passed, cpu_s = answer
-                    results[name].rates.append(images / passed)
-                    results[name].cpu.append(cpu_s / passed)
-                    results[name].others.append(                       # type: ignore[attr-defined]
-                        max(0.0, (_busy_s() - busy_s) / (time.monotonic() - started_s) - cpu_s / passed))
+            for name in [name for name in names[shift:] + names[:shift] if number % every[name] == 0]:
+                take = functools.partial(_try, name, programs, results, lambda program: watched(program, seconds), say)
+                turn, repeated = least_disturbed(take, min(tries, 1 + left))
+                left -= len(repeated)
+                if turn is not None:
+                    result: Any = results[name]
+                    result.rates.append(turn.rate)
+                    result.cpu.append(turn.cpu)
+                    result.others.append(turn.others)
+                    result.repeated.extend(repeated)
     finally:
         for program in programs.values():
             program.end()
     return results
 
 
-def _busy_s() -> float:
-    """CPU seconds that all processes of this machine have used, waiting for the disk left out."""
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system)
+def disturbance(results: Dict[str, Result]) -> List[str]:
+    """Sentences for a report about turns that other work disturbed."""
+    repeated = sum(len(result.repeated) for result in results.values())
+    turns = [others for result in results.values() for others in result.others]
+    still = sum(others > DISTURBED_CORES for others in turns)
+    found = []
+    if repeated:
+        found.append("%d turn%s that other work on this machine disturbed %s repeated." % (
+            repeated, "s" * (repeated > 1), "were" if repeated > 1 else "was"))
+    if still * 10 > len(turns):
+        found.append("DISTURBED: in %d of %d turns other work kept more than %g of a core busy, so these figures are "
+                     "not valid." % (still, len(turns), DISTURBED_CORES))
+    return found
 
 
 def _try(name: str, programs: Dict[str, Program], results: Dict[str, Result], do: Any, say: Say) -> Any:

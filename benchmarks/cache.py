@@ -34,7 +34,9 @@ class Kind(NamedTuple):
     rounds: int
 
 
-FULL = (Kind("image", 64, 6, 5), Kind("augmented", 64, 2, 3), Kind("image", 224, 1, 3))
+FULL = (Kind("image", 64, 6, 4), Kind("augmented", 64, 2, 2), Kind("image", 224, 3, 3))
+HITS = 4             # epochs out of the cache in each round, of which the median counts
+LEAST = {64: 40000.0, 224: 16000.0}     # images/s in the second epoch
 QUICK = (Kind("image", 64, 2, 1),)
 
 
@@ -63,18 +65,22 @@ def _table(kind: Kind, fact: str, say: Say) -> Table:
     rounds: List[List[float]] = []
     for number in range(kind.rounds):
         shutil.rmtree(cache, ignore_errors=True)
-        rounds.append(_epochs(kind, data, None, 1) + _epochs(kind, data, cache, 2) + _epochs(kind, data, cache, 1))
+        bare, (first, *hits) = _epochs(kind, data, None, 1), _epochs(kind, data, cache, 1 + HITS)
+        rounds.append(bare + [first, spread(hits).median] + _epochs(kind, data, cache, 1))
         say("%s at %d, round %d: %s images/s" % (kind.generator, kind.size, number + 1,
                                                  ", ".join("%.0f" % rate for rate in rounds[-1])))
     rates = [spread(values) for values in zip(*rounds)]
     times = spread([second / first for _, first, second, _ in rounds]).median
     again = spread([again / second for _, _, second, again in rounds]).median
     rows = [[name, rate.median, rate.least, rate.most, rate.median / rates[1].median] for name, rate in zip(
-        ("without a cache", "first epoch, which fills it", "second epoch", "first epoch after a restart"), rates)]
+        ("without a cache", "first epoch, which fills it", "second epoch and those after it",
+         "first epoch after a restart"), rates)]
     goals = []
+    if kind.generator == "image":
+        goals = [Goal("the second epoch at %d pixels, images/s" % kind.size, rates[2].median, LEAST[kind.size])]
     if (kind.generator, kind.size) == ("image", 64):
-        goals = [Goal("the second epoch, times the first epoch's rate", times, 6.0),
-                 Goal("the first epoch after a restart, times the second epoch's rate", again, 0.8)]
+        goals += [Goal("the second epoch, times the first epoch's rate", times, 6.0),
+                  Goal("the first epoch after a restart, times the second epoch's rate", again, 0.8)]
     return Table("cache-%s-%d" % (kind.generator, kind.size),
                  "Decode once: %s at %d pixels, two workers on the newest Python" % (kind.generator, kind.size),
                  ["epoch", "images/s", "least", "most", "times the first"], rows,

@@ -22,10 +22,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ALIGNMENT = 64               # of memory that TensorFlow uses without a copy
 AT_224 = 32 * 224 * 224 * 3
-SIZES = (1 << 20, AT_224, 1 << 24, 1 << 26)     # in bytes of uint8
-QUICK = (1 << 20, AT_224, 1 << 24)
+TINY = 64                    # bytes whose feeding costs nothing but the call
+SIZES = (TINY, 1 << 20, AT_224, 1 << 24, 1 << 26)   # in bytes of uint8
+QUICK = (TINY, 1 << 20, AT_224, 1 << 24)
 PROBE = 1 << 24              # its float32, 64 MB, is always fresh memory of the kernel's, so that copies can be counted
-MOST_MS, LEAST_TIMES = 0.15, 60.0
+MOST_TIMES, LEAST_TIMES = 1.25, 60.0
 STOKER, FLOAT64 = "uint8, aligned, writable (Stoker)", "float64 into float32"
 WAYS = {                     # dtype, bytes off the alignment, read-only
     STOKER: (np.uint8, 0, False),
@@ -162,8 +163,8 @@ def tables(sizes: Any, taken: Dict[Tuple[int, str], List[float]], copies: Dict[s
         Table("feed-sizes", "Feeding, by size: ms a session.run (medians)",
               ["MB of uint8"] + list(WAYS),
               [[size / 1e6] + [median[size, way] for way in WAYS] for size in sizes],
-              goals=[Goal("Stoker's way at any size up to %.0f MB, in ms" % (max(sizes) / 1e6), worst, MOST_MS,
-                          at_most=True)],
+              goals=[Goal("Stoker's way at any size up to %.0f MB, times a session.run that is fed %d bytes" % (
+                  max(sizes) / 1e6, TINY), worst / median[TINY, STOKER], MOST_TIMES, at_most=True)],
               plot="lines"),
     ]
 

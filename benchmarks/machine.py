@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from typing import List, Tuple
 
 import psutil
@@ -31,6 +32,37 @@ def facts() -> List[Tuple[str, str]]:
     found += [(".venv/" + name, versions) for name, packages in PACKAGES for versions in [_versions(name, packages)]
               if versions]
     return found + [("commit", commit())]
+
+
+class Others:
+    """What of this machine processes use that do not belong to a measurement, from now on; and what its host takes."""
+
+    def __init__(self, mark: str) -> None:
+        """``mark``: NAME=value, in the environment of all processes of the measurement."""
+        self._mark = mark.encode()
+        self._begun_s, self._stolen_s, self._cpu_s = time.monotonic(), psutil.cpu_times().steal, self._of_all()
+
+    def cores(self) -> float:
+        """That they kept busy since then."""
+        used = max(0.0, self._of_all() - self._cpu_s)
+        stolen = psutil.cpu_times().steal - self._stolen_s
+        return float(used + max(0.0, stolen)) / max(1e-3, time.monotonic() - self._begun_s)
+
+    def _of_all(self) -> float:
+        """The CPU seconds of all of them. Those of one that has ended are its parent's then, and the sum remains."""
+        ticks = 0
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) != os.getpid():
+                try:
+                    with open("/proc/%s/environ" % name, "rb") as file:
+                        if self._mark in file.read().split(b"\0"):
+                            continue
+                    with open("/proc/%s/stat" % name) as file:
+                        fields = file.read().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def commit() -> str:

@@ -2,7 +2,7 @@
 
 Programs of their own, started by wire.py, small.py, scale.py and latency.py with the workers' Python:
 
-    python -m benchmarks.ready worker ADDRESS         one real worker process, whose generator has its batch ready
+    python -m benchmarks.ready worker ADDRESS [elsewhere]   one real worker process, whose generator has its batch ready
     python -m benchmarks.ready bare KIND ADDRESS BYTES [CURVE keys]   PUSH or DEALER, as fast as possible
     python -m benchmarks.ready sleepers ADDRESS COUNT SECONDS   COUNT sessions and sockets in one process
 """
@@ -10,6 +10,7 @@ Programs of their own, started by wire.py, small.py, scale.py and latency.py wit
 from __future__ import generator_stop
 
 import heapq
+import itertools
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Timings
 from stoker.pipeline.transport.keys import from_environment
 from stoker.workers import process
+from stoker.workers.batch_memory import memory_of
 from stoker.workers.generators import registry
 from stoker.workers.generators.output import Output
 from stoker.workers.host import die_with_parent
@@ -33,17 +35,26 @@ HWM = 64     # messages that may wait at a bare socket: as many as at Stoker's o
 
 
 def ready(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
-    """A generator that yields the same arrays again and again."""
+    """A generator that yields the same arrays again and again; in a slot of shared memory, as it was left, so that
+    nothing is copied: where a batch is made in its slot, moving it is all that is left to do."""
     arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
     for lease in leases:
-        count = len(lease.samples)
-        yield Output(tuple(array[:count] for array in arrays))
+        count, memory = len(lease.samples), memory_of(lease)
+        yield Output(tuple(array[:count] for array in arrays) if memory is None else tuple(
+            memory.empty(spec.name, (count,) + tuple(spec.shape), spec.dtype) for spec in job.arrays))
 
 
-def be_worker(address: str) -> int:
-    """A worker as the supervisor starts it, except that its generator ``image`` is ``ready``. Since that is the name of
-    a built-in generator, its arrays are sent without a copy; those of a user's generator would be copied first."""
-    registry._FUNCTIONS["image"] = ready
+def elsewhere(leases: Iterable[Lease], job: Job) -> Iterator[Output]:
+    """The same as a user's generator, which makes its arrays in memory of its own: they are copied once."""
+    arrays = tuple(np.ones((job.batch_size,) + tuple(spec.shape), spec.dtype) for spec in job.arrays)
+    for lease in leases:
+        yield Output(tuple(array[:len(lease.samples)] for array in arrays))
+
+
+def be_worker(address: str, kind: str) -> int:
+    """A worker as the supervisor starts it, except that its generator ``image`` is ``ready`` (or ``elsewhere``)."""
+    registry._FUNCTIONS["image"] = elsewhere if kind == "elsewhere" else ready
+    registry._MAKE_FRESH += (ready,)    # type: ignore[assignment]
     read_fd, write_fd = os.pipe()        # the worker reports its start there; not read here
     options = WorkerOptions(address, once=True, quiet=True)
     return process.main(["ready:%d" % os.getpid(), "", str(os.getppid()), str(write_fd), options.to_json()])
@@ -79,7 +90,8 @@ class _Sleepers:
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, count + 10)
         self._poller = zmq.Poller()
-        self._due: List[Tuple[float, int, Any]] = []     # (when, number, lease to answer; None: a tick)
+        self._due: List[Tuple[float, int, int, Any]] = []     # (when, order, number, lease to answer; None: a tick)
+        self._order = itertools.count()     # of those that are due at the same time
         self._sockets: Dict[Any, int] = {}
         self._ends: List[Tuple[Any, WorkerSession]] = []
         self._arrays: Tuple[np.ndarray, ...] = ()
@@ -95,7 +107,10 @@ class _Sleepers:
             self._sockets[socket] = number
             hello = Hello("sleeper:%d/%d" % (os.getpid(), number), os.getpid(), "none", 1, "")
             self._ends.append((socket, WorkerSession(hello, True, now)))
-            heapq.heappush(self._due, (now, number, None))
+            self._add_due(now, number)
+
+    def _add_due(self, when_s: float, number: int, lease: Any = None) -> None:
+        heapq.heappush(self._due, (when_s, next(self._order), number, lease))
 
     def run(self) -> None:
         while self._ended < len(self._ends):
@@ -111,7 +126,7 @@ class _Sleepers:
                     self._carry_out(number, self._ends[number][1].receive(codec.decode_from_trainer(frames), now), now)
             now = time.monotonic()
             while self._due and self._due[0][0] <= now:
-                _, number, lease = heapq.heappop(self._due)
+                _, _, number, lease = heapq.heappop(self._due)
                 session = self._ends[number][1]
                 if lease is not None:
                     arrays = tuple(array[:len(lease.samples)] for array in self._arrays)
@@ -121,7 +136,7 @@ class _Sleepers:
                     continue
                 self._carry_out(number, session.tick(now), now)
                 if session.state is not SessionState.ENDED:
-                    heapq.heappush(self._due, (max(session.next_deadline(), now + 0.01), number, None))
+                    self._add_due(max(session.next_deadline(), now + 0.01), number)
 
     def _carry_out(self, number: int, effects: List[Any], now: float) -> None:
         socket, session = self._ends[number]
@@ -137,7 +152,7 @@ class _Sleepers:
                 if not self._arrays:
                     self._arrays = tuple(np.zeros((effect.job.batch_size,) + tuple(spec.shape), spec.dtype)
                                          for spec in effect.job.arrays)
-                heapq.heappush(self._due, (now + self._seconds, number, effect.lease))
+                self._add_due(now + self._seconds, number, effect.lease)
             elif isinstance(effect, End):
                 self._ended += 1
 
@@ -145,7 +160,7 @@ class _Sleepers:
 def main(arguments: List[str]) -> int:
     """The program. wire.py and scale.py start it."""
     if arguments[0] == "worker":
-        return be_worker(arguments[1])
+        return be_worker(arguments[1], arguments[2] if len(arguments) > 2 else "ready")
     if arguments[0] == "bare":
         return send_bare(arguments[1], arguments[2], int(arguments[3]))
     die_with_parent()

@@ -51,7 +51,7 @@ def table_of(found: Dict[str, List[Measured]]) -> Table:
         rows.append([kind, rates.median, rates.least, rates.most, trainer.median * 1e6, workers.median * 1e6])
     return Table("small", "Many small batches: two workers on this host, a consumer that does nothing", [
         "batch", "batches/s", "least", "most", "trainer CPU us/batch", "workers CPU us/batch"], rows,
-        notes=["Ready: the workers only copy a batch that they have; what is measured is Stoker itself. Numerical "
+        notes=["Ready: the workers' batch lies in its slot already; what is measured is Stoker itself. Numerical "
                "computes 24 records for each batch."],
         goals=[Goal("batches a second of 1 KB that are ready", rows[0][1], LEAST_S)],
         plot="bars", value_column="batches/s", spread_columns=("least", "most"))

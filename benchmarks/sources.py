@@ -15,7 +15,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import psutil
 
 from benchmarks import packed
-from benchmarks.alternation import Contender, Program, Result, alternate
+from benchmarks.alternation import Contender, Program, Result, alternate, disturbance
 from benchmarks.contenders.protocol import marked
 from benchmarks.end_to_end import MODES, PLAIN, pictures_made
 from benchmarks.pictures import FOLDER
@@ -103,10 +103,8 @@ def rows_of(group: Group, results: Dict[str, Result], first: str) -> List[List[A
 def notes_of(group: Group, results: Dict[str, Result]) -> List[str]:
     notes = ["Medians of %d rounds of %g s, with the slowest and the fastest round; cores: CPU seconds per second of "
              "all processes of the contender, and of the server on the same cores." % (group.rounds, group.seconds)]
-    others = statistics.median([share for each in group.contenders if not each.name.startswith(("http", "S3"))
-                                for share in results[each.name].others] or [0.0])
-    return notes + ["DISTURBED: other work kept %.2f cores busy meanwhile, so these figures are not valid."
-                    % others] * (others > 0.1)
+    return notes + disturbance({each.name: results[each.name] for each in group.contenders
+                                if not each.name.startswith(("http", "S3"))})
 
 
 COLUMNS = ["source", "images/s", "least", "most", "x folder", "cores busy", "per CPU second", "server's cores",

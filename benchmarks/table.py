@@ -13,8 +13,12 @@ import sys
 import time
 from typing import Any, Callable, List, NamedTuple, Sequence
 
+from benchmarks.machine import commit
+
 #: Prints one line of progress on the terminal, at once.
 Say = Callable[[str], None]
+#: Cores that other work keeps busy: more than this, and a measurement is repeated, or is not valid.
+DISTURBED_CORES = 0.1
 
 
 class Goal(NamedTuple):
@@ -38,9 +42,11 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Any]]
     notes: Sequence[str] = ()   # sentences below the table
     goals: Sequence[Goal] = ()
-    plot: str = ""              # 'bars' of the column 'value_column', 'lines' over the first column, or ''
+    plot: str = ""              # 'bars' of 'value_column', 'lines' over the first column, 'panels', or ''
     value_column: str = ""      # what is plotted; of 'lines' every numeric column if ''
     spread_columns: Sequence[str] = ()  # the two columns with the least and the most, for error bars
+    name_column: str = ""       # what names a bar; the first column if ''
+    group_column: str = ""      # bars with the same value there stand together, with their limits drawn into them
 
 
 class Spread(NamedTuple):
@@ -107,12 +113,14 @@ def main(run: Callable[[bool, Say], List[Table]], doc: str) -> None:
     started_s = time.monotonic()
     tables = run(args.quick, lambda text: print("bench %s, %d s: %s" % (
         _script(), time.monotonic() - started_s, text), file=sys.stderr, flush=True))
+    seconds = time.monotonic() - started_s
     for table in tables:
         print(as_text(table), flush=True)
     if args.out:
         os.makedirs(args.out, exist_ok=True)
         with open(os.path.join(args.out, _script() + ".json"), "w") as file:
-            json.dump({"script": _script(), "quick": args.quick, "seconds": time.monotonic() - started_s,
+            json.dump({"script": _script(), "quick": args.quick, "seconds": seconds,
+                       "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "commit": commit(),
                        "tables": [dict(table._asdict(), goals=[dict(goal._asdict(), holds=goal.holds())
                                                                for goal in table.goals]) for table in tables]},
                       file, indent=1, sort_keys=True)

@@ -302,6 +302,6 @@ def make_parser(program: str, description: str, examples: str, prefix: Optional[
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        hidden = ("default:" in text or action.default is None or action.default is False
+        hidden = ("default:" in text or action.default is None or isinstance(action.default, bool)
                   or action.default == argparse.SUPPRESS or not action.option_strings)
         return text if hidden else text + " (default: %(default)s)"

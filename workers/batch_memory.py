@@ -45,6 +45,11 @@ class BatchMemory:
         """
         return tuple([self._placed(place, array) for place, array in enumerate(arrays)])
 
+    def let_go(self) -> None:
+        """The batch was handed on: who still has this object, as a generator has its last lease, keeps no memory."""
+        self.segment, self._room = None, self._room[:0].copy()
+        self._given.clear()
+
     def _placed(self, place: int, array: "np.ndarray") -> "np.ndarray":
         if array is self._given.get(place):
             return array

@@ -42,6 +42,11 @@ def check(data: bytes) -> str:
     return name
 
 
+def opens_jpegs() -> bool:
+    """Whether the job opens JPEGs here, as nearly all do."""
+    return "JPEG" not in _refused
+
+
 def in_force() -> Tuple[Tuple[str, Any], ...]:
     """The formats that are not opened: a cached picture of one must not be found."""
     return _in_force

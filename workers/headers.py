@@ -16,7 +16,7 @@ from stoker.workers import limits
 #: The formats that pipeline/sources/file_names.py looks for. The others differ between versions of Pillow, and some run
 #: programs of the host (EPS: Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-_JPEG = b"\xff\xd8\xff"         # and MPO
+JPEG = b"\xff\xd8\xff"         # and MPO
 #: How a file of another format begins -> the format that PIL opens it as. WebP and PPM: see ``format_of``.
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"), (b"BM", "BMP"),
@@ -44,7 +44,7 @@ class _Tags(NamedTuple):
 
 def format_of(data: bytes) -> str:
     """The format of the picture with this content, by PIL's name; '' if it is none that Stoker opens."""
-    if data[:3] == _JPEG:           # nearly always
+    if data[:3] == JPEG:           # nearly always
         return "JPEG"
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):

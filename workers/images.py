@@ -94,9 +94,8 @@ def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool
     """The picture in ``data``, which ``read`` gave: see ``load``. ``path``: the file, or its name in remarks. Raises
     ConfigError if ``decode`` is unknown."""
     try:
-        name = _format_of(data)
-        if name == "JPEG" and decode in _SCALED and isinstance(data, bytes) and not (
-                exif_rotate and b"Exif\0" in data):
+        if decode in _SCALED and isinstance(data, bytes) and data[:3] == headers.JPEG and formats.opens_jpegs() and (
+                not exif_rotate or b"Exif\0" not in data):
             gap, resample = _SCALED[decode]
             reduced = jpeg.reduced(data, _least(size, gap))
             if reduced is not None:         # nearly always
@@ -105,7 +104,7 @@ def decoded(data: Content, size: Tuple[int, int], decode: str, exif_rotate: bool
         # Warnings concern the file (a large one, a strange palette); under ``python -W error`` they would make it bad.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, name, size, decode, exif_rotate, path)
+            return _decode(data, _format_of(data), size, decode, exif_rotate, path)
     except ConfigError:
         raise
     except Exception as error:      # PIL raises nearly any type for bad content, even KeyError and struct.error

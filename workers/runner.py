@@ -113,6 +113,8 @@ def answer_leases(next_item: Callable[[], Union[Check, Work, None]], finish: Cal
                               unreadable=unreadable(error, lease, job),
                               is_hopeless=isinstance(error, Hopeless), is_starved=is_shortage(error))
         finish(answer)
+        if item.memory is not None:
+            item.memory.let_go()
         batch_bytes = sum(array.nbytes for array in answer.output.arrays) if answer.output else 0
         made = output = answer = item = None    # type: ignore[assignment]
         heap.settle(time.monotonic() - start_s, batch_bytes)

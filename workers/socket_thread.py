@@ -110,9 +110,11 @@ class SocketThread(threading.Thread):
                     self._main_reads = False
                     if self.code is None:
                         self._run_once()
-            except Exception:               # a bug
-                traceback.print_exc()
-                self._main_reads, self.code = False, EXIT_FAILED
+            except Exception:               # a bug; or the other thread has ended, and closed the socket meanwhile
+                self._main_reads = False
+                if self.code is None:
+                    traceback.print_exc()
+                    self.code = EXIT_FAILED
             if self.code is not None:
                 self._waker.wake()
 

@@ -50,6 +50,12 @@ class BatchMemory:
             self._left.append((segment, [slot for slot in segment.touched() if slot not in leased]))
             self._look_at_left()
 
+    def close(self) -> None:
+        """The run is over: what stays is the memory of the batches that are in use."""
+        for peer in list(self._segments):
+            self.drop(peer, frozenset())
+        self._left = []
+
     def release(self, peer: WorkerKey, slot: int) -> None:
         """Gives the memory of a free slot back to the system."""
         if peer in self._segments:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from typing import Callable, FrozenSet, Iterable, Optional, Tuple
+from typing import Callable, FrozenSet, Iterable, List, Optional, Tuple
 
 from stoker.pipeline.arrays import framed, keep_freed_memory
 from stoker.pipeline.batch import Batch
@@ -40,6 +40,7 @@ from stoker.pipeline.transport.sockets import Waker
 
 log = logging.getLogger("stoker")
 
+DELIVERED_AT_ONCE = 8  # batches, at most: a turn may be long
 MAX_DRAIN = 10000      # messages read in one turn: a flood must not starve the clock
 STOP_S = 0.4           # how long the end of a run waits for workers that do not read Stop ...
 STOP_DONE_S = 1.5      # ... when all steps are done, and the user does not wait for this process to end
@@ -94,6 +95,7 @@ class Coordinator(threading.Thread):
                  deliver: Callable[[int, Batch], None], fail: Callable[[StokerError], None]) -> None:
         super().__init__(name="stoker-coordinator", daemon=True)
         self._deliver, self._fail = deliver, fail
+        self._made: List[Tuple[int, Batch]] = []      # in this turn, and not yet delivered: with their positions
         check_leases(plan, datasets, job)
         self._killers_path = options.killers
         remembered = itertools.starmap(Killer, read_list(options.killers) if options.killers is not None else [])
@@ -201,13 +203,15 @@ class Coordinator(threading.Thread):
                 self._turn()
             self._do(session.summary(), time.monotonic())
         except StokerError as error:     # the user's order, for example
-            self._fail(error)
+            self._fail_with(error)
         except Exception as error:
             log.exception("the coordinator failed")
-            self._fail(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
-                                 % (type(error).__name__, error)))
+            self._fail_with(RunFailed("the coordinator failed with %s: %s (a bug in Stoker; the log has the traceback)"
+                                      % (type(error).__name__, error)))
         finally:
             self._listener.close()
+            if self._memory is not None:
+                self._memory.close()
 
     def _wait(self) -> None:
         session = self._session
@@ -227,7 +231,10 @@ class Coordinator(threading.Thread):
             now = time.monotonic()
             session.wake(now)                    # the user's order may have taken long for the message before
             self._do(session.receive(received[0], received[1], now), now)
+            if len(self._made) >= DELIVERED_AT_ONCE:
+                self._hand_over()
             if now >= listener.next_deadline():  # a flood may go on for a while
+                self._hand_over()
                 listener.poll(now)
         now = time.monotonic()
         self._do(session.answer_hellos(), now)
@@ -236,11 +243,23 @@ class Coordinator(threading.Thread):
         for kind, host in incidents:
             self._do(session.incident(kind, host), now)
         self._do(session.tick(now, self._taken, self._step_s), now)
+        self._hand_over()
         if self._health is not None and session.state is State.RUNNING:
             self._health.beat(now)
 
+    def _hand_over(self) -> None:
+        """Delivers what was made. A consumer that wakes wants Python's lock, which this thread gives up each time that
+        it sends or receives: so first the workers get their leases, and then the consumer its batches."""
+        made, self._made = self._made, []
+        for position, batch in made:
+            self._deliver(position, batch)
+
+    def _fail_with(self, error: StokerError) -> None:
+        self._hand_over()                  # what came before can be used
+        self._fail(error)
+
     def _do(self, effects: Iterable[Effect], now: float) -> None:
-        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail, self.heard,
+        carry_out(effects, now, self._session, self._listener, self._copy_and_deliver, self._fail_with, self.heard,
                   self._memory)
 
     def _say_remembered(self) -> None:
@@ -268,7 +287,7 @@ class Coordinator(threading.Thread):
         arrays = self._buffers.copies(effect.views) if effect.message.slot == NO_SLOT else effect.views
         planned, message, own = effect.planned, effect.message, self._arrays
         sizes = dict(zip([spec.name for spec in own if spec.upto], arrays[len(own):])) if len(arrays) > len(own) else {}
-        self._deliver(planned.position, Batch(
+        self._made.append((planned.position, Batch(
             planned.step, planned.epoch, planned.training, planned.indices, arrays[:len(own)], message.skipped,
             effect.worker, effect.attempt, message.produce_s, effect.used_indices, message.timings, effect.wire_s, own,
-            sizes, effect.source if message.aligned else None, message.missing, planned.global_size))
+            sizes, effect.source if message.aligned else None, message.missing, planned.global_size)))

@@ -1,5 +1,6 @@
 """A batch in a slot of shared memory is the batch that it is elsewhere. A user's code never gets memory of a slot."""
 
+import gc
 import os
 import socket
 from dataclasses import replace
@@ -18,6 +19,7 @@ from stoker.pipeline.transport.memory import create
 from stoker.pipeline.transport.memory_handover import _address, hand_over
 from stoker.workers import batch_memory
 from stoker.workers.batch_memory import BatchMemory, SharedMemory, SlotLease, memory_of
+from stoker.workers.effects import Work
 from stoker.workers.generators.batch import call_for_batches
 from stoker.workers.generators.numerical import numerical
 from stoker.workers.generators.output import Output, batch_of, check
@@ -25,7 +27,7 @@ from stoker.workers.generators.pictures import augmented, image
 from stoker.workers.generators.registry import Producer
 from stoker.workers.generators.sample import call_for_samples
 from stoker.workers.heap import usage
-from stoker.workers.runner import _produced
+from stoker.workers.runner import _produced, answer_leases
 
 STALE = 0xA5       # what was in the slot before
 PLAIN = WorkerOptions("tcp://127.0.0.1:1")
@@ -279,6 +281,30 @@ def test_what_was_shared_before_is_over_with_the_next_welcome(worker, message):
     assert not worker.memory.has(in_work) and worker.of(0) is None
     in_work.empty("x", (1,), "int32")[:] = 5              # its mapping stays
     assert segment.slot(0)[0] == 5
+
+
+def test_a_worker_that_waits_for_a_trainer_keeps_no_memory_of_the_last_one(worker):
+    """Its generator waits, too, and still has the last lease."""
+    job = Job("numerical", declared({"features": ("float32", (10,)), "labels": ("int32", (1,))}), 4, 7, "exact", "")
+    share(worker.ready(), slot_bytes=layout_of(job.arrays, 4, 1).slot_bytes)
+    lease = replace(lease_of(), slot=1, samples=(Sample(3, "3", 0),))
+    answers, maps = [], []
+
+    def next_item():
+        if not answers:
+            return Work(job, lease, worker.memory.of(0, job, lease))
+        worker.memory.drop(0)
+        answers.clear()
+        gc.collect()
+        with open("/proc/self/maps") as file:
+            maps.append(file.read())
+        return None
+
+    def finish(done):
+        assert worker.memory.has(done.memory) and len(done.output.arrays[0]) == 1
+        answers.append(done)
+    answer_leases(next_item, finish, lambda job: Producer(numerical, job), None)
+    assert "/" in maps[0] and "memfd:stoker" not in maps[0]
 
 
 def test_a_trainer_that_shares_nothing_is_no_trouble(worker):

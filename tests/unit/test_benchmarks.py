@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import __main__ as runner
-from benchmarks import end_to_end, machine, report
+from benchmarks import alternation, end_to_end, machine, report
 from benchmarks.alternation import Result
-from benchmarks.contenders import protocol
+from benchmarks.contenders import limit, protocol
 from benchmarks.table import Goal, Table, as_sentence, as_text, shown, spread
+from stoker.workers import images
 
 TABLE = Table("speed", "Speed of things", ["thing", "images/s", "least", "most"],
               [["Stoker", 1234.6, 1200.0, 1300.0], ["a|peer", 12.34, 11.0, 13.0], ["broken", None, None, None]],
@@ -73,34 +76,104 @@ def test_the_report_says_what_failed_and_what_was_missed():
     assert "Missed:" not in report.render([], [], {})
 
 
+def test_the_first_table_comes_before_the_goals_and_gives_readme_its_rows():
+    every = dict.fromkeys(end_to_end.SUMMARY_COLUMNS, results_of(end_to_end.groups(False)[0]))
+    scripts = [report.Script("end_to_end", 1.0, [end_to_end.summary(every)], "", "today", "abc"),
+               report.Script("speed", 1.0, [TABLE], "", "yesterday", "def")]
+    text = report.render(scripts, [("commit", "abc")], {})
+    assert text.index("## Images per second") < text.index("1 of 2 goals hold") < text.index("| commit |")
+    assert "Measured apart from the tables above, at commit def, on yesterday." in text
+    rows = report.readme_rows(scripts).splitlines()
+    assert len(rows) == 6 and rows[4] == "| **Stoker with its defaults**, antialiased | 100 | 100 |"
+    assert report.readme_rows(scripts[1:]) == ""
+
+
 def full_groups():
     return [group for group in end_to_end.groups(False) if group.name in ("64", "224")]
+
+
+def results_of(group, **rates):
+    """Results with 100 images/s, but for those of ``rates``."""
+    return {each.name: Result([rates.get(each.name, 100.0)] * 3, [2.0] * 3, "", [0.0] * 3)
+            for each in group.contenders}
 
 
 @pytest.mark.parametrize("group", full_groups(), ids=lambda group: group.name)
 def test_no_goal_speaks_of_a_row_that_is_not_there(group):
     names = [each.name for each in group.contenders]
-    assert len(set(names)) == len(names)
-    rates = dict.fromkeys(names, 100.0)
-    goals = end_to_end.goals_of(group, rates)
-    assert len(goals) == {"64": 11, "224": 10}[group.name]
+    assert len(set(names)) == len(names) and group.rounds >= 7
+    goals = end_to_end.goals_of(group, results_of(group))
+    assert len(goals) == {"64": 7, "224": 8}[group.name]
     assert all(goal.reached == 1.0 for goal in goals)
 
 
 @pytest.mark.parametrize("group", full_groups(), ids=lambda group: group.name)
+def test_each_class_has_peers_a_limit_and_stokers_way(group):
+    for kind, mode in end_to_end.CLASSES.items():
+        names = [each.name for each in group.contenders if each.kind == kind]
+        assert end_to_end.stoker(mode) in names and end_to_end.limit(mode) in names
+        assert [name for name in names if not name.startswith(("Stoker", "limit"))]
+    assert all(each.kind in end_to_end.CLASSES for each in group.contenders)
+
+
+def test_a_goal_above_the_limit_is_restated_by_the_limit():
+    group = full_groups()[0]
+    ours, bound = end_to_end.stoker("fastest"), end_to_end.limit("fastest")
+    results = results_of(group, **{ours: 105.0, bound: 110.0})
+    goal, = [goal for goal in end_to_end.goals_of(group, results)
+             if goal.text.startswith("%s over %s " % (ours, end_to_end.TFDATA))]
+    assert goal.wanted == pytest.approx(0.93 * 1.1) and goal.holds()
+    assert goal.text.endswith("(1.15 would be above 0.93 of the limit of this decoding), at 64 pixels")
+    goal, = [goal for goal in end_to_end.goals_of(group, results_of(group, **{ours: 105.0, bound: 150.0}))
+             if goal.text == "%s over %s, at 64 pixels" % (ours, end_to_end.TFDATA)]
+    assert goal.wanted == 1.15 and not goal.holds()
+
+
+def test_ratios_are_taken_round_by_round():
+    one, other = Result([100.0, 50.0, 120.0], [2.0] * 3), Result([50.0, 25.0, 30.0], [2.0] * 3)
+    assert alternation.ratio(one, other) == 2.0
+    assert alternation.ratio(one, Result([], [], "it broke")) == 0.0
+    assert alternation.ratio(one, Result([200.0], [2.0])) == 0.5
+
+
+@pytest.mark.parametrize("others, taken, tried", [([0.0], 0.0, 1), ([0.5, 0.05], 0.05, 2),
+                                                    ([0.5, 0.3, 0.4, 0.0], 0.3, 3)])
+def test_a_disturbed_turn_is_repeated(others, taken, tried):
+    turns = iter([alternation.Turn(100.0, 2.0, share) for share in others])
+    best, repeated = alternation.least_disturbed(lambda: next(turns), 3)
+    assert best.others == taken and len(repeated) == tried - 1
+
+
+def test_the_report_tells_of_disturbed_turns():
+    quiet, loud = Result([1.0], [1.0], "", [0.0], [0.4]), Result([1.0], [1.0], "", [0.4], [])
+    assert alternation.disturbance({"a": quiet}) == ["1 turn that other work on this machine disturbed was repeated."]
+    assert "DISTURBED: in 1 of 1 turns" in alternation.disturbance({"a": loud})[0]
+    assert alternation.disturbance({"a": quiet._replace(repeated=[])}) == []
+
+
+@pytest.mark.parametrize("group", full_groups(), ids=lambda group: group.name)
 def test_a_contender_that_failed_reaches_no_goal_and_says_why(group):
-    names = [each.name for each in group.contenders]
-    results = {name: Result([100.0, 110.0, 90.0], [2.0] * 3) for name in names}
-    results[end_to_end.stoker("fastest")] = Result([], [], "it broke")
+    ours = end_to_end.stoker("fastest")
+    results = dict(results_of(group), **{ours: Result([], [], "it broke")})
     table = end_to_end.table_of(group, results, "title")
-    row, = [row for row in table.rows if row[0] == end_to_end.stoker("fastest")]
-    assert row[1] is None and row[-1] == "it broke"
-    assert [goal.reached for goal in table.goals if goal.text.startswith(end_to_end.stoker("fastest") + " ")] == [0] * 4
-    row, = [row for row in table.rows if row[0] == end_to_end.TUTORIAL]
-    assert row[1:5] == [100.0, 90.0, 110.0, 1.0] and row[-1] == ""
+    row, = [row for row in table.rows if row[1] == ours]
+    assert row[2] is None and row[-1] == "it broke"
+    assert [goal.reached for goal in table.goals if goal.text.startswith(ours + " ")] == [0] * 3
+    row, = [row for row in table.rows if row[1] == end_to_end.TUTORIAL]
+    assert row[2:6] == [100.0, 100.0, 100.0, 1.0] and row[-1] == ""
 
 
-def test_the_quick_run_has_everybody_and_every_kind_of_picture():
+@pytest.mark.parametrize("mode", sorted(end_to_end.MODES))
+@pytest.mark.parametrize("size", [64, 224])
+def test_a_limit_makes_the_same_pixels_as_stoker(mode, size, tmp_path):
+    path = str(tmp_path / "photo.jpg")
+    noise = np.random.RandomState(1).randint(0, 255, (375, 500, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path, quality=90)
+    made = limit.bare(mode, size)(path)
+    assert np.array_equal(made, np.asarray(images.load(path, (size, size), mode)))
+
+
+def test_the_quick_run_has_every_contender_and_every_kind_of_picture():
     quick, full = end_to_end.groups(True), end_to_end.groups(False)
     assert [group.name for group in quick] == [group.name for group in full]
     assert [each.name for each in quick[0].contenders] == [each.name for each in full[0].contenders]

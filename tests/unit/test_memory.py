@@ -161,6 +161,22 @@ def test_where_libc_has_no_function_the_system_call_does_it(monkeypatch):
         assert ours.slot(3).sum() == 5 * BYTES
 
 
+def test_a_fork_of_the_trainer_sees_what_is_written_over_a_batch_that_was_not_copied():
+    ours, fd = create(2, BYTES)
+    os.close(fd)
+    batch, copied = ours.slot(1), ours.slot(1).copy()
+    read, write = os.pipe()
+    process = os.fork()
+    if not process:
+        os.read(read, 1)                        # the program has let go of it, and the next batch has come
+        os._exit(int(batch[0]) * 10 + int(copied[0]))
+    batch[:] = 7
+    os.write(write, b"x")
+    assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == 70
+    for end in (read, write):
+        os.close(end)
+
+
 def test_a_fork_of_the_worker_has_no_part_of_the_memory_and_one_of_the_trainer_has():
     ours, fd = create(2, BYTES)
     for segment, count in ((ours, 1), (mapped(fd, 2, BYTES), 0)):

@@ -573,6 +573,21 @@ def test_a_main_thread_that_reads_ends_with_the_socket_s_thread():
     ending.join()
 
 
+def test_a_socket_that_was_closed_as_the_main_thread_began_to_read_is_no_failure(capsys):
+    thread, ends, items = socket_thread()
+    thread._rest_s(time.monotonic())
+    for _ in range(2):
+        thread.finish(finished(thread.next_item().lease))
+
+    def ended():                             # the other thread read Stop, and closed the socket, just before this
+        thread.code = EXIT_DRAINED
+        items.put(None)
+        raise OSError("not a socket")
+    ends.has_input = ended
+    assert thread.next_item() is None and thread.code == EXIT_DRAINED and ends.wakes
+    assert not capsys.readouterr().err
+
+
 def test_a_bug_while_the_main_thread_reads_ends_the_process(capsys):
     thread, ends, items = socket_thread()
     thread._rest_s(time.monotonic())

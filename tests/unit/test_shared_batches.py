@@ -233,6 +233,24 @@ def test_the_memory_of_a_worker_that_is_gone_goes_but_for_what_is_used(trainer):
         assert "memfd:stoker" not in file.read()
 
 
+def test_a_run_that_is_over_keeps_the_memory_of_batches_in_use_alone(trainer):
+    worker = Worker(trainer)
+    first, second = worker.leases()
+    worker.say(worker.write(first), worker.write(second))
+    kept = trainer.batches.pop(first.position).views
+    freed = trainer.memory.slot(b"a", second.slot)
+    trainer.batches.clear()
+    assert freed.any()
+    segment = worker.segment
+    del freed
+    trainer.memory.close()
+    assert (kept[0] == 7).all() and not segment.slot(second.slot).any()
+    del kept, worker, segment
+    gc.collect()
+    with open("/proc/self/maps") as file:
+        assert "memfd:stoker" not in file.read()
+
+
 def test_a_system_that_has_no_more_memory_or_descriptors_costs_shared_memory_only(trainer, monkeypatch, caplog):
     caplog.set_level("INFO")
 

@@ -38,7 +38,7 @@ def test_the_feed_s_goals_are_taken_from_its_tables():
     taken.update({(size, feed.STOKER): [0.1, 0.2, 0.12] for size in feed.SIZES})
     at_224, sizes = feed.tables(feed.SIZES, taken, dict.fromkeys(feed.WAYS, 1))
     assert at_224.goals[0].reached == pytest.approx(3.0 / 0.12) and not at_224.goals[0].holds()
-    assert sizes.goals[0].reached == 0.12 and sizes.goals[0].holds()
+    assert sizes.goals[0].reached == 1.0 and sizes.goals[0].holds()
 
 
 def test_the_goal_of_small_batches_is_about_those_of_1_kb():
@@ -58,6 +58,15 @@ def test_who_starves_is_seen():
 def test_what_a_message_takes():
     counted = wire.paced(lambda: sum(range(1000)), [os.getpid()], 0.05)
     assert counted.batches_s > 0 and counted.trainer_cpu_s == pytest.approx(counted.worker_cpu_s, rel=0.5)
+
+
+def test_the_bytes_of_a_batch_are_what_it_costs_beyond_a_small_one():
+    rounds = {name: [wire.Measured(1000.0, 0.0002, 0.0001)] * 3 for name in (wire.SHARED, wire.FED)}
+    rounds[wire.SMALL] = [wire.Measured(2000.0, 0.0001, 0.0001)] * 3
+    goal, = wire.table_of(224, rounds).goals
+    assert goal.reached == pytest.approx(0.1) and goal.holds()
+    trainer, fed = wire.table_of(64, rounds).goals
+    assert trainer.reached == fed.reached == pytest.approx(0.2)
 
 
 def test_either_way_hands_out_each_batch_once_and_moves_the_window_with_the_first_gap():
@@ -82,5 +91,6 @@ def test_a_ready_batch_is_as_large_as_its_lease():
     from stoker.pipeline.protocol.messages import Job, Lease, Sample
     job = Job("image", JobOptions("image", (4, 4), 3).arrays, 3, 0, "fast", "")
     leases = [Lease(1, 0, 0, True, (Sample(0, "0", 0),) * 3), Lease(2, 1, 0, True, (Sample(0, "0", 0),) * 2)]
-    assert [[array.shape for array in output.arrays] for output in ready.ready(leases, job)] == [
-        [(3, 4, 4, 3), (3, 1)], [(2, 4, 4, 3), (2, 1)]]
+    for generator in (ready.ready, ready.elsewhere):
+        assert [[array.shape for array in output.arrays] for output in generator(leases, job)] == [
+            [(3, 4, 4, 3), (3, 1)], [(2, 4, 4, 3), (2, 1)]]
