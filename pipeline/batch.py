@@ -21,8 +21,8 @@ class Batch:
     ``batch["image"]`` is the array of that name, dtype [n, ...] as declared; those of the built-in generators are also
     ``images``: uint8 [n, height, width, 3] (``features``: float32 [n, 10] for numerical) and ``labels``: int32 [n, 1].
     Arrays are 64-byte aligned, writable, and not used again by Stoker while you hold them. They may be shared memory: a
-    process that you fork sees what you write there, and must copy what it needs after you let go of the batch. n may be
-    smaller than the batch size, down to 0, if samples were skipped or the epoch ends."""
+    process that you fork with ``os.fork`` (not by ``multiprocessing``) must copy what it needs after you let go of the
+    batch. n may be smaller than the batch size, down to 0, if samples were skipped or the epoch ends."""
     step: int                       # training: the global_step before this batch is trained on
     epoch: int
     training: bool                  # False: part of the evaluation after the epoch

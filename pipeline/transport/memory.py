@@ -23,6 +23,7 @@ NUMBERS = {"x86_64": 319, "aarch64": 279}      # of the system call memfd_create
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
 F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 1, 2, 4
 PROT_READ_WRITE, MAP_SHARED, MADV_REMOVE, MADV_DONTFORK = 3, 1, 9, 10
+MAP_OWN_INSTEAD = 0x02 | 0x10 | 0x20 | 0x4000      # MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE
 FAILED = ctypes.c_void_p(-1).value             # what mmap returns
 MAX_SEGMENT_BYTES = 1 << 46                    # of addresses; a process has 2**47
 OVERCOMMIT = "/proc/sys/vm/overcommit_memory"
@@ -50,7 +51,7 @@ class Segment:
             raise NoSharedMemory("%d MB cannot be mapped: %s" % (size >> 20, os.strerror(ctypes.get_errno())))
         self._memory = (ctypes.c_uint8 * size).from_address(self._address)
         # once the last array is gone, and not at the end of the process: TensorFlow may still read then
-        weakref.finalize(self._memory, _libc.munmap, self._address, size).atexit = False
+        weakref.finalize(self._memory, _unmap, _libc.munmap, self._address, size, os.getpid()).atexit = False
         self._slots: "Dict[int, np.ndarray]" = {}
 
     def slot(self, number: int) -> "np.ndarray":
@@ -81,6 +82,23 @@ class Segment:
         """Processes that are forked from now on do not have this memory: they end (SIGSEGV) if they use it."""
         _libc.madvise(self._address, self.slots * self.slot_bytes, MADV_DONTFORK)
 
+    def copy_in_forks(self) -> None:
+        """Processes that ``multiprocessing`` forks from now on get a copy of the slots in use when they start, in place
+        of the memory itself, which others write to. Python 3.6 has no hook for any other fork."""
+        from multiprocessing.util import register_after_fork
+        register_after_fork(self, Segment._copy)
+
+    def _copy(self) -> None:
+        used = [(number, self.slot(number).copy()) for number in self.touched() if not self.is_free(number)]
+        if _libc.mmap(self._address, self.slots * self.slot_bytes, PROT_READ_WRITE, MAP_OWN_INSTEAD, -1, 0) != FAILED:
+            for number, content in used:
+                self.slot(number)[...] = content
+
+
+def _unmap(munmap: Any, address: int, size: int, process: int) -> None:
+    if os.getpid() == process:      # in a fork, other memory may be there by now
+        munmap(address, size)
+
 
 def create(slots: int, slot_bytes: int) -> Tuple[Segment, int]:
     """A new segment of zeros, and its descriptor for the other side, which the caller closes. Raises NoSharedMemory."""
@@ -93,7 +111,9 @@ def create(slots: int, slot_bytes: int) -> Tuple[Segment, int]:
     try:
         os.ftruncate(fd, slots * slot_bytes)
         fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-        return Segment(fd, slots, slot_bytes), fd
+        segment = Segment(fd, slots, slot_bytes)
+        segment.copy_in_forks()
+        return segment, fd
     except BaseException as error:
         os.close(fd)
         if isinstance(error, OSError):

@@ -158,8 +158,8 @@ def test_folders_without_the_trainer_s_keys(pictures, tmp_path, folder):
 @pytest.mark.parametrize("keyed", [True, False], ids=["with keys", "without"])
 def test_an_eavesdropper_reads_nothing_with_keys(pictures, tmp_path, folder, keyed):
     options = ["--processes", "1"] + ["--keys", str(folder / "workers" / "alpha")] * keyed
-    with opened(pictures, tmp_path / "audit", workers=0, keys=str(folder) if keyed else None, **OPTIONS) as run, \
-            Relay(run.stream.address) as relay, workers_program(relay.address, *options):
+    with opened(pictures, tmp_path / "audit", workers=0, keys=str(folder) if keyed else None, shared_memory=False,
+                **OPTIONS) as run, Relay(run.stream.address) as relay, workers_program(relay.address, *options):
         run.take(3)
         pixels = [batch.images.tobytes()[:3000] for batch in run.batches]
     secrets = [b".jpg", b"left/", os.path.basename(pictures).encode(), b"labels", b"hello", b"produced"] + pixels

@@ -2,9 +2,11 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import resource
 import tempfile
+import time
 
 import numpy as np
 import pytest
@@ -173,6 +175,29 @@ def test_a_fork_of_the_trainer_sees_what_is_written_over_a_batch_that_was_not_co
     batch[:] = 7
     os.write(write, b"x")
     assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == 70
+    for end in (read, write):
+        os.close(end)
+
+
+def test_a_process_of_multiprocessing_keeps_the_batches_that_it_was_given():
+    ours, fd = create(3, BYTES)
+    theirs = mapped(fd, 3, BYTES)
+    os.close(fd)
+    batch = ours.slot(1)[10:20]
+    batch[:], ours.slot(2)[:] = 5, 6
+    read, write = os.pipe()
+
+    def child():
+        os.write(write, b"begun")
+        time.sleep(0.2)
+        batch[0] += 1                           # nor does the program see what the process writes
+        os._exit(int(batch[0]) * 10 + int(batch[9]))
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    os.read(read, 5)
+    theirs.slot(1)[:] = 7
+    process.join()
+    assert (process.exitcode, batch.tolist()) == (65, [7] * 10)
     for end in (read, write):
         os.close(end)
 
