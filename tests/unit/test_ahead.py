@@ -285,7 +285,7 @@ def test_a_forked_child_reads_without_the_threads_and_the_lock_of_its_parent(tmp
     (tmp_path / "a").write_bytes(b"x")
     fetcher, found = fetching.Fetcher(4, locate_in), []
     fetcher._process = -1           # as a child sees it
-    reader = threading.Thread(target=lambda: found.append(fetcher.read(resolve(str(tmp_path), "a"), 10, "")),
+    reader = threading.Thread(target=lambda: found.append(fetcher.read(resolve(str(tmp_path), "a"), 10, "", True)),
                               daemon=True)
     with fetcher._lock:             # which a thread of the parent held when it was forked
         reader.start()
