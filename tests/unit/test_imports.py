@@ -97,7 +97,8 @@ ONLY = {
     "obstore": ("pipeline/storage/clients/",), "urllib3": ("pipeline/storage/clients/",),
     "h5py": ("pipeline/storage/hdf5_file.py",), "tarfile": ("pipeline/sources/records/", "packing/"),
     "pyarrow": ("packing/",),
-    "multiprocessing": ("pipeline/transport/memory.py",), "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
+    "multiprocessing": ("pipeline/transport/memory.py",),
+    "pickle": (), "cPickle": (), "marshal": (), "shelve": (), "dill": (), "cloudpickle": (),
 }
 NOT_IN_PURE = ("time", "datetime", "threading", "asyncio", "queue", "logging", "socket", "select", "selectors", "os",
                "sys", "secrets", "uuid", "warnings")
