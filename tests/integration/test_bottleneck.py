@@ -93,7 +93,7 @@ def test_the_last_line_names_the_bottleneck(large_pictures, tmp_path, worker_pyt
 
 
 def test_a_slow_network(pictures, tmp_path, worker_python):
-    with opened(pictures, tmp_path / "audit", workers=0, **OPTIONS) as run:
+    with opened(pictures, tmp_path / "audit", workers=0, shared_memory=False, **OPTIONS) as run:   # pixels by network
         with Relay(run.stream.address, 1e6) as relay, workers_program(
                 relay.address, "--processes", "2", "--once", python=worker_python) as workers:
             assert first_named(run, 0.005).startswith("bottleneck: wire: ")
