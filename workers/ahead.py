@@ -18,7 +18,6 @@ from stoker.pipeline.checks import MAX_READ_AHEAD as MAX_READS, MAX_WAITING_MB
 from stoker.pipeline.protocol.messages import Job, Lease
 from stoker.pipeline.storage.folder import SamplePath
 from stoker.workers.held_lease import HeldLease, Item, Key, Locate, Role, State, key_of
-from stoker.workers.read_pace import PROBES
 
 MAX_WAITING_BYTES = MAX_WAITING_MB << 20    # that are there or may come
 MAX_FETCH_BYTES = 16 << 20      # of one fetch
@@ -48,7 +47,7 @@ class Ahead:
         self._forgotten: Dict[Role, int] = {}   # that were of no use, and the lease in which they were last read
         self._queue: Deque[Item] = deque()
         self._by_path: Dict[Key, List[Item]] = {}
-        self._left_out: Deque[Key] = deque(maxlen=PROBES)
+        self._left_out: Deque[Key] = deque(maxlen=MAX_ROLES)
         self._is_filled = True                  # there is nothing more to be queued
         self._sizes: Deque[int] = deque([0], maxlen=SIZES)
         self._largest = 0                       # of them, or of some more

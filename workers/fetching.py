@@ -8,6 +8,7 @@ The threads start with the first thing that is to be fetched, in the thread that
 never hold up the end of the process.
 """
 
+import itertools
 import os
 import sys
 import threading
@@ -25,14 +26,26 @@ from stoker.workers.ahead import MAX_WAITING_BYTES, Ahead, Fetch
 from stoker.workers.far_files import FarCache, through_cache
 from stoker.workers.held_lease import Item, Locate, State
 from stoker.workers.picture_limits import leave_to_others
-from stoker.workers.read_pace import Pace
+from stoker.workers.read_pace import LEAST_SLOW_S, Pace
 
 WAIT_S = 90.0               # for a fetch that is under way: longer than the tries of a store. Then it is read anew
 STACK_BYTES = 1 << 20       # of a thread
 STARTED_AT_ONCE = 8         # threads
 MAX_BYTES = 2 * MAX_WAITING_BYTES + MAX_READ_AHEAD * STACK_BYTES     # of memory: what is read, and is being cut; stacks
 
+try:
+    import resource
+except ImportError:         # not on Windows
+    resource = None         # type: ignore[assignment]
+
 Bytes = Tuple[bytes, Optional[Version]]
+
+_counter = itertools.count(1)
+
+
+def times_waited() -> int:
+    """How often this thread has waited, for anything but a core. Where the system does not tell, each call counts."""
+    return resource is not None and resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw or next(_counter)
 
 
 class Fetcher:
@@ -93,12 +106,14 @@ class Fetcher:
         start_s = time.perf_counter()
         between_s, is_probe = start_s - self._ended_s, False
         if not self._pace.is_on:        # nothing is read ahead: as most of the time, so this is short
+            waits = times_waited() if self._pace.is_auto else 0
             try:
                 return through_cache(path, max_bytes, advice, needs_version)
             finally:
                 self._ended_s = now_s = time.perf_counter()
                 stopwatch.add_read(now_s - start_s)
-                self._pace.read(now_s - start_s, between_s, now_s)
+                self._pace.read(now_s - start_s, between_s, now_s,
+                                waited=now_s - start_s > LEAST_SLOW_S and times_waited() != waits)
         try:
             if isinstance(path, SamplePath) and os.getpid() == self._process:
                 result, item, is_probe = self._taken(path)
@@ -128,9 +143,9 @@ class Fetcher:
             self._was_read(path, size_bytes, took_s, between_s, is_probe, is_unknown)
 
     def _was_read(self, path: Union[SamplePath, str, bytes], size_bytes: int, took_s: float, between_s: float,
-                  is_probe: bool, is_unknown: bool) -> None:
+                  is_probe: bool, is_unknown: bool, waited: bool = True) -> None:
         was_on = self._pace.is_on and os.getpid() == self._process      # else nothing would release the lock
-        self._pace.read(took_s, between_s, time.perf_counter(), is_probe)
+        self._pace.read(took_s, between_s, time.perf_counter(), is_probe, waited)
         if was_on:
             with self._lock:
                 if is_unknown:
@@ -173,11 +188,12 @@ class Fetcher:
                     self._wait(item)
         version = far_files.known_version(path)
         if version is None:
-            asked_s = time.perf_counter()
+            asked_s, waits = time.perf_counter(), times_waited()
             version = far_files.version_of(path)
             now = time.perf_counter()
             stopwatch.add("read", now - asked_s)
-            self._was_read(path, 0, now - asked_s, between_s, is_probe, is_ahead and not is_probe)
+            self._was_read(path, 0, now - asked_s, between_s, is_probe, is_ahead and not is_probe,
+                           times_waited() != waits)
         self._ended_s = time.perf_counter()
         return version
 

@@ -3,7 +3,9 @@ from what a generator reads."""
 
 import heapq
 import random
+import sys
 import threading
+import time
 
 import pytest
 
@@ -261,17 +263,64 @@ def test_there_are_threads_for_what_reads_take_and_some_more():
     assert pace.threads == read_pace.MAX_READS
 
 
-def test_auto_ends_only_after_probes_that_are_all_fast():
+def test_long_reads_that_waited_for_nothing_are_no_reason_to_read_ahead():
+    """As where more processes than cores read from memory."""
+    pace = Pace("auto")
+    now = 0.0
+    for _ in range(400):
+        now += 0.02
+        pace.read(0.01, 0.001, now, waited=False)
+    assert not pace.is_on
+    for _ in range(16):
+        pace.read(0.01, 0.001, now, waited=True)
+    assert pace.is_on
+
+
+def test_auto_tries_to_go_on_without_after_a_probe_that_was_fast():
     pace = Pace("auto")
     now = played(pace, [0.03] * 16)
     assert not pace.wants_probe(now) and pace.wants_probe(now + read_pace.PROBE_INTERVAL_S)
     assert not pace.wants_probe(now + read_pace.PROBE_INTERVAL_S)           # one at a time
-    now = played(pace, [0.00005] * 5 + [0.03], now=now + 5, is_probe=True)
+    now = played(pace, [0.03], now=now + 5, is_probe=True)
     assert pace.is_on and not pace.wants_probe(now)
-    played(pace, [0.00005] * 100, now=now)                               # no probes: a file that is read twice
+    now = played(pace, [0.00005] * 100, now=now)                         # no probes: a file that is read twice
     assert pace.is_on
-    played(pace, [0.00005] * read_pace.PROBES, now=now, is_probe=True)
+    now = played(pace, [0.0005], now=now, is_probe=True)                 # many threads: a fast read takes longer
     assert not pace.is_on
+    played(pace, [0.00005] * 1000, now=now)
+    assert not pace.is_on
+
+
+def test_tries_that_do_not_last_become_rarer():
+    """Half of the files are in a cache: so half of the probes are fast."""
+    pace, now, tries = Pace("auto"), 0.0, []
+    for _ in range(40):
+        now = played(pace, [0.00005, 0.03] * 8, now=now)
+        assert pace.is_on
+        while not pace.wants_probe(now):
+            now += 0.5
+        tries.append(now)
+        now = played(pace, [0.00005], now=now, is_probe=True)
+    between = [after - before for before, after in zip(tries, tries[1:])]
+    assert between[0] < 2 * read_pace.PROBE_INTERVAL_S + 1 and between[-1] >= read_pace.MAX_PROBE_INTERVAL_S
+    now = played(pace, [0.00005] * 100000, now=now)                      # much later, it begins as at first
+    now = played(pace, [0.03] * 16, now=now)
+    assert pace.is_on and pace.wants_probe(now + read_pace.PROBE_INTERVAL_S)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts")
+def test_a_wait_is_told_from_work():
+    waits = fetching.times_waited()
+    time.sleep(0.01)
+    assert fetching.times_waited() != waits
+    counts = []
+    for _ in range(50):         # another process may take the core, but only by force
+        waits = fetching.times_waited()
+        end_s = time.perf_counter() + 0.001
+        while time.perf_counter() < end_s:
+            pass
+        counts.append(fetching.times_waited() == waits)
+    assert sum(counts) > 25
 
 
 def test_a_number_and_0_are_as_they_say():
