@@ -34,3 +34,9 @@ class Check(NamedTuple):
 Effect = Union[Say, Check, Work, Note, HangUp, End]
 #: Of ``Conversations``: end the connection to one trainer for good, others go on. ``code``: what End would have.
 Close = NamedTuple("Close", [("code", int)])
+
+
+def described(job: Job) -> str:
+    """``job`` in a line for the user."""
+    return "%s, %s, batches of %d" % (job.generator, " ".join(
+        "%s %s%r" % (spec.name, spec.dtype, list(spec.shape)) for spec in job.arrays), job.batch_size)

@@ -28,12 +28,14 @@ from typing import Any, Deque, List, Optional, Tuple, Union
 from stoker.pipeline.protocol.messages import (
     NO_SLOT, Alive, Failed, FromTrainer, Hello, Job, Lease, Leaving, Produced, Ready, Refused, Remark, Returned,
     Revoked, Room, Skipped, Stop, Timings, Unfit, Welcome, sendable)
-from stoker.workers.effects import EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say, Work
+from stoker.workers.effects import (EXIT_DRAINED, EXIT_ENDED, EXIT_REFUSED, Check, Effect, End, HangUp, Note, Say,
+                                    Work, described)
 from stoker.workers.intervals import (HELLO_INTERVAL_S, MAX_CHECKS, MAX_INTERVAL_S, MAX_RETRY_S, MIN_HEARTBEAT_S,
                                       MIN_RETRY_S, REPORT_INTERVAL_S, SILENT_HEARTBEATS)
+from stoker.workers.unsaid import Unsaid
 
 CAPACITY = 2       # leases a worker holds: one in work, one so that the next can start at once
-MAX_AHEAD = 4      # leases that it may hold where reads take longer than a lease: to read ahead
+MAX_AHEAD = 4      # leases that it may hold: to read ahead where reads take longer than a lease, or if steps are short
 SessionState = enum.Enum("SessionState", "SEEKING SERVING DRAINING ENDED")
 
 
@@ -50,6 +52,7 @@ class WorkerSession:
         self._most = CAPACITY               # leases that it would hold, if it serves this trainer alone
         self._waiting: Deque[Tuple[Lease, float]] = deque()     # not yet in work, with the time at which each came
         self._work: Optional[Tuple[str, Lease, float]] = None   # in work, perhaps of a run that has ended
+        self._unsaid = Unsaid()             # of this run
         self._checks = 0                    # that were not answered yet
         self._ready_for = ""                # the last run for which it said Ready
         self._unfit_for = ""                # why it cannot do the job; '' if it can, or does not know yet
@@ -68,7 +71,7 @@ class WorkerSession:
         if self.state is SessionState.SEEKING:
             return self._spoke_s + self._hello_interval_s
         silence_s = self._spoke_s - self.heard_s
-        return min(self._retry_at_s,
+        return min(self._retry_at_s, self._unsaid.deadline_s,
                    self._spoke_s + max(self.heartbeat_s, min(MAX_INTERVAL_S, silence_s / SILENT_HEARTBEATS)))
 
     def is_served(self, now: float) -> bool:
@@ -120,8 +123,7 @@ class WorkerSession:
         return self.room(self._most) if self._most > CAPACITY and not self._takes_turns else []
 
     def turn_down(self, lease: Lease, now: float) -> List[Effect]:
-        """The worker is ready and has no room for this lease: the trainer may have granted it before it heard that. An
-        answer is all that it costs, however many come."""
+        """There is no room for this lease: the trainer may have granted it before it heard that. It costs an answer."""
         self.heard_s = now
         return [Say(Returned(self._run, lease.lease))]
 
@@ -166,14 +168,13 @@ class WorkerSession:
             return self._check(self._job, now)
         self._spoke_s = now
         if self.state is not SessionState.SEEKING:
-            return [Say(Alive(self._run)), *self._report_silence(now)]
+            return [*(self._unsaid.say(now) or [Say(Alive(self._run))]), *self._report_silence(now)]
         self._hello_interval_s = min(MAX_INTERVAL_S, 2 * self._hello_interval_s or HELLO_INTERVAL_S)
-        effects: List[Effect] = [Say(self._hello)]
-        if now - self._reported_s >= REPORT_INTERVAL_S:
-            self._reported_s = now
-            effects.append(Note("no trainer for %.0f s, still trying%s" % (now - self._sought_s,
-                                                                           trouble and ": " + trouble)))
-        return effects
+        if now - self._reported_s < REPORT_INTERVAL_S:
+            return [Say(self._hello)]
+        self._reported_s = now
+        return [Say(self._hello), Note("no trainer for %.0f s, still trying%s" % (
+            now - self._sought_s, trouble and ": " + trouble))]
 
     def connected(self) -> None:
         """There is a new connection, on which nothing was said."""
@@ -225,9 +226,14 @@ class WorkerSession:
         run, _, came_s = self._work or ("", lease, now)
         if now - self._ready_s >= MAX_RETRY_S:      # its folder does not come and go
             self._retry_s = MIN_RETRY_S
-        return self._finished(Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
-                                       timings._replace(held_s=now - came_s), rows, missing, aligned, remarks, slot),
-                              now)
+        answer = Produced(run, lease.lease, lease.position, count, skipped, produce_s, arrays,
+                          timings._replace(held_s=now - came_s), rows, missing, aligned, remarks, slot)
+        may_wait = run == self._run and self.state is SessionState.SERVING and not self._takes_turns
+        if may_wait and self._unsaid.takes(answer, came_s, len(self._waiting), now):
+            self._work = None
+            return self._next_turn()
+        wants_more = self._unsaid.would_hold_more and self._most < MAX_AHEAD
+        return (self.hold(MAX_AHEAD) if wants_more else []) + self._finished(answer, now)
 
     def failed(self, lease: Lease, error: str, traceback: str, sample: str, now: float,
                unreadable: Tuple[Skipped, ...] = (), hopeless: bool = False, starved: bool = False) -> List[Effect]:
@@ -249,7 +255,7 @@ class WorkerSession:
         self._waiting.clear()
         self.state, self._retry_at_s = SessionState.DRAINING, math.inf
         in_work = self._work[1].lease if self._work and self._work[0] == self._run else -1
-        effects: List[Effect] = [Say(Leaving(self._run, in_work, reason))]
+        effects = [*self._unsaid.say(now), Say(Leaving(self._run, in_work, reason))]
         return effects if in_work >= 0 else [*effects, Note("drained"), self._end(EXIT_DRAINED)]
 
     def abandon(self, now: float, reason: str) -> List[Effect]:
@@ -258,14 +264,9 @@ class WorkerSession:
         return self.drain(now, reason) if self.state is not SessionState.DRAINING else [self._end(EXIT_DRAINED)]
 
     def _welcome(self, message: Welcome, now: float) -> List[Effect]:
-        effects: List[Effect] = []
-        if message.run != self._run:
-            job = message.job
-            arrays = " ".join("%s %s%r" % (spec.name, spec.dtype, list(spec.shape)) for spec in job.arrays)
-            effects = [Note("connected to run %s" % message.run),
-                       Note("job: %s, %s, batches of %d" % (job.generator, arrays, job.batch_size))]
-        self.state = SessionState.SERVING
-        self._run, self._job = message.run, message.job
+        effects: List[Effect] = [] if message.run == self._run else [
+            Note("connected to run %s" % message.run), Note("job: " + described(message.job))]
+        self.state, self._run, self._job = SessionState.SERVING, message.run, message.job
         self.heartbeat_s = max(MIN_HEARTBEAT_S, message.heartbeat_s)
         self._unfit_for, self._retry_at_s = "", math.inf
         self._forget()
@@ -292,7 +293,7 @@ class WorkerSession:
         return [HangUp(), *self._seek(now, "left run %s: %s" % (self._run, why))]
 
     def _set_aside(self, reason: str, traceback: str, now: float) -> List[Effect]:
-        effects = self.room(0)
+        effects = self._unsaid.say(now) + self.room(0)
         self._waiting.clear()
         self._ready_for, self._retry_at_s = "", now + self._retry_s
         self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s)
@@ -306,8 +307,7 @@ class WorkerSession:
         self._work = None
         effects: List[Effect] = []
         if answer.run and answer.run == self._run:
-            effects.append(Say(answer))
-            self._spoke_s = now
+            effects, self._spoke_s = [*self._unsaid.say(now), Say(answer)], now
         if self.state is SessionState.DRAINING:
             return [*effects, Note("drained"), self._end(EXIT_DRAINED)]
         return effects + self._next_turn()
@@ -324,9 +324,8 @@ class WorkerSession:
         return [Work(self._job, lease)]
 
     def _seek(self, now: float, why: str) -> List[Effect]:
-        self.state, self._run, self._job = SessionState.SEEKING, "", None
+        self.state, self._run, self._job, self._noted_silence_s = SessionState.SEEKING, "", None, 0.0
         self._forget()
-        self._noted_silence_s = 0.0
         self._sought_s = self._reported_s = now
         self._spoke_s, self._hello_interval_s = now, 0.0       # Hello at once
         return [Note(why)]
@@ -334,6 +333,7 @@ class WorkerSession:
     def _forget(self) -> None:
         """The trainer grants anew what is not in work, and lets this worker hold what its Hello says."""
         self._waiting.clear()
+        self._unsaid.forget()
         self.told_room = 0
 
     def _report_silence(self, now: float) -> List[Effect]:
@@ -346,5 +346,5 @@ class WorkerSession:
 
     def _end(self, code: int) -> End:
         self.state, self._run, self._noted_silence_s = SessionState.ENDED, "", 0.0
-        self._waiting.clear()
+        self._forget()
         return End(code)

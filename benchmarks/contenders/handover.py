@@ -1,5 +1,5 @@
-"""The least that any pipeline into TensorFlow 1.9 does besides decoding: a process per core decodes into shared memory, a
-byte in a pipe says which batch is there, and a session is fed from that memory.
+"""The least that any pipeline into TensorFlow 1.9 does besides decoding: a process per core decodes into shared memory,
+a byte in a pipe says which batch is there, and a session is fed from that memory.
 
 It has no order, no checks, no other hosts, and hangs if a process dies. So what Stoker takes more than this is what its
 promises cost.

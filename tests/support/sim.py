@@ -281,7 +281,8 @@ class Simulation:
                 node.memory.begin(effect.job, effect.lease)
                 if node.stuck:
                     continue
-                self.after(self.random.expovariate(1 / node.speed), self.done, node, effect.job, effect.lease)
+                produce_s = self.random.expovariate(1 / node.speed)
+                self.after(produce_s, self.done, node, effect.job, effect.lease, produce_s)
             elif isinstance(effect, End):
                 node.alive = False
                 if node.key is not None:      # a closing socket sends what it holds, then the connection goes
@@ -289,14 +290,14 @@ class Simulation:
 
     def checked(self, node, run):
         if node.alive:          # told later if it is frozen
-            node.finished.append((None, run))
+            node.finished.append((None, run, 0.0))
             self.node_turn(node)
 
-    def done(self, node, job, lease):
-        node.finished.append((job, lease))
+    def done(self, node, job, lease, produce_s):
+        node.finished.append((job, lease, produce_s))
         self.node_turn(node)
 
-    def finish(self, node, job, lease):
+    def finish(self, node, job, lease, produce_s):
         if self.ahead and self.random.random() < self.ahead:
             self.do(node, node.session.hold(self.random.randrange(2, 9)))
         self.most_held = max([self.most_held] + [len(worker.leases) for worker in self.scheduler.workers.values()])
@@ -317,8 +318,9 @@ class Simulation:
                 right, output = output, with_a_wrong_byte(output)
                 self.wrong[node.name, lease.position] = output is not right
             arrays, slot = node.memory.finish(lease, output.arrays)
-            self.do(node, node.session.produced(lease, len(output.arrays[0]), output.skipped, arrays, 0.0, Timings(),
-                                                self.now, output.rows, output.missing, output.aligned, slot=slot))
+            self.do(node, node.session.produced(
+                lease, len(output.arrays[0]), output.skipped, arrays, produce_s, Timings(), self.now, output.rows,
+                output.missing, output.aligned, slot=slot))
 
     # ------------------------------------------------------------------------------------- what may happen to them
 
