@@ -10,7 +10,7 @@ class. Contenders are suspended while it is not their turn, and count only the p
 import functools
 import os
 import subprocess
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from benchmarks.alternation import TRIES, Contender, Result, alternate, disturbance, ratio
 from benchmarks.pictures import FOLDER
@@ -51,6 +51,11 @@ def stoker(mode: str, environment: str = "workers") -> str:
 
 def limit(mode: str, environment: str = "workers") -> str:
     return "limit: %s, %s" % (mode, PYTHONS[environment])
+
+
+def least(mode: str, environment: str = "workers") -> str:
+    """The least that any pipeline into TensorFlow 1.9 does besides decoding: ``contenders/handover.py``."""
+    return "limit, fed to TF 1.9: %s, %s" % (mode, PYTHONS[environment])
 
 
 class Group(NamedTuple):
@@ -120,7 +125,7 @@ def all_contenders(pictures: str, size: int, ratio: int) -> List[Contender]:
     found.append(libjpeg._replace(environment=dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
                                                             str(1 << 25))))
     often = [TFDATA, RATIO % ratio, TFDATA_2, "PyTorch DataLoader", "PyTorch DataLoader, draft"]
-    often += [name(*each) for each in OFTEN for name in (stoker, limit)]
+    often += [name(*each) for each in OFTEN for name in (stoker, limit, least)]
     return [each if each.name in often else each._replace(every=RARELY) for each in found]
 
 
@@ -129,6 +134,10 @@ def _with_limits(make: Any, mode: str, environments: Sequence[str]) -> List[Cont
     for environment in environments:
         found += [_stoker(make, mode, environment),
                   make(limit(mode, environment), environment, "limit", mode, remark=MODES[mode], kind=_class(mode))]
+        if (mode, environment) in SHARES["64"]:
+            python = os.path.abspath(os.path.join(".venv", environment, "bin", "python"))
+            found.append(make(least(mode, environment), "trainer" if os.path.exists(python) else environment,
+                              "handover", "%s:%s" % (mode, python), remark=MODES[mode], kind=_class(mode)))
     return found
 
 
@@ -158,9 +167,9 @@ def groups(quick: bool) -> List[Group]:
 def goals_of(group: Group, results: Dict[str, Result]) -> List[Goal]:
     """The claims on the group. A contender that failed reaches nothing; one that was not tried is left out."""
     shares = SHARES.get(group.name, {})
-    goals = [_goal(results, stoker(*each), limit(*each), least) for each, least in shares.items()]
-    for each, least in OVER_TFDATA.get(group.name, {}).items():
-        goals.append(within_limit(results, _goal(results, stoker(*each), TFDATA, least), TFDATA, limit(*each),
+    goals = [_share(results, each, share) for each, share in shares.items()]
+    for each, over in OVER_TFDATA.get(group.name, {}).items():
+        goals.append(within_limit(results, _goal(results, stoker(*each), TFDATA, over), TFDATA, limit(*each),
                                   shares[each]))
     for kind, mode in CLASSES.items() if shares else ():
         peers = [each.name for each in group.contenders
@@ -172,10 +181,20 @@ def goals_of(group: Group, results: Dict[str, Result]) -> List[Goal]:
     return [goal._replace(text="%s, at %d pixels" % (goal.text, group.size)) for goal in goals if goal is not None]
 
 
-def _goal(results: Dict[str, Result], one: str, other: str, least: float, remark: str = "") -> Optional[Goal]:
+def _goal(results: Dict[str, Result], one: str, other: str, wanted: float, remark: str = "") -> Optional[Goal]:
     if one not in results or other not in results:
         return None
-    return Goal("%s over %s%s" % (one, other, remark), ratio(results[one], results[other]), least)
+    return Goal("%s over %s%s" % (one, other, remark), ratio(results[one], results[other]), wanted)
+
+
+def _share(results: Dict[str, Result], each: Tuple[str, str], share: float) -> Optional[Goal]:
+    """Of the limit; if not even the least pipeline around it reaches ``share``, what that one reaches, and why."""
+    goal = _goal(results, stoker(*each), limit(*each), share)
+    most = ratio(results[least(*each)], results[limit(*each)]) if goal and least(*each) in results else 0.0
+    if goal is None or not 0 < most < share:
+        return goal
+    return goal._replace(text="%s (%.2f is more than the least pipeline into TensorFlow 1.9 reaches)" % (
+        goal.text, share), wanted=most)
 
 
 def within_limit(results: Dict[str, Result], goal: Optional[Goal], peer: str, bound: str, share: float
@@ -220,7 +239,9 @@ def table_of(group: Group, results: Dict[str, Result], title: str) -> Table:
                  group.rounds, group.seconds, -(-group.rounds // RARELY))]
     if any(name.startswith("limit") for name in results):
         notes.append("Limits have no pipeline: a process per core reads and decodes its share with the same calls, and "
-                     "no checks, and the pictures are dropped.")
+                     "no checks, and the pictures are dropped. Fed to TF 1.9: the least that a pipeline does besides, "
+                     "which is to decode into shared memory, to say so with a byte in a pipe, and to feed a session "
+                     "from there; it has no order, no checks, one host, and hangs if a process dies.")
     return Table("end-to-end-" + group.name, title, columns, rows, notes + disturbance(results),
                  goals_of(group, results), "bars", "images/s", ("least", "most"), "contender", "class")
 

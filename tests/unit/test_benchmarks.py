@@ -129,6 +129,16 @@ def test_a_goal_above_the_limit_is_restated_by_the_limit():
     assert goal.wanted == 1.15 and not goal.holds()
 
 
+def test_a_share_that_the_least_pipeline_does_not_reach_is_restated_by_it():
+    group = full_groups()[0]
+    ours, bound, least = (name("fastest") for name in (end_to_end.stoker, end_to_end.limit, end_to_end.least))
+    for most, wanted in ((90.0, 0.9), (95.0, 0.93)):
+        goal, = [goal for goal in end_to_end.goals_of(group, results_of(group, **{ours: 85.0, least: most}))
+                 if goal.text.startswith("%s over %s" % (ours, bound))]
+        assert goal.wanted == pytest.approx(wanted) and not goal.holds()
+        assert ("more than the least pipeline" in goal.text) == (most == 90.0)
+
+
 def test_ratios_are_taken_round_by_round():
     one, other = Result([100.0, 50.0, 120.0], [2.0] * 3), Result([50.0, 25.0, 30.0], [2.0] * 3)
     assert alternation.ratio(one, other) == 2.0
