@@ -18,14 +18,15 @@ import contextlib
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from stoker.pipeline.storage.folder import SamplePath, folders, is_within_root, version_of
+from stoker.pipeline.storage.folder import SamplePath, folders, is_store, is_within_root, version_of
+from stoker.pipeline.storage.open_folders import plain_names
 from stoker.pipeline.storage.store import Version
 from stoker.workers import fetching, formats, limits
-from stoker.workers.cache_entry import bytes_name, decoder_digest, file_name, head_of, key_of
+from stoker.workers.cache_entry import bytes_name, decoder_digest, file_name, head_of, head_of_file, key_of
 from stoker.workers.cache_folder import CacheFolder, reason
 from stoker.workers.remote_versions import tells_changes
 from stoker.workers.stopwatch import timed
@@ -199,6 +200,30 @@ class CachedKind:
             os.close(fd)
         self.hits += found
         return found
+
+    @timed("storage")
+    def get_all(self, root: str, follow_links: bool, paths: Sequence[str], out: np.ndarray) -> List[int]:
+        """``get`` of all samples of a batch, whose ``paths`` are those in the folder ``root``, into ``out``, uint8
+        [n, height, width, 3] and C-contiguous; within ``one_look``. Returns the places that have their pixels now. What
+        is no ordinary file of this host is left to ``get``; so is any error."""
+        assert self._file is not None, "get_all comes after Cache.kind"
+        names = None if is_store(root) else plain_names(paths)
+        if names is None:
+            return []
+        folder = root.encode("utf-8", "surrogateescape")
+        begin, within = os.path.join(folder, b""), None if follow_links else folder
+        files = [begin + name for name in names]
+        keys = [key_of(file) for file in files]
+
+        def heads(places: Sequence[int]) -> List[Optional[bytes]]:
+            statuses = folders.statuses([files[place] for place in places], within)
+            return [None if status is None else head_of_file(keys[place], status)
+                    for place, status in zip(places, statuses)]
+
+        copied = self._file.copy_all(keys, heads, out)
+        self.gets += len(copied)
+        self.hits += len(copied)
+        return copied
 
     def one_look(self) -> "ContextManager[None]":
         """Within it, ``get`` sees the entries that there are now, and takes less time."""

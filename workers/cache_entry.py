@@ -7,9 +7,10 @@ change of a file also changes its ctime, which no program can set.)
 
 import functools
 import hashlib
+import os
 import struct
 import zlib
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,10 +21,14 @@ from stoker.workers import deep, images, jpeg, raw
 FORMAT = 2           # increase it with every change of an entry's format
 KEY_BYTES = 16
 _HEAD = struct.Struct("<%dsQQQQQ" % KEY_BYTES)   # key; size, mtime_ns, ctime_ns, inode and device of the decoded file
+_HEAD_OF_FILE = struct.Struct("<%dsQqqQQ" % KEY_BYTES)     # the same bytes, of times from 1677 to 2262
 _CHECKSUM = struct.Struct("<Q")                  # ``checksum`` of head and pixels
+_HEAD_AND_CHECKSUM = struct.Struct("<%dsQ" % _HEAD.size)
 _PIXELS_BEGIN = _HEAD.size + _CHECKSUM.size
 _BLOCK_WORDS = 4096
+_GROUP_BYTES = 128 << 10     # of pixels that are copied before they are summed up: they are still in the CPU's cache
 _MOST = (1 << 64) - 1
+_WRONG = "an entry has another checksum"
 _ODD = 0x9E3779B97F4A7C15
 
 
@@ -31,6 +36,16 @@ def head_of(path: bytes, version: Version) -> bytes:
     """The head of the sample at ``path``, a SamplePath, whose file has this version."""
     marks = [mark & _MOST for mark in version.marks]        # times may be negative
     return _HEAD.pack(key_of(path), version.size, *marks)
+
+
+def head_of_file(key: bytes, status: os.stat_result) -> bytes:
+    """The head of the sample with this key, whose file, one of this host, has this status: ``head_of`` its version."""
+    try:
+        return _HEAD_OF_FILE.pack(key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino,
+                                  status.st_dev)
+    except struct.error:
+        return _HEAD.pack(key, *[mark & _MOST for mark in (status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+                                                           status.st_ino, status.st_dev)])
 
 
 def key_of(path: bytes) -> bytes:
@@ -44,16 +59,26 @@ def checksum(head: bytes, pixels: "np.ndarray") -> int:
     up, of which no change of eight bytes that lie together leaves the sum as it is. Three times as fast as a CRC."""
     whole = len(pixels) & -8
     rest = zlib.crc32(pixels[whole:], zlib.crc32(head))
-    return (_sum(pixels[:whole].view(np.uint64)) + _ODD * rest) & _MOST
+    return (_sums(pixels[:whole].view(np.uint64).reshape(1, -1))[0] + _ODD * rest) & _MOST
 
 
-def _sum(words: "np.ndarray", level: int = 0) -> int:
-    factors, count = _factors()[min(level, 1)], len(words)
+def _checksums(heads: Sequence[bytes], rows: "np.ndarray") -> List[int]:
+    """``checksum`` of each of ``rows``, uint8 [n, size] and contiguous, with its head."""
+    if rows.shape[1] % 8:
+        return [checksum(head, row) for head, row in zip(heads, rows)]
+    return [(words + _ODD * zlib.crc32(head)) & _MOST for head, words in zip(heads, _sums(rows.view(np.uint64)))]
+
+
+def _sums(words: "np.ndarray", level: int = 0) -> List[int]:
+    """Of each row of ``words``, [n, count]."""
+    factors, count = _factors()[min(level, 1)], words.shape[1]
     if count <= _BLOCK_WORDS:
-        return int(np.dot(words, factors[:count]))
+        sums: List[int] = np.dot(words, factors[:count]).tolist()
+        return sums
     whole = count - count % _BLOCK_WORDS
-    blocks = np.dot(words[:whole].reshape(-1, _BLOCK_WORDS), factors)
-    return _sum(np.append(blocks, np.dot(words[whole:], factors[:count - whole])), level + 1)
+    blocks = np.dot(words[:, :whole].reshape(len(words), -1, _BLOCK_WORDS), factors)
+    rest = np.dot(words[:, whole:], factors[:count - whole])
+    return _sums(np.concatenate((blocks, rest[:, np.newaxis]), axis=1), level + 1)
 
 
 @functools.lru_cache(maxsize=1)
@@ -81,6 +106,32 @@ def decode(entry: Any, head: bytes, out: np.ndarray) -> bool:
     return True
 
 
+def decode_all(wanted: Sequence[Tuple[int, Any, bytes]], out: np.ndarray) -> List[int]:
+    """``decode`` of several entries: of each its place in ``out``, uint8 [n, ...] and C-contiguous, and its head. They
+    are in the order of their places. Returns the places that have their pixels now; the others, where the head or the
+    size is another, are as before. Raises ValueError if a checksum is wrong; ``out`` then holds arbitrary bytes."""
+    rows = out.reshape(len(out), -1)
+    flat, row_bytes, copied = memoryview(out.reshape(-1)), rows.shape[1], []
+    size_bytes, step = _PIXELS_BEGIN + row_bytes, max(1, _GROUP_BYTES // row_bytes)
+    for begin in range(0, len(wanted), step):
+        places, heads, checksums = [], [], []
+        for place, entry, head in wanted[begin:begin + step]:
+            if len(entry) != size_bytes:
+                continue
+            found, its_checksum = _HEAD_AND_CHECKSUM.unpack_from(entry)
+            if found == head:
+                flat[place * row_bytes:(place + 1) * row_bytes] = entry[_PIXELS_BEGIN:]
+                places.append(place)
+                heads.append(head)
+                checksums.append(its_checksum)
+        if places:
+            are_neighbours = places[-1] - places[0] == len(places) - 1
+            if _checksums(heads, rows[places[0]:places[-1] + 1] if are_neighbours else rows[places]) != checksums:
+                raise ValueError(_WRONG)
+            copied += places
+    return copied
+
+
 def content_of(entry: Any, head: bytes) -> Optional[bytes]:
     """The bytes of an entry that holds a file's own; None if its head is another. Raises ValueError if its checksum is
     wrong."""
@@ -93,7 +144,7 @@ def content_of(entry: Any, head: bytes) -> Optional[bytes]:
 
 def _check(entry: Any, head: bytes, pixels: "np.ndarray") -> None:
     if checksum(head, pixels) != _CHECKSUM.unpack_from(entry, _HEAD.size)[0]:
-        raise ValueError("an entry has another checksum")
+        raise ValueError(_WRONG)
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,12 +15,12 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from itertools import accumulate, islice
-from typing import Any, Callable, Deque, Iterator, Optional, Tuple
+from typing import Any, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
 
 import lmdb
 import numpy as np
 
-from stoker.workers.cache_entry import KEY_BYTES, content_of, decode, encode
+from stoker.workers.cache_entry import KEY_BYTES, content_of, decode, decode_all, encode
 from stoker.workers.cache_folder import CacheFolder, reason
 
 WRITE_INTERVAL_S = 0.25
@@ -82,6 +82,25 @@ class CacheFile(threading.Thread):
         except lmdb.Error as error:
             self._report(reason(error))
         return False
+
+    def copy_all(self, keys: Sequence[bytes], heads: Callable[[Sequence[int]], Sequence[Optional[bytes]]],
+                 out: np.ndarray) -> List[int]:
+        """Copies pixels into ``out``, uint8 [n, ...]: for each place the entry with this key, if it has the right head.
+        Returns the places in which they are now. ``heads(places)``: the heads for some of the places. It is called when
+        the entries were found, within ``one_look``."""
+        if self._reading is None:
+            return []
+        try:
+            get = self._reading.get
+            entries = [get(key) for key in keys]
+            places = [place for place, entry in enumerate(entries) if entry is not None]
+            return decode_all([(place, entries[place], head) for place, head in zip(places, heads(places))
+                               if head is not None], out)
+        except DAMAGE as error:
+            self.fault = error
+        except lmdb.Error as error:
+            self._report(reason(error))
+        return []
 
     @contextmanager
     def one_look(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ import time
 import lmdb
 import pytest
 
-from stoker.pipeline.errors import ConfigError
+from stoker.pipeline.errors import ConfigError, ProtocolError
 from stoker.pipeline.storage import folder as storage, safe_files
 from stoker.pipeline.storage.folder import LINK_OUT
 from stoker.workers import cache as cache_module, cache_entry, cache_folder, formats, images, limits
@@ -45,6 +45,36 @@ def test_what_was_decoded_is_copied_and_no_file_read(host, photos, monkeypatch):
     found, hits = host.batch(photos)
     assert hits == COUNT and same(found, wanted)
     assert host.logged(": %d samples of this kind" % COUNT)
+
+
+def test_a_batch_that_is_there_is_copied_at_once(host, photos, monkeypatch):
+    wanted = host.decoded(photos)
+    host.batch(photos)
+    monkeypatch.setattr(cache_module.CachedKind, "get", None)
+    found, hits = host.batch(photos)
+    assert hits == COUNT and same(found, wanted)
+
+
+def test_a_batch_of_which_a_part_is_there(host, photos):
+    names = sorted(os.listdir(str(photos)))
+    wanted = host.decoded(photos)
+    host.batch(photos, names[3:9] + names[12:13])
+    found, hits = host.batch(photos)
+    assert hits == 7 and same(found, wanted)
+    (photos / "sub").mkdir()
+    draw(photos / "sub" / "a..b.png", 77)               # such names are looked for one by one
+    wanted = host.decoded(photos, names + ["sub/a..b.png"])
+    for hits in (COUNT, COUNT + 1):
+        found = host.batch(photos, names + ["sub/a..b.png"])
+        assert found[1] == hits and same(found[0], wanted)
+
+
+def test_a_bad_path_among_those_that_are_there(host, photos):
+    host.batch(photos)
+    host.worker()
+    for name in ("../00.png", "/00.png", "", "00.png\0"):
+        with pytest.raises(ProtocolError, match="a lease names the file"):
+            batch(photos, ["00.png", name])
 
 
 def test_augmented_is_the_same_with_and_without(host, photos):

@@ -8,6 +8,7 @@ import pytest
 
 from stoker.pipeline.storage import folder, open_folders
 from stoker.pipeline.storage.folder import LINK_OUT, BadFile, read_file, resolve
+from stoker.pipeline.storage.open_folders import plain_names
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +191,47 @@ def test_the_status_of_ordinary_files_only(root):
     assert folders.status(resolve(str(root), "a/x")) == os.stat(str(root / "a" / "x"))
     assert [folders.status(resolve(str(root), name)) for name in ("a/link", "a/b", "a/no", "no/x")] == [None] * 4
     folders.close_all()
+
+
+def statuses(root, names, follow_links=False):
+    found = folder.folders.statuses([bytes(resolve(str(root), name)) for name in names],
+                                    None if follow_links else str(root).encode())
+    return [None if status is None else status.st_ino for status in found]
+
+
+def test_statuses_of_several_files(root):
+    names = ["x", "a/x", "a/b/x", "a/x", "missing", "missing/x", "a"]
+    wanted = [os.stat(str(root / name)).st_ino for name in names[:4]] + [None] * 3
+    for _ in range(2):
+        assert statuses(root, names) == wanted
+    os.symlink("x", str(root / "a" / "link"))
+    os.symlink("../out", str(root / "link"))
+    assert statuses(root, ["a/link", "link/x", "x"]) == [None, None, wanted[0]]
+    assert statuses(root, ["link/x"], follow_links=True) == [os.stat(str(root / "link" / "x")).st_ino]
+    assert statuses(root, ["link/x", "a/x"]) == [None, wanted[1]]
+
+
+def test_a_folder_that_was_replaced_is_found_again(root, monkeypatch):
+    assert statuses(root, ["a/x"]) == [os.stat(str(root / "a" / "x")).st_ino]
+    os.rename(str(root / "a"), str(root / "old"))
+    os.symlink("../out", str(root / "a"))
+    monkeypatch.setattr(open_folders, "OPEN_S", 0.0)
+    folder.folders._until_s = 0.0
+    assert statuses(root, ["a/x"]) == [None]
+
+
+def test_no_statuses_while_another_thread_reads(root):
+    with folder.folders._lock:
+        assert statuses(root, ["x", "a/x"]) == [None, None]
+
+
+@pytest.mark.parametrize("paths", [["x"], ["a/b", "c"], ["\u00fc/x", "\udcff"], ["a.b/.c", "x "]])
+def test_plain_names_are_those_of_the_resolver(paths):
+    located = folder.resolver("/data")
+    assert [b"/data/" + name for name in plain_names(paths)] == [bytes(located(path)) for path in paths]
+
+
+@pytest.mark.parametrize("path", ["/x", "../x", "a/../x", "..", "x\0y", "\0", "a.tar//512+3", "\ud800", "//"])
+def test_other_names_are_not_plain(path):
+    for paths in ([path], ["x", path], [path, "x"], ["x", path, "y"]):
+        assert plain_names(paths) is None

@@ -56,12 +56,15 @@ def batch_of(lease: Lease, job: Job, make: Callable[[Sample], Sequence[Any]]) ->
     return Output(rows.finished(places_of(content)), skipped)
 
 
-def fill_batch(lease: Lease, job: Job, into: "Callable[[Tuple[np.ndarray, ...]], Put]") -> Output:
+def fill_batch(lease: Lease, job: Job, into: "Callable[[Tuple[np.ndarray, ...]], Optional[Put]]") -> Output:
     """The batch of ``lease``. ``into(arrays)`` returns what writes a sample into its place of each array, or raises
-    BadFile or Skip. All arrays of ``job`` have fixed shapes."""
+    BadFile or Skip; None if it has written all of them. All arrays of ``job`` have fixed shapes."""
     memory = memory_of(lease)
     arrays = tuple([empty(memory, spec.name, (len(lease.samples),) + spec.shape, spec.dtype) for spec in job.arrays])
-    content, skipped = filled(lease, judged(into(arrays)))
+    put = into(arrays)
+    if put is None:
+        return Output(arrays)
+    content, skipped = filled(lease, judged(put))
     places = places_of(content)
     return Output(arrays if places is None else tuple([compacted(array, places) for array in arrays]), skipped)
 
