@@ -8,7 +8,6 @@ The threads start with the first thing that is to be fetched, in the thread that
 never hold up the end of the process.
 """
 
-import itertools
 import os
 import sys
 import threading
@@ -33,19 +32,7 @@ STACK_BYTES = 1 << 20       # of a thread
 STARTED_AT_ONCE = 8         # threads
 MAX_BYTES = 2 * MAX_WAITING_BYTES + MAX_READ_AHEAD * STACK_BYTES     # of memory: what is read, and is being cut; stacks
 
-try:
-    import resource
-except ImportError:         # not on Windows
-    resource = None         # type: ignore[assignment]
-
 Bytes = Tuple[bytes, Optional[Version]]
-
-_counter = itertools.count(1)
-
-
-def times_waited() -> int:
-    """How often this thread has waited, for anything but a core. Where the system does not tell, each call counts."""
-    return resource is not None and resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw or next(_counter)
 
 
 class Fetcher:
@@ -106,14 +93,14 @@ class Fetcher:
         start_s = time.perf_counter()
         between_s, is_probe = start_s - self._ended_s, False
         if not self._pace.is_on:        # nothing is read ahead: as most of the time, so this is short
-            waits = times_waited() if self._pace.is_auto else 0
+            waits = stopwatch.times_waited() if self._pace.is_auto else 0
             try:
                 return through_cache(path, max_bytes, advice, needs_version)
             finally:
                 self._ended_s = now_s = time.perf_counter()
                 stopwatch.add_read(now_s - start_s)
                 self._pace.read(now_s - start_s, between_s, now_s,
-                                waited=now_s - start_s > LEAST_SLOW_S and times_waited() != waits)
+                                waited=now_s - start_s > LEAST_SLOW_S and stopwatch.times_waited() != waits)
         try:
             if isinstance(path, SamplePath) and os.getpid() == self._process:
                 result, item, is_probe = self._taken(path)
@@ -188,12 +175,12 @@ class Fetcher:
                     self._wait(item)
         version = far_files.known_version(path)
         if version is None:
-            asked_s, waits = time.perf_counter(), times_waited()
+            asked_s, waits = time.perf_counter(), stopwatch.times_waited()
             version = far_files.version_of(path)
             now = time.perf_counter()
             stopwatch.add("read", now - asked_s)
             self._was_read(path, 0, now - asked_s, between_s, is_probe, is_ahead and not is_probe,
-                           times_waited() != waits)
+                           stopwatch.times_waited() != waits)
         self._ended_s = time.perf_counter()
         return version
 

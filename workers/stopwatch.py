@@ -4,13 +4,20 @@ One table for the process, which runs one generator at a time. The rest of a bat
 """
 
 import functools
+import itertools
 import time
 from typing import Any, Callable, TypeVar, cast
 
 from stoker.pipeline.protocol.messages import Timings
 
+try:
+    import resource
+except ImportError:         # not on Windows
+    resource = None         # type: ignore[assignment]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 _spent = {"storage": 0.0, "decode": 0.0, "augment": 0.0, "read": 0.0}
+_calls = itertools.count(1)
 
 
 def timed(stage: str) -> Callable[[Function], Function]:
@@ -36,6 +43,11 @@ def add_read(seconds: float) -> None:
     """A read took so long, all of which the generator waited."""
     _spent["storage"] += seconds
     _spent["read"] += seconds
+
+
+def times_waited() -> int:
+    """How often this thread has waited, for anything but a core. Where the system does not tell, each call counts."""
+    return resource is not None and resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw or next(_calls)
 
 
 def take() -> Timings:

@@ -13,7 +13,7 @@ from stoker.pipeline.arrays import ArraySpec
 from stoker.pipeline.protocol.messages import Job, Lease, Sample
 from stoker.pipeline.storage.folder import SamplePath, resolve
 from stoker.pipeline.storage.place import place_of
-from stoker.workers import ahead, fetching, read_pace
+from stoker.workers import ahead, fetching, read_pace, stopwatch
 from stoker.workers.ahead import Ahead
 from stoker.workers.held_lease import State
 from stoker.workers.read_pace import Pace
@@ -310,16 +310,16 @@ def test_tries_that_do_not_last_become_rarer():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts")
 def test_a_wait_is_told_from_work():
-    waits = fetching.times_waited()
+    waits = stopwatch.times_waited()
     time.sleep(0.01)
-    assert fetching.times_waited() != waits
+    assert stopwatch.times_waited() != waits
     counts = []
     for _ in range(50):         # another process may take the core, but only by force
-        waits = fetching.times_waited()
+        waits = stopwatch.times_waited()
         end_s = time.perf_counter() + 0.001
         while time.perf_counter() < end_s:
             pass
-        counts.append(fetching.times_waited() == waits)
+        counts.append(stopwatch.times_waited() == waits)
     assert sum(counts) > 25
 
 
