@@ -84,8 +84,8 @@ def make_parser() -> configargparse.ArgumentParser:
              "sockets are there for moments; memory takes none of its space")
     add("--max-batch-mb", type=float, default=MAX_BATCH_MB, metavar="MB",
         help="most memory that one batch of the trainer's job may take here, in 2**20 bytes, and two of its leases "
-             "together, of which a worker that reads ahead holds up to four (default: %(default)g). A job of larger "
-             "batches is refused")
+             "together, of which a worker that reads ahead or has short steps holds up to four (default: "
+             "%(default)g). A job of larger batches is refused")
     add("--health-file", metavar="FILE",
         help="touch this file once a second while a trainer is connected. For the health check of a container: "
              "python -m stoker.pipeline.monitoring.health FILE fails if the file is old")

@@ -147,7 +147,7 @@ class SocketThread(threading.Thread):
                         done.is_hopeless, done.is_starved), now)
                 self._receive(now, self._sent)
                 self._tell_held(now)
-                # else the run is over: Hello to the next one
+                # sooner than it wakes anyway: the run is over, and Hello to the next one is due
                 sooner = self._session.next_deadline() < (min(deadline, now + MAX_REST_S) if self._rests else deadline)
         except Exception:                   # a bug here: a generator's exception is in ``done``
             traceback.print_exc()
