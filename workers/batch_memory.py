@@ -151,6 +151,8 @@ class SharedMemory:
         shared = self._shared.get(trainer)
         if shared is None:
             return None
+        if shared.offer is not None and lease.slot != NO_SLOT and not shared.offer.was_answered():
+            return None         # it was granted before the trainer read Ready, with memory that is over
         if shared.offer is not None:
             self._take(shared, shared.offer, job, lease.slot != NO_SLOT)
         segment, layout = shared.segment, shared.layout

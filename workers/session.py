@@ -293,7 +293,7 @@ class WorkerSession:
         return [HangUp(), *self._seek(now, "left run %s: %s" % (self._run, why))]
 
     def _set_aside(self, reason: str, traceback: str, now: float) -> List[Effect]:
-        effects = self._unsaid.say(now) + self.room(0)
+        effects = self._unsaid.say(now) + (self.room(0) if self._takes_turns else [])
         self._waiting.clear()
         self._ready_for, self._retry_at_s = "", now + self._retry_s
         self._retry_s = min(MAX_RETRY_S, 2 * self._retry_s)

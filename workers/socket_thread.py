@@ -59,6 +59,7 @@ class SocketThread(threading.Thread):
         self._rests = False                 # this thread leaves the reading to the main thread: see ``_rest_s``
         self._main_reads = False            # which does so now; never without ``_rests``
         self._main_wait = MainWait(connections)
+        self._rests_until_s = 0.0           # unless it is woken
         self._has_begun = False             # the first of them is in work
         self._held: List[int] = []          # the leases of which ``fetching`` knows, by their ids
         self._jobs: Optional[Tuple[Job, Job]] = None    # the last job, and as it is here
@@ -95,13 +96,18 @@ class SocketThread(threading.Thread):
             self._rests = self._main_reads or (
                 len(self._connections) == 1 and self._session.held > 0 and self._wanted == CAPACITY)
             most_s = CHECK_INTERVAL_S if self._main_reads else MAX_REST_S
-            return max(MIN_REST_S, min(most_s, self._session.next_deadline() - now)) if self._rests else 0.0
+            rest_s = max(MIN_REST_S, min(most_s, self._session.next_deadline() - now)) if self._rests else 0.0
+            self._rests_until_s = now + rest_s
+            return rest_s
 
     def next_item(self) -> Union[Check, Work, None]:
         """What the main thread is to do next; it waits for it."""
         while True:
             with self._connections.lock:
                 self._main_reads = self._rests and self.code is None and self._items.empty()
+                rests_too_long = not self._main_reads and self._rests_until_s > time.monotonic() + MAX_REST_S
+            if rests_too_long:      # the main thread has read meanwhile, and works from now on
+                self._waker.wake()
             if not self._main_reads:
                 return self._items.get()
             try:

@@ -48,7 +48,7 @@ class BatchMemory:
         segment = self._segments.pop(peer, None)
         if segment is not None:
             self._left.append((segment, [slot for slot in segment.touched() if slot not in leased]))
-            self._look_at_left()
+            self.look_at_left()
 
     def close(self) -> None:
         """The run is over: what stays is the memory of the batches that are in use."""
@@ -63,17 +63,17 @@ class BatchMemory:
 
     def slot(self, peer: WorkerKey, number: int) -> "np.ndarray":
         """See ``contracts.SlotMemory``."""
-        if self._left:
-            self._look_at_left()
+        self.look_at_left()
         return self._segments[peer].slot(number)
 
     def is_free(self, peer: WorkerKey, number: int) -> bool:
         """See ``contracts.SlotMemory``."""
         return self._segments[peer].is_free(number)
 
-    def _look_at_left(self) -> None:
-        """Forgets segments whose last batch is gone."""
-        self._left = [entry for entry in map(_without_free, self._left) if entry[1]]
+    def look_at_left(self) -> None:
+        """Gives back the memory of former members where the batches are gone."""
+        if self._left:
+            self._left = [entry for entry in map(_without_free, self._left) if entry[1]]
 
 
 def _without_free(left: Tuple[Segment, List[int]]) -> Tuple[Segment, List[int]]:

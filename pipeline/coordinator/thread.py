@@ -244,6 +244,8 @@ class Coordinator(threading.Thread):
             self._do(session.incident(kind, host), now)
         self._do(session.tick(now, self._taken, self._step_s), now)
         self._hand_over()
+        if self._memory is not None:
+            self._memory.look_at_left()
         if self._health is not None and session.state is State.RUNNING:
             self._health.beat(now)
 

@@ -20,6 +20,7 @@ import hashlib
 import hmac
 import os
 import re
+import select
 import socket
 import struct
 from contextlib import closing, contextmanager, suppress
@@ -74,6 +75,14 @@ class Offer:
             with _address(name, folder) as after:
                 os.rename(before, after)
         self.name = name
+
+    def was_answered(self) -> bool:
+        """Somebody has connected."""
+        if self._socket is None:
+            return False
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def take(self, run: str, slot_bytes: int) -> Segment:
         """The segment of this run that the trainer has sent; then the socket is closed. Raises NoSharedMemory if none
@@ -178,7 +187,7 @@ def _received(connection: socket.socket, name: str, run: str, slot_bytes: int) -
         magic, its_name, its_run, slots, its_bytes = HEADER.unpack(data)
         if not hmac.compare_digest(its_name.rstrip(b"\0"), name.encode()):
             raise NoSharedMemory("the memory is not of this worker's trainer")
-        if magic != MAGIC or its_run.rstrip(b"\0") != run.encode():
+        if magic != MAGIC or its_run.rstrip(b"\0") != run.encode(errors="surrogateescape"):
             raise NoSharedMemory("the memory is of another run")
         if its_bytes != slot_bytes:
             raise NoSharedMemory("the slots of the memory have %d bytes, not %d" % (its_bytes, slot_bytes))

@@ -88,6 +88,13 @@ def test_an_offer_that_is_not_used_leaves_nothing(folder):
     assert not folder or not os.listdir(folder)
 
 
+def test_an_offer_knows_when_somebody_has_connected(made):
+    offer = Offer()
+    assert not offer.was_answered()
+    hand_over(offer.name, None, made[1], RUN, SLOTS, BYTES)
+    assert offer.was_answered() and offer.take(RUN, BYTES).slots == SLOTS and not offer.was_answered()
+
+
 def test_who_hangs_up_or_sends_nothing_does_not_keep_the_trainer_out(made):
     offer = Offer()
     send(offer.name, b"")
@@ -114,6 +121,14 @@ def test_wrong_messages_are_refused_and_their_descriptors_closed(made, data, cou
     send(offer.name, data, [made[1]] * count)
     with pytest.raises(NoSharedMemory, match=problem):
         offer.take(RUN, BYTES)
+
+
+def test_a_run_with_a_strange_name_has_no_memory(made):
+    """The codec lets it pass."""
+    offer = Offer()
+    send(offer.name, header(), [made[1]])
+    with pytest.raises(NoSharedMemory, match="another run"):
+        offer.take("\udcff", BYTES)
 
 
 def test_a_descriptor_of_something_else_is_refused(made):

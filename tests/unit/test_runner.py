@@ -541,6 +541,17 @@ def test_the_socket_s_thread_rests_while_the_main_thread_works_or_reads():
     assert thread._rest_s(now) == 0
 
 
+def test_the_socket_s_thread_is_woken_when_the_main_thread_reads_no_more():
+    """Else it would see Stop, and say what is to be said, only after its long rest."""
+    thread, ends, items = socket_thread()
+    thread._main_reads = True
+    assert thread._rest_s(time.monotonic()) > MAX_REST_S
+    assert thread.next_item().lease == lease(1) and ends.wakes == 1
+    thread._rest_s(time.monotonic())
+    thread.finish(finished(lease(1)))
+    assert thread.next_item().lease == lease(2) and ends.wakes == 1       # it rests for a moment only
+
+
 def test_the_main_thread_reads_the_next_lease_itself():
     thread, ends, items = socket_thread()
     thread._rest_s(time.monotonic())

@@ -82,6 +82,17 @@ def test_a_worker_that_reads_ahead_says_how_many_leases_it_would_hold_and_again_
     assert session.checked("run2", "", "", 104.0) == [Say(Ready("run2")), Say(Room("run2", MAX_AHEAD))]
 
 
+def test_a_worker_whose_folder_comes_and_goes_says_its_room_once():
+    """A trainer cuts off a peer that says it too often."""
+    session, now = serving(lease(1)), 100.0
+    assert session.hold(4) == [Say(Room("run1", MAX_AHEAD))]
+    for _ in range(3):
+        said = session.unfit("the folder is gone", "", now)
+        now = session.next_deadline()
+        said += session.tick(now) + session.checked("run1", "", "", now) + session.receive(lease(2), now)
+        assert Say(Ready("run1")) in said and not [each for each in said if isinstance(getattr(each, "message", 0), Room)]
+
+
 # ----------------------------------------------------------------------------------------- what no Stoker trainer sends
 
 def test_more_leases_than_a_worker_can_hold_end_the_connection():
