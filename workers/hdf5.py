@@ -6,6 +6,7 @@ A few files stay open, for opening one takes milliseconds. One that has changed 
 import errno
 import os
 import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -129,8 +130,9 @@ def _judge(error: BaseException, path: SamplePath) -> None:
     """Raises what the error is worth here, if that is another one."""
     shown = printable_path(path.decode("utf-8", "surrogateescape"))
     if isinstance(error, ImportError):
-        raise UnfitWorker("%s is read with h5py, which the worker's Python on %s cannot import (%s): pip install "
-                          "'stoker[hdf5]', or h5py, there" % (shown, socket.gethostname(), error)) from error
+        raise UnfitWorker("%s is read with h5py, which the worker's Python on %s, %s, cannot import (%s): pip "
+                          "install 'stoker[hdf5]', or h5py, there" % (shown, socket.gethostname(), sys.executable,
+                                                                      error)) from error
     if isinstance(error, InUse):
         raise OSError(errno.EBUSY, "%s: %s" % (shown, error)) from error
     if isinstance(error, (MissingFilter, OtherLibrary)):
