@@ -8,11 +8,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.environment import warnings
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
-from stoker.pipeline.storage.store import Gone, StoreError
+from stoker.pipeline.sources.folder import OTHER
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
@@ -191,17 +191,17 @@ def _arguments(args: argparse.Namespace, data: Any) -> Dict[str, Any]:
 
 
 def _prepared(args: argparse.Namespace, directory: str) -> Run:
-    """The run. Raises ConfigError, DatasetError; the latter says so if there is a checkpoint, so other data was there.
-    """
+    """The run. Raises ConfigError, DatasetError; a ContentError says so if there is a checkpoint: other data was there
+    then."""
     try:
         data = _data(args)
         return prepare(data, _own_sample(args) or args.generator, known=_known_samples(args, directory),
                        recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
                        **_arguments(args, data), **_judgement(args, directory))
-    except DatasetError as error:
-        if isinstance(error.__cause__, StoreError) and not isinstance(error.__cause__, Gone):
-            raise                               # the store cannot be read now, which says nothing of the data
-        raise DatasetError(str(error) + has_changed(directory)) from error
+    except ContentError as error:
+        named = args.classes if args.label_word is None else (OTHER, args.label_word)
+        raise DatasetError(str(error) + has_changed(
+            directory, error.are_left and args.dataset_changed != KEEP, named)) from error
 
 
 def _judgement(args: argparse.Namespace, directory: str) -> Dict[str, Any]:

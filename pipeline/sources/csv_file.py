@@ -10,7 +10,7 @@ from array import array
 from itertools import islice
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.protocol.codec import MAX_COLUMNS
 from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT
@@ -57,7 +57,7 @@ class CsvFile:
                 if columns and "\0" in "".join(columns):
                     raise self._fault()
                 if columns is None:
-                    raise DatasetError("%s is empty: it should begin with a line of column names" % file.name)
+                    raise ContentError("%s is empty: it should begin with a line of column names" % file.name)
             self.columns = tuple(columns)
             self._check_columns("%s has" % file.at(1), DatasetError)
         else:

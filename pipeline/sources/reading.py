@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequence, Union
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
 from stoker.pipeline.sources.dataset import Dataset, reasons_of
 from stoker.pipeline.sources.fields import fault_of
@@ -158,7 +158,7 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
         return dataset
     paths = tuple(path for path in dataset.paths if reasons[path] is None)
     if not paths:
-        raise DatasetError("all %s files below %s are left out: %s"
+        raise ContentError("all %s files below %s are left out: %s"
                            % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
     return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
@@ -211,7 +211,7 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
             raise DatasetError("row %d is the path %s, which is no file name: it is not valid Unicode"
                                % (row, ascii(path)))
     if not found:
-        raise DatasetError("%s is empty, so there is nothing to train on" % name)
+        raise ContentError("%s is empty, so there is nothing to train on" % name)
     if is_free:
         common = os.path.commonprefix(found)
         start = common[:common.rindex("/")] or "/"

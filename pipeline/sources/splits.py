@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Set
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError
 from stoker.pipeline.options import GENERATORS
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.data_files import RECORDS, suffix_of
@@ -63,10 +63,10 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         left_out: Sequence[LeftOut] = getattr(other, "left_out", [])
         opened_by = getattr(source, "opened_by", {})
         if left_out and classes is None and opened_by is not None and not opened_by.get("classes"):
-            raise DatasetError("the validation data has records of classes that training lacks (in %s), and training "
+            raise ContentError("the validation data has records of classes that training lacks (in %s), and training "
                                "has %s: leave them out, or name the classes of training (classes=[...] or --classes "
                                "A,B,C), which leaves others out" % (
-                                   name_list([path for path, _ in left_out]), _names(source.classes)))
+                                   name_list([path for path, _ in left_out]), _names(source.classes)), True)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if other.classes and set(other.classes) <= set(source.classes):
@@ -105,10 +105,10 @@ def _check_classes(validation: Dataset, is_chosen: bool) -> None:
     named the classes. Warns of those that it lacks itself."""
     new = sorted(path for path, why in validation.left_out if why == NOT_NAMED)
     if new and not is_chosen:
-        raise DatasetError("the validation folder %s has the classes %s, and training has %s: rename or "
+        raise ContentError("the validation folder %s has the classes %s, and training has %s: rename or "
                            "remove them, or name the classes of training (classes=[...] or --classes A,B,C), which "
                            "leaves others out" % (printable_path(validation.root), _names(new),
-                                                  _names(validation.classes)))
+                                                  _names(validation.classes)), True)
     missing = sorted(set(range(len(validation.classes))).difference(validation.labels))
     if missing:
         log.warning("the validation folder %s has no image of the classes %s", printable_path(validation.root),

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import msgpack
 import numpy as np
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.sources.fields import checked_classes, fault_of
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
@@ -53,7 +53,7 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
     starts = np.zeros(len(files) + 1, np.int64)
     np.cumsum([index.size for index in indexes], out=starts[1:])
     if not starts[-1]:
-        raise DatasetError("%s: no record, so there is nothing to train on" % name_list(files))
+        raise ContentError("%s: no record, so there is nothing to train on" % name_list(files))
     if starts[-1] >= MAX_RECORDS:
         raise DatasetError("the files have %s records, and a source has fewer than 2**31: give fewer files"
                            % format(int(starts[-1]), ","))
@@ -177,7 +177,7 @@ def _labels(files: Sequence[str], indexes: Sequence[FileIndex], classes: Optiona
         if low < 0 or high >= most:
             odd = low if low < 0 else high
             record = int(np.argmax(index.labels == odd))
-            raise DatasetError("record %d of %s has the label %d, and %s: %s" % (
+            raise (DatasetError if classes is None else ContentError)("record %d of %s has the label %d, and %s: %s" % (
                 record, printable_path(path), odd,
                 "classes= names %d classes, the numbers 0 to %d" % (most, most - 1) if classes is not None else
                 "the numbers of classes are 0 to %s" % format(most - 1, ","),
@@ -195,7 +195,7 @@ def _named(pairs: Sequence[Tuple[str, FileIndex]], classes: Optional[Tuple[str, 
     names = tuple(sorted(found, key=path_bytes)) if classes is None else classes
     missing = [name for name in names if name not in found]
     if len(missing) == len(names):
-        raise DatasetError("no record has the label %s, which classes= names; the labels are %s: check the names"
+        raise ContentError("no record has the label %s, which classes= names; the labels are %s: check the names"
                            % (name_list(missing), name_list(sorted(found))))
     if missing:             # as in data for validation
         log.warning("no record has the label %s, which classes= names; the labels are %s", name_list(missing),
