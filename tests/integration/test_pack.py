@@ -14,6 +14,7 @@ import zlib
 
 import pytest
 
+import stoker
 from stoker.packing.inputs.tfrecords import is_frame
 from stoker.pipeline.sources.records.tfrecord import crc_function
 from tests.support.forking import ended
@@ -320,6 +321,9 @@ def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, s
     manifest = json.loads((out / "stoker-pack.json").read_text())
     assert set(names) - {"stoker-pack.json", "classes.txt"} == {shard["name"] for shard in manifest["shards"]}
     assert not manifest["finished"]
+    if manifest["shards"]:
+        with pytest.raises(stoker.DatasetError, match="is a shard of a pack that is not finished"):
+            stoker.tar(str(out / "train-*.tar"))
 
 
 def test_one_process_packs_into_a_folder(tmp_path):
