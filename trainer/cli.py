@@ -18,7 +18,7 @@ from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.fleet_options import FleetOptions
-from stoker.trainer.data_options import name_of_data, opened
+from stoker.trainer.data_options import label_remedy, name_of_data, opened
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.record.arguments import described
@@ -53,7 +53,8 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         plan.train_size, "s" * (plan.train_size != 1), plan.validation_size, plan.steps, "s" * (plan.steps != 1),
         plan.epochs, "s" * (plan.epochs != 1)), *advice(prepared.job, local), sep="\n", flush=True)
     tf = import_tensorflow()
-    function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
+    function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes,
+                                          "" if prepared.job.declared else label_remedy(prepared.source))
     from stoker.trainer.checkpoint_files import CheckpointFolder
     with CheckpointFolder(directory, make=True) as folder:
         return _train(program, args, options, local, fleet, prepared, folder, tf, function, model_name)
@@ -239,16 +240,19 @@ def _name_of_data(args: argparse.Namespace) -> str:
     return name_of_data(args.data) or str(args.generator)
 
 
-def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str]) -> Tuple[Any, str]:
+def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str], remedy: str = ""
+                   ) -> Tuple[Any, str]:
     """The user's model function called ``name``, or without one the built-in model, and its name in sentences. Raises
-    ConfigError if the built-in model does not fit ``arrays`` and ``classes``."""
+    ConfigError if the built-in model does not fit ``arrays`` and ``classes``;
+    ``remedy``: why not, and what to do, if that is known."""
     from stoker.trainer import classifier, model
     if name is not None:
         return model.load(name), name
     if not classifier.serves(arrays, len(classes)):
         described: List[str] = ["%s %s %s" % (spec.name, spec.dtype, spec.shape) for spec in arrays]
-        raise ConfigError("the built-in model trains on images uint8 (height, width, 3) and labels int32 (1,) of two "
-                          "classes or more, and here are %s of %d classes: add --model module:function, your "
-                          "model(arrays, training), which returns {\"loss\": ...}; see --help" % (
-                              ", ".join(described), len(classes)))
+        problem = "%s; or" % remedy if remedy else (
+            "the built-in model trains on images uint8 (height, width, 3) and labels int32 (1,) of two classes or "
+            "more, and here are %s of %d classes:" % (", ".join(described), len(classes)))
+        raise ConfigError("%s add --model module:function, your model(arrays, training), which returns "
+                          "{\"loss\": ...}; see --help" % problem)
     return classifier.classifier(len(classes)), "built-in"
