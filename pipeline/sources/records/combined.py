@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 
 from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
+from stoker.pipeline.sources.dataset import RecordsLeftOut
 from stoker.pipeline.sources.fields import checked_classes, fault_of
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
@@ -21,7 +22,7 @@ log = logging.getLogger("stoker")
 
 MAX_CLASSES = 1 << 20       # of labels that are numbers: the class of the largest one needs all below it
 MAX_RECORDS = 1 << 31
-OTHER_CLASSES = "has records of classes that are not among the given ones"
+OTHER_CLASSES = "records of classes that are not among the given ones"
 
 
 class Combined(NamedTuple):
@@ -256,5 +257,6 @@ def left_out(records: Combined) -> Iterable[Tuple[str, str]]:
     """(file, reason) of files with records of classes that were not asked for."""
     if records.labels is not None:
         odd = np.flatnonzero(records.labels < 0)
-        for number in np.unique(np.searchsorted(records.starts, odd, "right") - 1).tolist():
-            yield records.files[number], OTHER_CLASSES
+        numbers, counts = np.unique(np.searchsorted(records.starts, odd, "right") - 1, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist()):
+            yield records.files[number], RecordsLeftOut(OTHER_CLASSES, count)
