@@ -19,7 +19,7 @@ from stoker.pipeline.sources.opening import is_number, open_source
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, moved
 from stoker.pipeline.sources.roots import Path, common
 from stoker.pipeline.sources.table import Numbers
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import name_list, printable_path, quoted
 from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
@@ -145,7 +145,7 @@ def _check_alike(source: Source, other: Source, generator: str) -> None:
     for name, our, their in zip(source.columns, getattr(source, "types", ()), getattr(other, "types", ())):
         if (our == TEXT) != (their == TEXT):
             log.warning("the column %s is %s in the data for training and %s in that for validation, by the cells that "
-                        "are there: convert it in your function, as in str(...)", ascii(name), our, their)
+                        "are there: convert it in your function, as in str(...)", quoted(name), our, their)
     if source.has_paths != other.has_paths:
         raise ConfigError("the samples for %s are files, and those for %s are not: give data of the same kind"
                           % (("training", "validation") if source.has_paths else ("validation", "training")))

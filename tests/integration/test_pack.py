@@ -207,6 +207,14 @@ def test_a_single_class_gets_a_warning(tmp_path):
     assert "1 class, in classes.txt" in text
 
 
+def test_a_zip_whose_members_make_no_sample_names_a_few_of_them(tmp_path):
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
+        for number in range(100):
+            archive.writestr("photos/chien.%03d.v2.jpg" % number, picture(number)[:100])
+    text = pack(tmp_path / "a.zip", tmp_path / "out", "--label-field", "cls", code=2)
+    assert "it has no picture among its members (.000.v2.jpg, " in text and ".007.v2.jpg and 92 more); " in text
+
+
 def test_folders_tars_and_zips_of_class_folders(tmp_path):
     folder = make_folder(tmp_path / "photos")
     paths = [os.path.join(name, file) for name in sorted(os.listdir(str(folder)))

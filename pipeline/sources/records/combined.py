@@ -16,7 +16,7 @@ from stoker.pipeline.sources.fields import checked_classes, fault_of
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.storage.folder import is_relative
-from stoker.pipeline.text import name_list, path_bytes, printable_path
+from stoker.pipeline.text import name_list, path_bytes, printable_path, quoted
 
 log = logging.getLogger("stoker")
 
@@ -138,7 +138,7 @@ def _check_names(files: Sequence[str], indexes: Sequence[FileIndex]) -> None:
     nowhere = set(pairs[0][1].absent).intersection(*(index.absent for _, index in pairs))
     if nowhere:
         raise DatasetError("no record has %s; a record of %s has %s: name what you mean" % (
-            name_list(map(ascii, sorted(nowhere))), printable_path(pairs[0][0]),
+            name_list(map(quoted, sorted(nowhere))), printable_path(pairs[0][0]),
             name_list(pairs[0][1].there, 20) or "nothing"))
 
 
