@@ -19,6 +19,7 @@ from stoker.packing.inputs.tfrecords import is_frame
 from stoker.pipeline.sources.records.tfrecord import crc_function
 from tests.support.forking import ended
 from tests.support.processes import LIMIT_S, interpreter, wait_for
+from tests.support.range_server import serving
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEWEST = interpreter("STOKER_TEST_WORKER_PYTHON")
@@ -530,6 +531,9 @@ WRONG = [
     (["{tmp}/a.tar", "out", "--exclude", "a"], "--exclude is not for files with samples"),
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
     (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
+    (["{server}/no.tfrecord", "out"], "/no.tfrecord is not there (404 Not Found): check its name\n"),
+    (["{server}/train-0000-of-0003", "out"], "-0003 is not there (404 Not Found): check its name; if it is a folder, "),
+    (["{server}/photos/", "out"], "is on a web server, which does not list its folders: give record files"),
     (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")]
 
 
@@ -543,9 +547,10 @@ def refusals(tmp_path_factory):
     with zipfile.ZipFile(str(tmp / "a.zip"), "w") as archive:
         archive.writestr("a/1.jpg", b"x")
     outs = [tmp / ("out-%d" % number) for number in range(len(WRONG))]
-    commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)) for argument in arguments]
-                for out, (arguments, _) in zip(outs, WRONG)]
-    found = ended("stoker.packing.pack", ["stoker.packing.program", "stoker.trainer.program"], commands, printed)
+    with serving(tmp) as server:
+        commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)).replace("{server}", server)
+                     for argument in arguments] for out, (arguments, _) in zip(outs, WRONG)]
+        found = ended("stoker.packing.pack", ["stoker.packing.program", "stoker.trainer.program"], commands, printed)
     return [(each.code, each.printed, os.listdir(str(out)) if out.exists() else []) for each, out in zip(found, outs)]
 
 
