@@ -10,7 +10,6 @@ from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage import checked_json
 from stoker.pipeline.text import printable
 
-NAME = "stoker-pack.json"
 FORMAT = 1                    # another one makes other shards of the same sources
 MAX_EXAMPLES = 20             # of what was left out, with its place
 

@@ -11,6 +11,7 @@ from stoker.packing.plan import Cursor, shard_name
 from stoker.packing.shard import ShardWriter
 from stoker.pipeline.errors import ConfigError, RunFailed
 from stoker.pipeline.monitoring.locks import try_lock
+from stoker.pipeline.sources.records.unfinished_pack import NAME
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES
 from stoker.pipeline.storage.opening import is_url
 from stoker.pipeline.storage.safe_files import open_own, read_whole
@@ -61,12 +62,12 @@ class OutFolder:
     def _remove_temporary(self) -> None:
         for name in os.listdir(self.path):
             if name.startswith(self._prefix + "-") and name.endswith(".tar.new") or name in (
-                    manifests.NAME + ".new", CLASSES + ".new"):
+                    NAME + ".new", CLASSES + ".new"):
                 os.unlink(os.path.join(self.path, name))
 
     def earlier(self, wanted: Manifest) -> Optional[Manifest]:
         """What is done of ``wanted``; None if nothing is. Raises ConfigError if the folder holds anything else."""
-        path = os.path.join(self.path, manifests.NAME)
+        path = os.path.join(self.path, NAME)
         try:
             old = manifests.loads(read_whole(path, MAX_RECORD_BYTES))
         except FileNotFoundError:
@@ -75,7 +76,7 @@ class OutFolder:
             if there:
                 raise ConfigError("%s has the file %s and no %s, so stoker-pack did not complete it: give another "
                                   "OUT_FOLDER or --prefix, or remove the file" % (
-                                      self.shown, printable_path(there[0]), manifests.NAME)) from None
+                                      self.shown, printable_path(there[0]), NAME)) from None
             return None
         except OSError as error:
             raise self._trouble(error) from error
@@ -127,7 +128,7 @@ class OutFolder:
 
     def keep(self, manifest: Manifest) -> None:
         """Writes the manifest. Raises OSError."""
-        replace_file(os.path.join(self.path, manifests.NAME), lambda file: file.write(manifest.dumps()))
+        replace_file(os.path.join(self.path, NAME), lambda file: file.write(manifest.dumps()))
 
     def keep_classes(self, names: Sequence[str]) -> None:
         """Writes the names of the classes, a line each, in the order of their numbers. Raises RunFailed."""

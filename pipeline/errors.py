@@ -33,6 +33,15 @@ class DatasetError(StokerError):
     exit_code = 2
 
 
+class ContentError(DatasetError):
+    """The dataset was found and read, and what is in it is not enough for the run, though every option may be right: a
+    folder of a single class. Only such an error can come of data that has changed. ``are_left``: it has samples."""
+
+    def __init__(self, sentence: str, are_left: bool = False) -> None:
+        super().__init__(sentence)
+        self.are_left = are_left
+
+
 class CheckpointMismatch(StokerError):
     """The checkpoint folder holds a run of another configuration: ``main(["photos/", "--seed", "2"])`` after seed 1."""
     exit_code = 2

@@ -4,7 +4,7 @@ import codecs
 import os
 import unicodedata
 from contextlib import suppress
-from typing import Iterable, List, Sequence, Sized
+from typing import Any, Iterable, List, Sequence, Sized
 
 MAX_NAMES = 8      # of samples, files, classes or fields in one sentence
 
@@ -61,6 +61,12 @@ def printable_path(name: str) -> str:
     except UnicodeEncodeError:      # a lone surrogate: no file name
         text = name
     return printable(text)
+
+
+def quoted(value: Any) -> str:
+    """A value or name in quotes, such as a column's, a feature's or a dataset's: printable as ``printable_path`` makes
+    it, with the letters of every language."""
+    return printable(repr(own_letters(value) if isinstance(value, str) else value), lines=True)
 
 
 def name_list(names: Iterable[str], most: int = MAX_NAMES) -> str:

@@ -8,17 +8,17 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
 
 from stoker.pipeline.environment import warnings
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.functions import Declared, load_function
 from stoker.pipeline.options import FORMER, JobOptions, StreamOptions
 from stoker.pipeline.orders import balanced
-from stoker.pipeline.storage.store import Gone, StoreError
+from stoker.pipeline.sources.folder import OTHER
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.fleet_options import FleetOptions
-from stoker.trainer.data_options import name_of_data, opened
+from stoker.trainer.data_options import label_remedy, name_of_data, opened
 from stoker.trainer.parser import BALANCED, VALIDATION_SPLIT, train_parser
 from stoker.trainer.program import EXIT_INTERRUPTED, Program
 from stoker.trainer.record.arguments import described
@@ -53,7 +53,8 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
         plan.train_size, "s" * (plan.train_size != 1), plan.validation_size, plan.steps, "s" * (plan.steps != 1),
         plan.epochs, "s" * (plan.epochs != 1)), *advice(prepared.job, local), sep="\n", flush=True)
     tf = import_tensorflow()
-    function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes)
+    function, model_name = model_function(args.model, prepared.job.arrays, prepared.source.classes,
+                                          "" if prepared.job.declared else label_remedy(prepared.source))
     from stoker.trainer.checkpoint_files import CheckpointFolder
     with CheckpointFolder(directory, make=True) as folder:
         return _train(program, args, options, local, fleet, prepared, folder, tf, function, model_name)
@@ -191,17 +192,17 @@ def _arguments(args: argparse.Namespace, data: Any) -> Dict[str, Any]:
 
 
 def _prepared(args: argparse.Namespace, directory: str) -> Run:
-    """The run. Raises ConfigError, DatasetError; the latter says so if there is a checkpoint, so other data was there.
-    """
+    """The run. Raises ConfigError, DatasetError; a ContentError says so if there is a checkpoint: other data was there
+    then."""
     try:
         data = _data(args)
         return prepare(data, _own_sample(args) or args.generator, known=_known_samples(args, directory),
                        recorded=recorded_hashes(directory) if _has_checkpoint(directory) else {},
                        **_arguments(args, data), **_judgement(args, directory))
-    except DatasetError as error:
-        if isinstance(error.__cause__, StoreError) and not isinstance(error.__cause__, Gone):
-            raise                               # the store cannot be read now, which says nothing of the data
-        raise DatasetError(str(error) + has_changed(directory)) from error
+    except ContentError as error:
+        named = args.classes if args.label_word is None else (OTHER, args.label_word)
+        raise DatasetError(str(error) + has_changed(
+            directory, error.are_left and args.dataset_changed != KEEP, named)) from error
 
 
 def _judgement(args: argparse.Namespace, directory: str) -> Dict[str, Any]:
@@ -239,16 +240,19 @@ def _name_of_data(args: argparse.Namespace) -> str:
     return name_of_data(args.data) or str(args.generator)
 
 
-def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str]) -> Tuple[Any, str]:
+def model_function(name: Optional[str], arrays: Sequence[Any], classes: Sequence[str], remedy: str = ""
+                   ) -> Tuple[Any, str]:
     """The user's model function called ``name``, or without one the built-in model, and its name in sentences. Raises
-    ConfigError if the built-in model does not fit ``arrays`` and ``classes``."""
+    ConfigError if the built-in model does not fit ``arrays`` and ``classes``;
+    ``remedy``: why not, and what to do, if that is known."""
     from stoker.trainer import classifier, model
     if name is not None:
         return model.load(name), name
     if not classifier.serves(arrays, len(classes)):
         described: List[str] = ["%s %s %s" % (spec.name, spec.dtype, spec.shape) for spec in arrays]
-        raise ConfigError("the built-in model trains on images uint8 (height, width, 3) and labels int32 (1,) of two "
-                          "classes or more, and here are %s of %d classes: add --model module:function, your "
-                          "model(arrays, training), which returns {\"loss\": ...}; see --help" % (
-                              ", ".join(described), len(classes)))
+        problem = "%s; or" % remedy if remedy else (
+            "the built-in model trains on images uint8 (height, width, 3) and labels int32 (1,) of two classes or "
+            "more, and here are %s of %d classes:" % (", ".join(described), len(classes)))
+        raise ConfigError("%s add --model module:function, your model(arrays, training), which returns "
+                          "{\"loss\": ...}; see --help" % problem)
     return classifier.classifier(len(classes)), "built-in"

@@ -18,6 +18,12 @@ DATA = ("folder of images, one sub-folder per class; or a file of rows: .csv (it
 ROOT = "folder or URL below which the files lie that rows name (default: the folder of DATA)"
 NO_LABELS = "none"
 _OPTIONS = {"image": "--image-field", "label": "--label-field"}      # of record files
+#: The kind of record files -> what --label-field names there.
+_LABELS = {"npy": "the npy file with a label for each sample, such as y.npy, or their array in an npz file",
+           "hdf5": "the dataset with a label for each sample, or an npy file with them",
+           "tfrecord": "the feature with the label, such as image/class/label",
+           "tar": "the extension of the members with the labels, such as cls, or folder if the folders are the classes",
+           "zip": "the extension of the entries with the labels, such as cls, or folder if the folders are the classes"}
 _DOUBLED = re.compile(r"([-_.])[-_.]+")
 _WILDCARDS = re.compile(r"\{[^{}]*\}|\[[^\]]*\]|[*?]+")
 
@@ -110,6 +116,16 @@ def _kind_of_records(data: Any, args: argparse.Namespace, is_data: bool) -> Opti
     if kind and (is_data or suffix not in ROW_FILES and not os.path.isdir(data)):
         return str(kind)
     return RECORDS.get(suffix)
+
+
+def label_remedy(source: Any) -> str:
+    """Why the built-in model cannot train on record files that were opened without labels, and what names these; ''
+    for anything else."""
+    opened_by = getattr(source, "opened_by", None)
+    if source.classes or not opened_by:
+        return ""
+    return "no labels were named, and the built-in model needs them: --label-field names " + (
+        _LABELS[opened_by["format"]])
 
 
 def name_of_data(data: str) -> str:

@@ -19,7 +19,7 @@ from stoker.pipeline.sources.remote import files_among
 from stoker.pipeline.sources.roots import common, is_url, relative
 from stoker.pipeline.sources.table import MAX_PATH, Table
 from stoker.pipeline.storage.folder import is_relative
-from stoker.pipeline.text import name_list, normal_form, path_bytes, printable_path
+from stoker.pipeline.text import name_list, normal_form, path_bytes, printable_path, quoted
 
 TRAINING, VALIDATION = "training", "validation"
 _GUESS_ROWS = 20         # rows by which the column with the paths is found, if --column does not name it
@@ -173,13 +173,13 @@ def _of_table(table: Table, options: Options) -> Part:
             label = classes.setdefault(str(row[options.label]), len(classes))
             if label == MAX_CLASSES:
                 raise ConfigError("the column %s of %s has more than %s different values, so it is no class: omit "
-                                  "--label" % (ascii(options.label), table.name, format(MAX_CLASSES, ",")))
+                                  "--label" % (quoted(options.label), table.name, format(MAX_CLASSES, ",")))
         for value in row[column] if isinstance(row[column], list) else [row[column]]:
             path = _relative(value, table.root)
             if path is None:
                 unusable_count += 1
                 if len(unusable) < MAX_EXAMPLES:
-                    unusable.append("row %d: %s is %.200s" % (number + 1, ascii(column), ascii(value)))
+                    unusable.append("row %d: %s is %.200s" % (number + 1, quoted(column), quoted(value)))
                 continue
             place = numbers.setdefault(path, len(labels))
             if place == len(labels):
@@ -189,7 +189,7 @@ def _of_table(table: Table, options: Options) -> Part:
                 if len(contradictions) < MAX_EXAMPLES:
                     names = list(classes)
                     contradictions.append("row %d: %s is %.60s, and %.60s in an earlier row" % (
-                        number + 1, printable_path(path), ascii(names[label]), ascii(names[labels[place]])))
+                        number + 1, printable_path(path), quoted(names[label]), quoted(names[labels[place]])))
     problems = []
     if unusable_count:
         what = "rows without the path of a file below %s" % printable_path(table.root)
@@ -199,7 +199,7 @@ def _of_table(table: Table, options: Options) -> Part:
                                 "rows that give a file another label than an earlier one", tuple(contradictions)))
     if not labels:
         raise DatasetError("no row of %s names a file below %s in its column %s%s" % (
-            table.name, printable_path(table.root), ascii(column),
+            table.name, printable_path(table.root), quoted(column),
             "; such as " + unusable[0] if unusable else ""))
     by_name = sorted(classes, key=path_bytes)
     order = np.zeros(len(classes) + 1, np.int32)
@@ -220,7 +220,7 @@ def _rows(table: Table) -> Iterator[Tuple[int, Any]]:
 def _check_column(row: Any, column: str, table: Table) -> None:
     if not isinstance(row, dict) or column not in row:
         raise ConfigError("%s: a row has no %s; it has %s" % (
-            table.name, ascii(column), name_list(map(ascii, row)) if isinstance(row, dict) else "no names at all"))
+            table.name, quoted(column), name_list(map(quoted, row)) if isinstance(row, dict) else "no names at all"))
 
 
 def _column_of_paths(table: Table) -> str:
@@ -231,8 +231,8 @@ def _column_of_paths(table: Table) -> str:
     if len(found) == 1:
         return str(found[0])
     raise ConfigError("%s: %s: name the column with the paths by --column; there are %s%s" % (
-        table.name, "several columns name files (%s)" % name_list(map(ascii, found)) if found else
-        "no column of its first rows names files below %s" % printable_path(table.root), name_list(map(ascii, names)),
+        table.name, "several columns name files (%s)" % name_list(map(quoted, found)) if found else
+        "no column of its first rows names files below %s" % printable_path(table.root), name_list(map(quoted, names)),
         "" if found else "; files elsewhere: --root DIR"))
 
 

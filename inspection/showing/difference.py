@@ -43,7 +43,7 @@ def _shown(name: str, value: Any) -> str:
     if name == "arrays" and isinstance(value, list) and all(
             isinstance(each, list) and all(isinstance(part, str) for part in each) for each in value):
         return shortened(printable(", ".join(map(" ".join, value))), MAX_ARRAYS)
-    return shortened(printable(json.dumps(value)), MAX_SHOWN)
+    return shortened(printable(json.dumps(value, ensure_ascii=False)), MAX_SHOWN)
 
 
 def data_that_differ(first: Source, second: Source) -> Optional[str]:

@@ -15,7 +15,7 @@ from stoker.packing.plan import BLOCK, padded
 from stoker.packing.samples import IMAGE_EXTENSIONS, MAX_PART_BYTES, Found, LeftOut, escaped
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records.member_names import FOLDER, NUMBER, Wanted
-from stoker.pipeline.text import printable, printable_path
+from stoker.pipeline.text import name_list, printable, printable_path
 
 CLS = "cls"
 MAX_EXTRA_BYTES = 1 << 17     # of a long name, or of extended attributes
@@ -109,8 +109,8 @@ class ArchiveReader:
         wanted, label = self._fields, None      # type: Members, Union[int, str, None]
         image = next((name for name in self._wanted.image or IMAGE_EXTENSIONS if name in by_name), None)
         if image is None:
-            return LeftOut(where, "it has no picture among its members (%s)" % ", ".join(
-                "." + printable(name) for name in by_name), "name its extension with --image-field")
+            return LeftOut(where, "it has no picture among its members (%s)" % name_list(
+                ["." + name for name in by_name]), "name its extension with --image-field")
         if wanted.label == FOLDER:
             label = key.partition("/")[0]
         elif wanted.label:

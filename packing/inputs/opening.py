@@ -10,10 +10,11 @@ from stoker.packing.samples import Found, Input, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
 from stoker.pipeline.storage.opening import is_url, open_store
 from stoker.pipeline.storage.store import Gone, StoreError
-from stoker.pipeline.storage.urls import parent
+from stoker.pipeline.storage.urls import WEB, parent
 from stoker.pipeline.text import native, printable_path
 
 MEGA = 10 ** 6
+_WEB = tuple(scheme + "://" for scheme in WEB)
 
 
 def open_input(options: Options) -> Input:
@@ -44,8 +45,13 @@ def _is_folder(source: str) -> bool:
         root, name = parent(source)
         open_store(root, note).size(name)
         return False
-    except Gone:
-        return True
+    except Gone as error:
+        if not root.lower().startswith(_WEB):
+            return True
+        if os.path.splitext(name)[1]:
+            return False         # a file, by its name, and reading it says that it is not there
+        raise DatasetError("%s: check its name; if it is a folder, name its files, as in %s, for a web server does not "
+                           "list its folders" % (error, printable_path(source + "/train-{000..099}.tar"))) from error
     except ConfigError:          # of a whole bucket, which is no file
         return True
     except StoreError as error:

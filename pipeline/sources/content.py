@@ -6,7 +6,7 @@ import stat
 from collections import Counter
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from stoker.pipeline.text import printable_path
+from stoker.pipeline.text import printable_path, quoted
 
 #: Of the formats that programs write under other suffixes. Raw files of cameras begin as TIFFs do, so not these.
 _FIRST_BYTES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"))
@@ -43,7 +43,7 @@ def suffix_of(path: str) -> str:
 
 def _reason(suffix: str, kind: Tuple[str, int], tried: int) -> str:
     name, count = kind
-    option = "suffixes=[%s] or --suffix %s takes" % (ascii(suffix), printable_path(shlex.quote(suffix)))
+    option = "suffixes=[%s] or --suffix %s takes" % (quoted(suffix), printable_path(shlex.quote(suffix)))
     described = "with the suffix " + printable_path(suffix) if suffix else "without a suffix"
     if count == tried:
         return "%s %s (%s it)" % (name, described, option)

@@ -10,13 +10,14 @@ from array import array
 from itertools import islice
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.protocol.codec import MAX_COLUMNS
 from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
 from stoker.pipeline.protocol.messages import MAX_TEXT
 from stoker.pipeline.sources.fields import fault_of
 from stoker.pipeline.sources.packing import ROWS_AT_ONCE, Blob, packer
 from stoker.pipeline.sources.text_file import TextFile
+from stoker.pipeline.text import quoted
 
 Columns = List[Sequence[str]]      # the cells of some rows, by column
 INT, FLOAT, TEXT = "int", "float", "text"
@@ -57,7 +58,7 @@ class CsvFile:
                 if columns and "\0" in "".join(columns):
                     raise self._fault()
                 if columns is None:
-                    raise DatasetError("%s is empty: it should begin with a line of column names" % file.name)
+                    raise ContentError("%s is empty: it should begin with a line of column names" % file.name)
             self.columns = tuple(columns)
             self._check_columns("%s has" % file.at(1), DatasetError)
         else:
@@ -75,10 +76,10 @@ class CsvFile:
                 raise error("%s %s name for column %d: name each column, and if the file has no line of names, give "
                             "columns=[...]" % (place, "too long a" if name.strip() else "an empty", number + 1))
             if fault_of(name):
-                raise error("%s the name %s, which %s" % (place, ascii(name), fault_of(name)))
+                raise error("%s the name %s, which %s" % (place, quoted(name), fault_of(name)))
             if name in self.columns[:number]:
                 raise error("%s the name %s twice: rename one, and if the file has no line of names, give columns=[...]"
-                            % (place, ascii(name)))
+                            % (place, quoted(name)))
 
     def types(self) -> Tuple[List[str], int]:
         """INT, FLOAT or TEXT for each column, and the number of rows."""
@@ -154,7 +155,7 @@ class CsvFile:
                         return DatasetError("%s has %d cell%s, and %d columns are named: quote cells that hold the "
                                             "delimiter %s, or give another delimiter=" % (
                                                 self._file.at(line), len(row), "s" * (len(row) > 1), len(self.columns),
-                                                ascii(self._options["delimiter"])))
+                                                quoted(self._options["delimiter"])))
                     is_header = is_header and not row
             except csv.Error as error:
                 problem = error

@@ -134,4 +134,4 @@ def _paths_in(file: Path, root: Optional[Path] = None) -> Dataset:
     try:
         return path_list(text.lines("surrogateescape"), text.root(root), False, text.name, root is None)
     except DatasetError as error:
-        raise DatasetError(str(error) if str(error).startswith(text.name) else "%s: %s" % (text.name, error)) from error
+        raise type(error)(str(error) if str(error).startswith(text.name) else "%s: %s" % (text.name, error)) from error

@@ -26,6 +26,18 @@ from stoker.pipeline.text import path_bytes, printable_path
 LeftOut = Tuple[str, str]  # (path below the root, reason)
 
 
+class RecordsLeftOut(str):
+    """The reason why so many ``records`` of a file are left out, and not the file."""
+
+    def __new__(cls, why: str, records: int) -> "RecordsLeftOut":
+        """The text ``why``, with their number."""
+        made = super().__new__(cls, why)
+        made.records = records
+        return made
+
+    records: int
+
+
 @dataclass(frozen=True, repr=False)
 class Dataset:
     """Samples in a fixed order; sample ``index`` is ``paths[index]`` of class ``classes[labels[index]]``."""
@@ -210,12 +222,19 @@ def class_lines(labels: "Union[Sequence[int], np.ndarray]", classes: Sequence[st
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> List[str]:
-    """The lines of a summary on what a scan left out."""
-    return ["left out: {:,}".format(len(left_out)), *map("  {}".format, reasons_of(left_out))]
+    """The lines of a summary on what a scan left out, or on records that are left out."""
+    counts = [why.records for _, why in left_out if isinstance(why, RecordsLeftOut)]
+    what = "{:,} record{}".format(sum(counts), "s" * (sum(counts) != 1)) if counts else "{:,}".format(len(left_out))
+    return ["left out: " + what, *map("  {}".format, reasons_of(left_out))]
 
 
 def reasons_of(left_out: Sequence[LeftOut]) -> List[str]:
     """A line for each reason, the most frequent first, with its number and an example."""
     first = {why: path for path, why in reversed(left_out)}
-    return ["%s: %s%s" % (why, "" if count == 1 else format(count, ",") + ", such as ", printable_path(first[why]))
-            for why, count in Counter(why for _, why in left_out).most_common()]
+    records: "Counter[str]" = Counter()
+    for _, why in left_out:
+        records[why] += getattr(why, "records", 0)
+    return ["%s: %s%s%s" % (
+        why, format(records[why], ",") + " in " if records[why] else "",
+        "" if count == 1 else format(count, ",") + " files" * (records[why] > 0) + ", such as ",
+        printable_path(first[why])) for why, count in Counter(why for _, why in left_out).most_common()]

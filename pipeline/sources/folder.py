@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.sources.content import other_suffixes, start_of_file
 from stoker.pipeline.sources.data_files import RECORDS
 from stoker.pipeline.sources.dataset import Dataset, LeftOut, reasons_of
@@ -26,6 +26,8 @@ from stoker.pipeline.text import locale_problem, name_list, normal_form, path_by
 log = logging.getLogger("stoker")
 
 FORMER_MAX_ENTRIES = 10000000      # of a scan by former rules, for a checkpoint: it may have no end
+
+OTHER = "other"                    # the class of paths without the label word
 
 #: Why a scan leaves something out.
 NO_IMAGE = "not an image: its name has another suffix"
@@ -90,7 +92,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
             layout = Layout(given, names, paths)
             refusal = None if validation else layout.refusal()
             if refusal:
-                raise DatasetError(refusal)
+                raise ContentError(refusal, True)
             if layout.doubt():
                 log.warning("%s", layout.doubt())
         number_of = _numbers(names, set(folders))
@@ -98,7 +100,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
         paths = [path for path, folder in zip(paths, folders) if folder in number_of]
         numbers = tuple(number_of[folder] for folder in folders if folder in number_of)
     else:
-        names, word = ("other", label_word), normal_form(label_word)
+        names, word = (OTHER, label_word), normal_form(label_word)
         mixture = Layout(given, sorted({path.split("/", 1)[0] for path in paths if "/" in path}), paths).mixture()
         if mixture:
             log.warning("%s", mixture)
@@ -106,7 +108,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     left_out.sort(key=lambda pair: path_bytes(pair[0]))
     dataset = Dataset(root, names, tuple(paths), numbers, tuple(left_out))
     if not paths and (validation or not labels):
-        raise DatasetError("folder %s has no image%s%s: give the folder that holds the images (%s)" % (
+        raise ContentError("folder %s has no image%s%s: give the folder that holds the images (%s)" % (
             printable_path(root), " of a class of the training data" * validation * labels, _reasons(dataset),
             " ".join(IMAGE_SUFFIXES)))
     if labels and not validation:
@@ -114,11 +116,12 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
             used = set(numbers)
             missing = [name for number, name in enumerate(named) if number not in used]
             if missing:
-                raise DatasetError("dataset folder %s has no image of %s, which classes= names%s: check the names, or "
+                raise ContentError("dataset folder %s has no image of %s, which classes= names%s: check the names, or "
                                    "leave them out" % (printable_path(root), name_list(missing),
-                                                       _reasons(dataset)))
+                                                       _reasons(dataset)), bool(paths))
         elif len(set(numbers)) < 2:
-            raise DatasetError(_too_few_classes(dataset, label_word, Layout(given, names, paths).hint()))
+            raise ContentError(_too_few_classes(dataset, label_word, Layout(given, names, paths).hint()),
+                               bool(paths))
     return dataset
 
 

@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.text import own_letters
+from stoker.pipeline.text import own_letters, quoted
 
 
 def identity(source: Source) -> Dict[str, Any]:
@@ -25,8 +25,8 @@ def difference(saved: Dict[str, Any], saved_hashes: "Optional[np.ndarray]", sour
         if not isinstance(then, list) or not all(isinstance(name, str) for name in then):
             continue               # of a damaged record, or an older one
         if list(map(own_letters, then)) != now:
-            changes = ["%s is missing" % ascii(name) for name in then if name not in now]
-            changes += ["%s is new" % ascii(name) for name in now if name not in then]
+            changes = ["%s is missing" % quoted(name) for name in then if name not in now]
+            changes += ["%s is new" % quoted(name) for name in now if name not in then]
             facts.append("other %s (%s)" % (what, ", ".join(changes[:4]) or "in another order"))
     if isinstance(saved.get("samples"), int) and saved["samples"] != len(source):
         facts.append("%s samples instead of %s" % (format(len(source), ","), format(saved["samples"], ",")))
@@ -41,7 +41,7 @@ def difference(saved: Dict[str, Any], saved_hashes: "Optional[np.ndarray]", sour
             first = int(new[0])
             facts.append("%s new%s%s: sample %d, %.200s" % (
                 _are(len(new)), or_changed, ", the first of them" * (len(new) > 1), first,
-                ascii(source.rows([first])[0])))
+                quoted(source.rows([first])[0])))
         if not facts and np.array_equal(np.sort(hashes), np.sort(saved_hashes)):
             facts.append("the same samples are in another order")
     return "; ".join(facts) or "the samples are others"

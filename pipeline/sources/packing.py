@@ -14,6 +14,7 @@ import numpy as np
 
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.protocol.columns import MAX_ROW_BYTES
+from stoker.pipeline.text import quoted
 from stoker.pipeline.user_errors import a_type
 
 MAX_DEPTH = 64                   # lists and dicts within each other
@@ -176,7 +177,7 @@ def _cannot_encode(text: str) -> bool:
 def _shown(value: Any) -> str:
     """A short and printable form of any object."""
     try:
-        text = ascii(value)
+        text = quoted(value)
     except Exception as error:       # a user's __repr__
         text = "its repr raises %s" % type(error).__name__
     text = " ".join(text.split())
@@ -188,5 +189,5 @@ def _sentence(unfit: _Unfit) -> str:
     if not unfit.where:
         return "the row %s" % unfit.fact
     first, rest = unfit.where[0], unfit.where[1:]
-    field = ascii(first) if isinstance(first, str) else "item %d" % first
-    return field + "".join("[%s]" % ascii(key) for key in rest) + " " + unfit.fact
+    field = quoted(first) if isinstance(first, str) else "item %d" % first
+    return field + "".join("[%s]" % quoted(key) for key in rest) + " " + unfit.fact

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import Any, Callable, Collection, Iterable, Iterator, Optional, Sequence, Union
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.sources.csv_file import CsvFile
 from stoker.pipeline.sources.dataset import Dataset, reasons_of
 from stoker.pipeline.sources.fields import fault_of
@@ -20,7 +20,7 @@ from stoker.pipeline.sources.roots import Path, contains, is_url
 from stoker.pipeline.sources.text_file import TextFile, absolute_root
 from stoker.pipeline.sources.url_list import matching_urls, url_list
 from stoker.pipeline.storage.spelling import UNICODE_FORM, unicode_forms
-from stoker.pipeline.text import name_list, path_bytes, printable_path
+from stoker.pipeline.text import name_list, path_bytes, printable_path, quoted
 from stoker.pipeline.user_errors import sentence_of
 
 log = logging.getLogger("stoker")
@@ -54,7 +54,7 @@ def csv(file: Path, root: Optional[Path] = None, delimiter: Optional[str] = None
         other = next((sign for sign in ";\t|," if sign in rows.columns[0] and sign != usual), None)
         if other is not None:
             raise DatasetError("%s names the single column %s: give delimiter=%r; or delimiter=%r, if that is its name"
-                               % (text.at(1), ascii(rows.columns[0]), other, usual))
+                               % (text.at(1), quoted(rows.columns[0]), other, usual))
     table = Table.packed(*rows.packed(), text.root(root), rows.columns, text.name)
     table.types = rows.found
     table.path = text.path
@@ -158,7 +158,7 @@ def _without(dataset: Dataset, exclude: Texts, system: Collection[str]) -> Datas
         return dataset
     paths = tuple(path for path in dataset.paths if reasons[path] is None)
     if not paths:
-        raise DatasetError("all %s files below %s are left out: %s"
+        raise ContentError("all %s files below %s are left out: %s"
                            % (format(len(dataset), ","), printable_path(dataset.root), "; ".join(reasons_of(left_out))))
     return replace(dataset, paths=paths, labels=(-1,) * len(paths), left_out=left_out)
 
@@ -209,9 +209,9 @@ def path_list(paths: Iterable[Path], start: str, is_free: bool, name: str = "the
         found.append(os.path.normpath(text) if _NOT_PLAIN.search(text, 1) else text)
         if not text.isprintable() and _not_encodable(text):
             raise DatasetError("row %d is the path %s, which is no file name: it is not valid Unicode"
-                               % (row, ascii(path)))
+                               % (row, quoted(path)))
     if not found:
-        raise DatasetError("%s is empty, so there is nothing to train on" % name)
+        raise ContentError("%s is empty, so there is nothing to train on" % name)
     if is_free:
         common = os.path.commonprefix(found)
         start = common[:common.rindex("/")] or "/"

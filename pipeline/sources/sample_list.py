@@ -30,7 +30,7 @@ from stoker.pipeline.sources.records.listed import from_list, listed
 from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.table import Numbers, Table
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
-from stoker.pipeline.text import path_bytes, printable_path
+from stoker.pipeline.text import path_bytes, printable_path, quoted
 
 MAGIC = b"stoker samples 1\n"
 MAX_LIST_BYTES = 1 << 28       # before it is compressed; data with more has no list
@@ -284,7 +284,7 @@ def _as_float(value: Any) -> Any:
 
 
 def _name_of(name: bytes) -> str:
-    return ascii(name.decode("utf-8", "surrogateescape"))
+    return quoted(name.decode("utf-8", "surrogateescape"))
 
 
 def _name(source: Source, places: Sequence[int]) -> str:
@@ -293,7 +293,7 @@ def _name(source: Source, places: Sequence[int]) -> str:
     row = (source.samples([places[0]])[0].path if isinstance(source, RecordSource) else "") or (
         source.rows([places[0]])[0])
     return ("sample %d" % places[0] if row is None else printable_path(row) if isinstance(row, str)
-            else "row %d, %.200s" % (places[0], ascii(row)))
+            else "row %d, %.200s" % (places[0], quoted(row)))
 
 
 def kept(known: SampleList, fingerprint: Optional[str], source: Source) -> Tuple[Source, Optional[Changes]]:

@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Set
 import numpy as np
 
 from stoker.pipeline.contracts import Source
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError
 from stoker.pipeline.options import GENERATORS
 from stoker.pipeline.sources.csv_file import TEXT
 from stoker.pipeline.sources.data_files import RECORDS, suffix_of
@@ -19,7 +19,7 @@ from stoker.pipeline.sources.opening import is_number, open_source
 from stoker.pipeline.sources.reading import NOTHING_IN_COMMON, moved
 from stoker.pipeline.sources.roots import Path, common
 from stoker.pipeline.sources.table import Numbers
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import name_list, printable_path, quoted
 from stoker.pipeline.user_errors import a_type
 
 log = logging.getLogger("stoker")
@@ -63,10 +63,10 @@ def open_splits(source: Source, validation: Any, seed: int, root: Optional[Path]
         left_out: Sequence[LeftOut] = getattr(other, "left_out", [])
         opened_by = getattr(source, "opened_by", {})
         if left_out and classes is None and opened_by is not None and not opened_by.get("classes"):
-            raise DatasetError("the validation data has records of classes that training lacks (in %s), and training "
+            raise ContentError("the validation data has records of classes that training lacks (in %s), and training "
                                "has %s: leave them out, or name the classes of training (classes=[...] or --classes "
                                "A,B,C), which leaves others out" % (
-                                   name_list([path for path, _ in left_out]), _names(source.classes)))
+                                   name_list([path for path, _ in left_out]), _names(source.classes)), True)
     else:
         other = open_source(validation, root, None, labels, None, follow_links, generator)
     if other.classes and set(other.classes) <= set(source.classes):
@@ -105,10 +105,10 @@ def _check_classes(validation: Dataset, is_chosen: bool) -> None:
     named the classes. Warns of those that it lacks itself."""
     new = sorted(path for path, why in validation.left_out if why == NOT_NAMED)
     if new and not is_chosen:
-        raise DatasetError("the validation folder %s has the classes %s, and training has %s: rename or "
+        raise ContentError("the validation folder %s has the classes %s, and training has %s: rename or "
                            "remove them, or name the classes of training (classes=[...] or --classes A,B,C), which "
                            "leaves others out" % (printable_path(validation.root), _names(new),
-                                                  _names(validation.classes)))
+                                                  _names(validation.classes)), True)
     missing = sorted(set(range(len(validation.classes))).difference(validation.labels))
     if missing:
         log.warning("the validation folder %s has no image of the classes %s", printable_path(validation.root),
@@ -145,7 +145,7 @@ def _check_alike(source: Source, other: Source, generator: str) -> None:
     for name, our, their in zip(source.columns, getattr(source, "types", ()), getattr(other, "types", ())):
         if (our == TEXT) != (their == TEXT):
             log.warning("the column %s is %s in the data for training and %s in that for validation, by the cells that "
-                        "are there: convert it in your function, as in str(...)", ascii(name), our, their)
+                        "are there: convert it in your function, as in str(...)", quoted(name), our, their)
     if source.has_paths != other.has_paths:
         raise ConfigError("the samples for %s are files, and those for %s are not: give data of the same kind"
                           % (("training", "validation") if source.has_paths else ("validation", "training")))

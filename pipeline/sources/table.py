@@ -9,7 +9,7 @@ from typing import Any, Callable, Collection, Dict, Iterable, List, Optional, Se
 
 import numpy as np
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError
 from stoker.pipeline.protocol.messages import Sample, samples_of, unpacked_row
 from stoker.pipeline.sources.dataset import Splits, check_indices, held_out, renumbered_gone
 from stoker.pipeline.sources.packing import pack_rows
@@ -51,7 +51,7 @@ class Table:
     def packed(cls, packed: bytes, offsets: Any, root: str, columns: Tuple[str, ...], name: str) -> "Table":
         """The table of packed rows. ``offsets``: int64 [n + 1]. Raises DatasetError if there is no row."""
         if len(offsets) < 2:
-            raise DatasetError("%s: no row, so there is nothing to train on" % name)
+            raise ContentError("%s: no row, so there is nothing to train on" % name)
         places = np.frombuffer(offsets, np.int64)
         return cls(packed, places[:-1], places[1:], root, columns, name)
 

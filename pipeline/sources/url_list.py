@@ -7,7 +7,7 @@ import posixpath
 import re
 from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.remote import files_below
 from stoker.pipeline.sources.roots import is_url
@@ -51,7 +51,7 @@ def url_list(paths: Iterable[Any], root: Optional[str], name: str) -> Dataset:
                                % (row, printable_path(text), printable_path(str(root))))
         found.append(path)
     if not found or top is None:
-        raise DatasetError("%s is empty, so there is nothing to train on" % name)
+        raise ContentError("%s is empty, so there is nothing to train on" % name)
     if root is None:
         common = os.path.commonprefix(found)
         before = common[:common.rfind("/") + 1]

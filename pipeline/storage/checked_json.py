@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any, Dict, List, Set, Tuple
 
+from stoker.pipeline.text import quoted
+
 MAX_RECORD_BYTES = 1 << 26      # of a file: a list of a million classes has less
 MAX_VALUES = 1 << 21            # in it: one of some bytes takes 200 bytes of memory ...
 MAX_LISTS = 1 << 18             # ... and an empty list or object of two bytes, 250
@@ -42,7 +44,7 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(made) < len(pairs):
         seen: Set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))      # type: ignore[func-returns-value]
-        raise ValueError("it has the key %.80s twice" % ascii(twice))
+        raise ValueError("it has the key %.80s twice" % quoted(twice))
     return made
 
 

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, List, Optional, Tuple, Union
 
 import numpy as np
 
+from stoker.pipeline.text import quoted
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_ITEM_BYTES = 1 << 30
 MAX_LINKS = 40                  # that lead to each other, as in a file system
@@ -122,7 +124,7 @@ def one_line(error: BaseException) -> str:
 def dataset_of(file: Any, name: str) -> Any:
     """The h5py.Dataset called ``name``. Raises Unreadable if there is none, or if it leads to another file."""
     h5py = library()
-    shown = ascii(name)
+    shown = quoted(name)
     here, parts, links = h5py.h5g.open(file.id, b"/"), _parts(name.encode("utf-8", "surrogateescape")), 0
     if not parts:
         raise Unreadable("'/' is no dataset")
@@ -177,7 +179,7 @@ def names_of(file: Any, most: int = 20) -> List[str]:
 
 def kind_of(dataset: Any) -> Tuple[str, Any]:
     """What an item of the dataset is: ("numbers", dtype), ("bytes", None) or ("text", None). Raises Unreadable."""
-    dtype, shown = dataset.dtype, ascii(dataset.name)
+    dtype, shown = dataset.dtype, quoted(dataset.name)
     base = library().check_dtype(vlen=dtype)
     if base is None:
         if dtype.kind in "biuf":
@@ -204,13 +206,13 @@ def check_item(dataset: Any) -> None:
             size_bytes *= side
         if size_bytes > MAX_ITEM_BYTES:
             raise Unreadable("a sample in %s, or the chunk that it lies in, has %d bytes, and it may have %d" % (
-                ascii(dataset.name), size_bytes, MAX_ITEM_BYTES))
+                quoted(dataset.name), size_bytes, MAX_ITEM_BYTES))
 
 
 def item_of(file: Watched, dataset: Any, number: int) -> Union[bytes, "np.ndarray"]:
     """Item ``number`` along the first side of the dataset. Raises Unreadable, and what reading the file raises."""
     if not dataset.shape or not 0 <= number < dataset.shape[0]:
-        raise Unreadable("%s has no item %d" % (ascii(dataset.name), number))
+        raise Unreadable("%s has no item %d" % (quoted(dataset.name), number))
     kind, _ = kind_of(dataset)
     check_item(dataset)
     value = read(file, dataset, number)
@@ -233,5 +235,5 @@ def read(file: Watched, dataset: Any, items: Any) -> Any:
             if not available(code):
                 raise MissingFilter("%s is compressed with the filter %d (%s), which h5py lacks here: install it "
                                     "(hdf5plugin), or store the dataset without it" % (
-                                        ascii(dataset.name), code, ascii(name.decode("utf-8", "replace")))) from error
-        raise Unreadable("h5py cannot read %s, which is damaged" % ascii(dataset.name)) from error
+                                        quoted(dataset.name), code, quoted(name.decode("utf-8", "replace")))) from error
+        raise Unreadable("h5py cannot read %s, which is damaged" % quoted(dataset.name)) from error

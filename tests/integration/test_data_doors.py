@@ -214,6 +214,11 @@ REFUSED = [
     (["{data}/photos", "--image-field", "x"], "--image-field is for record files, and DATA is"),
     (["{data}/photos", "--columns", "x"], "--columns is for record files, and DATA is"),
     (["{data}/train-*.tar", "--generator", "numerical"], "the generator numerical makes its records"),
+    (["{data}/x.npy"], "error: no labels were named, and the built-in model needs them: --label-field "
+                          "names the npy file"),
+    (["{data}/train-*.tfrecord", "--label-field", "none"], "--label-field names the feature with the label"),
+    (["{data}/train-*.tar", "--label-field", "none"], "--label-field names the extension of the members"),
+    (["{data}/train.zip", "--no-labels"], "--label-field names the extension of the entries"),
     (["{data}/x.h5"], "Stoker must know which of its datasets has the samples"),
     (["{data}/x.tar.gz"], "is compressed"),
     (["{data}/x.parquet"], "convert it with stoker-pack")]

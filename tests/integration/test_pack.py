@@ -14,10 +14,12 @@ import zlib
 
 import pytest
 
+import stoker
 from stoker.packing.inputs.tfrecords import is_frame
 from stoker.pipeline.sources.records.tfrecord import crc_function
 from tests.support.forking import ended
 from tests.support.processes import LIMIT_S, interpreter, wait_for
+from tests.support.range_server import serving
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEWEST = interpreter("STOKER_TEST_WORKER_PYTHON")
@@ -206,6 +208,14 @@ def test_a_single_class_gets_a_warning(tmp_path):
     assert "1 class, in classes.txt" in text
 
 
+def test_a_zip_whose_members_make_no_sample_names_a_few_of_them(tmp_path):
+    with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
+        for number in range(100):
+            archive.writestr("photos/chien.%03d.v2.jpg" % number, picture(number)[:100])
+    text = pack(tmp_path / "a.zip", tmp_path / "out", "--label-field", "cls", code=2)
+    assert "it has no picture among its members (.000.v2.jpg, " in text and ".007.v2.jpg and 92 more); " in text
+
+
 def test_folders_tars_and_zips_of_class_folders(tmp_path):
     folder = make_folder(tmp_path / "photos")
     paths = [os.path.join(name, file) for name in sorted(os.listdir(str(folder)))
@@ -320,6 +330,9 @@ def test_ctrl_c_leaves_complete_shards_and_no_temporary_file(tmp_path, python, s
     manifest = json.loads((out / "stoker-pack.json").read_text())
     assert set(names) - {"stoker-pack.json", "classes.txt"} == {shard["name"] for shard in manifest["shards"]}
     assert not manifest["finished"]
+    if manifest["shards"]:
+        with pytest.raises(stoker.DatasetError, match="is a shard of a pack that is not finished"):
+            stoker.tar(str(out / "train-*.tar"))
 
 
 def test_one_process_packs_into_a_folder(tmp_path):
@@ -518,6 +531,9 @@ WRONG = [
     (["{tmp}/a.tar", "out", "--exclude", "a"], "--exclude is not for files with samples"),
     (["{tmp}/a.tar", "out", "--shard-mb", "0"], "--shard-mb"), (["{tmp}/a.tar", "out", "--prefix", "a/b"], "--prefix"),
     (["{tmp}/a.tar", "{tmp}/text/out"], "cannot write to "),
+    (["{server}/no.tfrecord", "out"], "/no.tfrecord is not there (404 Not Found): check its name\n"),
+    (["{server}/train-0000-of-0003", "out"], "-0003 is not there (404 Not Found): check its name; if it is a folder, "),
+    (["{server}/photos/", "out"], "is on a web server, which does not list its folders: give record files"),
     (["{tmp}/a.tar", "s3://bucket/out"], "s3://bucket/out is a URL, and OUT_FOLDER must be a folder of this host")]
 
 
@@ -531,9 +547,10 @@ def refusals(tmp_path_factory):
     with zipfile.ZipFile(str(tmp / "a.zip"), "w") as archive:
         archive.writestr("a/1.jpg", b"x")
     outs = [tmp / ("out-%d" % number) for number in range(len(WRONG))]
-    commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)) for argument in arguments]
-                for out, (arguments, _) in zip(outs, WRONG)]
-    found = ended("stoker.packing.pack", ["stoker.packing.program", "stoker.trainer.program"], commands, printed)
+    with serving(tmp) as server:
+        commands = [[str(out) if argument == "out" else argument.replace("{tmp}", str(tmp)).replace("{server}", server)
+                     for argument in arguments] for out, (arguments, _) in zip(outs, WRONG)]
+        found = ended("stoker.packing.pack", ["stoker.packing.program", "stoker.trainer.program"], commands, printed)
     return [(each.code, each.printed, os.listdir(str(out)) if out.exists() else []) for each, out in zip(found, outs)]
 
 

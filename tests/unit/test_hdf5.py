@@ -166,6 +166,7 @@ def virtual(file, name):
     ({"x": external}, ["x"], "'x' lies in another file, which workers do not follow"),
     ({"x": virtual}, ["x"], "'x' lies in another file, which workers do not follow"),
     ({"x": PICTURES}, ["y"], "it has no dataset 'y'; its datasets are 'x'"),
+    ({"größen": PICTURES}, ["größe"], "it has no dataset 'größe'; its datasets are 'größen'"),
     ({"x": np.array(3)}, ["x"], "the dataset 'x' is a single value"),
     ({"x": np.zeros((0, 3))}, ["x"], "the array 'x' has 0 samples"),
     ({"x": np.zeros(3, [("a", "i4")])}, ["x"], "'/x' has the dtype .*, and samples are numbers, bytes or texts"),

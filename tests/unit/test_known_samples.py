@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+import tarfile
 
+import numpy as np
 import pytest
 
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -11,6 +13,8 @@ from stoker.pipeline.orders import balanced
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.sample_list import ListError, packed_list
 from stoker.pipeline.sources.table import Numbers
+from stoker.trainer import cli
+from stoker.trainer.parser import train_parser
 from stoker.trainer.record.known_samples import (DATASET_CHANGED, KnownSamples, are_listed, has_changed, known_samples,
                                           recorded_hashes)
 from stoker.trainer.run import prepare
@@ -96,10 +100,44 @@ def test_what_an_error_of_the_data_says_where_there_is_a_checkpoint(tmp_path):
     (tmp_path / "stoker.json").write_text(json.dumps({"classes": {"dog": 1, "a cat\x1b": 0}}))
     assert has_changed(str(tmp_path)).endswith(" was made with the classes a cat\\x1b, dog: put the former data back")
     (tmp_path / "stoker-samples.gz").write_bytes(b"")
-    assert has_changed(str(tmp_path)).endswith("or go on with the samples that it knows (--dataset-changed keep)")
+    assert has_changed(str(tmp_path), True, ["dog", "a cat\x1b"]).endswith(
+        "or go on with the samples that it knows (--dataset-changed keep)")
+    assert "--dataset-changed" not in has_changed(str(tmp_path))       # keep is impossible, or was given
+    assert has_changed(str(tmp_path), True, ["dog", "a ca"]) == ""     # a slip in --classes
     for text in ("", "[]", "{}", '{"classes": 3}'):
         (tmp_path / "stoker.json").write_text(text)
         assert isinstance(has_changed(str(tmp_path)), str)
+
+
+def test_which_errors_say_that_the_data_has_changed(photos, tmp_path):
+    """Only those that a change of the data can cause, and not those of a mistyped option or name."""
+    folder, data = photos
+    place = tmp_path / "run"
+    place.mkdir()
+    (place / "stoker.json").write_text(json.dumps({"classes": {"cat": 0, "dog": 1}}))
+    (place / "stoker-samples.gz").write_bytes(b"")
+    np.save(str(tmp_path / "x.npy"), np.zeros((6, 8, 8, 3), np.uint8))
+    np.save(str(tmp_path / "y.npy"), np.zeros(5, np.int64))
+    with tarfile.open(str(tmp_path / "x.tar"), "w") as file:
+        for name in ("0.jpg", "0.cls"):
+            file.addfile(tarfile.TarInfo(name))
+    (tmp_path / "none.csv").write_text("path,label\n")
+
+    def sentence(*options):
+        with pytest.raises(DatasetError) as caught:
+            cli._prepared(train_parser().parse_args([str(option) for option in options]), str(place))
+        return str(caught.value)
+    for options in (["none.zip"], ["none"], ["none-*.tar"], ["x.tar", "--image-field", "jpeg"],
+                    ["x.npy", "--label-field", tmp_path / "y.npy"]):
+        assert "changed" not in sentence(tmp_path / options[0], *options[1:])
+    assert "changed" not in sentence(data, "--classes", "cat,dgo")
+    assert "changed" not in sentence(data, "--label-word", "bird")
+    assert sentence(tmp_path / "none.csv").endswith("with the classes cat, dog: put the former data back")
+    (folder / "dog").rename(tmp_path / "dog")
+    for options in ([], ["--classes", "cat,dog"]):
+        assert sentence(data, *options).endswith("or go on with the samples that it knows (--dataset-changed keep)")
+    (folder / "cat").rename(tmp_path / "cat")
+    assert sentence(data).endswith("with the classes cat, dog: put the former data back")
 
 
 def test_a_folder_that_was_moved_and_changed(photos, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import tarfile
 
 import pytest
@@ -14,6 +15,7 @@ from stoker.packing.plan import Cursor
 from stoker.packing.samples import Found, Labels, LeftOut
 from stoker.packing.shard import Member, ShardWriter, header, read_back
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
+from stoker.pipeline.sources.records.patterns import find_files
 
 
 @pytest.mark.parametrize("path, key", [
@@ -183,3 +185,44 @@ def test_each_byte_that_the_disk_changes_is_found():
     for changed in (data[:-1], data + b"\0", data[:700]):
         with pytest.raises(RunFailed, match="other bytes than were written"):
             read_back(io.BytesIO(changed), members, len(data), "x", int)
+
+
+def test_shards_of_an_unfinished_pack_are_refused_as_data(tmp_path):
+    manifest = Manifest([], {"prefix": "train"})
+    place = tmp_path / "out" / "stoker-pack.json"
+    for folder in ("out", "other"):
+        (tmp_path / folder).mkdir()
+        for name in ("train-00000.tar", "val-00000.tar"):
+            (tmp_path / folder / name).write_bytes(b"")
+
+    def files(pattern):
+        return [entry.path for entry in find_files(str(tmp_path / pattern)).files]
+    place.write_bytes(manifest.dumps())
+    for pattern in ("out/train-*.tar", "out/train-00000.tar", "*/*.tar"):
+        with pytest.raises(DatasetError, match="out/train-00000.tar is a shard of a pack that is not finished, so "
+                                               "samples are missing: run the same stoker-pack command again"):
+            files(pattern)
+    assert files("out/val-*.tar") == ["val-00000.tar"] and files("other/train-*.tar") == ["train-00000.tar"]
+    manifest.is_finished = True
+    place.write_bytes(manifest.dumps())
+    assert files("out/train-*.tar") == ["train-00000.tar"]
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b"{}", b"\xff", b"[" * 5000, b'{"finished": false}', b'{"stoker_pack": 1, "finished": 0}',
+    b'{"stoker_pack": 1, "finished": false, "options": 3}', b'{"stoker_pack": 1, "finished": false, "options": {}}'])
+def test_what_is_no_manifest_beside_record_files_is_ignored(tmp_path, content):
+    (tmp_path / "train-00000.tar").write_bytes(b"")
+    (tmp_path / "stoker-pack.json").write_bytes(content)
+    assert len(find_files(str(tmp_path / "train-*.tar")).files) == 1
+
+
+def test_a_manifest_that_is_no_file_or_too_large_is_ignored(tmp_path):
+    (tmp_path / "train-00000.tar").write_bytes(b"")
+    place = tmp_path / "stoker-pack.json"
+    os.mkfifo(str(place))           # opening it would wait for ever
+    assert len(find_files(str(tmp_path / "train-*.tar")).files) == 1
+    place.unlink()
+    place.write_bytes(Manifest([], {"prefix": "train"}).dumps())
+    os.truncate(str(place), 1 << 40)
+    assert len(find_files(str(tmp_path / "train-*.tar")).files) == 1

@@ -111,6 +111,10 @@ def test_labels_that_are_texts_are_sorted_or_chosen():
     assert source.classes == ("dog", "cat") and source.labels.tolist() == [1, 0, 1, 1]
     assert source.samples([3])[0].path == "b.tar//0+10" and [path for path, _ in source.left_out] == ["b.tar"]
     assert source_of(*files, classes=["cow", "dog"]).labels.tolist() == [1]        # as validation data may be
+    assert source.summary().splitlines()[-2:] == [
+        "left out: 1 record", "  records of classes that are not among the given ones: 1 in b.tar"]
+    assert source_of(*files, classes=["ant", "dog"]).summary().splitlines()[-2:] == [
+        "left out: 3 records", "  records of classes that are not among the given ones: 3 in 2 files, such as a.tar"]
     with pytest.raises(DatasetError, match="no record has the label cow"):
         source_of(*files, classes=["cow"])
 

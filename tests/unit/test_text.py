@@ -20,7 +20,7 @@ from stoker.pipeline.sources.reading import csv, files
 from stoker.pipeline.sources.table import Table
 from stoker.pipeline.storage.folder import check_root, resolve
 from stoker.pipeline.stream import BatchStream
-from stoker.pipeline.text import name_list, printable, printable_path
+from stoker.pipeline.text import name_list, printable, printable_path, quoted
 from stoker.workers.readers import Readers
 
 EVIL = "\x1b[2J\x1b]0;pwned\x07\n\r\u202e\udcff"
@@ -32,6 +32,18 @@ def test_printable():
     assert printable(EVIL) == "\\x1b[2J\\x1b]0;pwned\\x07\\n\\r\\u202e\\udcff"
     assert printable("a\n\tb\x1b", lines=True) == "a\n\tb\\x1b" and printable("a\n\tb") == "a\\n\\tb"
     assert printable_path("a\nb\u00e4").startswith("a\\nb") and printable_path(EVIL + "\ud800").isprintable()
+
+
+def test_names_in_quotes_keep_their_letters():
+    assert quoted("größe") == quoted("gr\udcc3\udcb6ße") == "'größe'" and quoted("it's") == '"it\'s"'
+    assert quoted("a\x1b\n\u202e\udcff\ud800") == "'a\\x1b\\n\\u202e\\udcff\\ud800'"
+    assert quoted(b"gr\xf6") == "b'gr\\xf6'" and quoted({"鳥": "\x1b"}) == "{'鳥': '\\x1b'}"
+
+    class Evil:
+        """Its representation is a terminal's command."""
+        def __repr__(self):
+            return EVIL
+    assert "\x1b" not in quoted(Evil()) and quoted(Evil()).encode("utf-8")
 
 
 def test_eight_names_and_the_number_of_the_others():

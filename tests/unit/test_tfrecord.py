@@ -86,6 +86,7 @@ def test_what_is_missing_and_what_is_nowhere():
     (EXAMPLES + [{"image": [b"x"], "label": [b"x"]}], {}, "another type than those before it"),
     ([{"image": [b"x"], "label": [b"a\0b"]}], {}, "no name of a class"),
     (EXAMPLES, {"image": ["n"]}, "int64 values in 'n', and a picture is bytes"),
+    ([{"größe\x1b": [3]}], {"image": ["größe\x1b"], "label": None}, r"has int64 values in 'größe\\x1b', and a"),
     ([{"image": [b"x", b"y"], "label": [1]}], {}, "several values in 'image'"),
     ([{"label": [1], "x": [b"x" * (1 << 20)]}], {"columns": ["x"]}, "a row has at most"),
     ([{"label": [1], "x": [b"x" * (1 << 22)]}], {"columns": ["x"]}, "a row has at most"),

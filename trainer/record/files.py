@@ -21,7 +21,7 @@ from stoker.pipeline.sources.identity import identity
 from stoker.pipeline.sources.sample_list import MAX_LIST_BYTES, packed_list
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.storage.safe_files import open_own
-from stoker.pipeline.text import own_letters
+from stoker.pipeline.text import own_letters, quoted
 from stoker.trainer.files import reason, replace_file
 from stoker.trainer.record.folder import BAD_SAMPLES, KILLERS, RunFolder
 from stoker.trainer.record.known_samples import DATA, RECORD, SAMPLES, KnownSamples, are_listed, known_samples
@@ -80,7 +80,7 @@ def other_value(saved: Dict[str, Any], configuration: Dict[str, Any]) -> Optiona
     ``Run.fingerprint``. None if its batches are the same."""
     for name in sorted((set(saved) | set(configuration)) - FOR_READERS):
         if saved.get(name) != configuration.get(name):
-            was, now = (json.dumps(record.get(name, DEFAULTS.get(name)))[:MAX_SHOWN]
+            was, now = (json.dumps(record.get(name, DEFAULTS.get(name)), ensure_ascii=False)[:MAX_SHOWN]
                         for record in (saved, configuration))
             return OtherValue(name, was, now, bool(name in DATA and saved.get(name) and configuration.get(name)))
     return None
@@ -229,7 +229,7 @@ def recorded_run(folder: RunFolder) -> Recorded:
         options = dict(FORMER, **dict(saved["options"], image_size=tuple(saved["options"]["image_size"])))
         other = set(options).difference(OPTIONS)
         if other:
-            raise ValueError("it has the option %.80s" % ascii(min(other)))
+            raise ValueError("it has the option %.80s" % quoted(min(other)))
         classes, model = tuple(saved["data"]["classes"]), saved["model"]
         if not all(isinstance(each, str) for each in (saved["generator"], model or "", *classes)):
             raise ValueError("a name in it is no text")

@@ -1,7 +1,7 @@
 """The samples that a checkpoint knows, for a run whose data has changed since. Imports no TensorFlow."""
 
 import os
-from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from stoker.pipeline.contracts import Source
 from stoker.pipeline.errors import ConfigError, DatasetError
@@ -11,7 +11,7 @@ from stoker.pipeline.sources.sample_list import (Changes, ListError, SampleList,
                                                  unpacked_list)
 from stoker.pipeline.storage.checked_json import MAX_RECORD_BYTES, loads
 from stoker.pipeline.storage.safe_files import read_whole
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import name_list, own_letters, printable_path
 
 REFUSE, KEEP = DATASET_CHANGED = ("refuse", "keep")      # what --dataset-changed may be
 RECORD, SAMPLES = "stoker.json", "stoker-samples.gz"     # in the checkpoint's folder: see files.py
@@ -80,16 +80,19 @@ def are_listed(saved: Dict[str, Any], file: IO[bytes]) -> bool:
     return all(saved.get(key) in (None, hashes.get(key)) for key in DATA)
 
 
-def has_changed(directory: str) -> str:
-    """How the sentence goes on that says that data cannot be used, if the folder ``directory`` has a checkpoint's
-    record: that the data was another one then."""
+def has_changed(directory: str, may_keep: bool = False, named: Optional[Sequence[str]] = None) -> str:
+    """How the sentence of a ContentError goes on, if the folder ``directory`` has a checkpoint's record: that the data
+    was another one then. ``may_keep``: the run can go on with the samples that are left. ``named``: the classes by the
+    command line; if they were others then, the error may come of them, and nothing is said."""
     record = _record(directory)
     if record is None:
         return ""
-    classes = record.get("classes") or ()
-    of = " with the classes " + name_list(sorted(classes)) if isinstance(classes, dict) else ""
-    keep = ", or go on with the samples that it knows (--dataset-changed keep)" * os.path.isfile(
-        os.path.join(directory, SAMPLES))
+    classes = record.get("classes")
+    if named is not None and isinstance(classes, dict) and set(map(own_letters, named)) != set(classes):
+        return ""
+    of = " with the classes " + name_list(sorted(classes)) if classes and isinstance(classes, dict) else ""
+    keep = ", or go on with the samples that it knows (--dataset-changed keep)" * (
+        may_keep and os.path.isfile(os.path.join(directory, SAMPLES)))
     return "; the data has changed since the checkpoint in %s was made%s: put the former data back%s" % (
         printable_path(directory), of, keep)
 

@@ -8,6 +8,7 @@ from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.packing import pack_rows
 from stoker.pipeline.sources.records.file_index import FileIndex, Part
 from stoker.pipeline.storage.place import MAX_DIMENSIONS, Place, place_of
+from stoker.pipeline.text import name_list, quoted
 
 MAX_SAMPLES = 50000000          # of one file; as many as a scan of a folder takes
 MAX_SAMPLE_BYTES = 1 << 30      # that a worker reads of one file
@@ -95,7 +96,7 @@ def packed_columns(columns: Dict[str, Any]) -> Tuple[bytes, Optional["np.ndarray
     values = [_plain(column) for column in columns.values()]
     names = list(columns)
     packed, offsets = pack_rows((list(row) for row in zip(*values)), lambda row: "sample %d (columns %s)" % (
-        row, ", ".join(names)))
+        row, name_list(names)))
     return packed, np.frombuffer(offsets, np.int64)[1:]
 
 
@@ -122,4 +123,4 @@ def _bytes(text: str) -> bytes:
 
 def shown(name: str) -> str:
     """What a sentence calls the array: that of an npy file has no name."""
-    return "the array %s" % ascii(name) if name else "its array"
+    return "the array %s" % quoted(name) if name else "its array"

@@ -10,18 +10,19 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import msgpack
 import numpy as np
 
-from stoker.pipeline.errors import ConfigError, DatasetError
+from stoker.pipeline.errors import ConfigError, ContentError, DatasetError
+from stoker.pipeline.sources.dataset import RecordsLeftOut
 from stoker.pipeline.sources.fields import checked_classes, fault_of
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.storage.folder import is_relative
-from stoker.pipeline.text import name_list, path_bytes, printable_path
+from stoker.pipeline.text import name_list, path_bytes, printable_path, quoted
 
 log = logging.getLogger("stoker")
 
 MAX_CLASSES = 1 << 20       # of labels that are numbers: the class of the largest one needs all below it
 MAX_RECORDS = 1 << 31
-OTHER_CLASSES = "has records of classes that are not among the given ones"
+OTHER_CLASSES = "records of classes that are not among the given ones"
 
 
 class Combined(NamedTuple):
@@ -53,7 +54,7 @@ def combined(files: Sequence[str], indexes: Sequence[FileIndex], classes: Option
     starts = np.zeros(len(files) + 1, np.int64)
     np.cumsum([index.size for index in indexes], out=starts[1:])
     if not starts[-1]:
-        raise DatasetError("%s: no record, so there is nothing to train on" % name_list(files))
+        raise ContentError("%s: no record, so there is nothing to train on" % name_list(files))
     if starts[-1] >= MAX_RECORDS:
         raise DatasetError("the files have %s records, and a source has fewer than 2**31: give fewer files"
                            % format(int(starts[-1]), ","))
@@ -137,7 +138,7 @@ def _check_names(files: Sequence[str], indexes: Sequence[FileIndex]) -> None:
     nowhere = set(pairs[0][1].absent).intersection(*(index.absent for _, index in pairs))
     if nowhere:
         raise DatasetError("no record has %s; a record of %s has %s: name what you mean" % (
-            name_list(map(ascii, sorted(nowhere))), printable_path(pairs[0][0]),
+            name_list(map(quoted, sorted(nowhere))), printable_path(pairs[0][0]),
             name_list(pairs[0][1].there, 20) or "nothing"))
 
 
@@ -177,7 +178,7 @@ def _labels(files: Sequence[str], indexes: Sequence[FileIndex], classes: Optiona
         if low < 0 or high >= most:
             odd = low if low < 0 else high
             record = int(np.argmax(index.labels == odd))
-            raise DatasetError("record %d of %s has the label %d, and %s: %s" % (
+            raise (DatasetError if classes is None else ContentError)("record %d of %s has the label %d, and %s: %s" % (
                 record, printable_path(path), odd,
                 "classes= names %d classes, the numbers 0 to %d" % (most, most - 1) if classes is not None else
                 "the numbers of classes are 0 to %s" % format(most - 1, ","),
@@ -195,7 +196,7 @@ def _named(pairs: Sequence[Tuple[str, FileIndex]], classes: Optional[Tuple[str, 
     names = tuple(sorted(found, key=path_bytes)) if classes is None else classes
     missing = [name for name in names if name not in found]
     if len(missing) == len(names):
-        raise DatasetError("no record has the label %s, which classes= names; the labels are %s: check the names"
+        raise ContentError("no record has the label %s, which classes= names; the labels are %s: check the names"
                            % (name_list(missing), name_list(sorted(found))))
     if missing:             # as in data for validation
         log.warning("no record has the label %s, which classes= names; the labels are %s", name_list(missing),
@@ -256,5 +257,6 @@ def left_out(records: Combined) -> Iterable[Tuple[str, str]]:
     """(file, reason) of files with records of classes that were not asked for."""
     if records.labels is not None:
         odd = np.flatnonzero(records.labels < 0)
-        for number in np.unique(np.searchsorted(records.starts, odd, "right") - 1).tolist():
-            yield records.files[number], OTHER_CLASSES
+        numbers, counts = np.unique(np.searchsorted(records.starts, odd, "right") - 1, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist()):
+            yield records.files[number], RecordsLeftOut(OTHER_CLASSES, count)

@@ -17,7 +17,7 @@ from stoker.pipeline.sources.records.file_index import FileIndex, Part
 from stoker.pipeline.sources.records.other_formats import MIN_BYTES, seems
 from stoker.pipeline.storage import hdf5_file
 from stoker.pipeline.storage.hdf5_file import Unreadable, Watched
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, quoted
 
 MAX_CHUNKS = 1000000            # of a dataset, whose places are asked for one by one
 _TEXTS_AT_ONCE = 256            # read from a dataset: each may be long
@@ -67,7 +67,7 @@ class _Indexing:
             offsets.append(its_offsets)
             lengths.append(its_lengths)
         numbers, label_names = (None, ()) if labels is None else labels_of(
-            self._values(labels), self._count, ascii(labels))
+            self._values(labels), self._count, quoted(labels))
         rows, ends = packed_columns({name: self._values(name) for name in columns})
         return FileIndex(tuple(parts), np.stack(offsets, 1), np.stack(lengths, 1), numbers, label_names, tuple(columns),
                          rows, ends)
@@ -77,21 +77,21 @@ class _Indexing:
             return hdf5_file.dataset_of(self._file, name)
         except Unreadable as error:
             there = hdf5_file.names_of(self._file)
-            raise DatasetError("%s%s" % (error, "; its datasets are " + name_list(map(ascii, there), 10)
+            raise DatasetError("%s%s" % (error, "; its datasets are " + name_list(map(quoted, there), 10)
                                          if there and "has no dataset" in str(error) else "")) from error
 
     def _check_count(self, name: str, dataset: Any) -> None:
         """Raises DatasetError unless it has as many items as the others."""
         if not dataset.shape:
             raise DatasetError("the dataset %s is a single value: samples lie along the first side of a dataset"
-                               % ascii(name))
+                               % quoted(name))
         count = int(dataset.shape[0])
         if not self._main:
             check_count(name, count)
             self._main, self._count = name, count
         elif count != self._count:
             raise DatasetError("the dataset %s has %d items, and %s has %d: they must have one for each sample" % (
-                ascii(name), count, ascii(self._main), self._count))
+                quoted(name), count, quoted(self._main), self._count))
 
     def _part(self, name: str, dataset: Any) -> Tuple[Part, _Places]:
         """The part that the dataset is, and where its samples are."""
@@ -112,7 +112,7 @@ class _Indexing:
 
     def _by_h5py(self, own: str, name: str) -> Tuple[Part, _Places]:
         if "\0" in name:
-            raise DatasetError("the name of the dataset %s cannot be sent to workers" % ascii(name))
+            raise DatasetError("the name of the dataset %s cannot be sent to workers" % quoted(name))
         return Part(own, dataset=name), (np.arange(self._count, dtype=np.int64), np.zeros(self._count, np.uint32))
 
     def _starts(self, dataset: Any, length: int) -> "Optional[np.ndarray]":
@@ -141,7 +141,7 @@ class _Indexing:
     def _are_right(self, dataset: Any, starts: "np.ndarray", length: int) -> bool:
         """Whether all places lie in the file, and the first and last one have the bytes that h5py reads."""
         if int(starts.min()) < 0 or int(starts.max()) + length > self._size:
-            raise DatasetError("%s has items behind the end of the file: %s" % (ascii(dataset.name), hdf5_file.SHORT))
+            raise DatasetError("%s has items behind the end of the file: %s" % (quoted(dataset.name), hdf5_file.SHORT))
         for number in {0, self._count - 1}:
             item = hdf5_file.item_of(self._watched, dataset, number)
             self._watched.seek(int(starts[number]))
@@ -158,7 +158,7 @@ class _Indexing:
         if not dataset.dtype.hasobject:
             if dataset.dtype.itemsize * dataset.size > MAX_COLUMN_BYTES:
                 raise DatasetError("the dataset %s has %d bytes, and labels and columns have at most %d" % (
-                    ascii(name), dataset.dtype.itemsize * dataset.size, MAX_COLUMN_BYTES))
+                    quoted(name), dataset.dtype.itemsize * dataset.size, MAX_COLUMN_BYTES))
             values = hdf5_file.read(self._watched, dataset, ())
             return values if kind == "numbers" else values.tolist()
         values, size_bytes = [], 0
@@ -167,7 +167,7 @@ class _Indexing:
             size_bytes += sum(map(len, some))
             if size_bytes > MAX_COLUMN_BYTES:
                 raise DatasetError("the dataset %s has more than the %d bytes that labels and columns have at most"
-                                   % (ascii(name), MAX_COLUMN_BYTES))
+                                   % (quoted(name), MAX_COLUMN_BYTES))
             values += [one if isinstance(one, (str, bytes)) else bytes(one) if one.dtype.itemsize == 1 else one.tolist()
                        for one in some]
         return values

@@ -15,6 +15,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.records.formats import VERSIONS
 from stoker.pipeline.sources.records.index_bytes import Key, to_bytes
 from stoker.pipeline.sources.records.index_one import index_one
+from stoker.pipeline.text import quoted
 
 HELLO, PROGRESS, INDEX, ERROR = b"H", b"P", b"I", b"E"
 HEAD = struct.Struct("<cQ")
@@ -38,7 +39,7 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             reply(ERROR, json.dumps([type(error).__name__, str(error)]).encode("ascii"))
         except MemoryError:
             reply(ERROR, json.dumps(["DatasetError", "there is not enough memory to index %s: give fewer columns, or "
-                                     "more memory" % ascii(request["path"])]).encode("ascii"))
+                                     "more memory" % quoted(request["path"])]).encode("ascii"))
 
 
 def _indexed(request: Any, report: Any) -> bytes:

@@ -14,7 +14,7 @@ from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.member_names import (
     AUTO, FOLDER, KEY, NUMBER, PICTURES, TEXTS, Member, Wanted, extension_of, shown)
 from stoker.pipeline.storage.checked_json import loads
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, quoted
 
 MAX_EXTENSIONS = 64             # of one file: more come of names with dots in them
 MAX_SMALL_BYTES = 1 << 20       # of a member that is read while a file is indexed
@@ -131,7 +131,7 @@ class Members:
             is_text = False
         if not is_text:
             raise DatasetError("the label in the member %s at byte %d is neither a whole number nor a short text: %s"
-                               % (shown(member.name), member.offset, ascii(text[:40])))
+                               % (shown(member.name), member.offset, quoted(text[:40])))
         return self._number_of(text)
 
     def _packed(self, key: str) -> bytes:

@@ -11,7 +11,7 @@ from stoker.pipeline.sources.records.file_index import FileIndex, Part
 from stoker.pipeline.sources.records.other_formats import MIN_BYTES, seems
 from stoker.pipeline.sources.records.zip_directory import STORED, data_offset, directory, entries
 from stoker.pipeline.storage.npy_header import MAGIC, MAX_BYTES, Header, header_of
-from stoker.pipeline.text import name_list
+from stoker.pipeline.text import name_list, quoted
 
 MAX_ARRAYS = 1000               # in an npz file
 ONLY_PART = "x"                 # the name of the array in an npy file
@@ -53,7 +53,7 @@ def index(file: BinaryIO, size: int, options: Dict[str, Any]) -> FileIndex:
         asked = [name for name in (given, labels, *(columns or ())) if name is not None]
         if asked:
             raise ConfigError("an npy file has one array without a name, and no %s: arrays with names are in npz files "
-                              "(np.savez)" % name_list(map(ascii, asked)))
+                              "(np.savez)" % name_list(map(quoted, asked)))
     elif beginning[:4] in (b"PK\3\4", b"PK\5\6"):
         arrays = _arrays(file, size)
     else:
@@ -101,7 +101,7 @@ def _index(file: BinaryIO, arrays: List[_Array], given: Optional[str], labels: O
         starts.append(array.offset)
         lengths.append(length)
     numbers, names = (None, ()) if own_labels is None else labels_of(
-        _values(file, own_labels), main.samples, ascii(own_labels.name))
+        _values(file, own_labels), main.samples, quoted(own_labels.name))
     rows, ends = packed_columns({array.name: _values(file, array) for array in chosen})
     unused += [array.name for array in beside if array.samples != main.samples]
     return FileIndex(tuple(parts), *places(main.samples, starts, lengths), numbers, names,
@@ -163,7 +163,7 @@ def _named(arrays: List[_Array], name: str, argument: str) -> _Array:
                 raise DatasetError(array.problem)
             return array
     raise DatasetError("it has no array %s, which %s= names: there are %s" % (
-        ascii(name), argument, name_list(ascii(array.name) for array in arrays)))
+        quoted(name), argument, name_list(quoted(array.name) for array in arrays)))
 
 
 def _main(arrays: List[_Array], labels: Optional[str]) -> _Array:
@@ -172,7 +172,7 @@ def _main(arrays: List[_Array], labels: Optional[str]) -> _Array:
     wide = [array for array in others if len(array.header.shape) > 1] or others
     if len(wide) != 1:
         raise DatasetError("it has several arrays (%s): name the one with the samples (array=)" % name_list(
-            "%s %s" % (ascii(array.name), list(array.header.shape)) for array in arrays))
+            "%s %s" % (quoted(array.name), list(array.header.shape)) for array in arrays))
     return wide[0]
 
 

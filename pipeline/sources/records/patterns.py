@@ -10,6 +10,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.fields import checked_root, fault_of
 from stoker.pipeline.sources.file_names import SYSTEM_FOLDERS
 from stoker.pipeline.sources.folder_walk import matching
+from stoker.pipeline.sources.records.unfinished_pack import refuse_unfinished
 from stoker.pipeline.storage.folder import version_of
 from stoker.pipeline.storage.opening import open_store
 from stoker.pipeline.storage.spelling import other_spelling
@@ -38,7 +39,8 @@ class Found(NamedTuple):
 def find_files(pattern: Any, root: Optional[Any] = None) -> Found:
     """The files of ``pattern``. ``root``: the folder or URL from which relative patterns start, and below which all
     files are; by default, relative patterns start from the current folder, and the root is the folder before the first
-    wildcard, or the one that all have in common. Raises ConfigError, DatasetError."""
+    wildcard, or the one that all have in common. Raises ConfigError; DatasetError, also for shards of an unfinished
+    pack in a folder."""
     texts = list(_texts(pattern))
     start = None if root is None else _start(root)
     are_urls = [is_url(text) or start is not None and is_url(start) for text in texts]
@@ -46,7 +48,9 @@ def find_files(pattern: Any, root: Optional[Any] = None) -> Found:
         raise ConfigError("some of the record files are URLs and others are not: give files of one place")
     if are_urls[0]:
         return _in_store(texts, start if start is None or is_url(start) else _no_url(start))
-    return _in_folder([os.path.abspath(text if start is None else os.path.join(start, text)) for text in texts], start)
+    found = _in_folder([os.path.abspath(text if start is None else os.path.join(start, text)) for text in texts], start)
+    refuse_unfinished(found.root, [entry.path for entry in found.files])
+    return found
 
 
 def _texts(pattern: Any) -> Iterator[str]:

@@ -12,6 +12,8 @@ forward, and no memory is taken by a number that the bytes say.
 import struct
 from typing import Container, Dict, List, NamedTuple, Optional, Tuple
 
+from stoker.pipeline.text import quoted
+
 BYTES, FLOAT, INT64 = 1, 2, 3
 KINDS = {BYTES: "bytes", FLOAT: "float", INT64: "int64"}
 _LENGTH_DELIMITED = 2       # of the wire types: 0 varint, 1 of 8 bytes, 2 of a length that it says, 5 of 4 bytes
@@ -123,7 +125,7 @@ def _entries(block: bytes, place: int, end: int, wanted: Optional[Container[byte
             name = b""                  # the default of a text
         if wanted is None or name in wanted:
             if name in found:
-                raise Malformed("it has the feature %s twice" % ascii(name.decode("utf-8", "replace")))
+                raise Malformed("it has the feature %s twice" % quoted(name.decode("utf-8", "replace")))
             found[name] = _feature(block, *value) if value is not None else Feature(0, place, place)
 
 

@@ -20,7 +20,7 @@ from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.protobuf import (
     BYTES, FLOAT, INT64, KINDS, Feature, Malformed, features, floats, int64s, spans)
-from stoker.pipeline.text import name_list, printable_path
+from stoker.pipeline.text import name_list, printable_path, quoted
 
 log = logging.getLogger("stoker")
 
@@ -191,7 +191,7 @@ class _Index:
             if feature is None or not feature.kind or feature.begin == feature.end:
                 there = _names_of(features(block, begin, end))
                 raise DatasetError("has no %s %s, and %s" % (
-                    "value in its label" if self._label in there else "label", ascii(self._label),
+                    "value in its label" if self._label in there else "label", quoted(self._label),
                     "those before it have: stoker-pack --skip-damaged leaves such records out; or give label=None "
                     "(--label-field none)" if number else "has the features %s: name its label with label=, or give "
                                                           "label=None" % (name_list(there, 20) or "(none)")))
@@ -202,17 +202,18 @@ class _Index:
             for name in self._images:
                 if name in self._unseen:
                     raise DatasetError("has no %s, and so have all before it; it has the features %s: name the one "
-                                       "with the picture with image=" % (ascii(name), name_list(self._there, 20)))
+                                       "with the picture with image=" % (quoted(name), name_list(self._there, 20)))
 
     def _add_part(self, name: str, feature: Optional[Feature], block: bytes, begin: int, shift: int) -> None:
         values: List[Tuple[int, int]] = []
         if feature is not None and feature.kind:
             if feature.kind != BYTES:
                 raise DatasetError("has %s values in %s, and a picture is bytes: name another feature with image=, or "
-                                   "give it in columns=[...]" % (KINDS[feature.kind], ascii(name)))
+                                   "give it in columns=[...]" % (KINDS[feature.kind], quoted(name)))
             values = spans(block, feature, 2)
         if len(values) > 1:
-            raise DatasetError("has several values in %s, and a picture is one: give it in columns=[...]" % ascii(name))
+            raise DatasetError("has several values in %s, and a picture is one: give it in columns=[...]"
+                               % quoted(name))
         if values:
             self._unseen.discard(name)
         first, last = values[0] if values else (begin, begin)
@@ -226,7 +227,7 @@ class _Index:
         if len(texts) + len(numbers) != 1:
             raise DatasetError("has %s in the label %s, which must be one int64 or one text: give label=None, and the "
                                "feature in columns=[...], which reaches sample.row" % (
-                                   "floats" if feature.kind == FLOAT else "several values", ascii(self._label)))
+                                   "floats" if feature.kind == FLOAT else "several values", quoted(self._label)))
         if self._are_texts not in (None, bool(texts)):
             raise DatasetError("has a label of another type than those before it: all must be int64, or all texts")
         self._are_texts = bool(texts)
@@ -236,7 +237,7 @@ class _Index:
         if text not in self._texts:
             if len(self._texts) == MAX_LABEL_TEXTS or len(text) > 1024 or b"\0" in text:
                 raise DatasetError("has the label %s, which is no name of a class: give label=None" % (
-                    ascii(text[:40].decode("utf-8", "replace"))))
+                    quoted(text[:40].decode("utf-8", "replace"))))
         return self._texts.setdefault(text, len(self._texts))
 
     def _add_row(self, found: Dict[bytes, Feature], block: bytes) -> None:
