@@ -4,7 +4,7 @@ import glob
 import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
-from stoker.packing.inputs.files import SourceFile, found, note
+from stoker.packing.inputs.files import SourceFile, found
 from stoker.packing.options import Options
 from stoker.packing.samples import Found, Input, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
@@ -42,7 +42,7 @@ def _is_folder(source: str) -> bool:
         return False
     try:
         root, name = parent(source)
-        open_store(root, note).size(name)
+        open_store(root).size(name)
         return False
     except Gone:
         return True
