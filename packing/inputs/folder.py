@@ -22,6 +22,7 @@ _STAT_AT_ONCE = 1000
 class FolderInput:
     """The files of ``dataset``. ``numbers``: use no names as keys."""
     is_light = True
+    by_folder = False
     units = 1
     unit_name = "files"
 
