@@ -16,6 +16,8 @@ EXAMPLES = """examples:
       TFRecords of tf.train.Examples; further features go into a .json beside each picture
   stoker-pack train.tar.gz packed/ --prefix train
       a compressed tar; with --label-field folder, the first folder in it is the class
+  stoker-pack photos.zip packed/ --folder photos
+      a zip that zip -r photos.zip photos made: the folders in photos are the classes
   stoker-pack data/*.parquet packed/ --image-field image --label-field label
       datasets of Hugging Face (needs pip install 'stoker[parquet]')
   stoker-pack photos/ packed/ --shuffle 1 --shard-mb 512
@@ -38,6 +40,7 @@ class Options(NamedTuple):
     names: str
     image_field: Optional[str]
     label_field: Optional[str]
+    folder: Optional[str]
     columns: Optional[Tuple[str, ...]]
     classes: Optional[Tuple[str, ...]]
     label_word: Optional[str]
@@ -57,6 +60,8 @@ class Options(NamedTuple):
     def recorded(self) -> "dict[str, object]":
         """Those on which the bytes of shards depend."""
         found = {name: getattr(self, name) for name in _RECORDED}
+        if self.folder:             # without it, the shards are those of releases that did not know it
+            found["folder"] = self.folder
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
@@ -92,6 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--label-field", metavar="NAME",
         help="where the label is, a number or a text: a feature, a column, an extension, or folder in a tar or zip; "
              "none: no labels (default: image/class/label; label; cls; of a zip folder)")
+    add("--folder", metavar="NAME",
+        help="of a tar or zip: only what lies below this folder in it; with --label-field folder, the folders in it "
+             "are the classes. For a file that zip -r NAME.zip NAME made")
     add("--columns", type=names, metavar="A,B,C",
         help="further features or columns, which become KEY.json; of a tar or zip, the extensions to keep beside "
              "picture and label (default: none; of a tar or zip all)")

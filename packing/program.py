@@ -12,9 +12,10 @@ from stoker.packing.output import CLASSES, OutFolder
 from stoker.packing.plan import Cursor
 from stoker.packing.samples import Found, Input, Labels, LeftOut, checked_names, number_key, parts_of
 from stoker.packing.stopping import Stop
-from stoker.pipeline.errors import DatasetError
+from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.progress import open_bar
-from stoker.pipeline.text import name_list
+from stoker.pipeline.sources.records.member_names import one_folder
+from stoker.pipeline.text import printable_path
 from stoker.trainer.program import EXIT_TERMINATED, Program
 
 MEGA = 1 << 20
@@ -95,7 +96,8 @@ class Packing:
                 number += 1
                 behind = cursor
             if not number:
-                raise DatasetError("the sources have no sample%s" % (
+                raise DatasetError("the sources have no sample%s%s" % (
+                    " below the folder %s" % printable_path(self._options.folder) if self._options.folder else "",
                     ": all were left out, %s: %s" % manifest.examples[0] if manifest.examples else ""))
             bar.update(max(0, self._source.total - begin))
             manifest.is_finished = True
@@ -131,10 +133,8 @@ class Packing:
                 if are_texts and not names:
                     with open_bar(source.units, "files", "find classes") as bar:
                         names = text_labels(source, lambda count: bar.update(1))
-                    if len(names) == 1:
-                        logging.getLogger("stoker").warning(
-                            "all samples have the class %s: if it is a folder, and the folders in it are the classes, "
-                            "unpack the file and give that folder", name_list(names))
+                    if len(names) == 1 and source.by_folder:
+                        raise ConfigError(one_folder(source.facts[0]["name"], names[0], options.folder))
             manifest.classes, manifest.are_texts = checked_names(names), are_texts
         if manifest.classes:
             self._folder.keep_classes(manifest.classes)

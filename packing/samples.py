@@ -51,6 +51,7 @@ class Input(Protocol):
     """Samples in files, which are read from any sample on: always the same ones in the same order."""
     facts: List[Any]                        # of the sources, as the manifest keeps them: plain values
     class_names: Optional[Tuple[str, ...]]  # of its labels that are numbers, where the source has names for them
+    by_folder: bool                         # its labels are the first folders of paths in a file
     units: int                              # how many files it reads one after the other
     total: int                              # of these, for the progress bar ...
     unit_name: str                          # ... called so

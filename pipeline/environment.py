@@ -5,6 +5,7 @@ The trainer's containers and the workers' read one .env, so each program knows t
 
 import re
 from difflib import get_close_matches
+from shlex import quote
 from typing import Iterable, List
 
 PREFIX, PREDICT_PREFIX, TEST_PREFIX = "STOKER_", "STOKER_PREDICT_", "STOKER_TEST_"
@@ -13,7 +14,7 @@ PREFIX, PREDICT_PREFIX, TEST_PREFIX = "STOKER_", "STOKER_PREDICT_", "STOKER_TEST
 OPTIONS = frozenset("""
 ALLOW_DATA ALLOW_GENERATOR ALLOW_READ AUDIT AUGMENT BATCH_SIZE BATCH_TIMEOUT_S BIND CACHE CACHE_GB CHECKPOINT_DIR
 CHECKPOINT_SECS CLASSES COLUMNS CONNECT DATA DATASET_CHANGED DECIMAL DECODE DELIMITER DROP_LAST ENCODING EPOCHS EXCLUDE
-EXIF_ROTATE FEED FOLLOW_LINKS FORMATS GENERATOR HEALTH_FILE IMAGE_FIELD IMAGE_SIZE INSECURE KEEP_CHECKPOINTS KEYS
+EXIF_ROTATE FEED FOLDER FOLLOW_LINKS FORMATS GENERATOR HEALTH_FILE IMAGE_FIELD IMAGE_SIZE INSECURE KEEP_CHECKPOINTS KEYS
 LABEL_FIELD LABEL_WORD LEASE_S LIFELINE MAX_BATCH_MB MAX_FILE_MB MAX_PIXELS MAX_TEXT_MB MAX_WORKERS MIN_WORKERS MODEL
 NA_VALUES NO_LABELS NO_SHARED_MEMORY ONCE ON_BAD_IMAGE ORDER PARTNERS PICTURE_CPU_S PICTURE_MEMORY_MB PREFETCH
 PREFETCH_MB PROCESSES QUIET READ_AHEAD RECORDS ROOT SAMPLE SAMPLES SANDBOX SCALE_DEPLOYMENT SEED SHARED_MEMORY_FOLDER
@@ -22,7 +23,7 @@ WORKER_TIMEOUT_S
 """.split())
 #: Options of stoker-predict.
 PREDICT_OPTIONS = frozenset("""
-ALLOW_READ BATCH_SIZE BATCH_TIMEOUT_S BIND CACHE CACHE_GB COLUMNS DECIMAL DELIMITER ENCODING EXCLUDE FOLLOW_LINKS
+ALLOW_READ BATCH_SIZE BATCH_TIMEOUT_S BIND CACHE CACHE_GB COLUMNS DECIMAL DELIMITER ENCODING EXCLUDE FOLDER FOLLOW_LINKS
 HEALTH_FILE IMAGE_FIELD INSECURE KEYS LABEL_FIELD LEASE_S MAX_WORKERS MIN_WORKERS NA_VALUES NO_SHARED_MEMORY OUTPUT
 PICTURE_CPU_S PICTURE_MEMORY_MB PREFETCH PREFETCH_MB READ_AHEAD RECORDS ROOT SANDBOX SCALE_DEPLOYMENT
 SHARED_MEMORY_FOLDER STATUS STATUS_TOKEN_FILE STRICT SUFFIX VERIFY WORKERS WORKER_PYTHON WORKER_TIMEOUT_S
@@ -32,8 +33,9 @@ OTHERS = frozenset("USER PROGRAM_PATH LOCAL_KEYS IN_WORKER REQUIRE_DOCKER REQUIR
 
 
 #: Arguments of ``stoker.tfrecord`` and the like, and their options.
-_FIELDS = {"image": "--image-field", "array": "--image-field", "label": "--label-field", "labels": "--label-field"}
-_FIELD = re.compile(r"(?<![\w./'\"-])(%s)=(None\b|'\w+'|(?=[\s,;:)]|\Z))" % "|".join(_FIELDS))
+_FIELDS = {"image": "--image-field", "array": "--image-field", "label": "--label-field", "labels": "--label-field",
+           "folder": "--folder"}
+_FIELD = re.compile(r"(?<![\w./'\"-])(%s)=(None\b|'[^'\\]+'|\"[^\"\\]+\"|(?=[\s,;:)]|\Z))" % "|".join(_FIELDS))
 
 
 def as_options(text: str) -> str:
@@ -41,8 +43,8 @@ def as_options(text: str) -> str:
     names an option says all itself."""
     if "--" in text:
         return text
-    text = _FIELD.sub(lambda found: " ".join(
-        [_FIELDS[found.group(1)]] + [found.group(2).strip("'").replace("None", "none")] * bool(found.group(2))), text)
+    text = _FIELD.sub(lambda found: " ".join([_FIELDS[found.group(1)]] + [
+        "none" if found.group(2) == "None" else quote(found.group(2)[1:-1])] * bool(found.group(2))), text)
     return re.sub(r"(?<![\w./'\"-])([a-z]+(?:_[a-z]+)+|root(?==))=?(?![\w./'\"-])", lambda found: (
         "--" + found.group(1).replace("_", "-") if found.group(1).upper() in OPTIONS | PREDICT_OPTIONS
         else found.group()), text)

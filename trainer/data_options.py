@@ -6,8 +6,8 @@ import re
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from stoker.pipeline.errors import ConfigError
-from stoker.pipeline.sources.data_files import (KINDS_OF_RECORDS, RECORDS, ROW_FILES, is_pattern, open_records,
-                                                suffix_of)
+from stoker.pipeline.sources.data_files import (KINDS_OF_RECORDS, OF_MEMBERS, RECORDS, ROW_FILES, is_pattern,
+                                                open_records, suffix_of)
 from stoker.pipeline.sources.reading import csv
 from stoker.pipeline.sources.roots import is_url
 
@@ -17,7 +17,7 @@ DATA = ("folder of images, one sub-folder per class; or a file of rows: .csv (it
         "files on a web server (http://, https://)" % ", ".join(RECORDS))
 ROOT = "folder or URL below which the files lie that rows name (default: the folder of DATA)"
 NO_LABELS = "none"
-_OPTIONS = {"image": "--image-field", "label": "--label-field"}      # of record files
+_OPTIONS = {"image": "--image-field", "label": "--label-field", "folder": "--folder"}      # of record files
 #: The kind of record files -> what --label-field names there.
 _LABELS = {"npy": "the npy file with a label for each sample, such as y.npy, or their array in an npz file",
            "hdf5": "the dataset with a label for each sample, or an npy file with them",
@@ -70,6 +70,9 @@ def add_records(add: Callable[..., Any]) -> None:
     add("--label-field", metavar="NAME",
         help="of record files: the field that is the class; of npy and HDF5, the file or dataset; none: no classes "
              "(default: image/class/label of a TFRecord, cls of a tar file)")
+    add("--folder", metavar="NAME",
+        help="of tar and zip files: only what lies below this folder in them; with classes by folder, the folders in "
+             "it are the classes. For files that zip -r NAME.zip NAME made")
 
 
 def record_options(args: argparse.Namespace) -> Dict[str, Any]:
@@ -81,6 +84,8 @@ def record_options(args: argparse.Namespace) -> Dict[str, Any]:
         options["label"] = None if args.label_field == NO_LABELS else args.label_field
     if getattr(args, "columns", None) is not None:
         options["columns"] = args.columns
+    if args.folder:
+        options["folder"] = args.folder
     return options
 
 
@@ -93,6 +98,8 @@ def opened(data: Any, args: argparse.Namespace, is_data: bool = True, classes: O
     if kind is not None and (of_records or args.records):
         if not labels:
             of_records["label"] = None
+        if not is_data and kind not in OF_MEMBERS:          # it is for DATA, as the options of a CSV file
+            of_records.pop("folder", None)
         return open_records(kind, data, args.root, classes, of_records)
     if options and isinstance(data, str) and data.lower().endswith((".csv", ".tsv")):
         return csv(data, args.root, **options)

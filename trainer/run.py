@@ -20,6 +20,7 @@ from stoker.pipeline.partners import open_partners
 from stoker.pipeline.plan import Plan, fingerprint
 from stoker.pipeline.sources.dataset import Splits, left_out_lines
 from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.records.pixels import check_pictures
 from stoker.pipeline.sources.splits import is_share, open_splits
 from stoker.trainer.record.known_samples import KnownSamples, by_former_rules
 
@@ -103,6 +104,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
     if name in NEEDS_FILES and not source.has_paths:
         raise ConfigError("the generator %s opens the file of each sample, and these rows name none: give a function "
                           "of your own (stoker.sample), or a folder or a list of files" % name)
+    if name in NEEDS_FILES:
+        check_pictures(source)
     if validation is not None and validation_split:
         raise ConfigError("give validation or validation_split (its older name), not both")
     split = check_number("validation_split", validation_split, is_number(validation_split),
@@ -125,6 +128,8 @@ def prepare(data: Any, generator: Any = JobOptions.generator, *,
                 validating, changed = known.keep("validation", validating)
                 notes += changed
             datasets = datasets._replace(validation=validating)
+    if name in NEEDS_FILES and training:
+        check_pictures(datasets.validation)
     own_order = open_order(order, datasets.training, job.batch_size, job.seed)
     sizes = len(datasets.training), len(datasets.validation)
     own_partners = open_partners(partners, datasets.training), open_partners(partners, datasets.validation)

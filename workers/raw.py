@@ -8,7 +8,7 @@ import numpy as np
 
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.storage.folder import MAX_FILE_BYTES, BadFile, SamplePath
-from stoker.pipeline.storage.place import Place
+from stoker.pipeline.storage.place import Place, why_no_picture
 from stoker.pipeline.storage.store import Version
 from stoker.pipeline.text import printable_path
 from stoker.workers import fetching
@@ -70,11 +70,11 @@ def picture(path: SamplePath, max_bytes: int, advice: str) -> Tuple[Content, Opt
 def pixels_of(array: np.ndarray, path: bytes) -> Pixels:
     """The picture whose pixels are ``array``: uint8, [height, width], or with 1, 3 or 4 channels as its last side, or,
     if that is no such number, as its first. Raises ConfigError."""
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] not in _MODES and array.shape[0] in _MODES:
+    problem = why_no_picture(str(array.dtype), array.shape)
+    if problem:
+        raise ConfigError("the numbers in %s are no picture: %s" % (
+            printable_path(path.decode("utf-8", "surrogateescape")), problem))
+    if array.ndim == 3 and array.shape[2] not in _MODES:
         array = np.ascontiguousarray(array.transpose(1, 2, 0))
     channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in _MODES or 0 in array.shape:
-        raise ConfigError("the numbers in %s are no picture: they are %s of shape %s, and a picture is uint8 of "
-                          "[height, width], or with 1, 3 or 4 channels; use sample.numpy() in a function of your own"
-                          % (printable_path(path.decode("utf-8", "surrogateescape")), array.dtype, list(array.shape)))
     return Pixels(_MODES[channels], (array.shape[1], array.shape[0]), array.tobytes())

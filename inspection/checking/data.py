@@ -15,6 +15,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.data_files import suffix_of
 from stoker.pipeline.sources.dataset import Dataset, LeftOut
 from stoker.pipeline.sources.opening import open_source
+from stoker.pipeline.sources.records.pixels import check_pictures
 from stoker.pipeline.sources.remote import files_among
 from stoker.pipeline.sources.roots import common, is_url, relative
 from stoker.pipeline.sources.table import MAX_PATH, Table
@@ -147,6 +148,7 @@ def _part(data: Any, options: Options, is_validation: bool) -> Part:
     if isinstance(source, Table):
         return _of_table(source, options)
     if hasattr(source, "opened_by") and source.has_paths:
+        check_pictures(source)
         samples = source.samples(range(len(source)))
         return Part(source.root, tuple(sample.path for sample in samples), np.array(source.labels, np.int32),
                     source.classes, source.left_out, ())

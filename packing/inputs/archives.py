@@ -47,6 +47,7 @@ class Members(NamedTuple):
     image: Optional[str]
     label: str
     columns: Optional[Tuple[str, ...]]
+    folder: Optional[str] = None        # only what lies below it
 
 
 class ArchiveReader:
@@ -56,7 +57,8 @@ class ArchiveReader:
     def __init__(self, fields: Members, prefix: bool) -> None:
         self._fields, self._prefix = fields, prefix
         self.not_taken: "Counter[str]" = Counter()      # kinds of members that are parts of no sample
-        self._wanted = Wanted.of({"image": fields.image, "label": fields.label or None})
+        self.by_folder = fields.label == FOLDER
+        self._wanted = Wanted.of({"image": fields.image, "label": fields.label or None, "folder": fields.folder})
 
     def records(self, file: SourceFile, raw: Any, start: int, labels_only: bool) -> Iterator[Union[Found, LeftOut]]:
         """The samples of ``file`` from number ``start`` on."""

@@ -6,7 +6,6 @@ import gzip
 import io
 import lzma
 import os
-import sys
 import zlib
 from typing import IO, Any, BinaryIO, Dict, List, NamedTuple, Sequence
 
@@ -56,16 +55,11 @@ class SourceFile(NamedTuple):
 
     def open(self) -> BinaryIO:
         """The file itself, if it still is of this version. Raises StoreError, OSError, DatasetError."""
-        store = open_store(self.root, note)
+        store = open_store(self.root)
         if store.size(self.path).version != self.version:
             raise DatasetError("%s changed while it was packed: let no program write it, and run the command again, "
                                "which says what to do" % self.place)
         return open_file(store, self.path)
-
-
-def note(line: str) -> None:
-    """Prints what a store has to say, such as that it tries again."""
-    print("stoker-pack: " + line, file=sys.stderr, flush=True)
 
 
 def is_of_disk(error: BaseException) -> bool:

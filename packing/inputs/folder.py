@@ -7,7 +7,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
-from stoker.packing.inputs.files import note
 from stoker.packing.samples import MAX_PART_BYTES, Found, LeftOut, path_keys
 from stoker.pipeline.errors import RunFailed
 from stoker.pipeline.sources.dataset import Dataset
@@ -23,6 +22,7 @@ _STAT_AT_ONCE = 1000
 class FolderInput:
     """The files of ``dataset``. ``numbers``: use no names as keys."""
     is_light = True
+    by_folder = False
     units = 1
     unit_name = "files"
 
@@ -66,7 +66,7 @@ class FolderInput:
         wanted = dict.fromkeys(self._dataset.paths, -1)
         digest = hashlib.blake2b(digest_size=16)
         try:
-            for path, version in open_store(self._dataset.root, note).listed():
+            for path, version in open_store(self._dataset.root).listed():
                 if path in wanted:
                     wanted[path] = version.size
                     digest.update(repr((path, version)).encode("utf-8", "backslashreplace"))

@@ -4,10 +4,11 @@ import glob
 import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
-from stoker.packing.inputs.files import SourceFile, found, note
+from stoker.packing.inputs.files import SourceFile, found
 from stoker.packing.options import Options
 from stoker.packing.samples import Found, Input, LeftOut
 from stoker.pipeline.errors import ConfigError, DatasetError, RunFailed
+from stoker.pipeline.sources.data_files import OF_MEMBERS
 from stoker.pipeline.storage.opening import is_url, open_store
 from stoker.pipeline.storage.store import Gone, StoreError
 from stoker.pipeline.storage.urls import WEB, parent
@@ -43,7 +44,7 @@ def _is_folder(source: str) -> bool:
         return False
     try:
         root, name = parent(source)
-        open_store(root, note).size(name)
+        open_store(root).size(name)
         return False
     except Gone as error:
         if not root.lower().startswith(_WEB):
@@ -61,7 +62,7 @@ def _is_folder(source: str) -> bool:
 def _folder(options: Options) -> Input:
     from stoker.packing.inputs.folder import FolderInput
     from stoker.pipeline.sources.folder import scan_folder
-    refuse_for("a folder", options, "image_field", "label_field", "columns")
+    refuse_for("a folder", options, "image_field", "label_field", "folder", "columns")
     dataset = scan_folder(options.sources[0], options.label_word, options.follow_links, options.classes,
                           not options.no_labels, exclude=options.exclude, suffixes=options.suffix)
     return FolderInput(dataset, options.follow_links, options.names == "number")
@@ -69,6 +70,8 @@ def _folder(options: Options) -> Input:
 
 def _reader(kind: str, files: List[SourceFile], options: Options) -> Any:
     refuse_for("files with samples", options, "label_word", "exclude", "suffix", "follow_links", "no_labels")
+    if kind not in OF_MEMBERS:
+        refuse_for("%s files: it is for tar and zip files" % kind, options, "folder")
     if kind == "tfrecord":
         from stoker.packing.inputs import tfrecords
         return tfrecords.TFRecordReader(tfrecords.Fields(
@@ -79,8 +82,8 @@ def _reader(kind: str, files: List[SourceFile], options: Options) -> Any:
             options.image_field or parquet.IMAGE, options.label(parquet.LABEL), options.columns))
     from stoker.packing.inputs import archives
     return archives.ArchiveReader(archives.Members(
-        options.image_field, options.label(archives.FOLDER if kind == "zip" else archives.CLS), options.columns),
-        len(files) > 1)
+        options.image_field, options.label(archives.FOLDER if kind == "zip" else archives.CLS), options.columns,
+        options.folder), len(files) > 1)
 
 
 def refuse_for(what: str, options: Options, *names: str) -> None:
@@ -107,6 +110,7 @@ class FilesInput:
         self._ends = [0]
         for file in files:
             self._ends.append(self._ends[-1] + file.size)
+        self.by_folder: bool = getattr(reader, "by_folder", False)
         self.class_names: Optional[Tuple[str, ...]] = None
         if hasattr(reader, "class_names"):
             with self._open(files[0]) as raw:

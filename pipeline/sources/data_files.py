@@ -18,6 +18,8 @@ from stoker.pipeline.text import native, printable_path
 RECORDS = {".tfrecord": "tfrecord", ".tfrecords": "tfrecord", ".tar": "tar", ".zip": "zip", ".npy": "npy",
            ".npz": "npy", ".h5": "hdf5", ".hdf5": "hdf5"}
 KINDS_OF_RECORDS = ("tfrecord", "tar", "zip", "npy", "hdf5")
+#: Kinds whose files have members with names, and folders.
+OF_MEMBERS = ("tar", "zip")
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".txt")
 _KINDS_OF_FILES = {".csv": "a table of rows", ".tsv": "a table of rows", ".jsonl": "a list of rows",
                    ".txt": "a list of paths"}
@@ -86,6 +88,9 @@ def open_records(kind: str, pattern: Any, root: Optional[Path], classes: Optiona
     """The source of record files. ``kind``: one of KINDS_OF_RECORDS; ``options``: further arguments of the function of
     that name. Raises ConfigError, DatasetError."""
     options = dict(options)
+    if "folder" in options and kind not in OF_MEMBERS:
+        raise ConfigError("folder= is for tar and zip files, and the data is %s" % printable_path(
+            str(pattern)))
     if kind in _LABELS and "label" in options:
         options["labels"] = options.pop("label")
     if kind == "npy" and "image" in options:

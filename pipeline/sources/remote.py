@@ -1,7 +1,6 @@
 """What sources read from stores: the listing of a folder, and files as a whole. Each trouble of a store is one sentence
 of DatasetError; to wait and to try again is the store's own part."""
 
-import logging
 from typing import Any, BinaryIO, Iterator, Sequence, Tuple
 
 from stoker.pipeline.errors import DatasetError, StokerError
@@ -12,8 +11,6 @@ from stoker.pipeline.storage.remote_file import open_file
 from stoker.pipeline.storage.store import Gone, Store, StoreError, Version
 from stoker.pipeline.text import printable_path
 
-log = logging.getLogger("stoker")
-
 MAX_TRIED = 4           # files of a suffix whose first bytes are read: each costs a request
 MAX_ASKED = 8           # texts of rows that may name files: each costs a request, too
 ENOUGH = 2              # files that are there
@@ -23,7 +20,7 @@ _HTTP = ("http://", "https://")
 def store_of(root: str) -> Store:
     """The store of the URL ``root``, which logs when it has to wait. Raises ConfigError, DatasetError."""
     try:
-        return open_store(root, lambda line: log.warning("%s", line))
+        return open_store(root)
     except StoreError as error:
         raise DatasetError(str(error)) from error
 

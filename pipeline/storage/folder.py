@@ -70,7 +70,7 @@ class SamplePath(bytes):
 
 #: In a worker with a sandbox, which may be the cause of EACCES: see ``workers/sandbox.py``.
 explain_refusal: Optional[Callable[[SamplePath], None]] = None
-#: Gets a line when a store has not answered for a second, and is asked again.
+#: Gets a line when a store has not answered for a second, and is asked again. None: it is logged.
 note_of_store: Optional[Callable[[str], None]] = None
 
 

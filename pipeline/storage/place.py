@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional, Tuple
 
 MARK = "//"
 MAX_DIMENSIONS = 8
+CHANNELS = frozenset((1, 3, 4))     # that numbers of a picture may have
 MAX_BYTES = 1 << 40         # of a file, and so of an offset
 _DTYPES = frozenset("|b1 |i1 |u1 <i2 <u2 <i4 <u4 <i8 <u8 <f2 <f4 <f8 >i2 >u2 >i4 >u4 >i8 >u8 >f2 >f4 >f8".split())
 _PLACE = re.compile(r"(.+)//(?:(\d{1,13})\+(\d{1,13})(?::([<>|][biuf]\d):((?:\d{1,10}(?:x\d{1,10})*)?))?"
@@ -49,6 +50,16 @@ def place_of(text: str) -> Optional[Place]:
     if place.offset + place.length > MAX_BYTES or dtype is not None and not _fits(place):
         return None
     return place
+
+
+def why_no_picture(dtype: str, shape: Tuple[int, ...]) -> str:
+    """A clause why numbers of this dtype, such as "uint8", and shape are no picture; '' if they are one. One of 1, 3 or
+    4 channels has them as its last side, or, if that is no such number, as its first."""
+    channels = (1,) if len(shape) == 2 else (shape[2], shape[0]) if len(shape) == 3 else ()
+    if dtype == "uint8" and CHANNELS.intersection(channels) and 0 not in shape:
+        return ""
+    return ("they are %s of shape %s, and a picture is uint8 of [height, width], or with 1, 3 or 4 channels; use "
+            "sample.numpy() in a function of your own" % (dtype, list(shape)))
 
 
 def _fits(place: Place) -> bool:

@@ -5,6 +5,7 @@ coming back together, too: see "Exponential Backoff And Jitter" in the AWS Archi
 """
 
 import random
+import socket
 import threading
 import time
 from typing import Callable, Optional, TypeVar
@@ -12,21 +13,36 @@ from typing import Callable, Optional, TypeVar
 from stoker.pipeline.storage.store import Damaged, StoreError, Unavailable
 
 RETRY_S = 60.0          # in all: a bucket that is away for 30 s costs 30 s
+UNKNOWN_HOST_S = 10.0   # in all, where the name of the server is unknown: most often it is misspelt
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0
 NOTE_AFTER_S = 1.0      # what lasts shorter is no news
 NOTE_INTERVAL_S = 10.0  # between two notes, where many threads wait for the same store
 MAX_WRONG = 5           # answers that cannot be right: more tries would not make them right
+_UNKNOWN = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 T = TypeVar("T")
 
 
 class TryAgain(Exception):
     """This try gave nothing, and the next one may. ``str(error)`` is a clause that tells what came: "503 Slow Down".
-    ``asked_s``: the pause that the server asked for. ``is_wrong``: an answer came that cannot be right."""
+    ``asked_s``: the pause that the server asked for. ``is_wrong``: an answer came that cannot be right.
+    ``is_unknown_host``: this host knows no server of that name."""
 
-    def __init__(self, fact: str, asked_s: Optional[float] = None, is_wrong: bool = False) -> None:
+    def __init__(self, fact: str, asked_s: Optional[float] = None, is_wrong: bool = False,
+                 is_unknown_host: bool = False) -> None:
         super().__init__(" ".join(fact.split())[:300])
-        self.asked_s, self.is_wrong = asked_s, is_wrong
+        self.asked_s, self.is_wrong, self.is_unknown_host = asked_s, is_wrong, is_unknown_host
+
+
+def is_unknown_host(error: Optional[BaseException]) -> bool:
+    """Whether ``error`` comes of a name that does not resolve; not if no name server answers."""
+    for _ in range(20):         # clients wrap it several times
+        if error is None:
+            break
+        if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def pause_s(failed: int, elapsed_s: float, asked_s: Optional[float], draw: Callable[[], float],
@@ -44,20 +60,23 @@ def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], 
                 draw: Callable[[], float] = random.Random().random, clock: Callable[[], float] = time.monotonic,
                 sleep: Callable[[float], None] = time.sleep) -> T:
     """What ``ask()`` returns, which is called again as long as it raises TryAgain. ``what``: "reading s3://b/a.tar".
-    ``note`` gets one line when it has been tried for a second. Raises Unavailable, or Damaged if MAX_WRONG answers were
-    wrong; what else ``ask`` raises."""
+    ``note`` gets one line when it has been tried for a second. Raises Unavailable, after UNKNOWN_HOST_S if the name of
+    the server is unknown all that time, or Damaged if MAX_WRONG answers were wrong; what else ``ask`` raises."""
     start, failed, wrong, noted = clock(), 0, 0, False
+    unknown_at_s: Optional[float] = None        # since when the name is unknown
     while True:
         try:
             return ask()
         except TryAgain as error:
             failed, wrong, elapsed_s = failed + 1, wrong + error.is_wrong, clock() - start
-            pause = pause_s(failed, elapsed_s, error.asked_s, draw, limit_s)
+            unknown_at_s = (elapsed_s if unknown_at_s is None else unknown_at_s) if error.is_unknown_host else None
+            until_s = limit_s if unknown_at_s is None else min(limit_s, unknown_at_s + UNKNOWN_HOST_S)
+            pause = pause_s(failed, elapsed_s, error.asked_s, draw, until_s)
             if wrong >= MAX_WRONG or pause is None:
                 raise _given_up(what, error, failed, elapsed_s) from error
             if note is not None and not noted and elapsed_s + pause >= NOTE_AFTER_S:
                 noted = True
-                note("%s gives nothing yet (%s): it is tried again for %.0f s" % (what, error, limit_s))
+                note("%s gives nothing yet (%s): it is tried again for %.0f s" % (what, error, until_s))
         sleep(pause)
 
 
@@ -81,5 +100,6 @@ def _given_up(what: str, error: TryAgain, failed: int, elapsed_s: float) -> Stor
     if error.is_wrong:
         return Damaged("%s gave a wrong answer, the last of %s: %s; is the file being written, or a proxy at fault?"
                        % (what, tries, error))
-    return Unavailable("%s gave nothing in %s, at last: %s; is the store up, and can this host reach it?"
-                       % (what, tries, error))
+    return Unavailable("%s gave nothing in %s, at last: %s; %s" % (
+        what, tries, error, "is the server's name right, and does this host's DNS know it?" if error.is_unknown_host
+        else "is the store up, and can this host reach it?"))

@@ -87,6 +87,23 @@ def test_record_files_on_a_web_server(server, reference, tmp_path):
     assert consumed(audit(tmp_path / "audit.jsonl")) == reference
 
 
+@pytest.mark.parametrize("program", ["trainer", "stoker.inspection.check", "stoker.packing.pack", "a program"])
+def test_a_web_server_that_is_away_is_told_at_once_and_once(program, data, tmp_path):
+    with serving(data, away_s=8) as url:
+        pattern = url + "/train-{000..002}.tar"
+        if program == "a program":
+            (tmp_path / "own.py").write_text("import stoker\nstoker.tar(%r, label='cls')\n" % pattern)
+            run = _program("own", tmp_path)
+        elif program == "trainer":
+            run = _trained(tmp_path, pattern, "--label-field", "cls")
+        else:
+            run = _program(program, tmp_path, pattern, *(["out"] if "pack" in program else [
+                "--worker-python", WORKER_PYTHON]))
+    assert getattr(run, "code", getattr(run, "returncode", None)) == 0, run
+    told = [line for line in run.stderr.splitlines() if "gives nothing yet" in line]
+    assert len(told) == 1 and "(503 Service Unavailable): it is tried again for 60 s" in told[0], run.stderr
+
+
 def test_raw_arrays(data, tmp_path):
     run = _trained(tmp_path, data / "x.npy", "--label-field", data / "y.npy")
     assert run.code == 0, run

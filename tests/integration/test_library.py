@@ -129,6 +129,17 @@ def test_resume(folder):
     assert python(folder, "-c", block("docs/OWN_CODE.md", "program: resume")).strip() == "[5, 6, 7]"
 
 
+def test_the_log(folder):
+    """Its lines are written to standard error, and without the line that asks for them, there are warnings alone."""
+    program = block("docs/OWN_CODE.md", "program: log")
+    def said(program):
+        return subprocess.run([sys.executable, "-c", program], cwd=str(folder), env=dict(os.environ, PYTHONPATH=ROOT),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, universal_newlines=True, check=True
+                              ).stderr
+    assert "INFO:stoker:" in said(program) and " joined (pid " in said(program)
+    assert " joined (pid " not in said(program.replace("logging.basicConfig(level=logging.INFO)", ""))
+
+
 def test_a_killed_program_goes_on_with_the_same_steps(folder, tmp_path):
     """To the last digit of each loss."""
     program = block("docs/OWN_CODE.md", "program: resumed")

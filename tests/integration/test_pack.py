@@ -198,14 +198,20 @@ def test_two_samples_of_one_key_are_refused(tmp_path):
     assert "3 samples" in pack(tmp_path / "a.tar", tmp_path / "out", "--names", "number")
 
 
-def test_a_single_class_gets_a_warning(tmp_path):
+def test_class_folders_in_another_folder(tmp_path):
     """``zip -r photos.zip photos`` puts the class folders into another one."""
     with zipfile.ZipFile(str(tmp_path / "a.zip"), "w") as archive:
         for number in range(4):
             archive.writestr("photos/%d/%d.jpg" % (number % 2, number), picture(number))
-    text = pack(tmp_path / "a.zip", tmp_path / "out")
-    assert "all samples have the class photos: if it is a folder, and the folders in it are the classes, unpack" in text
-    assert "1 class, in classes.txt" in text
+    text = pack(tmp_path / "a.zip", tmp_path / "out", code=2)
+    assert "a.zip lie in one folder (photos), and --label-field folder takes" in text and "--folder photos" in text
+    assert "2 classes, in classes.txt" in pack(tmp_path / "a.zip", tmp_path / "out", "--folder", "photos")
+    assert [key for key, _ in samples(tmp_path / "out")] == ["%d/%d" % (number % 2, number) for number in range(4)]
+    assert "were packed with --folder photos: " in pack(tmp_path / "a.zip", tmp_path / "out", "--folder", "photos/1",
+                                                        code=2)
+    assert "1 class, in classes.txt" in pack(tmp_path / "a.zip", tmp_path / "one", "--classes", "photos")
+    assert "no sample below the folder none" in pack(tmp_path / "a.zip", tmp_path / "no", "--folder", "none",
+                                                     "--label-field", "none", code=2)
 
 
 def test_a_zip_whose_members_make_no_sample_names_a_few_of_them(tmp_path):

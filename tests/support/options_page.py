@@ -10,6 +10,7 @@ import sys
 
 from stoker.inspection.checking.options import check_parser
 from stoker.inspection.showing import options as show_parser
+from stoker.inspection.terminal import program as top_program
 from stoker.packing import options as pack_parser
 from stoker.pipeline.options import JobOptions, StreamOptions
 from stoker.trainer.feed import open_stream
@@ -23,9 +24,9 @@ Made from the command lines by `python -m tests.support.options_page > docs/OPTI
 date.
 
 Each option is also an environment variable: `--batch-size` is `STOKER_BATCH_SIZE`. An option on the command line
-overrides the variable. Variables of the trainer do not reach the workers that it starts itself. Options of
-`stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray`, `stoker-show`, `stoker-check` and `stoker-pack` have
-no variables.
+overrides the variable. Variables of the trainer do not reach the workers that it starts itself, and `open_stream` in a
+program of your own reads none. Options of `stoker-predict` are `STOKER_PREDICT_...`. Options of `stoker-ray`,
+`stoker-show`, `stoker-check` and `stoker-pack` have no variables; of `stoker-top`, only `--token-file` has one.
 A variable `STOKER_...` that is none of these gets a warning with the nearest name.
 """
 
@@ -93,7 +94,9 @@ def page():
         ("Checking a dataset", "`stoker-check [OPTIONS] DATA`, in a checkout `python -m stoker.inspection.check`: "
          "[Checking a dataset](CHECK.md).", check_parser()),
         ("Packing a dataset", "`stoker-pack [OPTIONS] SOURCE... OUT_FOLDER`, in a checkout "
-         "`python -m stoker.packing.pack`.", pack_parser.make_parser())]
+         "`python -m stoker.packing.pack`.", pack_parser.make_parser()),
+        ("Watching a run", "`stoker-top [OPTIONS] [URL]`, in a checkout `python -m stoker.inspection.top`: "
+         "[What a run does](STATUS.md).", top_program.make_parser())]
     return HEAD + "".join("\n## %s\n\n%s\n\n%s" % (title, usage, _table(parser))
                           for title, usage, parser in sections) + OPEN_STREAM + _arguments()
 

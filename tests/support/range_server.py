@@ -12,6 +12,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     folder = ""
     delay_s = 0.0       # before each answer
+    back_at_s = 0.0     # by time.monotonic(): until then, each answer is 503
 
     def log_message(self, *arguments):
         pass
@@ -21,6 +22,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         time.sleep(self.delay_s)
+        if time.monotonic() < self.back_at_s:
+            self.send_error(503)
+            return
         path = os.path.join(self.folder, os.path.relpath(self.translate_path(self.path), os.getcwd()))
         try:
             with open(path, "rb") as file:
@@ -64,9 +68,10 @@ class _Server(http.server.HTTPServer):
 
 
 @contextlib.contextmanager
-def serving(folder, delay_s=0.0):
-    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``."""
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"folder": str(folder), "delay_s": delay_s}))
+def serving(folder, delay_s=0.0, away_s=0.0):
+    """The URL at which the files of ``folder`` are. Each answer comes after ``delay_s``; for ``away_s``, it is 503."""
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {
+        "folder": str(folder), "delay_s": delay_s, "back_at_s": time.monotonic() + away_s}))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

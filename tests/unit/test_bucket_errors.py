@@ -34,6 +34,13 @@ def test_the_meaning_of_an_error(code, status, kind, said):
         assert error.asked_s == 3.0
 
 
+@pytest.mark.parametrize("text, is_unknown", [
+    ("HTTP error: error sending request (failed to lookup address information: Name or service not known)", True),
+    ("HTTP error: error sending request (Connection refused (os error 111))", False)])
+def test_an_unknown_name_in_a_text_of_obstore(text, is_unknown):
+    assert error_of(URL, "", 0, text).is_unknown_host is is_unknown
+
+
 def test_facts_in_a_text_of_obstore():
     text = ("Object at location a not found: Error performing GET http://h/photos/a in 1ms - Server returned non-2xx "
             "status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>\n\nDebug source:\nstatus code: 500")

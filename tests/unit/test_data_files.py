@@ -15,7 +15,7 @@ import stoker
 from stoker.pipeline.errors import ConfigError, DatasetError, StokerError
 from stoker.pipeline.joining import worker_command
 from stoker.pipeline.options import StreamOptions
-from stoker.pipeline.sources.data_files import is_pattern, suffix_of
+from stoker.pipeline.sources.data_files import is_pattern, open_file, open_records, suffix_of
 from stoker.pipeline.sources.dataset import Dataset
 from stoker.pipeline.sources.opening import open_source
 from stoker.pipeline.sources.reading import csv, jsonl
@@ -271,6 +271,20 @@ def test_options_of_the_command_line(here):
         opened, "photos", parsed("--image-field", "x"))
     assert opened("photos", parsed("--image-field", "x"), is_data=False) == "photos"
     assert opened(0.2, parsed("--image-field", "x"), is_data=False) == 0.2
+
+
+def test_a_folder_in_an_archive(here):
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr("top/photos/%s/%d.jpg" % ("ab"[number % 2], number), b"\xff\xd8\xff")
+    given = parsed("--folder", "top/photos")
+    assert opened("a.zip", given).classes == ("a", "b")
+    assert opened("a.zip", given, is_data=False).classes == ("a", "b"), "the validation data are such a file, too"
+    assert len(opened("x.npy", given, is_data=False)) == 6 and opened("photos", given, is_data=False) == "photos"
+    assert "folder= is for tar and zip files, and the data is x.npy" in sentence_of(opened, "x.npy", given)
+    assert "--folder is for record files, and DATA is photos" in sentence_of(opened, "photos", given)
+    assert "(top), and" in sentence_of(open_file, "a.zip", None) and "give folder='top/photos'" in sentence_of(
+        open_records, "zip", "a.zip", None, None, {"folder": "top"})
 
 
 @pytest.mark.parametrize("data, name", [

@@ -70,6 +70,17 @@ def test_documents_are_short(path, words, lines):
     assert len(read(path).split()) <= words and len(read(path).splitlines()) <= lines
 
 
+def test_every_command_is_named():
+    """docs/INSTALL.md has all, by their number too; docs/OPTIONS.md has a section for each whose options are many."""
+    commands = set(re.findall(r"^    (stoker-\w+) = ", read("setup.cfg"), re.MULTILINE))
+    numbers = {9: "nine", 10: "ten"}
+    listed, = re.findall(r"and %s commands: (.*?)\. In a checkout" % numbers[len(commands)], read("docs/INSTALL.md"),
+                         re.DOTALL)
+    assert set(re.findall(r"`(stoker-\w+)`", listed)) == commands
+    assert set(re.findall(r"(?:^|installed: )`(stoker-\w+)", read("docs/OPTIONS.md"), re.MULTILINE)) == commands - {
+        "stoker-keys"}
+
+
 @pytest.mark.parametrize("path", documents())
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", read(path)):

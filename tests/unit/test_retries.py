@@ -1,11 +1,13 @@
 """When a store is asked again: on a clock of the test, with its own randomness."""
 
 import random
+import socket
 
 import pytest
 
 from stoker.pipeline.storage.retries import (
-    FIRST_PAUSE_S, MAX_PAUSE_S, MAX_WRONG, NOTE_INTERVAL_S, RETRY_S, TryAgain, carried_out, pause_s, seldom)
+    FIRST_PAUSE_S, MAX_PAUSE_S, MAX_WRONG, NOTE_INTERVAL_S, RETRY_S, UNKNOWN_HOST_S, TryAgain, carried_out,
+    is_unknown_host, pause_s, seldom)
 from stoker.pipeline.storage.store import Damaged, Gone, Unavailable
 
 
@@ -59,6 +61,42 @@ def test_after_the_limit_it_is_given_up_with_a_sentence():
     assert RETRY_S <= clock.now - 100 <= RETRY_S + 1
     assert "reading s3://b/a gave nothing in" in str(caught.value) and "503 Slow Down" in str(caught.value)
     assert isinstance(caught.value, OSError), "so the step fails and is tried elsewhere"
+
+
+def test_an_unknown_name_is_given_up_sooner():
+    clock = Clock(10000, error=TryAgain("Name or service not known", is_unknown_host=True))
+    with pytest.raises(Unavailable) as caught:
+        clock.run()
+    assert UNKNOWN_HOST_S <= clock.now - 100 <= UNKNOWN_HOST_S + 1 and clock.tries > 3
+    assert "it is tried again for 10 s" in clock.notes[0]
+    assert str(caught.value).endswith("is the server's name right, and does this host's DNS know it?")
+
+
+def test_a_name_that_is_unknown_now_and_then_is_a_bad_moment_of_dns():
+    clock = Clock(40)
+
+    def ask():
+        if clock.tries % 2:
+            clock.tries += 1
+            raise TryAgain("Name or service not known", is_unknown_host=True)
+        return clock.ask()
+    assert carried_out(ask, "reading s3://b/a", None, draw=random.Random(1).random, clock=lambda: clock.now,
+                       sleep=clock.sleep) == b"bytes"
+
+
+@pytest.mark.parametrize("number, is_unknown", [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)])
+def test_an_unknown_name_is_seen_below_the_errors_of_clients(number, is_unknown):
+    try:
+        try:
+            raise socket.gaierror(number, "of the resolver")
+        except OSError as error:
+            raise ValueError("cannot connect") from error
+    except ValueError:
+        try:
+            raise KeyError("while it is handled")
+        except KeyError as error:
+            assert is_unknown_host(error) is is_unknown
+    assert not is_unknown_host(ConnectionRefusedError())
 
 
 def test_the_servers_own_wish_is_obeyed_up_to_the_limit():

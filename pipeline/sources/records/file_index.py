@@ -12,7 +12,8 @@ MISSING = 0xffffffff        # the length of a part that a record does not have
 
 class Part(NamedTuple):
     """A named part of each record: the picture ``jpg`` of a tar, the array ``x`` of an npz file. ``dtype``, ``shape``:
-    of raw numbers, as in ``storage.place.Place``. ``dataset``: read with h5py, by the record's number."""
+    of raw numbers, as in ``storage.place.Place``. ``dataset``: read with h5py, by the record's number; its
+    numbers have ``dtype`` and ``shape``, too."""
     name: str
     dtype: str = ""
     shape: Tuple[int, ...] = ()

@@ -13,7 +13,7 @@ MODULES = {
     "npy": "stoker.pipeline.sources.records.npy",
     "hdf5": "stoker.pipeline.sources.records.hdf5",
 }
-VERSIONS = {"tfrecord": 1, "tar": 1, "zip": 1, "npy": 1, "hdf5": 1}
+VERSIONS = {"tfrecord": 1, "tar": 1, "zip": 1, "npy": 1, "hdf5": 2}
 
 
 def indexer_of(format_name: str) -> Indexer:

@@ -22,6 +22,7 @@ from stoker.pipeline.text import name_list, quoted
 MAX_CHUNKS = 1000000            # of a dataset, whose places are asked for one by one
 _TEXTS_AT_ONCE = 256            # read from a dataset: each may be long
 
+_UNKNOWN = Part("")
 _Places = Tuple["np.ndarray", "np.ndarray"]         # offsets, lengths
 
 
@@ -107,13 +108,20 @@ class _Indexing:
             part, length = Part(own), int(dataset.dtype.itemsize)
         starts = self._starts(dataset, length) if length else None
         if starts is None or not self._are_right(dataset, starts, length):
-            return self._by_h5py(own, name)
+            return self._by_h5py(own, name, part)
         return part, (starts, np.full(self._count, length, np.uint32))
 
-    def _by_h5py(self, own: str, name: str) -> Tuple[Part, _Places]:
+    def _by_h5py(self, own: str, name: str, part: Part = _UNKNOWN) -> Tuple[Part, _Places]:
+        """``part``: with dtype and shape, if these are the same of all items."""
         if "\0" in name:
+<<<<<<< HEAD
             raise DatasetError("the name of the dataset %s cannot be sent to workers" % quoted(name))
         return Part(own, dataset=name), (np.arange(self._count, dtype=np.int64), np.zeros(self._count, np.uint32))
+=======
+            raise DatasetError("the name of the dataset %s cannot be sent to workers" % ascii(name))
+        return Part(own, part.dtype, part.shape, name), (
+            np.arange(self._count, dtype=np.int64), np.zeros(self._count, np.uint32))
+>>>>>>> 45756742
 
     def _starts(self, dataset: Any, length: int) -> "Optional[np.ndarray]":
         """Where each sample of ``length`` bytes begins in the file; None if its bytes do not lie side by side."""

@@ -19,7 +19,8 @@ import stoker
 from stoker.pipeline.errors import DatasetError
 from stoker.pipeline.sources.records import index_entry
 from stoker.pipeline.sources.records.index_bytes import MAX_BYTES_OF_INDEX
-from stoker.pipeline.sources.records.index_process import ERROR, ERRORS, HEAD, HELLO, INDEX, PROGRESS
+from stoker.pipeline.sources.records.index_process import ERROR, ERRORS, HEAD, HELLO, INDEX, NOTE, PROGRESS
+from stoker.pipeline.storage.opening import log_wait
 from stoker.pipeline.text import printable, printable_path
 
 log = logging.getLogger("stoker")
@@ -160,6 +161,9 @@ class _Children:
             for kind, content in child.messages():
                 if kind == HELLO:
                     child.is_ready = True
+                    continue
+                if kind == NOTE:
+                    log_wait(content.decode("utf-8"))
                     continue
                 assert child.task is not None
                 if kind == ERROR:

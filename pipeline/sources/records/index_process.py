@@ -2,12 +2,14 @@
 
 Requests are lines of JSON. A reply is its kind (one byte), the length of its content (uint64), and the content:
 HELLO once, then of each file any number of PROGRESS (the bytes read since the last one, in decimal), and INDEX
-(``index_bytes``) or ERROR (JSON: the name of the exception and its sentence).
+(``index_bytes``) or ERROR (JSON: the name of the exception and its sentence). NOTE is a line about a store that is
+asked again.
 """
 
 import json
 import logging
 import struct
+import threading
 import time
 from typing import Any, BinaryIO
 
@@ -15,9 +17,13 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.records.formats import VERSIONS
 from stoker.pipeline.sources.records.index_bytes import Key, to_bytes
 from stoker.pipeline.sources.records.index_one import index_one
+<<<<<<< HEAD
 from stoker.pipeline.text import quoted
+=======
+from stoker.pipeline.storage import folder
+>>>>>>> 45756742
 
-HELLO, PROGRESS, INDEX, ERROR = b"H", b"P", b"I", b"E"
+HELLO, PROGRESS, INDEX, ERROR, NOTE = b"H", b"P", b"I", b"E", b"N"
 HEAD = struct.Struct("<cQ")
 PROGRESS_S = 0.2            # between two reports
 ERRORS = {"ConfigError": ConfigError, "DatasetError": DatasetError}
@@ -27,9 +33,13 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Indexes files until there are no more requests."""
     logging.disable(logging.CRITICAL)           # the trainer says it once
 
+    lock = threading.Lock()                     # a note may come from a thread that reads ahead
+
     def reply(kind: bytes, content: bytes) -> None:
-        replies.write(HEAD.pack(kind, len(content)) + content)
-        replies.flush()
+        with lock:
+            replies.write(HEAD.pack(kind, len(content)) + content)
+            replies.flush()
+    folder.note_of_store = lambda line: reply(NOTE, line.encode("utf-8", "backslashreplace"))
     reply(HELLO, b"")
     for line in requests:
         request = json.loads(line.decode("ascii"))

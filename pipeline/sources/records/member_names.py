@@ -75,6 +75,14 @@ class Wanted(NamedTuple):
         return folder + slash + stem, extension.lower()
 
 
+def one_folder(file: str, name: str, folder: Optional[str]) -> str:
+    """What to say of a tree whose pictures below ``folder`` all have the class ``name``, as zip -r PHOTOS makes it."""
+    inner = "/".join(filter(None, ((folder or "").strip("/"), name)))
+    return ("all pictures of %s lie in one folder (%s), and label='folder' takes the first folder on their paths for "
+            "the class: if the folders in it are the classes, give folder=%r, or make the file inside of that folder; "
+            "or give label=None" % (file, name_list([name]), inner))
+
+
 def extension_of(text: str) -> str:
     """``jpg`` for '.JPG'."""
     return text.strip().lower().lstrip(".")

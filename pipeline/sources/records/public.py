@@ -12,7 +12,7 @@ from stoker.pipeline.sources.records.array_samples import with_labels
 from stoker.pipeline.sources.records.file_index import FileIndex
 from stoker.pipeline.sources.records.indexing import index_files
 from stoker.pipeline.sources.records.label_file import array_in
-from stoker.pipeline.sources.records.member_names import AUTO, FOLDER, Wanted
+from stoker.pipeline.sources.records.member_names import AUTO, FOLDER, Wanted, one_folder
 from stoker.pipeline.sources.records.patterns import Pattern, find_files
 from stoker.pipeline.sources.records.source import RecordSource
 from stoker.pipeline.sources.records.watched import Watched
@@ -176,11 +176,7 @@ def _of_members(format_name: str, pattern: Pattern, image: Optional[str], label:
     Wanted.of(options)          # raises ConfigError before a file is read
     source = open_records(format_name, pattern, options, root, classes)
     if label == FOLDER and classes is None and len(source.classes) < 2:
-        inner = source.classes[0] if folder is None else folder.rstrip("/") + "/" + source.classes[0]
-        raise ConfigError("all pictures of %s lie in one folder (%s), and label='folder' takes the first folder on "
-                          "their paths for the class: if the folders in it are the classes, give folder=%r, or make "
-                          "the file inside of that folder; or give label=None" % (
-                              name_list(source.files, 1), name_list(source.classes), inner))
+        raise ConfigError(one_folder(name_list(source.files, 1), source.classes[0], folder))
     return source
 
 

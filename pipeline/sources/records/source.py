@@ -17,7 +17,7 @@ from stoker.pipeline.sources.dataset import (
     Splits, check_indices, class_lines, held_out, left_out_lines, renumbered_gone)
 from stoker.pipeline.sources.packing import packer
 from stoker.pipeline.sources.records.combined import Combined, combined, left_out, renumbered
-from stoker.pipeline.sources.records.file_index import MISSING, FileIndex
+from stoker.pipeline.sources.records.file_index import MISSING, FileIndex, Part
 from stoker.pipeline.sources.records.texts import NOWHERE, Gone, head_bytes, mixed, template
 from stoker.pipeline.sources.records.watched import Watched
 from stoker.pipeline.storage.place import MARK
@@ -88,6 +88,11 @@ class RecordSource:
         """The paths of the record files below the root."""
         return self._records.files
 
+    @property
+    def own_parts(self) -> Tuple[Part, ...]:
+        """The part that is the samples' own file, of each of ``files``."""
+        return tuple(parts[0] for parts in self._records.parts) if self.has_paths else ()
+
     def __len__(self) -> int:
         return self._records.size if self._chosen is None else len(self._chosen)
 
@@ -97,7 +102,7 @@ class RecordSource:
     def samples(self, indices: Sequence[int]) -> Tuple[Sample, ...]:
         """The samples with these numbers. Raises IndexError if one is outside 0 .. len - 1."""
         numbers = self._numbers(indices)
-        files = self._files_of(numbers)
+        files = self._file_numbers(numbers).tolist()
         labels = repeat(-1) if self._records.labels is None else self._records.labels[numbers].tolist()
         gone = [index in self.gone for index in indices] if self.gone else None
         paths = self._places(0, numbers, files, gone) if self._records.names else repeat("")
@@ -107,7 +112,7 @@ class RecordSource:
     def rows(self, indices: Sequence[int]) -> List[Any]:
         """The rows with these numbers, as a worker gets them: dicts. Raises IndexError."""
         numbers = self._numbers(indices)
-        files = self._files_of(numbers)
+        files = self._file_numbers(numbers).tolist()
         columns = self.columns
         if not self.packs:
             return [{columns[0]: place} for place in self._places(0, numbers, files)]
@@ -116,12 +121,11 @@ class RecordSource:
     def probes(self, count: int) -> Tuple[str, ...]:
         """At most ``count`` of the record files, spread over all: without a place, for a worker only looks whether one
         of them is there."""
-        starts, ends = self._bounds()
         gone = [0] * len(self.files)
         if self.gone:
-            for file in self._files_of(self._numbers(sorted(self.gone))):
+            for file in self._file_numbers(self._numbers(sorted(self.gone))).tolist():
                 gone[file] += 1
-        there = [path for path, start, end, lost in zip(self.files, starts, ends, gone) if end - start > lost]
+        there = [path for path, start, end, lost in zip(self.files, *self._bounds(), gone) if end - start > lost]
         return tuple(there[::-(-len(there) // count)]) if self.has_paths and len(self) else ()
 
     def split(self, fraction: float, seed: int) -> Splits:
@@ -252,7 +256,7 @@ class RecordSource:
     def keys(self) -> List[bytes]:
         """What tells a record from the others, of each: its places and columns, without the label."""
         numbers = self._all()
-        files = self._files_of(numbers)
+        files = self._file_numbers(numbers).tolist()
         if self.packs:
             return self._packed(numbers, files)
         return [path_bytes(path) for path in self._places(0, numbers, files)]
@@ -282,12 +286,8 @@ class RecordSource:
         """The records of all samples."""
         return np.arange(self._records.size, dtype=np.int32) if self._chosen is None else self._chosen
 
-    def _files_of(self, numbers: "np.ndarray") -> List[int]:
-        """The file of each record."""
-        found: List[int] = self._file_numbers(numbers).tolist()
-        return found
-
     def _file_numbers(self, numbers: "np.ndarray") -> "np.ndarray":
+        """The file of each record."""
         files: np.ndarray = self._records.starts.searchsorted(numbers, "right") - 1
         return files
 

@@ -18,7 +18,7 @@ from stoker.pipeline.storage.clients.bucket_errors import BehindEnd, error_of
 from stoker.pipeline.storage.folder_store import part_length, too_large, too_short
 from stoker.pipeline.storage.clients.http_answers import asked_pause_s
 from stoker.pipeline.storage.clients.http_store import CONNECT_S, MIN_BYTES_PER_S, SILENCE_S
-from stoker.pipeline.storage.retries import TryAgain
+from stoker.pipeline.storage.retries import TryAgain, is_unknown_host
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version, etag_version
 from stoker.pipeline.storage.urls import joined, problem_of, split
 from stoker.pipeline.text import printable
@@ -120,7 +120,7 @@ class BotoClient:
             return Refused("%s cannot be asked for: %s" % (url, said))
         if isinstance(error, ResponseParserError):
             return TryAgain("an answer that is no XML: %s" % said[:100], is_wrong=True)
-        return TryAgain("%s: %s" % (type(error).__name__, said))
+        return TryAgain("%s: %s" % (type(error).__name__, said), is_unknown_host=is_unknown_host(error))
 
 
 def _part(found: Dict[str, Any], url: str, offset: int, length: Optional[int]) -> Tuple[Version, int]:

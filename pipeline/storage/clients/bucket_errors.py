@@ -9,6 +9,8 @@ from stoker.pipeline.text import printable
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,80})\s*</Code>")
+#: In a text of obstore, from the resolver of the system: glibc, musl.
+_UNKNOWN_HOST = re.compile("Name or service not known|No address associated with hostname|Name does not resolve")
 _REGION = re.compile(r"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _GONE = ("NoSuchKey", "NoSuchVersion", "BlobNotFound", "404", "NotFound")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
@@ -64,7 +66,7 @@ def error_of(url: str, code: str, status: int, said: str, asked_s: Optional[floa
                        "%s" % (url, word, "" if code and not code.isdigit() and code != "Forbidden" else
                                ", or this host the right credentials", _ADVICE.get(scheme, "")))
     if status == 0:
-        return TryAgain(fact)
+        return TryAgain(fact, is_unknown_host=_UNKNOWN_HOST.search(said) is not None)
     return Refused("%s cannot be read: the store answers %s" % (url, fact))
 
 

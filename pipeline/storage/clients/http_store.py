@@ -15,7 +15,7 @@ from stoker.pipeline.storage.clients import http_answers
 from stoker.pipeline.storage.folder_store import too_large, too_short
 from stoker.pipeline.storage.clients.http_access import Access
 from stoker.pipeline.storage.clients.http_connection import Answer, BadAnswer, Connection
-from stoker.pipeline.storage.retries import TryAgain
+from stoker.pipeline.storage.retries import TryAgain, is_unknown_host
 from stoker.pipeline.storage.store import Entry, Refused, StoreError, Version
 from stoker.pipeline.storage.urls import is_below, joined, normal, split
 from stoker.pipeline.text import printable
@@ -234,4 +234,4 @@ def _try_again(error: Exception) -> TryAgain:
     if isinstance(error, socket.timeout):
         return TryAgain("no answer in time")
     kind = "" if isinstance(error, (BadAnswer, ConnectionResetError)) else type(error).__name__ + ": "
-    return TryAgain(kind + printable(str(error)))
+    return TryAgain(kind + printable(str(error)), is_unknown_host=is_unknown_host(error))
