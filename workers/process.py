@@ -22,7 +22,7 @@ from stoker.pipeline.monitoring.health import HealthFile
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol.codec import MAX_LEASE_BYTES
 from stoker.pipeline.protocol.messages import Hello, Job, sendable
-from stoker.pipeline.storage import folder
+from stoker.pipeline.storage import folder, retrying
 from stoker.pipeline.storage.retries import seldom
 from stoker.pipeline.text import printable
 from stoker.pipeline.transport.connection import checks_user
@@ -69,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
         with suppress(BrokenPipeError):              # the supervisor has ended, and this process will
             os.write(status_fd, word)
 
+    retrying.finds_names = False
     folder.note_of_store = seldom(lambda text: note(text, True))     # the trainer tells only that no batch comes
     waker, cache, sandbox = Waker(), None, Sandbox(options)
     try:

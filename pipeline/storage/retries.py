@@ -58,10 +58,10 @@ def pause_s(failed: int, elapsed_s: float, asked_s: Optional[float], draw: Calla
 
 def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], None]] = None, limit_s: float = RETRY_S,
                 draw: Callable[[], float] = random.Random().random, clock: Callable[[], float] = time.monotonic,
-                sleep: Callable[[float], None] = time.sleep) -> T:
+                sleep: Callable[[float], None] = time.sleep, unknown_host_s: float = UNKNOWN_HOST_S) -> T:
     """What ``ask()`` returns, which is called again as long as it raises TryAgain. ``what``: "reading s3://b/a.tar".
-    ``note`` gets one line when it has been tried for a second. Raises Unavailable, after UNKNOWN_HOST_S if the name of
-    the server is unknown all that time, or Damaged if MAX_WRONG answers were wrong; what else ``ask`` raises."""
+    ``note`` gets one line when it has been tried for a second. Raises Unavailable, after ``unknown_host_s`` if the
+    server's name is unknown all that time, or Damaged if MAX_WRONG answers were wrong; what else ``ask`` raises."""
     start, failed, wrong, noted = clock(), 0, 0, False
     unknown_at_s: Optional[float] = None        # since when the name is unknown
     while True:
@@ -70,7 +70,7 @@ def carried_out(ask: Callable[[], T], what: str, note: Optional[Callable[[str], 
         except TryAgain as error:
             failed, wrong, elapsed_s = failed + 1, wrong + error.is_wrong, clock() - start
             unknown_at_s = (elapsed_s if unknown_at_s is None else unknown_at_s) if error.is_unknown_host else None
-            until_s = limit_s if unknown_at_s is None else min(limit_s, unknown_at_s + UNKNOWN_HOST_S)
+            until_s = limit_s if unknown_at_s is None else min(limit_s, unknown_at_s + unknown_host_s)
             pause = pause_s(failed, elapsed_s, error.asked_s, draw, until_s)
             if wrong >= MAX_WRONG or pause is None:
                 raise _given_up(what, error, failed, elapsed_s) from error

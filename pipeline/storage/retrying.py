@@ -1,8 +1,8 @@
 """A store that asks again: what stands between a client, whose every call is one try, and those who read."""
 
-from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Set, Tuple, TypeVar
 
-from stoker.pipeline.storage.retries import RETRY_S, carried_out
+from stoker.pipeline.storage.retries import RETRY_S, UNKNOWN_HOST_S, carried_out
 from stoker.pipeline.storage.store import MAX_READ_BYTES, Entry, Gone, Version
 from stoker.pipeline.storage.urls import joined, problem_of
 from stoker.pipeline.text import printable_path
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 T = TypeVar("T")
+MAX_REMEMBERED = 1000
+_have_answered: Set[str] = set()     # the roots of stores that did, in this process
+#: This process is the first that asks stores, and may find that a name is wrong. A worker is not.
+finds_names = True
 
 
 class Client(Protocol):
@@ -81,7 +85,13 @@ class RetryingStore:
         return self._tried(lambda: self._client.read(path, offset, length, max_bytes), "reading", path)
 
     def _tried(self, ask: Callable[[], T], doing: str, path: str) -> T:
-        return carried_out(ask, "%s %s" % (doing, printable_path(joined(self.root, path))), self._note, self._limit_s)
+        is_new = self.root not in _have_answered
+        # a container that starts again has no name meanwhile
+        found = carried_out(ask, "%s %s" % (doing, printable_path(joined(self.root, path))), self._note, self._limit_s,
+                            unknown_host_s=UNKNOWN_HOST_S if is_new and finds_names else self._limit_s)
+        if is_new and len(_have_answered) < MAX_REMEMBERED:
+            _have_answered.add(self.root)
+        return found
 
     def _check(self, path: str) -> None:
         problem = problem_of(path)

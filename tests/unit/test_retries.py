@@ -1,14 +1,17 @@
 """When a store is asked again: on a clock of the test, with its own randomness."""
 
+import functools
 import random
 import socket
 
 import pytest
 
+from stoker.pipeline.storage import retrying
 from stoker.pipeline.storage.retries import (
     FIRST_PAUSE_S, MAX_PAUSE_S, MAX_WRONG, NOTE_INTERVAL_S, RETRY_S, UNKNOWN_HOST_S, TryAgain, carried_out,
     is_unknown_host, pause_s, seldom)
-from stoker.pipeline.storage.store import Damaged, Gone, Unavailable
+from stoker.pipeline.storage.retrying import RetryingStore
+from stoker.pipeline.storage.store import Damaged, Gone, Unavailable, Version
 
 
 class Clock:
@@ -70,6 +73,32 @@ def test_an_unknown_name_is_given_up_sooner():
     assert UNKNOWN_HOST_S <= clock.now - 100 <= UNKNOWN_HOST_S + 1 and clock.tries > 3
     assert "it is tried again for 10 s" in clock.notes[0]
     assert str(caught.value).endswith("is the server's name right, and does this host's DNS know it?")
+
+
+class OneFile:
+    """A client; its only file is read as ``clock`` says."""
+
+    def __init__(self, clock, root):
+        self.root, self._clock = root, clock
+
+    def read(self, path, offset, length, max_bytes):
+        return self._clock.ask(), Version(5, "")
+
+
+@pytest.mark.parametrize("answered, finds_names, limit_s", [
+    (False, True, UNKNOWN_HOST_S), (True, True, RETRY_S), (False, False, RETRY_S)])
+def test_a_server_whose_name_was_right_may_be_without_one_for_a_while(monkeypatch, answered, finds_names, limit_s):
+    """A container that starts again is unknown to the DNS of Docker meanwhile. A worker asks after the trainer did."""
+    clock = Clock(10000, error=TryAgain("Name or service not known", is_unknown_host=True))
+    monkeypatch.setattr(retrying, "finds_names", finds_names)
+    monkeypatch.setattr(retrying, "_have_answered", set())
+    monkeypatch.setattr(retrying, "carried_out", functools.partial(carried_out, clock=lambda: clock.now,
+                                                                   sleep=clock.sleep))
+    if answered:
+        assert RetryingStore(OneFile(Clock(0), "http://minio:9000/photos")).read("a")[0] == b"bytes"
+    with pytest.raises(Unavailable):
+        RetryingStore(OneFile(clock, "http://minio:9000/photos")).read("a")
+    assert limit_s <= clock.now - 100 <= limit_s + 1
 
 
 def test_a_name_that_is_unknown_now_and_then_is_a_bad_moment_of_dns():

@@ -90,7 +90,8 @@ def test_a_worker_whose_folder_comes_and_goes_says_its_room_once():
         said = session.unfit("the folder is gone", "", now)
         now = session.next_deadline()
         said += session.tick(now) + session.checked("run1", "", "", now) + session.receive(lease(2), now)
-        assert Say(Ready("run1")) in said and not [each for each in said if isinstance(getattr(each, "message", 0), Room)]
+        assert Say(Ready("run1")) in said
+        assert not [each for each in said if isinstance(each, Say) and isinstance(each.message, Room)]
 
 
 # ----------------------------------------------------------------------------------------- what no Stoker trainer sends

@@ -114,14 +114,9 @@ class _Indexing:
     def _by_h5py(self, own: str, name: str, part: Part = _UNKNOWN) -> Tuple[Part, _Places]:
         """``part``: with dtype and shape, if these are the same of all items."""
         if "\0" in name:
-<<<<<<< HEAD
             raise DatasetError("the name of the dataset %s cannot be sent to workers" % quoted(name))
-        return Part(own, dataset=name), (np.arange(self._count, dtype=np.int64), np.zeros(self._count, np.uint32))
-=======
-            raise DatasetError("the name of the dataset %s cannot be sent to workers" % ascii(name))
         return Part(own, part.dtype, part.shape, name), (
             np.arange(self._count, dtype=np.int64), np.zeros(self._count, np.uint32))
->>>>>>> 45756742
 
     def _starts(self, dataset: Any, length: int) -> "Optional[np.ndarray]":
         """Where each sample of ``length`` bytes begins in the file; None if its bytes do not lie side by side."""

@@ -17,11 +17,8 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.sources.records.formats import VERSIONS
 from stoker.pipeline.sources.records.index_bytes import Key, to_bytes
 from stoker.pipeline.sources.records.index_one import index_one
-<<<<<<< HEAD
-from stoker.pipeline.text import quoted
-=======
 from stoker.pipeline.storage import folder
->>>>>>> 45756742
+from stoker.pipeline.text import quoted
 
 HELLO, PROGRESS, INDEX, ERROR, NOTE = b"H", b"P", b"I", b"E", b"N"
 HEAD = struct.Struct("<cQ")
