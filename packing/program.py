@@ -16,6 +16,7 @@ from stoker.pipeline.errors import ConfigError, DatasetError
 from stoker.pipeline.progress import open_bar
 from stoker.pipeline.sources.records.member_names import one_folder
 from stoker.pipeline.text import printable_path
+from stoker.trainer.command_log import start_log
 from stoker.trainer.program import EXIT_TERMINATED, Program
 
 MEGA = 1 << 20
@@ -23,7 +24,7 @@ MEGA = 1 << 20
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
+    start_log(logging.WARNING)
     options = options_of(argv)
     stop = Stop()
     try:

@@ -32,22 +32,30 @@ SHARED_MEMORY_FOLDER STATUS STATUS_TOKEN_FILE STRICT SUFFIX VERIFY WORKERS WORKE
 OTHERS = frozenset("USER PROGRAM_PATH LOCAL_KEYS IN_WORKER REQUIRE_DOCKER REQUIRE_ENGINES THROW_AWAY_ENGINE".split())
 
 
-#: Arguments of ``stoker.tfrecord`` and the like, and their options.
+#: Arguments of ``stoker.tfrecord`` and the like, and their options. Not those of ``stoker.csv(..., columns=[...])``.
 _FIELDS = {"image": "--image-field", "array": "--image-field", "label": "--label-field", "labels": "--label-field",
-           "folder": "--folder"}
-_FIELD = re.compile(r"(?<![\w./'\"-])(%s)=(None\b|'[^'\\]+'|\"[^\"\\]+\"|(?=[\s,;:)]|\Z))" % "|".join(_FIELDS))
+           "folder": "--folder", "classes": "--classes", "columns": "--columns"}
+_FIELD = re.compile(r"(?<![\w./'\"-])(%s)=(None\b|'[^'\\]+'|\"[^\"\\]+\"|\[\.{3}\](?!\))|(?=[\s,;:)]|\Z))"
+                    % "|".join(_FIELDS))
 
 
 def as_options(text: str) -> str:
     """A sentence that names arguments, such as batch_size or root=, for the user of a command line. One that already
-    names an option says all itself."""
-    if "--" in text:
+    names an option of Stoker says all itself; one of another program, as in ``tar --sort=name``, is none."""
+    if any(name.upper().replace("-", "_") in OPTIONS | PREDICT_OPTIONS for name in re.findall("--([a-z-]+)", text)):
         return text
-    text = _FIELD.sub(lambda found: " ".join([_FIELDS[found.group(1)]] + [
-        "none" if found.group(2) == "None" else quote(found.group(2)[1:-1])] * bool(found.group(2))), text)
+    text = _FIELD.sub(lambda found: _FIELDS[found.group(1)] + _value(found.group(2)), text.replace(
+        "labels=False", "--no-labels"))
     return re.sub(r"(?<![\w./'\"-])([a-z]+(?:_[a-z]+)+|root(?==))=?(?![\w./'\"-])", lambda found: (
         "--" + found.group(1).replace("_", "-") if found.group(1).upper() in OPTIONS | PREDICT_OPTIONS
         else found.group()), text)
+
+
+def _value(text: str) -> str:
+    """Of an argument, for the command line; '' for one that only stands for any."""
+    if text in ("", "[...]"):
+        return ""
+    return " none" if text == "None" else " " + quote(text[1:-1])
 
 
 def warnings(names: Iterable[str]) -> List[str]:

@@ -16,6 +16,7 @@ from stoker.pipeline.sources.folder import OTHER
 from stoker.pipeline.stream import BatchStream
 from stoker.pipeline.text import printable_path
 from stoker.trainer import current_folder, state
+from stoker.trainer.command_log import start_log
 from stoker.trainer.feed import LocalOptions, advice, start_stream
 from stoker.trainer.fleet_options import FleetOptions
 from stoker.trainer.data_options import label_remedy, name_of_data, opened
@@ -34,7 +35,7 @@ Options = TypeVar("Options", JobOptions, StreamOptions, FleetOptions)
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    start_log(logging.INFO)
     logging.getLogger("botocore").setLevel(logging.WARNING)      # it says where it found credentials
     for sentence in warnings(os.environ):
         logging.getLogger("stoker").warning("%s", sentence)

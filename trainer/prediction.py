@@ -20,6 +20,7 @@ from stoker.pipeline.sources.roots import is_url
 from stoker.pipeline.text import name_list, printable_path
 from stoker.trainer import current_folder
 from stoker.trainer.cli import import_tensorflow, local_options, model_function, options_of
+from stoker.trainer.command_log import start_log
 from stoker.trainer.data_options import opened, record_options
 from stoker.trainer.feed import log_left_out, start_stream
 from stoker.trainer.files import output_file
@@ -35,7 +36,7 @@ EXIT_PIPE = 128 + signal.SIGPIPE
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    logging.basicConfig(level=logging.INFO, format="stoker: %(message)s")
+    start_log(logging.INFO)
     logging.getLogger("botocore").setLevel(logging.WARNING)      # it says where it found credentials
     for sentence in warnings(os.environ):
         logging.getLogger("stoker").warning("%s", sentence)

@@ -16,6 +16,7 @@ from stoker.pipeline.progress import open_bar
 from stoker.pipeline.cores import cores
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.options import AUTO, check_whole
+from stoker.trainer.command_log import start_log
 from stoker.trainer.data_options import opened
 from stoker.trainer.files import output_file
 from stoker.trainer.program import Program
@@ -35,7 +36,7 @@ def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _run(program: Program, argv: Optional[Sequence[str]]) -> int:
-    logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
+    start_log(logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Quiet())
     args = check_parser().parse_args(argv)

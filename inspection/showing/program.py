@@ -19,6 +19,7 @@ from stoker.pipeline.progress import open_bar
 from stoker.pipeline.batch import Batch
 from stoker.pipeline.errors import ConfigError
 from stoker.pipeline.text import own_letters, printable_path
+from stoker.trainer.command_log import start_log
 from stoker.trainer.files import check_writable, reason, replace_file
 from stoker.trainer.program import EXIT_TERMINATED, Program
 from stoker.trainer.record.replay import Replay
@@ -31,7 +32,7 @@ EPOCHS = 8               # of a sample, if none are named
 
 def run(program: Program, argv: Optional[Sequence[str]] = None) -> int:
     """Runs the command line; returns the exit code. Raises StokerError."""
-    logging.basicConfig(level=logging.WARNING, format="stoker: %(message)s")
+    start_log(logging.WARNING)
     parser = make_parser()
     args = parser.parse_args(argv)
     wanted = [name for name in ("step", "sample", "validation", "diff") if getattr(args, name) is not None]

@@ -74,12 +74,13 @@ class CsvFile:
         for number, name in enumerate(self.columns):
             if not name.strip() or len(name) > MAX_TEXT:
                 raise error("%s %s name for column %d: name each column, and if the file has no line of names, give "
-                            "columns=[...]" % (place, "too long a" if name.strip() else "an empty", number + 1))
+                            "stoker.csv(..., columns=[...])" % (
+                                place, "too long a" if name.strip() else "an empty", number + 1))
             if fault_of(name):
                 raise error("%s the name %s, which %s" % (place, quoted(name), fault_of(name)))
             if name in self.columns[:number]:
-                raise error("%s the name %s twice: rename one, and if the file has no line of names, give columns=[...]"
-                            % (place, quoted(name)))
+                raise error("%s the name %s twice: rename one, and if the file has no line of names, give "
+                            "stoker.csv(..., columns=[...])" % (place, quoted(name)))
 
     def types(self) -> Tuple[List[str], int]:
         """INT, FLOAT or TEXT for each column, and the number of rows."""

@@ -61,7 +61,7 @@ def scan_folder(root: str, label_word: Optional[str] = None, follow_links: bool 
     if label_word == "":
         raise ConfigError("the label word is empty, so every path contains it: give the word that marks class 1")
     if sum((label_word is not None, classes is not None, not labels)) > 1:
-        raise ConfigError("give only one of label_word, classes and labels=False: each says what the labels are")
+        raise ConfigError("give only one of label_word=, classes= and labels=False: each says what the labels are")
     if not root:
         raise DatasetError("the name of the dataset's folder is empty: give the folder that holds the images")
     if label_word is not None and not isinstance(label_word, str):

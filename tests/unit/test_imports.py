@@ -56,9 +56,9 @@ ROOMS = {
     "trainer/": ("pipeline.",),
     # programs of their own: a run or a dataset is opened as a trainer opens it, a file is judged as a worker judges it
     "inspection/": ("pipeline.", "trainer.", "workers."),
-    # of the trainer's room only how a program ends in good order, and how a file is replaced
+    # of the trainer's room only how a program ends in good order and logs, and how a file is replaced
     "packing/": SHARED + ("pipeline.storage.", "pipeline.sources.", "pipeline.monitoring.locks", "trainer.program",
-                          "trainer.current_folder", "trainer.files"),
+                          "trainer.current_folder", "trainer.files", "trainer.command_log"),
 }
 PURE = ("pipeline/coordinator/effects.py", "pipeline/coordinator/leases.py", "pipeline/coordinator/bans.py",
         "pipeline/coordinator/open_positions.py", "pipeline/coordinator/killers.py",

@@ -262,7 +262,7 @@ def test_a_folder_without_labels(here):
 @pytest.mark.parametrize("options", [dict(labels=False, classes=["dog"]), dict(labels=False, label_word="dog"),
                                      dict(classes=["dog"], label_word="dog")])
 def test_only_one_way_to_labels(here, options):
-    assert "give only one of label_word, classes and labels=False" in sentence_of(scan_folder, "photos", **options)
+    assert "give only one of label_word=, classes= and labels=False" in sentence_of(scan_folder, "photos", **options)
 
 
 # ------------------------------------------------------------------------------------------- splits
