@@ -90,8 +90,8 @@ setup:
 	@sh .setup/environment.sh workers storage
 
 setup-test:
-	@sh .setup/environment.sh trainer storage tests metrics
-	@sh .setup/environment.sh workers storage tests
+	@sh .setup/environment.sh trainer tests metrics
+	@sh .setup/environment.sh workers tests
 	@sh .setup/environment.sh build
 	@sh .setup/environment.sh same-pillow
 	@sh .setup/pillow-pictures.sh

@@ -8,8 +8,8 @@ set -eu
 
 say() { echo "stoker: $*" >&2; }
 
-sh .setup/environment.sh trainer storage tests metrics
-sh .setup/environment.sh workers storage tests
+sh .setup/environment.sh trainer tests metrics
+sh .setup/environment.sh workers tests
 environment() { # NAME: tests that need one that cannot be made print the sentence in .venv/NAME.missing
     sh .setup/environment.sh "$1" || say "tests that need .venv/$1 do not run"
 }

@@ -216,6 +216,9 @@ if ! installed "$name" || ! installed "$base" || other_python_asked; then
     esac
 fi
 
+case " $* " in
+    *" tests "*) set -- storage "$@" ;; # the Keras of the tests needs its h5py
+esac
 for tools in "$@"; do
     if ! installed "$tools"; then
         say "adding the tools of .setup/$tools.txt to $env ..."

@@ -207,6 +207,21 @@ def test_two_makes_at_once_make_one_environment_after_the_other(tmp_path):
         second.wait()
 
 
+def test_the_tools_of_tests_bring_what_they_need_in_any_order_of_commands(tmp_path):
+    """`make compose-test` may be the first command after `git clone`."""
+    machine = Machine(tmp_path / "machine")
+    _script(machine.folder / ".venv" / "trainer" / "bin" / "python", 'echo "pip $*" >> "$CALLS"\n')
+    (machine.folder / ".venv" / "trainer" / ".installed").mkdir()
+    shutil.copy(os.path.join(ROOT, ".setup", "trainer.txt"),
+                str(machine.folder / ".venv" / "trainer" / ".installed" / "trainer.txt"))
+    done = machine._run("environment.sh", "trainer", "tests", "metrics")
+    assert done.returncode == 0, done.stderr
+    calls = (machine.folder / "calls").read_text().splitlines()
+    added = [line.split("/")[-1] for line in calls if " install " in line]
+    assert added == ["storage.txt", "tests.txt", "metrics.txt"] and calls[1].endswith("pip check")
+    assert machine._run("environment.sh", "trainer", "storage", "tests").stderr == ""      # they are there
+
+
 PIP_FAILS = """\
 echo "pip" >> "$CALLS"
 echo "ERROR: no network" >&2
