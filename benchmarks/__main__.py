@@ -34,8 +34,8 @@ RUN_MARK = "BENCHMARK_RUN"      # in the environment of all processes that a scr
 LIMIT_S = 1500.0                # for one script: after that it counts as hanging
 REPEATED_S = 150.0              # a script that took longer is not repeated because of other work
 #: The scripts of the report, in its order. The others are run by their names.
-REPORT = ("end_to_end", "wire", "small", "cache", "composed", "own", "adapters", "feed", "latency", "scale", "quality",
-          "memory")
+REPORT = ("end_to_end", "wire", "small", "cache", "composed", "own", "adapters", "sources", "feed", "latency", "scale",
+          "quality", "memory")
 UNMARKED = ("composed", "sources")      # whose servers or containers are other work
 
 
