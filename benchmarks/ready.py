@@ -22,6 +22,7 @@ import zmq
 from stoker.pipeline.options import WorkerOptions
 from stoker.pipeline.protocol import codec
 from stoker.pipeline.protocol.messages import Hello, Job, Lease, Timings
+from stoker.pipeline.transport.connection import CONNECT_TIMEOUT_S
 from stoker.pipeline.transport.keys import from_environment
 from stoker.workers import process
 from stoker.workers.batch_memory import memory_of
@@ -99,7 +100,8 @@ class _Sleepers:
         now = time.monotonic()
         for number in range(count):
             socket = self._context.socket(zmq.DEALER)
-            for option, value in ((zmq.IMMEDIATE, 1), (zmq.SNDHWM, 0), (zmq.LINGER, 0)):
+            for option, value in ((zmq.IMMEDIATE, 1), (zmq.SNDHWM, 0), (zmq.LINGER, 0),
+                                  (zmq.CONNECT_TIMEOUT, int(CONNECT_TIMEOUT_S * 1000))):
                 socket.setsockopt(option, value)
             _use_keys(socket)
             socket.connect(address)
