@@ -10,7 +10,7 @@
 ## make engines-test  tests Ray, Slurm, Horovod, Kubernetes' manifests, stores, the status page and Prometheus, with the programs themselves; ARGS="-k name"
 ## make screenshots   makes docs/pictures/*.png, the pictures of the status page in README, from a real run
 ## make kube-test     applies deploy/kubernetes to a real Kubernetes of one node, which it builds the first time; ARGS="-k name"
-## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 30 minutes; QUICK=1: 3 minutes
+## make bench         runs all benchmarks of Stoker and its peers (docs/BENCHMARKS.md), 40 minutes; QUICK=1: 3 minutes
 ## make pillow-simd   makes .venv/workers-simd, the environment of SIMD=1
 ## make lint          runs ruff, mypy, hadolint and shellcheck
 ## make sample-data   makes the pictures that `make train` uses, in sample-data/

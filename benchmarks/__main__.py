@@ -1,6 +1,6 @@
 """Runs the benchmark scripts one after the other, and writes the report.
 
-    make bench                       docs/BENCHMARKS.md and its plots, in less than half an hour
+    make bench                       docs/BENCHMARKS.md and its plots, in less than 40 minutes
     make bench ARGS="wire small"     only these, of those and of others
     make bench ARGS=--report         docs/BENCHMARKS.md from what the last run of each script measured
     make bench ARGS=--rows           prints README's table from it
