@@ -19,13 +19,14 @@ import time
 import uuid
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from benchmarks.contenders.protocol import ANSWERS, MARK, marked
+from benchmarks.contenders.protocol import ANSWERS, MARK, marked, trackers_of
 from benchmarks.machine import Others
 from benchmarks.table import DISTURBED_CORES, Say, Spread, spread
 
 START_S = 90.0
 TURN_S = 30.0       # in addition to the seconds that it counts
 END_S = 10.0
+TRACKERS_S = 3.0    # for those of ``multiprocessing`` to remove what is left in /dev/shm
 TRIES = 3           # of one turn
 MOST_REPEATED = 0.5     # of all turns: on a machine that others use all the time, repeating would not help
 
@@ -110,7 +111,13 @@ class Program:
             self._signal(signal.SIGSTOP)
 
     def end(self) -> None:
-        """Kills it with everything that it started."""
+        """Kills it with everything that it started. Processes of ``multiprocessing`` that keep track of what lies in
+        /dev/shm may first remove that, which they do as soon as all others are gone."""
+        self._signal(signal.SIGKILL, trackers=False)
+        self._signal(signal.SIGCONT)
+        deadline = time.monotonic() + TRACKERS_S
+        while time.monotonic() < deadline and trackers_of(self.mark):
+            time.sleep(0.01)
         deadline = time.monotonic() + END_S
         while time.monotonic() < deadline and (self._signal(signal.SIGKILL) or self._process.poll() is None):
             time.sleep(0.01)
@@ -122,11 +129,15 @@ class Program:
         except OSError:             # it did not read the last message
             pass
 
-    def _signal(self, signum: int) -> int:
-        """Returns the number of processes. Done twice, since processes may start between the search and the signal."""
+    def _signal(self, signum: int, trackers: bool = True) -> int:
+        """Returns the number of processes. Done twice, since processes may start between the search and the signal.
+        ``trackers``: those of ``multiprocessing``, too."""
         count = 0
         for _ in range(2):
+            spared = [] if trackers else trackers_of(self.mark)
             for pid in marked(self.mark):
+                if pid in spared:
+                    continue
                 try:
                     os.kill(pid, signum)
                     count += 1

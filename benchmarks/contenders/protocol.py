@@ -78,6 +78,20 @@ def marked(mark: str) -> List[int]:
     return found
 
 
+def trackers_of(mark: str) -> List[int]:
+    """Those of them in which ``multiprocessing`` keeps track of semaphores and shared memory with names, to remove them
+    when all that use them are gone."""
+    found = []
+    for pid in marked(mark):
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                if b"_tracker import main" in file.read():      # semaphore_tracker up to Python 3.7, resource_tracker
+                    found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
 def cpu_of_all_s() -> float:
     """CPU seconds that this contender's living processes have used so far."""
     ticks = 0

@@ -1,12 +1,13 @@
 """Contenders in turns, for fractions of a second: real ones, one that breaks, one that hangs; and nothing left."""
 
+import os
 import sys
 
 import pytest
 
 from benchmarks import alternation
 from benchmarks.alternation import Contender, Program, alternate
-from benchmarks.contenders.protocol import marked
+from benchmarks.contenders.protocol import marked, trackers_of
 from tests.support.processes import wait_for
 
 
@@ -79,6 +80,24 @@ def test_its_end_ends_all_that_it_started():
     finally:
         program.end()
     assert marked(program.mark) == []
+
+
+def test_semaphores_with_names_that_a_contender_made_are_removed(tmp_path):
+    """As PyTorch and grain make them; a killed process does not remove its own."""
+    program = Program(Contender("names", [sys.executable, "-c", "\n".join([
+        "import multiprocessing, os, sys, time",
+        "lock = multiprocessing.get_context('spawn').Lock()",
+        "open(sys.argv[1], 'w').write(lock._semlock.name)",
+        "os.write(int(os.environ['BENCHMARK_ANSWERS']), b'ready\\n')",
+        "time.sleep(99)"]), str(tmp_path / "name")]))
+    try:
+        program.wait_until_ready()
+        assert len(trackers_of(program.mark)) == 1
+        path = "/dev/shm/sem." + (tmp_path / "name").read_text().lstrip("/")
+        assert os.path.exists(path)
+    finally:
+        program.end()
+    assert marked(program.mark) == [] and not os.path.exists(path)
 
 
 @pytest.mark.parametrize("quick", [True, False])
