@@ -3,7 +3,7 @@
 # usage: sh .setup/bench.sh [ARGUMENT...]      from the repository's root; arguments are those of `python -m benchmarks`
 set -eu
 
-sh .setup/environment.sh trainer storage tests # psutil
+sh .setup/environment.sh trainer tests # psutil
 sh .setup/environment.sh workers storage
 for name in workers-simd bench-pictures bench-limit bench-tensorpack bench-torch bench-grain bench-tensorflow \
     stores; do

@@ -135,9 +135,7 @@ class Program:
         count = 0
         for _ in range(2):
             spared = [] if trackers else trackers_of(self.mark)
-            for pid in marked(self.mark):
-                if pid in spared:
-                    continue
+            for pid in set(marked(self.mark)).difference(spared):
                 try:
                     os.kill(pid, signum)
                     count += 1
