@@ -26,7 +26,6 @@ from benchmarks.table import DISTURBED_CORES, Say, Spread, spread
 START_S = 90.0
 TURN_S = 30.0       # in addition to the seconds that it counts
 END_S = 10.0
-TRACKERS_S = 3.0    # for those of ``multiprocessing`` to remove what is left in /dev/shm
 TRIES = 3           # of one turn
 MOST_REPEATED = 0.5     # of all turns: on a machine that others use all the time, repeating would not help
 
@@ -115,7 +114,7 @@ class Program:
         /dev/shm may first remove that, which they do as soon as all others are gone."""
         self._signal(signal.SIGKILL, trackers=False)
         self._signal(signal.SIGCONT)
-        deadline = time.monotonic() + TRACKERS_S
+        deadline = time.monotonic() + END_S
         while time.monotonic() < deadline and trackers_of(self.mark):
             time.sleep(0.01)
         deadline = time.monotonic() + END_S

@@ -76,7 +76,7 @@ def test_its_end_ends_all_that_it_started():
         "time.sleep(99)"])]))
     try:
         program.wait_until_ready()
-        assert len(marked(program.mark)) == 2
+        wait_for(lambda: len(marked(program.mark)) == 2, "both processes")     # amid its start one has no environment
     finally:
         program.end()
     assert marked(program.mark) == []
@@ -86,8 +86,11 @@ def test_semaphores_with_names_that_a_contender_made_are_removed(tmp_path):
     """As PyTorch and grain make them; a killed process does not remove its own."""
     program = Program(Contender("names", [sys.executable, "-c", "\n".join([
         "import multiprocessing, os, sys, time",
+        "from benchmarks.contenders.protocol import MARK, trackers_of",
         "lock = multiprocessing.get_context('spawn').Lock()",
         "open(sys.argv[1], 'w').write(lock._semlock.name)",
+        "while not trackers_of(MARK + '=' + os.environ[MARK]):",     # once ready, it would be suspended amid its start
+        "    time.sleep(0.01)",
         "os.write(int(os.environ['BENCHMARK_ANSWERS']), b'ready\\n')",
         "time.sleep(99)"]), str(tmp_path / "name")]))
     try:
